@@ -1,0 +1,1 @@
+"""Loaders: `sources/` says what to read, `readers/` and `load.py` say how."""

@@ -1,0 +1,35 @@
+"""Events: coupon redemptions, one JSON line each, in a file per business day on which there were any."""
+
+from datetime import timedelta
+
+import pyarrow as pa
+
+from ingestion.readers.files import FileReader
+from ingestion.spec import Column, Source, Table
+
+COUPON_REDEMPTIONS = Table(
+    name="coupon_redemptions",
+    description="A household handed in a coupon. Immutable; the event id is the sender's.",
+    location="coupon_redemptions/*.jsonl",
+    disposition="replace_unit",
+    partition="day",
+    freshness=timedelta(days=9),
+    columns=(
+        Column("event_id", pa.string(), "The sender's id of the event.", nullable=False),
+        Column("type", pa.string(), "Kind of event.", nullable=False, allowed=("coupon_redeemed",)),
+        Column("occurred_at", pa.timestamp("us", tz="UTC"), "When it happened.", nullable=False),
+        Column("household_id", pa.int64(), "Household that redeemed.", nullable=False, personal="identifier"),
+        Column("coupon_upc", pa.int64(), "Code of the coupon.", nullable=False),
+        Column("campaign_id", pa.int64(), "Campaign that issued it.", nullable=False),
+    ),
+)
+
+SOURCE = Source(
+    name="events",
+    description="The retailer's event log of coupon redemptions.",
+    owner="customer-data",
+    kind="json",
+    settings=("GRANARY_EVENTS_LANDING",),
+    open_reader=lambda settings: FileReader(settings["GRANARY_EVENTS_LANDING"]),
+    tables=(COUPON_REDEMPTIONS,),
+)

@@ -1,0 +1,67 @@
+"""Marketing: a JSON API with campaigns, and for each the households that it reached and its coupons."""
+
+from datetime import timedelta
+
+import pyarrow as pa
+
+from ingestion.readers.rest import Child, RestReader
+from ingestion.spec import Column, Source, Table
+
+CAMPAIGN_ID = Column("campaign_id", pa.int64(), "Campaign.", nullable=False)
+
+CAMPAIGNS = Table(
+    name="campaigns",
+    description="A marketing campaign and its window.",
+    location="/v1/campaigns",
+    disposition="merge",
+    key=("campaign_id",),
+    cursor="updated_at",
+    freshness=timedelta(hours=36),
+    columns=(
+        CAMPAIGN_ID,
+        Column("campaign_type", pa.string(), "Type A, B or C.", nullable=False, allowed=("Type A", "Type B", "Type C")),
+        Column("start_date", pa.date32(), "First day of the window.", nullable=False),
+        Column("end_date", pa.date32(), "Last day of the window.", nullable=False),
+        Column("updated_at", pa.timestamp("us", tz="UTC"), "When the campaign last changed.", nullable=False),
+    ),
+)
+
+RECIPIENTS = Table(
+    name="recipients",
+    description="A household that a campaign contacted. One collection per campaign.",
+    location="/v1/campaigns/{campaign_id}/recipients",
+    disposition="replace_unit",
+    freshness=timedelta(days=40),
+    columns=(
+        CAMPAIGN_ID,
+        Column("household_id", pa.int64(), "Household contacted.", nullable=False, personal="identifier"),
+    ),
+)
+
+COUPONS = Table(
+    name="coupons",
+    description="A product that a campaign's coupon is good for. One collection per campaign; rows may repeat.",
+    location="/v1/campaigns/{campaign_id}/coupons",
+    disposition="replace_unit",
+    freshness=timedelta(days=40),
+    columns=(
+        CAMPAIGN_ID,
+        Column("coupon_upc", pa.int64(), "Code of the coupon.", nullable=False),
+        Column("product_id", pa.int64(), "Product that it is good for.", nullable=False),
+    ),
+)
+
+SOURCE = Source(
+    name="marketing",
+    description="The campaign tool's JSON API: a key, pages and a rate limit.",
+    owner="marketing",
+    kind="api",
+    settings=("GRANARY_MARKETING_URL", "GRANARY_MARKETING_KEY"),
+    open_reader=lambda settings: RestReader(
+        settings["GRANARY_MARKETING_URL"],
+        settings["GRANARY_MARKETING_KEY"],
+        since="updated_since",
+        child=Child("/v1/campaigns", "campaign_id", "updated_at"),
+    ),
+    tables=(CAMPAIGNS, RECIPIENTS, COUPONS),
+)

@@ -1,0 +1,187 @@
+"""What a source is: frozen, self-validating specs that every loader, test and asset is made from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from warehouse.settings import Settings
+
+Disposition = Literal["replace_unit", "merge", "replace"]
+"""replace_unit: a unit's rows replace those of its earlier load. merge: rows are upserted by key.
+replace: rows are upserted by key and keys that the source no longer has are deleted."""
+
+NewColumns = Literal["add", "ignore", "refuse"]
+NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a contract: its Arrow type, and what a row must satisfy to be loaded."""
+
+    name: str
+    type: pa.DataType
+    description: str
+    nullable: bool = True
+    minimum: float | None = None
+    allowed: tuple[str, ...] = ()
+    personal: Literal["identifier", "sensitive"] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the column."""
+        _check(NAME.fullmatch(self.name) is not None, f"column name {self.name!r} is not lower snake case")
+        _check(bool(self.description), f"column {self.name} has no description")
+        _check(not self.allowed or self.type == pa.string(), f"column {self.name}: allowed values need text")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a source: its contract and how it arrives.
+
+    `location` is what the source's reader needs to find it: a path pattern, a table name or an endpoint.
+    `floor` is the least share of its present rows that a replacing load may leave; `max_refused` the largest
+    share of refused rows that a load may have. `partition` is "day" if each unit is one business date.
+    """
+
+    name: str
+    description: str
+    location: str
+    columns: tuple[Column, ...]
+    disposition: Disposition
+    freshness: timedelta
+    key: tuple[str, ...] = ()
+    cursor: str | None = None
+    partition: Literal["day"] | None = None
+    new_columns: NewColumns = "add"
+    contract: int = 1
+    floor: float = 0.5
+    max_refused: float = 0.005
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        names = [column.name for column in self.columns]
+        _check(NAME.fullmatch(self.name) is not None, f"table name {self.name!r} is not lower snake case")
+        _check(bool(names), f"table {self.name} has no columns")
+        _check(len(set(names)) == len(names), f"table {self.name} names a column twice")
+        _check(set(self.key) <= set(names), f"table {self.name}: its key is not among its columns")
+        _check(self.cursor is None or self.cursor in names, f"table {self.name}: its cursor is not a column")
+        _check(bool(self.key) or self.disposition == "replace_unit", f"table {self.name}: {self.disposition} needs a key")
+        _check(all(not self.column(k).nullable for k in self.key), f"table {self.name}: a key column may be null")
+        _check(0 <= self.floor <= 1 and 0 <= self.max_refused <= 1, f"table {self.name}: shares are from 0 to 1")
+        _check(self.freshness > timedelta(0), f"table {self.name}: freshness must be positive")
+
+    def column(self, name: str) -> Column:
+        """Return a column by name."""
+        return next(column for column in self.columns if column.name == name)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The contract as an Arrow schema."""
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The smallest thing that is loaded and replaced whole: a file, one campaign's pages, a cursor window.
+
+    `fingerprint` tells whether the unit changed since it was loaded; None if it is new by nature (a window).
+    """
+
+    name: str
+    fingerprint: str | None = None
+    bytes: int = 0
+    date: date | None = None
+
+
+class Reader(Protocol):
+    """How a kind of system is read. It knows formats and protocols, and nothing of the warehouse."""
+
+    def units(self, table: Table, watermark: str | None) -> list[Unit]:
+        """Return what the source offers now, in the order in which it should land."""
+        ...
+
+    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[Chunk]:
+        """Yield the unit's rows in order, with the source's own columns."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that a reader could not turn into Arrow: the column at fault ('' if the whole row), why, and what it was."""
+
+    column: str
+    reason: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A run of consecutive rows of a unit: those that are Arrow, and by their index in the run those that are not."""
+
+    batch: pa.RecordBatch
+    rejected: tuple[tuple[int, Rejected], ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Rows in the run, rejected ones included."""
+        return int(self.batch.num_rows) + len(self.rejected)
+
+    def places(self, first: int) -> pa.Array:
+        """Return the place of each row of the batch in its unit (int32), if the run begins at place `first`."""
+        every = pa.arange(first, first + self.rows).cast(pa.int32())
+        if not self.rejected:
+            return every
+        gone = {index for index, _ in self.rejected}
+        return every.filter(pa.array([index not in gone for index in range(self.rows)]))
+
+
+@dataclass(frozen=True)
+class Source:
+    """One system: its tables and how to open it. `settings` names the values that `open_reader` is given."""
+
+    name: str
+    description: str
+    owner: str
+    kind: str
+    settings: tuple[str, ...]
+    open_reader: Callable[[Mapping[str, str]], Reader]
+    tables: tuple[Table, ...]
+
+    def __post_init__(self) -> None:
+        """Check the source."""
+        _check(NAME.fullmatch(self.name) is not None, f"source name {self.name!r} is not lower snake case")
+        names = [table.name for table in self.tables]
+        _check(len(set(names)) == len(names) > 0, f"source {self.name} needs tables with different names")
+
+    def table(self, name: str) -> Table:
+        """Return a table by name.
+
+        Raises:
+            KeyError: the source has no such table.
+        """
+        for table in self.tables:
+            if table.name == name:
+                return table
+        raise KeyError(name)
+
+    def reader(self, settings: Settings) -> Reader:
+        """Open the system with the settings of this machine.
+
+        Raises:
+            GranaryError: one of its settings is missing.
+        """
+        from ingestion.config import setting  # noqa: PLC0415 - specs stay free of I/O until a load needs it
+
+        return self.open_reader({name: setting(settings, name) for name in self.settings})
+
+
+def _check(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ValueError(problem)

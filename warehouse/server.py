@@ -1,0 +1,227 @@
+"""The embedded Postgres: create, tune, start, stop, look at.
+
+It listens on a Unix socket only, in a folder that only its owner may enter, and asks the kernel who is calling
+(peer authentication), so there is neither a port nor a password.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import shutil
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from warehouse.connection import connect, ensure_database, query
+from warehouse.errors import GranaryError
+from warehouse.layout import Layout, find_binaries, last_line, plan
+from warehouse.settings import OWNER, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIB = 1024 * 1024
+MINIMUM_VERSION = 14
+BOOTSTRAP = Path(__file__).with_name("schema.sql")
+
+
+def up(settings: Settings) -> bool:
+    """Start the embedded server if need be and bring the warehouse's own tables and roles up to date.
+
+    An external server is not started, only prepared. May be called at any time, by several processes at once, and
+    after any crash: a half-made cluster is made again, a stale lock file is removed by the server itself.
+
+    Returns:
+        Whether a server was started by this call.
+
+    Raises:
+        GranaryError: no space, no unprivileged user, the server does not start (with its own last words), or an
+            external server does not answer.
+    """
+    started = False
+    if not settings.external:
+        with _locked(settings.home):
+            layout = plan(settings.home)
+            _create(layout)
+            if not running(settings):
+                _configure(layout)
+                _start(layout)
+                started = True
+    prepare(settings)
+    return started
+
+
+def down(settings: Settings) -> bool:
+    """Stop the embedded server, letting running transactions roll back; return whether there was one to stop."""
+    if settings.external:
+        raise GranaryError(
+            "the warehouse is an external Postgres, which is not ours to stop", settings.host, "unset PGHOST"
+        )
+    with _locked(settings.home):
+        layout = plan(settings.home)
+        if not running(settings):
+            return False
+        layout.command("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(layout.data))
+        return True
+
+
+def running(settings: Settings) -> bool:
+    """Return whether the server accepts connections."""
+    try:
+        connect(settings, "postgres").close()
+    except GranaryError:
+        return False
+    return True
+
+
+def prepare(settings: Settings) -> None:
+    """Create the warehouse's database, its `ops` tables and its roles; may be run again.
+
+    Raises:
+        GranaryError: the server is older than Postgres 14, or the login may not create databases or roles.
+    """
+    ensure_database(settings, settings.database)
+    with connect(settings) as connection:
+        version = int(str(query(connection, "select current_setting('server_version_num')")[0][0])) // 10000
+    if version < MINIMUM_VERSION:
+        raise GranaryError(f"Postgres {version} is too old", settings.host, f"use {MINIMUM_VERSION} or newer")
+    done = psql(settings, "--quiet", "--set=ON_ERROR_STOP=1", f"--file={BOOTSTRAP}", capture=True)
+    if done.returncode:
+        raise GranaryError(
+            f"the warehouse cannot be prepared: {' '.join(done.stderr.split())[-300:]}",
+            settings.host,
+            "the login must own the database and be allowed to create roles",
+        )
+
+
+def psql(settings: Settings, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run the shipped psql on the warehouse with these arguments; it takes over the terminal unless captured.
+
+    The login goes through the environment: a command line can be read by everybody on the machine.
+    """
+    where = {"PGHOST": settings.host, "PGPORT": str(settings.port), "PGUSER": settings.user}
+    return subprocess.run(
+        [str(find_binaries() / "bin" / "psql"), "--no-psqlrc", *arguments],
+        env=settings.environment() | where,
+        text=True,
+        capture_output=capture,
+        check=False,
+    )
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Let one process at a time create, start or stop the server of this home."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "server.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _create(layout: Layout) -> None:
+    """Make the cluster once; built beside its place and moved there when complete, so a kill leaves no half."""
+    if (layout.data / "PG_VERSION").exists():
+        return
+    free = shutil.disk_usage(layout.root).free // MIB
+    if free < 200:  # noqa: PLR2004 - an empty cluster takes 40 MB, its first log segments 64 MB
+        raise GranaryError(
+            f"only {free} MB of disk space are left", str(layout.root), "free some, or set GRANARY_HOME"
+        )
+    building = layout.root / "data.new"
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir()
+    layout.give(building)
+    layout.command(
+        "initdb",
+        f"--pgdata={building}",
+        f"--username={OWNER}",
+        "--auth=peer",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--no-instructions",
+    )
+    shutil.rmtree(layout.data, ignore_errors=True)
+    building.rename(layout.data)
+
+
+def _configure(layout: Layout) -> None:
+    """Write who may come in, and settings fit for this machine's memory and cores."""
+    callers = {pwd.getpwuid(os.geteuid()).pw_name}
+    texts = {
+        "pg_hba.conf": "local all all peer map=owner\n",
+        "pg_ident.conf": "".join(f'owner "{name}" {OWNER}\n' for name in sorted(callers)),
+        "granary.conf": "".join(f"{name} = {value}\n" for name, value in tuning(layout.run).items()),
+    }
+    for name, text in texts.items():
+        (layout.data / name).write_text(text)
+        layout.give(layout.data / name)
+    main = layout.data / "postgresql.conf"
+    if "granary.conf" not in main.read_text():
+        with main.open("a") as handle:
+            handle.write("\ninclude 'granary.conf'\n")
+
+
+def memory() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or its control group's if smaller."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        limit = "max"
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def tuning(socket_folder: Path, total: int | None = None, cores: int | None = None) -> dict[str, str]:
+    """Return server settings for a machine with `total` bytes of memory and `cores` processors.
+
+    A quarter of the memory is shared buffers (the manual's starting point), at most 4 GB since the operating
+    system caches the rest; sorts and hashes get 1/96 each, so that four dbt threads with two workers of two nodes
+    stay within another quarter. Durability is never given up; only replication is, which a warehouse that can be
+    loaded again does not use: with wal_level=minimal rows copied into a new table are not written twice.
+    """
+    total = total or memory()
+    cores = cores or os.cpu_count() or 2
+    megabytes = total // MIB
+    try:
+        shared_memory = shutil.disk_usage("/dev/shm").free // MIB  # noqa: S108 - asked for its size only
+    except OSError:
+        shared_memory = 0
+    return {
+        "listen_addresses": "''",
+        "unix_socket_directories": "'" + str(socket_folder).replace("'", "''") + "'",
+        "unix_socket_permissions": "0700",
+        "max_connections": "100",
+        "shared_buffers": f"{max(64, min(4096, megabytes // 4))}MB",
+        "effective_cache_size": f"{max(128, megabytes * 5 // 8)}MB",
+        "work_mem": f"{max(8, min(512, megabytes // 96))}MB",
+        "maintenance_work_mem": f"{max(64, min(1024, megabytes // 16))}MB",
+        # In a container /dev/shm is often 64 MB, too little for a parallel hash join.
+        "dynamic_shared_memory_type": "posix" if shared_memory > megabytes // 16 else "mmap",
+        "max_worker_processes": str(max(8, cores * 2)),
+        "max_parallel_workers": str(cores),
+        "max_parallel_workers_per_gather": str(max(1, min(4, cores))),
+        "max_parallel_maintenance_workers": str(max(1, min(4, cores))),
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "max_wal_size": "8GB" if megabytes > 8192 else "2GB",  # noqa: PLR2004
+        "checkpoint_timeout": "15min",
+        "random_page_cost": "1.1",
+        "jit": "off",
+        "timezone": "'UTC'",
+        "log_timezone": "'UTC'",
+        "log_line_prefix": "'%m [%p] %q%a '",
+        "log_checkpoints": "off",
+    }
+
+
+def _start(layout: Layout) -> None:
+    try:
+        layout.command("pg_ctl", "start", "-w", "-t", "60", "-D", str(layout.data), "-l", str(layout.log))
+    except GranaryError as error:
+        words = last_line(layout.log) or error.what
+        raise GranaryError(f"the embedded server did not start: {words}", str(layout.log), "see its log") from None

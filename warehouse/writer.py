@@ -1,0 +1,371 @@
+"""The transactional writer: rows, ledger, watermark and refused rows of one table load, in one Postgres transaction.
+
+That single commit is what makes a load exactly-once: a process killed before it leaves nothing, one killed after
+it leaves everything, and the ledger that decides what to read next was written by the same commit.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from warehouse.connection import connect, execute, query, quote_name
+from warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from warehouse.settings import Settings
+
+LOCK_WAIT_SECONDS = 120
+"""How long a second loader of one source waits for the first before it refuses."""
+
+LOAD_ID, ROW = "_load_id", "_row"
+LOAD_COLUMNS = (pa.field(LOAD_ID, pa.int64(), nullable=False), pa.field(ROW, pa.int32(), nullable=False))
+"""What every raw table has beside its source's columns: the load, and the row's place in its unit, from 1."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A raw table: where it is, its columns as Arrow fields, and its key (empty when rows have none)."""
+
+    source: str
+    table: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+
+    @property
+    def sql_name(self) -> str:
+        """The quoted, qualified name."""
+        return f"{quote_name('raw_' + self.source)}.{quote_name(self.table)}"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One row of ops.load_audit."""
+
+    load_id: int
+    run_id: str
+    source: str
+    table: str
+    unit: str
+    fingerprint: str | None
+    status: str
+    rows_read: int
+    rows_loaded: int
+    rows_quarantined: int
+    rows_deleted: int
+    bytes: int
+    seconds: float
+    started_at: str
+    watermark_before: str | None = None
+    watermark_after: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One row that a contract refused: its place in the unit (from 1), the column at fault, why, and the row itself."""
+
+    row: int
+    column: str
+    reason: str
+    payload: dict[str, Any]
+
+
+def sql_type(arrow_type: pa.DataType) -> str:
+    """Return the Postgres type of an Arrow type.
+
+    Raises:
+        GranaryError: a type that raw tables do not hold.
+    """
+    if pa.types.is_timestamp(arrow_type):
+        return "timestamptz" if arrow_type.tz else "timestamp"
+    if pa.types.is_decimal(arrow_type):
+        return f"numeric({arrow_type.precision},{arrow_type.scale})"
+    names = {
+        pa.int16(): "smallint",
+        pa.int32(): "integer",
+        pa.int64(): "bigint",
+        pa.float32(): "real",
+        pa.float64(): "double precision",
+        pa.bool_(): "boolean",
+        pa.date32(): "date",
+        pa.string(): "text",
+        pa.binary(): "bytea",
+    }
+    try:
+        return names[arrow_type]
+    except KeyError:
+        raise GranaryError(f"no raw column can hold Arrow type {arrow_type}") from None
+
+
+class LoadTransaction:
+    """One transaction of one source's loader; leaving the `with` block without an error commits it."""
+
+    def __init__(self, settings: Settings, source: str) -> None:
+        """Connect as the role `loader` and take the source's lock.
+
+        Raises:
+            GranaryError: another loader of the source is still at work after `LOCK_WAIT_SECONDS`.
+        """
+        self.source = source
+        self.connection = connect(settings, role="loader")
+        try:
+            execute(self.connection, f"set local lock_timeout = '{LOCK_WAIT_SECONDS}s'")
+            execute(self.connection, "select pg_advisory_xact_lock(hashtextextended($1, 0))", f"granary.load.{source}")
+            execute(self.connection, "set local lock_timeout = 0")
+        except Exception as error:
+            self.connection.close()
+            if "lock timeout" in str(error):
+                raise GranaryError(
+                    f"another load of source {source} has been running for over {LOCK_WAIT_SECONDS} s",
+                    source,
+                    "wait for it, or end it",
+                ) from None
+            raise
+
+    def __enter__(self) -> LoadTransaction:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Commit, or roll back when there was an error."""
+        try:
+            if kind is None:
+                self.connection.commit()
+        finally:
+            self.connection.close()
+
+    def execute(self, sql: str, *parameters: object) -> None:
+        """Run one statement in the transaction."""
+        execute(self.connection, sql, *parameters)
+
+    def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run one query in the transaction."""
+        return query(self.connection, sql, *parameters)
+
+    # -- what is there ---------------------------------------------------------------------------------------
+
+    def landed(self, table: str) -> dict[str, tuple[str, int]]:
+        """Return the units that the raw table holds now: unit -> (fingerprint, load id)."""
+        return landed(self.connection, self.source, table)
+
+    def watermark(self, table: str) -> str | None:
+        """Return how far the table has been read, or None before its first load."""
+        rows = self.query(
+            "select value from ops.watermarks where source = $1 and table_name = $2", self.source, table
+        )
+        return str(rows[0][0]) if rows else None
+
+    def next_load_id(self) -> int:
+        """Return a new load id; ids of one source commit in increasing order because of its lock."""
+        return int(self.query("select nextval('ops.load_id')")[0][0])
+
+    def rows(self, target: Target) -> int:
+        """Return the number of rows in a raw table, 0 if it is missing."""
+        if not self._columns(target):
+            return 0
+        return int(self.query(f"select count(*) from {target.sql_name}")[0][0])
+
+    def _columns(self, target: Target) -> dict[str, str]:
+        return {
+            str(name): str(kind)
+            for name, kind in self.query(
+                "select attname::text, format_type(atttypid, atttypmod) from pg_attribute"
+                " where attrelid = to_regclass($1) and attnum > 0 and not attisdropped",
+                target.sql_name,
+            )
+        }
+
+    # -- what changes ----------------------------------------------------------------------------------------
+
+    def ensure_table(self, target: Target) -> list[str]:
+        """Create the raw table, or add the columns that it lacks; never drops or retypes one.
+
+        Returns:
+            The names of the columns that were not there.
+        """
+        wanted = {field.name: sql_type(field.type) for field in [*target.schema, *LOAD_COLUMNS]}
+        present = self._columns(target)
+        if present:
+            new = [name for name in wanted if name not in present]
+            for name in new:
+                self.execute(f"alter table {target.sql_name} add column {quote_name(name)} {wanted[name]}")
+            return new
+        schema = quote_name(f"raw_{self.source}")
+        self.execute(f"create schema if not exists {schema}")
+        self.execute(f"grant usage on schema {schema} to transformer")
+        required = {*target.key, LOAD_ID, ROW}
+        columns = [
+            f"{quote_name(name)} {kind}{' not null' if name in required else ''}" for name, kind in wanted.items()
+        ]
+        if target.key:
+            columns.append(f"primary key ({', '.join(map(quote_name, target.key))})")
+        self.execute(f"create table {target.sql_name} ({', '.join(columns)})")
+        # Loads append in order of their id, so a block range index of a few kilobytes finds a load's rows.
+        self.execute(f"create index on {target.sql_name} using brin (_load_id) with (pages_per_range = 16, autosummarize)")
+        return list(wanted)
+
+    def truncate(self, target: Target) -> int:
+        """Empty a raw table and forget its ledger and watermark; return the rows that it held."""
+        rows = self.rows(target)
+        if rows:
+            self.execute(f"truncate {target.sql_name}")
+        self.execute(
+            "delete from ops.watermarks where source = $1 and table_name = $2", self.source, target.table
+        )
+        return rows
+
+    def delete_load(self, target: Target, load_id: int) -> int:
+        """Delete the rows of one load and return how many there were."""
+        return self._count(f"delete from {target.sql_name} where {LOAD_ID} = {int(load_id)}")
+
+    def copy(self, target: Target, batches: pa.RecordBatchReader) -> None:
+        """Append record batches by binary COPY; their schema is the target's plus the load columns."""
+        with self.connection.cursor() as cursor:
+            cursor.adbc_ingest(target.table, batches, mode="append", db_schema_name=f"raw_{self.source}")
+
+    def merge(self, target: Target, batches: pa.RecordBatchReader, *, complete: bool) -> tuple[int, int]:
+        """Insert new keys and update changed rows; when `complete`, delete keys that the batches lack.
+
+        A row that did not change keeps its load id, so reading the same rows again changes nothing. A key that is
+        given twice counts with its last row.
+
+        Returns:
+            Rows inserted or changed, and rows deleted.
+        """
+        columns = [field.name for field in [*target.schema, *LOAD_COLUMNS]]
+        names = ", ".join(map(quote_name, columns))
+        key = ", ".join(map(quote_name, target.key))
+        values = [quote_name(name) for name in columns if name not in (*target.key, LOAD_ID, ROW)]
+        with self.connection.cursor() as cursor:
+            cursor.adbc_ingest("merge_stage", batches, mode="create", temporary=True)
+        self.execute(
+            f"create temporary table merge_rows on commit drop as select distinct on ({key}) {names}"
+            f" from merge_stage order by {key}, {LOAD_ID} desc, {ROW} desc"
+        )
+        differs = " or ".join(f"old.{name} is distinct from new.{name}" for name in values) or "false"
+        matches = " and ".join(f"old.{quote_name(name)} = new.{quote_name(name)}" for name in target.key)
+        assign = ", ".join(f"{quote_name(n)} = new.{quote_name(n)}" for n in columns if n not in target.key)
+        changed = self._count(
+            f"update {target.sql_name} as old set {assign} from merge_rows as new where {matches} and ({differs})"
+        ) + self._count(
+            f"insert into {target.sql_name} ({names}) select {names} from merge_rows as new"
+            f" where not exists (select 1 from {target.sql_name} as old where {matches})"
+        )
+        deleted = 0
+        if complete:
+            deleted = self._count(
+                f"delete from {target.sql_name} as old where not exists (select 1 from merge_rows as new where {matches})"
+            )
+        self.execute("drop table merge_stage")
+        return changed, deleted
+
+    def _count(self, sql: str) -> int:
+        """Run a data-changing statement and return how many rows it touched."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql)
+            return int(cursor.rowcount)
+
+    def record(self, audit: Audit, supersedes: Iterable[int] = ()) -> None:
+        """Write the ledger row of one unit, first marking the loads that it replaces."""
+        for load_id in supersedes:
+            self.execute(
+                "update ops.load_audit set superseded_by = $1 where load_id = $2", audit.load_id, load_id
+            )
+        record(self.connection, audit)
+
+    def supersede_all(self, table: str, load_id: int) -> None:
+        """Mark every active load of a table as replaced by `load_id`."""
+        self.execute(
+            "update ops.load_audit set superseded_by = $1 where source = $2 and table_name = $3"
+            " and status = 'loaded' and superseded_by is null and load_id <> $1",
+            load_id,
+            self.source,
+            table,
+        )
+
+    def set_watermark(self, table: str, value: str, load_id: int) -> None:
+        """Move the table's watermark."""
+        self.execute(
+            "insert into ops.watermarks (source, table_name, value, load_id) values ($1, $2, $3, $4)"
+            " on conflict (source, table_name) do update set value = excluded.value, load_id = excluded.load_id,"
+            " updated_at = clock_timestamp()",
+            self.source,
+            table,
+            value,
+            load_id,
+        )
+
+    def quarantine(self, table: str, unit: str, load_id: int, contract: int, refusals: Iterable[Refusal]) -> None:
+        """Keep refused rows as they were received."""
+        for refusal in refusals:
+            self.execute(
+                "insert into ops.quarantine (load_id, source, table_name, unit, row_number, column_name, reason,"
+                " payload, contract_version) values ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9)",
+                load_id,
+                self.source,
+                table,
+                unit,
+                refusal.row,
+                refusal.column,
+                refusal.reason,
+                json.dumps(refusal.payload, default=str).replace("\\u0000", "\\\\u0000"),
+                contract,
+            )
+
+    def schema_change(self, table: str, load_id: int, column: str, change: str, detail: str) -> None:
+        """Keep a difference between the contract and what the source delivered."""
+        schema_change(self.connection, self.source, table, load_id, column, change, detail)
+
+
+def landed(connection: Any, source: str, table: str) -> dict[str, tuple[str, int]]:
+    """Return the units that a raw table holds now: unit -> (fingerprint, load id)."""
+    return {
+        str(unit): (str(fingerprint), int(str(load_id)))
+        for unit, fingerprint, load_id in query(
+            connection,
+            "select unit, fingerprint, load_id from ops.load_audit where source = $1 and table_name = $2"
+            " and status = 'loaded' and superseded_by is null and fingerprint is not null",
+            source,
+            table,
+        )
+    }
+
+
+def record(connection: Any, audit: Audit) -> None:
+    """Insert one row into ops.load_audit."""
+    names = (
+        "load_id, run_id, source, table_name, unit, fingerprint, status, rows_read, rows_loaded, rows_quarantined,"
+        " rows_deleted, bytes, seconds, started_at, watermark_before, watermark_after, error"
+    )
+    holes = ", ".join(f"${n}" for n in range(1, 14))
+    execute(
+        connection,
+        f"insert into ops.load_audit ({names}) values ({holes}, $14::text::timestamptz, $15, $16, $17)",
+        *vars(audit).values(),
+    )
+
+
+def schema_change(
+    connection: Any, source: str, table: str, load_id: int, column: str, change: str, detail: str
+) -> None:
+    """Insert one row into ops.schema_changes."""
+    execute(
+        connection,
+        "insert into ops.schema_changes (load_id, source, table_name, column_name, change, detail)"
+        " values ($1, $2, $3, $4, $5, $6)",
+        load_id,
+        source,
+        table,
+        column,
+        change,
+        detail,
+    )
