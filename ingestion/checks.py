@@ -66,19 +66,16 @@ def shape(table: Table, delivered: pa.Schema, where: str) -> Shape:
 def convertible(found: pa.DataType, wanted: pa.DataType) -> bool:
     """Return whether every value of `found` can be a value of `wanted` (a null column can be anything)."""
     t = pa.types
-    if found == wanted or t.is_null(found):
-        return True
     if t.is_dictionary(found):
         return convertible(found.value_type, wanted)
-    if t.is_string(wanted):
-        return bool(t.is_large_string(found) or t.is_string_view(found))
-    if t.is_integer(wanted):
-        return bool(t.is_integer(found))
-    if t.is_floating(wanted):
-        return bool(t.is_floating(found) or t.is_integer(found))
-    if t.is_timestamp(wanted):
-        return bool(t.is_timestamp(found) and (found.tz is None) == (wanted.tz is None))
-    return False
+    return bool(
+        found == wanted
+        or t.is_null(found)
+        or (t.is_string(wanted) and (t.is_large_string(found) or t.is_string_view(found)))
+        or (t.is_integer(wanted) and t.is_integer(found))
+        or (t.is_floating(wanted) and (t.is_floating(found) or t.is_integer(found)))
+        or (t.is_timestamp(wanted) and t.is_timestamp(found) and (found.tz is None) == (wanted.tz is None))
+    )
 
 
 def plain(found: pa.DataType) -> pa.DataType:
@@ -219,7 +216,7 @@ def to_array(values: list[Any], wanted: pa.DataType) -> pa.Array:
 def _with_zone(texts: pa.Array) -> pa.Array:
     """Parse ISO 8601 instants, each with an offset or Z; one without is refused, for it names no instant."""
     zoned = pc.match_substring_regex(texts, r"(Z|[+-]\d\d:?\d\d)$")
-    if not pc.all(pc.fill_null(zoned, True)).as_py():
+    if pc.all(zoned).as_py() is False:
         raise pa.ArrowInvalid("an instant has no zone")
     return texts.cast(pa.timestamp("us", tz="UTC"))
 
@@ -230,6 +227,10 @@ def _loose(values: list[Any]) -> pa.Array:
         array = pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return pa.array([None if value is None else str(value) for value in values], pa.string())
-    return array if plain(array.type) != pa.string() else pa.array(
-        [value if value is None or isinstance(value, str) else str(value) for value in values], pa.string()
+    return (
+        array
+        if plain(array.type) != pa.string()
+        else pa.array(
+            [value if value is None or isinstance(value, str) else str(value) for value in values], pa.string()
+        )
     )

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 Window = tuple[date, date]
 """First and last business date, both included."""
 
+CANCELED = "57014"
+"""SQLSTATE of a statement that was cancelled: what the driver makes of Ctrl-C during a COPY."""
+
 KEPT_REFUSALS = 10_000
 """A load that refuses more rows than this has failed whatever its share: memory stays bounded."""
 
@@ -121,7 +124,8 @@ def load_table(
         source: the source's name.
         table: the table's name.
         window: for tables partitioned by day, only units of these business dates.
-        full_refresh: read everything again and replace the table, within the same transaction.
+        full_refresh: read everything again and replace the table, within the same transaction; with a window,
+            read its units again and replace them.
         dry_run: read and check, then roll back.
         run_id: the run that this load belongs to, for the ledger.
         progress: called after each batch.
@@ -140,6 +144,8 @@ def load_table(
             cause = loading.cause or error
             if isinstance(cause, _NewColumnError):
                 continue  # a later unit brought a new column: begin again, now knowing it from the start
+            if isinstance(cause, DriverError) and cause.sqlstate == CANCELED:
+                cause = KeyboardInterrupt("the load was interrupted")
             if isinstance(cause, (DriverError, OSError)):
                 cause = GranaryError(
                     f"the warehouse broke off the load: {reason(cause)}",
@@ -193,6 +199,7 @@ class _Loading:
     ) -> None:
         self.settings, self.source, self.table, self.window = settings, source, table, window
         self.full_refresh, self.run_id, self.progress = full_refresh, run_id, progress
+        self.anew = full_refresh and window is None
         self.place = f"{source.name}.{table.name}"
         self.cause: BaseException | None = None
         self.started = time.perf_counter()
@@ -205,17 +212,20 @@ class _Loading:
         reader = self.source.reader(self.settings)
         with LoadTransaction(self.settings, self.source.name) as tx:
             before = None if self.full_refresh else tx.watermark(self.table.name)
-            known = {} if self.full_refresh else tx.landed(self.table.name)
+            known = {} if self.anew else tx.landed(self.table.name)
             units = [
                 unit
                 for unit in reader.units(self.table, before)
-                if self._in_window(unit) and (unit.fingerprint is None or known.get(unit.name, ("",))[0] != unit.fingerprint)
+                if self._in_window(unit) and (self.full_refresh or self._is_new(unit, known))
             ]
             pieces = [_Piece(unit, tx.next_load_id(), self.started_at) for unit in units]
             result = self._land(tx, reader, pieces, before, known)
             if dry_run:
                 tx.connection.rollback()
         return result
+
+    def _is_new(self, unit: Unit, known: dict[str, tuple[str, int]]) -> bool:
+        return unit.fingerprint is None or known.get(unit.name, ("",))[0] != unit.fingerprint
 
     def _in_window(self, unit: Unit) -> bool:
         return not self.window or unit.date is None or self.window[0] <= unit.date <= self.window[1]
@@ -237,12 +247,13 @@ class _Loading:
             if name in self.additions:
                 tx.schema_change(table.name, pieces[0].load_id, name, "added", str(self.additions[name].type))
         replaces = table.disposition == "replace"
-        held = tx.rows(target) if replaces or self.full_refresh else 0
-        if self.full_refresh and not replaces:
-            pieces[0].deleted = tx.truncate(target)
+        held = tx.rows(target) if replaces or self.anew else 0
+        emptied = tx.truncate(target) if self.anew and not replaces else 0
         for piece in pieces:
             if piece.unit.name in known:
                 piece.deleted = tx.delete_load(target, known[piece.unit.name][1])
+        if pieces:
+            pieces[0].deleted += emptied
         changed = sum(piece.deleted for piece in pieces)
         if first is not None:
             schema = pa.schema([*target.schema, *LOAD_COLUMNS])
@@ -255,6 +266,8 @@ class _Loading:
                 merged, pieces[0].deleted = tx.merge(target, arriving, complete=replaces)
                 changed += merged + pieces[0].deleted
         self._guard(tx, target, pieces, held)
+        if changed:
+            tx.analyze(target)
         return self._record(tx, pieces, known, before, changed)
 
     def _rows(self, reader: Reader, pieces: list[_Piece], before: str | None) -> Iterator[pa.RecordBatch]:
@@ -304,7 +317,7 @@ class _Loading:
     def _refused(self, refusals: list[Refusal], number: str) -> GranaryError:
         first = refusals[0]
         return GranaryError(
-            f"{number} rows break the contract, the first, row {first.row}, because {first.column or 'it'} {first.reason}",
+            f"{number} rows break the contract; row {first.row}: {first.column or 'it'} {first.reason}",
             self.place,
             "nothing of this load has landed; ask the source's owner",
         )
@@ -319,20 +332,25 @@ class _Loading:
             raise self._refused(refusals, f"{len(refusals):,} of {read:,}")
         if held and (left := tx.rows(target)) < max(1, self.table.floor * held):
             raise GranaryError(
-                f"the source offers {left:,} rows where the table has {held:,}, below its floor of {self.table.floor:.0%}",
+                f"the source offers {left:,} rows, the table has {held:,}: below its floor of {self.table.floor:.0%}",
                 self.place,
                 "check the source; if it is right, lower the floor in the table's contract",
             )
 
     def _record(
-        self, tx: LoadTransaction, pieces: list[_Piece], known: dict[str, tuple[str, int]], before: str | None, changed: int
+        self,
+        tx: LoadTransaction,
+        pieces: list[_Piece],
+        known: dict[str, tuple[str, int]],
+        before: str | None,
+        changed: int,
     ) -> LoadResult:
         """Write the ledger, the refused rows and the watermark."""
         name = self.table.name
         refused = sum(len(piece.refusals) for piece in pieces)
         status = "loaded" if changed or refused else "unchanged"
         after = self.newest.isoformat() if self.newest else before
-        if self.full_refresh and pieces:
+        if self.anew and pieces:
             tx.supersede_all(name, pieces[0].load_id)
         for piece in pieces or [_Piece(Unit(self.table.location), tx.next_load_id(), self.started_at)]:
             audit = self._audit(piece, status, before, after)

@@ -72,7 +72,9 @@ class Table:
         _check(len(set(names)) == len(names), f"table {self.name} names a column twice")
         _check(set(self.key) <= set(names), f"table {self.name}: its key is not among its columns")
         _check(self.cursor is None or self.cursor in names, f"table {self.name}: its cursor is not a column")
-        _check(bool(self.key) or self.disposition == "replace_unit", f"table {self.name}: {self.disposition} needs a key")
+        _check(
+            bool(self.key) or self.disposition == "replace_unit", f"table {self.name}: {self.disposition} needs a key"
+        )
         _check(all(not self.column(k).nullable for k in self.key), f"table {self.name}: a key column may be null")
         _check(0 <= self.floor <= 1 and 0 <= self.max_refused <= 1, f"table {self.name}: shares are from 0 to 1")
         _check(self.freshness > timedelta(0), f"table {self.name}: freshness must be positive")
@@ -114,7 +116,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that a reader could not turn into Arrow: the column at fault ('' if the whole row), why, and what it was."""
+    """A row that a reader could not turn into Arrow: the column at fault ('' if the whole row), why, and the row."""
 
     column: str
     reason: str

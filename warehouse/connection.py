@@ -6,14 +6,13 @@ import re
 from typing import TYPE_CHECKING
 
 from adbc_driver_manager import OperationalError, ProgrammingError
+from adbc_driver_manager.dbapi import Connection as Connection  # noqa: PLC0414 - ours to hand out
 from adbc_driver_postgresql import dbapi
 
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from warehouse.settings import Settings
-
-Connection = dbapi.Connection
 
 
 def connect(
@@ -33,12 +32,10 @@ def connect(
     )
 
 
-def connect_uri(
-    uri: str, where: str, todo: str, *, role: str | None = None, autocommit: bool = False
-) -> Connection:
+def connect_uri(uri: str, where: str, todo: str, *, role: str | None = None, autocommit: bool = False) -> Connection:
     """Open a connection to any Postgres by its libpq URI; `where` and `todo` are for the error a person reads."""
     try:
-        connection = dbapi.connect(uri, autocommit=autocommit)
+        connection: Connection = dbapi.connect(uri, autocommit=autocommit)
     except (OperationalError, ProgrammingError) as error:
         raise GranaryError(f"Postgres does not let us in: {reason(error)}", where, todo) from None
     if role:

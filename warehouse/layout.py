@@ -15,6 +15,7 @@ import subprocess
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from warehouse.errors import GranaryError
 
@@ -55,7 +56,7 @@ class Layout:
         """
         try:
             # The output goes to a file of its own: a server started by pg_ctl would keep a pipe open for ever.
-            done = subprocess.run(
+            done: subprocess.CompletedProcess[str] = subprocess.run(
                 [str(self.binaries / "bin" / name), *arguments],
                 cwd=self.root,
                 env={"PATH": os.defpath, "LC_ALL": "C", "HOME": str(self.root)},
@@ -74,7 +75,7 @@ class Layout:
             raise GranaryError(f"{name} failed: {words}", str(self.root), f"see {self.log}")
         return done
 
-    def identity(self) -> dict[str, object]:
+    def identity(self) -> dict[str, Any]:
         """Return the subprocess options that make a child run as the server's user."""
         if self.user is None:
             return {}

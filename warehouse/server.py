@@ -11,6 +11,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 MINIMUM_VERSION = 14
+LOCK_PATIENCE_SECONDS = 15
 BOOTSTRAP = Path(__file__).with_name("schema.sql")
 
 
@@ -127,9 +129,7 @@ def _create(layout: Layout) -> None:
         return
     free = shutil.disk_usage(layout.root).free // MIB
     if free < 200:  # noqa: PLR2004 - an empty cluster takes 40 MB, its first log segments 64 MB
-        raise GranaryError(
-            f"only {free} MB of disk space are left", str(layout.root), "free some, or set GRANARY_HOME"
-        )
+        raise GranaryError(f"only {free} MB of disk space are left", str(layout.root), "free some, or set GRANARY_HOME")
     building = layout.root / "data.new"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
@@ -220,8 +220,15 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
 
 
 def _start(layout: Layout) -> None:
-    try:
-        layout.command("pg_ctl", "start", "-w", "-t", "60", "-D", str(layout.data), "-l", str(layout.log))
-    except GranaryError as error:
-        words = last_line(layout.log) or error.what
-        raise GranaryError(f"the embedded server did not start: {words}", str(layout.log), "see its log") from None
+    """Start the server; one that was killed a moment ago holds its lock until its last process has gone."""
+    patience = time.monotonic() + LOCK_PATIENCE_SECONDS
+    while True:
+        try:
+            layout.command("pg_ctl", "start", "-w", "-t", "60", "-D", str(layout.data), "-l", str(layout.log))
+        except GranaryError as error:
+            words = last_line(layout.log) or error.what
+            if ("another postmaster" in words or "shared memory" in words) and time.monotonic() < patience:
+                time.sleep(0.2)
+                continue
+            raise GranaryError(f"the embedded server did not start: {words}", str(layout.log), "see its log") from None
+        return

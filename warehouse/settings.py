@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -32,7 +32,7 @@ class Settings:
     host: str
     port: int = 5432
     user: str = OWNER
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     database: str = OWNER
     sslmode: str | None = None
 

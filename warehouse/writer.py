@@ -159,9 +159,7 @@ class LoadTransaction:
 
     def watermark(self, table: str) -> str | None:
         """Return how far the table has been read, or None before its first load."""
-        rows = self.query(
-            "select value from ops.watermarks where source = $1 and table_name = $2", self.source, table
-        )
+        rows = self.query("select value from ops.watermarks where source = $1 and table_name = $2", self.source, table)
         return str(rows[0][0]) if rows else None
 
     def next_load_id(self) -> int:
@@ -210,7 +208,9 @@ class LoadTransaction:
             columns.append(f"primary key ({', '.join(map(quote_name, target.key))})")
         self.execute(f"create table {target.sql_name} ({', '.join(columns)})")
         # Loads append in order of their id, so a block range index of a few kilobytes finds a load's rows.
-        self.execute(f"create index on {target.sql_name} using brin (_load_id) with (pages_per_range = 16, autosummarize)")
+        self.execute(
+            f"create index on {target.sql_name} using brin (_load_id) with (pages_per_range = 16, autosummarize)"
+        )
         return list(wanted)
 
     def truncate(self, target: Target) -> int:
@@ -218,14 +218,16 @@ class LoadTransaction:
         rows = self.rows(target)
         if rows:
             self.execute(f"truncate {target.sql_name}")
-        self.execute(
-            "delete from ops.watermarks where source = $1 and table_name = $2", self.source, target.table
-        )
+        self.execute("delete from ops.watermarks where source = $1 and table_name = $2", self.source, target.table)
         return rows
 
     def delete_load(self, target: Target, load_id: int) -> int:
         """Delete the rows of one load and return how many there were."""
         return self._count(f"delete from {target.sql_name} where {LOAD_ID} = {int(load_id)}")
+
+    def analyze(self, target: Target) -> None:
+        """Refresh the planner's statistics: the models that read the table next are planned with them."""
+        self.execute(f"analyze {target.sql_name}")
 
     def copy(self, target: Target, batches: pa.RecordBatchReader) -> None:
         """Append record batches by binary COPY; their schema is the target's plus the load columns."""
@@ -263,7 +265,8 @@ class LoadTransaction:
         deleted = 0
         if complete:
             deleted = self._count(
-                f"delete from {target.sql_name} as old where not exists (select 1 from merge_rows as new where {matches})"
+                f"delete from {target.sql_name} as old"
+                f" where not exists (select 1 from merge_rows as new where {matches})"
             )
         self.execute("drop table merge_stage")
         return changed, deleted
@@ -277,9 +280,7 @@ class LoadTransaction:
     def record(self, audit: Audit, supersedes: Iterable[int] = ()) -> None:
         """Write the ledger row of one unit, first marking the loads that it replaces."""
         for load_id in supersedes:
-            self.execute(
-                "update ops.load_audit set superseded_by = $1 where load_id = $2", audit.load_id, load_id
-            )
+            self.execute("update ops.load_audit set superseded_by = $1 where load_id = $2", audit.load_id, load_id)
         record(self.connection, audit)
 
     def supersede_all(self, table: str, load_id: int) -> None:

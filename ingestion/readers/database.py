@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 from adbc_driver_manager import Error as DriverError
 
 from ingestion.spec import Chunk, Unit
@@ -27,7 +28,9 @@ class DatabaseReader:
 
     def units(self, table: Table, watermark: str | None) -> list[Unit]:
         """Return the one window that is to be read: everything, or what is at or past the watermark."""
-        window = f"{table.location} where {table.cursor} >= {watermark}" if table.cursor and watermark else table.location
+        window = (
+            f"{table.location} where {table.cursor} >= {watermark}" if table.cursor and watermark else table.location
+        )
         return [Unit(window)]
 
     def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[Chunk]:
@@ -55,7 +58,7 @@ class DatabaseReader:
                         empty = False
                         yield Chunk(batch)
                     if empty:
-                        yield Chunk(reader.schema.empty_table().combine_chunks().to_batches()[0])
+                        yield Chunk(pa.RecordBatch.from_pylist([], schema=reader.schema))
             except DriverError as error:
                 raise GranaryError(f"the source database stopped answering: {reason(error)}", where, advice) from None
             except OSError as error:  # what the Arrow stream raises when the connection breaks under it

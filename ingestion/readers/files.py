@@ -53,7 +53,9 @@ class FileReader:
             if not path.resolve().is_relative_to(self.folder.resolve()):
                 raise GranaryError("the file is a link that leaves the landing zone", str(path), "remove it")
             with path.open("rb") as handle:
-                digest = hashlib.file_digest(handle, "sha256") if hasattr(hashlib, "file_digest") else _digest(handle.read())
+                digest = (
+                    hashlib.file_digest(handle, "sha256") if hasattr(hashlib, "file_digest") else _digest(handle.read())
+                )
             size = path.stat().st_size
         except OSError as error:
             raise GranaryError(f"the file cannot be read: {error.strerror}", str(path), ADVICE) from None

@@ -13,7 +13,7 @@ from warehouse.errors import GranaryError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dlt.sources.helpers.rest_client import RESTClient
+    from dlt.sources.helpers.rest_client.client import RESTClient
 
     from ingestion.spec import Table
 
@@ -41,9 +41,9 @@ class RestReader:
     as changed when the parent's version does.
     """
 
-    def __init__(self, url: str, key: str, *, since: str, child: Child, attempts: int = ATTEMPTS) -> None:
+    def __init__(self, url: str, key: str, *, since: str, child: Child) -> None:
         """Remember the service; the key is sent in the X-Api-Key header and never shown."""
-        self.url, self.key, self.since, self.child, self.attempts = url.rstrip("/"), key, since, child, attempts
+        self.url, self.key, self.since, self.child = url.rstrip("/"), key, since, child
 
     def units(self, table: Table, watermark: str | None) -> list[Unit]:
         """Return the collection's window, or one unit per parent that the service shows."""
@@ -106,13 +106,13 @@ class RestReader:
 
     def _client(self) -> RESTClient:
         from dlt.sources.helpers.requests import Client  # noqa: PLC0415
-        from dlt.sources.helpers.rest_client import RESTClient  # noqa: PLC0415
         from dlt.sources.helpers.rest_client.auth import APIKeyAuth  # noqa: PLC0415
+        from dlt.sources.helpers.rest_client.client import RESTClient  # noqa: PLC0415
         from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator  # noqa: PLC0415
 
         session = Client(
             request_timeout=TIMEOUT_SECONDS,
-            request_max_attempts=self.attempts,
+            request_max_attempts=ATTEMPTS,
             request_backoff_factor=0.5,
             request_max_retry_delay=LONGEST_WAIT_SECONDS,
             raise_for_status=False,

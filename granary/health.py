@@ -1,0 +1,72 @@
+"""What `granary status` looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from warehouse import server
+from warehouse.connection import connect, query
+
+if TYPE_CHECKING:
+    from warehouse.connection import Connection
+    from warehouse.settings import Settings
+
+LOADS = """
+select distinct on (source, table_name)
+    source, table_name, status, unit, error, finished_at,
+    (
+        select coalesce(sum(a.rows_loaded), 0)::bigint from ops.load_audit as a
+        where a.source = l.source and a.table_name = l.table_name and a.finished_at > now() - interval '1 day'
+            and a.status = 'loaded'
+    ) as rows_today,
+    (
+        select count(*) from ops.quarantine as q where q.source = l.source and q.table_name = l.table_name
+    ) as quarantined
+from ops.load_audit as l
+order by source, table_name, load_id desc
+"""
+
+RELATIONS = """
+select n.nspname::text as layer, count(*) as relations,
+    coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint as rows_about,
+    sum(pg_total_relation_size(c.oid))::bigint as bytes
+from pg_class as c
+inner join pg_namespace as n on n.oid = c.relnamespace
+where c.relkind in ('r', 'v', 'm', 'p')
+    and (n.nspname like 'raw\\_%' or n.nspname in ('staging', 'intermediate', 'snapshots', 'seeds', 'marts', 'ops'))
+group by n.nspname
+order by n.nspname
+"""
+
+
+@dataclass(frozen=True)
+class Health:
+    """The server, the last load of each table, and what each schema holds."""
+
+    running: bool
+    server: str
+    loads: tuple[dict[str, Any], ...] = ()
+    layers: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def well(self) -> bool:
+        """Whether the server is up and no table's last load failed."""
+        return self.running and all(load["status"] != "failed" for load in self.loads)
+
+
+def look(settings: Settings) -> Health:
+    """Ask the server; a server that is down is an answer, not an error."""
+    place = f"{'external' if settings.external else 'embedded'}, {settings.host}, database {settings.database}"
+    if not server.running(settings):
+        return Health(False, place)
+    with connect(settings) as connection:
+        if not query(connection, "select 1 where to_regclass('ops.load_audit') is not null"):
+            return Health(True, place)
+        return Health(True, place, _rows(connection, LOADS), _rows(connection, RELATIONS))
+
+
+def _rows(connection: Connection, sql: str) -> tuple[dict[str, Any], ...]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return tuple(cursor.fetch_arrow_table().to_pylist())

@@ -1,0 +1,36 @@
+"""The command's log: one JSON object a line in .granary/logs/, for details that stderr does not carry."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from datetime import datetime, timezone
+from pathlib import Path
+
+from warehouse.settings import PROJECT
+
+MAXIMUM_BYTES = 5_000_000
+
+
+def failure(error: BaseException) -> Path:
+    """Append a failure with its traceback and return the log's path; a log that cannot be written stops nothing."""
+    import os
+
+    path = Path(os.environ.get("GRANARY_HOME") or PROJECT / ".granary") / "logs" / "granary.log"
+    entry = {
+        "at": datetime.now(timezone.utc).isoformat(),
+        "command": sys.argv[1:],
+        "error": str(error),
+        "traceback": traceback.format_exception(error),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > MAXIMUM_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(entry) + "\n")
+        path.chmod(0o600)
+    except OSError:
+        pass
+    return path

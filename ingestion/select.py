@@ -1,0 +1,28 @@
+"""Which tables a person means by `pos crm.products`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ingestion.sources import SOURCES
+from warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def select(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (source, table) for each name, in the order of the specs; no name means every table.
+
+    Raises:
+        GranaryError: a name is neither a source nor a table of one.
+    """
+    every = [(source.name, table.name) for source in SOURCES.values() for table in source.tables]
+    wanted: set[tuple[str, str]] = set()
+    for name in names:
+        found = {(source, table) for source, table in every if name in (source, f"{source}.{table}")}
+        if not found:
+            known = ", ".join(f"{source}.{table}" for source, table in every)
+            raise GranaryError(f"there is no source or table {name!r}", todo=f"choose of {known}")
+        wanted |= found
+    return [pair for pair in every if pair in wanted] if names else every

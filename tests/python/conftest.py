@@ -1,0 +1,103 @@
+"""One Postgres for the whole run: the embedded one in a folder of its own, or the external one that PG* names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from warehouse import server
+from warehouse.connection import connect, execute, query, quote_name
+from warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Make = Callable[[str], Settings]
+
+
+@pytest.fixture(scope="session")
+def make_warehouse() -> Iterator[Make]:
+    """Return a function that makes a prepared warehouse: a home folder and a database of its own, on one server.
+
+    Each home reaches the one server through a link to its socket, so child processes (dbt, Dagster, the command)
+    find it by GRANARY_HOME alone, as they would in a checkout.
+    """
+    # Short, since a Unix socket's path is; in /tmp, since an unprivileged server user must be able to enter it.
+    base = Path(tempfile.mkdtemp(prefix="granary-", dir="/tmp"))
+    base.chmod(0o755)
+    before = {name: os.environ.get(name) for name in ("GRANARY_HOME", "PGDATABASE")}
+    os.environ["GRANARY_HOME"] = str(base / "server")
+    os.environ["PGDATABASE"] = "granary_tests"
+    origin = Settings.load()
+    made: list[Settings] = []
+
+    def make(name: str) -> Settings:
+        home = base / name
+        home.mkdir()
+        home.chmod(0o755)
+        if not origin.external:
+            (home / "run").symlink_to((origin.home / "run").resolve())
+        host = origin.host if origin.external else str(home / "run")
+        settings = replace(origin, home=home, host=host, database=f"granary_{os.getpid()}_{name}")
+        made.append(settings)
+        server.prepare(settings)
+        return settings
+
+    server.up(origin)
+    try:
+        yield make
+    finally:
+        if origin.external:
+            _drop(origin, made)
+        else:
+            server.down(origin)
+        shutil.rmtree(base, ignore_errors=True)
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+def _drop(origin: Settings, made: list[Settings]) -> None:
+    """Remove our databases from a server that is not ours."""
+    with connect(origin, "postgres", autocommit=True) as connection:
+        for settings in made:
+            for name in (settings.database, settings.dagster_database, settings.crm_database):
+                execute(connection, f"drop database if exists {quote_name(name)} with (force)")
+
+
+@pytest.fixture(scope="session")
+def settings(make_warehouse: Make) -> Settings:
+    """Return a warehouse that tests share when they do not mind each other's rows."""
+    return make_warehouse("shared")
+
+
+_number = count(1)
+
+
+@pytest.fixture
+def warehouse(make_warehouse: Make) -> Iterator[Settings]:
+    """Return an empty warehouse for one test, named by GRANARY_HOME as long as the test runs."""
+    settings = make_warehouse(f"t{next(_number)}")
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("GRANARY_HOME", str(settings.home))
+        patch.setenv("PGDATABASE", settings.database)
+        yield settings
+
+
+@pytest.fixture
+def rows(warehouse: Settings) -> Callable[..., list[tuple[object, ...]]]:
+    """Return a function that runs a query on the test's warehouse."""
+
+    def run(sql: str, *parameters: object) -> list[tuple[object, ...]]:
+        with connect(warehouse) as connection:
+            return query(connection, sql, *parameters)
+
+    return run

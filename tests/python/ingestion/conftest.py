@@ -1,0 +1,156 @@
+"""Landing zones, a CRM database and an HTTP service that misbehaves on request: all real, all on loopback."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ingestion.sources.pos import TRANSACTIONS
+from warehouse.connection import connect, ensure_database, execute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from warehouse.settings import Settings
+
+
+def lines(day: str, number: int = 3, **changes: list[Any]) -> pa.Table:
+    """Return receipt lines of one basket: prices 1.00, 2.00, ... at noon UTC of the day."""
+    noon = datetime.fromisoformat(f"{day}T12:00:00") + timedelta(0)
+    columns: dict[str, list[Any]] = {
+        "household_id": [7] * number,
+        "store_id": [42] * number,
+        "basket_id": [int(day.replace("-", ""))] * number,
+        "product_id": list(range(1, number + 1)),
+        "quantity": [1] * number,
+        "sales_value": [float(n) for n in range(1, number + 1)],
+        "retail_disc": [0.0] * number,
+        "coupon_disc": [0.0] * number,
+        "coupon_match_disc": [0.0] * number,
+        "week": [2] * number,
+        "transaction_timestamp": [noon] * number,
+    }
+    return pa.Table.from_pydict(columns | changes, schema=TRANSACTIONS.schema if not changes else None)
+
+
+@dataclass
+class Landing:
+    """A POS landing zone."""
+
+    folder: Path
+
+    def put(self, day: str, table: pa.Table | bytes) -> Path:
+        path = self.folder / "transactions" / f"{day}.parquet"
+        if isinstance(table, bytes):
+            path.write_bytes(table)
+        else:
+            pq.write_table(table, path)
+        return path
+
+
+@pytest.fixture
+def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Landing:
+    """Return an empty landing zone that the source `pos` reads."""
+    (tmp_path / "pos" / "transactions").mkdir(parents=True)
+    (tmp_path / "pos" / "promotions").mkdir()
+    monkeypatch.setenv("GRANARY_POS_LANDING", str(tmp_path / "pos"))
+    return Landing(tmp_path / "pos")
+
+
+@pytest.fixture
+def crm(warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function that runs SQL in a CRM database of its own, with two households and two stores in it."""
+    ensure_database(warehouse, warehouse.crm_database)
+    monkeypatch.setenv("GRANARY_CRM_URL", warehouse.uri(warehouse.crm_database))
+
+    def run(sql: str) -> None:
+        with connect(warehouse, warehouse.crm_database, autocommit=True) as connection:
+            execute(connection, sql)
+
+    run(
+        "create table households (household_id bigint primary key, age text, income text, home_ownership text,"
+        " marital_status text, household_size text, household_comp text, kids_count text, updated_at timestamptz)"
+    )
+    run("insert into households (household_id, age, updated_at) values (1, '19-24', '2017-01-01Z'), (2, null, '2017-01-02Z')")
+    run("create table stores (store_id bigint primary key, updated_at timestamptz)")
+    run("insert into stores select n, '2017-01-01Z' from generate_series(1, 10) as n")
+    return run
+
+
+@dataclass
+class Service:
+    """A JSON API whose answers a test writes down: (status, headers, body) in order, the last one for ever."""
+
+    answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    url: str = ""
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def hang(self) -> None:
+        """Answer nothing until released."""
+        self.gate.clear()
+
+    def release(self) -> None:
+        self.gate.set()
+
+    def page(self, data: list[Any], token: str | None = None) -> None:
+        self.answer(200, json.dumps({"data": data, "next_page_token": token}).encode())
+
+    def answer(self, status: int, body: bytes = b"{}", **headers: str) -> None:
+        self.answers.append((status, {name.replace("_", "-"): value for name, value in headers.items()}, body))
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """Return a real HTTP server that the source `marketing` reads."""
+    script = Service()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            script.asked.append(self.path)
+            script.keys.append(self.headers.get("X-Api-Key"))
+            script.gate.wait(30)
+            if not script.answers:
+                return
+            status, headers, body = script.answers[min(len(script.asked), len(script.answers)) - 1]
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        script.url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("GRANARY_MARKETING_URL", script.url)
+        monkeypatch.setenv("GRANARY_MARKETING_KEY", "right-key")
+        yield script
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of redemption events that the source `events` reads."""
+    folder = tmp_path / "events" / "coupon_redemptions"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("GRANARY_EVENTS_LANDING", str(folder.parent))
+    return folder
