@@ -81,7 +81,7 @@ class _Piece:
 
     unit: Unit
     load_id: int
-    started: str
+    started: datetime
     read: int = 0
     loaded: int = 0
     bytes: int = 0
@@ -203,7 +203,7 @@ class _Loading:
         self.place = f"{source.name}.{table.name}"
         self.cause: BaseException | None = None
         self.started = time.perf_counter()
-        self.started_at = _now()
+        self.started_at = datetime.now(timezone.utc)
         self.newest: datetime | None = None
         self.additions = additions
         self.opened = False
@@ -218,7 +218,10 @@ class _Loading:
                 for unit in reader.units(self.table, before)
                 if self._in_window(unit) and (self.full_refresh or self._is_new(unit, known))
             ]
-            pieces = [_Piece(unit, tx.next_load_id(), self.started_at) for unit in units]
+            pieces = [
+                _Piece(unit, load_id, self.started_at)
+                for unit, load_id in zip(units, tx.next_load_ids(len(units)), strict=True)
+            ]
             result = self._land(tx, reader, pieces, before, known)
             if dry_run:
                 tx.connection.rollback()
@@ -352,10 +355,11 @@ class _Loading:
         after = self.newest.isoformat() if self.newest else before
         if self.anew and pieces:
             tx.supersede_all(name, pieces[0].load_id)
-        for piece in pieces or [_Piece(Unit(self.table.location), tx.next_load_id(), self.started_at)]:
-            audit = self._audit(piece, status, before, after)
-            tx.record(audit, [known[piece.unit.name][1]] if piece.unit.name in known else [])
-            tx.quarantine(name, piece.unit.name, piece.load_id, self.table.contract, piece.refusals)
+        tx.supersede({known[p.unit.name][1]: p.load_id for p in pieces if p.unit.name in known})
+        noted = pieces or [_Piece(Unit(self.table.location), tx.next_load_ids(1)[0], self.started_at)]
+        tx.record([self._audit(piece, status, before, after) for piece in noted])
+        refusals = ((p.unit.name, p.load_id, refusal) for p in pieces for refusal in p.refusals)
+        tx.quarantine(name, self.table.contract, refusals)
         if self.table.cursor and after and after != before:
             tx.set_watermark(name, after, pieces[-1].load_id)
         return LoadResult(
@@ -404,7 +408,7 @@ class _Loading:
         with suppress(GranaryError, DriverError, OSError), connect(self.settings, role="loader") as connection:
             load_id = int(str(query(connection, "select nextval('ops.load_id')")[0][0]))
             piece = _Piece(Unit(self.table.location), load_id, self.started_at)
-            record(connection, self._audit(piece, "failed", None, None, words))
+            record(connection, [self._audit(piece, "failed", None, None, words)])
             if isinstance(error, ContractBrokenError):
                 schema_change(
                     connection, self.source.name, self.table.name, load_id, error.column, error.change, error.detail
@@ -420,7 +424,3 @@ def _align(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         [batch.column(f.name) if f.name in batch.schema.names else pa.nulls(batch.num_rows, f.type) for f in schema],
         schema=schema,
     )
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat()

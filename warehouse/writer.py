@@ -16,9 +16,11 @@ from warehouse.connection import connect, execute, query, quote_name
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
     from types import TracebackType
 
+    from warehouse.connection import Connection
     from warehouse.settings import Settings
 
 LOCK_WAIT_SECONDS = 120
@@ -61,10 +63,24 @@ class Audit:
     rows_deleted: int
     bytes: int
     seconds: float
-    started_at: str
+    started_at: datetime
     watermark_before: str | None = None
     watermark_after: str | None = None
     error: str | None = None
+
+
+_AUDIT_NAMES = {"table": "table_name"}
+_AUDIT_SCHEMA = pa.schema(
+    [
+        ("load_id", pa.int64()),
+        *((name, pa.string()) for name in ("run_id", "source", "table_name", "unit", "fingerprint", "status")),
+        *((f"rows_{what}", pa.int64()) for what in ("read", "loaded", "quarantined", "deleted")),
+        ("bytes", pa.int64()),
+        ("seconds", pa.float64()),
+        ("started_at", pa.timestamp("us", tz="UTC")),
+        *((name, pa.string()) for name in ("watermark_before", "watermark_after", "error")),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -162,9 +178,11 @@ class LoadTransaction:
         rows = self.query("select value from ops.watermarks where source = $1 and table_name = $2", self.source, table)
         return str(rows[0][0]) if rows else None
 
-    def next_load_id(self) -> int:
-        """Return a new load id; ids of one source commit in increasing order because of its lock."""
-        return int(self.query("select nextval('ops.load_id')")[0][0])
+    def next_load_ids(self, number: int) -> list[int]:
+        """Return new load ids; those of one source commit in increasing order because of its lock."""
+        return [
+            int(row[0]) for row in self.query(f"select nextval('ops.load_id') from generate_series(1, {int(number)})")
+        ]
 
     def rows(self, target: Target) -> int:
         """Return the number of rows in a raw table, 0 if it is missing."""
@@ -277,11 +295,14 @@ class LoadTransaction:
             cursor.execute(sql)
             return int(cursor.rowcount)
 
-    def record(self, audit: Audit, supersedes: Iterable[int] = ()) -> None:
-        """Write the ledger row of one unit, first marking the loads that it replaces."""
-        for load_id in supersedes:
-            self.execute("update ops.load_audit set superseded_by = $1 where load_id = $2", audit.load_id, load_id)
-        record(self.connection, audit)
+    def supersede(self, replaced: dict[int, int]) -> None:
+        """Mark loads as replaced: earlier load id -> the load id that took its place."""
+        for earlier, later in replaced.items():
+            self.execute("update ops.load_audit set superseded_by = $1 where load_id = $2", later, earlier)
+
+    def record(self, audits: Sequence[Audit]) -> None:
+        """Write the ledger rows of a load."""
+        record(self.connection, audits)
 
     def supersede_all(self, table: str, load_id: int) -> None:
         """Mark every active load of a table as replaced by `load_id`."""
@@ -305,29 +326,34 @@ class LoadTransaction:
             load_id,
         )
 
-    def quarantine(self, table: str, unit: str, load_id: int, contract: int, refusals: Iterable[Refusal]) -> None:
-        """Keep refused rows as they were received."""
-        for refusal in refusals:
-            self.execute(
-                "insert into ops.quarantine (load_id, source, table_name, unit, row_number, column_name, reason,"
-                " payload, contract_version) values ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9)",
-                load_id,
-                self.source,
-                table,
-                unit,
-                refusal.row,
-                refusal.column,
-                refusal.reason,
-                json.dumps(refusal.payload, default=str).replace("\\u0000", "\\\\u0000"),
-                contract,
+    def quarantine(self, table: str, contract: int, refused: Iterable[tuple[str, int, Refusal]]) -> None:
+        """Keep refused rows as they were received: (unit, load id, refusal)."""
+        names = ("load_id", "source", "table_name", "unit", "row_number", "column_name", "reason", "payload")
+        rows = [
+            (load_id, self.source, table, unit, refusal.row, refusal.column, refusal.reason, _json(refusal.payload))
+            for unit, load_id, refusal in refused
+        ]
+        if not rows:
+            return
+        with self.connection.cursor() as cursor:
+            cursor.adbc_ingest(
+                "refused_rows",
+                pa.table(list(map(pa.array, zip(*rows, strict=True))), names=names),
+                mode="create",
+                temporary=True,
             )
+        self.execute(
+            f"insert into ops.quarantine ({', '.join(names)}, contract_version)"
+            f" select {', '.join(names[:-1])}, payload::jsonb, {int(contract)} from refused_rows"
+        )
+        self.execute("drop table refused_rows")
 
     def schema_change(self, table: str, load_id: int, column: str, change: str, detail: str) -> None:
         """Keep a difference between the contract and what the source delivered."""
         schema_change(self.connection, self.source, table, load_id, column, change, detail)
 
 
-def landed(connection: Any, source: str, table: str) -> dict[str, tuple[str, int]]:
+def landed(connection: Connection, source: str, table: str) -> dict[str, tuple[str, int]]:
     """Return the units that a raw table holds now: unit -> (fingerprint, load id)."""
     return {
         str(unit): (str(fingerprint), int(str(load_id)))
@@ -341,22 +367,22 @@ def landed(connection: Any, source: str, table: str) -> dict[str, tuple[str, int
     }
 
 
-def record(connection: Any, audit: Audit) -> None:
-    """Insert one row into ops.load_audit."""
-    names = (
-        "load_id, run_id, source, table_name, unit, fingerprint, status, rows_read, rows_loaded, rows_quarantined,"
-        " rows_deleted, bytes, seconds, started_at, watermark_before, watermark_after, error"
-    )
-    holes = ", ".join(f"${n}" for n in range(1, 14))
-    execute(
-        connection,
-        f"insert into ops.load_audit ({names}) values ({holes}, $14::text::timestamptz, $15, $16, $17)",
-        *vars(audit).values(),
-    )
+def record(connection: Connection, audits: Sequence[Audit]) -> None:
+    """Append rows to ops.load_audit."""
+    rows = [{_AUDIT_NAMES.get(name, name): value for name, value in vars(audit).items()} for audit in audits]
+    with connection.cursor() as cursor:
+        cursor.adbc_ingest(
+            "load_audit", pa.Table.from_pylist(rows, schema=_AUDIT_SCHEMA), mode="append", db_schema_name="ops"
+        )
+
+
+def _json(payload: dict[str, Any]) -> str:
+    """Return a refused row as JSON that jsonb can hold, which has no NUL character."""
+    return json.dumps(payload, default=str).replace("\\u0000", "\\ufffd")
 
 
 def schema_change(
-    connection: Any, source: str, table: str, load_id: int, column: str, change: str, detail: str
+    connection: Connection, source: str, table: str, load_id: int, column: str, change: str, detail: str
 ) -> None:
     """Insert one row into ops.schema_changes."""
     execute(

@@ -80,7 +80,10 @@ def crm(warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         "create table households (household_id bigint primary key, age text, income text, home_ownership text,"
         " marital_status text, household_size text, household_comp text, kids_count text, updated_at timestamptz)"
     )
-    run("insert into households (household_id, age, updated_at) values (1, '19-24', '2017-01-01Z'), (2, null, '2017-01-02Z')")
+    run(
+        "insert into households (household_id, age, updated_at)"
+        " values (1, '19-24', '2017-01-01Z'), (2, null, '2017-01-02Z')"
+    )
     run("create table stores (store_id bigint primary key, updated_at timestamptz)")
     run("insert into stores select n, '2017-01-01Z' from generate_series(1, 10) as n")
     return run

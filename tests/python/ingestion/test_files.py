@@ -9,17 +9,15 @@ import pyarrow as pa
 import pytest
 
 from ingestion.load import load_table, pending_dates
-from warehouse.errors import GranaryError
-
 from tests.python.ingestion.conftest import lines
+from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from warehouse.settings import Settings
-
     from tests.python.ingestion.conftest import Landing
+    from warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
 
@@ -107,7 +105,9 @@ def test_window_takes_only_its_days(warehouse: Settings, landing: Landing, rows:
 def test_dry_run_loads_nothing(warehouse: Settings, landing: Landing, rows: Rows) -> None:
     landing.put("2017-01-02", lines("2017-01-02", 3))
     assert load_table(warehouse, "pos", "transactions", dry_run=True).rows_loaded == 3
-    assert rows("select to_regclass('raw_pos.transactions')::text, (select count(*) from ops.load_audit)") == [(None, 0)]
+    assert rows("select to_regclass('raw_pos.transactions')::text, (select count(*) from ops.load_audit)") == [
+        (None, 0)
+    ]
 
 
 def _refused_whole(warehouse: Settings, rows: Rows, match: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +85,6 @@ def test_selection() -> None:
 def test_settings_come_from_the_environment_or_an_owner_only_file(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    from dataclasses import replace
-
     here = replace(settings, home=tmp_path)
     with pytest.raises(GranaryError, match="GRANARY_X is not set"):
         setting(here, "GRANARY_X")

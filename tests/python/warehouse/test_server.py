@@ -26,7 +26,9 @@ def test_up_down_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert server.running(settings)
         assert not server.up(settings)
         with connect(settings) as connection:
-            assert query(connection, "select current_setting('listen_addresses'), current_user::text") == [("", "granary")]
+            assert query(connection, "select current_setting('listen_addresses'), current_user::text") == [
+                ("", "granary")
+            ]
             assert query(connection, "select count(*) from pg_authid where rolpassword is not null") == [(0,)]
         socket = settings.home / "run"
         assert socket.stat().st_mode & 0o077 == 0
@@ -36,7 +38,7 @@ def test_up_down_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert server.running(settings)
         assert server.down(settings)
         assert not server.down(settings)
-        with pytest.raises(GranaryError, match="Postgres does not let us in.*start it with `granary up`"):
+        with pytest.raises(GranaryError, match=r"Postgres does not let us in.*start it with `granary up`"):
             connect(settings)
         (settings.home / "data" / "PG_VERSION").unlink()  # as if initdb had been killed half-way
         assert server.up(settings)
@@ -44,7 +46,11 @@ def test_up_down_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tuning_follows_the_machine(tmp_path: Path) -> None:
     large = server.tuning(tmp_path, total=24 * GIB, cores=2)
-    assert (large["shared_buffers"], large["work_mem"], large["max_parallel_workers_per_gather"]) == ("4096MB", "256MB", "2")
+    assert (large["shared_buffers"], large["work_mem"], large["max_parallel_workers_per_gather"]) == (
+        "4096MB",
+        "256MB",
+        "2",
+    )
     small = server.tuning(tmp_path, total=1 * GIB, cores=1)
     assert (small["shared_buffers"], small["work_mem"], small["maintenance_work_mem"]) == ("256MB", "10MB", "64MB")
 
@@ -77,7 +83,10 @@ def test_settings_read_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path
     for name in [name for name in os.environ if name.startswith("PG")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("GRANARY_HOME", "/tmp/g")
-    assert Settings.load().uri() == "postgresql://granary@/granary?host=%2Ftmp%2Fg%2Frun&port=5432&application_name=granary"
+    assert (
+        Settings.load().uri()
+        == "postgresql://granary@/granary?host=%2Ftmp%2Fg%2Frun&port=5432&application_name=granary"
+    )
     monkeypatch.setenv("PGHOST", "db.example")
     monkeypatch.setenv("PGPORT", "6432")
     monkeypatch.setenv("PGUSER", "etl")

@@ -1,0 +1,71 @@
+"""Every command and every output in the documents, run on the whole year."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.main import get_command
+
+from granary.cli import app
+from tests.python.main_job.documents import BLOCK, Example, documents, examples
+from warehouse.settings import PROJECT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.python.main_job.conftest import Year
+
+EXAMPLES = [example for path in documents() for example in examples(path)]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_example(year: Year, example: Example) -> None:
+    printed = example.run(year.settings)
+    assert example.agrees(printed), f"the document shows\n{example.shown}\nand it printed\n{printed}"
+
+
+def test_documents_have_examples() -> None:
+    assert sum(example.kind == "sql" for example in EXAMPLES) >= 10
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(PROJECT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def _commands() -> list[str]:
+    """Return the commands in the documents' `sh` blocks, without their comments."""
+    found = []
+    for path in documents():
+        for block in BLOCK.finditer(path.read_text()):
+            if block["kind"] == "sh":
+                found += [line.split("#")[0].strip() for line in block["body"].splitlines()]
+    return sorted({command for command in found if command})
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_shown_command_exists(command: str) -> None:
+    program, *arguments = command.split()
+    if program == "make":
+        assert subprocess.run(["make", "-n", *arguments], cwd=PROJECT, capture_output=True, check=False).returncode == 0
+    elif program.endswith("granary"):
+        tool = get_command(app)
+        while arguments and hasattr(tool, "commands"):
+            tool = tool.commands[arguments.pop(0)]
+        tool.make_context("granary", arguments, resilient_parsing=False)
+    else:
+        assert program in {"dbt"}
+        assert shutil.which(program)
+
+
+def test_python_examples_are_valid() -> None:
+    for path in documents():
+        for block in BLOCK.finditer(path.read_text()):
+            if block["kind"] == "python":
+                exec(compile(ast.parse(block["body"]), str(path), "exec"), {})
