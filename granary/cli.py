@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import contextmanager
 from datetime import date
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from granary import log, show
 from warehouse.errors import GranaryError
-from warehouse.settings import PROJECT, Settings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
+from warehouse.settings import Settings
 
 app = typer.Typer(
     help="A retail loyalty warehouse: load sources, build marts, look at both.",
@@ -93,6 +88,7 @@ def load(
     as_json: AsJson = False,
 ) -> None:
     """Load what is new in the sources, each table in one transaction."""
+    from granary.systems import reachable
     from ingestion.load import load_table
     from ingestion.select import select
 
@@ -100,7 +96,7 @@ def load(
     chosen = select(what or [])
     settings = _ready()
     results = []
-    with _systems(settings), show.loading(quiet=as_json) as progress:
+    with reachable(settings), show.loading(quiet=as_json) as progress:
         for source, table in chosen:
             results.append(
                 load_table(
@@ -130,11 +126,12 @@ def run(
 
     With --from and --to, one run loads and overwrites these business dates (a backfill).
     """
+    from granary.systems import reachable
     from orchestration.run import run_job
 
     window = _window(first, last)
     settings = _ready()
-    with _systems(settings), show.running(quiet=as_json) as on_event:
+    with reachable(settings), show.running(quiet=as_json) as on_event:
         outcome = run_job(
             settings,
             job or ("full_refresh" if full_refresh else "everything"),
@@ -150,11 +147,12 @@ def run(
 @app.command(epilog="Example: granary ui --port 3001")
 def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000) -> None:
     """Open Dagster at 127.0.0.1:3000: lineage, runs, checks, schedules. Ctrl-C ends it."""
-    from orchestration.instance import serve
+    from granary.pages import serve_ui
+    from granary.systems import reachable
 
     settings = _ready()
-    with _systems(settings):
-        raise typer.Exit(serve(settings, port))
+    with reachable(settings):
+        serve_ui(settings, port)
 
 
 @app.command(epilog="Example: granary docs --port 8080")
@@ -179,11 +177,10 @@ def demo_run() -> None:
 @demo.command("advance", epilog="Example: granary demo advance --to 2017-03-12 && granary run")
 def demo_advance(to: Annotated[str, typer.Option("--to", metavar="DATE", help="The business date to close.")]) -> None:
     """Move the sample retailer's clock: its systems deliver all business days up to DATE."""
+    from granary.sample import advance
+
     day = _date(to)
-    settings = _ready()
-    retailer = _retailer()
-    moved = retailer.advance(settings, day)
-    show.line(f"The retailer's clock moved from {moved.before} to {moved.after}: {moved.files} new files.")
+    advance(_ready(), day)
     show.line("Next: `granary run` loads and builds what is new.")
 
 
@@ -194,29 +191,6 @@ def _ready() -> Settings:
     settings = Settings.load()
     server.up(settings)
     return settings
-
-
-@contextmanager
-def _systems(settings: Settings) -> Iterator[None]:
-    """Keep the sample retailer's systems reachable, if this home has the retailer and nobody set another address."""
-    try:
-        from demo import retailer
-    except ModuleNotFoundError:
-        yield
-        return
-    if not retailer.is_open(settings) or os.environ.get(retailer.URL):
-        yield
-        return
-    with retailer.systems(settings):
-        yield
-
-
-def _retailer():  # type: ignore[no-untyped-def]
-    try:
-        from demo import retailer
-    except ModuleNotFoundError:
-        raise GranaryError("the sample retailer is not here", str(PROJECT / "demo"), "restore demo/") from None
-    return retailer
 
 
 def _place(settings: Settings) -> str:

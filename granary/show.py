@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json as _json
+import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from granary.health import Health
     from ingestion.load import LoadResult
     from ingestion.load import Progress as LoadProgress
+    from orchestration.progress import Event
+    from orchestration.run import AssetOutcome, RunOutcome
 
 console = Console(highlight=False, soft_wrap=False)
 
@@ -64,20 +68,17 @@ def loading(*, quiet: bool) -> Iterator[Callable[[LoadProgress], None] | None]:
     if quiet:
         yield None
         return
-    bars = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[rows]:>12,} rows"),
-        TimeElapsedColumn(), TextColumn("{task.fields[unit]}"), console=console, transient=True,
-    )  # fmt: skip
+    bars = _bars(console)
     tasks: dict[str, Any] = {}
     totals: dict[str, dict[str, int]] = {}
 
     def update(progress: LoadProgress) -> None:
         name = f"{progress.source}.{progress.table}"
         if name not in tasks:
-            tasks[name] = bars.add_task(name, total=None, rows=0, unit="")
+            tasks[name] = bars.add_task(name, total=None, rows=0, note="")
         seen = totals.setdefault(name, {})
         seen[progress.unit] = progress.rows
-        bars.update(tasks[name], rows=sum(seen.values()), unit=progress.unit)
+        bars.update(tasks[name], rows=sum(seen.values()), note=progress.unit)
 
     with bars:
         yield update
@@ -119,3 +120,108 @@ def health(found: Health) -> None:
             ("schema", "relations", "rows, about", "MB"),
             [(r["layer"], r["relations"], r["rows_about"], r["bytes"] / 1e6) for r in found.layers],
         )
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[Any], None]]:
+    """Show what the sample retailer delivers: the system, the item and the rows so far."""
+    with _bars(console) as bars:
+        task = bars.add_task("the retailer opens", total=None, rows=0, note="")
+        total = 0
+
+        def tell(step: Any) -> None:
+            nonlocal total
+            total += step.rows
+            bars.update(task, description=f"{step.system} delivers", rows=total, note=step.item)
+
+        yield tell
+
+
+@contextmanager
+def running(*, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
+    """Show a pipeline run while it works: the tables that load with their rows, the model at hand, checks so far.
+
+    The run redirects standard output to its log, so this writes to a copy of it. On a terminal the lines move; in
+    a file each finished table leaves one line.
+    """
+    from orchestration.run import terminal
+
+    if quiet:
+        yield lambda _: None
+        return
+    with terminal(sys.stdout) as stream:
+        screen = Console(file=stream, highlight=False)
+        with _bars(screen) as bars:
+            view = _RunView(bars, screen)
+            yield view.tell
+
+
+class _RunView:
+    """The moving lines of a pipeline run."""
+
+    def __init__(self, bars: Progress, screen: Console) -> None:
+        self.bars, self.screen = bars, screen
+        self.tasks: dict[str, TaskID] = {}
+        self.passed = self.failed = 0
+        self.began = time.monotonic()
+        self.checks: TaskID | None = None
+
+    def tell(self, event: Event) -> None:
+        """Take in one event."""
+        if event.kind == "checked":
+            self.passed += bool(event.passed)
+            self.failed += not event.passed
+            if self.checks is None:
+                self.checks = self.bars.add_task("checks", total=None, rows=0, note="")
+            note = f"{self.failed} not passed" if self.failed else "all passed"
+            self.bars.update(self.checks, description="checks", rows=self.passed + self.failed, note=note)
+        elif event.kind in ("started", "rows"):
+            if event.name not in self.tasks:
+                self.tasks[event.name] = self.bars.add_task(event.name, total=None, rows=0, note=event.stage)
+            self.bars.update(self.tasks[event.name], rows=event.rows or 0, note=event.detail or event.stage)
+        elif event.name in self.tasks:
+            self.bars.remove_task(self.tasks.pop(event.name))
+            if not self.screen.is_terminal or event.kind in ("failed", "retrying"):
+                rows = f"{event.rows:,} rows" if event.rows is not None else ""
+                at = time.monotonic() - self.began
+                self.screen.print(f"{at:6.1f} s  {event.kind:<13}{event.name:<40}{rows}", markup=False)
+
+
+def _bars(screen: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<34}"),
+        TextColumn("{task.fields[rows]:>12,}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=screen,
+        transient=True,
+    )
+
+
+def outcome(done: RunOutcome) -> None:
+    """Print a table per layer, and what failed if something did."""
+    layers: dict[str, list[AssetOutcome]] = {}
+    for asset in done.assets:
+        layers.setdefault(asset.group, []).append(asset)
+    table(
+        f"Run {done.run_id[:8]}, job {done.job}: {'succeeded' if done.success else 'failed'} in {done.seconds:.0f} s",
+        ("layer", "tables", "rows", "checks passed", "seconds"),
+        [
+            (
+                layer,
+                len(assets),
+                sum(asset.rows or 0 for asset in assets),
+                done.checks_by_group.get(layer, 0),
+                sum(asset.seconds for asset in assets),
+            )
+            for layer, assets in layers.items()
+        ],
+    )
+    line(f"Checks: {done.checks_passed:,} passed, {done.checks_failed:,} failed, {len(done.warnings):,} warnings.")
+    for name in done.warnings:
+        line(f"warning: {name}")
+    for problem in done.failures:
+        print(f"granary: {problem}", file=sys.stderr)
+    if not done.success:
+        line(f"The run's log: {done.log}; look at it in `make ui`.")

@@ -1,0 +1,52 @@
+# Thin: each target sets the environment up (at once when it is there) and calls the command that does the work.
+ifneq ($(firstword $(sort 3.81 $(MAKE_VERSION))),3.81)
+$(error Granary needs GNU make 3.81 or newer and this is make $(MAKE_VERSION): install a newer one, or call it by its name, such as gmake)
+endif
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Packages that are there: deleting demo/ must break only the demo.
+PACKAGES := $(wildcard demo granary ingestion orchestration warehouse)
+# A Python that somebody chose is binding for .venv; the one that happens to be python3 is not.
+CHOSEN := $(if $(filter file,$(origin PYTHON)),,--this-python)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test ui docs lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' Makefile
+
+setup: ## the environment only: .venv/ and dbt_packages/
+	@for python in "$(PYTHON)" $(if $(CHOSEN),,python3.13 python3.12 python3.11 python3.10); do \
+		if command -v "$$python" >/dev/null; then exec "$$python" granary/setup.py $(CHOSEN); fi; \
+	done; \
+	echo "Set-up stopped: no $(PYTHON) found; install Python 3.10 to 3.13, or say where it is: make PYTHON=/path/to/python3.12 setup." >&2; \
+	exit 1
+
+demo: setup ## from nothing to a loaded, built and tested warehouse on a real year; again: only what is new
+	@$(BIN)/granary demo run
+
+test: setup ## the whole test suite
+	@$(BIN)/python -m pytest
+
+ui: setup ## Dagster's pages
+	@$(BIN)/granary ui
+
+docs: setup ## the data documentation
+	@$(BIN)/granary docs
+
+lint: setup ## every linter, and the one-way doors between the folders
+	$(BIN)/ruff check . .ci/lock
+	$(BIN)/ruff format --check . .ci/lock
+	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/lint-imports --no-logo
+	$(if $(wildcard demo),$(BIN)/lint-imports --no-logo --config demo/importlinter.toml)
+	$(BIN)/sqlfluff lint $(wildcard models macros snapshots tests/dbt)
+	$(if $(wildcard .yamllint),$(BIN)/yamllint --strict .)
+
+bench: setup ## the benchmarks
+	@$(BIN)/python -m bench
+
+clean: ## stop the server and remove what set-up and tools made; the warehouse in .granary/ stays
+	-@[ -n "$$PGHOST" ] || [ ! -x $(BIN)/granary ] || $(BIN)/granary down
+	rm -rf .venv dbt_packages target logs granary.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
