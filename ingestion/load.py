@@ -270,7 +270,7 @@ class _Loading:
                 changed += merged + pieces[0].deleted
         self._guard(tx, target, pieces, held)
         if changed:
-            tx.analyze(target)
+            tx.digest(target)
         return self._record(tx, pieces, known, before, changed)
 
     def _rows(self, reader: Reader, pieces: list[_Piece], before: str | None) -> Iterator[pa.RecordBatch]:

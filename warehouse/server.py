@@ -211,6 +211,8 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
         "max_wal_size": "8GB" if megabytes > 8192 else "2GB",  # noqa: PLR2004
         "checkpoint_timeout": "15min",
         "random_page_cost": "1.1",
+        # Loads come in batches: once in a while is often enough, and not in the middle of building what was loaded.
+        "autovacuum_naptime": "5min",
         "jit": "off",
         "timezone": "'UTC'",
         "log_timezone": "'UTC'",

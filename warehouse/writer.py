@@ -227,7 +227,8 @@ class LoadTransaction:
         self.execute(f"create table {target.sql_name} ({', '.join(columns)})")
         # Loads append in order of their id, so a block range index of a few kilobytes finds a load's rows.
         self.execute(
-            f"create index on {target.sql_name} using brin (_load_id) with (pages_per_range = 16, autosummarize)"
+            f"create index {quote_name(_brin(target))} on {target.sql_name} using brin ({LOAD_ID})"
+            " with (pages_per_range = 16)"
         )
         return list(wanted)
 
@@ -243,8 +244,10 @@ class LoadTransaction:
         """Delete the rows of one load and return how many there were."""
         return self._count(f"delete from {target.sql_name} where {LOAD_ID} = {int(load_id)}")
 
-    def analyze(self, target: Target) -> None:
-        """Refresh the planner's statistics: the models that read the table next are planned with them."""
+    def digest(self, target: Target) -> None:
+        """Have the planner and the block range index know the rows that have just come; models read them next."""
+        name = f"{quote_name('raw_' + self.source)}.{quote_name(_brin(target))}"
+        self.query("select brin_summarize_new_values($1::text::regclass)", name)
         self.execute(f"analyze {target.sql_name}")
 
     def copy(self, target: Target, batches: pa.RecordBatchReader) -> None:
@@ -351,6 +354,11 @@ class LoadTransaction:
     def schema_change(self, table: str, load_id: int, column: str, change: str, detail: str) -> None:
         """Keep a difference between the contract and what the source delivered."""
         schema_change(self.connection, self.source, table, load_id, column, change, detail)
+
+
+def _brin(target: Target) -> str:
+    """Return the name of the raw table's index on the load id."""
+    return f"{target.table}_{LOAD_ID.strip('_')}"
 
 
 def landed(connection: Connection, source: str, table: str) -> dict[str, tuple[str, int]]:

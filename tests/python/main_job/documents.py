@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ def examples(path: Path) -> Iterator[Example]:
     """Return the examples of a document, in order."""
     text = path.read_text()
     blocks = list(BLOCK.finditer(text))
-    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, following in zip_longest(blocks, blocks[1:]):
         if block["kind"] == "sql" and following and following["kind"] == "text":
             yield Example(path, "sql", block["body"], following["body"], following.start("body"), following.end("body"))
         if block["kind"] == "console":
