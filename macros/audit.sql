@@ -1,0 +1,118 @@
+{#-
+    Audited before visible: the post-hook of every mart. It runs the blocking tests of the model inside the transaction that
+    built it; one failure raises, the transaction rolls back, and readers keep the last good table. After an increment it looks
+    only at the partitions that were just written. What passed is recorded in ops.model_audits, in the same transaction.
+-#}
+{% macro audit() -%}
+    {%- if execute -%}
+        {%- set scope = 'new' if is_incremental() and model.config.meta.get('changes') else 'all' -%}
+        {%- for test in audit_tests(model) -%}
+            {%- set result = run_query(audit_query(test, model, scope)) -%}
+            {%- set failures = result.rows[0][0] or 0 -%}
+            {%- if result.rows[0][1] -%}
+                {{ exceptions.raise_compiler_error(
+                    'audit: ' ~ test.name ~ ': ' ~ failures ~ ' rows failed in ' ~ this.schema ~ '.' ~ this.identifier
+                    ~ '; nothing was published.') }}
+            {%- endif -%}
+            {%- do run_query(
+                "insert into ops.model_audits (invocation_id, test, model, scope, failures) values ('"
+                ~ invocation_id ~ "', '" ~ test.name ~ "', '" ~ watermark_name() ~ "', '" ~ scope ~ "', " ~ failures ~ ")"
+            ) -%}
+        {%- endfor -%}
+    {%- endif -%}
+{%- endmacro %}
+
+{#- The generic tests of severity error that are attached to the node and refer to nothing that is built after it. -#}
+{% macro audit_tests(node) -%}
+    {%- set upstream = [node.unique_id] -%}
+    {%- for id in upstream -%}
+        {%- for parent in (graph.nodes.get(id) or {}).get('depends_on', {}).get('nodes', []) if parent not in upstream -%}
+            {%- do upstream.append(parent) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {%- set found = [] -%}
+    {%- for test in graph.nodes.values() if test.resource_type == 'test' -%}
+        {%- if test.attached_node == node.unique_id and test.config.enabled and test.config.severity | lower == 'error'
+            and test.depends_on.nodes | reject('in', upstream) | list | length == 0 -%}
+            {%- do found.append(test) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(found) }}
+{%- endmacro %}
+
+{#- The query of a generic test on the table that the current transaction is building. -#}
+{% macro audit_query(test, node, scope) -%}
+    {%- set conditions = [] -%}
+    {%- if test.config.where -%}{%- do conditions.append('(' ~ test.config.where ~ ')') -%}{%- endif -%}
+    {%- if scope == 'new' -%}
+        {%- do conditions.append(node.config.unique_key ~ ' = any(array(' ~ published_partitions(node) ~ '))') -%}
+    {%- endif -%}
+    {%- set rows = '(select * from ' ~ this ~ ' where ' ~ conditions | join(' and ') ~ ') dbt_subquery' if conditions else this -%}
+    {%- set arguments = {} -%}
+    {%- for key, value in test.test_metadata.kwargs.items() -%}
+        {%- do arguments.update({key: relation_of(value) if value is string and value.startswith('ref(') else value}) -%}
+    {%- endfor -%}
+    {%- do arguments.update({'model': rows}) -%}
+    {%- set package = context[test.test_metadata.namespace] if test.test_metadata.namespace else context -%}
+    select {{ test.config.fail_calc }} as failures, {{ test.config.fail_calc }} {{ test.config.error_if }} as should_error
+    from (
+        {{ package['test_' ~ test.test_metadata.name](**arguments) }}
+    ) as dbt_internal_test
+{%- endmacro %}
+
+{#- "ref('dim_store')", as a test's argument has it, to the relation. -#}
+{% macro relation_of(reference) -%}
+    {%- set name = reference | replace('"', "'") -%}
+    {%- set node = graph.nodes['model.' ~ project_name ~ '.' ~ name.split("'")[1]] -%}
+    {{ return(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)) }}
+{%- endmacro %}
+
+{#-
+    What the audit of this same invocation has proved, on rows that nothing has touched since, is not computed again: the test
+    reports the audit's record. An increment's audit covers the new partitions, so it serves only tests of that scope.
+-#}
+{% macro postgres__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) -%}
+    {%- set proved = run_query(
+        "select failures from ops.model_audits where invocation_id = '" ~ invocation_id ~ "' and test = '" ~ model.name ~ "'"
+        ~ ("" if var('test_scope') == 'new' else " and scope = 'all'")
+    ).rows if model.attached_node and model.test_metadata else [] -%}
+    {%- if proved | length == 1 -%}
+    select
+        failures,
+        failures {{ warn_if }} as should_warn,
+        failures {{ error_if }} as should_error
+    from ops.model_audits
+    where invocation_id = '{{ invocation_id }}' and test = '{{ model.name }}'
+    {%- else -%}
+    {{ default__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) }}
+    {%- endif -%}
+{%- endmacro %}
+
+{#- With the var test_scope 'new', the data tests of an incremental fact look only at the partitions of its latest publish. -#}
+{% macro postgres__get_where_subquery(relation) -%}
+    {%- set node = graph.nodes.get(model.attached_node) if execute and model.attached_node else none -%}
+    {%- set conditions = [] -%}
+    {%- if config.get('where') -%}{%- do conditions.append('(' ~ config.get('where') ~ ')') -%}{%- endif -%}
+    {%- if node and var('test_scope') == 'new' and node.config.meta.get('changes') -%}
+        {%- do conditions.append(node.config.unique_key ~ ' = any(array(' ~ published_partitions(node) ~ '))') -%}
+    {%- endif -%}
+    {%- if conditions -%}
+        {%- do return('(select * from ' ~ relation ~ ' where ' ~ conditions | join(' and ') ~ ') dbt_subquery') -%}
+    {%- else -%}
+        {%- do return(relation) -%}
+    {%- endif -%}
+{%- endmacro %}
+
+{#- On-run-start: the record of what audits proved. dbt has rolled its own `set role` back before it runs such a hook. -#}
+{% macro create_audit_record() -%}
+    set role {{ target.role }};
+    create table if not exists ops.model_audits (
+        invocation_id text not null,
+        test text not null,
+        model text not null,
+        scope text not null check (scope in ('all', 'new')),
+        failures bigint not null,
+        audited_at timestamptz not null default clock_timestamp(),
+        primary key (invocation_id, test)
+    )
+{%- endmacro %}

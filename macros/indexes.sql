@@ -1,0 +1,53 @@
+{#-
+    Indexes, declared once, in the model's `meta.declared_indexes` ({name: ..., columns: [...], unique: true,
+    type: brin}). The unique index of the grain has the name of the grain's test, which is then what a violation says. dbt's own `indexes`
+    config adds nothing to an incremental table that exists already; this post-hook adds what is missing to every table,
+    in the transaction that builds it. tests/dbt/generic/test_has_declared_indexes.sql checks them against the catalogue.
+-#}
+{% macro create_declared_indexes() -%}
+    {%- for index in config.meta_get('declared_indexes', []) %}
+    {%- set name = declared_index_name(this.identifier, index) %}
+    {%- set exists = run_query(
+        "select 1 from pg_index where indexrelid = to_regclass('" ~ this.schema ~ "." ~ name ~ "')"
+        ~ " and indrelid = '" ~ this ~ "'::regclass") if execute else none %}
+    {%- if exists is not none and exists | length == 0 %}
+    -- The name may still belong to the table that this one replaces in this same transaction.
+    drop index if exists {{ this.schema }}.{{ name }};
+    create {{ 'unique' if index.get('unique') }} index {{ name }} on {{ this }}
+    using {{ index.get('type', 'btree') }} ({{ index['columns'] | join(', ') }});
+    {%- endif %}
+    {%- endfor %}
+{%- endmacro %}
+
+{#- Its own name, or fct_sales (business_date) -> fct_sales__business_date -#}
+{% macro declared_index_name(table, index) -%}
+    {{ index.get('name', table ~ '__' ~ index['columns'] | join('__')) }}
+{%- endmacro %}
+
+{#- A query for the valid indexes of a relation, from the catalogue. -#}
+{% macro indexes_of(relation) -%}
+    select
+        names.relname as name,
+        methods.amname as method,
+        indexes.indisunique as is_unique,
+        bool_or(not columns.attnotnull) as is_nullable,
+        string_agg(columns.attname, ', ' order by parts.position) as column_names
+    from pg_catalog.pg_index as indexes
+    inner join pg_catalog.pg_class as names on indexes.indexrelid = names.oid
+    inner join pg_catalog.pg_am as methods on names.relam = methods.oid
+    cross join lateral unnest(indexes.indkey) with ordinality as parts (number, position)
+    inner join pg_catalog.pg_attribute as columns
+        on indexes.indrelid = columns.attrelid and parts.number = columns.attnum
+    where indexes.indrelid = to_regclass('{{ relation }}') and indexes.indisvalid and indexes.indpred is null
+    group by names.relname, methods.amname, indexes.indisunique
+{%- endmacro %}
+
+{#- The model that a generic test is about: the one that it is attached to, or the one whose audit is running. -#}
+{% macro attached_node() -%}
+    {{ return(graph.nodes[model.attached_node] if model.resource_type == 'test' and execute else model) }}
+{%- endmacro %}
+
+{% macro attached_relation() -%}
+    {%- set node = attached_node() -%}
+    {{ return(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)) }}
+{%- endmacro %}

@@ -1,0 +1,62 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='append',
+        on_schema_change='fail',
+        pre_hook="{{ advance_watermark({'pos': [source('ops', 'load_audit')]}) }}",
+    )
+}}
+
+with
+
+watermarks as (
+
+    select
+        previous_load_id,
+        load_id
+    from {{ source('ops', 'model_watermarks') }}
+    where model = '{{ watermark_name() }}' and source = 'pos'
+
+),
+
+unknown as (
+
+    select
+        sold.load_id,
+        case when products.product_id is null then sold.product_id end as product_id,
+        case when households.household_id is null then sold.household_id end as household_id,
+        case when stores.store_id is null then sold.store_id end as store_id
+    from {{ ref('stg_pos__transactions') }} as sold
+    left join {{ ref('stg_crm__products') }} as products on sold.product_id = products.product_id
+    left join {{ ref('stg_crm__households') }} as households on sold.household_id = households.household_id
+    left join {{ ref('stg_crm__stores') }} as stores on sold.store_id = stores.store_id
+    where
+        {{ unseen_loads('(select %s from watermarks)', 'sold.load_id') }}
+        and (products.product_id is null or households.household_id is null or stores.store_id is null)
+
+),
+
+members as (
+
+    select
+        unknown.load_id,
+        each.entity,
+        each.entity_id
+    from unknown
+    cross join lateral (
+        values
+        ('product', unknown.product_id),
+        ('household', unknown.household_id),
+        ('store', unknown.store_id)
+    ) as each (entity, entity_id)
+    where each.entity_id is not null
+
+)
+
+select
+    load_id,
+    entity,
+    entity_id,
+    count(*) as line_count
+from members
+group by load_id, entity, entity_id

@@ -1,0 +1,55 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        unique_key='business_date',
+        meta={'changes': 'int_sales__changed_dates'},
+        on_schema_change='fail',
+        pre_hook="{{ follow_watermark(ref('fct_sales')) }}",
+    )
+}}
+
+-- The audit checks these: {{ ref('dim_date') }}, {{ ref('dim_household') }}, {{ ref('dim_store') }}.
+
+{% set changes = ref('int_sales__changed_dates') %}
+{% set seen = source('ops', 'model_watermarks') %}
+
+with
+
+sales as (
+
+    select * from {{ ref('fct_sales') }}
+    {% if is_incremental() %}
+    where business_date = any(array({{ changed_partitions(changes, 'business_date', watermark_name(), seen) }}))
+    {% endif %}
+
+)
+
+select
+    basket_id,
+    household_id,
+    store_id,
+    business_date,
+    week,
+    sold_at,
+    household_key,
+    cast(count(*) as integer) as line_count,
+    cast(coalesce(sum(quantity) filter (where not is_fuel), 0) as integer) as item_count,
+    cast(sum(sales_value) as numeric(12, 2)) as sales_value,
+    cast(sum(retail_disc) as numeric(12, 2)) as retail_disc,
+    cast(sum(coupon_disc) as numeric(12, 2)) as coupon_disc,
+    cast(sum(coupon_match_disc) as numeric(12, 2)) as coupon_match_disc,
+    cast(sum(regular_value) as numeric(12, 2)) as regular_value,
+    cast(sum(loyalty_value) as numeric(12, 2)) as loyalty_value,
+    cast(sum(customer_paid) as numeric(12, 2)) as customer_paid,
+    bool_or(is_fuel) as has_fuel,
+    bool_or(coupon_disc > 0) as has_coupon
+from sales
+group by
+    basket_id,
+    household_id,
+    store_id,
+    business_date,
+    week,
+    sold_at,
+    household_key

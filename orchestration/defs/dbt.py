@@ -1,0 +1,104 @@
+"""The whole dbt project as assets, its tests as asset checks, run by one dbt process.
+
+One `@dbt_assets` definition holds the daily facts and the rest; the partitions are set asset by asset. With two
+definitions Dagster splits the rest into what comes before and what comes after the facts, since these lie in the middle
+of the graph: three dbt processes one after the other, each with 4 to 6 s of start, none in parallel with the next.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import dbt_assets
+
+from orchestration import manifest as dbt_manifest
+from orchestration.dbt_build import RETRIES, RETRY_SECONDS, Build, BuildError
+from orchestration.defs.loaders import DAYS, LOADERS
+from orchestration.defs.resources import RunOptions, Warehouse, canceling, earlier_days
+from orchestration.progress import Event, tell
+from orchestration.translator import Translator
+from orchestration.windows import dbt_vars, window_of_tags
+from warehouse.settings import Settings
+
+
+class DbtOptions(RunOptions):
+    """What a person may choose for the dbt step."""
+
+    overwrite_window: bool = True
+    """Have the facts overwrite the run's partitions even where nothing new was loaded."""
+
+
+def dbt_definition(settings: Settings) -> tuple[dg.AssetsDefinition, Translator]:
+    """Return the assets of the project as it is now, and the translator that named them.
+
+    Raises:
+        GranaryError: dbt cannot parse the project.
+    """
+    manifest = dbt_manifest.load(dbt_manifest.prepare(settings))
+    translator = Translator(DAYS)
+
+    @dbt_assets(
+        manifest=manifest,
+        name="dbt",
+        dagster_dbt_translator=translator,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def dbt(context: dg.AssetExecutionContext, config: DbtOptions, warehouse: Warehouse) -> Iterator[Any]:
+        build = Build(warehouse.settings, manifest, translator, context)
+        arguments = [] if context.retry_number else build_arguments(context, config, manifest)
+        try:
+            with canceling(context):
+                for result in build.run(arguments):
+                    if isinstance(result, dg.Output):
+                        for day in earlier_days(context, context.asset_key_for_output(result.output_name)):
+                            context.log_event(day)
+                    yield result
+        except BuildError as failure:
+            if failure.transient and context.retry_number < RETRIES:
+                tell(Event("retrying", "dbt", "dbt", detail=str(failure)))
+                raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from failure
+            for problem in failure.problems:
+                tell(problem)
+            raise dg.Failure(str(failure), allow_retries=False) from failure
+
+    return dbt, translator
+
+
+def build_arguments(context: dg.AssetExecutionContext, config: DbtOptions, manifest: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of `dbt build` for what the run selects."""
+    if config.full_refresh:
+        arguments = ["--full-refresh"]
+    else:
+        window = window_of_tags(context.run.tags) if config.overwrite_window else None
+        arguments = ["--vars", json.dumps(dbt_manifest.INCREMENTAL_VARS | dbt_vars(window))]
+    if context.is_subset:
+        arguments += ["--indirect-selection", "empty", "--select", *selection(context, manifest)]
+    return arguments
+
+
+def selection(context: dg.AssetExecutionContext, manifest: Mapping[str, Any]) -> list[str]:
+    """Return the dbt names of the assets and checks that a run selects."""
+    specs = context.assets_def.specs_by_key
+    checks = {spec.key: spec for spec in context.assets_def.check_specs}
+    ids = [specs[key].metadata["dagster_dbt/unique_id"] for key in context.selected_asset_keys]
+    ids += [(checks[key].metadata or {})["dagster_dbt/unique_id"] for key in context.selected_asset_check_keys]
+    return sorted(".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in ids)
+
+
+def external_sources(settings: Settings, translator: Translator) -> list[dg.AssetSpec]:
+    """Return the dbt sources that no loader fills, such as the ledger in `ops`, for the graph to show them."""
+    manifest = dbt_manifest.load(dbt_manifest.prepare(settings))
+    specs = [translator.get_asset_spec(manifest, unique_id, None) for unique_id in manifest["sources"]]
+    loaded = {key for loader in LOADERS for key in loader.keys}
+    return [
+        dg.AssetSpec(
+            spec.key,
+            description=spec.description,
+            group_name=spec.group_name,
+            owners=spec.owners,
+            kinds={"postgres", "table"},
+        )
+        for spec in specs
+        if spec.key not in loaded
+    ]

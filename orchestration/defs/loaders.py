@@ -1,0 +1,169 @@
+"""One asset per source table, made by one factory from the loaders' own specs.
+
+An asset's key is that of the dbt source (`pos/transactions`), which joins both halves to one graph.
+(Dagster reads the annotations of its functions, so they are not postponed in this folder.)
+"""
+
+import warnings
+from collections.abc import Iterator
+
+import dagster as dg
+
+from ingestion.load import LoadResult, Progress, load_table, row_count
+from ingestion.sources import SOURCES
+from ingestion.spec import Source, Table
+from orchestration.defs.resources import RunOptions, Warehouse, canceling, earlier_days
+from orchestration.progress import Event, Problem, tell
+from orchestration.windows import FIRST_DATE, TIME_ZONE, window_of_tags
+from warehouse.connection import connect, query
+from warehouse.errors import GranaryError
+from warehouse.settings import Settings
+
+DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DATE.isoformat(), timezone=TIME_ZONE)
+"""One partition per business date, the last one yesterday's."""
+CHECK = "every_row_accounted_for"
+FILE_KINDS = frozenset({"parquet", "csv", "json", "jsonl"})
+RETRIES, RETRY_SECONDS = 1, 3
+LEDGER_ROWS = """
+    select coalesce(sum(rows_loaded), 0)::bigint
+    from ops.load_audit
+    where source = $1 and table_name = $2 and status = 'loaded' and superseded_by is null
+"""
+
+
+def key_of(source: str, table: str) -> dg.AssetKey:
+    """Return the asset key of a source table: the one that dagster-dbt gives to the dbt source of that name."""
+    return dg.AssetKey([source, table])
+
+
+def loader(source: Source, table: Table) -> dg.AssetsDefinition:
+    """Return the asset that loads one table."""
+    key = key_of(source.name, table.name)
+    daily = table.partition == "day"
+
+    @dg.asset(
+        key=key,
+        description=table.description,
+        group_name=source.name,
+        owners=[f"team:{source.owner}"],
+        kinds={source.kind, "postgres"},
+        metadata={
+            "dagster/table_name": f"raw_{source.name}.{table.name}",
+            "dagster/column_schema": column_schema(table),
+            "disposition": table.disposition,
+            "contract": table.contract,
+        },
+        partitions_def=DAYS if daily else None,
+        backfill_policy=dg.BackfillPolicy.single_run() if daily else None,
+        check_specs=[dg.AssetCheckSpec(CHECK, asset=key, description="Rows read = rows loaded + rows refused.")],
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=table.freshness),
+    )
+    def load(
+        context: dg.AssetExecutionContext, config: RunOptions, warehouse: Warehouse
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
+        name = f"{source.name}.{table.name}"
+        tell(Event("started", "load", name, group=source.name))
+
+        def progress(seen: Progress) -> None:
+            tell(Event("rows", "load", name, group=source.name, rows=seen.rows, detail=seen.unit))
+
+        try:
+            with canceling(context):
+                result = load_table(
+                    warehouse.settings,
+                    source.name,
+                    table.name,
+                    window=None if config.full_refresh else window_of_tags(context.run.tags),
+                    full_refresh=config.full_refresh,
+                    run_id=context.run.run_id,
+                    progress=progress,
+                )
+        except GranaryError as error:
+            problem = Problem(f"{name}: {error.what}", error.where, error.todo)
+            if source.kind not in FILE_KINDS and context.retry_number < RETRIES:
+                tell(Event("retrying", "load", name, group=source.name, detail=str(problem)))
+                raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from error
+            tell(Event("failed", "load", name, group=source.name, detail=str(problem)))
+            tell(problem)
+            raise dg.Failure(str(problem), allow_retries=False) from error
+        tell(Event("finished", "load", name, source.name, result.rows_loaded, result.seconds, detail=result.status))
+        yield accounting(key, result)
+        rows = rows_of(warehouse.settings, source, table)
+        for day in earlier_days(context, key):
+            context.log_event(day)
+        yield dg.MaterializeResult(metadata={"dagster/row_count": rows, **result_metadata(result)})
+
+    return load
+
+
+def column_schema(table: Table) -> dg.TableSchema:
+    """Return the contract of a table as Dagster shows it; personal columns are tagged."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=column.name,
+                type=str(column.type),
+                description=column.description,
+                constraints=dg.TableColumnConstraints(nullable=column.nullable, unique=table.key == (column.name,)),
+                tags={"personal": column.personal} if column.personal else {},
+            )
+            for column in table.columns
+        ]
+    )
+
+
+def accounting(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
+    """Return the check that no row was lost; it only warns of refused rows, which are kept and can be replayed."""
+    balanced = result.rows_read == result.rows_loaded + result.rows_quarantined
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=CHECK,
+        passed=balanced and not result.rows_quarantined,
+        severity=dg.AssetCheckSeverity.WARN if balanced else dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "rows refused": result.rows_quarantined,
+            "rows lost": result.rows_read - result.rows_loaded - result.rows_quarantined,
+        },
+    )
+
+
+def rows_of(settings: Settings, source: Source, table: Table) -> int:
+    """Return the rows of a raw table.
+
+    The ledger knows them where units are replaced whole (counting 21 million rows after their load takes 4 s); merged
+    tables are small and counted.
+    """
+    if table.disposition != "replace_unit":
+        return row_count(settings, source.name, table.name)
+    with connect(settings) as connection:
+        return int(str(query(connection, LEDGER_ROWS, source.name, table.name)[0][0]))
+
+
+def result_metadata(result: LoadResult) -> dict[str, dg.MetadataValue]:
+    """Return what the ledger says of a load, for the asset's page."""
+    loads = ", ".join(str(number) for number in result.load_ids[:20])
+    return {
+        "status": dg.MetadataValue.text(result.status),
+        "rows read": dg.MetadataValue.int(result.rows_read),
+        "rows loaded": dg.MetadataValue.int(result.rows_loaded),
+        "rows refused": dg.MetadataValue.int(result.rows_quarantined),
+        "rows replaced": dg.MetadataValue.int(result.rows_deleted),
+        "units": dg.MetadataValue.int(result.units),
+        "bytes": dg.MetadataValue.int(result.bytes),
+        "seconds": dg.MetadataValue.float(round(result.seconds, 3)),
+        "watermark": dg.MetadataValue.text(result.watermark_after or ""),
+        "load ids": dg.MetadataValue.text(loads + (" …" if len(result.load_ids) > 20 else "")),  # noqa: PLR2004
+    }
+
+
+with warnings.catch_warnings():
+    # Backfill policies are marked beta; without one Dagster starts one run per day of a backfill.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    LOADERS = [loader(source, table) for source in SOURCES.values() for table in source.tables]
+DAILY_KEYS = [
+    key_of(source.name, table.name)
+    for source in SOURCES.values()
+    for table in source.tables
+    if table.partition == "day"
+]
+"""The source tables that are delivered by the business day."""

@@ -1,0 +1,50 @@
+"""What the steps need from outside: the warehouse that the environment names."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from orchestration.windows import WINDOW_TAG, days, window_of_tags
+from warehouse.settings import Settings
+
+
+class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The Postgres that everything lands in, found as every command finds it: PG* variables, else the embedded server.
+
+    It has no fields on purpose: a password in a resource would show in the launchpad and be stored with every run.
+    """
+
+    @property
+    def settings(self) -> Settings:
+        """Where the warehouse is now."""
+        return Settings.load()
+
+
+class RunOptions(dg.Config):
+    """What a person may choose for a run of the jobs."""
+
+    full_refresh: bool = False
+    """Load everything again and rebuild every table; snapshots keep their history."""
+
+
+@contextmanager
+def canceling(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Mark the run as being canceled when it is interrupted from outside, which Dagster would call a failure."""
+    try:
+        yield
+    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
+        run = context.instance.get_run_by_id(context.run.run_id)
+        if run is not None and run.status == dg.DagsterRunStatus.STARTED:
+            context.instance.report_run_canceling(run)
+        raise
+
+
+def earlier_days(context: dg.AssetExecutionContext, key: dg.AssetKey) -> Iterator[dg.AssetMaterialization]:
+    """Yield a materialisation for each day but the last of a run over several days, if the asset has daily partitions.
+
+    The last day is the run's partition, which Dagster marks by itself (see `WINDOW_TAG`).
+    """
+    window = window_of_tags(context.run.tags)
+    if window and WINDOW_TAG in context.run.tags and context.assets_def.specs_by_key[key].partitions_def:
+        yield from (dg.AssetMaterialization(key, partition=day.isoformat()) for day in days(window)[:-1])

@@ -1,0 +1,72 @@
+"""What went wrong in a dbt run, for people: which node, where it is written, what to do."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from orchestration.progress import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FAILED = frozenset({"error", "fail", "runtime error", "partial success"})
+SURE_TO_FAIL_AGAIN = ("Compilation Error", "Parsing Error")
+"""How dbt's message starts when trying again cannot help. An audit that stops a model is a Compilation Error too."""
+
+
+def problems_of(target: Path, manifest: Mapping[str, Any]) -> tuple[list[Problem], bool]:
+    """Return the problems of the run that left its artifacts in `target`, and whether trying again may help.
+
+    It may if dbt itself died, or if a node failed on the database (a lost connection, a lock, a full disk); it cannot
+    if only tests failed or the project is at fault.
+    """
+    path = target / "run_results.json"
+    results = json.loads(path.read_bytes())["results"] if path.exists() else []
+    failed = [result for result in results if result["status"] in FAILED]
+    if not failed:
+        return [
+            Problem(f"dbt stopped: {last_error(target)}", str(target / "dbt.log"), "read its log and run again")
+        ], True
+    nodes = [manifest["nodes"].get(result["unique_id"], {}) for result in failed]
+    transient = any(
+        node.get("resource_type") != "test" and not str(result["message"] or "").startswith(SURE_TO_FAIL_AGAIN)
+        for node, result in zip(nodes, failed, strict=True)
+    )
+    return [problem_of(node, result) for node, result in zip(nodes, failed, strict=True)], transient
+
+
+def problem_of(node: Mapping[str, Any], result: Mapping[str, Any]) -> Problem:
+    """Return the problem of one node."""
+    name = str(node.get("name") or result["unique_id"])
+    where = str(node.get("original_file_path") or result["unique_id"])
+    message = " ".join(str(result["message"] or result["status"]).split())
+    if node.get("resource_type") == "test":
+        about = str(node.get("attached_node") or "").split(".")[-1] or "the data"
+        count = result.get("failures")
+        rows = f"found {count} row{'' if count == 1 else 's'}" if count else message
+        return Problem(
+            f"test {name} on {about} {rows}",
+            where,
+            f"see them with `dbt show --select {name}`, mend the source, run again",
+        )
+    kind = str(node.get("resource_type") or "node")
+    return Problem(
+        f"{kind} {name} failed: {message}",
+        where,
+        f"readers keep its last good version; mend it and `dbt build --select {name}+`",
+    )
+
+
+def last_error(target: Path) -> str:
+    """Return the last error in dbt's own log, or how to find out."""
+    log = target / "dbt.log"
+    for line in reversed(log.read_text(errors="replace").splitlines() if log.exists() else []):
+        try:
+            info = json.loads(line)["info"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if info["level"] == "error":
+            return " ".join(str(info["msg"]).split())[:600]
+    return "it left no results and no error"

@@ -1,0 +1,44 @@
+"""What the warehouse says about its relations: their columns and their exact number of rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from warehouse.connection import Connection, query, quote_name
+
+if TYPE_CHECKING:
+    from orchestration.lineage import Columns
+
+COLUMNS = """
+    select attribute.attname, format_type(attribute.atttypid, attribute.atttypmod)
+    from pg_attribute as attribute
+    where attribute.attrelid = to_regclass($1)
+        and attribute.attnum > 0
+        and not attribute.attisdropped
+    order by attribute.attnum
+"""
+
+
+class Relations:
+    """Answers about relations named `schema.name`, over one connection that is left without a transaction open."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Take an autocommit connection; whoever opened it closes it."""
+        self._connection = connection
+        self._columns: dict[str, Columns] = {}
+
+    def columns(self, relation: str, *, again: bool = False) -> Columns:
+        """Return the columns with their types, asked once unless `again`; empty if there is no such relation."""
+        if again or relation not in self._columns:
+            rows = query(self._connection, COLUMNS, _quoted(relation))
+            self._columns[relation] = {str(name): str(kind) for name, kind in rows}
+        return self._columns[relation]
+
+    def rows(self, relation: str) -> int:
+        """Count the rows (0.1 s a million, less with parallel workers)."""
+        return int(str(query(self._connection, f"select count(*) from {_quoted(relation)}")[0][0]))
+
+
+def _quoted(relation: str) -> str:
+    schema, _, name = relation.partition(".")
+    return f"{quote_name(schema)}.{quote_name(name)}"

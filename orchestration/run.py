@@ -1,0 +1,240 @@
+"""Run a job of the definitions in this process, against the real Dagster instance, and say what happened.
+
+The run, its events, logs and checks are in the UI afterwards just like those of a run that the UI started.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+from orchestration.instance import environment, inside, open_instance, prepare_instance
+from orchestration.progress import Event, Problem, listening
+from orchestration.windows import Window, pending_window, window_of_keys, window_tag
+from warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from datetime import date
+    from pathlib import Path
+
+    import dagster as dg
+
+    from warehouse.settings import Settings
+
+DAILY_SOURCES = ("pos", "events")
+FULL_REFRESH = "full_refresh"
+
+
+@dataclass(frozen=True)
+class AssetOutcome:
+    """One table, view or source table that a run brought up to date."""
+
+    name: str
+    group: str
+    rows: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a run did.
+
+    `failures` say what went wrong, where, and what to do; `warnings` name the tests that only warn; `checks_by_group`
+    counts the tests that passed by the group of what they are about; `seconds` include dbt's parsing if it had to.
+    """
+
+    success: bool
+    run_id: str
+    job: str
+    seconds: float
+    window: Window | None
+    assets: tuple[AssetOutcome, ...]
+    checks_passed: int
+    checks_failed: int
+    checks_by_group: dict[str, int]
+    warnings: tuple[str, ...]
+    failures: tuple[Problem, ...]
+    log: Path
+
+
+@dataclass
+class _Seen:
+    """What the events of a run added up to so far."""
+
+    assets: dict[str, AssetOutcome] = field(default_factory=dict)
+    checks: dict[str, Event] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def note(self, event: Event | Problem) -> None:
+        if isinstance(event, Problem):
+            self.problems.append(event)
+        elif event.kind == "checked":
+            self.checks[event.name] = event
+        elif event.kind in ("materialized", "finished"):
+            self.assets[event.name] = AssetOutcome(event.name, event.group, event.rows, event.seconds)
+
+
+def run_job(
+    settings: Settings,
+    job: str,
+    *,
+    window: Window | None = None,
+    full_refresh: bool = False,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> RunOutcome:
+    """Run a job, with the partitions of `window` if it has any, and wait for its end.
+
+    With no window it covers the days that are waiting to be loaded, and rebuilds no day without news; with one, the
+    facts overwrite these days in any case. Standard output and error of the process go to the run's log meanwhile:
+    what listens to `on_event` must print to a stream that it opened before (`terminal()`).
+
+    Ctrl-C and SIGTERM roll the open transaction back, stop dbt, mark the run as canceled and raise KeyboardInterrupt.
+
+    Raises:
+        GranaryError: the server does not answer, dbt cannot parse the project, or there is no such job.
+        KeyboardInterrupt: the run was interrupted.
+    """
+    started = time.monotonic()
+    prepare_instance(settings)
+    log = settings.home / "dagster" / "run.log"
+    with inside(environment(settings)), interruptible(), quiet(log):
+        from orchestration.defs.assemble import assemble  # noqa: PLC0415
+
+        definitions = assemble(settings)
+        name = FULL_REFRESH if full_refresh else job
+        if name not in {one.name for one in definitions.resolve_all_job_defs()}:
+            raise GranaryError(f"there is no job {name}", "orchestration/defs/jobs.py", "see the names there")
+        job_definition = definitions.resolve_job_def(name)
+        with open_instance() as instance:
+            chosen = None
+            if job_definition.partitions_def is not None:
+                chosen = window or pending(settings) or last_partition(instance)
+            seen = _Seen()
+
+            def listen(event: Event | Problem) -> None:
+                seen.note(event)
+                if isinstance(event, Event):
+                    on_event(event)
+
+            with listening(listen):
+                result = job_definition.execute_in_process(
+                    instance=instance,
+                    raise_on_error=False,
+                    partition_key=chosen[1].isoformat() if chosen else None,
+                    tags=window_tag(chosen) if chosen else None,
+                    run_config=run_config(name, rebuild=window is not None),
+                )
+            run = instance.get_run_by_id(result.run_id)
+    if was_interrupted(run):
+        raise KeyboardInterrupt
+    failed = [event for event in seen.checks.values() if event.severity == "error"]
+    return RunOutcome(
+        success=result.success,
+        run_id=result.run_id,
+        job=name,
+        seconds=time.monotonic() - started,
+        window=chosen,
+        assets=tuple(seen.assets.values()),
+        checks_passed=sum(1 for event in seen.checks.values() if event.passed),
+        checks_failed=len(failed),
+        checks_by_group=Counter(event.group for event in seen.checks.values() if event.passed),
+        warnings=tuple(event.name for event in seen.checks.values() if event.severity == "warn"),
+        failures=() if result.success else tuple(seen.problems or unexplained(result, log)),
+        log=log,
+    )
+
+
+def unexplained(result: dg.ExecuteInProcessResult, log: Path) -> list[Problem]:
+    """Return the failures of a run that no step could explain: defects, or Dagster's own."""
+    problems = []
+    for event in result.all_events:
+        error = getattr(event.event_specific_data, "error", None) if event.is_step_failure else None
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None:
+            what = f"step {event.step_key} failed: {' '.join(error.message.split())[:400]}"
+            problems.append(Problem(what, str(log), "this is a defect: please report it with that log"))
+    return problems or [Problem("the run failed", str(log), "read its log")]
+
+
+def pending(settings: Settings) -> Window | None:
+    """Return the window of the business dates that wait to be loaded, of all systems that deliver by the day."""
+    from ingestion.load import pending_dates  # noqa: PLC0415 - Arrow takes 0.3 s
+
+    dates: list[date] = [day for source in DAILY_SOURCES for day in pending_dates(settings, source)]
+    return pending_window(dates)
+
+
+def last_partition(instance: dg.DagsterInstance) -> Window | None:
+    """Return the newest day that was ever loaded, as a window: what a run without news is about."""
+    from orchestration.defs.loaders import DAILY_KEYS  # noqa: PLC0415
+
+    days = [day for key in DAILY_KEYS for day in instance.get_materialized_partitions(key)]
+    return window_of_keys(max(days)) if days else None
+
+
+def run_config(job: str, *, rebuild: bool) -> dict[str, Any]:
+    """Return the configuration of a run: what dbt and the loaders do, and no copy of the events on standard error."""
+    from orchestration.defs.dbt import DbtOptions  # noqa: PLC0415
+    from orchestration.defs.jobs import full_refresh_options  # noqa: PLC0415
+
+    quiet_console = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    if job == FULL_REFRESH:
+        return {**full_refresh_options(), **quiet_console}
+    return {"ops": {"dbt": {"config": DbtOptions(overwrite_window=rebuild).model_dump()}}, **quiet_console}
+
+
+def terminal(stream: TextIO) -> TextIO:
+    """Return a stream to where `stream` writes now, for use while a run has redirected standard output and error."""
+    return os.fdopen(os.dup(stream.fileno()), "w", buffering=1, encoding="utf-8", errors="replace")
+
+
+@contextmanager
+def quiet(log: Path) -> Iterator[None]:
+    """Send what this process and its children print to a file; Dagster and dbt print every line of their logs.
+
+    Dagster keeps the output of the steps for the UI by itself. File descriptors are redirected, not Python's streams,
+    because that is what children inherit.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    with log.open("w") as file:
+        try:
+            for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+                stream.flush()
+                os.dup2(file.fileno(), descriptor)
+            yield
+        finally:
+            for stream, descriptor, original in zip((sys.stdout, sys.stderr), (1, 2), kept, strict=True):
+                stream.flush()
+                os.dup2(original, descriptor)
+                os.close(original)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have SIGTERM raise KeyboardInterrupt like Ctrl-C does; Dagster does the same while a step runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def was_interrupted(run: dg.DagsterRun | None) -> bool:
+    """Return whether a run ended because somebody stopped it."""
+    return run is not None and (
+        run.status.value in ("CANCELED", "CANCELING")
+        or run.tags.get("dagster/failure_reason") == "UNEXPECTED_TERMINATION"
+    )

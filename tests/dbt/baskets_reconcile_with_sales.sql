@@ -1,0 +1,51 @@
+-- Every business date: the baskets add up to the sales, in lines, baskets and cents.
+with
+
+sales as (
+
+    select
+        business_date,
+        count(*) as line_count,
+        count(distinct basket_id) as basket_count,
+        sum(sales_value) as sales_value,
+        sum(regular_value) as regular_value,
+        sum(loyalty_value) as loyalty_value,
+        sum(customer_paid) as customer_paid
+    from {{ ref('fct_sales') }}
+    group by business_date
+
+),
+
+baskets as (
+
+    select
+        business_date,
+        sum(line_count) as line_count,
+        count(*) as basket_count,
+        sum(sales_value) as sales_value,
+        sum(regular_value) as regular_value,
+        sum(loyalty_value) as loyalty_value,
+        sum(customer_paid) as customer_paid
+    from {{ ref('fct_baskets') }}
+    group by business_date
+
+)
+
+select
+    business_date,
+    sales.line_count as sales_lines,
+    baskets.line_count as basket_lines,
+    sales.sales_value as sales_value,
+    baskets.sales_value as basket_value
+from sales
+full outer join baskets using (business_date)
+where
+    (
+        sales.line_count, sales.basket_count, sales.sales_value,
+        sales.regular_value, sales.loyalty_value, sales.customer_paid
+    )
+    is distinct from
+    (
+        baskets.line_count, baskets.basket_count, baskets.sales_value,
+        baskets.regular_value, baskets.loyalty_value, baskets.customer_paid
+    )

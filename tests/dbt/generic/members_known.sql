@@ -1,0 +1,16 @@
+{#- Every value of the column is in `field` of `to`. Like relationships, for a big table: it joins the few distinct values. -#}
+{% test members_known(model, column_name, to, field) %}
+
+select members.{{ column_name }}
+from (
+    select {{ column_name }}
+    from {{ model }}
+    group by {{ column_name }}
+) as members
+where not exists (
+    select 1
+    from {{ to }} as known
+    where known.{{ field }} = members.{{ column_name }}
+)
+
+{% endtest %}

@@ -1,0 +1,55 @@
+-- Every load that still counts has as many rows in raw as the ledger says, and raw has no row of any other load. Tables that are
+-- merged by key are left out: their loads lose rows to later ones.
+{%- set tables = [
+    ('pos', 'promotions'), ('pos', 'transactions'), ('marketing', 'coupons'), ('marketing', 'recipients'),
+    ('events', 'coupon_redemptions'),
+] %}
+
+with
+
+raw_loads as (
+
+    {% for source_name, table_name in tables %}
+    select
+        '{{ source_name }}' as source,
+        '{{ table_name }}' as table_name,
+        _load_id as load_id,
+        count(*) as row_count
+    from {{ source(source_name, table_name) }}
+    group by _load_id
+    {% if not loop.last %}
+
+    union all
+
+    {% endif %}
+    {% endfor %}
+
+),
+
+ledger as (
+
+    select
+        source,
+        table_name,
+        load_id,
+        rows_loaded as row_count
+    from {{ source('ops', 'load_audit') }}
+    where
+        status = 'loaded' and superseded_by is null and rows_loaded > 0
+        and (source, table_name) in (
+            {%- for source_name, table_name in tables %}
+            ('{{ source_name }}', '{{ table_name }}'){{ ',' if not loop.last }}
+            {%- endfor %}
+        )
+
+)
+
+select
+    source,
+    table_name,
+    load_id,
+    ledger.row_count as ledger_count,
+    raw_loads.row_count as raw_count
+from ledger
+full outer join raw_loads using (source, table_name, load_id)
+where ledger.row_count is distinct from raw_loads.row_count
