@@ -1,11 +1,13 @@
 {#-
-    Audited before visible: the post-hook of every mart. It runs the blocking tests of the model inside the transaction that
-    built it; one failure raises, the transaction rolls back, and readers keep the last good table. After an increment it looks
-    only at the partitions that were just written. What passed is recorded in ops.model_audits, in the same transaction.
+    Audited before visible: the post-hook of every mart. It runs the blocking tests of the model inside the transaction
+    that built it; one failure raises, the transaction rolls back, and readers keep the last good table. After an
+    increment it looks only at the partitions that were just written. What passed is recorded in ops.model_audits, in the
+    same transaction.
 -#}
 {% macro audit() -%}
     {%- if execute -%}
         {%- set scope = 'new' if is_incremental() and model.config.meta.get('changes') else 'all' -%}
+        {%- do run_query('reset enable_hashagg') -%} {#- fct_promotions forbids it for its own query only -#}
         {%- for test in audit_tests(model) -%}
             {%- set result = run_query(audit_query(test, model, scope)) -%}
             {%- set failures = result.rows[0][0] or 0 -%}
@@ -14,10 +16,11 @@
                     'audit: ' ~ test.name ~ ': ' ~ failures ~ ' rows failed in ' ~ this.schema ~ '.' ~ this.identifier
                     ~ '; nothing was published.') }}
             {%- endif -%}
-            {%- do run_query(
-                "insert into ops.model_audits (invocation_id, test, model, scope, failures) values ('"
-                ~ invocation_id ~ "', '" ~ test.name ~ "', '" ~ watermark_name() ~ "', '" ~ scope ~ "', " ~ failures ~ ")"
-            ) -%}
+            {%- set record -%}
+                insert into ops.model_audits (invocation_id, test, model, scope, failures)
+                values ('{{ invocation_id }}', '{{ test.name }}', '{{ watermark_name() }}', '{{ scope }}', {{ failures }})
+            {%- endset -%}
+            {%- do run_query(record) -%}
         {%- endfor -%}
     {%- endif -%}
 {%- endmacro %}
@@ -26,9 +29,8 @@
 {% macro audit_tests(node) -%}
     {%- set upstream = [node.unique_id] -%}
     {%- for id in upstream -%}
-        {%- for parent in (graph.nodes.get(id) or {}).get('depends_on', {}).get('nodes', []) if parent not in upstream -%}
-            {%- do upstream.append(parent) -%}
-        {%- endfor -%}
+        {%- set parents = (graph.nodes.get(id) or {}).get('depends_on', {}).get('nodes', []) -%}
+        {%- do upstream.extend(parents | reject('in', upstream)) -%}
     {%- endfor -%}
     {%- set found = [] -%}
     {%- for test in graph.nodes.values() if test.resource_type == 'test' -%}
@@ -47,17 +49,26 @@
     {%- if scope == 'new' -%}
         {%- do conditions.append(node.config.unique_key ~ ' = any(array(' ~ published_partitions(node) ~ '))') -%}
     {%- endif -%}
-    {%- set rows = '(select * from ' ~ this ~ ' where ' ~ conditions | join(' and ') ~ ') dbt_subquery' if conditions else this -%}
     {%- set arguments = {} -%}
     {%- for key, value in test.test_metadata.kwargs.items() -%}
-        {%- do arguments.update({key: relation_of(value) if value is string and value.startswith('ref(') else value}) -%}
+        {%- set is_relation = value is string and value.startswith('ref(') -%}
+        {%- do arguments.update({key: relation_of(value) if is_relation else value}) -%}
     {%- endfor -%}
-    {%- do arguments.update({'model': rows}) -%}
+    {%- do arguments.update({'model': rows_where(this, conditions)}) -%}
     {%- set package = context[test.test_metadata.namespace] if test.test_metadata.namespace else context -%}
     select {{ test.config.fail_calc }} as failures, {{ test.config.fail_calc }} {{ test.config.error_if }} as should_error
     from (
         {{ package['test_' ~ test.test_metadata.name](**arguments) }}
     ) as dbt_internal_test
+{%- endmacro %}
+
+{#- The rows of a relation that meet all of the conditions, in the form that dbt gives them to generic tests. -#}
+{% macro rows_where(relation, conditions) -%}
+    {%- if conditions -%}
+        {{ return('(select * from ' ~ relation ~ ' where ' ~ conditions | join(' and ') ~ ') dbt_subquery') }}
+    {%- else -%}
+        {{ return(relation) }}
+    {%- endif -%}
 {%- endmacro %}
 
 {#- "ref('dim_store')", as a test's argument has it, to the relation. -#}
@@ -68,42 +79,39 @@
 {%- endmacro %}
 
 {#-
-    What the audit of this same invocation has proved, on rows that nothing has touched since, is not computed again: the test
-    reports the audit's record. An increment's audit covers the new partitions, so it serves only tests of that scope.
+    What the audit of this same invocation has proved, on rows that nothing has touched since, is not computed again: the
+    test reports the audit's record. An increment's audit covers the new partitions, so it serves only tests of that scope.
 -#}
 {% macro postgres__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) -%}
-    {%- set proved = run_query(
-        "select failures from ops.model_audits where invocation_id = '" ~ invocation_id ~ "' and test = '" ~ model.name ~ "'"
-        ~ ("" if var('test_scope') == 'new' else " and scope = 'all'")
-    ).rows if model.attached_node and model.test_metadata else [] -%}
-    {%- if proved | length == 1 -%}
+    {%- set record -%}
+        select failures
+        from ops.model_audits
+        where invocation_id = '{{ invocation_id }}' and test = '{{ model.name }}'
+        {%- if var('test_scope') != 'new' %} and scope = 'all'{% endif %}
+    {%- endset -%}
+    {%- set is_attached = model.attached_node and model.test_metadata -%}
+    {%- if is_attached and run_query(record).rows | length == 1 -%}
     select
         failures,
         failures {{ warn_if }} as should_warn,
         failures {{ error_if }} as should_error
-    from ops.model_audits
-    where invocation_id = '{{ invocation_id }}' and test = '{{ model.name }}'
+    from ({{ record }}) as audited
     {%- else -%}
     {{ default__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) }}
     {%- endif -%}
 {%- endmacro %}
 
-{#- With the var test_scope 'new', the data tests of an incremental fact look only at the partitions of its latest publish. -#}
+{#- With the var test_scope 'new', tests of an incremental fact look only at the partitions of its latest publish. -#}
 {% macro postgres__get_where_subquery(relation) -%}
     {%- set node = graph.nodes.get(model.attached_node) if execute and model.attached_node else none -%}
-    {%- set conditions = [] -%}
-    {%- if config.get('where') -%}{%- do conditions.append('(' ~ config.get('where') ~ ')') -%}{%- endif -%}
+    {%- set conditions = ['(' ~ config.get('where') ~ ')'] if config.get('where') else [] -%}
     {%- if node and var('test_scope') == 'new' and node.config.meta.get('changes') -%}
         {%- do conditions.append(node.config.unique_key ~ ' = any(array(' ~ published_partitions(node) ~ '))') -%}
     {%- endif -%}
-    {%- if conditions -%}
-        {%- do return('(select * from ' ~ relation ~ ' where ' ~ conditions | join(' and ') ~ ') dbt_subquery') -%}
-    {%- else -%}
-        {%- do return(relation) -%}
-    {%- endif -%}
+    {{ return(rows_where(relation, conditions)) }}
 {%- endmacro %}
 
-{#- On-run-start: the record of what audits proved. dbt has rolled its own `set role` back before it runs such a hook. -#}
+{#- On-run-start: the record of what audits proved. dbt rolls its own `set role` back before it runs such a hook. -#}
 {% macro create_audit_record() -%}
     set role {{ target.role }};
     create table if not exists ops.model_audits (

@@ -1,8 +1,8 @@
-{#- Post-hook of the marts: analysts may read the columns that are not personal (meta.personal) of a model with personal columns. -#}
+{#- Post-hook of the marts: of a model with personal columns (meta.personal) analysts may read the others. -#}
 {% macro grant_columns() -%}
-    {%- set open = model.columns.values() | rejectattr('config.meta.personal', 'defined') | map(attribute='name') | list -%}
+    {%- set open = model.columns.values() | rejectattr('config.meta.personal', 'defined') | list -%}
     {%- if open | length < model.columns | length -%}
-    grant select ({{ open | join(', ') }}) on {{ this }} to analyst
+    grant select ({{ open | join(', ', attribute='name') }}) on {{ this }} to analyst
     {%- endif -%}
 {%- endmacro %}
 

@@ -1,15 +1,15 @@
 {#-
-    Watermarks. ops.model_watermarks keeps, for each incremental model and each source system, the highest load
-    that the model has seen (load_id) and the one before its latest publish (previous_load_id). The hooks below
-    run inside the model's transaction, so a build that fails also forgets that it has seen anything.
+    Watermarks. ops.model_watermarks keeps, for each incremental model and each source system, the highest load that the
+    model has seen (load_id) and the one before its latest publish (previous_load_id). The hooks below run inside the
+    model's transaction, so a build that fails also forgets that it has seen anything.
 -#}
 
-{#- The name under which the current model keeps its watermark; with the schema, so a developer's copy has its own. -#}
+{#- The name under which the current model keeps its watermark: with the schema, so a developer's copy has its own. -#}
 {% macro watermark_name() -%}
     {{ this.schema }}.{{ this.identifier }}
 {%- endmacro %}
 
-{#- Pre-hook of a model that reads loads. `sources`: source system -> relations with a load_id; the highest counts. -#}
+{#- Pre-hook of a model that reads loads: for each source system, the relations whose highest load_id counts. -#}
 {% macro advance_watermark(sources) -%}
     insert into ops.model_watermarks as mine (model, source, previous_load_id, load_id, updated_at)
     {% for name, relations in sources.items() -%}
@@ -19,7 +19,10 @@
         0,
         greatest(0
             {%- for relation in relations -%}
-            , (select max(load_id) from {{ relation }} {% if relation.identifier == 'load_audit' %} where source = '{{ name }}'{% endif %})
+            , (
+                select max(load_id) from {{ relation }}
+                {% if relation.identifier == 'load_audit' -%} where source = '{{ name }}' {%- endif %}
+            )
             {%- endfor -%}),
         current_timestamp
     {% if not loop.last %}union all{% endif %}

@@ -45,7 +45,7 @@ def problem_of(node: Mapping[str, Any], result: Mapping[str, Any]) -> Problem:
     if node.get("resource_type") == "test":
         about = str(node.get("attached_node") or "").split(".")[-1] or "the data"
         count = result.get("failures")
-        rows = f"found {count} row{'' if count == 1 else 's'}" if count else message
+        rows = f"found {count} row{'' if count == 1 else 's'}" if count else f"failed: {message}"
         return Problem(
             f"test {name} on {about} {rows}",
             where,

@@ -21,7 +21,7 @@ PROMOTIONS = key_of("pos", "promotions")
 
 
 def jobs(dbt: dg.AssetsDefinition, external: Sequence[dg.AssetSpec]) -> list[Job]:
-    """Return the jobs over the loaders, these dbt assets, and the checks of tables that no loader fills (the ledger)."""
+    """Return the jobs over the loaders, these dbt assets, and the checks of tables without a loader (the ledger)."""
     ledger = dg.AssetSelection.checks_for_assets(*(spec.key for spec in external))
     everything = dg.AssetSelection.all() | ledger
     promotions = dg.AssetSelection.assets(PROMOTIONS)

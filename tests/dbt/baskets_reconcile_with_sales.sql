@@ -35,7 +35,7 @@ select
     business_date,
     sales.line_count as sales_lines,
     baskets.line_count as basket_lines,
-    sales.sales_value as sales_value,
+    sales.sales_value,
     baskets.sales_value as basket_value
 from sales
 full outer join baskets using (business_date)

@@ -1,54 +1,46 @@
--- Every household, product, store, campaign, coupon and contact of raw is in its mart once (as a current version), and nothing else
--- is, apart from inferred members.
+-- Every household, product, store, campaign, coupon and contact of raw is in its mart once (as a current version), and
+-- nothing else is, apart from inferred members.
+{%- set pairs = [
+    ('household', 'count(*)', source('crm', 'households'), ref('dim_household'), 'is_current and not is_inferred'),
+    ('product', 'count(*)', source('crm', 'products'), ref('dim_product'), 'is_current and not is_inferred'),
+    ('store', 'count(*)', source('crm', 'stores'), ref('dim_store'), 'not is_inferred'),
+    ('campaign', 'count(*)', source('marketing', 'campaigns'), ref('dim_campaign'), 'true'),
+    ('coupon', 'count(distinct coupon_upc)', source('marketing', 'coupons'), ref('dim_coupon'), 'true'),
+    ('contact', 'count(*)', source('marketing', 'recipients'), ref('fct_campaign_contacts'), 'true'),
+] %}
+
 with
 
 counts as (
 
+    {% for entity, rows, raw_table, mart, condition in pairs %}
     select
-        'household' as entity,
-        (select count(*) from {{ source('crm', 'households') }}) as raw_count,
-        (select count(*) from {{ ref('dim_household') }} where is_current and not is_inferred) as mart_count
+        '{{ entity }}' as entity,
+        'raw' as side,
+        {{ rows }} as row_count
+    from {{ raw_table }}
 
     union all
 
     select
-        'product' as entity,
-        (select count(*) from {{ source('crm', 'products') }}) as raw_count,
-        (select count(*) from {{ ref('dim_product') }} where is_current and not is_inferred) as mart_count
+        '{{ entity }}' as entity,
+        'mart' as side,
+        count(*) as row_count
+    from {{ mart }}
+    where {{ condition }}
+    {% if not loop.last %}
 
     union all
 
-    select
-        'store' as entity,
-        (select count(*) from {{ source('crm', 'stores') }}) as raw_count,
-        (select count(*) from {{ ref('dim_store') }} where not is_inferred) as mart_count
-
-    union all
-
-    select
-        'campaign' as entity,
-        (select count(*) from {{ source('marketing', 'campaigns') }}) as raw_count,
-        (select count(*) from {{ ref('dim_campaign') }}) as mart_count
-
-    union all
-
-    select
-        'coupon' as entity,
-        (select count(distinct coupon_upc) from {{ source('marketing', 'coupons') }}) as raw_count,
-        (select count(*) from {{ ref('dim_coupon') }}) as mart_count
-
-    union all
-
-    select
-        'contact' as entity,
-        (select count(*) from {{ source('marketing', 'recipients') }}) as raw_count,
-        (select count(*) from {{ ref('fct_campaign_contacts') }}) as mart_count
+    {% endif %}
+    {% endfor %}
 
 )
 
 select
     entity,
-    raw_count,
-    mart_count
+    sum(row_count) filter (where side = 'raw') as raw_count,
+    sum(row_count) filter (where side = 'mart') as mart_count
 from counts
-where raw_count <> mart_count
+group by entity
+having min(row_count) <> max(row_count)

@@ -1,5 +1,5 @@
--- Every load that still counts has as many rows in raw as the ledger says, and raw has no row of any other load. Tables that are
--- merged by key are left out: their loads lose rows to later ones.
+-- Every load that still counts has as many rows in raw as the ledger says, and raw has no row of any other load. Tables
+-- that are merged by key are left out: their loads lose rows to later ones.
 {%- set tables = [
     ('pos', 'promotions'), ('pos', 'transactions'), ('marketing', 'coupons'), ('marketing', 'recipients'),
     ('events', 'coupon_redemptions'),

@@ -38,18 +38,19 @@ unknown as (
 
 members as (
 
+    {% for entity in ['product', 'household', 'store'] %}
     select
-        unknown.load_id,
-        each.entity,
-        each.entity_id
+        load_id,
+        '{{ entity }}' as entity,
+        {{ entity }}_id as entity_id
     from unknown
-    cross join lateral (
-        values
-        ('product', unknown.product_id),
-        ('household', unknown.household_id),
-        ('store', unknown.store_id)
-    ) as each (entity, entity_id)
-    where each.entity_id is not null
+    where {{ entity }}_id is not null
+    {% if not loop.last %}
+
+    union all
+
+    {% endif %}
+    {% endfor %}
 
 )
 

@@ -21,7 +21,9 @@ redemptions as (
     select * from {{ ref('stg_events__coupon_redemptions') }}
     {% if is_incremental() %}
     where
-        load_id = any(array({{ loads_of_changed_partitions(changes, 'business_date', 'events', 'coupon_redemptions') }}))
+        load_id = any(array({{
+            loads_of_changed_partitions(changes, 'business_date', 'events', 'coupon_redemptions')
+        }}))
         and business_date = any(array({{ changed_partitions(changes, 'business_date', watermark_name(), seen) }}))
     {% endif %}
 

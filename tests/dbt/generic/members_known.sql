@@ -1,4 +1,4 @@
-{#- Every value of the column is in `field` of `to`. Like relationships, for a big table: it joins the few distinct values. -#}
+{#- Every value of the column is in `field` of `to`: relationships for a big table, joining the few distinct values. -#}
 {% test members_known(model, column_name, to, field) %}
 
 select members.{{ column_name }}

@@ -1,4 +1,4 @@
-{#- The versions of a key follow one another without gap or overlap, from 1900 to 9999, and only the last is current. -#}
+{#- The versions of a key follow one another without gap or overlap from 1900 to 9999; only the last is current. -#}
 {% test scd2_is_gapless(model, key) %}
 
 with

@@ -1,0 +1,4 @@
+{#- The retailer's week of the year: weeks begin on Monday and week 1 is what is left of January 1's week. -#}
+{% macro retailer_week(day) -%}
+    cast((extract(doy from {{ day }}) + extract(isodow from date_trunc('year', {{ day }})) - 2) as integer) / 7 + 1
+{%- endmacro %}

@@ -1,0 +1,143 @@
+"""The asset graph: joined at the sources, nothing without an owner, every dbt test a check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from ingestion.sources import SOURCES
+from orchestration import manifest as dbt_manifest
+from orchestration.definitions import defs
+from orchestration.defs.assemble import assemble
+from orchestration.defs.loaders import CHECK, LOADERS
+from orchestration.instance import environment, inside
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from warehouse.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def graph(definitions: dg.Definitions) -> dg.AssetGraph:  # type: ignore[name-defined]
+    return definitions.resolve_asset_graph()
+
+
+@pytest.fixture(scope="module")
+def manifest(settings: Settings, definitions: dg.Definitions) -> Mapping[str, Any]:
+    return dbt_manifest.load(dbt_manifest.prepare(settings))
+
+
+@pytest.fixture(scope="module")
+def specs(definitions: dg.Definitions) -> dict[dg.AssetKey, dg.AssetSpec]:
+    return {spec.key: spec for spec in definitions.resolve_all_asset_specs()}
+
+
+def test_dagster_accepts_the_definitions(definitions: dg.Definitions) -> None:
+    dg.Definitions.validate_loadable(definitions)
+
+
+def test_every_source_table_of_dbt_has_a_loader_and_every_loader_a_source_table(manifest: Mapping[str, Any]) -> None:
+    of_dbt = {(node["source_name"], node["name"]) for node in manifest["sources"].values()}
+    loaders = {tuple(key.path) for loader in LOADERS for key in loader.keys}
+    assert loaders == {(source, table) for source, table in of_dbt if source != "ops"}
+    assert len(loaders) == 9
+
+
+def test_loaders_are_upstream_of_the_staging_models_and_marts_of_nothing_else(graph: Any) -> None:
+    sales = dg.AssetKey(["pos", "transactions"])
+    downstream = {key.to_user_string() for key in graph.get(sales).child_keys}
+    assert "staging/stg_pos__transactions" in downstream
+    reached = {key.path[-1] for key in dg.AssetSelection.assets(sales).downstream().resolve(graph)}
+    assert {"fct_sales", "fct_baskets"} <= reached
+    assert "dim_store" not in reached or "stg_crm__stores" not in reached
+
+
+def test_every_data_test_is_an_asset_check(graph: Any, manifest: Mapping[str, Any]) -> None:
+    tests = [node for node in manifest["nodes"].values() if node["resource_type"] == "test"]
+    names = [test["name"] for test in tests]
+    assert len(names) == len(set(names)), "tests with equal names lose their checks"
+    checks = {(key.asset_key, key.name) for key in graph.asset_check_keys}
+    of_dbt = {name for _, name in checks if name != CHECK}
+    assert of_dbt == set(names)
+    assert len(checks) == len(names) + len(LOADERS)
+
+
+def test_every_asset_says_what_it_is_and_whose(specs: dict[dg.AssetKey, dg.AssetSpec]) -> None:
+    for key, spec in specs.items():
+        assert spec.owners, key
+        assert spec.group_name not in (None, "", "default", "other"), key
+        assert spec.kinds, key
+        assert spec.description, key
+        assert not spec.description.startswith("dbt "), f"{key} has no description of its own"
+
+
+def test_groups_are_the_systems_and_the_layers(specs: dict[dg.AssetKey, dg.AssetSpec]) -> None:
+    groups = {spec.group_name for spec in specs.values()}
+    assert set(SOURCES) | {"staging", "intermediate", "marts", "snapshots", "ops"} <= groups
+    assert groups <= set(SOURCES) | {"staging", "intermediate", "marts", "snapshots", "ops", "seeds", "metrics"}
+
+
+def test_only_daily_loads_and_daily_facts_have_partitions(specs: dict[dg.AssetKey, dg.AssetSpec]) -> None:
+    daily = {key.path[-1]: spec for key, spec in specs.items() if spec.partitions_def is not None}
+    assert set(daily) == {"transactions", "coupon_redemptions", "fct_sales", "fct_baskets"}
+    (partitions,) = {spec.partitions_def for spec in daily.values()}
+    assert isinstance(partitions, dg.DailyPartitionsDefinition)
+    assert partitions.get_first_partition_key() == "2017-01-01"
+    window = partitions.time_window_for_partition_key("2017-03-12")
+    assert window.end.timestamp() - window.start.timestamp() == 23 * 3600
+    assert partitions.has_partition_key("2017-12-31")
+
+
+def test_a_contract_is_shown_as_the_column_schema(specs: dict[dg.AssetKey, dg.AssetSpec]) -> None:
+    schema = specs[dg.AssetKey(["crm", "households"])].metadata["dagster/column_schema"]
+    columns = {column.name: column for column in schema.columns}  # type: ignore[union-attr]
+    assert columns["household_id"].type == "int64"
+    assert not columns["household_id"].constraints.nullable
+    assert columns["income"].tags == {"personal": "sensitive"}
+
+
+def nodes(definitions: dg.Definitions, job: str) -> set[str]:
+    layer = definitions.resolve_job_def(job).asset_layer
+    return {key.path[-1] for key in layer.selected_asset_keys}
+
+
+def test_the_jobs_select_what_their_names_say(definitions: dg.Definitions) -> None:
+    everything = nodes(definitions, "everything")
+    assert nodes(definitions, "full_refresh") == everything
+    assert len(everything) > 30
+    daily = nodes(definitions, "daily")
+    assert {"transactions", "coupon_redemptions", "households", "campaigns", "fct_sales", "dim_date"} <= daily
+    assert not {"promotions", "stg_pos__promotions"} & daily
+    weekly = nodes(definitions, "weekly_promotions")
+    assert {"promotions", "stg_pos__promotions", "fct_promotions"} <= weekly
+    assert not {"transactions", "fct_sales", "households"} & weekly
+    crm = nodes(definitions, "crm_snapshots")
+    assert {"households", "products", "stores", "snap_crm__households", "snap_crm__products"} <= crm
+    assert not {"snap_marketing__campaigns", "dim_household", "campaigns"} & crm
+
+
+def test_schedules_are_in_the_stores_time_zone_and_stopped_until_asked_for(definitions: dg.Definitions) -> None:
+    schedules = {schedule.name: schedule for schedule in definitions.schedules or []}  # type: ignore[union-attr]
+    assert set(schedules) == {"daily", "weekly_promotions"}
+    for schedule in schedules.values():
+        assert schedule.execution_timezone == "America/New_York"  # type: ignore[union-attr]
+        assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED  # type: ignore[union-attr]
+
+
+def test_loading_the_definitions_connects_to_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    dbt_manifest.prepare(settings)
+    monkeypatch.setattr("adbc_driver_postgresql.dbapi.connect", refuse)
+    monkeypatch.setattr("psycopg2.connect", refuse)
+    dg.Definitions.validate_loadable(assemble(settings))
+
+
+def test_dagster_finds_the_definitions_by_module_name(settings: Settings) -> None:
+    with inside(environment(settings)):
+        assert isinstance(defs(), dg.Definitions)

@@ -1,0 +1,115 @@
+"""What runs leave behind: rows, partitions, checks, metadata; and what a second one does not do again."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pyarrow.parquet as pq
+
+from orchestration.defs.assemble import assemble
+from orchestration.defs.loaders import CHECK
+from orchestration.instance import configuration, environment, inside
+
+if TYPE_CHECKING:
+    from orchestration.run import RunOutcome
+    from tests.python.orchestration.conftest import Place
+
+SALES = dg.AssetKey(["marts", "fct_sales"])
+TRANSACTIONS = dg.AssetKey(["pos", "transactions"])
+PROMOTIONS = dg.AssetKey(["pos", "promotions"])
+
+
+def landed_lines(place: Place) -> int:
+    """Count the lines in the landing folder's files, without our loaders."""
+    folder = place.settings.home / "demo" / "landing" / "pos" / "transactions"
+    return sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
+
+
+def test_the_first_run_loads_and_builds_everything_in_one_go(place: Place, first: RunOutcome) -> None:
+    assert first.success, first.failures
+    assert first.window == (date(2017, 1, 1), date(2017, 2, 2))
+    assert first.checks_failed == 0
+    lines = landed_lines(place)
+    rows = {asset.name: asset.rows for asset in first.assets}
+    assert lines > 1000
+    assert rows["pos.transactions"] == rows["fct_sales"] == lines
+    assert place.rows("select count(*) from marts.fct_sales") == [(lines,)]
+    assert rows["stg_pos__transactions"] is None
+    kinds = [event.kind for event in place.events]
+    assert kinds.index("started") < kinds.index("rows") < kinds.index("finished") < kinds.index("materialized")
+
+
+def test_a_run_keeps_its_days_rows_columns_and_lineage_for_the_ui(
+    place: Place, first: RunOutcome, instance: dg.DagsterInstance
+) -> None:
+    days = {f"2017-01-{day:02}" for day in range(1, 32)} | {"2017-02-01", "2017-02-02"}
+    assert set(instance.get_materialized_partitions(SALES)) == days
+    assert set(instance.get_materialized_partitions(TRANSACTIONS)) == days
+    assert instance.get_materialized_partitions(PROMOTIONS) == set()
+    run = instance.get_run_by_id(first.run_id)
+    assert run is not None
+    assert run.tags["granary/window"] == "2017-01-01/2017-02-02"
+    event = instance.get_latest_materialization_event(SALES)
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    assert metadata["dagster/row_count"].value == landed_lines(place)
+    columns = {column.name: column.type for column in metadata["dagster/column_schema"].value.columns}
+    assert columns["sales_value"] == "numeric(12,2)"
+    lineage = metadata["dagster/column_lineage"].value.deps_by_column
+    assert ("stg_pos__transactions", "sales_value") in {
+        (dep.asset_key.path[-1], dep.column_name) for dep in lineage["sales_value"]
+    }
+
+
+def test_a_loader_s_page_has_the_ledger_s_numbers(
+    place: Place, first: RunOutcome, instance: dg.DagsterInstance
+) -> None:
+    assert first.success
+    event = instance.get_latest_materialization_event(PROMOTIONS)
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    ledger = place.rows(
+        "select sum(rows_read)::bigint, sum(rows_loaded)::bigint, count(*) from ops.load_audit"
+        " where source = 'pos' and table_name = 'promotions' and status = 'loaded'"
+    )
+    assert [(metadata["rows read"], metadata["rows loaded"], metadata["units"])] == ledger
+    assert metadata["rows refused"] == 0
+    assert metadata["dagster/row_count"] == place.rows("select count(*) from raw_pos.promotions")[0][0]
+
+
+def test_every_check_of_the_run_was_evaluated(place: Place, first: RunOutcome, instance: dg.DagsterInstance) -> None:
+    with inside(environment(place.settings)):
+        keys = list(assemble(place.settings).resolve_asset_graph().asset_check_keys)
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    assert set(found) == set(keys)
+    assert {record.run_id for record in found.values()} == {first.run_id}
+    statuses = {record.status.value for record in found.values()}
+    assert statuses == {"SUCCEEDED"}
+    assert first.checks_passed == len(keys) - sum(1 for key in keys if key.name == CHECK)
+
+
+def test_without_news_nothing_is_loaded_and_no_day_is_rebuilt(place: Place, first: RunOutcome) -> None:
+    xmin = place.rows("select max(xmin::text::bigint) from marts.fct_sales")
+    outcome = place.run()
+    assert outcome.success, outcome.failures
+    assert outcome.window == (date(2017, 2, 2), date(2017, 2, 2))
+    assert {event.detail for event in place.events if event.kind == "finished"} == {"unchanged"}
+    assert place.rows("select max(xmin::text::bigint) from marts.fct_sales") == xmin
+    assert {a.name: a.rows for a in outcome.assets}["fct_sales"] == {a.name: a.rows for a in first.assets}["fct_sales"]
+
+
+def test_secrets_stay_out_of_dagster_yaml_and_its_home_is_our_own(place: Place, first: RunOutcome) -> None:
+    assert first.success
+    home = place.settings.home / "dagster"
+    assert stat.S_ISREG((home / "dagster.yaml").stat().st_mode)
+    secret = "a-password-nobody-may-read"
+    text = str(configuration(replace(place.settings, external=True, host="db.example", password=secret)))
+    assert secret not in text
+    assert "'password': {'env': 'PGPASSWORD'}" in text
+    assert "'telemetry': {'enabled': False}" in text
