@@ -109,7 +109,8 @@ def health(found: Health) -> None:
             [
                 (
                     f"{load['source']}.{load['table_name']}", load["status"],
-                    f"{load['finished_at']:%Y-%m-%d %H:%M:%S}", load["rows_today"], load["quarantined"], load["error"] or "",
+                    f"{load['finished_at']:%Y-%m-%d %H:%M:%S}", load["rows_today"], load["quarantined"],
+                    load["error"] or "",
                 )
                 for load in found.loads
             ],
