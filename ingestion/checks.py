@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from ingestion.spec import Chunk, Rejected
 from warehouse.errors import GranaryError
-from warehouse.writer import Refusal
+from warehouse.records import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
