@@ -101,16 +101,6 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- With the var test_scope 'new', tests of an incremental fact look only at the partitions of its latest publish. -#}
-{% macro postgres__get_where_subquery(relation) -%}
-    {%- set node = graph.nodes.get(model.attached_node) if execute and model.attached_node else none -%}
-    {%- set conditions = ['(' ~ config.get('where') ~ ')'] if config.get('where') else [] -%}
-    {%- if node and var('test_scope') == 'new' and node.config.meta.get('changes') -%}
-        {%- do conditions.append(node.config.unique_key ~ ' = any(array(' ~ published_partitions(node) ~ '))') -%}
-    {%- endif -%}
-    {{ return(rows_where(relation, conditions)) }}
-{%- endmacro %}
-
 {#- On-run-start: the record of what audits proved. dbt rolls its own `set role` back before it runs such a hook. -#}
 {% macro create_audit_record() -%}
     set role {{ target.role }};

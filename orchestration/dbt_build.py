@@ -27,7 +27,7 @@ from orchestration.translator import layer, materialization, relation
 from warehouse.connection import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from dagster_dbt import DbtCliEventMessage
 
@@ -68,7 +68,7 @@ class Build:
         self._full_refresh = False
         self._new: set[str] = set()
 
-    def run(self, arguments: list[str]) -> Iterator[Any]:
+    def run(self, arguments: list[str]) -> Generator[Any, None, None]:
         """Run dbt and yield its results as Dagster's events, each relation with its rows, columns and lineage.
 
         Raises:

@@ -7,6 +7,7 @@ of the graph: three dbt processes one after the other, each with 4 to 6 s of sta
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import dagster as dg
@@ -48,8 +49,9 @@ def dbt_definition(settings: Settings) -> tuple[dg.AssetsDefinition, Translator]
         build = Build(warehouse.settings, manifest, translator, context)
         arguments = [] if context.retry_number else build_arguments(context, config, manifest)
         try:
-            with canceling(context):
-                for result in build.run(arguments):
+            # Closed at once when Dagster interrupts us between two results, so that dbt does not outlive the step.
+            with canceling(context), closing(build.run(arguments)) as results:
+                for result in results:
                     if isinstance(result, dg.Output):
                         for day in earlier_days(context, context.asset_key_for_output(result.output_name)):
                             context.log_event(day)

@@ -1,3 +1,5 @@
+{{ config(meta={'dagster': {'ref': {'name': 'dim_household'}}}) }}
+
 -- The role analyst reads every mart, and no column that is personal.
 {%- set personal = [] %}
 {%- for node in graph.nodes.values() if node.resource_type == 'model' and 'marts' in node.tags %}

@@ -1,3 +1,5 @@
+{{ config(meta={'dagster': {'ref': {'name': 'fct_baskets'}}}) }}
+
 -- Every business date: the baskets add up to the sales, in lines, baskets and cents.
 with
 
@@ -12,6 +14,7 @@ sales as (
         sum(loyalty_value) as loyalty_value,
         sum(customer_paid) as customer_paid
     from {{ ref('fct_sales') }}
+    where true {{ and_of_latest_publish('fct_baskets', 'business_date') }}
     group by business_date
 
 ),
@@ -27,6 +30,7 @@ baskets as (
         sum(loyalty_value) as loyalty_value,
         sum(customer_paid) as customer_paid
     from {{ ref('fct_baskets') }}
+    where true {{ and_of_latest_publish('fct_baskets', 'business_date') }}
     group by business_date
 
 )

@@ -1,3 +1,5 @@
+{{ config(meta={'dagster': {'ref': {'name': 'dim_product'}}}) }}
+
 -- Every household, product, store, campaign, coupon and contact of raw is in its mart once (as a current version), and
 -- nothing else is, apart from inferred members.
 {%- set pairs = [

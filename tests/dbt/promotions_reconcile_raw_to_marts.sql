@@ -1,3 +1,5 @@
+{{ config(meta={'dagster': {'ref': {'name': 'fct_promotions'}}}) }}
+
 -- Every week of fct_promotions stands for every row of raw.
 with
 
@@ -7,6 +9,7 @@ raw_weeks as (
         week,
         count(*) as row_count
     from {{ source('pos', 'promotions') }}
+    where true {{ and_of_loads_behind_latest_publish('fct_promotions', '_load_id') }}
     group by week
 
 ),
@@ -17,6 +20,7 @@ facts as (
         week,
         sum(placement_count) as row_count
     from {{ ref('fct_promotions') }}
+    where true {{ and_of_latest_publish('fct_promotions', 'week') }}
     group by week
 
 )

@@ -1,21 +1,27 @@
+{{ config(meta={'dagster': {'ref': {'name': 'stg_pos__transactions'}}}) }}
+
 -- Every load that still counts has as many rows in raw as the ledger says, and raw has no row of any other load. Tables
 -- that are merged by key are left out: their loads lose rows to later ones.
 {%- set tables = [
-    ('pos', 'promotions'), ('pos', 'transactions'), ('marketing', 'coupons'), ('marketing', 'recipients'),
-    ('events', 'coupon_redemptions'),
+    ('pos', 'promotions', 'fct_promotions'),
+    ('pos', 'transactions', 'fct_sales'),
+    ('events', 'coupon_redemptions', 'fct_coupon_redemptions'),
+    ('marketing', 'coupons', none),
+    ('marketing', 'recipients', none),
 ] %}
 
 with
 
 raw_loads as (
 
-    {% for source_name, table_name in tables %}
+    {% for source_name, table_name, fact in tables %}
     select
         '{{ source_name }}' as source,
         '{{ table_name }}' as table_name,
         _load_id as load_id,
         count(*) as row_count
     from {{ source(source_name, table_name) }}
+    where true {{ and_of_new_loads(fact, source_name, '_load_id') if fact }}
     group by _load_id
     {% if not loop.last %}
 
@@ -28,6 +34,7 @@ raw_loads as (
 
 ledger as (
 
+    {% for source_name, table_name, fact in tables %}
     select
         source,
         table_name,
@@ -35,12 +42,15 @@ ledger as (
         rows_loaded as row_count
     from {{ source('ops', 'load_audit') }}
     where
-        status = 'loaded' and superseded_by is null and rows_loaded > 0
-        and (source, table_name) in (
-            {%- for source_name, table_name in tables %}
-            ('{{ source_name }}', '{{ table_name }}'){{ ',' if not loop.last }}
-            {%- endfor %}
-        )
+        source = '{{ source_name }}' and table_name = '{{ table_name }}'
+        and status = 'loaded' and superseded_by is null
+        and rows_loaded > 0 {{ and_of_new_loads(fact, source_name, 'load_id') if fact }}
+    {% if not loop.last %}
+
+    union all
+
+    {% endif %}
+    {% endfor %}
 
 )
 

@@ -1,3 +1,5 @@
+{{ config(meta={'dagster': {'ref': {'name': 'fct_coupon_redemptions'}}}) }}
+
 -- Every load of redemptions: raw and the fact have the same number of events.
 with
 

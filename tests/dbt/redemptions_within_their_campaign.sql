@@ -1,4 +1,4 @@
-{{ config(severity='warn') }}
+{{ config(severity='warn', meta={'dagster': {'ref': {'name': 'fct_coupon_redemptions'}}}) }}
 
 -- Worth a look, not worth stopping for: a coupon redeemed before or after its campaign. None in 2017.
 select

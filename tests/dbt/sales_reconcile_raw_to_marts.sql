@@ -1,3 +1,5 @@
+{{ config(meta={'dagster': {'ref': {'name': 'fct_sales'}}}) }}
+
 -- Every load of sales: raw, staging and fct_sales agree on the rows, and on every amount to the cent.
 with
 
@@ -11,6 +13,7 @@ raw_sales as (
         round(cast(sum(coupon_disc) as numeric), 2) as coupon_disc,
         round(cast(sum(coupon_match_disc) as numeric), 2) as coupon_match_disc
     from {{ source('pos', 'transactions') }}
+    where true {{ and_of_new_loads('fct_sales', 'pos', '_load_id') }}
     group by _load_id
 
 ),
@@ -22,6 +25,7 @@ staged as (
         count(*) as line_count,
         sum(sales_value) as sales_value
     from {{ ref('stg_pos__transactions') }}
+    where true {{ and_of_new_loads('fct_sales', 'pos', 'load_id') }}
     group by load_id
 
 ),
@@ -36,6 +40,9 @@ facts as (
         sum(coupon_disc) as coupon_disc,
         sum(coupon_match_disc) as coupon_match_disc
     from {{ ref('fct_sales') }}
+    where
+        true {{ and_of_new_loads('fct_sales', 'pos', 'load_id') }}
+        and true {{ and_of_latest_publish('fct_sales', 'business_date') }}
     group by load_id
 
 )

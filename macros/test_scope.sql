@@ -1,0 +1,57 @@
+{#-
+    The var test_scope. With 'all' data tests look at whole tables; with 'new' at the partitions that an incremental fact
+    published last, unless that was all of it.
+-#}
+
+{#- Whether tests of the node are to look at its latest publish only. -#}
+{% macro tests_only_latest_publish(node) -%}
+    {%- if not execute or var('test_scope') != 'new' or not node or not node.config.meta.get('changes') -%}
+        {{ return(false) }}
+    {%- endif -%}
+    {%- set first_publishes = run_query(
+        "select 1 from ops.model_watermarks where previous_load_id = 0 and model = '" ~ node.schema ~ '.' ~ node.alias ~ "'"
+    ) -%}
+    {{ return(first_publishes.rows | length == 0) }}
+{%- endmacro %}
+
+{#- For a condition of a singular test: `and <column> is of what the model published last`, or nothing. -#}
+{% macro and_of_latest_publish(model_name, column) -%}
+    {%- set node = graph.nodes['model.' ~ project_name ~ '.' ~ model_name] if execute else none -%}
+    {%- if tests_only_latest_publish(node) -%}
+    and {{ column }} = any(array({{ published_partitions(node) }}))
+    {%- endif -%}
+{%- endmacro %}
+
+{#- The same for a column of loads: those that the model had not seen before. -#}
+{% macro and_of_new_loads(model_name, source_name, column) -%}
+    {%- set node = graph.nodes['model.' ~ project_name ~ '.' ~ model_name] if execute else none -%}
+    {%- if tests_only_latest_publish(node) -%}
+    and {{ column }} > (
+        select previous_load_id
+        from ops.model_watermarks
+        where model = '{{ node.schema }}.{{ node.alias }}' and source = '{{ source_name }}'
+    )
+    {%- endif -%}
+{%- endmacro %}
+
+{#- The same for the loads that hold rows of the partitions that the model published last. -#}
+{% macro and_of_loads_behind_latest_publish(model_name, column) -%}
+    {%- set node = graph.nodes['model.' ~ project_name ~ '.' ~ model_name] if execute else none -%}
+    {%- if tests_only_latest_publish(node) -%}
+    {%- set log = relation_of("ref('" ~ node.config.meta['changes'] ~ "')") -%}
+    and {{ column }} = any(array(
+        select load_id from {{ log }}
+        where reason = 'arrived' and {{ node.config.unique_key }} in ({{ published_partitions(node) }})
+    ))
+    {%- endif -%}
+{%- endmacro %}
+
+{#- dbt's own, for generic tests: the rows of the model that the test looks at. -#}
+{% macro postgres__get_where_subquery(relation) -%}
+    {%- set node = graph.nodes.get(model.attached_node) if execute and model.attached_node else none -%}
+    {%- set conditions = ['(' ~ config.get('where') ~ ')'] if config.get('where') else [] -%}
+    {%- if tests_only_latest_publish(node) -%}
+        {%- do conditions.append(node.config.unique_key ~ ' = any(array(' ~ published_partitions(node) ~ '))') -%}
+    {%- endif -%}
+    {{ return(rows_where(relation, conditions)) }}
+{%- endmacro %}
