@@ -109,4 +109,4 @@ def test_window_overwrites_its_days(pipeline: Pipeline) -> None:
 def test_all_data_tests_and_unit_tests_pass(pipeline: Pipeline) -> None:
     results = pipeline.dbt("test")
     assert len(results) > 80
-    assert {result.status for result in results.values()} == {"pass"}
+    assert {str(result.status) for result in results.values()} <= {"pass", "success"}
