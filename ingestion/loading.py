@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 Window = tuple[date, date]
 """First and last business date, both included."""
 
+SEND_ROWS = 1024
+"""Rows that are encoded and sent at a time: about 60 kB, which a Unix socket takes in without waiting."""
+
 KEPT_REFUSALS = 10_000
 """A load that refuses more rows than this has failed whatever its share: memory stays bounded."""
 
@@ -160,7 +163,7 @@ class Loading:
         changed = sum(piece.deleted for piece in pieces)
         if first is not None:
             schema = pa.schema([*target.schema, *LOAD_COLUMNS])
-            batches = (_align(batch, schema) for batch in chain([first], stream))
+            batches = (part for batch in chain([first], stream) for part in _sliced(_align(batch, schema)))
             arriving = pa.RecordBatchReader.from_batches(schema, batches)
             if table.disposition == "replace_unit":
                 tx.copy(target, arriving)
@@ -314,6 +317,16 @@ class Loading:
                     connection, self.source.name, self.table.name, load_id, error.column, error.change, error.detail
                 )
             connection.commit()
+
+
+def _sliced(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield the batch in parts that fit into a socket's buffer.
+
+    The driver encodes a batch and then sends it. While a large one drains, nothing is encoded, and the server idles
+    while the next is: 20.9 M rows took 17.0 s in batches of 131,072 rows and 10.7 s in small ones, on two cores.
+    """
+    for start in range(0, batch.num_rows, SEND_ROWS):
+        yield batch.slice(start, SEND_ROWS)
 
 
 def _align(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -117,14 +117,15 @@ def fingerprint(settings: Settings) -> str:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, _changed: int) -> Mapping[str, Any]:
-    return attached(json.loads(path.read_bytes()))
+    return with_checks(json.loads(path.read_bytes()))
 
 
-def attached(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Attach each test that reads several tables to the last of them, which Dagster needs to make it a check.
+def with_checks(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Add to each test what Dagster needs to make a check of it: one table that it is about, and what it says.
 
-    The last one is that with the most tables upstream of it (by name if they are equal): when it is there, so are
-    the others. Tests that dbt attached itself (all generic ones) stay where they are.
+    A test that reads several tables is about the last of them, the one with the most tables upstream (by name if they
+    are equal): when it is there, so are the others. Generic tests stay where dbt attached them. A node that somebody
+    named in `meta.dagster.ref` counts only if the test reads it: dagster-dbt finds no check of another one.
     """
     parents: Mapping[str, list[str]] = manifest["parent_map"]
 
@@ -133,9 +134,29 @@ def attached(manifest: dict[str, Any]) -> dict[str, Any]:
         return frozenset(parents.get(node, ())).union(*(upstream(parent) for parent in parents.get(node, ())))
 
     for node in manifest["nodes"].values():
-        if node["resource_type"] == "test" and not node.get("attached_node") and node["depends_on"]["nodes"]:
-            node["attached_node"] = max(node["depends_on"]["nodes"], key=lambda parent: (len(upstream(parent)), parent))
+        if node["resource_type"] == "test":
+            read = node["depends_on"]["nodes"]
+            named = [one for one in read if one.split(".")[-1] == chosen_node(node)]
+            if not node.get("attached_node") and read:
+                node["attached_node"] = max(named or read, key=lambda one: (len(upstream(one)), one))
+            node["meta"] = {"description": meaning(node)}
+            node.get("config", {}).pop("meta", None)
     return manifest
+
+
+def chosen_node(test: Mapping[str, Any]) -> str | None:
+    """Return the name in a test's `meta.dagster.ref`."""
+    meta = test.get("config", {}).get("meta") or test.get("meta") or {}
+    name: str | None = meta.get("dagster", {}).get("ref", {}).get("name")
+    return name
+
+
+def meaning(test: Mapping[str, Any]) -> str:
+    """Return what a test says: its description, else the generic test with its arguments."""
+    generic = test.get("test_metadata") or {}
+    arguments = {name: value for name, value in generic.get("kwargs", {}).items() if name != "model"}
+    words = ", ".join(f"{name}: {value}" for name, value in arguments.items())
+    return str(test.get("description") or f"{generic.get('name', test['name'])} {words}").strip()
 
 
 def load(path: Path) -> Mapping[str, Any]:

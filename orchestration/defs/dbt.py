@@ -15,7 +15,7 @@ from dagster_dbt import dbt_assets
 
 from orchestration import manifest as dbt_manifest
 from orchestration.dbt_build import RETRIES, RETRY_SECONDS, Build, BuildError
-from orchestration.defs.loaders import DAYS, LOADERS
+from orchestration.defs.loaders import KEYS
 from orchestration.defs.resources import RunOptions, Warehouse, canceling, earlier_days
 from orchestration.progress import Event, tell
 from orchestration.translator import Translator
@@ -30,14 +30,14 @@ class DbtOptions(RunOptions):
     """Have the facts overwrite the run's partitions even where nothing new was loaded."""
 
 
-def dbt_definition(settings: Settings) -> tuple[dg.AssetsDefinition, Translator]:
+def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tuple[dg.AssetsDefinition, Translator]:
     """Return the assets of the project as it is now, and the translator that named them.
 
     Raises:
         GranaryError: dbt cannot parse the project.
     """
     manifest = dbt_manifest.load(dbt_manifest.prepare(settings))
-    translator = Translator(DAYS)
+    translator = Translator(days)
 
     @dbt_assets(
         manifest=manifest,
@@ -92,7 +92,6 @@ def external_sources(settings: Settings, translator: Translator) -> list[dg.Asse
     """Return the dbt sources that no loader fills, such as the ledger in `ops`, for the graph to show them."""
     manifest = dbt_manifest.load(dbt_manifest.prepare(settings))
     specs = [translator.get_asset_spec(manifest, unique_id, None) for unique_id in manifest["sources"]]
-    loaded = {key for loader in LOADERS for key in loader.keys}
     return [
         dg.AssetSpec(
             spec.key,
@@ -102,5 +101,5 @@ def external_sources(settings: Settings, translator: Translator) -> list[dg.Asse
             kinds={"postgres", "table"},
         )
         for spec in specs
-        if spec.key not in loaded
+        if spec.key not in KEYS
     ]

@@ -9,7 +9,7 @@ from dagster_dbt import build_dbt_asset_selection
 
 from ingestion.sources import SOURCES
 from orchestration.defs.dbt import DbtOptions
-from orchestration.defs.loaders import LOADERS, key_of
+from orchestration.defs.loaders import KEYS, key_of
 from orchestration.defs.resources import RunOptions
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def jobs(dbt: dg.AssetsDefinition, external: Sequence[dg.AssetSpec]) -> list[Job
     ledger = dg.AssetSelection.checks_for_assets(*(spec.key for spec in external))
     everything = dg.AssetSelection.all() | ledger
     promotions = dg.AssetSelection.assets(PROMOTIONS)
-    other_loaders = dg.AssetSelection.assets(*LOADERS) - promotions
+    other_loaders = dg.AssetSelection.assets(*KEYS) - promotions
     only_promotions = (promotions | promotions.downstream()) - other_loaders.downstream()
     crm = dg.AssetSelection.assets(*(key_of("crm", table.name) for table in SOURCES["crm"].tables))
     crm_snapshots = build_dbt_asset_selection([dbt], "resource_type:snapshot") & crm.downstream()
@@ -54,6 +54,6 @@ def job(name: str, selection: dg.AssetSelection, description: str, config: dict[
 
 def full_refresh_options() -> dict[str, Any]:
     """Return the run configuration of a full refresh of every loader and of dbt."""
-    options = {loader.op.name: RunOptions(full_refresh=True) for loader in LOADERS}
+    options = {key.to_python_identifier(): RunOptions(full_refresh=True) for key in KEYS}
     options["dbt"] = DbtOptions(full_refresh=True)
     return {"ops": {name: {"config": option.model_dump()} for name, option in options.items()}}

@@ -6,6 +6,7 @@ An asset's key is that of the dbt source (`pos/transactions`), which joins both 
 
 import warnings
 from collections.abc import Iterator
+from datetime import date, timedelta
 
 import dagster as dg
 
@@ -19,8 +20,6 @@ from warehouse.connection import connect, query
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
 
-DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DATE.isoformat(), timezone=TIME_ZONE)
-"""One partition per business date, the last one yesterday's."""
 CHECK = "every_row_accounted_for"
 FILE_KINDS = frozenset({"parquet", "csv", "json", "jsonl"})
 RETRIES, RETRY_SECONDS = 1, 3
@@ -36,7 +35,21 @@ def key_of(source: str, table: str) -> dg.AssetKey:
     return dg.AssetKey([source, table])
 
 
-def loader(source: Source, table: Table) -> dg.AssetsDefinition:
+def partitions(last: date | None) -> dg.DailyPartitionsDefinition:
+    """Return one partition per business date: up to yesterday, or to `last` for a history that has ended."""
+    end = None if last is None else (last + timedelta(days=1)).isoformat()
+    return dg.DailyPartitionsDefinition(start_date=FIRST_DATE.isoformat(), end_date=end, timezone=TIME_ZONE)
+
+
+def loaders(days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """Return the assets that load the tables of every source; `days` are the partitions of the daily ones."""
+    with warnings.catch_warnings():
+        # Backfill policies are marked beta; without one Dagster starts one run per day of a backfill.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return [loader(source, table, days) for source in SOURCES.values() for table in source.tables]
+
+
+def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """Return the asset that loads one table."""
     key = key_of(source.name, table.name)
     daily = table.partition == "day"
@@ -53,7 +66,7 @@ def loader(source: Source, table: Table) -> dg.AssetsDefinition:
             "disposition": table.disposition,
             "contract": table.contract,
         },
-        partitions_def=DAYS if daily else None,
+        partitions_def=days if daily else None,
         backfill_policy=dg.BackfillPolicy.single_run() if daily else None,
         check_specs=[dg.AssetCheckSpec(CHECK, asset=key, description="Rows read = rows loaded + rows refused.")],
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=table.freshness),
@@ -156,10 +169,8 @@ def result_metadata(result: LoadResult) -> dict[str, dg.MetadataValue]:
     }
 
 
-with warnings.catch_warnings():
-    # Backfill policies are marked beta; without one Dagster starts one run per day of a backfill.
-    warnings.simplefilter("ignore", dg.BetaWarning)
-    LOADERS = [loader(source, table) for source in SOURCES.values() for table in source.tables]
+KEYS = [key_of(source.name, table.name) for source in SOURCES.values() for table in source.tables]
+"""The source tables that have a loader."""
 DAILY_KEYS = [
     key_of(source.name, table.name)
     for source in SOURCES.values()

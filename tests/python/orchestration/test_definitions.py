@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -11,7 +12,7 @@ from ingestion.sources import SOURCES
 from orchestration import manifest as dbt_manifest
 from orchestration.definitions import defs
 from orchestration.defs.assemble import assemble
-from orchestration.defs.loaders import CHECK, LOADERS
+from orchestration.defs.loaders import CHECK, KEYS, partitions
 from orchestration.instance import environment, inside
 
 if TYPE_CHECKING:
@@ -40,9 +41,12 @@ def test_dagster_accepts_the_definitions(definitions: dg.Definitions) -> None:
     dg.Definitions.validate_loadable(definitions)
 
 
-def test_every_source_table_of_dbt_has_a_loader_and_every_loader_a_source_table(manifest: Mapping[str, Any]) -> None:
+def test_every_source_table_of_dbt_has_a_loader_and_every_loader_a_source_table(
+    manifest: Mapping[str, Any], specs: dict[dg.AssetKey, dg.AssetSpec]
+) -> None:
     of_dbt = {(node["source_name"], node["name"]) for node in manifest["sources"].values()}
-    loaders = {tuple(key.path) for loader in LOADERS for key in loader.keys}
+    loaders = {tuple(key.path) for key in KEYS}
+    assert set(KEYS) <= set(specs)
     assert loaders == {(source, table) for source, table in of_dbt if source != "ops"}
     assert len(loaders) == 9
 
@@ -63,7 +67,29 @@ def test_every_data_test_is_an_asset_check(graph: Any, manifest: Mapping[str, An
     checks = {(key.asset_key, key.name) for key in graph.asset_check_keys}
     of_dbt = {name for _, name in checks if name != CHECK}
     assert of_dbt == set(names)
-    assert len(checks) == len(names) + len(LOADERS)
+    assert len(checks) == len(names) + len(KEYS)
+
+
+def test_a_test_of_several_tables_is_about_the_last_of_them() -> None:
+    nodes = {
+        "t": {"resource_type": "test", "name": "adds_up", "depends_on": {"nodes": ["raw", "mart", "stage"]}},
+        "g": {
+            "resource_type": "test",
+            "name": "grain",
+            "attached_node": "stage",
+            "depends_on": {"nodes": ["stage", "mart"]},
+            "test_metadata": {"name": "unique", "kwargs": {"column_name": "id", "model": "{{ ... }}"}},
+        },
+    }
+    for name, chosen in (("kept", "stage"), ("mistaken", "elsewhere")):
+        nodes[name] = {**nodes["t"], "config": {"meta": {"dagster": {"ref": {"name": chosen}}}}}
+    parents = {"mart": ["stage"], "stage": ["raw"], "raw": []}
+    enriched = dbt_manifest.with_checks({"nodes": nodes, "parent_map": parents})["nodes"]
+    assert enriched["t"]["attached_node"] == "mart"
+    assert enriched["g"]["attached_node"] == enriched["kept"]["attached_node"] == "stage"
+    assert enriched["mistaken"]["attached_node"] == "mart"
+    assert enriched["g"]["meta"]["description"] == "unique column_name: id"
+    assert enriched["t"]["meta"]["description"] == "adds_up"
 
 
 def test_every_asset_says_what_it_is_and_whose(specs: dict[dg.AssetKey, dg.AssetSpec]) -> None:
@@ -84,12 +110,19 @@ def test_groups_are_the_systems_and_the_layers(specs: dict[dg.AssetKey, dg.Asset
 def test_only_daily_loads_and_daily_facts_have_partitions(specs: dict[dg.AssetKey, dg.AssetSpec]) -> None:
     daily = {key.path[-1]: spec for key, spec in specs.items() if spec.partitions_def is not None}
     assert set(daily) == {"transactions", "coupon_redemptions", "fct_sales", "fct_baskets"}
-    (partitions,) = {spec.partitions_def for spec in daily.values()}
-    assert isinstance(partitions, dg.DailyPartitionsDefinition)
-    assert partitions.get_first_partition_key() == "2017-01-01"
-    window = partitions.time_window_for_partition_key("2017-03-12")
+    (days,) = {spec.partitions_def for spec in daily.values()}
+    assert isinstance(days, dg.DailyPartitionsDefinition)
+    assert days.get_first_partition_key() == "2017-01-01"
+    assert days.has_partition_key("2017-12-31")
+    window = days.time_window_for_partition_key("2017-03-12")
     assert window.end.timestamp() - window.start.timestamp() == 23 * 3600
-    assert partitions.has_partition_key("2017-12-31")
+
+
+def test_the_partitions_end_with_a_history_that_has_ended() -> None:
+    days = partitions(date(2017, 12, 31))
+    assert len(days.get_partition_keys()) == 365
+    assert days.get_last_partition_key() == "2017-12-31"
+    assert len(partitions(None).get_partition_keys()) > 365
 
 
 def test_a_contract_is_shown_as_the_column_schema(specs: dict[dg.AssetKey, dg.AssetSpec]) -> None:

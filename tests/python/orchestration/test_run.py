@@ -12,13 +12,15 @@ import pyarrow.parquet as pq
 
 from orchestration.defs.assemble import assemble
 from orchestration.defs.loaders import CHECK
-from orchestration.instance import configuration, environment, inside
+from orchestration.instance import configuration, environment, inside, open_instance
+from warehouse.connection import connect, execute
 
 if TYPE_CHECKING:
     from orchestration.run import RunOutcome
     from tests.python.orchestration.conftest import Place
 
 SALES = dg.AssetKey(["marts", "fct_sales"])
+BASKETS = dg.AssetKey(["marts", "fct_baskets"])
 TRANSACTIONS = dg.AssetKey(["pos", "transactions"])
 PROMOTIONS = dg.AssetKey(["pos", "promotions"])
 
@@ -113,3 +115,52 @@ def test_secrets_stay_out_of_dagster_yaml_and_its_home_is_our_own(place: Place, 
     assert secret not in text
     assert "'password': {'env': 'PGPASSWORD'}" in text
     assert "'telemetry': {'enabled': False}" in text
+
+
+def lines_of(place: Place, day: date) -> object:
+    return place.rows("select count(*) from marts.fct_sales where business_date = $1", day)[0][0]
+
+
+def forget(place: Place, day: date) -> None:
+    with connect(place.settings) as connection:
+        execute(connection, "delete from marts.fct_sales where business_date = $1", day)
+        connection.commit()
+
+
+def test_a_single_run_backfill_overwrites_its_days_and_no_others(place: Place, first: RunOutcome) -> None:
+    """As the UI starts it, with Dagster's range tags on the facts alone; then one day through `run_job`."""
+    assert first.success
+    inside_range, outside = date(2017, 1, 6), date(2017, 1, 20)
+    before = {day: lines_of(place, day) for day in (inside_range, outside)}
+    for day in before:
+        forget(place, day)
+    tags = {
+        "dagster/asset_partition_range_start": "2017-01-05",
+        "dagster/asset_partition_range_end": "2017-01-07",
+    }
+    with inside(environment(place.settings)), open_instance() as opened:
+        job = assemble(place.settings).resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(instance=opened, tags=tags, asset_selection=[SALES, BASKETS])
+        days = {event.partition for event in result.asset_materializations_for_node("dbt")}
+    assert result.success
+    assert days == {"2017-01-05", "2017-01-06", "2017-01-07"}
+    assert lines_of(place, inside_range) == before[inside_range]
+    assert lines_of(place, outside) == 0
+
+    outcome = place.run("daily", window=(outside, outside))
+    assert outcome.success, outcome.failures
+    assert lines_of(place, outside) == before[outside]
+    assert "promotions" not in {asset.name for asset in outcome.assets}
+
+
+def test_a_full_refresh_gives_the_same_rows(place: Place, first: RunOutcome) -> None:
+    assert first.success
+    snapshots = "select count(*), min(dbt_valid_from) from snapshots.snap_crm__households"
+    totals = "select count(*), sum(sales_value), sum(customer_paid) from marts.fct_sales"
+    before = place.rows(snapshots), place.rows(totals)
+    outcome = place.run(full_refresh=True)
+    assert outcome.success, outcome.failures
+    assert outcome.job == "full_refresh"
+    loaded = {event.name: event.rows for event in place.events if event.kind == "finished"}
+    assert loaded["pos.transactions"] == landed_lines(place)
+    assert (place.rows(snapshots), place.rows(totals)) == before
