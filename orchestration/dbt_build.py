@@ -6,11 +6,12 @@ dbt adapter in our own process before each command: 5 s of the 40 that a run wit
 
 from __future__ import annotations
 
+import fcntl
 import re
 import shutil
 import signal
 import subprocess
-from contextlib import closing
+from contextlib import closing, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ class Build:
         command = ["retry"] if retrying else ["build", "--exclude-resource-type", "unit_test", *arguments]
         self._full_refresh = "--full-refresh" in command
         self._prepare_target()
-        with closing(connect(self._settings, autocommit=True)) as connection:
+        with self._alone(), closing(connect(self._settings, autocommit=True)) as connection:
             invocation = self._start(command)
             try:
                 relations = Relations(connection)
@@ -100,6 +101,13 @@ class Build:
         runs = sorted(self._target.parent.iterdir(), key=lambda path: path.stat().st_mtime)
         for old in runs[:-KEPT_RUNS]:
             shutil.rmtree(old, ignore_errors=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until no other run of this home builds: two at once would overwrite each other's tables."""
+        with (dbt_manifest.folder(self._settings) / "build.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _start(self, command: list[str]) -> DbtCliInvocation:
         return DbtCliInvocation.run(

@@ -14,15 +14,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING, Any, TextIO
 
 from orchestration.instance import environment, inside, open_instance, prepare_instance
 from orchestration.progress import Event, Problem, listening
-from orchestration.windows import Window, pending_window, window_of_keys, window_tag
+from orchestration.windows import Window, window_of_run, window_tag
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from datetime import date
     from pathlib import Path
 
     import dagster as dg
@@ -116,7 +116,12 @@ def run_job(
         with open_instance() as instance:
             chosen = None
             if job_definition.partitions_def is not None:
-                chosen = window or pending(settings) or last_partition(instance)
+                waiting, loaded = pending(settings), loaded_dates(instance)
+                chosen = window or window_of_run(waiting, loaded, full_refresh=name == FULL_REFRESH)
+            elif window:
+                raise GranaryError(
+                    f"job {name} is not about single days", "orchestration/defs/jobs.py", "give no dates"
+                )
             seen = _Seen()
 
             def listen(event: Event | Problem) -> None:
@@ -165,20 +170,19 @@ def unexplained(result: dg.ExecuteInProcessResult, log: Path) -> list[Problem]:
     return problems or [Problem("the run failed", str(log), "read its log")]
 
 
-def pending(settings: Settings) -> Window | None:
-    """Return the window of the business dates that wait to be loaded, of all systems that deliver by the day."""
+def pending(settings: Settings) -> list[date]:
+    """Return the business dates that wait to be loaded, of all systems that deliver by the day."""
     from ingestion.load import pending_dates  # noqa: PLC0415 - Arrow takes 0.3 s
 
-    dates: list[date] = [day for source in DAILY_SOURCES for day in pending_dates(settings, source)]
-    return pending_window(dates)
+    return [day for source in DAILY_SOURCES for day in pending_dates(settings, source)]
 
 
-def last_partition(instance: dg.DagsterInstance) -> Window | None:
-    """Return the newest day that was ever loaded, as a window: what a run without news is about."""
+def loaded_dates(instance: dg.DagsterInstance) -> list[date]:
+    """Return the business dates that Dagster has seen loaded."""
     from orchestration.defs.loaders import DAILY_KEYS  # noqa: PLC0415
 
-    days = [day for key in DAILY_KEYS for day in instance.get_materialized_partitions(key)]
-    return window_of_keys(max(days)) if days else None
+    days = {day for key in DAILY_KEYS for day in instance.get_materialized_partitions(key)}
+    return [date.fromisoformat(day) for day in sorted(days)]
 
 
 def run_config(job: str, *, rebuild: bool) -> dict[str, Any]:

@@ -66,13 +66,18 @@ def dbt_vars(window: Window | None) -> dict[str, str]:
     return {} if window is None else {"from_date": window[0].isoformat(), "to_date": window[1].isoformat()}
 
 
-def pending_window(pending: Iterable[date]) -> Window | None:
-    """Return the smallest window that holds all dates still to be loaded, or None if there is none.
+def window_of_run(waiting: Iterable[date], loaded: Iterable[date], *, full_refresh: bool = False) -> Window | None:
+    """Return the window of a run for which nobody named one; None if there was never a file.
 
-    Dates in between that are loaded already cost nothing: their files are found unchanged.
+    It is the smallest that holds all dates still to be loaded; days in between that are loaded already cost nothing,
+    since their files are found unchanged. Without news it is the newest day; a full refresh covers every day.
     """
-    dates = sorted(pending)
-    return (dates[0], dates[-1]) if dates else None
+    new, old = sorted(waiting), sorted(loaded)
+    if full_refresh:
+        new = sorted([*new, *old])
+    if new:
+        return new[0], new[-1]
+    return (old[-1], old[-1]) if old else None
 
 
 def last_closed_date(now: datetime) -> date:

@@ -161,6 +161,7 @@ def test_a_full_refresh_gives_the_same_rows(place: Place, first: RunOutcome) -> 
     outcome = place.run(full_refresh=True)
     assert outcome.success, outcome.failures
     assert outcome.job == "full_refresh"
+    assert outcome.window == (date(2017, 1, 1), date(2017, 2, 2))
     loaded = {event.name: event.rows for event in place.events if event.kind == "finished"}
     assert loaded["pos.transactions"] == landed_lines(place)
     assert (place.rows(snapshots), place.rows(totals)) == before

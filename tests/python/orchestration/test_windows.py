@@ -69,10 +69,25 @@ def test_a_range_backwards_or_a_key_that_is_no_date_is_refused(keys: tuple[str, 
         windows.window_of_keys(*keys)
 
 
-def test_pending_dates_make_the_smallest_window_that_holds_them() -> None:
-    late = [date(2017, 1, 3), date(2017, 1, 1), date(2017, 1, 7)]
-    assert windows.pending_window(late) == (date(2017, 1, 1), date(2017, 1, 7))
-    assert windows.pending_window([]) is None
+NEW, OLD = [date(2017, 1, 3), date(2017, 1, 1), date(2017, 1, 7)], [date(2017, 1, 2), date(2016, 12, 31)]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "loaded", "full", "window"),
+    [
+        (NEW, [], False, (date(2017, 1, 1), date(2017, 1, 7))),
+        (NEW, OLD, False, (date(2017, 1, 1), date(2017, 1, 7))),
+        ([], OLD, False, (date(2017, 1, 2), date(2017, 1, 2))),
+        ([], [], False, None),
+        (NEW, OLD, True, (date(2016, 12, 31), date(2017, 1, 7))),
+        ([], OLD, True, (date(2016, 12, 31), date(2017, 1, 2))),
+    ],
+    ids=["first", "news", "no news", "never anything", "full refresh with news", "full refresh"],
+)
+def test_a_run_covers_what_waits_or_else_the_newest_day(
+    waiting: list[date], loaded: list[date], full: bool, window: windows.Window | None
+) -> None:
+    assert windows.window_of_run(waiting, loaded, full_refresh=full) == window
 
 
 def test_dates_split_into_stretches_without_gaps() -> None:
