@@ -224,6 +224,8 @@ def _end(signum: int, frame: object) -> NoReturn:
 def main() -> None:
     """Run the command; a failure is one sentence on stderr, its details are in the log."""
     signal.signal(signal.SIGTERM, _end)
+    # A shell starts background jobs with SIGINT ignored, and children would inherit that: Dagster could not be stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app(standalone_mode=True)
     except GranaryError as error:
