@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 DAILY_SOURCES = ("pos", "events")
 FULL_REFRESH = "full_refresh"
+CODE_LOCATION = {".dagster/repository": "__repository__@orchestration.definitions"}
+"""Tag by which the UI finds the runs of a job; runs that it starts itself have it."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def run_job(
                     instance=instance,
                     raise_on_error=False,
                     partition_key=chosen[1].isoformat() if chosen else None,
-                    tags=window_tag(chosen) if chosen else None,
+                    tags={**CODE_LOCATION, **(window_tag(chosen) if chosen else {})},
                     run_config=run_config(name, rebuild=window is not None),
                 )
             run = instance.get_run_by_id(result.run_id)
@@ -225,15 +227,20 @@ def quiet(log: Path) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Have SIGTERM raise KeyboardInterrupt like Ctrl-C does; Dagster does the same while a step runs."""
+    """Have SIGTERM raise KeyboardInterrupt like Ctrl-C does; Dagster does the same while a step runs.
+
+    Both are set, since Dagster copies the handler of SIGINT to SIGTERM, and a shell starts background jobs with SIGINT
+    ignored: such a run could not be stopped at all.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {sign: signal.signal(sign, signal.default_int_handler) for sign in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
 
 def was_interrupted(run: dg.DagsterRun | None) -> bool:
