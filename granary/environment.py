@@ -218,6 +218,8 @@ def main(arguments: list[str]) -> int:
         if kept == wanted and dbt_packages.ready(root):
             return 0
         signal.signal(signal.SIGTERM, _stop)
+        # A shell starts background jobs with SIGINT ignored; a set-up can be stopped there too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         set_up(root, this_python=options.this_python)
     except SetupError as error:
         print(f"Set-up stopped: {error}.", file=sys.stderr)

@@ -131,7 +131,7 @@ def run_job(
                 if isinstance(event, Event):
                     on_event(event)
 
-            with listening(listen):
+            with listening(listen), ending():
                 result = job_definition.execute_in_process(
                     instance=instance,
                     raise_on_error=False,
@@ -223,6 +223,17 @@ def quiet(log: Path) -> Iterator[None]:
                 stream.flush()
                 os.dup2(original, descriptor)
                 os.close(original)
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Leave no dbt behind when a run ends, however it does."""
+    from orchestration.dbt_build import stop_all  # noqa: PLC0415
+
+    try:
+        yield
+    finally:
+        stop_all()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 One `@dbt_assets` definition holds the daily facts and the rest; the partitions are set asset by asset. With two
 definitions Dagster splits the rest into what comes before and what comes after the facts, since these lie in the middle
-of the graph: three dbt processes one after the other, each with 4 to 6 s of start, none in parallel with the next.
+of the graph: three dbt processes one after the other, each with some 4 s of start, none in parallel with the next.
 """
 
 import json
@@ -14,12 +14,14 @@ import dagster as dg
 from dagster_dbt import dbt_assets
 
 from orchestration import manifest as dbt_manifest
-from orchestration.dbt_build import RETRIES, RETRY_SECONDS, Build, BuildError
+from orchestration.dbt_build import RETRIES, RETRY_SECONDS, Build, BuildError, interrupt_all
 from orchestration.defs.loaders import KEYS
-from orchestration.defs.resources import RunOptions, Warehouse, canceling, earlier_days
-from orchestration.progress import Event, tell
+from orchestration.defs.resources import RunOptions, Warehouse, earlier_days
+from orchestration.progress import Event, Problem, tell
+from orchestration.stopping import stoppable
 from orchestration.translator import Translator
 from orchestration.windows import dbt_vars, window_of_tags
+from warehouse.errors import GranaryError
 from warehouse.settings import Settings
 
 
@@ -50,7 +52,7 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
         arguments = [] if context.retry_number else build_arguments(context, config, manifest)
         try:
             # Closed at once when Dagster interrupts us between two results, so that dbt does not outlive the step.
-            with canceling(context), closing(build.run(arguments)) as results:
+            with stoppable(context, interrupt_all), closing(build.run(arguments)) as results:
                 for result in results:
                     if isinstance(result, dg.Output):
                         for day in earlier_days(context, context.asset_key_for_output(result.output_name)):
@@ -63,6 +65,9 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
             for problem in failure.problems:
                 tell(problem)
             raise dg.Failure(str(failure), allow_retries=False) from failure
+        except GranaryError as error:
+            tell(Problem(f"dbt cannot be run: {error.what}", error.where, error.todo))
+            raise dg.Failure(str(error), allow_retries=False) from error
 
     return dbt, translator
 

@@ -13,8 +13,9 @@ import dagster as dg
 from ingestion.load import LoadResult, Progress, load_table, row_count
 from ingestion.sources import SOURCES
 from ingestion.spec import Source, Table
-from orchestration.defs.resources import RunOptions, Warehouse, canceling, earlier_days
+from orchestration.defs.resources import RunOptions, Warehouse, earlier_days
 from orchestration.progress import Event, Problem, tell
+from orchestration.stopping import stoppable
 from orchestration.windows import FIRST_DATE, TIME_ZONE, window_of_tags
 from warehouse.connection import connect, query
 from warehouse.errors import GranaryError
@@ -69,6 +70,7 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
         partitions_def=days if daily else None,
         backfill_policy=dg.BackfillPolicy.single_run() if daily else None,
         check_specs=[dg.AssetCheckSpec(CHECK, asset=key, description="Rows read = rows loaded + rows refused.")],
+        # It looks at the last load alone, so backfilling an old day looks fresh; the watermark says how far data reach.
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=table.freshness),
     )
     def load(
@@ -81,7 +83,7 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
             tell(Event("rows", "load", name, group=source.name, rows=seen.rows, detail=seen.unit))
 
         try:
-            with canceling(context):
+            with stoppable(context):
                 result = load_table(
                     warehouse.settings,
                     source.name,
@@ -91,6 +93,7 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
                     run_id=context.run.run_id,
                     progress=progress,
                 )
+                rows = rows_of(warehouse.settings, source, table)
         except GranaryError as error:
             problem = Problem(f"{name}: {error.what}", error.where, error.todo)
             if source.kind not in FILE_KINDS and context.retry_number < RETRIES:
@@ -101,7 +104,6 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
             raise dg.Failure(str(problem), allow_retries=False) from error
         tell(Event("finished", "load", name, source.name, result.rows_loaded, result.seconds, detail=result.status))
         yield accounting(key, result)
-        rows = rows_of(warehouse.settings, source, table)
         for day in earlier_days(context, key):
             context.log_event(day)
         yield dg.MaterializeResult(metadata={"dagster/row_count": rows, **result_metadata(result)})

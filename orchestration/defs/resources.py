@@ -1,7 +1,6 @@
 """What the steps need from outside: the warehouse that the environment names."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import dagster as dg
 
@@ -26,18 +25,6 @@ class RunOptions(dg.Config):
 
     full_refresh: bool = False
     """Load everything again and rebuild every table; snapshots keep their history."""
-
-
-@contextmanager
-def canceling(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Mark the run as being canceled when it is interrupted from outside, which Dagster would call a failure."""
-    try:
-        yield
-    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
-        run = context.instance.get_run_by_id(context.run.run_id)
-        if run is not None and run.status == dg.DagsterRunStatus.STARTED:
-            context.instance.report_run_canceling(run)
-        raise
 
 
 def earlier_days(context: dg.AssetExecutionContext, key: dg.AssetKey) -> Iterator[dg.AssetMaterialization]:

