@@ -48,6 +48,9 @@ def stoppable(context: dg.AssetExecutionContext, on_stop: Callable[[], None] = l
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield
+    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
+        _mark(context)  # the driver of Postgres hears signals by a pipe of its own while it waits for the server
+        raise
     except Exception as error:
         if requested.is_set():
             raise dg.DagsterExecutionInterruptedError from error
