@@ -1,0 +1,1 @@
+"""What JSON APIs have in common: a declaration, one careful HTTP client, pages, and rows as Arrow."""
