@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestion.spec import Chunk, Rejected
+from ingestion.types import CAST_ERRORS, cast, fit, instants, plain, widest
 from warehouse.errors import GranaryError
-from warehouse.records import Refusal
+from warehouse.records import LOAD_COLUMNS, Change, Refusal, sql_type
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ingestion.spec import Column, Table
+
+NAME_BYTES = 63
+"""Bytes that Postgres keeps of a name."""
 
 
 class ContractBrokenError(GranaryError):
@@ -23,7 +29,7 @@ class ContractBrokenError(GranaryError):
 
     def __init__(self, column: str, change: str, detail: str, where: str) -> None:
         """Keep what ops.schema_changes records."""
-        self.column, self.change, self.detail = column, change, detail
+        self.change = Change(column, change, detail)
         super().__init__(
             f"the contract is broken: column {column} is {change}: {detail}",
             where,
@@ -33,65 +39,93 @@ class ContractBrokenError(GranaryError):
 
 @dataclass(frozen=True)
 class Shape:
-    """How a delivered schema maps to the contract: the columns to load, and those that are new."""
+    """How a delivered schema maps to the contract.
+
+    `fields` are the columns to load: those of the contract, in the raw table's types, then the new ones. `origins`
+    are the delivered names of the same columns, None for one that was not delivered.
+    """
 
     fields: tuple[pa.Field, ...]
-    added: tuple[pa.Field, ...]
+    origins: tuple[str | None, ...]
+    changes: tuple[Change, ...]
 
 
-def shape(table: Table, delivered: pa.Schema, where: str) -> Shape:
+def shape(
+    table: Table,
+    delivered: pa.Schema,
+    where: str,
+    raw: Mapping[str, pa.DataType] = MappingProxyType({}),
+    *,
+    text: bool = False,
+) -> Shape:
     """Compare a delivered schema with the contract.
 
+    Args:
+        table: the contract.
+        delivered: the schema of a run of rows.
+        where: the unit, for errors.
+        raw: types of raw columns that are wider than the contract says, from earlier deliveries.
+        text: string columns hold text that is still to be parsed.
+
     Raises:
-        ContractBrokenError: a column is missing, of another type, or new where the contract refuses new ones.
+        ContractBrokenError: a column is missing, twice there, of another kind, or new where the contract refuses that.
     """
     names = list(delivered.names)
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ContractBrokenError(twice, "retyped", "it is there twice", where)
+    fields: list[pa.Field] = []
+    origins: list[str | None] = []
+    changes: list[Change] = []
     for column in table.columns:
-        if column.name not in names:
-            raise ContractBrokenError(column.name, "missing", "the contract has it, the source has not", where)
-        found = delivered.field(column.name).type
-        if not convertible(found, column.type):
+        wanted = raw.get(column.name, column.type)
+        origin = _origin(column, names, where)
+        origins.append(origin)
+        if origin is None:
+            changes.append(Change(column.name, "missing", "the contract has it, the source has not"))
+            fields.append(pa.field(column.name, wanted))
+            continue
+        if origin != column.name:
+            changes.append(Change(column.name, "renamed", f"delivered as {origin}"))
+        found = delivered.field(origin).type
+        parsed = text and pa.types.is_string(found)
+        fits = "fits" if parsed else fit(found, wanted)
+        if fits == "no" or (fits == "may" and table.retyped == "refuse"):
             raise ContractBrokenError(column.name, "retyped", f"{column.type} was agreed, {found} came", where)
-    known = {column.name for column in table.columns}
-    extra = [field for field in delivered if field.name not in known]
-    if extra and table.new_columns == "refuse":
-        raise ContractBrokenError(extra[0].name, "added", f"{extra[0].type}, and the contract refuses new ones", where)
-    added = tuple(pa.field(f.name, plain(f.type)) for f in extra) if table.new_columns == "add" else ()
-    return Shape((*table.schema, *added), added)
+        if fits == "may" and table.retyped == "widen":
+            wanted = widest(found, wanted)
+        elif fits == "may":
+            changes.append(Change(column.name, "narrowed", f"{wanted} was agreed, {found} came: what fits is loaded"))
+        fields.append(pa.field(column.name, wanted))
+    for name in names:
+        if name not in origins:
+            kind = plain(delivered.field(name).type)
+            if table.new_columns == "refuse":
+                raise ContractBrokenError(name, "added", f"{kind}, and the contract refuses new ones", where)
+            if table.new_columns == "ignore":
+                changes.append(Change(name, "ignored", f"{kind}, and the contract ignores new ones"))
+                continue
+            _check_name(name, where)
+            changes.append(Change(name, "added", sql_type(raw.get(name, kind))))
+            fields.append(pa.field(name, raw.get(name, kind)))
+            origins.append(name)
+    return Shape(tuple(fields), tuple(origins), tuple(changes))
 
 
-def convertible(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Return whether every value of `found` can be a value of `wanted` (a null column can be anything)."""
-    t = pa.types
-    if t.is_dictionary(found):
-        return convertible(found.value_type, wanted)
-    return bool(
-        found == wanted
-        or t.is_null(found)
-        or (t.is_string(wanted) and (t.is_large_string(found) or t.is_string_view(found)))
-        or (t.is_integer(wanted) and t.is_integer(found))
-        or (t.is_floating(wanted) and (t.is_floating(found) or t.is_integer(found)))
-        or (t.is_timestamp(wanted) and t.is_timestamp(found) and (found.tz is None) == (wanted.tz is None))
-    )
+def _origin(column: Column, names: Sequence[str], where: str) -> str | None:
+    """Return the name under which a column was delivered."""
+    present = [name for name in (column.name, *column.aliases) if name in names]
+    if len(present) > 1:
+        raise ContractBrokenError(column.name, "retyped", f"it is there twice, as {' and as '.join(present)}", where)
+    if not present and column.missing == "refuse":
+        raise ContractBrokenError(column.name, "missing", "the contract has it, the source has not", where)
+    return present[0] if present else None
 
 
-def plain(found: pa.DataType) -> pa.DataType:
-    """Return the raw type of a column that no contract names; what has no plain type lands as text."""
-    t = pa.types
-    if t.is_dictionary(found):
-        return plain(found.value_type)
-    if t.is_integer(found):
-        return pa.int64()
-    if t.is_floating(found):
-        return pa.float64()
-    if t.is_timestamp(found):
-        return pa.timestamp("us", tz=found.tz)
-    if t.is_boolean(found) or t.is_date32(found) or t.is_decimal128(found):
-        return found
-    return pa.string()
+def _check_name(name: str, where: str) -> None:
+    """Refuse a new column whose name no raw column can have: empty, too long, unprintable, or one of ours."""
+    if not name.isprintable() or not 1 <= len(name.encode()) <= NAME_BYTES or name in {f.name for f in LOAD_COLUMNS}:
+        raise ContractBrokenError(repr(name)[:80], "added", "no raw column can have this name", where)
 
 
 def conform(
@@ -109,18 +143,30 @@ def conform(
     Returns:
         The accepted rows with exactly `shaped.fields`, their places in the unit (int32), and the refused rows.
     """
+    del where
     batch = chunk.batch
-    columns = [_cast(batch.column(field.name), field, where) for field in shaped.fields]
-    places = chunk.places(first)
+    contract = {column.name: column for column in table.columns}
+    columns: list[pa.Array] = []
     broken: dict[int, tuple[str, str]] = {}
-    for column, values in zip(table.columns, columns, strict=False):
-        for problem, mask in _problems(column, values):
+    for field, origin in zip(shaped.fields, shaped.origins, strict=True):
+        if origin is None:
+            values, misfits = pa.nulls(batch.num_rows, field.type), None
+        else:
+            values, misfits = cast(batch.column(origin), field.type, text=chunk.text)
+        columns.append(values)
+        problems = _problems(contract.get(field.name), values)
+        if misfits is not None:
+            problems.insert(0, (f"is no {field.type}", misfits))
+        for problem, mask in problems:
             for index in pc.indices_nonzero(mask).to_pylist():
-                broken.setdefault(index, (column.name, problem))
-    refusals = [Refusal(first + index, bad.column, bad.reason, bad.payload) for index, bad in chunk.rejected]
+                broken.setdefault(index, (field.name, problem))
+    places = chunk.places(first)
+    refusals = [
+        _refusal(chunk, first, index, bad.column, bad.reason, bad.payload, bad.line) for index, bad in chunk.rejected
+    ]
     if broken:
         refusals += [
-            Refusal(places[index].as_py(), name, problem, batch.slice(index, 1).to_pylist()[0])
+            _refusal(chunk, first, places[index].as_py() - first, name, problem, batch.slice(index, 1).to_pylist()[0])
             for index, (name, problem) in broken.items()
         ]
         keep = pa.array([index not in broken for index in range(batch.num_rows)])
@@ -129,32 +175,45 @@ def conform(
     return accepted, places, sorted(refusals, key=lambda refusal: refusal.row)
 
 
-def _cast(values: pa.Array, field: pa.Field, where: str) -> pa.Array:
-    if values.type == field.type:
-        return values
-    try:
-        if pa.types.is_dictionary(values.type):
-            values = values.dictionary_decode()
-        # Sources may keep nanoseconds; Postgres keeps microseconds.
-        return values.cast(field.type, safe=not pa.types.is_timestamp(field.type))
-    except pa.ArrowInvalid as error:
-        raise ContractBrokenError(field.name, "retyped", str(error).splitlines()[0], where) from None
+def _refusal(
+    chunk: Chunk, first: int, index: int, column: str, reason: str, payload: dict[str, Any], line: int | None = None
+) -> Refusal:
+    """Return what the quarantine keeps of the row at an index of the run."""
+    if line is None and chunk.line is not None:
+        line = chunk.line + index
+    return Refusal(first + index, column, reason, payload, line)
 
 
-def _problems(column: Column, values: pa.Array) -> list[tuple[str, pa.Array]]:
+def _problems(column: Column | None, values: pa.Array) -> list[tuple[str, pa.Array]]:
     """Return (reason, mask of the rows at fault) for each rule of the column that some row breaks."""
     found = []
+    if pa.types.is_string(values.type) and holds_nul(values):
+        found.append(("holds a NUL character", pc.fill_null(pc.match_substring(values, "\0"), False)))
+    if column is None:
+        return found
     if not column.nullable and values.null_count:
         found.append(("is null", values.is_null()))
-    if column.minimum is not None and len(values):
-        least = pc.min(values).as_py()
-        if least is not None and least < column.minimum:
-            found.append((f"is below {column.minimum:g}", pc.fill_null(pc.less(values, column.minimum), False)))
+    if (column.minimum is not None or column.maximum is not None) and len(values):
+        extremes = pc.min_max(values).as_py()
+        low, high = column.minimum, column.maximum
+        if low is not None and extremes["min"] is not None and extremes["min"] < low:
+            found.append((f"is below {low:g}", pc.fill_null(pc.less(values, low), False)))
+        if high is not None and extremes["max"] is not None and extremes["max"] > high:
+            found.append((f"is above {high:g}", pc.fill_null(pc.greater(values, high), False)))
     if column.allowed:
         outside = pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, pa.array(column.allowed))))
         if pc.any(outside).as_py():
             found.append((f"is none of {', '.join(column.allowed)}", outside))
     return found
+
+
+def holds_nul(values: pa.Array) -> bool:
+    """Return whether some text holds a NUL character, which Postgres cannot; looks at the bytes, not at each value."""
+    data = values.buffers()[-1]
+    if data is None or not len(values):
+        return False
+    ends = np.frombuffer(values.buffers()[1], np.int32)[values.offset : values.offset + len(values) + 1]
+    return not np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].all()
 
 
 def from_rows(table: Table, rows: Sequence[Any]) -> Chunk:
@@ -172,27 +231,32 @@ def from_rows(table: Table, rows: Sequence[Any]) -> Chunk:
     places = [index for index in range(len(rows)) if index not in rejected]
     arrays: dict[str, pa.Array] = {}
     for column in table.columns:
-        values = [row.get(column.name) for row in good]
+        values = [_value(row, column) for row in good]
         if (array := _fitting(values, column.type)) is not None:
             arrays[column.name] = array
             continue
         for place, row in zip(places, good, strict=True):
-            if _fitting([row.get(column.name)], column.type) is None:
+            if _fitting([_value(row, column)], column.type) is None:
                 rejected.setdefault(place, Rejected(column.name, f"is no {column.type}", row))
     if len(rejected) > len(rows) - len(good):
         kept = from_rows(table, [row for index, row in enumerate(rows) if index not in rejected])
         return Chunk(kept.batch, tuple(sorted(rejected.items())))
-    known = {column.name for column in table.columns}
+    known = {name for column in table.columns for name in (column.name, *column.aliases)}
     for name in sorted({name for row in good for name in row} - known):
         arrays[name] = _loose([row.get(name) for row in good])
     return Chunk(pa.RecordBatch.from_pydict(arrays), tuple(sorted(rejected.items())))
+
+
+def _value(row: dict[str, Any], column: Column) -> Any:
+    """Return a row's value of a column, under whichever of its names it came."""
+    return next((row[name] for name in (column.name, *column.aliases) if name in row), None)
 
 
 def _fitting(values: list[Any], wanted: pa.DataType) -> pa.Array | None:
     """Return the values as a column, or None if one does not fit."""
     try:
         return to_array(values, wanted)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+    except CAST_ERRORS:
         return None
 
 
@@ -206,19 +270,13 @@ def to_array(values: list[Any], wanted: pa.DataType) -> pa.Array:
     if t.is_timestamp(wanted) or t.is_date(wanted):
         texts = pa.array(values, pa.string())
         if t.is_timestamp(wanted) and wanted.tz:
-            return _with_zone(texts).cast(wanted)
+            return instants(texts).cast(wanted)
         return texts.cast(wanted)
+    if t.is_decimal(wanted) and not any(isinstance(value, bool) for value in values):
+        return pa.array([None if value is None else str(value) for value in values], pa.string()).cast(wanted)
     if (t.is_integer(wanted) or t.is_floating(wanted)) and any(isinstance(value, bool) for value in values):
         raise pa.ArrowInvalid("a boolean is not a number")
     return pa.array(values, wanted)
-
-
-def _with_zone(texts: pa.Array) -> pa.Array:
-    """Parse ISO 8601 instants, each with an offset or Z; one without is refused, for it names no instant."""
-    zoned = pc.match_substring_regex(texts, r"(Z|[+-]\d\d:?\d\d)$")
-    if pc.all(zoned).as_py() is False:
-        raise pa.ArrowInvalid("an instant has no zone")
-    return texts.cast(pa.timestamp("us", tz="UTC"))
 
 
 def _loose(values: list[Any]) -> pa.Array:

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from adbc_driver_manager import Error as DriverError
 
-from ingestion.loading import Loading, LoadResult, NewColumnError, Progress, Window
+from ingestion.intake import LoadResult, Progress
+from ingestion.loading import UNKNOWN, BeginAgainError, Learnt, Loading, Window
 from ingestion.sources import SOURCES
 from warehouse.connection import connect, query, reason
 from warehouse.errors import GranaryError
-from warehouse.writer import landed
+from warehouse.ledger import landed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
 
-    import pyarrow as pa
-
-    from ingestion.spec import Source, Table
+    from ingestion.spec import Source, Table, Unit
+    from warehouse.records import Landed
     from warehouse.settings import Settings
 
 __all__ = ["LoadResult", "Progress", "Window", "find", "load_table", "pending_dates", "row_count"]
@@ -72,15 +72,15 @@ def load_table(
             has a row with status "failed" that says why.
     """
     spec, contract = find(source, table)
-    additions: dict[str, pa.Field] = {}
+    learnt = Learnt()
     while True:
-        loading = Loading(settings, spec, contract, window, full_refresh, run_id, progress, additions)
+        loading = Loading(settings, spec, contract, window, full_refresh, run_id, progress, learnt)
         try:
             return loading.run(dry_run=dry_run)
         except BaseException as error:
             cause = loading.cause or error
-            if isinstance(cause, NewColumnError):
-                continue  # a later unit brought a new column: begin again, now knowing it from the start
+            if isinstance(cause, BeginAgainError):
+                continue  # the load learnt something of a unit that it needs to know from the start
             if isinstance(cause, DriverError) and cause.sqlstate == CANCELED:
                 cause = KeyboardInterrupt("the load was interrupted")
             if isinstance(cause, (DriverError, OSError)):
@@ -103,10 +103,16 @@ def pending_dates(settings: Settings, source: str) -> list[date]:
         for table in spec.tables:
             if table.partition == "day":
                 known = landed(connection, source, table.name)
-                for unit in reader.units(table, None):
-                    if unit.date and known.get(unit.name, ("",))[0] != unit.fingerprint:
-                        dates.add(unit.date)
+                dates |= {unit.date for unit in reader.units(table, None) if unit.date and _is_new(unit, known)}
     return sorted(dates)
+
+
+def _is_new(unit: Unit, known: dict[str, Landed]) -> bool:
+    """Return whether the ledger lacks the unit's version and its content."""
+    ledger = known.get(unit.name, UNKNOWN)
+    if unit.version in ledger.versions:
+        return False
+    return (unit.fingerprint or (unit.content() if unit.content else "")) not in ledger.fingerprints
 
 
 def row_count(settings: Settings, source: str, table: str) -> int:

@@ -4,89 +4,53 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import date, datetime, timezone
+from dataclasses import dataclass, field, replace
+from datetime import date
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from adbc_driver_manager import Error as DriverError
 
-from ingestion.checks import ContractBrokenError, Shape, conform, shape
-from ingestion.spec import Unit
+from ingestion.checks import ContractBrokenError
+from ingestion.intake import Intake, LoadResult, Piece, Progress, ShapeChangedError, newer
+from ingestion.spec import StillWrittenError, Unit, UnreadableError
+from warehouse import quarantine
 from warehouse.connection import connect, query
 from warehouse.errors import GranaryError
-from warehouse.records import LOAD_COLUMNS, Audit, Refusal, Target
-from warehouse.writer import LoadTransaction, record, schema_change
+from warehouse.ledger import landed, record, record_change
+from warehouse.records import Landed, Refusal
+from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import pyarrow as pa
+
     from ingestion.spec import Reader, Source, Table
+    from warehouse.records import Target
     from warehouse.settings import Settings
 
 Window = tuple[date, date]
 """First and last business date, both included."""
 
-SEND_ROWS = 1024
-"""Rows that are encoded and sent at a time: about 60 kB, which a Unix socket takes in without waiting."""
-
-KEPT_REFUSALS = 10_000
-"""A load that refuses more rows than this has failed whatever its share: memory stays bounded."""
+UNKNOWN = Landed(frozenset(), frozenset(), ())
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a load has come: rows read so far, of the unit at hand."""
-
-    source: str
-    table: str
-    unit: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class LoadResult:
-    """What one table load did. `status` is "loaded", or "unchanged" when the source had nothing new."""
-
-    source: str
-    table: str
-    status: str
-    units: int
-    rows_read: int
-    rows_loaded: int
-    rows_quarantined: int
-    rows_deleted: int
-    bytes: int
-    seconds: float
-    watermark_before: str | None
-    watermark_after: str | None
-    load_ids: tuple[int, ...]
-    units_loaded: tuple[str, ...]
+class BeginAgainError(Exception):
+    """The load has learnt something that it should have known when it opened its COPY."""
 
 
 @dataclass
-class _Piece:
-    """One unit on its way: what its audit row will say."""
+class Learnt:
+    """What a load finds out on its way and needs to know from the start: it outlives a new beginning."""
 
-    unit: Unit
-    load_id: int
-    started: datetime
-    read: int = 0
-    loaded: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-    deleted: int = 0
-    refusals: list[Refusal] = field(default_factory=list)
-
-
-class NewColumnError(Exception):
-    """A unit has a column that the load did not know when it opened its COPY."""
+    evolved: dict[str, pa.DataType] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    unfinished: set[str] = field(default_factory=set)
 
 
 class Loading:
-    """One table load while it runs. `additions` are the columns beyond the contract; they outlive a new beginning."""
+    """One table load while it runs."""
 
     def __init__(
         self,
@@ -97,172 +61,185 @@ class Loading:
         full_refresh: bool,
         run_id: str,
         progress: Callable[[Progress], None] | None,
-        additions: dict[str, pa.Field],
+        learnt: Learnt,
     ) -> None:
         self.settings, self.source, self.table, self.window = settings, source, table, window
-        self.full_refresh, self.run_id, self.progress = full_refresh, run_id, progress
-        self.anew = full_refresh and window is None
-        self.place = f"{source.name}.{table.name}"
+        self.full_refresh, self.run_id, self.learnt = full_refresh, run_id, learnt
+        self.anew = full_refresh and window is None and table.disposition != "append"
+        self.intake = Intake(source, table, learnt.evolved, progress)
+        self.place = self.intake.place
         self.cause: BaseException | None = None
         self.started = time.perf_counter()
-        self.started_at = datetime.now(timezone.utc)
-        self.newest: datetime | None = None
-        self.additions = additions
-        self.opened = False
 
     def run(self, *, dry_run: bool) -> LoadResult:
         """Load what is new, or only read and check it; see `ingestion.load.load_table` for what it raises."""
         reader = self.source.reader(self.settings)
         with LoadTransaction(self.settings, self.source.name) as tx:
             before = None if self.full_refresh else tx.watermark(self.table.name)
-            known = {} if self.anew else tx.landed(self.table.name)
+            known = {} if self.anew else landed(tx.connection, self.source.name, self.table.name)
             units = [
                 unit
-                for unit in reader.units(self.table, before)
-                if self._in_window(unit) and (self.full_refresh or self._is_new(unit, known))
+                for offered in reader.units(self.table, before)
+                if self._wanted(offered) and (unit := self._new(tx, offered, known)) is not None
             ]
-            pieces = [
-                _Piece(unit, load_id, self.started_at)
-                for unit, load_id in zip(units, tx.next_load_ids(len(units)), strict=True)
-            ]
+            pieces = [Piece(unit, load_id) for unit, load_id in zip(units, tx.next_load_ids(len(units)), strict=True)]
             result = self._land(tx, reader, pieces, before, known)
             if dry_run:
                 tx.connection.rollback()
         return result
 
-    def _is_new(self, unit: Unit, known: dict[str, tuple[str, int]]) -> bool:
-        return unit.fingerprint is None or known.get(unit.name, ("",))[0] != unit.fingerprint
+    def _wanted(self, unit: Unit) -> bool:
+        in_window = not self.window or unit.date is None or self.window[0] <= unit.date <= self.window[1]
+        return in_window and unit.name not in self.learnt.unfinished
 
-    def _in_window(self, unit: Unit) -> bool:
-        return not self.window or unit.date is None or self.window[0] <= unit.date <= self.window[1]
+    def _new(self, tx: LoadTransaction, unit: Unit, known: dict[str, Landed]) -> Unit | None:
+        """Return the unit with its fingerprint if it has to be read; ask for its version before its content."""
+        ledger = known.get(unit.name, UNKNOWN)
+        if unit.version in ledger.versions and not self.full_refresh:
+            return None
+        if unit.fingerprint is None and unit.content is not None:
+            unit = replace(unit, fingerprint=unit.content())
+        if unit.fingerprint in ledger.fingerprints and not self.full_refresh:
+            tx.see_version(self.table.name, unit.name, str(unit.fingerprint), unit.version)
+            return None
+        return unit
 
     def _land(
-        self,
-        tx: LoadTransaction,
-        reader: Reader,
-        pieces: list[_Piece],
-        before: str | None,
-        known: dict[str, tuple[str, int]],
+        self, tx: LoadTransaction, reader: Reader, pieces: list[Piece], before: str | None, known: dict[str, Landed]
     ) -> LoadResult:
-        table = self.table
+        table, intake = self.table, self.intake
+        intake.know_raw(tx)
         stream = self._rows(reader, pieces, before)
         first = next(stream, None)
-        self.opened = True
-        target = Target(self.source.name, table.name, pa.schema([*table.schema, *self.additions.values()]), table.key)
-        for name in tx.ensure_table(target):
-            if name in self.additions:
-                tx.schema_change(table.name, pieces[0].load_id, name, "added", str(self.additions[name].type))
-        replaces = table.disposition == "replace"
-        held = tx.rows(target) if replaces or self.anew else 0
-        emptied = tx.truncate(target) if self.anew and not replaces else 0
-        for piece in pieces:
-            if piece.unit.name in known:
-                piece.deleted = tx.delete_load(target, known[piece.unit.name][1])
-        if pieces:
-            pieces[0].deleted += emptied
-        changed = sum(piece.deleted for piece in pieces)
+        target = intake.target
+        for change in tx.ensure_table(target):
+            intake.changes[change] = None
+        held = tx.held(target, count=table.disposition != "replace_unit") if self._shrinks() else 0
+        deleted = self._clear(tx, target, pieces, known, held)
+        changed = deleted
         if first is not None:
-            schema = pa.schema([*target.schema, *LOAD_COLUMNS])
-            batches = (part for batch in chain([first], stream) for part in _sliced(_align(batch, schema)))
-            arriving = pa.RecordBatchReader.from_batches(schema, batches)
-            if table.disposition == "replace_unit":
+            arriving = intake.sent(chain([first], stream))
+            if table.disposition == "replace_unit" or (table.disposition == "append" and not table.key):
                 tx.copy(target, arriving)
                 changed += sum(piece.loaded for piece in pieces)
+            elif table.disposition == "append":
+                changed += tx.add(target, arriving)
             else:
-                merged, pieces[0].deleted = tx.merge(target, arriving, complete=replaces)
-                changed += merged + pieces[0].deleted
+                merged, gone = tx.merge(target, arriving, complete=table.disposition == "replace")
+                pieces[0].deleted += gone
+                changed += merged + gone
         self._guard(tx, target, pieces, held)
         if changed:
             tx.digest(target)
-        return self._record(tx, pieces, known, before, changed)
+        return self._record(tx, target, pieces, known, before, changed)
 
-    def _rows(self, reader: Reader, pieces: list[_Piece], before: str | None) -> Iterator[pa.RecordBatch]:
-        """Yield checked rows of all units with their load columns, counting as they pass."""
+    def _shrinks(self) -> bool:
+        return self.anew or self.table.disposition == "replace"
+
+    def _clear(
+        self, tx: LoadTransaction, target: Target, pieces: list[Piece], known: dict[str, Landed], held: int
+    ) -> int:
+        """Delete the rows that this load replaces, and return how many."""
+        if self.anew and self.table.disposition != "replace":
+            if held:
+                tx.truncate(target)
+            if pieces:
+                pieces[0].deleted = held
+            return held
+        if self.table.disposition != "append":
+            for piece in pieces:
+                if not piece.unreadable and piece.unit.name in known:
+                    piece.deleted = tx.delete_loads(target, known[piece.unit.name].load_ids)
+        return sum(piece.deleted for piece in pieces)
+
+    def _rows(self, reader: Reader, pieces: list[Piece], before: str | None) -> Iterator[pa.RecordBatch]:
+        """Yield checked rows of all units with their load columns.
+
+        The driver wraps what is raised while it reads this stream in an error of its own, so the cause is kept here.
+        """
         try:
             for piece in pieces:
-                began = time.perf_counter()
-                where = f"{self.place}, {piece.unit.name}"
-                shaped: tuple[pa.Schema, Shape] | None = None
-                for chunk in reader.read(self.table, piece.unit, before):
-                    if shaped is None or chunk.batch.schema != shaped[0]:
-                        shaped = chunk.batch.schema, shape(self.table, chunk.batch.schema, where)
-                        self._know(shaped[1])
-                    accepted, places, refusals = conform(self.table, shaped[1], chunk, piece.read + 1, where)
-                    self._count(piece, chunk.rows, accepted, refusals)
-                    load_ids = pa.repeat(pa.scalar(piece.load_id, pa.int64()), accepted.num_rows)
-                    yield pa.RecordBatch.from_arrays(
-                        [*accepted.columns, load_ids, places], schema=pa.schema([*accepted.schema, *LOAD_COLUMNS])
-                    )
-                piece.seconds = time.perf_counter() - began
+                piece.unreadable = self.learnt.unreadable.get(piece.unit.name)
+                if piece.unreadable:
+                    payload = {
+                        "unit": piece.unit.name,
+                        "bytes": piece.unit.bytes,
+                        "fingerprint": piece.unit.fingerprint,
+                    }
+                    piece.refusals = [Refusal(0, "", piece.unreadable, payload)]
+                    continue
+                try:
+                    yield from self.intake.batches(piece, reader.read(self.table, piece.unit, before))
+                except ShapeChangedError as error:
+                    raise BeginAgainError from error
+                except UnreadableError as error:
+                    self.learnt.unreadable[piece.unit.name] = error.what
+                    raise BeginAgainError from error
+                except StillWrittenError as error:
+                    self.learnt.unfinished.add(piece.unit.name)
+                    raise BeginAgainError from error
         except BaseException as error:
-            # The driver passes it on through a C stream, which keeps only its text.
             self.cause = error
             raise
 
-    def _know(self, shaped: Shape) -> None:
-        """Remember the unit's columns that no contract names; too late for them once the COPY is open."""
-        new = {field.name: field for field in shaped.added if field.name not in self.additions}
-        self.additions.update(new)
-        if new and self.opened:
-            raise NewColumnError
-
-    def _count(self, piece: _Piece, rows: int, accepted: pa.RecordBatch, refusals: list[Refusal]) -> None:
-        piece.read += rows
-        piece.loaded += accepted.num_rows
-        piece.bytes += accepted.nbytes
-        piece.refusals += refusals
-        if len(piece.refusals) > KEPT_REFUSALS:
-            raise self._refused(piece.refusals, f"over {KEPT_REFUSALS:,}")
-        if self.table.cursor and accepted.num_rows:
-            newest = pc.max(accepted.column(self.table.cursor)).as_py()
-            if newest is not None:
-                self.newest = max(self.newest or newest, newest)
-        if self.progress:
-            self.progress(Progress(self.source.name, self.table.name, piece.unit.name, piece.read))
-
-    def _refused(self, refusals: list[Refusal], number: str) -> GranaryError:
-        first = refusals[0]
-        return GranaryError(
-            f"{number} rows break the contract; row {first.row}: {first.column or 'it'} {first.reason}",
-            self.place,
-            "nothing of this load has landed; ask the source's owner",
-        )
-
-    def _guard(self, tx: LoadTransaction, target: Target, pieces: list[_Piece], held: int) -> None:
+    def _guard(self, tx: LoadTransaction, target: Target, pieces: list[Piece], held: int) -> None:
         """Refuse a load that would lose a table's rows, or that refuses too many."""
         read, loaded = sum(p.read for p in pieces), sum(p.loaded for p in pieces)
-        refusals = [refusal for piece in pieces for refusal in piece.refusals]
+        refusals = [refusal for piece in pieces for refusal in piece.refusals if refusal.row]
         if read != loaded + len(refusals):
             raise RuntimeError(f"{self.place}: {read} rows read, {loaded} loaded, {len(refusals)} refused")
         if len(refusals) > self.table.max_refused * read:
-            raise self._refused(refusals, f"{len(refusals):,} of {read:,}")
-        if held and (left := tx.rows(target)) < max(1, self.table.floor * held):
-            raise GranaryError(
-                f"the source offers {left:,} rows, the table has {held:,}: below its floor of {self.table.floor:.0%}",
-                self.place,
-                "check the source; if it is right, lower the floor in the table's contract",
-            )
+            raise self.intake.refused(refusals, f"{len(refusals):,} of {read:,}")
+        if held:
+            left = tx.rows(target) if self.table.disposition == "replace" else loaded
+            if left < max(1, self.table.floor * held):
+                raise GranaryError(
+                    f"the source offers {left:,} rows, the table has {held:,}:"
+                    f" below its floor of {self.table.floor:.0%}",
+                    self.place,
+                    "check the source; if it is right, lower the floor in the table's contract",
+                )
 
     def _record(
         self,
         tx: LoadTransaction,
-        pieces: list[_Piece],
-        known: dict[str, tuple[str, int]],
+        target: Target,
+        pieces: list[Piece],
+        known: dict[str, Landed],
         before: str | None,
         changed: int,
     ) -> LoadResult:
-        """Write the ledger, the refused rows and the watermark."""
+        """Write the ledger, the refused rows, the shape's changes and the watermark."""
         name = self.table.name
-        refused = sum(len(piece.refusals) for piece in pieces)
-        status = "loaded" if changed or refused else "unchanged"
-        after = self.newest.isoformat() if self.newest else before
+        news = changed or any(piece.refusals or piece.unit.fingerprint for piece in pieces)
+        status = "loaded" if news else "unchanged"
+        after = newer(self.table, before, self.intake.newest)
+        noted = pieces or [Piece(Unit(self.table.location), tx.next_load_ids(1)[0], began=self.started)]
+        read = [piece for piece in pieces if not piece.unreadable]
         if self.anew and pieces:
             tx.supersede_all(name, pieces[0].load_id)
-        tx.supersede({known[p.unit.name][1]: p.load_id for p in pieces if p.unit.name in known})
-        noted = pieces or [_Piece(Unit(self.table.location), tx.next_load_ids(1)[0], self.started_at)]
-        tx.record([self._audit(piece, status, before, after) for piece in noted])
-        refusals = ((p.unit.name, p.load_id, refusal) for p in pieces for refusal in p.refusals)
-        tx.quarantine(name, self.table.contract, refusals)
+        tx.supersede({old: p.load_id for p in read if p.unit.name in known for old in known[p.unit.name].load_ids})
+        marks = {"run_id": self.run_id, "watermark_before": before, "watermark_after": after}
+        record(tx.connection, [piece.audit(self.source.name, name, status, **marks) for piece in noted])
+        quarantine.keep(
+            tx.connection,
+            self.source.name,
+            name,
+            self.table.contract,
+            (
+                (p.unit.name, p.unit.fingerprint is not None, p.load_id, refusal)
+                for p in pieces
+                for refusal in p.refusals
+            ),
+        )
+        quarantine.settle(
+            tx.connection, target, (p.unit.name for p in read if p.unit.fingerprint), [p.load_id for p in read]
+        )
+        changes = tuple(
+            change
+            for change in self.intake.changes
+            if record_change(tx.connection, self.source.name, name, noted[0].load_id, change)
+        )
         if self.table.cursor and after and after != before:
             tx.set_watermark(name, after, pieces[-1].load_id)
         return LoadResult(
@@ -272,37 +249,16 @@ class Loading:
             units=len(pieces),
             rows_read=sum(piece.read for piece in pieces),
             rows_loaded=sum(piece.loaded for piece in pieces),
-            rows_quarantined=refused,
+            rows_quarantined=sum(1 for piece in pieces for refusal in piece.refusals if refusal.row),
             rows_deleted=sum(piece.deleted for piece in pieces),
             bytes=sum(piece.bytes for piece in pieces),
             seconds=time.perf_counter() - self.started,
             watermark_before=before,
             watermark_after=after,
             load_ids=tuple(piece.load_id for piece in pieces),
-            units_loaded=tuple(piece.unit.name for piece in pieces),
-        )
-
-    def _audit(
-        self, piece: _Piece, status: str, before: str | None, after: str | None, error: str | None = None
-    ) -> Audit:
-        return Audit(
-            load_id=piece.load_id,
-            run_id=self.run_id,
-            source=self.source.name,
-            table=self.table.name,
-            unit=piece.unit.name,
-            fingerprint=piece.unit.fingerprint,
-            status=status,
-            rows_read=piece.read,
-            rows_loaded=piece.loaded,
-            rows_quarantined=len(piece.refusals),
-            rows_deleted=piece.deleted,
-            bytes=piece.bytes,
-            seconds=piece.seconds or time.perf_counter() - self.started,
-            started_at=piece.started,
-            watermark_before=before,
-            watermark_after=after,
-            error=error,
+            units_loaded=tuple(piece.unit.name for piece in read),
+            units_unreadable=tuple(piece.unit.name for piece in pieces if piece.unreadable),
+            changes=changes,
         )
 
     def record_failure(self, error: BaseException) -> None:
@@ -310,30 +266,11 @@ class Loading:
         words = str(error) or type(error).__name__
         with suppress(GranaryError, DriverError, OSError), connect(self.settings, role="loader") as connection:
             load_id = int(str(query(connection, "select nextval('ops.load_id')")[0][0]))
-            piece = _Piece(Unit(self.table.location), load_id, self.started_at)
-            record(connection, [self._audit(piece, "failed", None, None, words)])
+            piece = Piece(Unit(self.table.location), load_id, began=self.started)
+            record(
+                connection,
+                [piece.audit(self.source.name, self.table.name, "failed", run_id=self.run_id, error=words)],
+            )
             if isinstance(error, ContractBrokenError):
-                schema_change(
-                    connection, self.source.name, self.table.name, load_id, error.column, error.change, error.detail
-                )
+                record_change(connection, self.source.name, self.table.name, load_id, error.change)
             connection.commit()
-
-
-def _sliced(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Yield the batch in parts that fit into a socket's buffer.
-
-    The driver encodes a batch and then sends it. While a large one drains, nothing is encoded, and the server idles
-    while the next is: 20.9 M rows took 17.0 s in batches of 131,072 rows and 10.7 s in small ones, on two cores.
-    """
-    for start in range(0, batch.num_rows, SEND_ROWS):
-        yield batch.slice(start, SEND_ROWS)
-
-
-def _align(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return the batch with exactly these columns; one that its unit does not have is null."""
-    if batch.schema.names == schema.names:
-        return batch
-    return pa.RecordBatch.from_arrays(
-        [batch.column(f.name) if f.name in batch.schema.names else pa.nulls(batch.num_rows, f.type) for f in schema],
-        schema=schema,
-    )

@@ -3,42 +3,60 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
+
+from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from warehouse.settings import Settings
 
-Disposition = Literal["replace_unit", "merge", "replace"]
+Disposition = Literal["replace_unit", "merge", "replace", "append"]
 """replace_unit: a unit's rows replace those of its earlier load. merge: rows are upserted by key.
-replace: rows are upserted by key and keys that the source no longer has are deleted."""
+replace: rows are upserted by key and keys that the source no longer has are deleted.
+append: rows are added and never change; a row whose key is there already is not stored twice."""
 
 NewColumns = Literal["add", "ignore", "refuse"]
+"""What happens to a delivered column that the contract does not name."""
+Retyped = Literal["fit", "widen", "refuse"]
+"""What happens when a column is delivered in a wider type than agreed (bigint for integer, timestamp for date).
+fit: values that fit are loaded, rows with others are refused. widen: the raw column takes the wider type.
+refuse: the load stops. A narrower type always fits."""
 NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a contract: its Arrow type, and what a row must satisfy to be loaded."""
+    """One column of a contract: its Arrow type, and what a row must satisfy to be loaded.
+
+    `aliases` are other names under which a source delivers it: a header such as "Household ID", or a former name.
+    `missing` says whether a delivery without it stops the load or lands nulls.
+    """
 
     name: str
     type: pa.DataType
     description: str
     nullable: bool = True
     minimum: float | None = None
+    maximum: float | None = None
     allowed: tuple[str, ...] = ()
     personal: Literal["identifier", "sensitive"] | None = None
+    aliases: tuple[str, ...] = ()
+    missing: Literal["refuse", "null"] = "refuse"
 
     def __post_init__(self) -> None:
         """Check the column."""
         _check(NAME.fullmatch(self.name) is not None, f"column name {self.name!r} is not lower snake case")
         _check(bool(self.description), f"column {self.name} has no description")
         _check(not self.allowed or self.type == pa.string(), f"column {self.name}: allowed values need text")
+        _check(
+            self.missing == "refuse" or self.nullable, f"column {self.name} may be missing, so it has to be nullable"
+        )
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,7 @@ class Table:
     cursor: str | None = None
     partition: Literal["day"] | None = None
     new_columns: NewColumns = "add"
+    retyped: Retyped = "fit"
     contract: int = 1
     floor: float = 0.5
     max_refused: float = 0.005
@@ -69,11 +88,13 @@ class Table:
         names = [column.name for column in self.columns]
         _check(NAME.fullmatch(self.name) is not None, f"table name {self.name!r} is not lower snake case")
         _check(bool(names), f"table {self.name} has no columns")
-        _check(len(set(names)) == len(names), f"table {self.name} names a column twice")
+        known = [*names, *(alias for column in self.columns for alias in column.aliases)]
+        _check(len(set(known)) == len(known), f"table {self.name} names a column twice")
         _check(set(self.key) <= set(names), f"table {self.name}: its key is not among its columns")
         _check(self.cursor is None or self.cursor in names, f"table {self.name}: its cursor is not a column")
         _check(
-            bool(self.key) or self.disposition == "replace_unit", f"table {self.name}: {self.disposition} needs a key"
+            bool(self.key) or self.disposition in ("replace_unit", "append"),
+            f"table {self.name}: {self.disposition} needs a key",
         )
         _check(all(not self.column(k).nullable for k in self.key), f"table {self.name}: a key column may be null")
         _check(0 <= self.floor <= 1 and 0 <= self.max_refused <= 1, f"table {self.name}: shares are from 0 to 1")
@@ -93,13 +114,26 @@ class Table:
 class Unit:
     """The smallest thing that is loaded and replaced whole: a file, one campaign's pages, a cursor window.
 
-    `fingerprint` tells whether the unit changed since it was loaded; None if it is new by nature (a window).
+    `fingerprint` tells whether the unit's content changed since it was loaded. Where finding it out means reading the
+    content, `version` is a cheap identity (size and times of a file, an ETag) that the ledger is asked first, and
+    `content` returns the fingerprint, called only for a version that the ledger does not know. A unit without all
+    three is new by nature (a window past a cursor).
     """
 
     name: str
     fingerprint: str | None = None
     bytes: int = 0
     date: date | None = None
+    version: str | None = None
+    content: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+
+
+class UnreadableError(GranaryError):
+    """A unit is damaged or not of its kind: it is quarantined whole, the others land."""
+
+
+class StillWrittenError(GranaryError):
+    """A unit changed while it was read: it is left for the next load, the others land."""
 
 
 class Reader(Protocol):
@@ -116,19 +150,29 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that a reader could not turn into Arrow: the column at fault ('' if the whole row), why, and the row."""
+    """A row that a reader could not turn into Arrow: the column at fault ('' if the whole row), why, and the row.
+
+    `line` is where a person finds it, if that is not its place among the rows: a physical line, an offset.
+    """
 
     column: str
     reason: str
     payload: dict[str, Any]
+    line: int | None = None
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A run of consecutive rows of a unit: those that are Arrow, and by their index in the run those that are not."""
+    """A run of consecutive rows of a unit: those that are Arrow, and by their index in the run those that are not.
+
+    With `text`, string columns hold what was received and are parsed to the contract's types. `line` is the physical
+    line (or offset) of the run's first row, where each row is one line.
+    """
 
     batch: pa.RecordBatch
     rejected: tuple[tuple[int, Rejected], ...] = ()
+    text: bool = False
+    line: int | None = None
 
     @property
     def rows(self) -> int:

@@ -79,6 +79,13 @@ def query(connection: Connection, sql: str, *parameters: object) -> list[tuple[o
         return list(cursor.fetchall())
 
 
+def count(connection: Connection, sql: str) -> int:
+    """Run a data-changing statement without parameters and return how many rows it touched."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return int(cursor.rowcount)
+
+
 def ensure_database(settings: Settings, name: str) -> bool:
     """Create the database if it is missing; return whether it was created."""
     with connect(settings, "postgres", autocommit=True) as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ class Audit:
     bytes: int
     seconds: float
     started_at: datetime
+    version: str | None = None
     watermark_before: str | None = None
     watermark_after: str | None = None
     error: str | None = None
@@ -59,7 +61,10 @@ class Audit:
 AUDIT_SCHEMA = pa.schema(
     [
         ("load_id", pa.int64()),
-        *((name, pa.string()) for name in ("run_id", "source", "table_name", "unit", "fingerprint", "status")),
+        *(
+            (name, pa.string())
+            for name in ("run_id", "source", "table_name", "unit", "fingerprint", "version", "status")
+        ),
         *((f"rows_{what}", pa.int64()) for what in ("read", "loaded", "quarantined", "deleted")),
         ("bytes", pa.int64()),
         ("seconds", pa.float64()),
@@ -71,36 +76,77 @@ AUDIT_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Refusal:
-    """One row that a contract refused: its place in the unit (from 1), the column at fault, why, and the row itself."""
+    """One row that a contract refused: its place in the unit (from 1), the column at fault, why, and the row itself.
+
+    `line` is the physical line or offset, where a person looks for it. Row 0 is the unit itself, which is unreadable.
+    """
 
     row: int
     column: str
     reason: str
     payload: dict[str, Any]
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference between a contract and a delivery: a row of ops.schema_changes."""
+
+    column: str
+    change: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What the ledger knows of a unit: the contents and versions that it has seen, the loads whose rows are there."""
+
+    fingerprints: frozenset[str]
+    versions: frozenset[str]
+    load_ids: tuple[int, ...]
+
+
+NAMES = {
+    pa.int16(): "smallint",
+    pa.int32(): "integer",
+    pa.int64(): "bigint",
+    pa.float32(): "real",
+    pa.float64(): "double precision",
+    pa.bool_(): "boolean",
+    pa.date32(): "date",
+    pa.timestamp("us"): "timestamp without time zone",
+    pa.timestamp("us", tz="UTC"): "timestamp with time zone",
+    pa.string(): "text",
+    pa.binary(): "bytea",
+}
+TYPES = {name: arrow_type for arrow_type, name in NAMES.items()}
 
 
 def sql_type(arrow_type: pa.DataType) -> str:
-    """Return the Postgres type of an Arrow type.
+    """Return the Postgres type of an Arrow type, as `format_type` writes it.
 
     Raises:
         GranaryError: a type that raw tables do not hold.
     """
-    if pa.types.is_timestamp(arrow_type):
-        return "timestamptz" if arrow_type.tz else "timestamp"
     if pa.types.is_decimal(arrow_type):
         return f"numeric({arrow_type.precision},{arrow_type.scale})"
-    names = {
-        pa.int16(): "smallint",
-        pa.int32(): "integer",
-        pa.int64(): "bigint",
-        pa.float32(): "real",
-        pa.float64(): "double precision",
-        pa.bool_(): "boolean",
-        pa.date32(): "date",
-        pa.string(): "text",
-        pa.binary(): "bytea",
-    }
+    if pa.types.is_timestamp(arrow_type) and arrow_type.tz:
+        arrow_type = pa.timestamp("us", tz="UTC")
     try:
-        return names[arrow_type]
+        return NAMES[arrow_type]
     except KeyError:
         raise GranaryError(f"no raw column can hold Arrow type {arrow_type}") from None
+
+
+def arrow_type(name: str) -> pa.DataType:
+    """Return the Arrow type of a raw column's Postgres type; the opposite of `sql_type`.
+
+    Raises:
+        GranaryError: a type that no loader has made.
+    """
+    if numeric := re.fullmatch(r"numeric\((\d+),(\d+)\)", name):
+        return pa.decimal128(int(numeric[1]), int(numeric[2]))
+    try:
+        return TYPES[name]
+    except KeyError:
+        raise GranaryError(f"a raw column has type {name}, which no loader makes") from None

@@ -28,6 +28,30 @@ create schema if not exists ops;
 
 create sequence if not exists ops.load_id;
 
+-- A warehouse that was made before these columns were: its ledger and quarantine stay.
+do $$
+begin
+    if to_regclass('ops.load_audit') is not null and not exists (
+        select from pg_attribute where attrelid = to_regclass('ops.load_audit') and attname = 'version'
+    ) then
+        alter table ops.load_audit add column version text;
+        alter table ops.load_audit drop constraint load_audit_status_check;
+        alter table ops.load_audit add constraint load_audit_status_check
+        check (status in ('loaded', 'unchanged', 'failed', 'unreadable'));
+        alter table ops.quarantine add column identity text;
+        alter table ops.quarantine add column line bigint;
+        alter table ops.quarantine add column status text not null default 'open'
+        check (status in ('open', 'replayed', 'dropped', 'superseded'));
+        alter table ops.quarantine add column replayed_load_id bigint;
+        update ops.quarantine set identity = quarantine_id::text;
+        alter table ops.quarantine alter column identity set not null;
+        alter table ops.schema_changes drop constraint schema_changes_change_check;
+        alter table ops.schema_changes add constraint schema_changes_change_check
+        check (change in ('added', 'ignored', 'missing', 'renamed', 'retyped', 'narrowed', 'widened'));
+    end if;
+end
+$$;
+
 create table if not exists ops.load_audit (
     load_id bigint primary key,
     run_id text not null,
@@ -35,7 +59,8 @@ create table if not exists ops.load_audit (
     table_name text not null,
     unit text not null,
     fingerprint text,
-    status text not null check (status in ('loaded', 'unchanged', 'failed')),
+    version text,
+    status text not null check (status in ('loaded', 'unchanged', 'failed', 'unreadable')),
     rows_read bigint not null,
     rows_loaded bigint not null,
     rows_quarantined bigint not null,
@@ -50,7 +75,7 @@ create table if not exists ops.load_audit (
     finished_at timestamptz not null default clock_timestamp(),
     constraint nothing_silent check (status <> 'loaded' or rows_read = rows_loaded + rows_quarantined)
 );
-comment on table ops.load_audit is 'One row per unit (file, page set, cursor window) that a loader landed, found unchanged or failed on.';
+comment on table ops.load_audit is 'One row per unit (file, page set, cursor window, micro-batch) that a loader landed, found unchanged, could not read or failed on.';
 create unique index if not exists load_audit_active on ops.load_audit (source, table_name, unit)
 where status = 'loaded' and superseded_by is null and fingerprint is not null;
 create index if not exists load_audit_by_table on ops.load_audit (source, table_name, load_id);
@@ -67,19 +92,25 @@ comment on table ops.watermarks is 'How far each cursor-incremental table has be
 
 create table if not exists ops.quarantine (
     quarantine_id bigint generated always as identity primary key,
+    identity text not null,
     load_id bigint not null,
     source text not null,
     table_name text not null,
     unit text not null,
     row_number bigint not null,
+    line bigint,
     column_name text not null,
     reason text not null,
     payload jsonb not null,
     contract_version integer not null,
+    status text not null default 'open' check (status in ('open', 'replayed', 'dropped', 'superseded')),
+    replayed_load_id bigint,
     first_seen_at timestamptz not null default clock_timestamp(),
     last_seen_at timestamptz not null default clock_timestamp()
 );
-comment on table ops.quarantine is 'Rows that a contract refused, as they were received, with the reason.';
+comment on table ops.quarantine is
+'Rows that a contract refused and files that could not be read (row_number 0), as they were received, with the reason.';
+create unique index if not exists quarantine_open on ops.quarantine (source, table_name, identity) where status = 'open';
 
 create table if not exists ops.schema_changes (
     change_id bigint generated always as identity primary key,
@@ -87,11 +118,15 @@ create table if not exists ops.schema_changes (
     source text not null,
     table_name text not null,
     column_name text not null,
-    change text not null check (change in ('added', 'missing', 'retyped')),
+    change text not null check (
+        change in ('added', 'ignored', 'missing', 'renamed', 'retyped', 'narrowed', 'widened')
+    ),
     detail text not null,
     seen_at timestamptz not null default clock_timestamp()
 );
-comment on table ops.schema_changes is 'Every difference between a contract and what a source delivered.';
+comment on table ops.schema_changes is
+'Every difference between a contract and what a source delivered; one that lasts is kept once.';
+create index if not exists schema_changes_by_table on ops.schema_changes (source, table_name, column_name, change_id);
 
 create table if not exists ops.model_watermarks (
     model text not null,
@@ -102,6 +137,96 @@ create table if not exists ops.model_watermarks (
     primary key (model, source)
 );
 comment on table ops.model_watermarks is 'Which loads each incremental model holds; dbt moves it in the transaction that builds the model.';
+
+-- A raw column may take a wider type while views stand on it: they are taken down and put up again as they were, with
+-- owner, grants and comments. Only for raw tables and only for types that hold every value of the present one.
+create or replace function ops.widen_column(relation regclass, column_name name, new_type text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    old_type text;
+    views jsonb;
+    dependent jsonb;
+    statement text;
+begin
+    select format_type(a.atttypid, a.atttypmod) into strict old_type
+    from pg_attribute as a
+    inner join pg_class as c on c.oid = a.attrelid
+    inner join pg_namespace as n on n.oid = c.relnamespace
+    where a.attrelid = relation and a.attname = column_name and n.nspname like 'raw\_%' and c.relkind = 'r';
+    if not (
+        (old_type = 'smallint' and new_type in ('integer', 'bigint'))
+        or (old_type = 'integer' and new_type = 'bigint')
+        or (old_type in ('smallint', 'integer', 'bigint') and new_type ~ '^numeric\(\d+,\d+\)$')
+        or (old_type ~ '^numeric\(\d+,\d+\)$' and new_type ~ '^numeric\(\d+,\d+\)$')
+        or (old_type = 'real' and new_type = 'double precision')
+        or (old_type = 'date' and new_type = 'timestamp without time zone')
+    ) then
+        raise exception '% of % cannot be widened from % to %', column_name, relation, old_type, new_type;
+    end if;
+    with recursive dependents as (
+        select r.ev_class as oid, 1 as depth
+        from pg_depend as d
+        inner join pg_rewrite as r on r.oid = d.objid
+        where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = relation
+        union
+        select r.ev_class, p.depth + 1
+        from dependents as p
+        inner join pg_depend as d on d.refobjid = p.oid and d.refclassid = 'pg_class'::regclass
+        inner join pg_rewrite as r on r.oid = d.objid and r.ev_class <> p.oid
+        where d.classid = 'pg_rewrite'::regclass
+    ),
+
+    ordered as (select oid, max(depth) as depth from dependents where oid <> relation group by oid)
+
+    select jsonb_agg(
+        jsonb_build_object(
+            'name', c.oid::regclass::text,
+            'definition', pg_get_viewdef(c.oid),
+            'statements', (
+                select coalesce(jsonb_agg(made.statement order by made.step), '[]')
+                from (
+                    select 1 as step, format('alter view %s owner to %I', c.oid::regclass, pg_get_userbyid(c.relowner)) as statement
+                    union all
+                    select 2, format('comment on view %s is %L', c.oid::regclass, obj_description(c.oid, 'pg_class'))
+                    union all
+                    select 3, format('comment on column %s.%I is %L', c.oid::regclass, a.attname, col_description(c.oid, a.attnum))
+                    from pg_attribute as a
+                    where a.attrelid = c.oid and a.attnum > 0 and col_description(c.oid, a.attnum) is not null
+                    union all
+                    select 4, format(
+                        'grant %s on %s to %s', g.privilege_type, c.oid::regclass,
+                        case g.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end
+                    )
+                    from aclexplode(c.relacl) as g
+                    union all
+                    select 5, format(
+                        'grant %s (%I) on %s to %s', g.privilege_type, a.attname, c.oid::regclass,
+                        case g.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end
+                    )
+                    from pg_attribute as a, aclexplode(a.attacl) as g
+                    where a.attrelid = c.oid
+                ) as made
+            )
+        )
+        order by o.depth
+    )
+    into views
+    from ordered as o
+    inner join pg_class as c on c.oid = o.oid;
+    for dependent in select value from jsonb_array_elements(coalesce(views, '[]')) with ordinality order by ordinality desc loop
+        execute format('drop view %s', dependent ->> 'name');
+    end loop;
+    execute format('alter table %s alter column %I type %s', relation, column_name, new_type);
+    for dependent in select value from jsonb_array_elements(coalesce(views, '[]')) with ordinality order by ordinality loop
+        execute format('create view %s as %s', dependent ->> 'name', dependent ->> 'definition');
+        for statement in select value from jsonb_array_elements_text(dependent -> 'statements') loop
+            execute statement;
+        end loop;
+    end loop;
+end
+$$;
+revoke all on function ops.widen_column(regclass, name, text) from public;
+grant execute on function ops.widen_column(regclass, name, text) to loader;
 
 grant usage on schema ops to loader, transformer;
 grant select, insert, update on all tables in schema ops to loader;

@@ -6,18 +6,21 @@ it leaves everything, and the ledger that decides what to read next was written 
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
+from adbc_driver_manager import Error as DriverError
 
-from warehouse.connection import connect, execute, query, quote_name
+from warehouse.connection import connect, count, execute, query, quote_name, reason
 from warehouse.errors import GranaryError
-from warehouse.records import AUDIT_SCHEMA, LOAD_COLUMNS, LOAD_ID, ROW, Audit, Refusal, Target, sql_type
+from warehouse.faults import reached
+from warehouse.records import LOAD_COLUMNS, LOAD_ID, ROW, Change, Target, sql_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from types import TracebackType
+
+    import pyarrow as pa
 
     from warehouse.connection import Connection
     from warehouse.settings import Settings
@@ -29,20 +32,21 @@ LOCK_WAIT_SECONDS = 120
 class LoadTransaction:
     """One transaction of one source's loader; leaving the `with` block without an error commits it."""
 
-    def __init__(self, settings: Settings, source: str) -> None:
-        """Connect as the role `loader` and take the source's lock.
+    def __init__(self, settings: Settings, source: str, connection: Connection | None = None) -> None:
+        """Connect as the role `loader`, unless there is a connection to use, and take the source's lock.
 
         Raises:
             GranaryError: another loader of the source is still at work after `LOCK_WAIT_SECONDS`.
         """
         self.source = source
-        self.connection = connect(settings, role="loader")
+        self.kept = connection is not None
+        self.connection = connection or connect(settings, role="loader")
         try:
             execute(self.connection, f"set local lock_timeout = '{LOCK_WAIT_SECONDS}s'")
             execute(self.connection, "select pg_advisory_xact_lock(hashtextextended($1, 0))", f"granary.load.{source}")
             execute(self.connection, "set local lock_timeout = 0")
         except Exception as error:
-            self.connection.close()
+            self._leave()
             if "lock timeout" in str(error):
                 raise GranaryError(
                     f"another load of source {source} has been running for over {LOCK_WAIT_SECONDS} s",
@@ -50,6 +54,14 @@ class LoadTransaction:
                     "wait for it, or end it",
                 ) from None
             raise
+
+    def _leave(self) -> None:
+        """Roll back what is not committed; a connection that was not lent is closed."""
+        if self.kept:
+            with suppress(DriverError, OSError):
+                self.connection.rollback()
+        else:
+            self.connection.close()
 
     def __enter__(self) -> LoadTransaction:
         """Return itself."""
@@ -61,9 +73,11 @@ class LoadTransaction:
         """Commit, or roll back when there was an error."""
         try:
             if kind is None:
+                reached("before-commit")
                 self.connection.commit()
+                reached("after-commit")
         finally:
-            self.connection.close()
+            self._leave()
 
     def execute(self, sql: str, *parameters: object) -> None:
         """Run one statement in the transaction."""
@@ -74,10 +88,6 @@ class LoadTransaction:
         return query(self.connection, sql, *parameters)
 
     # -- what is there ---------------------------------------------------------------------------------------
-
-    def landed(self, table: str) -> dict[str, tuple[str, int]]:
-        """Return the units that the raw table holds now: unit -> (fingerprint, load id)."""
-        return landed(self.connection, self.source, table)
 
     def watermark(self, table: str) -> str | None:
         """Return how far the table has been read, or None before its first load."""
@@ -92,11 +102,12 @@ class LoadTransaction:
 
     def rows(self, target: Target) -> int:
         """Return the number of rows in a raw table, 0 if it is missing."""
-        if not self._columns(target):
+        if not self.columns(target):
             return 0
         return int(self.query(f"select count(*) from {target.sql_name}")[0][0])
 
-    def _columns(self, target: Target) -> dict[str, str]:
+    def columns(self, target: Target) -> dict[str, str]:
+        """Return the columns of a raw table as it is: name -> Postgres type; nothing if it is missing."""
         return {
             str(name): str(kind)
             for name, kind in self.query(
@@ -106,21 +117,44 @@ class LoadTransaction:
             )
         }
 
+    def held(self, target: Target, *, count: bool) -> int:
+        """Return the rows that a raw table holds: counted, or as the ledger has them.
+
+        Where units are replaced whole the two are equal, and counting 21 million rows takes a second or two.
+        """
+        if count:
+            return self.rows(target)
+        ((rows,),) = self.query(
+            "select coalesce(sum(rows_loaded), 0)::bigint from ops.load_audit where source = $1 and table_name = $2"
+            " and status = 'loaded' and superseded_by is null",
+            self.source,
+            target.table,
+        )
+        return int(rows)
+
     # -- what changes ----------------------------------------------------------------------------------------
 
-    def ensure_table(self, target: Target) -> list[str]:
-        """Create the raw table, or add the columns that it lacks; never drops or retypes one.
+    def ensure_table(self, target: Target) -> list[Change]:
+        """Create the raw table, add the columns that it lacks, widen those that are narrower; never drops one.
 
         Returns:
-            The names of the columns that were not there.
+            What changed in a table that was there.
+
+        Raises:
+            GranaryError: a column is of a type that cannot be widened to the one that is wanted.
         """
         wanted = {field.name: sql_type(field.type) for field in [*target.schema, *LOAD_COLUMNS]}
-        present = self._columns(target)
+        present = self.columns(target)
         if present:
-            new = [name for name in wanted if name not in present]
-            for name in new:
-                self.execute(f"alter table {target.sql_name} add column {quote_name(name)} {wanted[name]}")
-            return new
+            changes = []
+            for name, kind in wanted.items():
+                if name not in present:
+                    self.execute(f"alter table {target.sql_name} add column {quote_name(name)} {kind}")
+                    changes.append(Change(name, "added", kind))
+                elif present[name] != kind:
+                    self._widen(target, name, kind)
+                    changes.append(Change(name, "widened", f"{present[name]} became {kind}"))
+            return changes
         schema = quote_name(f"raw_{self.source}")
         self.execute(f"create schema if not exists {schema}")
         self.execute(f"grant usage on schema {schema} to transformer")
@@ -136,19 +170,27 @@ class LoadTransaction:
             f"create index {quote_name(_brin(target))} on {target.sql_name} using brin ({LOAD_ID})"
             " with (pages_per_range = 16)"
         )
-        return list(wanted)
+        return []
 
-    def truncate(self, target: Target) -> int:
-        """Empty a raw table and forget its ledger and watermark; return the rows that it held."""
-        rows = self.rows(target)
-        if rows:
-            self.execute(f"truncate {target.sql_name}")
+    def _widen(self, target: Target, column: str, kind: str) -> None:
+        try:
+            self.query("select ops.widen_column($1::text::regclass, $2::text::name, $3)", target.sql_name, column, kind)
+        except DriverError as error:
+            raise GranaryError(
+                reason(error),
+                f"{self.source}.{target.table}",
+                "keep the column's earlier type in the contract, or rename the table and load it anew",
+            ) from None
+
+    def truncate(self, target: Target) -> None:
+        """Empty a raw table and forget its watermark."""
+        self.execute(f"truncate {target.sql_name}")
         self.execute("delete from ops.watermarks where source = $1 and table_name = $2", self.source, target.table)
-        return rows
 
-    def delete_load(self, target: Target, load_id: int) -> int:
-        """Delete the rows of one load and return how many there were."""
-        return self._count(f"delete from {target.sql_name} where {LOAD_ID} = {int(load_id)}")
+    def delete_loads(self, target: Target, load_ids: Iterable[int]) -> int:
+        """Delete the rows of some loads and return how many there were."""
+        ids = ", ".join(str(int(load_id)) for load_id in load_ids)
+        return count(self.connection, f"delete from {target.sql_name} where {LOAD_ID} in ({ids})") if ids else 0
 
     def digest(self, target: Target) -> None:
         """Have the planner and the block range index know the rows that have just come; models read them next."""
@@ -161,11 +203,27 @@ class LoadTransaction:
         with self.connection.cursor() as cursor:
             cursor.adbc_ingest(target.table, batches, mode="append", db_schema_name=f"raw_{self.source}")
 
-    def merge(self, target: Target, batches: pa.RecordBatchReader, *, complete: bool) -> tuple[int, int]:
+    def add(self, target: Target, batches: pa.RecordBatchReader) -> int:
+        """Insert rows whose key is not there yet; the first row of a key counts. Returns the rows inserted."""
+        names = ", ".join(quote_name(field.name) for field in [*target.schema, *LOAD_COLUMNS])
+        with self.connection.cursor() as cursor:
+            cursor.adbc_ingest("append_stage", batches, mode="create", temporary=True)
+        added = count(
+            self.connection,
+            f"insert into {target.sql_name} ({names}) select {names} from append_stage"
+            f" order by {LOAD_ID}, {ROW} on conflict do nothing",
+        )
+        self.execute("drop table append_stage")
+        return added
+
+    def merge(
+        self, target: Target, batches: pa.RecordBatchReader, *, complete: bool, cursor: str | None = None
+    ) -> tuple[int, int]:
         """Insert new keys and update changed rows; when `complete`, delete keys that the batches lack.
 
         A row that did not change keeps its load id, so reading the same rows again changes nothing. A key that is
-        given twice counts with its last row.
+        given twice counts with its last row. With a `cursor`, a row that is older than the one that is there is
+        left out: a replayed row must not undo a later change.
 
         Returns:
             Rows inserted or changed, and rows deleted.
@@ -174,53 +232,60 @@ class LoadTransaction:
         names = ", ".join(map(quote_name, columns))
         key = ", ".join(map(quote_name, target.key))
         values = [quote_name(name) for name in columns if name not in (*target.key, LOAD_ID, ROW)]
-        with self.connection.cursor() as cursor:
-            cursor.adbc_ingest("merge_stage", batches, mode="create", temporary=True)
+        with self.connection.cursor() as ingest:
+            ingest.adbc_ingest("merge_stage", batches, mode="create", temporary=True)
         self.execute(
             f"create temporary table merge_rows on commit drop as select distinct on ({key}) {names}"
             f" from merge_stage order by {key}, {LOAD_ID} desc, {ROW} desc"
         )
-        differs = " or ".join(f"old.{name} is distinct from new.{name}" for name in values) or "false"
+        differs = "(" + (" or ".join(f"old.{name} is distinct from new.{name}" for name in values) or "false") + ")"
+        if cursor:
+            differs += f" and not coalesce(new.{quote_name(cursor)} < old.{quote_name(cursor)}, false)"
         matches = " and ".join(f"old.{quote_name(name)} = new.{quote_name(name)}" for name in target.key)
         assign = ", ".join(f"{quote_name(n)} = new.{quote_name(n)}" for n in columns if n not in target.key)
-        changed = self._count(
-            f"update {target.sql_name} as old set {assign} from merge_rows as new where {matches} and ({differs})"
-        ) + self._count(
+        changed = count(
+            self.connection,
+            f"update {target.sql_name} as old set {assign} from merge_rows as new where {matches} and {differs}",
+        ) + count(
+            self.connection,
             f"insert into {target.sql_name} ({names}) select {names} from merge_rows as new"
-            f" where not exists (select 1 from {target.sql_name} as old where {matches})"
+            f" where not exists (select 1 from {target.sql_name} as old where {matches})",
         )
         deleted = 0
         if complete:
-            deleted = self._count(
+            deleted = count(
+                self.connection,
                 f"delete from {target.sql_name} as old"
-                f" where not exists (select 1 from merge_rows as new where {matches})"
+                f" where not exists (select 1 from merge_rows as new where {matches})",
             )
-        self.execute("drop table merge_stage")
+        self.execute("drop table merge_stage, merge_rows")
         return changed, deleted
-
-    def _count(self, sql: str) -> int:
-        """Run a data-changing statement and return how many rows it touched."""
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql)
-            return int(cursor.rowcount)
 
     def supersede(self, replaced: dict[int, int]) -> None:
         """Mark loads as replaced: earlier load id -> the load id that took its place."""
         for earlier, later in replaced.items():
             self.execute("update ops.load_audit set superseded_by = $1 where load_id = $2", later, earlier)
 
-    def record(self, audits: Sequence[Audit]) -> None:
-        """Write the ledger rows of a load."""
-        record(self.connection, audits)
-
     def supersede_all(self, table: str, load_id: int) -> None:
         """Mark every active load of a table as replaced by `load_id`."""
         self.execute(
             "update ops.load_audit set superseded_by = $1 where source = $2 and table_name = $3"
-            " and status = 'loaded' and superseded_by is null and load_id <> $1",
+            " and status in ('loaded', 'unreadable') and superseded_by is null and load_id <> $1",
             load_id,
             self.source,
             table,
+        )
+
+    def see_version(self, table: str, unit: str, fingerprint: str, version: str | None) -> None:
+        """Remember that a unit's content is known under one more version: it was touched, not changed."""
+        self.execute(
+            "update ops.load_audit set version = $1 where source = $2 and table_name = $3 and unit = $4"
+            " and fingerprint = $5 and superseded_by is null",
+            version,
+            self.source,
+            table,
+            unit,
+            fingerprint,
         )
 
     def set_watermark(self, table: str, value: str, load_id: int) -> None:
@@ -235,78 +300,7 @@ class LoadTransaction:
             load_id,
         )
 
-    def quarantine(self, table: str, contract: int, refused: Iterable[tuple[str, int, Refusal]]) -> None:
-        """Keep refused rows as they were received: (unit, load id, refusal)."""
-        names = ("load_id", "source", "table_name", "unit", "row_number", "column_name", "reason", "payload")
-        rows = [
-            (load_id, self.source, table, unit, refusal.row, refusal.column, refusal.reason, _json(refusal.payload))
-            for unit, load_id, refusal in refused
-        ]
-        if not rows:
-            return
-        with self.connection.cursor() as cursor:
-            cursor.adbc_ingest(
-                "refused_rows",
-                pa.table(list(map(pa.array, zip(*rows, strict=True))), names=names),
-                mode="create",
-                temporary=True,
-            )
-        self.execute(
-            f"insert into ops.quarantine ({', '.join(names)}, contract_version)"
-            f" select {', '.join(names[:-1])}, payload::jsonb, {int(contract)} from refused_rows"
-        )
-        self.execute("drop table refused_rows")
-
-    def schema_change(self, table: str, load_id: int, column: str, change: str, detail: str) -> None:
-        """Keep a difference between the contract and what the source delivered."""
-        schema_change(self.connection, self.source, table, load_id, column, change, detail)
-
 
 def _brin(target: Target) -> str:
     """Return the name of the raw table's index on the load id."""
     return f"{target.table}_{LOAD_ID.strip('_')}"
-
-
-def landed(connection: Connection, source: str, table: str) -> dict[str, tuple[str, int]]:
-    """Return the units that a raw table holds now: unit -> (fingerprint, load id)."""
-    return {
-        str(unit): (str(fingerprint), int(str(load_id)))
-        for unit, fingerprint, load_id in query(
-            connection,
-            "select unit, fingerprint, load_id from ops.load_audit where source = $1 and table_name = $2"
-            " and status = 'loaded' and superseded_by is null and fingerprint is not null",
-            source,
-            table,
-        )
-    }
-
-
-def record(connection: Connection, audits: Sequence[Audit]) -> None:
-    """Append rows to ops.load_audit."""
-    rows = [vars(audit) | {"table_name": audit.table} for audit in audits]
-    with connection.cursor() as cursor:
-        cursor.adbc_ingest(
-            "load_audit", pa.Table.from_pylist(rows, schema=AUDIT_SCHEMA), mode="append", db_schema_name="ops"
-        )
-
-
-def _json(payload: dict[str, Any]) -> str:
-    """Return a refused row as JSON that jsonb can hold, which has no NUL character."""
-    return json.dumps(payload, default=str).replace("\\u0000", "\\ufffd")
-
-
-def schema_change(
-    connection: Connection, source: str, table: str, load_id: int, column: str, change: str, detail: str
-) -> None:
-    """Insert one row into ops.schema_changes."""
-    execute(
-        connection,
-        "insert into ops.schema_changes (load_id, source, table_name, column_name, change, detail)"
-        " values ($1, $2, $3, $4, $5, $6)",
-        load_id,
-        source,
-        table,
-        column,
-        change,
-        detail,
-    )

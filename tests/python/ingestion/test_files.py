@@ -179,7 +179,7 @@ def test_new_column_of_a_later_file_is_added_and_reported(warehouse: Settings, l
         ("2017-01-03", 9),
         ("2017-01-04", None),
     ]
-    assert rows("select column_name, change, detail from ops.schema_changes") == [("till", "added", "int64")]
+    assert rows("select column_name, change, detail from ops.schema_changes") == [("till", "added", "bigint")]
     landing.put("2017-01-05", lines("2017-01-05", 1).append_column("till", pa.array([8], pa.int16())))
     load_table(warehouse, "pos", "transactions")
     assert rows("select count(*), max(till) from raw_pos.transactions") == [(4, 9)]

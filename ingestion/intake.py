@@ -1,0 +1,248 @@
+"""Chunks on their way into the warehouse: through the contract, counted, with their load columns."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestion.checks import conform, shape
+from ingestion.types import widens
+from warehouse.errors import GranaryError
+from warehouse.faults import reached
+from warehouse.records import LOAD_COLUMNS, Audit, Change, Refusal, Target, arrow_type, sql_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ingestion.spec import Chunk, Source, Table, Unit
+    from warehouse.writer import LoadTransaction
+
+SEND_ROWS = 1024
+"""Rows that are encoded and sent at a time: about 60 kB, which a Unix socket takes in without waiting."""
+
+KEPT_REFUSALS = 10_000
+"""A load that refuses more rows than this has failed whatever its share: memory stays bounded."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a load has come: rows read so far, of the unit at hand."""
+
+    source: str
+    table: str
+    unit: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What one table load did. `status` is "loaded", or "unchanged" when the source had nothing new."""
+
+    source: str
+    table: str
+    status: str
+    units: int
+    rows_read: int
+    rows_loaded: int
+    rows_quarantined: int
+    rows_deleted: int
+    bytes: int
+    seconds: float
+    watermark_before: str | None
+    watermark_after: str | None
+    load_ids: tuple[int, ...]
+    units_loaded: tuple[str, ...]
+    units_unreadable: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass
+class Piece:
+    """One unit on its way: what its audit row will say."""
+
+    unit: Unit
+    load_id: int
+    started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    began: float = field(default_factory=time.perf_counter)
+    read: int = 0
+    loaded: int = 0
+    bytes: int = 0
+    seconds: float | None = None
+    deleted: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+    unreadable: str | None = None
+
+    def audit(self, source: str, table: str, status: str, **more: Any) -> Audit:
+        """Return the unit's row of the ledger."""
+        seconds = time.perf_counter() - self.began if self.seconds is None else self.seconds
+        return Audit(
+            load_id=self.load_id,
+            source=source,
+            table=table,
+            unit=self.unit.name,
+            fingerprint=self.unit.fingerprint,
+            version=self.unit.version,
+            status="unreadable" if self.unreadable else status,
+            rows_read=self.read,
+            rows_loaded=self.loaded,
+            rows_quarantined=sum(refusal.row > 0 for refusal in self.refusals),
+            rows_deleted=self.deleted,
+            bytes=self.bytes,
+            seconds=seconds,
+            started_at=self.started,
+            **{"error": self.unreadable} | more,
+        )
+
+
+class ShapeChangedError(Exception):
+    """A unit has a column, or a wider type, that the load did not know when it opened its COPY."""
+
+
+class Intake:
+    """The way of one table's chunks into one load.
+
+    `evolved` are the types of raw columns beyond the contract, or wider than it; they outlive a new beginning.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        table: Table,
+        evolved: dict[str, pa.DataType],
+        progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.source, self.table, self.evolved, self.progress = source, table, evolved, progress
+        self.agreed = {column.name: column.type for column in table.columns}
+        self.place = f"{source.name}.{table.name}"
+        self.changes: dict[Change, None] = {}
+        self.newest: Any = None
+        self.opened = False
+
+    def know_raw(self, tx: LoadTransaction) -> None:
+        """Learn which raw columns are wider than the contract says, since rows are sent in the raw table's types."""
+        for name, kind in tx.columns(self.target).items():
+            if (
+                name in self.agreed
+                and kind != sql_type(self.agreed[name])
+                and widens(self.agreed[name], arrow_type(kind))
+            ):
+                self.evolved.setdefault(name, arrow_type(kind))
+
+    @property
+    def target(self) -> Target:
+        """The raw table as this load needs it: the contract's columns, wider where they are, and the new ones."""
+        types = self.agreed | self.evolved
+        return Target(self.source.name, self.table.name, pa.schema(list(types.items())), self.table.key)
+
+    def batches(self, piece: Piece, chunks: Iterable[Chunk]) -> Iterator[pa.RecordBatch]:
+        """Yield the accepted rows of a unit with their load columns, counting as they pass.
+
+        Raises:
+            ContractBrokenError: a chunk has another shape than agreed.
+            ShapeChangedError: it has a new shape, which is now known; begin again.
+            GranaryError: it refuses more rows than a load may.
+        """
+        where = f"{self.place}, {piece.unit.name}"
+        shaped = delivered = None
+        for chunk in chunks:
+            reached("extracted")
+            if shaped is None or delivered is None or not chunk.batch.schema.equals(delivered):
+                delivered = chunk.batch.schema
+                shaped = shape(self.table, delivered, where, self.evolved, text=chunk.text)
+                self.changes |= dict.fromkeys(shaped.changes)
+                self._know(shaped.fields)
+            accepted, places, refusals = conform(self.table, shaped, chunk, piece.read + 1, where)
+            self._count(piece, chunk.rows, accepted, refusals)
+            load = pa.repeat(pa.scalar(piece.load_id, pa.int64()), accepted.num_rows)
+            yield pa.RecordBatch.from_arrays(
+                [*accepted.columns, load, places], schema=pa.schema([*shaped.fields, *LOAD_COLUMNS])
+            )
+        piece.seconds = time.perf_counter() - piece.began
+
+    def _know(self, fields: Iterable[pa.Field]) -> None:
+        """Remember columns beyond the contract or wider than it; too late for them once the COPY is open."""
+        known = self.agreed | self.evolved
+        new = {field.name: field.type for field in fields if known.get(field.name) != field.type}
+        self.evolved.update(new)
+        if new and self.opened:
+            raise ShapeChangedError
+
+    def _count(self, piece: Piece, rows: int, accepted: pa.RecordBatch, refusals: list[Refusal]) -> None:
+        piece.read += rows
+        piece.loaded += accepted.num_rows
+        piece.bytes += accepted.nbytes
+        piece.refusals += refusals
+        if len(piece.refusals) > KEPT_REFUSALS:
+            raise self.refused(piece.refusals, f"over {KEPT_REFUSALS:,}")
+        if self.table.cursor and accepted.num_rows:
+            newest = pc.max(accepted.column(self.table.cursor)).as_py()
+            if newest is not None:
+                self.newest = max(self.newest or newest, newest)
+        if self.progress:
+            self.progress(Progress(self.source.name, self.table.name, piece.unit.name, piece.read))
+
+    def refused(self, refusals: list[Refusal], number: str) -> GranaryError:
+        """Return the error of a load that refuses too many rows."""
+        first = refusals[0]
+        return GranaryError(
+            f"{number} rows break the contract; row {first.row}: {first.column or 'it'} {first.reason}",
+            self.place,
+            "nothing of this load has landed; ask the source's owner",
+        )
+
+    def sent(self, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
+        """Return the batches as one stream in the raw table's schema, in parts that fit into a socket's buffer.
+
+        The driver encodes a batch and then sends it. While a large one drains, nothing is encoded, and the server
+        idles while the next is: 20.9 M rows took 17.0 s in batches of 131,072 rows and 10.7 s in small ones, on two
+        cores.
+        """
+        self.opened = True
+        schema = pa.schema([*self.target.schema, *LOAD_COLUMNS])
+        return pa.RecordBatchReader.from_batches(schema, _parts(batches, schema))
+
+
+def _parts(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        aligned = _align(batch, schema)
+        for start in range(0, aligned.num_rows, SEND_ROWS):
+            reached("mid-copy")
+            yield aligned.slice(start, SEND_ROWS)
+
+
+def _align(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the batch with exactly these columns; one that its unit does not have is null."""
+    if batch.schema.equals(schema):
+        return batch
+    return pa.RecordBatch.from_arrays(
+        [
+            batch.column(f.name).cast(f.type) if f.name in batch.schema.names else pa.nulls(batch.num_rows, f.type)
+            for f in schema
+        ],
+        schema=schema,
+    )
+
+
+def newer(table: Table, before: str | None, newest: Any) -> str | None:
+    """Return the watermark as text: the newest value of the cursor, or what it was if that is later.
+
+    Instants and dates are written in ISO 8601, whole numbers in digits.
+    """
+    if newest is None or table.cursor is None:
+        return before
+    if before is not None and newest < parse_watermark(table, before):
+        return before
+    return newest.isoformat() if isinstance(newest, (datetime, date)) else str(newest)
+
+
+def parse_watermark(table: Table, text: str) -> Any:
+    """Return a watermark as a value of its cursor's type: an instant, a date or a whole number."""
+    kind = table.column(str(table.cursor)).type
+    if pa.types.is_timestamp(kind):
+        return datetime.fromisoformat(text)
+    return date.fromisoformat(text) if pa.types.is_date(kind) else int(text)

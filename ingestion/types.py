@@ -1,0 +1,203 @@
+"""How a delivered value becomes one of the agreed type: what fits, what may fit, and which values do not."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Fit = Literal["fits", "may", "no"]
+"""fits: every value can be cast. may: the delivered type is wider, single values decide. no: another kind."""
+
+DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
+"""Decimal digits that an integer of so many bits may need."""
+
+CAST_ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
+
+
+def fit(found: pa.DataType, wanted: pa.DataType) -> Fit:  # noqa: PLR0911 - one rule, one line
+    """Return how values of one type fit into another (a column of nulls fits everything)."""
+    t = pa.types
+    if t.is_dictionary(found):
+        return fit(found.value_type, wanted)
+    if found == wanted or t.is_null(found):
+        return "fits"
+    if t.is_string(wanted):
+        return "fits" if t.is_large_string(found) or t.is_string_view(found) else "no"
+    if t.is_binary(wanted):
+        return "fits" if t.is_large_binary(found) or t.is_fixed_size_binary(found) else "no"
+    if t.is_integer(wanted) and t.is_integer(found):
+        return "fits" if _bits(found) <= _bits(wanted) else "may"
+    if t.is_floating(wanted):
+        if t.is_integer(found) or (t.is_floating(found) and found.bit_width <= wanted.bit_width):
+            return "fits"
+        return "may" if t.is_floating(found) or t.is_decimal(found) else "no"
+    if t.is_integer(wanted):
+        return "may" if t.is_floating(found) or t.is_decimal(found) else "no"
+    if t.is_decimal(wanted):
+        return _fit_decimal(found, wanted)
+    if t.is_timestamp(wanted):
+        if t.is_date(found):
+            return "fits" if wanted.tz is None else "no"  # a day in no time zone is no instant
+        return "fits" if t.is_timestamp(found) and (found.tz is None) == (wanted.tz is None) else "no"
+    if t.is_date(wanted):
+        return "fits" if t.is_date(found) else "may" if t.is_timestamp(found) and found.tz is None else "no"
+    return "no"
+
+
+def _bits(integer: pa.DataType) -> int:
+    """Return the bits of the signed type that holds every value of an integer type."""
+    return int(integer.bit_width) * (2 if pa.types.is_unsigned_integer(integer) else 1)
+
+
+def _fit_decimal(found: pa.DataType, wanted: pa.DataType) -> Fit:
+    t = pa.types
+    whole = wanted.precision - wanted.scale
+    if t.is_integer(found):
+        return "fits" if DIGITS[found.bit_width] <= whole else "may"
+    if t.is_decimal(found):
+        return "fits" if found.scale <= wanted.scale and found.precision - found.scale <= whole else "may"
+    return "may" if t.is_floating(found) else "no"
+
+
+def widest(found: pa.DataType, wanted: pa.DataType) -> pa.DataType:
+    """Return the raw type that holds the values of both, for a column that may widen; `wanted` if there is none."""
+    t = pa.types
+    if t.is_dictionary(found):
+        return widest(found.value_type, wanted)
+    if t.is_integer(found) and t.is_integer(wanted):
+        return pa.int64() if _bits(found) <= DIGITS_LIMIT else pa.decimal128(20, 0)
+    if t.is_decimal(found) and (t.is_integer(wanted) or t.is_decimal(wanted)):
+        scale = max(found.scale, wanted.scale if t.is_decimal(wanted) else 0)
+        digits = wanted.precision - wanted.scale if t.is_decimal(wanted) else DIGITS[wanted.bit_width]
+        return pa.decimal128(min(38, max(found.precision - found.scale, digits) + scale), scale)
+    if t.is_floating(found) and t.is_floating(wanted):
+        return pa.float64()
+    if t.is_timestamp(found) and found.tz is None and t.is_date(wanted):
+        return pa.timestamp("us")
+    return wanted
+
+
+def widens(narrow: pa.DataType, wide: pa.DataType) -> bool:
+    """Return whether a raw column can have been widened from one type to the other, or be so."""
+    return narrow != wide and fit(narrow, wide) == "fits" and not pa.types.is_string(wide)
+
+
+DIGITS_LIMIT = 64
+"""Bits that bigint has."""
+
+
+def plain(found: pa.DataType) -> pa.DataType:  # noqa: PLR0911 - one rule, one line
+    """Return the raw type of a column that no contract names; what has no plain type lands as text."""
+    t = pa.types
+    if t.is_dictionary(found):
+        return plain(found.value_type)
+    if t.is_integer(found):
+        return pa.int64() if _bits(found) <= DIGITS_LIMIT else pa.decimal128(20, 0)
+    if t.is_floating(found):
+        return pa.float64()
+    if t.is_timestamp(found):
+        return pa.timestamp("us", tz="UTC" if found.tz else None)
+    if t.is_date(found):
+        return pa.date32()
+    if t.is_binary(found) or t.is_large_binary(found) or t.is_fixed_size_binary(found):
+        return pa.binary()
+    if t.is_boolean(found) or t.is_decimal128(found):
+        return found
+    return pa.string()
+
+
+def cast(values: pa.Array, wanted: pa.DataType, *, text: bool = False) -> tuple[pa.Array, pa.Array | None]:
+    """Cast a column to the agreed type, as far as its values fit.
+
+    Args:
+        values: a column as delivered.
+        wanted: the agreed type.
+        text: strings hold values as received, and are parsed.
+
+    Returns:
+        The cast column, in which values that do not fit are null, and the mask of those, or None if all fit.
+    """
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if values.type == wanted:
+        return values, None
+    how = _parse if text and pa.types.is_string(values.type) else _convert
+    try:
+        return how(values, wanted), None
+    except CAST_ERRORS:
+        bad = _misfits(values, wanted, how, 0)
+    mask = pa.array([False] * len(values)) if not bad else _mask(len(values), bad)
+    return how(pc.if_else(mask, pa.scalar(None, values.type), values), wanted), mask
+
+
+def _mask(length: int, places: list[int]) -> pa.Array:
+    chosen = set(places)
+    return pa.array([index in chosen for index in range(length)])
+
+
+def _misfits(
+    values: pa.Array, wanted: pa.DataType, how: object, first: int
+) -> list[int]:  # how: Callable[[pa.Array, pa.DataType], pa.Array]
+    """Return the places of the values that cannot be cast, by halving."""
+    try:
+        how(values, wanted)  # type: ignore[operator]
+    except CAST_ERRORS:
+        if len(values) == 1:
+            return [first]
+        half = len(values) // 2
+        return [
+            *_misfits(values.slice(0, half), wanted, how, first),
+            *_misfits(values.slice(half), wanted, how, first + half),
+        ]
+    return []
+
+
+def _convert(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Cast between types; what would be cut off or overflow is an error, but for fractions of a microsecond."""
+    t = pa.types
+    if t.is_timestamp(wanted) and t.is_timestamp(values.type):
+        # Sources may keep nanoseconds; Postgres keeps microseconds.
+        return values.cast(wanted, safe=False)
+    done = values.cast(wanted)
+    if (
+        t.is_date(wanted)
+        and t.is_timestamp(values.type)
+        and not pc.all(pc.equal(done.cast(values.type), values)).as_py()
+    ):
+        raise pa.ArrowInvalid("a time of day would be cut off")
+    return done
+
+
+def _parse(texts: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Parse text as received; around anything but text, blanks do not count and nothing between them is null."""
+    t = pa.types
+    if t.is_string(wanted):
+        return texts
+    texts = pc.utf8_trim_whitespace(texts)
+    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    if t.is_timestamp(wanted) and wanted.tz:
+        return instants(texts).cast(wanted)
+    if t.is_boolean(wanted):
+        return _booleans(texts)
+    if t.is_date(wanted) and not pc.all(pc.match_substring_regex(texts, r"^\d{4}-\d\d-\d\d$")).as_py():
+        raise pa.ArrowInvalid("a date is not written YYYY-MM-DD")
+    return texts.cast(wanted)
+
+
+def _booleans(texts: pa.Array) -> pa.Array:
+    lower = pc.utf8_lower(texts)
+    yes = pc.is_in(lower, pa.array(["true", "t", "yes", "y", "1"]))
+    no = pc.is_in(lower, pa.array(["false", "f", "no", "n", "0"]))
+    if not pc.all(pc.or_(pc.or_(yes, no), pc.is_null(texts))).as_py():
+        raise pa.ArrowInvalid("a boolean is none of true, false, t, f, yes, no, y, n, 1, 0")
+    return pc.if_else(pc.is_null(texts), pa.scalar(None, pa.bool_()), yes)
+
+
+def instants(texts: pa.Array) -> pa.Array:
+    """Parse ISO 8601 instants, each with an offset or Z; one without is refused, for it names no instant."""
+    zoned = pc.match_substring_regex(texts, r"(Z|[+-]\d\d(:?\d\d)?)$")
+    if pc.all(zoned).as_py() is False:
+        raise pa.ArrowInvalid("an instant has no zone")
+    return texts.cast(pa.timestamp("us", tz="UTC"))

@@ -1,0 +1,74 @@
+"""The ledger: what each load did, what it knows of each unit, and how contracts and deliveries differed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from warehouse.connection import execute, query
+from warehouse.records import AUDIT_SCHEMA, Audit, Change, Landed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from warehouse.connection import Connection
+
+
+def landed(connection: Connection, source: str, table: str) -> dict[str, Landed]:
+    """Return what the ledger knows of each unit of a raw table."""
+    rows = query(
+        connection,
+        "select unit, fingerprint, version, load_id, status from ops.load_audit where source = $1 and table_name = $2"
+        " and status in ('loaded', 'unreadable') and superseded_by is null and unit in (select unit from ops.load_audit"
+        " where source = $1 and table_name = $2 and superseded_by is null and fingerprint is not null)"
+        " order by load_id",
+        source,
+        table,
+    )
+    units: dict[str, list[tuple[object, ...]]] = {}
+    for unit, *rest in rows:
+        units.setdefault(str(unit), []).append(tuple(rest))
+    return {
+        unit: Landed(
+            fingerprints=frozenset(str(row[0]) for row in known if row[0] is not None),
+            versions=frozenset(str(row[1]) for row in known if row[1] is not None),
+            load_ids=tuple(int(str(row[2])) for row in known),
+        )
+        for unit, known in units.items()
+    }
+
+
+def record(connection: Connection, audits: Sequence[Audit]) -> None:
+    """Append rows to ops.load_audit."""
+    rows = [vars(audit) | {"table_name": audit.table} for audit in audits]
+    with connection.cursor() as cursor:
+        cursor.adbc_ingest(
+            "load_audit", pa.Table.from_pylist(rows, schema=AUDIT_SCHEMA), mode="append", db_schema_name="ops"
+        )
+
+
+def record_change(connection: Connection, source: str, table: str, load_id: int, change: Change) -> bool:
+    """Keep a difference between contract and delivery, unless it is the column's latest one; return whether it was."""
+    known = query(
+        connection,
+        "select change, detail from ops.schema_changes where source = $1 and table_name = $2 and column_name = $3"
+        " order by change_id desc limit 1",
+        source,
+        table,
+        change.column,
+    )
+    if known == [(change.change, change.detail)]:
+        return False
+    execute(
+        connection,
+        "insert into ops.schema_changes (load_id, source, table_name, column_name, change, detail)"
+        " values ($1, $2, $3, $4, $5, $6)",
+        load_id,
+        source,
+        table,
+        change.column,
+        change.change,
+        change.detail,
+    )
+    return True
