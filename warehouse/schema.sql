@@ -228,6 +228,17 @@ $$;
 revoke all on function ops.widen_column(regclass, name, text) from public;
 grant execute on function ops.widen_column(regclass, name, text) to loader;
 
+create table if not exists ops.profiles (
+    profile_id bigint generated always as identity primary key,
+    relation text not null,
+    load_id bigint,
+    row_count bigint not null,
+    profile jsonb not null,
+    profiled_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.profiles is 'What tables and files held when somebody profiled them: counts, percentiles, common values; nothing of personal columns.';
+create index if not exists profiles_by_relation on ops.profiles (relation, profile_id);
+
 grant usage on schema ops to loader, transformer;
 grant select, insert, update on all tables in schema ops to loader;
 grant delete on ops.quarantine, ops.watermarks to loader;
@@ -235,6 +246,7 @@ grant usage on all sequences in schema ops to loader;
 grant create on schema ops to transformer;
 grant select on all tables in schema ops to transformer;
 grant insert, update, delete on ops.model_watermarks to transformer;
+grant insert on ops.profiles to transformer;
 
 set role loader;
 alter default privileges grant select on tables to transformer;

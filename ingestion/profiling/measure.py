@@ -1,0 +1,201 @@
+"""Profiles of tables and of Arrow data, computed by the server.
+
+Row counts, nulls, least and greatest values are always exact. Up to `EXACT_ROWS` rows everything else is, too. Of a
+larger table a Bernoulli sample of about `SAMPLE_ROWS` rows is counted, always the same one of the same rows; its number
+of distinct values is projected with the estimator Duj1 of Haas and Stokes ("Estimating the number of classes in a
+finite population", Journal of the American Statistical Association 93, 1998), which PostgreSQL's ANALYZE uses too:
+n d / (n - f1 + f1 n / N), for d values in n of N rows, f1 of which came once.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from ingestion.profiling import statements
+from ingestion.profiling.names import looks_like_key, personal
+from ingestion.profiling.profile import PERCENTS, ColumnProfile, Profile
+from ingestion.profiling.statements import Counted
+from warehouse.connection import connect, execute, query, quote_name
+from warehouse.errors import GranaryError
+from warehouse.records import LOAD_ID, ROW
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    import pyarrow as pa
+
+    from warehouse.connection import Connection
+    from warehouse.settings import Settings
+
+EXACT_ROWS = 2_000_000
+SAMPLE_ROWS = 1_000_000
+PAIRED = 5
+"""Columns that pairs are tried of as a key: at most 10 queries."""
+STAGE = "profile_rows"
+
+
+def profile_relation(
+    settings: Settings, name: str, known_personal: Collection[str] = (), *, exact_rows: int = EXACT_ROWS
+) -> Profile:
+    """Profile a table or view of the warehouse, as `schema.name`.
+
+    Args:
+        settings: the warehouse.
+        name: the relation.
+        known_personal: columns that hold personal data; those whose name says so are added.
+        exact_rows: up to so many rows everything is exact.
+
+    Raises:
+        GranaryError: there is no such table, or it has no columns.
+    """
+    schema, _, table = name.partition(".")
+    if not schema or not table:
+        raise GranaryError(f"{name!r} is no table", todo="name it as schema.table, such as marts.dim_store")
+    relation = f"{quote_name(schema)}.{quote_name(table)}"
+    with connect(settings, role="transformer") as connection:
+        columns = _columns(connection, relation, table, known_personal)
+        if not columns:
+            raise GranaryError(f"there is no table {name}", settings.database, "see `granary status` for what there is")
+        found = _measure(connection, relation, name, columns, exact_rows)
+        connection.rollback()
+    return found
+
+
+def profile_arrow(settings: Settings, data: pa.Table, name: str, *, exact_rows: int = EXACT_ROWS) -> Profile:
+    """Profile Arrow data (of a file) in a temporary table of the warehouse; `name` is what the profile is called."""
+    with connect(settings, role="transformer") as connection:
+        with connection.cursor() as cursor:
+            cursor.adbc_ingest(STAGE, data, mode="create", temporary=True)
+        columns = _columns(connection, f"pg_temp.{quote_name(STAGE)}", "", ())
+        found = _measure(connection, f"pg_temp.{quote_name(STAGE)}", name, columns, exact_rows)
+        connection.rollback()
+    return found
+
+
+def _columns(connection: Connection, relation: str, table: str, known: Collection[str]) -> list[Counted]:
+    """Return the columns that are profiled: all but the two that loads add."""
+    rows = query(
+        connection,
+        "select attname::text, format_type(atttypid, atttypmod) from pg_attribute"
+        " where attrelid = to_regclass($1) and attnum > 0 and not attisdropped order by attnum",
+        relation,
+    )
+    return [
+        Counted(str(name), str(kind), name in known or personal(str(name), table) is not None)
+        for name, kind in rows
+        if name not in (LOAD_ID, ROW)
+    ]
+
+
+def _measure(connection: Connection, relation: str, name: str, columns: Sequence[Counted], exact_rows: int) -> Profile:
+    execute(connection, "set local time zone 'UTC'")
+    execute(connection, "set local work_mem = '128MB'")
+    first = query(connection, statements.totals(relation, columns))[0]
+    rows = int(str(first[0]))
+    load_id = _latest_load(connection, relation)
+    among = relation
+    if rows > exact_rows:
+        among = _sample(connection, relation, columns, SAMPLE_ROWS / rows)
+    sampled = rows if among is relation else int(str(query(connection, f"select count(*) from {among}")[0][0]))
+    answer = query(connection, statements.counts(among, columns)) if sampled else []
+    profiles = tuple(
+        _column(
+            column,
+            rows=rows,
+            sampled=sampled,
+            totals=first[1 + 3 * place : 4 + 3 * place],
+            answer=[row for row in answer if row[1] == place],
+        )
+        for place, column in enumerate(columns)
+    )
+    keys = tuple(_keys(connection, among, sampled, profiles, answer))
+    return Profile(name, rows, sampled, profiles, keys, load_id)
+
+
+def _latest_load(connection: Connection, relation: str) -> int | None:
+    has = "select 1 from pg_attribute where attrelid = to_regclass($1) and attname = $2"
+    if not query(connection, has, relation, LOAD_ID):
+        return None
+    (newest,) = query(connection, f"select max({LOAD_ID}) from {relation}")[0]
+    return None if newest is None else int(str(newest))
+
+
+def _sample(connection: Connection, relation: str, columns: Sequence[Counted], share: float) -> str:
+    """Put a Bernoulli sample into a temporary table; the rows of a view, which has no pages, are drawn one by one."""
+    stage = f"{STAGE}_sample"
+    names = ", ".join(quote_name(column.name) for column in columns)
+    (kind,) = query(connection, "select relkind::text from pg_class where oid = to_regclass($1)", relation)[0]
+    percent = f"{100 * share:.8f}"
+    drawn = f"tablesample bernoulli ({percent}) repeatable (1)" if kind in ("r", "m") else f"where random() < {share}"
+    execute(connection, "select setseed(0.5)")
+    execute(connection, f"create temporary table {stage} on commit drop as select {names} from {relation} {drawn}")
+    return f"pg_temp.{stage}"
+
+
+def _column(
+    column: Counted, *, rows: int, sampled: int, totals: Sequence[object], answer: Sequence[tuple[object, ...]]
+) -> ColumnProfile:
+    values = int(str(totals[0]))
+    by: dict[object, list[Any]] = {"d": [], "t": [], "q": []}
+    for row in answer:
+        by[row[0]].append(row)
+    found, once = (int(by["d"][0][2]), int(by["d"][0][3])) if by["d"] else (0, 0)
+    counted = sampled if rows == sampled else max(1, round(sampled * values / max(rows, 1)))
+    top = sorted(by["t"], key=lambda row: (-row[2], row[4]))
+    return ColumnProfile(
+        name=column.name,
+        type=column.type,
+        kind=column.kind,
+        nulls=rows - values,
+        distinct=found if rows == sampled else projected(found, once, counted, values),
+        minimum=None if totals[1] is None else str(totals[1]),
+        maximum=None if totals[2] is None else str(totals[2]),
+        percentiles=_percentiles([(float(row[2]), int(row[3])) for row in by["q"]]),
+        top=tuple((str(row[4]), float(row[2]) / (values if rows == sampled else counted)) for row in top),
+        personal=column.personal,
+    )
+
+
+def _percentiles(steps: list[tuple[float, int]]) -> tuple[float, ...]:
+    """Return 101 percentiles from the values that are one, each with the highest percent that it is."""
+    filled: list[float] = []
+    for value, percent in sorted(steps, key=lambda step: step[1]):
+        filled += [value] * (min(percent, PERCENTS - 1) + 1 - len(filled))
+    return tuple(filled)
+
+
+def projected(distinct: int, once: int, sample: int, rows: int) -> int:
+    """Return the estimator Duj1 (see the module): never below what was seen, never above the number of rows."""
+    if distinct == 0:
+        return 0
+    below = sample - once + once * sample / max(rows, 1)
+    estimate = round(sample * distinct / below) if below > 0 else rows
+    return max(distinct, min(estimate, rows))
+
+
+def _keys(
+    connection: Connection,
+    relation: str,
+    sampled: int,
+    profiles: Sequence[ColumnProfile],
+    answer: Sequence[tuple[object, ...]],
+) -> list[tuple[str, ...]]:
+    """Return the keys that the counted rows allow: single columns; if there is none, the first pair."""
+    seen = {int(str(row[1])): int(float(str(row[2]))) for row in answer if row[0] == "d"}
+    full = [(column, seen.get(place, 0)) for place, column in enumerate(profiles) if not column.nulls]
+    single = [column.name for column, distinct in full if 0 < sampled == distinct and may_be_key(column)]
+    if single or sampled == 0:
+        return [(name,) for name in sorted(single, key=lambda name: not looks_like_key(name))]
+    able = [(column.name, distinct) for column, distinct in full if distinct > 1 and may_be_key(column)]
+    able = sorted(able, key=lambda one: not looks_like_key(one[0]))[:PAIRED]
+    for (first, here), (second, there) in combinations(able, 2):
+        if here * there >= sampled and not query(connection, statements.repeats(relation, (first, second))):
+            return [(first, second)]
+    return []
+
+
+def may_be_key(column: ColumnProfile) -> bool:
+    """Return whether a column may identify rows: measures with a fraction do not, however unique they are."""
+    whole = column.kind != "number" or column.type in ("smallint", "integer", "bigint") or column.type.endswith(",0)")
+    return whole and (column.kind != "text" or column.type in ("text", "uuid") or column.type.startswith("char"))

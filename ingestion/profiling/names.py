@@ -1,0 +1,38 @@
+"""What a column's name says: whether it may identify a row, and whether it is about a person."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+KEY = re.compile(r"(^|_)(id|uuid|guid|key|code|number|no|nr|isbn|ean|sku|upc)$")
+
+IDENTIFIER = re.compile(
+    r"(^|_)(e?_?mail|email_address|phone|telephone|tel|mobile|cell|fax|ssn|social_security|passport|iban|tax_id"
+    r"|card_number|credit_card|licen[cs]e_number|ip|ip_address"
+    r"|(first|last|full|given|family|sur|middle|maiden|nick|user|login|contact|customer|member|patient|guest)_?name"
+    r"|surname)(_\d+|_?no|_number|_address)?$"
+)
+SENSITIVE = re.compile(
+    r"(^|_)(birth\w*|dob|born(_on)?|gender|sex|religion|ethnicity|nationality|marital_status|salary|income"
+    r"|street\w*|address\w*|home_town)$"
+)
+PERSON = re.compile(
+    r"(^|_)(customer|member|user|person|people|employee|staff|patron|client|contact|borrower|guest|patient|rider|driver"
+    r"|subscriber|visitor|student|teacher|passenger|reader|donor|household)s?$"
+)
+
+
+def looks_like_key(name: str) -> bool:
+    """Return whether a column of this name usually identifies something: rental_id, isbn, account_no."""
+    return KEY.search(name) is not None
+
+
+def personal(name: str, table: str = "") -> Literal["identifier", "sensitive"] | None:
+    """Guess by its name whether a column holds personal data, and which; a column `name` does in a table of persons.
+
+    identifier: it names or reaches one person. sensitive: it says something about one.
+    """
+    if IDENTIFIER.search(name) or (name == "name" and PERSON.search(table)):
+        return "identifier"
+    return "sensitive" if SENSITIVE.search(name) else None
