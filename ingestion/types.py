@@ -164,7 +164,7 @@ def _convert(values: pa.Array, wanted: pa.DataType) -> pa.Array:
     if (
         t.is_date(wanted)
         and t.is_timestamp(values.type)
-        and not pc.all(pc.equal(done.cast(values.type), values)).as_py()
+        and pc.all(pc.equal(done.cast(values.type), values)).as_py() is False
     ):
         raise pa.ArrowInvalid("a time of day would be cut off")
     return done
@@ -181,7 +181,7 @@ def _parse(texts: pa.Array, wanted: pa.DataType) -> pa.Array:
         return instants(texts).cast(wanted)
     if t.is_boolean(wanted):
         return _booleans(texts)
-    if t.is_date(wanted) and not pc.all(pc.match_substring_regex(texts, r"^\d{4}-\d\d-\d\d$")).as_py():
+    if t.is_date(wanted) and pc.all(pc.match_substring_regex(texts, r"^\d{4}-\d\d-\d\d$")).as_py() is False:
         raise pa.ArrowInvalid("a date is not written YYYY-MM-DD")
     return texts.cast(wanted)
 
