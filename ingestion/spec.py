@@ -189,6 +189,19 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """How tables of a source also arrive row by row: from a log (`granary stream`) and by webhook.
+
+    `topics` are the log's topics by table. `address` names the setting that says where the log is, `secrets` the one
+    with the secrets that webhooks are signed with, separated by commas.
+    """
+
+    topics: Mapping[str, str]
+    address: str
+    secrets: str
+
+
+@dataclass(frozen=True)
 class Source:
     """One system: its tables and how to open it. `settings` names the values that `open_reader` is given."""
 
@@ -199,12 +212,14 @@ class Source:
     settings: tuple[str, ...]
     open_reader: Callable[[Mapping[str, str]], Reader]
     tables: tuple[Table, ...]
+    stream: Stream | None = None
 
     def __post_init__(self) -> None:
         """Check the source."""
         _check(NAME.fullmatch(self.name) is not None, f"source name {self.name!r} is not lower snake case")
         names = [table.name for table in self.tables]
         _check(len(set(names)) == len(names) > 0, f"source {self.name} needs tables with different names")
+        _check(self.stream is None or set(self.stream.topics) <= set(names), f"source {self.name} streams no table of its own")
 
     def table(self, name: str) -> Table:
         """Return a table by name.

@@ -1,0 +1,324 @@
+"""Avro messages in Confluent's wire format, and whether a schema that they are written in can be read.
+
+Wire format (https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/#wire-format): a zero
+byte, the id of the writer's schema in four bytes (big endian), then the record. Resolution of a writer's schema to
+ours follows the Avro specification (https://avro.apache.org/docs/1.11.1/specification/#schema-resolution).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from base64 import b64encode
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pyarrow as pa
+
+from ingestion.checks import ContractBrokenError
+from ingestion.spec import Rejected
+from ingestion.streams.decoding import UnfitError, checked, payload
+from ingestion.streams.log import Decoded
+from ingestion.streams.registry import UnknownSchemaError
+from ingestion.types import CAST_ERRORS
+from warehouse.errors import GranaryError
+from warehouse.records import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ingestion.spec import Column, Table
+    from ingestion.streams.log import Message
+    from ingestion.streams.registry import Registry
+
+MAGIC = 0
+HEADER = struct.Struct(">bI")
+
+PROMOTED = {
+    "int": ("int", "long", "float", "double"),
+    "long": ("long", "float", "double"),
+    "float": ("float", "double"),
+    "double": ("double",),
+    "string": ("string", "bytes"),
+    "bytes": ("bytes", "string"),
+    "boolean": ("boolean",),
+}
+"""Writer's type -> types that it may be read as."""
+
+WHOLE, REAL, TEXT = ("int", "long"), ("float", "double"), ("string", "enum", "uuid")
+
+
+def contract_schema(table: Table) -> dict[str, Any]:
+    """Return a contract as the Avro schema of a reader: null is the default where a column may be missing."""
+    fields = []
+    for column in table.columns:
+        kind = avro_type(column.type)
+        field: dict[str, Any] = {"name": column.name, "type": ["null", kind] if column.nullable else kind}
+        if column.aliases:
+            field["aliases"] = list(column.aliases)
+        if column.missing == "null":
+            field["default"] = None
+        fields.append(field)
+    return {"type": "record", "name": table.name, "fields": fields}
+
+
+def avro_type(kind: pa.DataType) -> Any:
+    """Return the Avro type of a contract's type."""
+    t = pa.types
+    if t.is_timestamp(kind):
+        return {"type": "long", "logicalType": "timestamp-micros" if kind.tz else "local-timestamp-micros"}
+    if t.is_date(kind):
+        return {"type": "int", "logicalType": "date"}
+    if t.is_decimal(kind):
+        return {"type": "bytes", "logicalType": "decimal", "precision": kind.precision, "scale": kind.scale}
+    if t.is_integer(kind):
+        return "long" if kind.bit_width == 64 else "int"  # noqa: PLR2004 - bits
+    if t.is_floating(kind):
+        return "double" if kind.bit_width == 64 else "float"  # noqa: PLR2004 - bits
+    return "boolean" if t.is_boolean(kind) else "bytes" if t.is_binary(kind) else "string"
+
+
+def incompatibilities(table: Table, writer: Any) -> list[Change]:
+    """Return why a contract cannot read what was written with a schema; nothing if it can (backward compatibility).
+
+    A contract column must be there under its name or an alias, or be one that may be missing, and its written type
+    must be one that Avro promotes to ours (int → long → float → double), with the same meaning: an instant is not
+    read from a number. A union is readable if each of its branches but null is.
+    """
+    if not isinstance(writer, dict) or writer.get("type") != "record":
+        return [Change(table.name, "retyped", "the schema is no record")]
+    written = {field["name"]: field["type"] for field in writer["fields"]}
+    found = []
+    for column in table.columns:
+        name = next((name for name in (column.name, *column.aliases) if name in written), None)
+        if name is None:
+            if column.missing == "refuse":
+                found.append(Change(column.name, "missing", "the contract has it, the schema has not"))
+            continue
+        branches = _branches(written[name])
+        bad = next((kind for kind in branches if not _readable(kind, column)), None)
+        if bad is not None:
+            found.append(Change(column.name, "retyped", f"{column.type} was agreed, the schema has {_name(bad)}"))
+    if table.new_columns == "refuse":
+        known = {name for column in table.columns for name in (column.name, *column.aliases)}
+        found += [
+            Change(name, "added", f"{_name(_branches(kind)[0] if _branches(kind) else 'null')}, the contract refuses it")
+            for name, kind in written.items()
+            if name not in known
+        ]
+    return found
+
+
+def _branches(kind: Any) -> list[Any]:
+    return [one for one in (kind if isinstance(kind, list) else [kind]) if one != "null"]
+
+
+def _name(kind: Any) -> str:
+    if isinstance(kind, dict):
+        return str(kind.get("logicalType") or kind.get("type"))
+    return str(kind)
+
+
+def _readable(kind: Any, column: Column) -> bool:
+    """Return whether values of a written type can be values of a contract's column."""
+    written, t, wanted = _name(kind), pa.types, column.type
+    if isinstance(kind, dict) and written == "decimal":
+        return bool(
+            t.is_decimal(wanted)
+            and wanted.scale >= kind.get("scale", 0)
+            and wanted.precision - wanted.scale >= kind["precision"] - kind.get("scale", 0)
+        )
+    if t.is_timestamp(wanted):
+        return written in [f"{'' if wanted.tz else 'local-'}timestamp-{unit}" for unit in ("millis", "micros", "nanos")]
+    if t.is_date(wanted):
+        return written == "date"
+    if t.is_string(wanted):
+        return written in TEXT or "string" in PROMOTED.get(written, ())
+    ours = avro_type(wanted)
+    return isinstance(ours, str) and ours in PROMOTED.get(written, ())
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A schema that messages are written in: parsed, the types of its fields, and why it cannot be read."""
+
+    schema: Any
+    fields: Mapping[str, Any]
+    problems: tuple[Change, ...]
+
+
+class AvroDecoder:
+    """Reads Confluent's wire format; each schema id is checked against the contract before its first message counts."""
+
+    def __init__(self, table: Table, max_bytes: int, registry: Registry) -> None:
+        """Decode for this contract with the schemas of this registry.
+
+        Raises:
+            GranaryError: fastavro is not installed.
+        """
+        try:
+            import fastavro  # noqa: PLC0415 - only Avro needs it
+        except ImportError:
+            raise GranaryError("Avro needs the package fastavro", todo="install granary[streams]") from None
+        self.table, self.max_bytes, self.registry = table, max_bytes, registry
+        self._parse, self._read = fastavro.parse_schema, fastavro.schemaless_reader
+        self._known: dict[int, _Written] = {}
+
+    def decode(self, topic: str, messages: Sequence[Message]) -> list[Decoded]:
+        """Return the messages' rows, in runs of one schema; an unreadable message is rejected alone.
+
+        Raises:
+            ContractBrokenError: a schema cannot be read, and the contract wants to stop then.
+            RegistryUnavailableError: a schema is not known yet and cannot be asked for now.
+        """
+        runs = groupby(messages, key=lambda message: _schema_id(message.value))
+        return [self._run(topic, schema_id, list(run)) for schema_id, run in runs]
+
+    def _run(self, topic: str, schema_id: int | None, messages: Sequence[Message]) -> Decoded:
+        trouble, written = "is no Avro in the wire format of a schema registry", None
+        if schema_id is not None:
+            try:
+                written = self._written(topic, schema_id)
+                trouble = "; ".join(
+                    f"is written with schema {schema_id}, whose {p.column} is {p.change}" for p in written.problems[:1]
+                )
+            except UnknownSchemaError as error:
+                trouble = f"cannot be read: {error.what}"
+        rows: list[dict[str, Any]] = []
+        places: list[int] = []
+        rejected: dict[int, Rejected] = {}
+        for index, message in enumerate(messages):
+            try:
+                value = checked(message.value, self.max_bytes)
+                if written is None or trouble:
+                    raise UnfitError(trouble)
+                rows.append(self._row(written.schema, value))
+                places.append(index)
+            except UnfitError as error:
+                rejected[index] = Rejected("", str(error), payload(message.value), message.line)
+        types = _types(self.table, written.fields) if written and not trouble else _types(self.table, {})
+        batch, bad = _columns(types, rows)
+        for place, (column, why) in bad.items():
+            at = places[place]
+            rejected[at] = Rejected(column, why, payload(messages[at].value), messages[at].line)
+        return Decoded(batch, tuple(sorted(rejected.items())), written.problems if written else ())
+
+    def _written(self, topic: str, schema_id: int) -> _Written:
+        """Return a schema, checked against the contract when it is new."""
+        if schema_id not in self._known:
+            *others, schema = self.registry.schema(schema_id)
+            problems = tuple(
+                Change(change.column, change.change, f"schema {schema_id} of {topic}: {change.detail}")
+                for change in incompatibilities(self.table, schema)
+            )
+            if problems and (self.table.retyped == "refuse" or any(p.change == "added" for p in problems)):
+                raise ContractBrokenError(problems[0].column, problems[0].change, problems[0].detail, topic)
+            try:
+                named: dict[str, Any] = {}
+                for other in others:
+                    self._parse(other, named_schemas=named)
+                parsed = self._parse(schema, named_schemas=named)
+            except Exception as error:  # noqa: BLE001 - fastavro raises what it likes for a schema that is wrong
+                raise UnknownSchemaError(f"schema {schema_id} is no Avro schema: {type(error).__name__}") from None
+            fields = {field["name"]: field["type"] for field in schema["fields"]} if not problems else {}
+            self._known[schema_id] = _Written(parsed, fields, problems)
+        return self._known[schema_id]
+
+    def _row(self, schema: Any, value: bytes) -> dict[str, Any]:
+        stream = BytesIO(value)
+        stream.seek(HEADER.size)
+        try:
+            row = self._read(stream, schema, None)
+        except Exception as error:  # noqa: BLE001 - bytes from outside: fastavro raises what its parts raise
+            raise UnfitError(f"is no record of its schema: {type(error).__name__}") from None
+        if stream.read(1):
+            raise UnfitError("has bytes after its record")
+        if not isinstance(row, dict):
+            raise UnfitError("is no record of its schema")
+        return row
+
+
+def _schema_id(value: bytes | None) -> int | None:
+    """Return the id that a message names, or None if it is not in the wire format."""
+    if value is None or len(value) < HEADER.size or value[0] != MAGIC:
+        return None
+    return int(HEADER.unpack_from(value)[1])
+
+
+def _types(table: Table, fields: Mapping[str, Any]) -> dict[str, tuple[tuple[str, ...], pa.DataType]]:
+    """Return the columns of a batch: name -> the fields that it is read from, and its type.
+
+    Contract columns have the contract's type, whatever Avro promotes to it; others that of the schema, so that it does
+    not depend on the values of a batch.
+    """
+    known = {name for column in table.columns for name in (column.name, *column.aliases)}
+    columns = {column.name: ((column.name, *column.aliases), column.type) for column in table.columns}
+    return columns | {name: ((name,), _arrow_type(kind)) for name, kind in fields.items() if name not in known}
+
+
+def _arrow_type(kind: Any) -> pa.DataType:
+    """Return the type of a field that no contract names; what is nested, or of several types, lands as JSON text."""
+    branches = _branches(kind)
+    if len(branches) != 1:
+        return pa.string()
+    name = _name(branches[0])
+    if name == "decimal":
+        return pa.decimal128(branches[0]["precision"], branches[0].get("scale", 0))
+    return {
+        "int": pa.int64(),
+        "long": pa.int64(),
+        "float": pa.float64(),
+        "double": pa.float64(),
+        "boolean": pa.bool_(),
+        "date": pa.date32(),
+        "bytes": pa.binary(),
+        "timestamp-millis": pa.timestamp("us", tz="UTC"),
+        "timestamp-micros": pa.timestamp("us", tz="UTC"),
+        "local-timestamp-millis": pa.timestamp("us"),
+        "local-timestamp-micros": pa.timestamp("us"),
+    }.get(name, pa.string())
+
+
+def _columns(
+    types: Mapping[str, tuple[tuple[str, ...], pa.DataType]], rows: Sequence[dict[str, Any]]
+) -> tuple[pa.RecordBatch, dict[int, tuple[str, str]]]:
+    """Return rows as Arrow without those that do not fit, and why these do not: index -> (column, reason)."""
+    bad: dict[int, tuple[str, str]] = {}
+    values = {
+        name: [_value(next((row[n] for n in names if n in row), None), kind) for row in rows]
+        for name, (names, kind) in types.items()
+    }
+    arrays = {}
+    for name, (_, kind) in types.items():
+        try:
+            arrays[name] = pa.array(values[name], kind)
+        except (*CAST_ERRORS, ValueError, TypeError):
+            for index, value in enumerate(values[name]):
+                try:
+                    pa.array([value], kind)
+                except (*CAST_ERRORS, ValueError, TypeError):
+                    bad.setdefault(index, (name, f"is no {kind}"))
+    if bad:
+        kept = [row for index, row in enumerate(rows) if index not in bad]
+        return _columns(types, kept)[0], bad
+    return pa.RecordBatch.from_pydict(arrays, schema=pa.schema([(name, kind) for name, (_, kind) in types.items()])), bad
+
+
+def _value(value: Any, kind: pa.DataType) -> Any:
+    """Return a decoded value as a column of this type takes it."""
+    if value is None or not pa.types.is_string(kind) or isinstance(value, str):
+        return value.encode() if isinstance(value, str) and pa.types.is_binary(kind) else value
+    if isinstance(value, bytes):
+        return value.decode("utf-8") if _is_utf8(value) else b64encode(value).decode()
+    return str(value) if isinstance(value, UUID) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
