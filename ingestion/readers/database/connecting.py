@@ -8,7 +8,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from warehouse.errors import GranaryError
 
@@ -22,6 +22,14 @@ SILENCE_SECONDS = 300
 """How long a server may send nothing in the middle of an answer before the load gives it up."""
 ADVICE = "check that the source database is up, then load again; nothing of this load has landed"
 
+LIBPQ = {
+    "connect_timeout": CONNECT_SECONDS,
+    "application_name": "granary",
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 DRIVERS = {"mysql": "pymysql", "mariadb": "pymysql", "mssql": "pymssql", "oracle": "oracledb", "sqlite": "sqlite3"}
 """The driver that a URI without one gets: `mysql://` is `mysql+pymysql://`."""
 
@@ -52,21 +60,12 @@ class Database:
 
     @property
     def libpq(self) -> str:
-        """The URI as libpq takes it, for a session that can only read and that notices when its server is gone."""
+        """The URI as libpq takes it; what it leaves open is set so that a server that is gone is noticed."""
         parts = urlsplit(self.uri)
-        settings = dict(parse_qsl(parts.query, keep_blank_values=True))
-        milliseconds = int(self.timeout.total_seconds() * 1000)
-        ours = f"-c default_transaction_read_only=on -c statement_timeout={milliseconds}"
-        settings["options"] = f"{settings.get('options', '')} {ours}".strip()
-        defaults = {
-            "connect_timeout": CONNECT_SECONDS,
-            "application_name": "granary",
-            "keepalives_idle": 30,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
-        }
-        query = urlencode(defaults | settings, quote_via=quote)
-        return urlunsplit(("postgresql", parts.netloc, parts.path or "/", query, ""))
+        given = {item.partition("=")[0] for item in parts.query.split("&")}
+        ours = {name: value for name, value in LIBPQ.items() if name not in given}
+        query = "&".join(filter(None, (parts.query, urlencode(ours))))
+        return f"postgresql://{parts.netloc}{parts.path or '/'}?{query}"
 
     def engine(self) -> Engine:
         """Return an engine without a pool; its sessions are read only.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.readers.database.connecting import Database, quoted
 from ingestion.readers.database.shapes import ColumnShape, TableShape, cursor_candidates
-from ingestion.readers.database.types import of_sqlalchemy
+from ingestion.readers.database.types import SourceColumn, of_sqlalchemy
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -40,7 +40,11 @@ def describe(uri: str, schema: str | None = None) -> list[TableShape]:
         shapes = []
         for name in sorted({*inspector.get_table_names(schema=schema), *views}):
             key = () if name in views else _key(inspector, name, schema)
-            columns = columns_of(connection, inspector.get_columns(name, schema=schema), key)
+            columns = tuple(
+                # A key is never null, whatever SQLite lets in.
+                ColumnShape(c.name, c.declared.type, c.nullable and c.name not in key, c.text, c.comment)
+                for c in source_columns(connection, inspector.get_columns(name, schema=schema))
+            )
             shapes.append(
                 TableShape(
                     schema=schema,
@@ -55,21 +59,18 @@ def describe(uri: str, schema: str | None = None) -> list[TableShape]:
         return shapes
 
 
-def columns_of(
-    connection: Connection, reflected: list[ReflectedColumn], key: tuple[str, ...]
-) -> tuple[ColumnShape, ...]:
-    """Return reflected columns in our terms; a key is never null, whatever SQLite lets in."""
-    dialect = connection.dialect
-    return tuple(
-        ColumnShape(
+def source_columns(connection: Connection, reflected: list[ReflectedColumn]) -> list[SourceColumn]:
+    """Return reflected columns in our terms."""
+    return [
+        SourceColumn(
             column["name"],
-            of_sqlalchemy(column["type"], dialect.name).type,
-            bool(column["nullable"]) and column["name"] not in key,
+            of_sqlalchemy(column["type"], connection.dialect.name),
             _declared(column),
+            bool(column["nullable"]),
             column.get("comment"),
         )
         for column in reflected
-    )
+    ]
 
 
 def _declared(column: ReflectedColumn) -> str:

@@ -37,6 +37,17 @@ class Declared:
     carrier: pa.DataType | None = None
 
 
+@dataclass(frozen=True)
+class SourceColumn:
+    """A column as a database describes it: its name, what it is, the declared type's text, and if null is let in."""
+
+    name: str
+    declared: Declared
+    text: str
+    nullable: bool
+    comment: str | None = None
+
+
 def delivered(declared: Declared, contract: pa.DataType | None) -> pa.DataType:
     """Return the type in which a column is handed over.
 
@@ -60,7 +71,7 @@ def decimal(precision: int | None, scale: int | None) -> Declared:
     return Declared(pa.decimal128(precision, places))
 
 
-POSTGRES = {
+POSTGRES: dict[str, pa.DataType] = {
     "boolean": pa.bool_(),
     "smallint": pa.int16(),
     "integer": pa.int32(),
@@ -69,23 +80,27 @@ POSTGRES = {
     "real": pa.float32(),
     "double precision": pa.float64(),
     "text": pa.string(),
+    "character varying": pa.string(),
+    "character": pa.string(),
     "bytea": pa.binary(),
     "date": pa.date32(),
     "timestamp without time zone": WALL,
     "timestamp with time zone": INSTANT,
 }
+"""Types that arrive as Arrow columns by binary COPY; all others are read as text."""
+
+
+def base(name: str) -> str:
+    """Return a Postgres type's name without its digits: timestamp(3) with time zone, character varying(9)."""
+    return re.sub(r"\(\d+(,-?\d+)?\)", "", name)
 
 
 def of_postgres(name: str) -> Declared:
     """Return what a Postgres type is, by the name that `format_type` gives it; what is not listed becomes text."""
-    if name.startswith("numeric"):
+    if base(name) == "numeric":
         digits = re.fullmatch(r"numeric\((\d+),(-?\d+)\)", name)
         return decimal(int(digits[1]), int(digits[2])) if digits else decimal(None, None)
-    if name.startswith("timestamp"):  # timestamp(3) with time zone
-        name = re.sub(r"\(\d\)", "", name)
-    if name == "money":
-        return Declared(pa.decimal128(19, 2), loose=True, carrier=pa.string())
-    return Declared(POSTGRES.get(name, pa.string()))
+    return Declared(POSTGRES.get(base(name), pa.string()))
 
 
 def of_sqlalchemy(kind: TypeEngine[Any], dialect: str) -> Declared:

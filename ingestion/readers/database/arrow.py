@@ -1,0 +1,98 @@
+"""Columns as Postgres' driver delivers them, made into what a contract can hold; all of it vectorised."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestion.readers.database.types import UNBOUNDED
+from ingestion.readers.database.values import settled
+from ingestion.spec import Chunk, Rejected
+from ingestion.types import cast
+
+if TYPE_CHECKING:
+    from ingestion.readers.database.values import Field
+
+FIRST, LAST = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999999)  # noqa: DTZ001 - of any zone
+EPOCH = 946_684_800_000_000
+"""Microseconds from 1970 to 2000, where Postgres counts from; the driver adds them to its infinities, and wraps."""
+INFINITIES = {-(2**63) + EPOCH - 1: "infinity", -(2**63) + EPOCH: "-infinity"}
+DAY_INFINITIES = {-(2**31) + 10_957 - 1: "infinity", -(2**31) + 10_957: "-infinity"}
+
+
+def chunk_of(fields: list[Field], batch: pa.RecordBatch) -> Chunk:
+    """Turn text into decimals, local times into instants, and reject what no contract can hold."""
+    arrays: list[pa.Array] = []
+    rejected: dict[int, Rejected] = {}
+    for field, received in zip(fields, batch.columns, strict=True):
+        array, misfits, problem = _settle(field, received)
+        arrays.append(array)
+        for index in pc.indices_nonzero(misfits).to_pylist() if misfits is not None else ():
+            payload = {name: readable(batch.column(place), index) for place, name in enumerate(batch.schema.names)}
+            rejected.setdefault(index, Rejected(field.name, problem, payload))
+    return settled(batch.schema.names, arrays, rejected)
+
+
+def _settle(field: Field, values: pa.Array) -> tuple[pa.Array, pa.Array | None, str]:
+    """Return a column as it is handed over, the mask of the values that do not fit, and why not."""
+    t = pa.types
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    if t.is_string(values.type) and field.type != values.type:
+        # A whole number with decimals (1.00) is one only by way of a decimal; the load seam does that step.
+        wanted = UNBOUNDED if t.is_integer(field.type) else field.type
+        return *cast(values, wanted, text=True), f"is no {wanted}"
+    if not (t.is_timestamp(values.type) or t.is_date(values.type)) or not len(values):
+        return values, None, ""
+    outside = beyond(values)
+    if outside is not None:
+        values = pc.if_else(outside, pa.scalar(None, values.type), values)
+    if field.zone and t.is_timestamp(values.type):
+        values, unclear = _localised(values, field.zone)
+        if unclear is not None and outside is None:
+            return values, unclear, f"is a local time that came twice or never in {field.zone}"
+        if unclear is not None:
+            outside = pc.or_(outside, unclear)
+    return values, outside, "is outside of the years 1 to 9999"
+
+
+def beyond(values: pa.Array) -> pa.Array | None:
+    """Return the mask of infinities and of years that no calendar here has, or None if there are none."""
+    first = pa.scalar(FIRST, pa.timestamp("us")).cast(pa.int64())
+    last = pa.scalar(LAST, pa.timestamp("us")).cast(pa.int64())
+    if pa.types.is_date(values.type):
+        numbers, first, last = values.view(pa.int32()), _day(FIRST), _day(LAST)
+    else:
+        numbers = values.cast(pa.timestamp("us", tz=values.type.tz)).view(pa.int64())
+    least = pc.min_max(numbers)
+    if least["min"].as_py() is None or (least["min"].as_py() >= first.as_py() and least["max"].as_py() <= last.as_py()):
+        return None
+    return pc.fill_null(pc.or_(pc.less(numbers, first), pc.greater(numbers, last)), False)
+
+
+def _day(instant: datetime) -> pa.Scalar:
+    return pa.scalar((instant.date() - date(1970, 1, 1)).days, pa.int32())
+
+
+def _localised(values: pa.Array, zone: str) -> tuple[pa.Array, pa.Array | None]:
+    """Return local times as instants, and the mask of those that the clocks showed twice or never."""
+    utc = pa.timestamp("us", tz="UTC")
+    early = pc.assume_timezone(values, zone, ambiguous="earliest", nonexistent="earliest").cast(utc)
+    late = pc.assume_timezone(values, zone, ambiguous="latest", nonexistent="latest").cast(utc)
+    unclear = pc.fill_null(pc.not_equal(early, late), False)
+    return early, unclear if pc.any(unclear).as_py() else None
+
+
+def readable(values: pa.Array, index: int) -> Any:
+    """Return a value for a person to read, whatever it is."""
+    try:
+        return values[index].as_py()
+    except (OverflowError, ValueError):
+        wide = pa.types.is_timestamp(values.type)
+        number = values.slice(index, 1).view(pa.int64() if wide else pa.int32())[0].as_py()
+        if wide:
+            return INFINITIES.get(number, f"{number} microseconds from 1970")
+        return DAY_INFINITIES.get(number, f"{number} days from 1970")

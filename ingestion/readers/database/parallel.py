@@ -1,0 +1,73 @@
+"""Several readers at once, as one stream: bounded memory, one error, and nobody left behind."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from queue import Empty, Full, Queue
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+T = TypeVar("T")
+WAITING_PER_READER = 2
+"""Chunks that may wait to be taken, for each reader: so many are in memory at most, beside those being built."""
+POLL_SECONDS = 0.1
+FAREWELL_SECONDS = 10.0
+
+
+class _Done:
+    """A reader's last word."""
+
+
+def interleaved(streams: Sequence[Generator[T, None, None]], cancel: Callable[[], None]) -> Iterator[T]:
+    """Yield what the streams yield, each run by a thread of its own, in the order in which it comes.
+
+    The first error ends all of them and is raised. So does leaving the iteration early: then `cancel` breaks off what
+    the streams are waiting for, and each stream is closed by its own thread.
+    """
+    queue: Queue[T | _Done | BaseException] = Queue(WAITING_PER_READER * len(streams))
+    stopped = threading.Event()
+
+    def put(item: T | _Done | BaseException) -> None:
+        while not stopped.is_set():
+            with suppress(Full):
+                queue.put(item, timeout=POLL_SECONDS)
+                return
+
+    def run(stream: Generator[T, None, None]) -> None:
+        try:
+            for item in stream:
+                put(item)
+                if stopped.is_set():
+                    break
+            put(_Done())
+        except BaseException as error:
+            put(error)
+        finally:
+            with suppress(Exception):
+                stream.close()
+
+    threads = [threading.Thread(target=run, args=(stream,), daemon=True) for stream in streams]
+    try:
+        for thread in threads:
+            thread.start()
+        working = len(threads)
+        while working:
+            item = queue.get()
+            if isinstance(item, _Done):
+                working -= 1
+            elif isinstance(item, BaseException):
+                raise item
+            else:
+                yield item
+    finally:
+        stopped.set()
+        if any(thread.is_alive() for thread in threads):
+            cancel()
+        for thread in threads:
+            with suppress(Empty):
+                queue.get_nowait()
+            if thread.ident:
+                thread.join(FAREWELL_SECONDS)
