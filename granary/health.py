@@ -22,6 +22,7 @@ select distinct on (source, table_name)
     ) as rows_today,
     (
         select count(*) from ops.quarantine as q where q.source = l.source and q.table_name = l.table_name
+            and q.status = 'open'
     ) as quarantined
 from ops.load_audit as l
 order by source, table_name, load_id desc

@@ -14,7 +14,7 @@ from ingestion.checks import conform, shape
 from ingestion.types import widens
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
-from warehouse.records import LOAD_COLUMNS, Audit, Change, Refusal, Target, arrow_type, sql_type
+from warehouse.records import LOAD_COLUMNS, Audit, Change, Refusal, Target, arrow_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -118,20 +118,20 @@ class Intake:
     ) -> None:
         self.source, self.table, self.evolved, self.progress = source, table, evolved, progress
         self.agreed = {column.name: column.type for column in table.columns}
+        self.raw: dict[str, pa.DataType] = {}
         self.place = f"{source.name}.{table.name}"
         self.changes: dict[Change, None] = {}
         self.newest: Any = None
         self.opened = False
 
     def know_raw(self, tx: LoadTransaction) -> None:
-        """Learn which raw columns are wider than the contract says, since rows are sent in the raw table's types."""
-        for name, kind in tx.columns(self.target).items():
-            if (
-                name in self.agreed
-                and kind != sql_type(self.agreed[name])
-                and widens(self.agreed[name], arrow_type(kind))
-            ):
-                self.evolved.setdefault(name, arrow_type(kind))
+        """Learn the raw table's types, in which rows are sent: of new columns, and of those that were widened."""
+        names = {field.name for field in LOAD_COLUMNS}
+        present = {name: arrow_type(kind) for name, kind in tx.columns(self.target).items() if name not in names}
+        self.raw = {name: kind for name, kind in present.items() if name not in self.agreed}
+        for name, kind in present.items():
+            if name in self.agreed and widens(self.agreed[name], kind):
+                self.evolved.setdefault(name, kind)
 
     @property
     def target(self) -> Target:
@@ -153,7 +153,7 @@ class Intake:
             reached("extracted")
             if shaped is None or delivered is None or not chunk.batch.schema.equals(delivered):
                 delivered = chunk.batch.schema
-                shaped = shape(self.table, delivered, where, self.evolved, text=chunk.text)
+                shaped = shape(self.table, delivered, where, self.raw | self.evolved, text=chunk.text)
                 self.changes |= dict.fromkeys(shaped.changes)
                 self._know(shaped.fields)
             accepted, places, refusals = conform(self.table, shaped, chunk, piece.read + 1, where)

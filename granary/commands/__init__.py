@@ -1,0 +1,1 @@
+"""The subcommands by topic: each parses, calls and prints, and is put into the command by `register`."""

@@ -1,0 +1,249 @@
+"""The quarantine as people use it: look at what was refused, replay it, or drop it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ingestion.append import append
+from ingestion.intake import Intake, Piece
+from ingestion.load import find, load_table
+from ingestion.spec import Chunk, Unit
+from warehouse.connection import connect, execute, query
+from warehouse.errors import GranaryError
+from warehouse.writer import LoadTransaction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ingestion.spec import Source, Table
+    from warehouse.settings import Settings
+
+COLUMNS = (
+    "quarantine_id, source, table_name, unit, row_number, line, column_name, reason, payload::text, contract_version,"
+    " load_id, status, first_seen_at, last_seen_at"
+)
+
+CLOSE = "update ops.quarantine set status = 'replayed', replayed_load_id = $1 where quarantine_id = $2"
+RUN = "replay"
+"""What the ledger has as the run of a replay."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One refused row, or one unreadable unit (row 0), as ops.quarantine keeps it."""
+
+    quarantine_id: int
+    source: str
+    table: str
+    unit: str
+    row_number: int
+    line: int | None
+    column: str
+    reason: str
+    payload: dict[str, Any]
+    contract_version: int
+    load_id: int
+    status: str
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+    @property
+    def place(self) -> str:
+        """Where a person finds it in the source."""
+        if not self.row_number:
+            return self.unit
+        return f"{self.unit}, " + (f"row {self.row_number}" if self.line is None else f"line {self.line}")
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What became of one table's entries: landed, and still refused (with the reason of today)."""
+
+    source: str
+    table: str
+    landed: tuple[int, ...]
+    refused: tuple[tuple[int, str], ...]
+
+
+def entries(
+    settings: Settings,
+    ids: Sequence[int] = (),
+    *,
+    tables: Sequence[tuple[str, str]] = (),
+    status: str | None = "open",
+    limit: int | None = None,
+) -> list[Entry]:
+    """Return entries by their ids, or by table and status, in the order in which they came.
+
+    Raises:
+        GranaryError: there is no entry with such an id.
+    """
+    where, parameters = "true", []
+    if ids:
+        where = f"quarantine_id in ({', '.join(str(int(number)) for number in ids)})"
+    else:
+        if status:
+            parameters.append(status)
+            where += f" and status = ${len(parameters)}"
+        if tables:
+            pairs = []
+            for pair in tables:
+                parameters += pair
+                pairs.append(f"(source = ${len(parameters) - 1} and table_name = ${len(parameters)})")
+            where += f" and ({' or '.join(pairs)})"
+    sql = f"select {COLUMNS} from ops.quarantine where {where} order by quarantine_id"
+    with connect(settings, role="loader") as connection:
+        rows = query(connection, sql + (f" limit {int(limit)}" if limit else ""), *parameters)
+    found = [_entry(row) for row in rows]
+    if missing := set(ids) - {entry.quarantine_id for entry in found}:
+        raise GranaryError(
+            f"there is no entry {min(missing)} in the quarantine", todo="see `granary quarantine list --status all`"
+        )
+    return found
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    values = list(row)
+    values[8] = json.loads(values[8])
+    return Entry(*values)
+
+
+def drop(settings: Settings, ids: Sequence[int]) -> int:
+    """Give entries up: they are never replayed, and stay for the record. Returns how many were open."""
+    chosen = [entry.quarantine_id for entry in entries(settings, ids) if entry.status == "open"] if ids else []
+    with connect(settings, role="loader") as connection:
+        for number in chosen:
+            execute(connection, "update ops.quarantine set status = 'dropped' where quarantine_id = $1", number)
+        connection.commit()
+    return len(chosen)
+
+
+def replay(settings: Settings, chosen: Sequence[Entry], changes: Mapping[str, str]) -> list[Replayed]:
+    """Send refused rows through the contract as it is now; those that pass land once, as their entries are closed.
+
+    A row's values are taken as text and parsed to the contract's types. A row of a file or of another unit that is
+    replaced whole belongs to it again: when the unit is delivered anew, the replayed row goes with the others. A unit
+    that was unreadable is read again.
+
+    Args:
+        settings: the warehouse.
+        chosen: the entries; those that are no longer open are left alone.
+        changes: values to put in place of what was received, by column.
+
+    Raises:
+        GranaryError: a change names a column that the table does not have, or the load of a unit fails.
+    """
+    done = []
+    by_table = sorted(chosen, key=lambda entry: (entry.source, entry.table, entry.unit, entry.quarantine_id))
+    for (name, table_name), group in groupby(by_table, key=lambda entry: (entry.source, entry.table)):
+        source, table = find(name, table_name)
+        if unknown := set(changes) - {column.name for column in table.columns}:
+            raise GranaryError(f"{name}.{table_name} has no column {min(unknown)}", todo="see the table's contract")
+        mine = list(group)
+        rows = [entry for entry in mine if entry.row_number]
+        landed, refused = _replay_rows(settings, source, table, rows, changes) if rows else ([], [])
+        if units := [entry for entry in mine if not entry.row_number]:
+            read, unread = _read_again(settings, source, table, units)
+            landed, refused = landed + read, refused + unread
+        done.append(Replayed(name, table_name, tuple(landed), tuple(refused)))
+    return done
+
+
+def _replay_rows(
+    settings: Settings, source: Source, table: Table, chosen: Sequence[Entry], changes: Mapping[str, str]
+) -> tuple[list[int], list[tuple[int, str]]]:
+    landed: list[int] = []
+    refused: list[tuple[int, str]] = []
+    with LoadTransaction(settings, source.name) as tx:
+        # Under the source's lock, so that no second replay and no load closes them meanwhile.
+        still = {
+            int(row[0])
+            for row in tx.query(
+                "select quarantine_id from ops.quarantine where source = $1 and table_name = $2 and status = 'open'",
+                source.name,
+                table.name,
+            )
+        }
+        rows = [entry for entry in chosen if entry.quarantine_id in still]
+        raw = Intake(source, table, {}, None)
+        raw.know_raw(tx)
+        for unit, group in groupby(rows, key=lambda entry: entry.unit):
+            mine = list(group)
+            chunk = _as_text([*raw.agreed, *raw.raw], [{**_values(table, entry.payload), **changes} for entry in mine])
+            bad = _refused(source, table, tx, chunk)
+            for index in range(len(mine)):
+                if not any(values[index].is_valid for values in chunk.batch.columns):
+                    bad[index] = "it holds none of the table's columns: give their values"
+            good = [index for index in range(len(mine)) if index not in bad]
+            if good:
+                kept = Chunk(chunk.batch.take(pa.array(good)), text=True)
+                result = append(tx, source, table, Unit(unit), [kept], run_id=RUN)
+                for index in good:
+                    tx.execute(CLOSE, result.load_ids[0], mine[index].quarantine_id)
+            for index, reason in bad.items():
+                tx.execute(
+                    "update ops.quarantine set last_seen_at = clock_timestamp(), contract_version = $1"
+                    " where quarantine_id = $2",
+                    table.contract,
+                    mine[index].quarantine_id,
+                )
+                refused.append((mine[index].quarantine_id, reason))
+            landed += [mine[index].quarantine_id for index in good]
+    return landed, refused
+
+
+def _refused(source: Source, table: Table, tx: LoadTransaction, chunk: Chunk) -> dict[int, str]:
+    """Return why rows of a chunk break the contract, by their index."""
+    intake = Intake(source, table, {}, None)
+    intake.know_raw(tx)
+    piece = Piece(Unit(""), 0)
+    for _ in intake.batches(piece, [chunk]):
+        pass
+    return {refusal.row - 1: f"{refusal.column} {refusal.reason}" for refusal in piece.refusals}
+
+
+def _values(table: Table, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a payload with the contract's names instead of the delivered ones."""
+    names = {alias: column.name for column in table.columns for alias in column.aliases}
+    return {names.get(name, name): value for name, value in payload.items()}
+
+
+def _as_text(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Chunk:
+    """Return rows as a chunk of text with these columns; a missing value is null."""
+    arrays = [pa.array([_text(row.get(name)) for row in rows], pa.string()) for name in names]
+    return Chunk(pa.RecordBatch.from_arrays(arrays, names=list(names)), text=True)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value)
+
+
+def _read_again(
+    settings: Settings, source: Source, table: Table, units: Sequence[Entry]
+) -> tuple[list[int], list[tuple[int, str]]]:
+    """Have the ledger forget that units were unreadable, and load the table."""
+    with LoadTransaction(settings, source.name) as tx:
+        for entry in units:
+            tx.execute(
+                "update ops.load_audit set superseded_by = load_id where source = $1 and table_name = $2 and unit = $3"
+                " and status = 'unreadable' and superseded_by is null",
+                source.name,
+                table.name,
+                entry.unit,
+            )
+    result = load_table(settings, source.name, table.name, run_id=RUN)
+    landed = [entry for entry in units if entry.unit in result.units_loaded]
+    with connect(settings, role="loader") as connection:
+        for entry in landed:
+            execute(connection, CLOSE, result.load_ids[-1], entry.quarantine_id)
+        connection.commit()
+    refused = [(entry.quarantine_id, entry.reason) for entry in units if entry not in landed]
+    return [entry.quarantine_id for entry in landed], refused
