@@ -1,0 +1,72 @@
+"""Lines whose columns have fixed places, cut by Arrow."""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestion.readers.files.text import encoding_of, lines, utf8
+from ingestion.spec import Chunk, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ingestion.readers.files.formats import FixedWidth
+    from ingestion.readers.files.limits import Limits
+
+HEAD_BYTES = 1 << 16
+
+
+def read(stream: IO[bytes], options: FixedWidth, limits: Limits, where: str) -> Iterator[Chunk]:
+    """Yield the rows as text. A line may lack blanks at its end, but no whole column; nor may it be longer.
+
+    Raises:
+        UnreadableError: a line is too long to be one.
+    """
+    head = stream.read(HEAD_BYTES)
+    skip, empty = options.skip, True
+    for data, line in lines(utf8(head, stream, encoding_of(head, options.encoding)), limits.record, where):
+        texts = data.split(b"\n")[:-1]
+        skipped = min(skip, len(texts))
+        skip -= skipped
+        chunk = _chunk(texts[skipped:], line + skipped, options)
+        if chunk.rows:
+            empty = False
+            yield chunk
+    if empty:
+        yield _chunk([], 1, options)
+
+
+def _chunk(texts: list[bytes], first: int, options: FixedWidth) -> Chunk:
+    least = sum(width for _, width in options.columns[:-1]) + 1
+    most = sum(width for _, width in options.columns)
+    good: list[str] = []
+    bad: list[tuple[int, Rejected]] = []
+    blank = 0
+    for line, raw in enumerate((text.rstrip(b"\r") for text in texts), first):
+        if not raw.strip():
+            blank += 1
+            continue
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            text, reason = raw.decode("utf-8", "backslashreplace"), "is not text in its encoding"
+        else:
+            long = len(text) < least or len(text.rstrip()) > most or "\0" in text
+            reason = f"has {len(text)} characters, not {least} to {most}" if long else ""
+        if reason:
+            shown = {"line": text.replace("\0", "\\x00")}
+            bad.append((len(good) + len(bad), Rejected("", reason, shown, line)))
+        else:
+            good.append(text)
+    column = pa.array(good, pa.string())
+    columns, at = {}, 0
+    for name, width in options.columns:
+        if name:
+            values = pc.utf8_trim_whitespace(pc.utf8_slice_codeunits(column, at, at + width))
+            absent = pc.is_in(values, pa.array(options.null, pa.string()))
+            columns[name] = pc.if_else(absent, pa.scalar(None, pa.string()), values)
+        at += width
+    return Chunk(pa.RecordBatch.from_pydict(columns), tuple(bad), text=True, line=None if blank or bad else first)

@@ -1,0 +1,78 @@
+"""What names of files and of columns say, and which are refused."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from ingestion.readers.files.formats import stem
+from ingestion.spec import UnreadableError
+from warehouse.errors import GranaryError
+from warehouse.records import LOAD_ID, ROW
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+NAME_BYTES = 63
+"""Postgres cuts longer names off, so two of them could become one."""
+
+TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".download", ".swp", ".writing", "~")
+TEMPORARY_IN = ("._copying_", ".inprogress")
+"""What programs call a file that they are still writing: browsers, FTP clients, editors, Hadoop, Flink."""
+
+
+def is_temporary(name: str, pattern: str) -> bool:
+    """Return whether a file is hidden or still being written, by convention.
+
+    A part of its path that begins with "." or "_" hides it, unless the table's location names that part itself.
+    """
+    path = PurePosixPath(name)
+    named = set(PurePosixPath(pattern).parts)
+    low = path.name.lower()
+    return (
+        any(part[0] in "._" and part not in named for part in path.parts)
+        or low.endswith(TEMPORARY)
+        or any(mark in low for mark in TEMPORARY_IN)
+    )
+
+
+def day_of(name: str, where: str) -> date:
+    """Return the business date that a file is named by.
+
+    Raises:
+        GranaryError: it is not named by one.
+    """
+    day = stem(name)
+    if not DAY.fullmatch(day):
+        raise GranaryError("the file is not named by its business date", where, "rename it YYYY-MM-DD")
+    try:
+        return date.fromisoformat(day)
+    except ValueError:
+        raise GranaryError("the file's name is no date", where, "rename it YYYY-MM-DD") from None
+
+
+def check_columns(names: Sequence[str], known: Collection[str], where: str) -> None:
+    """Refuse columns that no raw table can have; any other name, however odd, is only a name.
+
+    Raises:
+        UnreadableError: a name is empty, too long, unprintable, there twice, or one of the load's own.
+    """
+    for name in names:
+        problem = ""
+        if names.count(name) > 1:
+            problem = "is there twice"
+        elif name in known:
+            continue
+        elif not name.strip():
+            problem = "has no name"
+        elif not name.isprintable():
+            problem = "has unprintable characters"
+        elif len(name.encode()) > NAME_BYTES:
+            problem = f"is longer than {NAME_BYTES} bytes"
+        elif name in (LOAD_ID, ROW):
+            problem = "is one of the load's own"
+        if problem:
+            raise UnreadableError(f"column {name[:NAME_BYTES]!r} {problem}", where, "ask the source to rename it")

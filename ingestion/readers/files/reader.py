@@ -1,0 +1,210 @@
+"""Files in a landing zone: one file is one unit, known by its content."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import zipfile
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING
+
+import pyarrow as pa
+
+from ingestion.readers.files import avro, columnar, delimited, excel, fixed_width, formats, json_rows, xml_rows
+from ingestion.readers.files.limits import Limits
+from ingestion.readers.files.names import check_columns, day_of, is_temporary
+from ingestion.readers.files.store import Entry, open_store, safe_pattern, same
+from ingestion.readers.files.unpack import DAMAGED, compression, damaged, member, members, unpacked
+from ingestion.spec import Chunk, Unit, UnreadableError
+from warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ingestion.readers.files.formats import Format
+    from ingestion.spec import Table
+
+SEEKING = (formats.Parquet, formats.Orc, formats.Avro, formats.Excel)
+"""Formats that are read from several places of the file, not from its beginning to its end."""
+
+HEAD_BYTES = 4
+
+
+class FileReader:
+    """Reads files on the local disk, S3, SFTP, HTTP(S) and whatever else fsspec reaches.
+
+    `Table.location` is a glob below the reader's location; on HTTP, which lists nothing, it is a path.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        *,
+        format: str | Format = "auto",  # noqa: A002 - the word that people look for
+        options: Mapping[str, Format] | None = None,
+        settle: float = 0,
+        done: str = "",
+        members: str = "*",
+        credentials: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """Remember how to read; nothing is opened yet.
+
+        Args:
+            location: a folder, or a URL such as `s3://bucket/prefix?endpoint_url=https://…`, `sftp://user@host/path`.
+            format: the format of all tables: "auto" goes by each file's name, a name means its defaults, and a value
+                such as `Csv(delimiter=";")` says more.
+            options: the format of single tables, by the table's name.
+            settle: seconds for which a file must not have changed before it is read.
+            done: the marker of a complete file: ".done" is appended to its name, "_SUCCESS" is in its folder.
+            members: which members of a zip archive are read.
+            credentials: for S3 `key` and `secret`; for SFTP `username`, `password`, `client_keys` (a path) and
+                `known_hosts` (a path); for HTTP `username` and `password`, or headers. They are never shown.
+            limits: what one file may cost.
+        """
+        if isinstance(format, str) and format != "auto" and format not in formats.NAMES:
+            raise ValueError(f"format is one of auto, {', '.join(formats.NAMES)}, or a value such as Xml(row=…)")
+        self.format, self.options = (
+            formats.NAMES.get(format, None) if isinstance(format, str) else format,
+            options or {},
+        )
+        self.settle, self.done, self.members = settle, done, members
+        self.limits = limits or Limits()
+        self.store = open_store(location, credentials or {})
+        self._seen: dict[str, Entry] = {}
+
+    def units(self, table: Table, watermark: str | None) -> list[Unit]:
+        """Return the files in order of their names; hidden, temporary, unsettled and unmarked ones are left alone.
+
+        Raises:
+            GranaryError: the place is missing, a file cannot be read, or a day's file is not named by its day.
+        """
+        del watermark
+        pattern = safe_pattern(table.location, self.store.place)
+        entries = [e for e in self.store.entries(pattern, table.name) if not is_temporary(e.name, pattern)]
+        if self.settle:
+            latest = time.time() - self.settle
+            entries = [entry for entry in entries if entry.modified is None or entry.modified <= latest]
+        if self.done:
+            marker = self.done if self.done.startswith(".") else ""
+            markers = pattern + marker if marker else str(PurePosixPath(pattern).parent / self.done)
+            present = {entry.name for entry in self.store.entries(markers, table.name)}
+            entries = [
+                entry
+                for entry in entries
+                if (entry.name + marker if marker else str(PurePosixPath(entry.name).parent / self.done)) in present
+            ]
+        return [self._unit(table, entry) for entry in entries]
+
+    def _unit(self, table: Table, entry: Entry) -> Unit:
+        self._seen[entry.name] = entry
+        day = day_of(entry.name, f"{self.store.place}/{entry.name}") if table.partition == "day" else None
+        content = partial(self.store.content, entry)
+        return Unit(entry.name, version=entry.version, content=content, bytes=max(entry.size, 0), date=day)
+
+    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[Chunk]:
+        """Yield the file's rows.
+
+        Raises:
+            UnreadableError: it is damaged, not of its format, a bomb, or has hostile names.
+            StillWrittenError: it changed while it was read.
+            GranaryError: it is gone, or nobody knows its format.
+        """
+        del watermark
+        where = f"{self.store.place}/{unit.name}"
+        entry = self.store.entry(unit.name)
+        same(self._seen.get(unit.name, entry), entry, self.store.place)
+        path = self.store.local(entry)
+        known = {name for column in table.columns for name in (column.name, *column.aliases)}
+        checked: pa.Schema | None = None
+        try:
+            declared = self.options.get(table.name) or self.format
+            for chunk in read_rows(path, unit.name, declared, table, self.limits, where, self.members):
+                if chunk.batch.schema is not checked:
+                    check_columns(chunk.batch.schema.names, known, where)
+                    checked = chunk.batch.schema
+                yield chunk
+        except UnreadableError as error:
+            self.store.verify(entry)  # what is damaged may be just incomplete
+            if error.where:
+                raise
+            raise UnreadableError(error.what, where, error.todo) from None
+        except DAMAGED as error:
+            if isinstance(error, GranaryError):
+                raise
+            self.store.verify(entry)
+            raise damaged(error, where) from None
+        self.store.verify(entry)
+
+
+def read_rows(
+    path: Path, name: str, declared: Format | None, table: Table, limits: Limits, where: str, pattern: str = "*"
+) -> Iterator[Chunk]:
+    """Yield the rows of a file on this machine, unpacked as its content says, in the declared format or its name's."""
+    found, packed = formats.by_name(name)
+    found = declared or found
+    with path.open("rb") as handle:
+        kind = compression(handle.read(HEAD_BYTES))
+    if packed and kind != packed:
+        raise UnreadableError(f"the file is not {packed}, as its name says", where, "ask the source to name it")
+    if kind == "zip" and not isinstance(found, formats.Excel):
+        with zipfile.ZipFile(path) as archive:
+            chosen = members(archive, pattern, limits, where)
+            if not chosen:
+                raise UnreadableError(f"the archive has no member {pattern!r}", where, "ask the source for it")
+            for info in chosen:
+                place = f"{where}, {info.filename}"
+                inner = _known(declared or formats.by_name(info.filename)[0], place)
+                with member(archive, info, limits, place) as stream:
+                    yield from _parsed(stream, inner, table, limits, place, True)
+    elif kind is None and isinstance(found, (formats.Parquet, formats.Orc)):
+        yield from _rows(str(path), found, table, limits, where)
+    else:
+        with unpacked(path, limits, where) as stream:
+            yield from _parsed(stream, _known(found, where), table, limits, where, kind not in (None, "zip"))
+
+
+def _known(found: Format | None, where: str) -> Format:
+    if found is None:
+        raise GranaryError("the file's name does not tell its format", where, "declare it: FileReader(format=…)")
+    return found
+
+
+def _parsed(
+    stream: IO[bytes], found: Format, table: Table, limits: Limits, where: str, packed: bool
+) -> Iterator[Chunk]:
+    """Yield the rows of a stream, by way of an unpacked copy if its format needs to seek in it."""
+    with ExitStack() as stack:
+        if packed and isinstance(found, SEEKING):
+            copy = stack.enter_context(tempfile.TemporaryFile(prefix="granary-"))
+            shutil.copyfileobj(stream, copy)
+            copy.seek(0)
+            stream = copy
+        yield from _rows(stream, found, table, limits, where)
+
+
+def _rows(  # noqa: PLR0911 - one format, one line
+    source: IO[bytes] | str, found: Format, table: Table, limits: Limits, where: str
+) -> Iterator[Chunk]:
+    """Yield the rows of a stream, or for Parquet and ORC of a path, in a format."""
+    if isinstance(found, formats.Parquet):
+        return columnar.read_parquet(source)
+    if isinstance(found, formats.Orc):
+        return columnar.read_orc(source)
+    assert not isinstance(source, str)
+    if isinstance(found, formats.Csv):
+        return delimited.read(source, found, table, limits, where)
+    if isinstance(found, formats.JsonLines):
+        return json_rows.read_lines(source, table, limits, where)
+    if isinstance(found, formats.Json):
+        return json_rows.read_document(source, found, table, limits, where)
+    if isinstance(found, formats.Avro):
+        return avro.read(source, limits, where)
+    if isinstance(found, formats.Excel):
+        return excel.read(source, found, limits, where)
+    if isinstance(found, formats.FixedWidth):
+        return fixed_width.read(source, found, limits, where)
+    return xml_rows.read(source, found, table, limits, where)

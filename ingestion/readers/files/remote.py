@@ -1,0 +1,258 @@
+"""Files on S3, SFTP, HTTP(S) and whatever else fsspec reaches: looked at by their server's words, read from a copy.
+
+A remote file is copied to this machine's disk once, and hashed on the way; what is loaded are exactly the bytes that
+were hashed, and no transaction waits for a network. (See docs/decisions/0008.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from ingestion.readers.files.store import YOUNG_SECONDS, Entry, same
+from ingestion.spec import StillWrittenError
+from warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+KEPT_BYTES = 4 << 30
+"""Copies that are kept between hashing and loading; a file beyond them is fetched twice."""
+
+BLOCK_BYTES = 4 << 20
+TIMEOUT_SECONDS = 60
+REFUSALS = ("PermissionError", "PermissionDenied", "NoCredentialsError", "ClientResponseError")
+EXTRA = "install them: pip install 'granary[files]'"
+TIMES = ("LastModified", "mtime", "last_modified", "Last-Modified", "updated", "modified")
+
+
+class RemoteStore:
+    """A bucket, a server's folder or a web address. Queries of the URL are options, such as `?endpoint_url=…`."""
+
+    def __init__(self, location: str, credentials: Mapping[str, str]) -> None:
+        """Remember the place; the server is asked when files are."""
+        parts = urlsplit(location)
+        self.scheme = parts.scheme.lower()
+        self.web = self.scheme in ("http", "https")
+        host = parts.netloc.rpartition("@")[2]
+        self.place = f"{self.scheme}://{host}{parts.path}".rstrip("/")
+        self._root = (self.place if self.web else f"{'' if self.scheme == 'sftp' else host}{parts.path}").rstrip("/")
+        self._url, self._options, self._credentials = parts, dict(parse_qsl(parts.query)), dict(credentials)
+        self._files: Any = None
+        self._copies = _Copies()
+
+    def entries(self, pattern: str, table: str) -> list[Entry]:
+        """Return the matching files, in order of their names; a web server lists nothing, so a pattern is a path."""
+        del table
+        if self.web:
+            return [self.entry(pattern)]
+        with self._explained(pattern) as files:
+            root = f"{self._root}/" if self._root or self.scheme == "sftp" else ""
+            found = files.glob(root + pattern, detail=True)
+        entries = []
+        for path, info in found.items():
+            name = path.removeprefix(root)
+            if info["type"] == "link":
+                raise GranaryError("the file is a link, which may leave the landing zone", self._where(name), "copy it")
+            if ".." in name.split("/") or not name.isprintable():
+                raise GranaryError("the file has a hostile name", self._where(repr(name)), "remove it")
+            if info["type"] == "file":
+                entries.append(self._entry(name, info))
+        return sorted(entries, key=lambda entry: entry.name)
+
+    def entry(self, name: str) -> Entry:
+        """Return a file as it is now."""
+        with self._explained(name) as files:
+            return self._entry(name, files.info(self._path(name)))
+
+    def content(self, entry: Entry) -> str:
+        """Return the SHA-256 of a file, keeping its copy for `local` if there is room."""
+        path, found = self._fetch(entry)
+        self._copies.keep(entry, path, found)
+        return found
+
+    def local(self, entry: Entry) -> Path:
+        """Return the copy of a file, made anew if there is none."""
+        path, expected = self._copies.take(entry)
+        if path is None:
+            path, found = self._fetch(entry)
+            if expected not in (None, found):
+                path.unlink()
+                raise StillWrittenError("the file changed while it was read", self._where(entry.name), "")
+            self._copies.lend(path)
+        return path
+
+    def verify(self, entry: Entry) -> None:
+        """Do nothing: a copy does not change."""
+
+    def _fetch(self, entry: Entry) -> tuple[Path, str]:
+        state = hashlib.sha256()
+        path = self._copies.new()
+        size = 0
+        # Reading a web page from its beginning needs no ranges, which not every server has.
+        how = {"block_size": 0} if self.web else {}
+        with (
+            self._explained(entry.name) as files,
+            path.open("wb") as copy,
+            files.open(self._path(entry.name), "rb", **how) as remote,
+        ):
+            while block := remote.read(BLOCK_BYTES):
+                state.update(block)
+                copy.write(block)
+                size += len(block)
+        now = self.entry(entry.name)
+        if size != now.size >= 0 and entry.identity == now.identity:
+            raise GranaryError(f"{size:,} of {now.size:,} bytes came", self._where(entry.name), "load again")
+        same(entry, now, self.place)
+        return path, state.hexdigest()
+
+    def _entry(self, name: str, info: dict[str, Any]) -> Entry:
+        size = info.get("size")
+        moment = next((info[key] for key in TIMES if info.get(key)), None)
+        modified = _seconds(moment)
+        tag = str(info.get("ETag") or info.get("etag") or "")
+        identity = f"{size}:{tag}:{moment}"
+        if tag and not tag.startswith("W/"):
+            version: str | None = f"{size}:{tag}"
+        else:
+            old = modified is not None and time.time() - modified >= YOUNG_SECONDS
+            version = f"{size}:{moment}" if old and size is not None else None
+        return Entry(name, -1 if size is None else int(size), modified, identity, version)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if self._root or self.scheme == "sftp" else name
+
+    def _where(self, name: str) -> str:
+        return f"{self.place}/{name.partition('?')[0]}"
+
+    @contextmanager
+    def _explained(self, name: str) -> Iterator[Any]:
+        """Yield the file system; whatever it raises becomes words that hold no secret."""
+        where = self._where(name)
+        try:
+            if self._files is None:
+                self._files = self._connect()
+            self._files.invalidate_cache()
+            yield self._files
+        except GranaryError:
+            raise
+        except ImportError:
+            raise GranaryError(f"the packages for {self.scheme}:// are not there", self.place, EXTRA) from None
+        except FileNotFoundError:
+            raise GranaryError("there is no such file or folder", where, "check the location") from None
+        except TypeError as error:
+            raise GranaryError(f"the location has an option that it cannot have: {error}", where, "drop it") from None
+        except Exception as error:  # the libraries below share no base class
+            kind = type(error).__name__
+            status = getattr(error, "status", None)
+            what = f"the server answered {status}" if status else f"the server cannot be read: {kind}"
+            if kind in REFUSALS and status in (None, 401, 403):
+                what = "the server refuses our credentials"
+            elif kind == "HostKeyNotVerifiable":
+                what = "the server's host key is not known, so it may be another's"
+            raise GranaryError(what, where, "check the location, the credentials and the server") from None
+
+    def _connect(self) -> Any:
+        import fsspec  # noqa: PLC0415 - half a second, that only remote files pay
+
+        options: dict[str, Any] = {"skip_instance_cache": True, **self._options, **self._credentials}
+        if self.scheme == "s3":
+            region = options.pop("region", None)
+            client = {"region_name": region} if region else {}
+            config = {"connect_timeout": TIMEOUT_SECONDS, "read_timeout": TIMEOUT_SECONDS}
+            options |= {"use_listings_cache": False, "client_kwargs": client, "config_kwargs": config}
+            if "anon" in options:
+                options["anon"] = options["anon"] == "true"
+        elif self.scheme == "sftp":
+            options |= {"host": self._url.hostname, "port": self._url.port or 22}
+            for key, value in (("username", self._url.username), ("password", self._url.password)):
+                if value:
+                    options[key] = value
+            # asyncssh checks the server's key against ~/.ssh/known_hosts for (), and checks nothing for None.
+            options.setdefault("known_hosts", ())
+            if "client_keys" in options:
+                options["client_keys"] = [options["client_keys"]]
+            options.setdefault("timeout", TIMEOUT_SECONDS)
+            from sshfs import SSHFileSystem  # noqa: PLC0415 - only SFTP needs it
+
+            return SSHFileSystem(**options)
+        elif self.web:
+            options = {"skip_instance_cache": True, **_web_options(self._credentials)}
+        return fsspec.filesystem(self.scheme, **options)
+
+
+def _web_options(credentials: dict[str, str]) -> dict[str, Any]:
+    """Return what a web server is asked with: basic authentication, or a header that proves who asks."""
+    import aiohttp  # noqa: PLC0415 - only web addresses need it
+
+    options: dict[str, Any] = {"client_kwargs": {"timeout": aiohttp.ClientTimeout(None, sock_read=TIMEOUT_SECONDS)}}
+    left = dict(credentials)
+    if "username" in left:
+        options["client_kwargs"]["auth"] = aiohttp.BasicAuth(left.pop("username"), left.pop("password", ""))
+    if left:
+        options["client_kwargs"]["headers"] = left
+    return options
+
+
+def _seconds(moment: Any) -> float | None:
+    """Return a point in time, as file systems give it, in seconds since 1970."""
+    if isinstance(moment, datetime):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    if isinstance(moment, (int, float)):
+        return float(moment)
+    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            return _seconds(parse(str(moment))) if moment else None
+        except ValueError:
+            continue
+    return None
+
+
+class _Copies:
+    """Copies of remote files in a folder of their own, which goes when this does."""
+
+    def __init__(self) -> None:
+        self.folder: tempfile.TemporaryDirectory[str] | None = None
+        self.kept: dict[str, tuple[str, Path | None, str]] = {}
+        self.bytes = 0
+        self.lent: Path | None = None
+
+    def new(self) -> Path:
+        """Return a new empty file that only its owner may read."""
+        if self.folder is None:
+            self.folder = tempfile.TemporaryDirectory(prefix="granary-files-")
+        handle, name = tempfile.mkstemp(dir=self.folder.name)
+        os.close(handle)
+        return Path(name)
+
+    def keep(self, entry: Entry, path: Path, found: str) -> None:
+        """Keep a copy for `take` if there is room for it, and its hash in any case."""
+        size = path.stat().st_size
+        if self.bytes + size > KEPT_BYTES:
+            path.unlink()
+            self.kept[entry.name] = entry.identity, None, found
+        else:
+            self.bytes += size
+            self.kept[entry.name] = entry.identity, path, found
+
+    def take(self, entry: Entry) -> tuple[Path | None, str | None]:
+        """Return the copy of a file, if it is there, and the hash that it has to have."""
+        identity, path, found = self.kept.pop(entry.name, ("", None, ""))
+        if path is not None:
+            self.bytes -= path.stat().st_size
+            self.lend(path)
+        return (path, found) if identity == entry.identity else (None, None)
+
+    def lend(self, path: Path) -> None:
+        """Remove the copy that was read before: files are read one after the other."""
+        if self.lent is not None:
+            self.lent.unlink(missing_ok=True)
+        self.lent = path
