@@ -1,138 +1,208 @@
-"""JSON over HTTP: pages behind a key, with retries, rate limits and the traps of pagination."""
+"""Collections of a JSON API over HTTP (docs/sources/apis.md)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ingestion.checks import from_rows
+from ingestion.readers.api.collection import Endpoint, Parent, Since, pages
+from ingestion.readers.api.http import ADVICE, Client, conditions, validator
+from ingestion.readers.api.nested import Nested, tables_within
+from ingestion.readers.api.pages import Cursor, LinkHeader, NextLink, NotAgreedError, Offset, Page, dig
+from ingestion.readers.api.rows import Rows
+from ingestion.readers.api.spec import Api, ApiKey, Basic, OAuth2
 from ingestion.spec import Chunk, Unit
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from dlt.sources.helpers.rest_client.client import RESTClient
-
+    from ingestion.readers.api.messages import Answer, Pairs
     from ingestion.spec import Table
 
-TIMEOUT_SECONDS = 10.0
-ATTEMPTS = 5
-LONGEST_WAIT_SECONDS = 30
-PAGE_ROWS = 5000
-ADVICE = "nothing of this load has landed; load again when the service is well"
-
-
-@dataclass(frozen=True)
-class Child:
-    """A table that is delivered per parent, as in /campaigns/{campaign_id}/coupons."""
-
-    parent: str
-    key: str
-    version: str
+__all__ = [
+    "Api",
+    "ApiKey",
+    "Basic",
+    "Cursor",
+    "Endpoint",
+    "LinkHeader",
+    "Nested",
+    "NextLink",
+    "OAuth2",
+    "Offset",
+    "Page",
+    "Parent",
+    "RestReader",
+    "Since",
+]
 
 
 class RestReader:
-    """Reads collections of one JSON API.
+    """Reads the collections of one JSON API; `Table.location` is the path of an `Endpoint` or of a `Nested`.
 
-    `Table.location` is a path. Without a hole it is one collection, narrowed by `since` when there is a watermark.
-    With a hole, "/v1/campaigns/{campaign_id}/coupons", it is a collection per parent: one unit each, which counts
-    as changed when the parent's version does.
+    What is a unit:
+
+    - a collection with a cursor: the window past the watermark, new by nature;
+    - another collection: the whole of it, not read again while its validator says that it is unchanged;
+    - a collection per parent (a hole in the path): one unit each, changed when the parent's version is;
+    - a nested list that is replaced by unit: one unit per row that holds it, changed when the list is.
     """
 
-    def __init__(self, url: str, key: str, *, since: str, child: Child) -> None:
-        """Remember the service; the key is sent in the X-Api-Key header and never shown."""
-        self.url, self.key, self.since, self.child = url.rstrip("/"), key, since, child
+    def __init__(self, api: Api, *endpoints: Endpoint | Nested) -> None:
+        """Remember what to read; nothing is asked yet."""
+        self.client = Client(api)
+        self.endpoints = {endpoint.path: endpoint for endpoint in endpoints}
+        self.known: Mapping[str, str] = {}
+        self._first: dict[str, Answer] = {}
+        self._chunks: dict[str, list[Chunk]] = {}
+        self._lists: dict[str, list[Any]] = {}
+        self._rows: dict[str, Rows] = {}
+
+    def recall(self, known: Mapping[str, str]) -> None:
+        """Take note of the fingerprints that units had when they were loaded, for conditional requests."""
+        self.known = known
 
     def units(self, table: Table, watermark: str | None) -> list[Unit]:
-        """Return the collection's window, or one unit per parent that the service shows."""
-        if "{" not in table.location:
-            return [Unit(f"{table.location}?{self.since}={watermark}" if watermark else table.location)]
-        parents = [row for page in self._pages(self.child.parent, {}) for row in page]
-        return [
-            Unit(
-                table.location.format_map({self.child.key: quote(str(row[self.child.key]), safe="")}),
-                str(row[self.child.version]),
-            )
-            for row in sorted(parents, key=lambda row: (str(row[self.child.version]), row[self.child.key]))
-        ]
+        """Return the collection's window, the collection, or a unit per parent.
+
+        Raises:
+            GranaryError: as in `read`, since some of this is only known from the service's answers.
+        """
+        declared = self._declared(table)
+        root = _root(declared)
+        if root.parent:
+            return self._per_parent(table, root.parent)
+        if isinstance(declared, Nested) and table.disposition == "replace_unit":
+            return self._per_row(table, declared, watermark)
+        if root.since and table.cursor:
+            window = "&".join("=".join(pair) for pair in _narrowed(root, table, watermark))
+            return [Unit(f"{table.location}?{window}" if window else table.location)]
+        if table.disposition in ("merge", "append"):
+            return [Unit(table.location)]
+        return [self._whole(table, root)]
 
     def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[Chunk]:
         """Yield the unit's rows, a chunk per page.
 
         Raises:
-            GranaryError: the service refuses the key, fails for longer than the retries last, answers with something
+            GranaryError: the service refuses us, fails for longer than the retries last, answers with something
                 else than the agreed JSON, or its pages run in a circle.
+            ContractBrokenError: a column of the contract is in none of many rows.
         """
-        whole = "{" in table.location
-        path = unit.name if whole else table.location
-        parameters = {self.since: watermark} if watermark and not whole else {}
-        for page in self._pages(path, parameters):
-            yield from_rows(table, page)
+        if unit.name in self._chunks:
+            yield from self._chunks.pop(unit.name)
+            return
+        yield from self._converted(table, unit.name, self._pages(table, unit.name, watermark))
 
-    def _pages(self, path: str, parameters: dict[str, str]) -> Iterator[list[Any]]:
-        from requests import Response  # noqa: PLC0415 - with dlt, 2 s that only this kind of source pays
-        from requests.exceptions import JSONDecodeError, RequestException  # noqa: PLC0415
+    def _converted(self, table: Table, unit: str, arriving: Iterable[list[Any]]) -> Iterator[Chunk]:
+        """Yield a chunk per page, at least an empty one."""
+        if table.name not in self._rows:
+            tables = tables_within(self._declared(table), list(self.endpoints.values()))
+            self._rows[table.name] = Rows(table, self.client.api.max_depth, tables)
+        rows, empty = self._rows[table.name], True
+        for page in arriving:
+            empty = False
+            yield rows.chunk(page)
+        if empty:
+            yield rows.chunk([])
+        rows.finish(f"{table.name}, {unit}")
 
-        where = f"{self.url}{path}"
-        seen: set[str] = set()
-        previous: list[Any] = []
+    def _pages(self, table: Table, unit: str, watermark: str | None) -> Iterator[list[Any]]:
+        declared = self._declared(table)
+        if unit in self._lists:
+            yield self._lists.pop(unit)
+            return
+        root = _root(declared)
+        path = unit.partition("#")[0] if root.parent else root.path
+        call = root.call(self.client, path, _narrowed(root, table, watermark))
+        unique = bool(table.key) or isinstance(declared, Nested)
+        for page in pages(self.client, root, call, unique=unique, first=self._first.pop(unit, None)):
+            yield [row for holder in page for row in declared.rows(holder)] if isinstance(declared, Nested) else page
 
-        def check(response: Response, *_: Any, **__: Any) -> None:
-            wait = response.headers.get("Retry-After", "")
-            if wait.isdigit() and int(wait) > LONGEST_WAIT_SECONDS:
-                raise GranaryError(f"the service asks us to wait {wait} s", where, ADVICE)
-            response.raise_for_status()
-            body = response.json()
-            if not isinstance(body, dict) or not isinstance(body.get("data"), list) or "next_page_token" not in body:
-                raise GranaryError("the answer is not the agreed JSON (data, next_page_token)", where, ADVICE)
-            token = body["next_page_token"]
-            if token is not None and (str(token) in seen or seen.add(str(token))):  # type: ignore[func-returns-value]
-                raise GranaryError("the pages run in a circle: a page token came twice", where, ADVICE)
+    def _whole(self, table: Table, root: Endpoint) -> Unit:
+        """Return a collection as one unit; ask for it only if it has changed, and keep the first answer to be read."""
+        name = table.location
+        if root.validated:
+            known = self.known.get(name)
+            condition = conditions(known)
+            answer = self.client.ask(root.call(self.client, root.path, headers=condition))
+            if answer.status == 304:  # noqa: PLR2004
+                return Unit(name, known)
+            self._first[name] = answer
+            if version := validator(answer.headers):
+                return Unit(name, version)
+        if table.disposition == "replace":
+            return Unit(name)
+        # Rows without keys replace those of the earlier load, which is found by the unit's fingerprint.
+        digest = sha256()
 
+        def noted(page: list[Any]) -> list[Any]:
+            digest.update(_bytes(page))
+            return page
+
+        arriving = map(noted, self._pages(table, name, None))
+        self._chunks[name] = list(self._converted(table, name, arriving))
+        return Unit(name, digest.hexdigest())
+
+    def _per_parent(self, table: Table, parent: Parent) -> list[Unit]:
+        """Return a unit for each parent, the oldest version first."""
+        root = parent.of
+        where = self.client.api.at(root.path)
+        found: list[tuple[str, str]] = []
+        for page in pages(self.client, root, root.call(self.client, root.path), unique=True):
+            for row in page:
+                key, version = _told(row, parent.key, where), _told(row, parent.version, where)
+                if key in (".", "..", ""):
+                    raise GranaryError(f"a parent's {parent.key} would lead to another path", where, ADVICE)
+                found.append((version, table.location.replace(f"{{{parent.key}}}", quote(key, safe=""))))
+        return [Unit(name, version) for version, name in sorted(found, key=lambda unit: unit[0])]
+
+    def _per_row(self, table: Table, nested: Nested, watermark: str | None) -> list[Unit]:
+        """Return a unit for each row that holds the list; its members are kept until they are read."""
+        root = _root(nested)
+        column, path = nested.keys[0]
+        where = self.client.api.at(root.path)
+        call = root.call(self.client, root.path, _narrowed(root, table, watermark))
+        for page in pages(self.client, root, call, unique=True):
+            for holder in page:
+                name = f"{table.location}?{column}={quote(_told(holder, path, where), safe='')}"
+                self._lists[name] = list(nested.rows(holder))
+        return [Unit(name, sha256(_bytes(rows)).hexdigest()) for name, rows in self._lists.items()]
+
+    def _declared(self, table: Table) -> Endpoint | Nested:
         try:
-            for page in self._client().paginate(
-                path, params={**parameters, "page_size": PAGE_ROWS}, hooks={"response": [check]}
-            ):
-                if len(page) > 1 and page == previous:
-                    raise GranaryError("the pages run in a circle: a page came twice", where, ADVICE)
-                previous = list(page)
-                yield previous
-        except JSONDecodeError:
-            raise GranaryError("the answer is no JSON", where, ADVICE) from None
-        except RequestException as error:
-            raise GranaryError(*_explain(error, where)) from None
-
-    def _client(self) -> RESTClient:
-        from dlt.sources.helpers.requests import Client  # noqa: PLC0415
-        from dlt.sources.helpers.rest_client.auth import APIKeyAuth  # noqa: PLC0415
-        from dlt.sources.helpers.rest_client.client import RESTClient  # noqa: PLC0415
-        from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator  # noqa: PLC0415
-
-        session = Client(
-            request_timeout=TIMEOUT_SECONDS,
-            request_max_attempts=ATTEMPTS,
-            request_backoff_factor=0.5,
-            request_max_retry_delay=LONGEST_WAIT_SECONDS,
-            raise_for_status=False,
-        ).session
-        return RESTClient(
-            base_url=self.url,
-            auth=APIKeyAuth(name="X-Api-Key", api_key=self.key),
-            paginator=JSONResponseCursorPaginator(cursor_path="next_page_token", cursor_param="page_token"),
-            data_selector="data",
-            session=session,
-        )
+            return self.endpoints[table.location]
+        except KeyError:
+            raise GranaryError(f"no endpoint is declared for {table.location}", table.name, "declare it") from None
 
 
-def _explain(error: Any, where: str) -> tuple[str, str, str]:
-    """Return what went wrong, where, and what to do, for a failed request."""
-    status = getattr(error.response, "status_code", None)
-    if status in (401, 403):
-        return f"the service refuses our key ({status})", where, "check the source's key"
-    if status == 429:  # noqa: PLR2004
-        return "the service still limits our rate after every retry (429)", where, ADVICE
-    if status is not None:
-        return f"the service answered {status}", where, ADVICE
-    return f"the service does not answer ({type(error).__name__})", where, ADVICE
+def _root(declared: Endpoint | Nested) -> Endpoint:
+    """Return the collection that is asked for."""
+    root = declared.of if isinstance(declared, Nested) else declared
+    if not isinstance(root, Endpoint):
+        raise TypeError("a nested table of a REST API is a list in the rows of an Endpoint")
+    return root
+
+
+def _told(row: Any, path: str, where: str) -> str:
+    """Return a value without which a parent's unit cannot be named or watched."""
+    try:
+        value = dig(row, path)
+    except NotAgreedError:
+        value = None
+    if value is None or isinstance(value, (dict, list)):
+        raise GranaryError(f"a row has no {path}", where, ADVICE)
+    return str(value)
+
+
+def _narrowed(root: Endpoint, table: Table, watermark: str | None) -> Pairs:
+    """Return the parameter that leaves out what has been read."""
+    if root.since and table.cursor and watermark:
+        return ((root.since.param, root.since.value(watermark)),)
+    return ()
+
+
+def _bytes(rows: list[Any]) -> bytes:
+    return repr(rows).encode("utf-8", "surrogatepass")

@@ -4,8 +4,11 @@ from datetime import timedelta
 
 import pyarrow as pa
 
-from ingestion.readers.rest import Child, RestReader
+from ingestion.readers.rest import Api, ApiKey, Cursor, Endpoint, Parent, RestReader, Since
 from ingestion.spec import Column, Source, Table
+
+PAGES = Cursor("next_page_token", "page_token", size=("page_size", 5000))
+BY_CAMPAIGN = Parent(Endpoint("/v1/campaigns", pagination=PAGES), key="campaign_id", version="updated_at")
 
 CAMPAIGN_ID = Column("campaign_id", pa.int64(), "Campaign.", nullable=False)
 
@@ -58,10 +61,10 @@ SOURCE = Source(
     kind="api",
     settings=("GRANARY_MARKETING_URL", "GRANARY_MARKETING_KEY"),
     open_reader=lambda settings: RestReader(
-        settings["GRANARY_MARKETING_URL"],
-        settings["GRANARY_MARKETING_KEY"],
-        since="updated_since",
-        child=Child("/v1/campaigns", "campaign_id", "updated_at"),
+        Api(settings["GRANARY_MARKETING_URL"], auth=ApiKey("X-Api-Key", settings["GRANARY_MARKETING_KEY"])),
+        Endpoint(CAMPAIGNS.location, pagination=PAGES, since=Since("updated_since")),
+        Endpoint(RECIPIENTS.location, pagination=PAGES, parent=BY_CAMPAIGN),
+        Endpoint(COUPONS.location, pagination=PAGES, parent=BY_CAMPAIGN),
     ),
     tables=(CAMPAIGNS, RECIPIENTS, COUPONS),
 )

@@ -57,7 +57,8 @@ class Client:
             )
         if answer.status == 429:  # noqa: PLR2004
             raise GranaryError("the service still limits our rate after every retry (429)", call.where, ADVICE)
-        if answer.status not in (200, 304):
+        unchanged = answer.status == 304 and any(name.startswith("If-") for name, _ in call.headers)  # noqa: PLR2004
+        if answer.status != 200 and not unchanged:  # noqa: PLR2004
             raise GranaryError(f"the service answered {answer.status}", call.where, ADVICE)
         return answer
 

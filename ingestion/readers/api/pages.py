@@ -84,14 +84,14 @@ class Page:
 
     def start(self) -> Pairs:
         """Return the parameters of the first page."""
-        return ((self.param, str(self.first)), *_size(self.size))
+        return (*_size(self.size), (self.param, str(self.first)))
 
     def follow(self, got: Got) -> Pairs | str | None:
         """Return the next page's parameters."""
         last = self.pages is not None and got.number >= int(dig(got.body, self.pages))
         if not got.rows or last or got.ends(self.more):
             return None
-        return ((self.param, str(self.first + got.number)), *_size(self.size))
+        return (*_size(self.size), (self.param, str(self.first + got.number)))
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,13 @@ class Offset:
 
     def start(self) -> Pairs:
         """Return the parameters of the first page."""
-        return ((self.param, "0"), *_size(self.size))
+        return (*_size(self.size), (self.param, "0"))
 
     def follow(self, got: Got) -> Pairs | str | None:
         """Return the next page's parameters."""
         if not got.rows or got.ends(self.more):
             return None
-        return ((self.param, str(got.count)), *_size(self.size))
+        return (*_size(self.size), (self.param, str(got.count)))
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Cursor:
             return None
         if isinstance(token, bool) or not isinstance(token, (str, int)):
             raise NotAgreedError(self.token)
-        return ((self.param, str(token)), *_size(self.size))
+        return (*_size(self.size), (self.param, str(token)))
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class Api:
     timeout: float = 10.0
     deadline: float = 300.0
     longest_wait: float = 30.0
-    max_bytes: int = 64 * MIB
+    max_bytes: int = 32 * MIB
     max_pages: int = 100_000
     max_depth: int = 32
     headers: tuple[tuple[str, str], ...] = ()

@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from ingestion import load
 from ingestion.readers.api import http
-from ingestion.sources import SOURCES
 from ingestion.spec import Source
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.service.gone.set()
             self.close_connection = True
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815
 
     def _send(self, reply: Reply) -> None:
         self.send_response(reply.status)
@@ -164,7 +164,7 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Reader], *
 
     def declare(open_reader: Callable[[], Reader], *tables: Table) -> None:
         spec = Source("shop", "A shop's API.", "tests", "api", (), lambda _: open_reader(), tables)
-        monkeypatch.setitem(SOURCES, "shop", spec)
+        monkeypatch.setattr(load, "SOURCES", {"shop": spec})
 
     return declare
 

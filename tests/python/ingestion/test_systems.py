@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ingestion import load
 from ingestion.load import load_table
+from ingestion.readers.rest import RestReader
+from ingestion.sources import SOURCES
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tests.python.ingestion.conftest import Service
@@ -101,6 +105,18 @@ CAMPAIGN = {
 }
 
 
+def impatient(monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
+    """Have the source `marketing` give up sooner."""
+    spec = SOURCES["marketing"]
+
+    def open_reader(settings: Mapping[str, str]) -> RestReader:
+        reader = spec.open_reader(settings)
+        assert isinstance(reader, RestReader)
+        return RestReader(replace(reader.client.api, **limits), *reader.endpoints.values())  # type: ignore[arg-type]
+
+    monkeypatch.setattr(load, "SOURCES", {"marketing": replace(spec, open_reader=open_reader)})
+
+
 def test_api_pages_and_cursor(warehouse: Settings, service: Service, rows: Rows) -> None:
     service.page([CAMPAIGN], token="t1")
     service.page([CAMPAIGN | {"campaign_id": 2, "updated_at": "2017-02-25T14:00:00Z"}])
@@ -157,7 +173,7 @@ def test_api_limit_and_errors_are_waited_out(warehouse: Settings, service: Servi
 def test_api_answers_with_an_error(
     warehouse: Settings, service: Service, rows: Rows, monkeypatch: pytest.MonkeyPatch, status: int, words: str
 ) -> None:
-    monkeypatch.setattr("ingestion.readers.rest.ATTEMPTS", 2)
+    impatient(monkeypatch, attempts=2)
     service.page([CAMPAIGN], token="t1")
     service.answer(status, Retry_After="0")
     with pytest.raises(GranaryError, match=words) as caught:
@@ -173,16 +189,14 @@ def test_api_long_wait_is_not_obeyed(warehouse: Settings, service: Service) -> N
 
 
 def test_api_silent(warehouse: Settings, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestion.readers.rest.ATTEMPTS", 1)
-    monkeypatch.setattr("ingestion.readers.rest.TIMEOUT_SECONDS", 0.2)
+    impatient(monkeypatch, attempts=1, timeout=0.2)
     monkeypatch.setenv("GRANARY_MARKETING_URL", "http://127.0.0.1:1")
     with pytest.raises(GranaryError, match=r"the service does not answer \(ConnectionError\)"):
         load_table(warehouse, "marketing", "campaigns")
 
 
 def test_api_times_out(warehouse: Settings, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestion.readers.rest.ATTEMPTS", 1)
-    monkeypatch.setattr("ingestion.readers.rest.TIMEOUT_SECONDS", 0.2)
+    impatient(monkeypatch, attempts=1, timeout=0.2)
     service.hang()
     try:
         with pytest.raises(GranaryError, match=r"the service does not answer \(ReadTimeout\)"):

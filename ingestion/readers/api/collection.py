@@ -1,0 +1,191 @@
+"""One collection, page after page, with the traps of pagination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from ingestion.readers.api.http import ADVICE
+from ingestion.readers.api.messages import Call
+from ingestion.readers.api.pages import Got, NotAgreedError, Pagination, dig
+from ingestion.readers.api.rows import parse
+from warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ingestion.readers.api.http import Client
+    from ingestion.readers.api.messages import Answer, Pairs
+
+
+@dataclass(frozen=True)
+class Since:
+    """How a collection is narrowed to what is new: the parameter, and how it writes the watermark.
+
+    `overlap` is read again before the watermark, for rows that are committed late with an earlier time.
+    """
+
+    param: str
+    written: Literal["iso", "date", "seconds", "milliseconds", "number"] = "iso"
+    overlap: timedelta = timedelta(0)
+
+    def value(self, watermark: str) -> str:
+        """Return the watermark (an instant in ISO 8601, or digits) as the service expects it."""
+        if self.written == "number":
+            return watermark
+        at = datetime.fromisoformat(watermark) - self.overlap
+        if self.written == "iso":
+            return at.isoformat()
+        seconds = at.timestamp()
+        return (
+            str(at.date()) if self.written == "date" else str(int(seconds * (1 if self.written == "seconds" else 1000)))
+        )
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The collection per whose rows another one is delivered, as in /campaigns/{campaign_id}/coupons.
+
+    `key` fills the hole in the path; a changed `version` (a time, a revision) means that it is to be read again.
+    """
+
+    of: Endpoint
+    key: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A collection: its path (what `Table.location` says), and how it is read.
+
+    Attributes:
+        path: below the API's address; with a hole it is a collection per row of `parent`.
+        rows: the dotted path of the list of rows in an answer; "" if the answer is the list.
+        pagination: how pages follow each other; None if one answer holds everything.
+        since: how it is narrowed to what is new, for tables with a cursor.
+        parent: what fills the hole in the path.
+        params: parameters that every request has.
+        total: the dotted path of the number of all rows: reading must end there, no sooner and no later.
+        conditional: the validator (ETag, Last-Modified) of the first page stands for the whole collection. That of
+            a collection of one page does so by nature.
+    """
+
+    path: str
+    rows: str = "data"
+    pagination: Pagination | None = None
+    since: Since | None = None
+    parent: Parent | None = None
+    params: Pairs = ()
+    total: str | None = None
+    conditional: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that a hole is filled."""
+        if ("{" in self.path) != (self.parent is not None):
+            raise ValueError(f"{self.path}: a hole in a path and a parent that fills it go together")
+
+    @property
+    def validated(self) -> bool:
+        """Whether the validator of its first answer is that of the whole collection."""
+        return self.conditional or self.pagination is None
+
+    def call(self, client: Client, path: str, params: Pairs = (), headers: Pairs = ()) -> Call:
+        """Return the call for the first page."""
+        start = self.pagination.start() if self.pagination else ()
+        return Call(client.api.at(path), (*self.params, *params, *start), headers)
+
+
+def pages(
+    client: Client, endpoint: Endpoint, call: Call, *, unique: bool, first: Answer | None = None
+) -> Iterator[list[Any]]:
+    """Yield the rows of each page.
+
+    Args:
+        client: the API's.
+        endpoint: how the collection is read.
+        call: the call for the first page.
+        unique: rows have keys, so two pages that begin and end alike are one page twice.
+        first: the answer to that call, if it is there already.
+
+    Raises:
+        GranaryError: the service fails, answers with another shape than agreed, its pages run in a circle or never
+            end, or the collection changes its length while it is read.
+    """
+    api, where = client.api, call.where
+    fixed = call.params[: len(call.params) - len(endpoint.pagination.start())] if endpoint.pagination else call.params
+    asked = {(call.url, call.params)}
+    watch, count, number = Watch(unique, where), 0, 0
+    while True:
+        number += 1
+        answer, first = first or client.ask(call), None
+        try:
+            body = decoded(answer, where)
+            rows = dig(body, endpoint.rows)
+            if not isinstance(rows, list):
+                raise NotAgreedError(endpoint.rows)
+            count += len(rows)
+            total = _number(dig(body, endpoint.total), endpoint.total) if endpoint.total else None
+            got = Got(number, rows, count, total, body, answer.headers)
+            following = endpoint.pagination.follow(got) if endpoint.pagination else None
+        except NotAgreedError as missing:
+            raise GranaryError(f"the answer is not the agreed JSON: see {missing}", where, ADVICE) from None
+        if following is None and total is not None and total != count:
+            raise GranaryError(
+                f"the service announced {total:,} rows and delivered {count:,}: they changed meanwhile", where, ADVICE
+            )
+        what = "link" if isinstance(following, str) else "page token"
+        if isinstance(following, str):
+            call = Call(client.link(answer.url, following, where))
+        elif following is not None:
+            call = Call(call.url, (*fixed, *following))
+        if following is not None and (call.url, call.params) in asked:
+            raise GranaryError(f"the pages run in a circle: a {what} came twice", where, ADVICE)
+        watch.see(rows)
+        yield rows
+        if following is None:
+            return
+        if number >= api.max_pages:
+            raise GranaryError(f"the collection has more than {api.max_pages:,} pages", where, "raise max_pages")
+        asked.add((call.url, call.params))
+
+
+class Watch:
+    """Notices a page that was there before."""
+
+    def __init__(self, unique: bool, where: str) -> None:
+        self.unique, self.where = unique, where
+        self.previous: list[Any] = []
+        self.ends: set[int] = set()
+
+    def see(self, rows: list[Any]) -> None:
+        """Remember a page.
+
+        Rows without keys may repeat, and so may a page of one such row; a longer page hardly, right after itself.
+
+        Raises:
+            GranaryError: it is a page again.
+        """
+        ends = hash(repr((len(rows), rows[0], rows[-1]))) if rows else 0
+        if rows and ((self.unique and ends in self.ends) or (len(rows) > 1 and rows == self.previous)):
+            raise GranaryError("the pages run in a circle: a page came twice", self.where, ADVICE)
+        self.ends.add(ends)
+        self.previous = rows
+
+
+def decoded(answer: Answer, where: str) -> Any:
+    """Return an answer's JSON.
+
+    Raises:
+        GranaryError: it is none.
+    """
+    try:
+        return parse(answer.body)
+    except ValueError:
+        raise GranaryError("the answer is no JSON", where, ADVICE) from None
+
+
+def _number(value: Any, path: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise NotAgreedError(path)
+    return value
