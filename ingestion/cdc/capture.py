@@ -1,0 +1,367 @@
+"""The capture of a source: copy it once, then take changes from its slot, store them, and move the slot on."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from ingestion.cdc import snapshot
+from ingestion.cdc.catalog import Origins, check_server, ensure_publication, look
+from ingestion.cdc.landing import Lander
+from ingestion.cdc.origin import Origin
+from ingestion.cdc.pgoutput import Decoder
+from ingestion.cdc.rows import chunk
+from ingestion.cdc.spec import STATE, State, TableState, lsn_number, lsn_text
+from ingestion.config import setting
+from warehouse.connection import connect, query
+from warehouse.errors import GranaryError
+from warehouse.faults import reached
+from warehouse.records import Change
+from warehouse.writer import LoadTransaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import pyarrow as pa
+
+    from ingestion.cdc.origin import Server, Slot
+    from ingestion.cdc.pgoutput import Relation
+    from ingestion.cdc.spec import Capture
+    from ingestion.spec import Source
+    from warehouse.settings import Settings
+
+PEEK_MESSAGES = 400_000
+"""Messages that are asked for at a time. Each time the source reads its log again from the oldest transaction that the
+slot still needs, so few large peeks are faster than many small ones; the source keeps about 100 bytes for each."""
+
+HEARTBEAT = timedelta(seconds=10)
+"""How often a capture without news says in the warehouse that its copy is complete."""
+
+
+class LostSlotError(GranaryError):
+    """The slot no longer has every change since the last one stored: only a new snapshot makes the copy right."""
+
+    def __init__(self, what: str, source: str, where: str) -> None:
+        """Say how to repair it."""
+        super().__init__(what, where, f"the copy stays as it was; run `granary capture {source} --snapshot`")
+
+
+@dataclass(frozen=True)
+class CaptureResult:
+    """What a capture did: rows copied, changes stored, changes refused (in the quarantine), and how far it came."""
+
+    source: str
+    rows_copied: int
+    changes: int
+    refused: int
+    lsn: str
+    seconds: float
+
+
+@contextmanager
+def opened(settings: Settings, source: Source, run_id: str = "") -> Iterator[Capturing]:
+    """Open a source's capture; it is this process's alone until it is closed.
+
+    Raises:
+        GranaryError: the source declares no capture, does not answer, cannot be captured, or is being captured.
+    """
+    capture = source.capture
+    if capture is None:
+        raise GranaryError(f"source {source.name} declares no capture", todo="see docs/sources/change-capture.md")
+    with connect(settings, role="loader", autocommit=True) as lock, _origin(settings, source, capture) as origin:
+        patience = time.monotonic() + 10
+        # A capture that was killed a moment ago may still hold it.
+        while not query(lock, "select pg_try_advisory_lock(hashtextextended($1, 0))", f"granary.capture.{source.name}")[
+            0
+        ][0]:
+            if time.monotonic() > patience:
+                raise GranaryError(f"another capture of {source.name} is running", source.name, "end that one first")
+            time.sleep(0.1)
+        with connect(settings, role="loader") as connection:
+            yield Capturing(settings, source, origin, connection, run_id)
+
+
+def _origin(settings: Settings, source: Source, capture: Capture) -> Origin:
+    return Origin(setting(settings, capture.setting), capture, f"source {source.name}")
+
+
+class Capturing:
+    """A capture that is open: `once` takes what there is, `follow` goes on until it is interrupted."""
+
+    def __init__(self, settings: Settings, source: Source, origin: Origin, connection: object, run_id: str) -> None:
+        self.settings, self.source, self.origin, self.run_id = settings, source, origin, run_id
+        self.connection = connection
+        self.copied = self.changes = self.refused = 0
+        self.started = time.perf_counter()
+        check_server(origin)
+        self.state = self._stored()
+
+    def result(self) -> CaptureResult:
+        """Return what was done so far."""
+        lsn = self.state.lsn if self.state else "0/0"
+        seconds = time.perf_counter() - self.started
+        return CaptureResult(self.source.name, self.copied, self.changes, self.refused, lsn, seconds)
+
+    def once(self, *, anew: bool = False, progress: Callable[[CaptureResult], None] | None = None) -> CaptureResult:
+        """Take everything that the source has committed until now; begin with a snapshot if there is none.
+
+        Args:
+            anew: make the slot anew and copy everything again.
+            progress: called after each commit.
+
+        Raises:
+            LostSlotError: changes were lost; nothing is stored.
+            GranaryError: the source or the warehouse failed; what was stored before stays.
+        """
+        if anew or self.state is None or self.state.phase == "snapshot":
+            self._snapshot(take_over=anew)
+            if progress:
+                progress(self.result())
+        while self._take():
+            if progress:
+                progress(self.result())
+        return self.result()
+
+    def follow(self, *, poll: float = 0.5, progress: Callable[[CaptureResult], None] | None = None) -> None:
+        """Take changes as they come, until an exception (Ctrl-C) ends it; `poll` seconds lie between two looks."""
+        while True:
+            self.once(progress=progress)
+            time.sleep(poll)
+
+    # -- the state -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[LoadTransaction]:
+        with LoadTransaction(self.settings, self.source.name, self.connection) as tx:  # type: ignore[arg-type]
+            text = tx.watermark(STATE)
+            if (State.load(text) if text else None) != self.state:
+                raise GranaryError("another process has moved this capture", self.source.name, "capture again")
+            yield tx
+
+    def _stored(self) -> State | None:
+        with LoadTransaction(self.settings, self.source.name, self.connection) as tx:  # type: ignore[arg-type]
+            text = tx.watermark(STATE)
+        return State.load(text) if text else None
+
+    def _store(self, tx: LoadTransaction, state: State) -> None:
+        tx.set_watermark(STATE, state.dump(), tx.next_load_ids(1)[0])
+
+    # -- the snapshot ----------------------------------------------------------------------------------------
+
+    def _snapshot(self, *, take_over: bool) -> None:
+        """Make the slot anew and replace the current tables by a copy that the slot's changes continue."""
+        ensure_publication(self.origin, self.source.tables)
+        tables = look(self.origin, self.source.tables)
+        slot = self.origin.slot()
+        if slot and self.state is None and not take_over:
+            raise GranaryError(
+                f"there is a slot {self.source.capture.slot} already, and this warehouse did not make it"  # type: ignore[union-attr]
+                + (", and it is in use" if slot.active else ""),
+                self.origin.where,
+                "give this warehouse a slot name of its own; if nobody uses that one, run"
+                f" `granary capture {self.source.name} --snapshot`, which replaces it",
+            )
+        # Said before the slot is made: a capture that is killed in between knows the slot for its own.
+        intent = replace(self.state, phase="snapshot") if self.state else State("snapshot")
+        with self._transaction() as tx:
+            self._store(tx, intent)
+        self.state = intent
+        reached("cdc-intent")
+        lsn = self.origin.create_slot()
+        reached("cdc-slot")
+        snapshot.settle(self.origin)
+        server = self.origin.server()
+        with self.origin.connect(autocommit=False) as reading:
+            seen = snapshot.freeze(reading, tables)
+            with self._transaction() as tx:
+                lander = Lander(tx, self.source, f"snapshot at {lsn_text(lsn)}", self.run_id)
+                self.copied += snapshot.copy(self.origin, reading, self.source, tables, lander, lsn)
+                state = State(
+                    phase="stream",
+                    lsn=lsn_text(lsn),
+                    system=server.system,
+                    timeline=server.timeline,
+                    snapshot=seen.text,
+                    snapshot_until=lsn_text(seen.until),
+                    as_of=server.clock,
+                    tables={name: table.state for name, table in tables.items()},
+                )
+                self._store(tx, state)
+        self.state = state
+
+    # -- the stream ------------------------------------------------------------------------------------------
+
+    def _take(self) -> bool:
+        """Take one peek's changes; return whether there may be more."""
+        state = self.state
+        assert state is not None
+        server, slot = self.origin.server(), self.origin.slot()
+        check_slot(self.source, self.origin.where, state, server, slot)
+        tables = look(self.origin, self.source.tables)
+        self._check_tables(state, tables)
+        assert slot is not None
+        messages = self.origin.peek(PEEK_MESSAGES)
+        first = next(messages, None)
+        if first is None or not len(first):
+            self._idle(state, server, slot)
+            return False
+        decoder = Decoder(state.skip)
+        with self._transaction() as tx:
+            reached("cdc-peeked")
+            count, seen = self._land(tx, decoder, chain([first], messages), tables)
+            complete = count < PEEK_MESSAGES
+            # All that was committed before the peek was in it, so the slot may skip what others than our tables wrote.
+            end = max(decoder.end, server.flushed if complete else 0)
+            as_of = datetime.fromisoformat(server.clock) if complete else _instant(decoder.committed)
+            after = state.at(end, as_of, tables={**state.tables, **seen})
+            self._store(tx, after)
+        self.state = after
+        reached("cdc-before-advance")
+        self.origin.advance(end)
+        reached("cdc-after-advance")
+        return not complete
+
+    def _land(
+        self, tx: LoadTransaction, decoder: Decoder, messages: Iterator[pa.Array], tables: dict[str, Origins]
+    ) -> tuple[int, dict[str, TableState]]:
+        """Store what the messages say, piece by piece; return their number, and the tables as they have last been."""
+        assert self.state is not None
+        lander = Lander(tx, self.source, f"after {self.state.lsn}", self.run_id)
+        by_oid = {tables[table.name].oid: table for table in self.source.tables}
+        shapes: dict[int, dict[Relation, int]] = {}
+        count = 0
+        for piece in messages:
+            count += len(piece)
+            for changes in decoder.feed(piece):
+                table = by_oid.get(changes.relation.oid)
+                if table is None:
+                    continue  # the publication has tables that nobody declared
+                rows = chunk(changes, table, lambda keys, columns, table=table: lander.stored(table, keys, columns))  # type: ignore[misc]
+                landed = lander.land(table, rows)
+                self.changes += landed.changes
+                self.refused += landed.refused
+                shapes.setdefault(changes.relation.oid, {})[changes.relation] = landed.load_id
+        seen = {}
+        for oid, relations in shapes.items():
+            table = by_oid[oid]
+            known = self.state.tables[table.name].types
+            for relation, load_id in relations.items():
+                types = self._types(relation)
+                for change in differences(known, types):
+                    lander.schema_change(table, load_id, change)
+                known = types
+            seen[table.name] = TableState(oid, known)
+        return count, seen
+
+    def _types(self, relation: Relation) -> dict[str, str]:
+        """Return the types of a table's columns in the source's words."""
+        return {
+            column.name: self.origin.query(
+                "select format_type($1::bigint::oid, $2::int)", column.type_oid, column.modifier
+            )[0][0]
+            for column in relation.columns
+        }
+
+    def _idle(self, state: State, server: Server, slot: Slot) -> None:
+        """Let the slot pass what others wrote, now and then; say that the copy is complete."""
+        clock = datetime.fromisoformat(server.clock)
+        if clock - datetime.fromisoformat(state.as_of) < HEARTBEAT:
+            return
+        after = state.at(max(server.flushed, state.position), clock)
+        with self._transaction() as tx:
+            self._store(tx, after)
+        self.state = after
+        reached("cdc-before-advance")
+        self.origin.advance(after.position)
+        reached("cdc-after-advance")
+
+    def _check_tables(self, state: State, tables: dict[str, Origins]) -> None:
+        for name, table in tables.items():
+            if name not in state.tables:
+                raise LostSlotError(f"table {name} has not been copied yet", self.source.name, self.origin.where)
+            if state.tables[name].oid != table.oid:
+                raise LostSlotError(
+                    f"table {name} was dropped and made anew at the source", self.source.name, self.origin.where
+                )
+
+
+def check_slot(source: Source, where: str, state: State, server: Server, slot: Slot | None) -> None:
+    """Refuse a slot that no longer holds everything since the position.
+
+    Raises:
+        LostSlotError: it says what happened to the slot.
+    """
+
+    def lost(what: str) -> LostSlotError:
+        return LostSlotError(what, source.name, where)
+
+    assert source.capture is not None
+    name = source.capture.slot
+    if (server.system, server.timeline) != (state.system, state.timeline):
+        raise lost("the source is another server than before, was restored, or failed over")
+    if server.flushed < state.position:
+        raise lost(
+            f"the source's log ends at {lsn_text(server.flushed)}, before what is stored ({state.lsn}): it was restored"
+        )
+    if slot is None:
+        raise lost(f"replication slot {name} is gone")
+    if slot.database != server.database:
+        raise lost(f"replication slot {name} belongs to database {slot.database}, not {server.database}")
+    if slot.plugin != "pgoutput":
+        raise lost(f"replication slot {name} is made for {slot.plugin}, not pgoutput")
+    if slot.lost:
+        raise lost(f"the source has thrown away changes that replication slot {name} needed ({slot.lost})")
+    if slot.confirmed > state.position:
+        raise lost(
+            f"replication slot {name} was moved by somebody else, from {state.lsn} to {lsn_text(slot.confirmed)}"
+        )
+
+
+def differences(known: Mapping[str, str], types: Mapping[str, str]) -> list[Change]:
+    """Return how a table's columns at the source differ from before."""
+    gone = [Change(name, "missing", f"{known[name]}; null from here on") for name in known if name not in types]
+    new = [Change(name, "added", types[name]) for name in types if name not in known]
+    retyped = [
+        Change(name, "retyped", f"{known[name]} became {types[name]}")
+        for name in types
+        if known.get(name, types[name]) != types[name]
+    ]
+    return [*gone, *new, *retyped]
+
+
+def _instant(microseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=microseconds)
+
+
+def drop(settings: Settings, source: Source) -> list[str]:
+    """Remove slot and publication from the source and forget the position; the raw tables stay.
+
+    Returns:
+        What was done, a sentence each.
+    """
+    with opened(settings, source) as capturing:
+        assert source.capture is not None
+        done = []
+        if capturing.origin.drop_slot():
+            done.append(f"Slot {source.capture.slot} is dropped.")
+        done.append(_drop_publication(capturing.origin, source.capture.publication))
+        with LoadTransaction(settings, source.name) as tx:
+            tx.execute("delete from ops.watermarks where source = $1 and table_name = $2", source.name, STATE)
+    return done
+
+
+def _drop_publication(origin: Origin, name: str) -> str:
+    from warehouse.connection import quote_name  # noqa: PLC0415
+
+    try:
+        origin.query(f"drop publication if exists {quote_name(name)}")
+    except GranaryError as error:
+        return f"Publication {name} stays: {error.what}."
+    return f"Publication {name} is dropped."
+
+
+__all__ = ["CaptureResult", "Capturing", "LostSlotError", "drop", "lsn_number", "opened"]

@@ -1,0 +1,103 @@
+"""The current table: what the changes of a batch make of it, in a few statements whatever their number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ingestion.cdc.spec import CHANGE_COLUMNS, changes_table
+from warehouse.connection import count, quote_name
+from warehouse.records import LOAD_COLUMNS, LOAD_ID, ROW, Target, arrow_type
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ingestion.cdc.rows import Key
+    from ingestion.spec import Source, Table
+    from warehouse.records import Change
+    from warehouse.writer import LoadTransaction
+
+OURS = frozenset([*(column.name for column in CHANGE_COLUMNS), *(field.name for field in LOAD_COLUMNS)])
+
+
+def changes_target(source: Source, table: Table) -> Target:
+    """Return the raw change table."""
+    contract = changes_table(table)
+    return Target(source.name, contract.name, contract.schema, ())
+
+
+def ensure(tx: LoadTransaction, source: Source, table: Table) -> tuple[Target, list[Change]]:
+    """Give the current table the columns that the change table has; return it, and what changed in it."""
+    columns = tx.columns(changes_target(source, table))
+    fields = [pa.field(name, arrow_type(kind)) for name, kind in columns.items() if name not in OURS]
+    target = Target(source.name, table.name, pa.schema(fields), table.key)
+    return target, tx.ensure_table(target)
+
+
+def empty(tx: LoadTransaction, target: Target) -> int:
+    """Delete every row; readers keep seeing them until the commit."""
+    return count(tx.connection, f"delete from {target.sql_name}")
+
+
+def apply(tx: LoadTransaction, changes: Target, target: Target, load_id: int) -> tuple[int, int]:
+    """Bring the current table to where the changes of one load leave it.
+
+    Of each key only the last change counts: keys whose row is gone are deleted, the others get the row of their last
+    change. A changed key leaves its earlier one as a key without a row. What came before the last truncate of the
+    load does not count at all.
+
+    Returns:
+        Rows inserted or updated, and rows deleted.
+    """
+    load = f"{LOAD_ID} = {int(load_id)}"
+    resets = tx.query(f"select max({ROW}) from {changes.sql_name} where {load} and cdc_op in ('truncate', 'reset')")
+    after, deleted = -1, 0
+    if resets[0][0] is not None:
+        after, deleted = int(resets[0][0]), empty(tx, target)
+    key = [quote_name(name) for name in target.key]
+    names = ", ".join(quote_name(name) for name in [*target.schema.names, LOAD_ID, ROW])
+    listed, earlier = ", ".join(key), ", ".join(f"earlier.{name}" for name in key)
+    same = " and ".join(f"t.{name} = last.{name}" for name in key)
+    moved = tx.query(f"select 1 from {changes.sql_name} where {load} and cdc_key_before is not null limit 1")
+    events = (
+        f"select {listed}, {ROW}, cdc_op = 'delete' as gone from {changes.sql_name} where {load} and {ROW} > {after}"
+    )
+    if moved:
+        events += (
+            f" union all select {earlier}, moved.{ROW}, true from {changes.sql_name} as moved,"
+            f" jsonb_populate_record(null::{target.sql_name}, moved.cdc_key_before::jsonb) as earlier"
+            f" where moved.{load} and moved.{ROW} > {after} and moved.cdc_key_before is not null"
+        )
+    tx.execute(
+        "create temporary table cdc_last on commit drop as"
+        f" select distinct on ({listed}) {listed}, {ROW}, gone from ({events}) as events order by {listed}, {ROW} desc"
+    )
+    replaced = count(tx.connection, f"delete from {target.sql_name} as t using cdc_last as last where {same}")
+    stored = count(
+        tx.connection,
+        f"insert into {target.sql_name} ({names}) select {names} from {changes.sql_name} where {load}"
+        f" and {ROW} in (select {ROW} from cdc_last where not gone)",
+    )
+    tx.execute("drop table cdc_last")
+    return stored, deleted + replaced
+
+
+def stored_texts(
+    tx: LoadTransaction, target: Target, keys: Sequence[Key], columns: Sequence[str]
+) -> Mapping[Key, tuple[str | None, ...]]:
+    """Return, as text, some columns of the current table for those of the keys that it has."""
+    kinds = tx.columns(target)
+    if not set(columns) <= set(kinds):
+        return {}
+    names = [f"key_{number}" for number in range(len(target.key))]
+    given = pa.table([pa.array(values, pa.string()) for values in zip(*keys, strict=True)], names=names)
+    with tx.connection.cursor() as cursor:
+        cursor.adbc_ingest("cdc_wanted", given, mode="create", temporary=True)
+    same = " and ".join(
+        f"t.{quote_name(column)} = w.{name}::{kinds[column]}" for column, name in zip(target.key, names, strict=True)
+    )
+    wanted = ", ".join([*(f"w.{name}" for name in names), *(f"t.{quote_name(name)}::text" for name in columns)])
+    rows = tx.query(f"select {wanted} from cdc_wanted as w join {target.sql_name} as t on {same}")
+    tx.execute("drop table cdc_wanted")
+    return {tuple(row[: len(names)]): tuple(row[len(names) :]) for row in rows}

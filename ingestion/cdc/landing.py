@@ -1,0 +1,68 @@
+"""Storing changes: into the change table, and from there into the current table, in the caller's transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ingestion.append import append
+from ingestion.cdc import current
+from ingestion.cdc.spec import changes_table
+from ingestion.intake import Piece
+from ingestion.spec import Unit
+from warehouse.faults import reached
+from warehouse.ledger import record, record_change
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ingestion.cdc.rows import Key
+    from ingestion.spec import Chunk, Source, Table
+    from warehouse.records import Change
+    from warehouse.writer import LoadTransaction
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What one run of a table's changes did: changes read and refused, and the load id of the current table."""
+
+    changes: int
+    refused: int
+    load_id: int
+
+
+@dataclass(frozen=True)
+class Lander:
+    """The way of a source's changes into one transaction; `unit` is what the ledger calls the batch."""
+
+    tx: LoadTransaction
+    source: Source
+    unit: str
+    run_id: str
+
+    def land(self, table: Table, chunk: Chunk) -> Landed:
+        """Store changes of one table, given as rows of its change table."""
+        tx, source = self.tx, self.source
+        result = append(tx, source, changes_table(table), Unit(self.unit), [chunk], run_id=self.run_id)
+        reached("cdc-changes")
+        target, evolved = current.ensure(tx, source, table)
+        piece = Piece(Unit(self.unit), tx.next_load_ids(1)[0])
+        for change in evolved:
+            record_change(tx.connection, source.name, table.name, piece.load_id, change)
+        if result.rows_loaded:
+            changes = current.changes_target(source, table)
+            piece.loaded, piece.deleted = current.apply(tx, changes, target, result.load_ids[0])
+        piece.read = piece.loaded
+        status = "loaded" if piece.loaded or piece.deleted else "unchanged"
+        record(tx.connection, [piece.audit(source.name, table.name, status, run_id=self.run_id)])
+        reached("cdc-applied")
+        return Landed(result.rows_read, result.rows_quarantined, piece.load_id)
+
+    def stored(self, table: Table, keys: Sequence[Key], columns: Sequence[str]) -> Mapping[Key, tuple[str | None, ...]]:
+        """Return texts of the current table as this transaction sees it."""
+        target, _ = current.ensure(self.tx, self.source, table)
+        return current.stored_texts(self.tx, target, keys, columns)
+
+    def schema_change(self, table: Table, load_id: int, change: Change) -> None:
+        """Keep a difference in a table's columns at the source."""
+        record_change(self.tx.connection, self.source.name, table.name, load_id, change)
