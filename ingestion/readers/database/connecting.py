@@ -77,7 +77,7 @@ class Database:
 
         try:
             url = make_url(self.uri)
-        except exc.ArgumentError:
+        except (exc.ArgumentError, ValueError):
             raise GranaryError(
                 "the database's URI cannot be read", todo="write kind://user:password@host/name"
             ) from None

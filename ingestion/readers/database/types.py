@@ -113,18 +113,25 @@ def _of_sqlalchemy(kind: Any, dialect: str) -> Declared:
     from sqlalchemy import types  # noqa: PLC0415 - half a second, for databases only
 
     name = type(kind).__name__.upper()
-    plain: list[tuple[tuple[type, ...], Callable[[], Declared]]] = [
-        ((types.Boolean,), lambda: Declared(pa.bool_())),
-        ((types.Integer,), lambda: _integer(kind, name, dialect)),
-        ((types.Float,), lambda: Declared(pa.float64())),
-        ((types.Numeric,), lambda: decimal(kind.precision, kind.scale)),
-        ((types.DateTime,), lambda: Declared(INSTANT if getattr(kind, "timezone", False) else WALL)),
-        ((types.Date,), lambda: Declared(pa.date32())),
-        ((types.LargeBinary, types.BINARY, types.VARBINARY), lambda: Declared(pa.binary())),
+    plain: list[tuple[type, Callable[[], Declared]]] = [
+        (types.Boolean, lambda: Declared(pa.bool_())),
+        (types.Integer, lambda: _integer(kind, name, dialect)),
+        (types.Float, lambda: Declared(pa.float64())),
+        (types.Numeric, lambda: decimal(kind.precision, kind.scale)),
+        (types.DateTime, lambda: Declared(INSTANT if getattr(kind, "timezone", False) else WALL)),
+        (types.Date, lambda: Declared(pa.date32())),
     ]
     if special := SPECIAL.get(f"{dialect}.{name}"):
         return special(kind)
-    return next((made() for classes, made in plain if isinstance(kind, classes)), Declared(pa.string()))
+    other = Declared(pa.binary() if _holds_bytes(kind) else pa.string())
+    return next((made() for classes, made in plain if isinstance(kind, classes)), other)
+
+
+def _holds_bytes(kind: Any) -> bool:
+    try:
+        return bool(kind.python_type is bytes)
+    except NotImplementedError:
+        return False
 
 
 WIDTHS = {"TINYINT": pa.int16(), "SMALLINT": pa.int16(), "BIGINT": pa.int64(), "BIG_INTEGER": pa.int64()}
