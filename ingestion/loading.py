@@ -13,7 +13,7 @@ from adbc_driver_manager import Error as DriverError
 
 from ingestion.checks import ContractBrokenError
 from ingestion.intake import Intake, LoadResult, Piece, Progress, ShapeChangedError, newer
-from ingestion.spec import StillWrittenError, Unit, UnreadableError
+from ingestion.spec import Recalling, StillWrittenError, Unit, UnreadableError
 from warehouse import quarantine
 from warehouse.connection import connect, query
 from warehouse.errors import GranaryError
@@ -77,6 +77,8 @@ class Loading:
         with LoadTransaction(self.settings, self.source.name) as tx:
             before = None if self.full_refresh else tx.watermark(self.table.name)
             known = {} if self.anew else landed(tx.connection, self.source.name, self.table.name)
+            if isinstance(reader, Recalling) and not self.full_refresh:
+                reader.recall({name: max(unit.fingerprints) for name, unit in known.items() if unit.fingerprints})
             units = [
                 unit
                 for offered in reader.units(self.table, before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -14,6 +14,7 @@ from warehouse.errors import GranaryError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from ingestion.cdc.spec import Capture
     from warehouse.settings import Settings
 
 Disposition = Literal["replace_unit", "merge", "replace", "append"]
@@ -148,6 +149,15 @@ class Reader(Protocol):
         ...
 
 
+@runtime_checkable
+class Recalling(Protocol):
+    """A reader that asks its source only for what has changed, and so is told before `units` what is known."""
+
+    def recall(self, known: Mapping[str, str]) -> None:
+        """Take note of the fingerprints that units had when they were loaded."""
+        ...
+
+
 @dataclass(frozen=True)
 class Rejected:
     """A row that a reader could not turn into Arrow: the column at fault ('' if the whole row), why, and the row.
@@ -213,6 +223,7 @@ class Source:
     open_reader: Callable[[Mapping[str, str]], Reader]
     tables: tuple[Table, ...]
     stream: Stream | None = None
+    capture: Capture | None = None
 
     def __post_init__(self) -> None:
         """Check the source."""

@@ -129,10 +129,10 @@ class RestReader:
             condition = conditions(known)
             answer = self.client.ask(root.call(self.client, root.path, headers=condition))
             if answer.status == 304:  # noqa: PLR2004
-                return Unit(name, known)
+                return Unit(name, known, version=known)
             self._first[name] = answer
             if version := validator(answer.headers):
-                return Unit(name, version)
+                return Unit(name, version, version=version)
         if table.disposition == "replace":
             return Unit(name)
         # Rows without keys replace those of the earlier load, which is found by the unit's fingerprint.

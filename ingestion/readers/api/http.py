@@ -50,7 +50,10 @@ class Client:
             GranaryError: the address is not the API's, the service does not answer, asks for a wait that is too long,
                 refuses our credentials, sends more than agreed, or answers with an error.
         """
-        answer = self.attempt(call)
+        return self.check(self.attempt(call), call)
+
+    def check(self, answer: Answer, call: Call) -> Answer:
+        """Return an answer if it is a good one; see `ask` for what it raises."""
         if answer.status in (401, 403):
             raise GranaryError(
                 f"the service refuses our {self.auth.word} ({answer.status})", call.where, "check the source's key"

@@ -63,7 +63,7 @@ def read(stream: IO[bytes], limits: Limits, where: str) -> Iterator[Chunk]:
         raise GranaryError("reading Avro needs a package", where, "pip install 'granary[files]'") from None
     try:
         header = reader(stream)
-        schema = parse_schema(header.writer_schema)  # type: ignore[arg-type]
+        schema = parse_schema(header.writer_schema)
         if not isinstance(schema, dict) or schema.get("type") != "record":
             raise UnreadableError("the file's schema is no record", where, "ask the source for records")
         codec = str(header.metadata.get("avro.codec", "null"))
@@ -85,7 +85,7 @@ def read(stream: IO[bytes], limits: Limits, where: str) -> Iterator[Chunk]:
     except GranaryError:
         raise
     except Exception as error:  # fastavro raises whatever a damaged byte leads to
-        raise damaged(error, where) from None
+        raise damaged(error, where, "avro") from None
 
 
 def _blocks(stream: IO[bytes], sync: bytes, codec: str, limits: Limits, where: str) -> Iterator[tuple[int, bytes]]:

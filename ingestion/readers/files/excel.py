@@ -40,13 +40,13 @@ def read(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Itera
         names = book.sheet_names
         if options.sheet not in (names if isinstance(options.sheet, str) else range(len(names))):
             raise UnreadableError(f"the workbook has no sheet {options.sheet!r}", where, f"it has {', '.join(names)}")
-        find = book.get_sheet_by_name if isinstance(options.sheet, str) else book.get_sheet_by_index
+        name = options.sheet if isinstance(options.sheet, str) else names[options.sheet]
         # Empty rows above the first value are not skipped, so that rows are counted as a person sees them.
-        rows = iter(find(options.sheet).to_python(skip_empty_area=False))
+        rows = iter(book.get_sheet_by_name(name).to_python(skip_empty_area=False))
     except GranaryError:
         raise
     except Exception as error:
-        raise damaged(error, where) from None
+        raise damaged(error, where, "a workbook") from None
     header = next(islice(rows, options.header_row - 1, None), [])
     width = max((place for place, cell in enumerate(header, 1) if _text(cell)), default=0)
     if not width:
@@ -114,5 +114,5 @@ def _weigh(stream: IO[bytes], limits: Limits, where: str) -> None:
         except DAMAGED as error:
             if isinstance(error, GranaryError):
                 raise
-            raise damaged(error, where) from None
+            raise damaged(error, where, "a workbook") from None
     stream.seek(0)

@@ -161,6 +161,11 @@ NAMES: dict[str, Format] = {
 """What `FileReader(format=…)` may be called by; fixed width and XML need options and are given as such."""
 
 
+def label(found: Format | None) -> str:
+    """Return what people call a format."""
+    return "what it should be" if found is None else type(found).__name__.lower()
+
+
 def by_name(name: str) -> tuple[Format | None, str | None]:
     """Return the format and the compression that a file's name tells: "a.csv.gz" is (Csv(), "gzip").
 

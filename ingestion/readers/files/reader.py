@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 import pyarrow as pa
 
 from ingestion.readers.files import avro, columnar, delimited, excel, fixed_width, formats, json_rows, xml_rows
+from ingestion.readers.files.ahead import ahead
 from ingestion.readers.files.limits import Limits
 from ingestion.readers.files.names import check_columns, day_of, is_temporary
 from ingestion.readers.files.store import Entry, open_store, safe_pattern, same
@@ -118,11 +119,11 @@ class FileReader:
         entry = self.store.entry(unit.name)
         same(self._seen.get(unit.name, entry), entry, self.store.place)
         path = self.store.local(entry)
+        declared = self.options.get(table.name) or self.format
         known = {name for column in table.columns for name in (column.name, *column.aliases)}
         checked: pa.Schema | None = None
         try:
-            declared = self.options.get(table.name) or self.format
-            for chunk in read_rows(path, unit.name, declared, table, self.limits, where, self.members):
+            for chunk in ahead(read_rows(path, unit.name, declared, table, self.limits, where, self.members)):
                 if chunk.batch.schema is not checked:
                     check_columns(chunk.batch.schema.names, known, where)
                     checked = chunk.batch.schema
@@ -136,7 +137,7 @@ class FileReader:
             if isinstance(error, GranaryError):
                 raise
             self.store.verify(entry)
-            raise damaged(error, where) from None
+            raise damaged(error, where, formats.label(declared or formats.by_name(unit.name)[0])) from None
         self.store.verify(entry)
 
 

@@ -75,7 +75,10 @@ class RemoteStore:
 
     def content(self, entry: Entry) -> str:
         """Return the SHA-256 of a file, keeping its copy for `local` if there is room."""
-        path, found = self._fetch(entry)
+        try:
+            path, found = self._fetch(entry)
+        except StillWrittenError:
+            return "changing"
         self._copies.keep(entry, path, found)
         return found
 
@@ -161,7 +164,7 @@ class RemoteStore:
             raise GranaryError(what, where, "check the location, the credentials and the server") from None
 
     def _connect(self) -> Any:
-        import fsspec  # noqa: PLC0415 - half a second, that only remote files pay
+        import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415 - half a second, that only remote files pay
 
         options: dict[str, Any] = {"skip_instance_cache": True, **self._options, **self._credentials}
         if self.scheme == "s3":
@@ -181,7 +184,7 @@ class RemoteStore:
             if "client_keys" in options:
                 options["client_keys"] = [options["client_keys"]]
             options.setdefault("timeout", TIMEOUT_SECONDS)
-            from sshfs import SSHFileSystem  # noqa: PLC0415 - only SFTP needs it
+            from sshfs import SSHFileSystem  # type: ignore[import-untyped]  # noqa: PLC0415 - only SFTP needs it
 
             return SSHFileSystem(**options)
         elif self.web:

@@ -69,10 +69,10 @@ class Bounded(io.RawIOBase):
         return len(block)
 
 
-def damaged(error: BaseException, where: str) -> UnreadableError:
-    """Return the error of a file that its format's library cannot read."""
-    words = " ".join(str(error).split())[:200]
-    return UnreadableError(f"the file is damaged: {words or type(error).__name__}", where, ADVICE)
+def damaged(error: BaseException, where: str, kind: str = "what it should be") -> UnreadableError:
+    """Return the error of a file that the library of its format, or of its compression, cannot read."""
+    words = " ".join(str(error).split())[:200] or type(error).__name__
+    return UnreadableError(f"the file is damaged or not {kind}: {words}", where, ADVICE)
 
 
 @contextmanager

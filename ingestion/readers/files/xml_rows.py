@@ -31,8 +31,8 @@ def read(stream: IO[bytes], options: Xml, table: Table, limits: Limits, where: s
         GranaryError: the package that guards the parser is missing.
     """
     try:
-        from defusedxml.common import DefusedXmlException  # noqa: PLC0415 - an extra that only XML needs
-        from defusedxml.ElementTree import DefusedXMLParser, ParseError  # noqa: PLC0415
+        from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
+        from defusedxml.ElementTree import DefusedXMLParser, ParseError  # type: ignore[import-untyped]  # noqa: PLC0415
     except ImportError:
         raise GranaryError("reading XML needs a package", where, "pip install 'granary[files]'") from None
     rows = _Rows(options.row, table)
@@ -54,7 +54,7 @@ def read(stream: IO[bytes], options: Xml, table: Table, limits: Limits, where: s
         what = "a DTD" if type(error).__name__ == "DTDForbidden" else "an entity"
         raise UnreadableError(f"the file declares {what}, which may be a bomb", where, "deliver it without") from None
     except ParseError as error:
-        raise damaged(error, where) from None
+        raise damaged(error, where, "XML") from None
     if rows.waiting() or empty:
         yield rows.chunk()
 
