@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from granary import log, show
-from granary.commands import quarantine
+from granary.commands import authoring, quarantine
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 demo = typer.Typer(help="The sample retailer, played back from a real year.", no_args_is_help=True)
 app.add_typer(demo, name="demo")
+authoring.register(app)
 quarantine.register(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]

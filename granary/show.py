@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from granary.health import Health
+    from granary.scaffold.plan import PlannedSource
     from ingestion.load import LoadResult
     from ingestion.load import Progress as LoadProgress
     from orchestration.progress import Event
@@ -97,6 +98,23 @@ def loads(results: Sequence[LoadResult]) -> None:
             for r in results
         ],
     )  # fmt: skip
+
+
+def planned(source: PlannedSource) -> None:
+    """Print what was found at a new source, and what was left out."""
+    table(
+        f"Source {source.name} ({source.kind})",
+        ("table", "rows seen", "columns", "key", "cursor", "personal"),
+        [
+            (
+                t.name, f"{t.rows:,}{'' if t.complete else ' of more'}", len(t.columns), ", ".join(t.key),
+                t.cursor or "", ", ".join(c.name for c in t.columns if c.personal),
+            )
+            for t in source.tables
+        ],
+    )  # fmt: skip
+    for reason in source.skipped:
+        line(f"Left out: {reason}")
 
 
 def health(found: Health) -> None:

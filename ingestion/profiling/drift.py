@@ -4,8 +4,8 @@ Two measures of shape, both computed from the stored percentiles and shares alon
 
 - PSI, the population stability index: sum over bins of (now - before) * ln(now / before). For numbers and times the
   bins are the deciles of the profile before; for text the common values of both and one bin for the rest. The usual
-  reading, under 0.1 nothing, up to 0.25 some, above it much, is from Siddiqi, "Credit Risk Scorecards" (2006), ch. 8; the
-  sum itself is the symmetric divergence J of Jeffreys (Proceedings of the Royal Society A 186, 1946).
+  reading, under 0.1 nothing, up to 0.25 some, above it much, is from Siddiqi, "Credit Risk Scorecards" (2006); the sum
+  itself is the symmetric divergence J of Jeffreys (Proceedings of the Royal Society A 186, 1946).
 - KS, the two-sample Kolmogorov-Smirnov distance: the largest difference between the two distribution functions. On 101
   percentiles it is exact to 0.01 (Massey, Journal of the American Statistical Association 46, 1951).
 """
@@ -104,8 +104,8 @@ def _shape(before: ColumnProfile, now: ColumnProfile) -> list[Move]:
             Move(
                 now.name,
                 "values",
-                f"without {', '.join(come[:SHOWN])}" if come else f"with {', '.join(gone[:SHOWN])}" if gone else "",
-                f"new: {', '.join(come[:SHOWN])}" if come else f"gone: {', '.join(gone[:SHOWN])}" if gone else "",
+                f"had {', '.join(gone[:SHOWN])}" if gone else "",
+                f"has {', '.join(come[:SHOWN])}" if come else "",
                 level or "some",
                 index,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -67,14 +68,17 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
-def candidate_keys(table: pa.Table, found: list[Evidence]) -> Iterator[tuple[str, ...]]:
+def candidate_keys(table: pa.Table, found: list[Evidence], entity: str = "") -> Iterator[tuple[str, ...]]:
     """Yield the keys that a sample allows, the likeliest first: single columns, and pairs if there is none.
 
-    Names that end in `_id` and the like come before others; measures (numbers with a fraction, times of day) and
+    What is named after a row itself (`entity`: payment, payment_id) comes first, then what ends in `_id` and the like;
+    measures (numbers with a fraction, times of day) and
     personal data are no keys, however unique they are in a sample.
     """
     able = [one for one in found if one.nulls == 0 and one.distinct > 1 and _may_be_key(table.schema.field(one.name))]
-    able.sort(key=lambda one: not looks_like_key(one.name))  # stable: else the order of the columns
+    own = re.compile(rf"{re.escape(entity)}(_?(id|uuid|key|code|number|no|nr))?")
+    # Stable: else they stay in the order of the columns.
+    able.sort(key=lambda one: (not own.fullmatch(one.name), not looks_like_key(one.name)))
     single = [one.name for one in able if one.unique]
     if single:
         yield from ((name,) for name in single)

@@ -11,6 +11,7 @@ from warehouse.connection import connect, execute, query
 if TYPE_CHECKING:
     from warehouse.settings import Settings
 
+
 def keep(settings: Settings, profile: Profile) -> None:
     """Append a profile to the record."""
     with connect(settings, role="transformer") as connection:

@@ -1,0 +1,71 @@
+"""Takes a profile: of a table of the warehouse or of a file, with what is personal in it left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ingestion.profiling.drift import Move, drift
+from ingestion.profiling.measure import profile_arrow, profile_relation
+from ingestion.profiling.store import keep, previous
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ingestion.profiling.profile import Profile
+    from warehouse.settings import Settings
+
+
+def take(settings: Settings, what: str) -> tuple[Profile, Profile | None, list[Move]]:
+    """Profile a table or file, keep the profile, and compare it with the one before.
+
+    Returns:
+        The profile, the one before if there is one, and what moved.
+
+    Raises:
+        GranaryError: there is no such table or file.
+    """
+    path = Path(what).expanduser()
+    if path.is_file():
+        from granary.scaffold.files import read_whole
+
+        found = profile_arrow(settings, read_whole(path), f"file {path.name}")
+    else:
+        found = profile_relation(settings, what, personal_columns(settings, what))
+    before = previous(settings, found.relation)
+    keep(settings, found)
+    return found, before, drift(before, found) if before else []
+
+
+def personal_columns(settings: Settings, relation: str) -> set[str]:
+    """Return the columns that a contract or a dbt model marks as personal.
+
+    Raises:
+        GranaryError: dbt cannot parse the project, so that nobody knows what is personal in its models.
+    """
+    schema, _, table = relation.partition(".")
+    if schema.startswith("raw_"):
+        from ingestion.sources import SOURCES
+
+        tables = SOURCES[schema[4:]].tables if schema[4:] in SOURCES else ()
+        return {column.name for one in tables if one.name == table for column in one.columns if column.personal}
+    from orchestration import manifest
+
+    nodes: Mapping[str, Any] = manifest.load(manifest.prepare(settings))["nodes"]
+    return {
+        name
+        for node in nodes.values()
+        if node["resource_type"] in ("model", "snapshot", "seed") and _is(node, schema, table)
+        for name, column in node["columns"].items()
+        if _meta(column).get("personal")
+    }
+
+
+def _is(node: Mapping[str, Any], schema: str, table: str) -> bool:
+    """Whether a node is a relation; a developer's schema has a prefix, so its end decides."""
+    return str(node.get("alias") or node["name"]) == table and schema.endswith(str(node["schema"]))
+
+
+def _meta(column: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = column.get("config", {}).get("meta") or column.get("meta") or {}
+    return found

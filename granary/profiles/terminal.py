@@ -1,0 +1,105 @@
+"""A profile in the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from granary import show
+from granary.profiles.shapes import bar, spark
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ingestion.profiling.drift import Move
+    from ingestion.profiling.profile import ColumnProfile, Profile
+
+COMMON = 3
+LONGEST = 18
+
+
+def print_profile(profile: Profile, moves: Sequence[Move], before: Profile | None) -> None:
+    """Print a profile, the keys that it allows, and what moved since the one before."""
+    show.line(headline(profile))
+    view = Table()
+    view.add_column("column")
+    view.add_column("type")
+    view.add_column("nulls", no_wrap=True)
+    view.add_column("distinct", justify="right", no_wrap=True)
+    view.add_column("least … median … greatest")
+    view.add_column("shape", no_wrap=True)
+    view.add_column("most common")
+    for column in profile.columns:
+        view.add_row(*(escape(cell) for cell in _row(column, profile)))
+    show.console.print(view)
+    show.line(keys_line(profile))
+    print_drift(moves, before)
+
+
+def headline(profile: Profile) -> str:
+    """Return the table, its rows, and what the rest was computed on."""
+    rows = f"{profile.relation}: {profile.rows:,} rows, {len(profile.columns)} columns"
+    if profile.exact:
+        return rows
+    return (
+        f"{rows}. Distinct values, percentiles and common values come from a random sample of {profile.sampled:,} rows"
+        " (distinct: projected, about); counts, nulls, least and greatest are exact."
+    )
+
+
+def keys_line(profile: Profile) -> str:
+    """Return which columns may be the key."""
+    named = "; ".join(", ".join(key) for key in profile.keys)
+    if not named:
+        return "No single column and no pair of columns that look like keys is unique."
+    return f"Possible keys: {named}" + ("" if profile.exact else " (unique in the sample)")
+
+
+def print_drift(moves: Sequence[Move], before: Profile | None) -> None:
+    """Print what moved."""
+    if before is None:
+        show.line("There is no earlier profile to compare with; the next one will be compared with this.")
+        return
+    since = f"since the profile of {before.profiled_at:%Y-%m-%d %H:%M} UTC"
+    if not moves:
+        show.line(f"Nothing moved {since}.")
+        return
+    show.table(
+        f"Moved {since}",
+        ("column", "what", "before", "now", "how much", "PSI", "KS"),
+        [
+            (
+                move.column or "the table", move.what, move.before, move.now, move.level,
+                "" if move.psi is None else f"{move.psi:.2f}", "" if move.ks is None else f"{move.ks:.2f}",
+            )
+            for move in moves
+        ],
+    )  # fmt: skip
+
+
+def _row(column: ColumnProfile, profile: Profile) -> list[str]:
+    share = column.nulls / profile.rows if profile.rows else 0.0
+    distinct = f"{column.distinct:,}" if profile.exact else f"~{column.distinct:,}"
+    if column.personal:
+        return [column.name, column.type, _nulls(share), distinct, "personal: not shown", "", ""]
+    common = ", ".join(f"{short(value)} {each:.0%}" for value, each in column.top[:COMMON] if each >= 0.01)  # noqa: PLR2004
+    return [column.name, column.type, _nulls(share), distinct, between(column), spark(column), common]
+
+
+def between(column: ColumnProfile) -> str:
+    """Return the least value, the median and the greatest one, as far as there are any."""
+    if not column.percentiles:
+        return ""
+    return " … ".join(column.shown(column.percentile(percent)) for percent in (0, 50, 100))
+
+
+def _nulls(share: float) -> str:
+    return f"{share:6.1%} {bar(share)}" if share else ""
+
+
+def short(value: str) -> str:
+    """Return a value that does not fill the screen, without characters that would move the cursor."""
+    plain = "".join(letter if letter.isprintable() else "·" for letter in value)
+    return plain if len(plain) <= LONGEST else plain[: LONGEST - 1] + "…"

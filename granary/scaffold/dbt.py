@@ -1,0 +1,209 @@
+"""The dbt files of a source: its sources YAML, and per table a staging view with its YAML and tests."""
+
+from __future__ import annotations
+
+import math
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import yaml
+
+from granary.scaffold.names import short
+from granary.scaffold.plan import enumeration
+from granary.scaffold.words import column_says, range_says, table_says
+from ingestion.profiling.names import looks_like_key
+from warehouse.records import sql_type
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from granary.scaffold.plan import PlannedColumn, PlannedSource, PlannedTable
+
+LOADED_AT = """\
+select coalesce(max(finished_at), timestamptz '1970-01-01 00:00:00+00') as loaded_at
+from ops.load_audit
+where source = '{{ source_node.source_name }}' and table_name = '{{ this.identifier }}' and status <> 'failed'
+"""
+LOAD_ID = "The load that brought the row; see `ops.load_audit`."
+LOAD_ROW = "Row number within the loaded unit (file, page set or cursor window), from 1."
+WARN = {"config": {"severity": "warn"}}
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML as the project's yamllint wants it: lists indented, text of several lines as a block."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        """Indent lists too."""
+        super().increase_indent(flow, False)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write everything out."""
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = "|" if value.endswith("\n") and value.isascii() else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def dump(content: Any) -> str:
+    """Return YAML that reads back as exactly `content`."""
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=10_000)
+    return str(text)
+
+
+def sources(source: PlannedSource) -> str:
+    """Return `_<name>__sources.yml`."""
+    longest = max(table.freshness for table in source.tables)
+    tables = [_source_table(table) for table in source.tables]
+    return dump(
+        {
+            "sources": [
+                {
+                    "name": source.name,
+                    "schema": f"raw_{source.name}",
+                    "description": f"{source.name.capitalize()}, as delivered ({source.kind}). Never edited.",
+                    "config": {"loaded_at_query": LOADED_AT, "freshness": _freshness(longest)},
+                    "tables": tables,
+                }
+            ]
+        }
+    )
+
+
+def _freshness(longest: timedelta) -> dict[str, Any]:
+    hours = round(longest.total_seconds() / 3600)
+    return {
+        "warn_after": {"count": hours, "period": "hour"},
+        "error_after": {"count": 2 * hours, "period": "hour"},
+    }
+
+
+def _source_table(table: PlannedTable) -> dict[str, Any]:
+    columns = [{"name": column.name, "description": column_says(column), **_meta(column)} for column in table.columns]
+    columns += [
+        {"name": "_load_id", "description": "The load; see ops.load_audit."},
+        {"name": "_row", "description": "Row number within the loaded unit, from 1."},
+    ]
+    return {"name": table.name, "description": table_says(table), "columns": columns}
+
+
+def _meta(column: PlannedColumn) -> dict[str, Any]:
+    return {"config": {"meta": {"personal": column.personal}}} if column.personal else {}
+
+
+def staging_sql(source: PlannedSource, table: PlannedTable) -> str:
+    """Return `stg_<source>__<table>.sql`: names and casts. Nothing but checked names enters it."""
+    lines = [_cast(column) for column in table.columns] + ["_load_id as load_id", "_row as load_row"]
+    selected = ",\n".join(f"    {line}" for line in lines)
+    return f"""\
+with
+
+source as (
+
+    select * from {{{{ source('{source.name}', '{table.name}') }}}}
+
+)
+
+select
+{selected}
+from source
+"""
+
+
+def _cast(column: PlannedColumn) -> str:
+    if pa.types.is_string(column.type):
+        return column.name if column.name == column.staged else f"{column.name} as {column.staged}"
+    return f"cast({column.name} as {data_type(column.type)}) as {column.staged}"
+
+
+def data_type(kind: pa.DataType) -> str:
+    """Return the type of a staging column, in the words that the project's SQL uses."""
+    name = sql_type(kind)
+    long = {"timestamptz": "timestamp with time zone", "timestamp": "timestamp without time zone"}
+    return long.get(name, name.replace(",", ", "))
+
+
+def staging_yaml(source: PlannedSource, table: PlannedTable) -> str:
+    """Return `stg_<source>__<table>.yml`: contract, descriptions and tests."""
+    prefix = f"{source.name}_{table.name}"
+    staged = {column.name: column.staged for column in table.columns}
+    model: dict[str, Any] = {
+        "name": f"stg_{source.name}__{table.name}",
+        "description": f"{table_says(table)} {_evidence(table)}",
+    }
+    if len(table.key) > 1:
+        grain = {"combination_of_columns": [staged[name] for name in table.key]}
+        test = {"name": short(f"{prefix}_grain"), "arguments": grain}
+        model["data_tests"] = [{"dbt_utils.unique_combination_of_columns": test}]
+    model["columns"] = [_column(prefix, table, column) for column in table.columns]
+    model["columns"] += [
+        {"name": "load_id", "data_type": "bigint", "description": LOAD_ID},
+        {"name": "load_row", "data_type": "integer", "description": LOAD_ROW},
+    ]
+    return dump({"models": [model]})
+
+
+def _evidence(table: PlannedTable) -> str:
+    seen = f"all {table.rows:,} rows there were" if table.complete else f"a sample of {table.rows:,} rows"
+    return f"Types, keys and tests come from {seen}; tests of ranges only warn."
+
+
+def _column(prefix: str, table: PlannedTable, column: PlannedColumn) -> dict[str, Any]:
+    described = column_says(column) + range_says(column)
+    tests = _tests(prefix, table, column)
+    return {
+        "name": column.staged,
+        "data_type": data_type(column.type),
+        "description": described,
+        **_meta(column),
+        **({"data_tests": tests} if tests else {}),
+    }
+
+
+def _tests(prefix: str, table: PlannedTable, column: PlannedColumn) -> list[dict[str, Any]]:
+    """Return a column's tests. What was seen in all of the data fails, what was seen in a sample only warns."""
+    name, sure = f"{prefix}_{column.staged}", {} if table.complete else WARN
+    tests: list[dict[str, Any]] = []
+    if table.key == (column.name,):
+        tests.append({"unique": {"name": short(f"{name}_unique")}})
+    if column.name in table.key:
+        tests.append({"not_null": {"name": short(f"{name}_present")}})
+    elif column.seen.rows and not column.seen.nulls:
+        tests.append({"not_null": {"name": short(f"{name}_present"), **sure}})
+    if values := enumeration(column):
+        known = {"name": short(f"{name}_known"), "arguments": {"values": list(values)}, **sure}
+        tests.append({"accepted_values": known})
+    if bounds := limits(column):
+        tests.append({"dbt_utils.accepted_range": {"name": short(f"{name}_in_range"), "arguments": bounds, **WARN}})
+    return tests
+
+
+def limits(column: PlannedColumn) -> dict[str, Any]:
+    """Return the bounds of a range test: what was found, rounded outward to two digits; dates only have a first one.
+
+    Keys, personal data, and what has one value only get none: their next value is outside by nature.
+    """
+    low, high = column.seen.minimum, column.seen.maximum
+    if low is None or column.personal or looks_like_key(column.name) or column.seen.distinct < 2:  # noqa: PLR2004
+        return {}
+    if isinstance(low, (date, datetime)):
+        return {"min_value": f"date '{low:%Y}-01-01'"}
+    if not all(math.isfinite(end) for end in (low, high)):
+        return {}
+    return {"min_value": _outward(low, math.floor), "max_value": _outward(high, math.ceil)}
+
+
+def _outward(value: float | Decimal, rounding: Any) -> int | float:
+    """Round to two significant digits, away from the values that were found."""
+    exact = Decimal(str(value))
+    if not exact:
+        return 0
+    unit = Decimal(1).scaleb(exact.adjusted() - 1)
+    rounded = rounding(exact / unit) * unit
+    return int(rounded) if rounded == rounded.to_integral_value() else float(rounded)

@@ -1,0 +1,274 @@
+"""Finds tables in files: names that differ only by dates or numbers are deliveries of one table."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections import Counter
+from dataclasses import fields
+from datetime import date, timedelta
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from granary.scaffold.names import snake
+from granary.scaffold.plan import Found, Opening
+from granary.scaffold.source import Group, literal
+from warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from ingestion.readers.files.sniff import Sniffed
+
+ROWS = 200_000
+"""Rows of one table that are looked at."""
+FILES = 24
+"""Files of one table that are opened, spread over all of them."""
+MOST_FILES = 50_000
+DIGITS = re.compile(r"\d+(?:[-_.T]?\d+)*Z?")
+DATED = re.compile(r"(?<!\d)(\d{4})[-_.]?(\d{2})(?:[-_.]?(\d{2}))?(?!\d)")
+STATIC = timedelta(days=32)
+"""How old a file may grow that is not one of several dated ones."""
+UNTOLD = ("xml", "zip")
+"""Suffixes of files whose format the content tells."""
+
+
+def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list[str], list[Group]]:
+    """Find the tables of a folder or of a single file, on this machine or behind a URL.
+
+    Returns:
+        The folder, its tables, what was left out and why, and the formats that the reader has to be told.
+
+    Raises:
+        GranaryError: nothing is there, or a file cannot be read.
+    """
+    from ingestion.readers.files.sniff import sniff
+
+    folder, names = list_files(where)
+    skipped = [f"{name}: no known format" for name in names if not _known(name) and len(names) > 1]
+    groups = group([name for name in names if _known(name) or len(names) == 1])
+    named = _table_names(groups)
+    found, told = [], []
+    for name, (pattern, members) in zip(named, groups.items(), strict=True):
+        if only and snake(name) not in only:
+            continue
+        if not only and len(members) == 1 and _is_empty(folder, members[0]):
+            skipped.append(f"{members[0]}: it is empty")
+            continue
+        table, sniffed = _sample(name, pattern, members, lambda file, limit: sniff(_join(folder, file), limit=limit))
+        found.append(table)
+        if (option := declared(sniffed)) is not None:
+            told.append(Group(f"{literal(snake(name))}: {option.head}", option.parts))
+    if only and len(found) < len(only):
+        missing = ", ".join(sorted(set(only) - {snake(name) for name in named}))
+        raise GranaryError(f"there is no table {missing}", where, f"there are {', '.join(map(snake, named))}")
+    return folder, found, skipped, told
+
+
+def list_files(where: str) -> tuple[str, list[str]]:
+    """Return a place, and the names of its files below it; of a single file its folder and its name."""
+    from ingestion.readers.files.names import is_temporary
+
+    if "://" in where:
+        return _list_remote(where)
+    path = Path(where).expanduser().absolute()
+    if path.is_file():
+        return str(path.parent), [path.name]
+    if not path.is_dir():
+        raise GranaryError("there is no such file or folder", str(path), "check the path")
+    real = path.resolve()
+    names = []
+    for each in sorted(path.rglob("*")):
+        name = each.relative_to(path).as_posix()
+        if each.is_file() and each.resolve().is_relative_to(real) and not is_temporary(name, "*"):
+            names.append(name)
+        if len(names) > MOST_FILES:
+            raise GranaryError(f"the folder has over {MOST_FILES:,} files", str(path), "name one of its folders")
+    if not names:
+        raise GranaryError("the folder has no files", str(path), "check the path")
+    return str(path), names
+
+
+def _list_remote(where: str) -> tuple[str, list[str]]:
+    from ingestion.readers.files.names import is_temporary
+    from ingestion.readers.files.sniff import _split
+    from ingestion.readers.files.store import open_store
+
+    folder, name = _split(where)
+    if where.startswith(("http://", "https://")) or _known(name):
+        return folder, [name]
+    store = open_store(where, {})
+    names = [entry.name for entry in store.entries("**", "the source") if not is_temporary(entry.name, "**")]
+    if not names:
+        raise GranaryError("the place has no files", store.place, "check the address")
+    return where, names
+
+
+def _join(folder: str, name: str) -> str:
+    url, mark, query = folder.partition("?") if "://" in folder else (folder, "", "")
+    return f"{url.rstrip('/')}/{name}{mark}{query}"
+
+
+def _known(name: str) -> bool:
+    from ingestion.readers.files.formats import by_name
+
+    found, packed = by_name(name)
+    return found is not None or packed == "zip" or name.lower().endswith(UNTOLD)
+
+
+def _is_empty(folder: str, name: str) -> bool:
+    path = Path(folder) / name
+    return "://" not in folder and path.stat().st_size == 0
+
+
+def group(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the files by pattern: `rentals_*.csv` for rentals_2024-01.csv and rentals_2024-02.csv.
+
+    A file that is alone is its own pattern, unless its name has a date, for then others will follow. A pattern never
+    matches a file of another table.
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(DIGITS.sub("\0", _without_suffix(name)) + _suffix(name), []).append(name)
+    groups: dict[str, list[str]] = {}
+    for shape, members in alike.items():
+        if len(members) == 1 and not dated(members[0]):
+            groups[glob.escape(members[0])] = members
+            continue
+        others = set(names) - set(members)
+        for star in ("*", "[0-9]*"):
+            pattern = star.join(glob.escape(part) for part in shape.split("\0"))
+            if not any(fnmatchcase(other, pattern) for other in others):
+                groups[pattern] = members
+                break
+        else:
+            groups |= {glob.escape(name): [name] for name in members}
+    return groups
+
+
+def _suffix(name: str) -> str:
+    """Return the part of a file's name from the first dot of its format's suffix on: ".csv.gz"."""
+    from ingestion.readers.files.formats import stem
+
+    last = PurePosixPath(name).name
+    return last[len(stem(last)) :]
+
+
+def _without_suffix(name: str) -> str:
+    suffix = _suffix(name)
+    return name[: -len(suffix)] if suffix else name
+
+
+def dated(name: str) -> date | None:
+    """Return the date in a file's name: a day, or the first day of a month."""
+    for year, month, day in DATED.findall(name):
+        try:
+            return date(int(year), int(month), int(day or 1))
+        except ValueError:
+            continue
+    return None
+
+
+def _table_names(groups: dict[str, list[str]]) -> list[str]:
+    """Return a name for each pattern: the file's own words, or its folder's where the file has only a number."""
+    said = []
+    for members in groups.values():
+        parts = [snake(DIGITS.sub(" ", part)) for part in PurePosixPath(_without_suffix(members[0])).parts]
+        if len(members) == 1 and not dated(members[0]):
+            parts[-1] = snake(PurePosixPath(_without_suffix(members[0])).name)
+        said.append([part for part in parts if part] or ["file"])
+    often = Counter(parts[-1] for parts in said)
+    return ["_".join(parts[-2:]) if often[parts[-1]] > 1 else parts[-1] for parts in said]
+
+
+def _sample(name: str, pattern: str, members: list[str], look: Callable[[str, int], Sniffed]) -> tuple[Found, Sniffed]:
+    """Read the first rows of some of a table's files, the oldest and the newest among them."""
+    step = max(1, -(-(len(members) - 1) // (FILES - 1)))
+    chosen = [*members[:-1:step], members[-1]]
+    limit = max(1, ROWS // len(chosen))
+    seen = [look(member, limit) for member in chosen]
+    samples = [one.sample for one in seen]
+    headers = Counter(header for sample in samples for header in sample.column_names)
+    try:
+        sample = pa.concat_tables(samples, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        words = str(error).splitlines()[0]
+        raise GranaryError(
+            f"the files of {name} do not fit together: {words}", pattern, "look at them one by one"
+        ) from None
+    table = Found(
+        name=name,
+        location=pattern,
+        sample=sample,
+        freshness=_freshness(members),
+        text=seen[-1].format in ("csv", "excel", "xml"),
+        complete=len(chosen) == len(members) and all(one.num_rows < limit for one in samples),
+        whole=True,
+        optional=frozenset(header for header, times in headers.items() if times < len(samples)),
+    )
+    return table, seen[-1]
+
+
+def _freshness(members: Sequence[str]) -> timedelta:
+    """Return how long to wait for the next file: twice the widest gap between the dates that there are, and a day."""
+    days = sorted({day for name in members if (day := dated(name))})
+    if len(days) < 2:  # noqa: PLR2004
+        return STATIC
+    widest = max(later - earlier for earlier, later in pairwise(days))
+    return 2 * widest + timedelta(days=1)
+
+
+def declared(sniffed: Sniffed) -> Group | None:
+    """Return the format as an expression, if the reader would not find it out by itself from the file's name."""
+    options: Any = sniffed.options
+    usual = type(options)() if sniffed.format != "xml" else None
+    parts = []
+    for field in fields(options):
+        value, default = getattr(options, field.name), getattr(usual, field.name, None)
+        if value != default and (field.name, value) not in ORDINARY:
+            parts.append(f"{field.name}={_python(value)}")
+    return Group(type(options).__name__, tuple(parts)) if parts else None
+
+
+ORDINARY = (
+    ("delimiter", ","), ("delimiter", "\t"), ("delimiter", "|"), ("quote", '"'), ("escape", ""),
+    ("encoding", "utf-8"), ("encoding", "ascii"), ("encoding", "utf-8-sig"), ("header", True),
+)  # fmt: skip
+"""What is detected without doubt in each file; a file without a header, or in an old encoding, is better declared."""
+
+
+def _python(value: object) -> str:
+    if isinstance(value, str):
+        return literal(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_python, value))}{',' if len(value) == 1 else ''})"
+    return repr(value)
+
+
+def opening(name: str, folder: str, told: Sequence[Group]) -> Opening:
+    """Return how the source's module opens its reader."""
+    setting = f"GRANARY_{name.upper()}_LANDING"
+    classes = sorted({group.head.rpartition(": ")[2] for group in told})
+    options = ", options=FORMATS" if told else ""
+    return Opening(
+        imports=(
+            f"from ingestion.readers.files import {', '.join(sorted([*classes, 'FileReader']))}",
+            *(["from ingestion.readers.files.formats import Format"] if told else []),
+        ),
+        expression=f"FileReader(settings[{literal(setting)}]{options})",
+        settings={setting: folder},
+        formats=tuple(told),
+    )
+
+
+def read_whole(path: Path) -> pa.Table:
+    """Return a single file as a table in the types that it would be loaded in."""
+    from granary.scaffold.plan import typed
+    from ingestion.readers.files.sniff import sniff
+
+    found = sniff(str(path.absolute()), limit=10**9)
+    return typed(found.sample, text=found.format in ("csv", "excel", "xml"))

@@ -1,0 +1,43 @@
+"""What the generated descriptions say: facts of the sample, and nothing that could be code or personal."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+
+from granary.scaffold.names import singular
+
+if TYPE_CHECKING:
+    from granary.scaffold.plan import PlannedColumn, PlannedTable
+
+PLAIN = re.compile(r"\w[\w .,()/&%*+-]{0,59}", re.ASCII)
+"""Text of the source that a description may repeat: without braces, quotes, backslashes and line breaks."""
+
+
+def table_says(table: PlannedTable) -> str:
+    """Return a description of a table."""
+    where = f", from `{table.location}`" if PLAIN.fullmatch(table.location) else ""
+    return f"One row per {singular(table.name).replace('_', ' ')}{where}."
+
+
+def column_says(column: PlannedColumn) -> str:
+    """Return a description of a column: the header, how often it is empty, how many values it has."""
+    name = column.header if PLAIN.fullmatch(column.header) else column.name
+    seen = column.seen
+    if seen.rows == seen.nulls:
+        return f"{name}: always empty so far."
+    empty = "never empty" if not seen.nulls else f"empty in {max(1, round(100 * seen.nulls / seen.rows))} of 100 rows"
+    values = f"{seen.distinct:,} value{'s' if seen.distinct > 1 else ''}"
+    if seen.unique:
+        values = "another value in each row"
+    return f"{name}: {empty}, {values}."
+
+
+def range_says(column: PlannedColumn) -> str:
+    """Return the range that was found, for a description; empty for what has none or is personal."""
+    low, high = column.seen.minimum, column.seen.maximum
+    if low is None or column.personal:
+        return ""
+    shown = [f"{end:%Y-%m-%d}" if isinstance(end, (date, datetime)) else f"{end:,}" for end in (low, high)]
+    return f" From {shown[0]} to {shown[1]}."
