@@ -114,7 +114,7 @@ class Loading:
         stream = self._rows(reader, pieces, before)
         first = next(stream, None)
         target = intake.target
-        for change in tx.ensure_table(target):
+        for change in tx.ensure_table(target, bulk=True):
             intake.changes[change] = None
         held = tx.held(target, count=table.disposition != "replace_unit") if self._shrinks() else 0
         deleted = self._clear(tx, target, pieces, known, held)
@@ -132,7 +132,7 @@ class Loading:
                 changed += merged + gone
         self._guard(tx, target, pieces, held)
         if changed:
-            tx.digest(target)
+            tx.digest(target, changed)
         return self._record(tx, target, pieces, known, before, changed)
 
     def _shrinks(self) -> bool:
