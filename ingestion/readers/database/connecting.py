@@ -112,7 +112,8 @@ class Database:
         try:
             yield
         except exc.DBAPIError as error:
-            raise GranaryError(f"the source database stopped answering: {words(error)}", where, ADVICE) from None
+            did = "stopped answering" if error.connection_invalidated else "refuses"
+            raise GranaryError(f"the source database {did}: {words(error)}", where, ADVICE) from None
         except exc.NoSuchTableError as error:
             raise GranaryError(
                 f"the source database has no table {error}", where, "check the table's location"

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from adbc_driver_manager import Error as DriverError
 
 from ingestion.readers.database.arrow import chunk_of
@@ -69,10 +70,8 @@ class Session:
         """Turn what the driver raises into an error that a person can act on."""
         try:
             yield
-        except DriverError as error:
-            raise stopped(reason(error), self.where) from None
-        except OSError as error:  # what the Arrow stream raises when the connection breaks under it
-            raise stopped(" ".join(str(error).split())[:200], self.where) from None
+        except (DriverError, OSError, pa.ArrowException) as error:  # an Arrow stream has errors of its own
+            raise GranaryError(f"the source database stopped answering: {reason(error)}", self.where, ADVICE) from None
 
     def columns(self) -> list[SourceColumn]:
         """Return the table's columns."""
@@ -91,20 +90,18 @@ class Session:
 
     def rows(self, fields: list[Field], part: Part) -> Generator[Chunk, None, None]:
         """Yield the part's rows."""
+        for batch in self._batches(select(self.table, fields, part)):
+            yield chunk_of(fields, batch)
+
+    def _batches(self, sql: str) -> Iterator[pa.RecordBatch]:
         with self.errors(), self.connection.cursor() as cursor:
-            cursor.execute(select(self.table, fields, part))
-            for batch in cursor.fetch_record_batch():
-                yield chunk_of(fields, batch)
+            cursor.execute(sql)
+            yield from cursor.fetch_record_batch()
 
     def cancel(self) -> None:
         """Break off what the session is waiting for."""
         with suppress(Exception):
             self.connection.adbc_cancel()
-
-
-def stopped(words: str, where: str) -> GranaryError:
-    """Return the error of a database that does not go on."""
-    return GranaryError(f"the source database stopped answering: {words}", where, ADVICE)
 
 
 @contextmanager

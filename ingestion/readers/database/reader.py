@@ -155,7 +155,7 @@ class DatabaseReader:
 
     def _field(self, found: SourceColumn, column: Column | None) -> Field:
         wanted = column.type if column else None
-        if self.zone and wanted == INSTANT and found.declared.type == WALL:
+        if self.zone and wanted == INSTANT and (found.declared.type == WALL or found.declared.loose):
             return Field(found.name, INSTANT, found.text, found.nullable, self.zone)
         return Field(found.name, delivered(found.declared, wanted), found.text, found.nullable)
 

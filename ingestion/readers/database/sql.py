@@ -62,8 +62,11 @@ class Session:
         with self.database.errors(self.where):
             options = {"stream_results": True, "max_row_buffer": ROWS}
             result = self.connection.execution_options(**options).execute(query)
-            while rows := result.fetchmany(ROWS):
-                yield chunk_of(fields, rows, self.zero_dates)
+            try:
+                while rows := result.fetchmany(ROWS):
+                    yield chunk_of(fields, rows, self.zero_dates)
+            finally:
+                abandon(result.cursor)
 
     def cancel(self) -> None:
         """Break off what the session is waiting for."""
@@ -80,6 +83,12 @@ class Session:
     def _source(self) -> Any:
         schema, _, name = self.location.rpartition(".")
         return source(self.connection.dialect, schema or None, name, self.scn)
+
+
+def abandon(cursor: Any) -> None:
+    """Let MySQL's driver forget the rest of a result; without this it reads all of it, from a closed connection too."""
+    if hasattr(unread := getattr(cursor, "_result", None), "unbuffered_active"):
+        unread.unbuffered_active = False
 
 
 def source(dialect: Dialect, schema: str | None, name: str, scn: int | None) -> Any:

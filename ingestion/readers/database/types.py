@@ -105,7 +105,7 @@ def of_postgres(name: str) -> Declared:
 
 def of_sqlalchemy(kind: TypeEngine[Any], dialect: str) -> Declared:
     """Return what a reflected type is; types without a plain counterpart (JSON, UUID, ENUM, TIME …) become text."""
-    found = _of_sqlalchemy(kind, dialect)
+    found = _of_sqlalchemy(kind, "mysql" if dialect == "mariadb" else dialect)
     return Declared(found.type, loose=True, carrier=found.carrier) if dialect == "sqlite" else found
 
 

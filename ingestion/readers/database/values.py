@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ZeroDates = Literal["refuse", "null"]
+BIT_BYTES = 8
 EXACT = Context(prec=76, traps=[Inexact, InvalidOperation])
 
 
@@ -86,17 +87,20 @@ def is_zero_date(value: Any, field: Field) -> bool:
     return temporal and isinstance(value, str) and value.startswith("0000-00-00")
 
 
+def _unpacked(value: Any) -> Any:
+    """Return the number that MySQL's bit(n), up to 64 of them, is; anything else as it is."""
+    return int.from_bytes(value, "big") if isinstance(value, bytes) and len(value) <= BIT_BYTES else value
+
+
 def _boolean(value: Any, _: Field) -> bool:
-    number = int.from_bytes(value, "big") if isinstance(value, bytes) else value
+    number = _unpacked(value)
     if number in (0, 1) and not isinstance(number, str):
         return bool(number)
     raise ValueError("is neither 0 nor 1")
 
 
 def _integer(value: Any, field: Field) -> int:
-    bits = field.type.bit_width
-    if isinstance(value, bytes) and len(value) <= 8:  # noqa: PLR2004 - MySQL's bit(64)
-        value = int.from_bytes(value, "big")
+    bits, value = field.type.bit_width, _unpacked(value)
     if not isinstance(value, (int, float, Decimal)) or int(value) != value:
         raise ValueError("is no whole number")
     if not -(1 << (bits - 1)) <= value < 1 << (bits - 1):
@@ -114,6 +118,7 @@ def _decimal(value: Any, field: Field) -> Decimal:
     kind = field.type
     if isinstance(value, float):
         value = repr(value)  # the shortest decimal that is this float, as the source shows it
+    value = _unpacked(value)
     if not isinstance(value, (int, str, Decimal)):
         raise ValueError("is no number")
     number = Decimal(value)

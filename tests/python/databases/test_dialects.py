@@ -1,4 +1,5 @@
 """The SQL that each dialect gets; for SQL Server and Oracle this is all that is tested, for no server is here."""
+# ruff: noqa: DTZ001 - times without a zone are what is tested
 
 from __future__ import annotations
 
@@ -61,8 +62,7 @@ def test_mysql() -> None:
 def test_sqlite_compares_the_date_that_every_way_of_writing_begins_with() -> None:
     sql, values = compiled(sqlite.dialect(), Part("changed_at", START))
     assert sql == (
-        "SELECT id, changed_at FROM sales.orders"
-        " WHERE typeof(changed_at) != ? OR changed_at >= ? OR changed_at IS NULL"
+        "SELECT id, changed_at FROM sales.orders WHERE typeof(changed_at) != ? OR changed_at >= ? OR changed_at IS NULL"
     )
     assert list(values.values()) == ["text", "2017-01-01"]
 
@@ -156,7 +156,9 @@ def database(uri: str) -> Database:
 
 def test_uris_for_libpq() -> None:
     uri = database("postgres://u:p%40ss@h:5/db?sslmode=verify-full&connect_timeout=3").libpq
-    assert uri.startswith("postgresql://u:p%40ss@h:5/db?sslmode=verify-full&connect_timeout=3&application_name=granary&")
+    assert uri.startswith(
+        "postgresql://u:p%40ss@h:5/db?sslmode=verify-full&connect_timeout=3&application_name=granary&"
+    )
     assert uri.count("connect_timeout") == 1
     assert database("postgresql:///db?host=/run").libpq.startswith("postgresql:///db?host=/run&connect_timeout=10&")
 

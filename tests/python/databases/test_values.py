@@ -1,4 +1,5 @@
 """Values of drivers, one by one: what they become, and what is refused instead of bent."""
+# ruff: noqa: DTZ001 - times without a zone are what is tested
 
 from __future__ import annotations
 
