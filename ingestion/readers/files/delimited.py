@@ -41,6 +41,7 @@ def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: s
     """
     types = {name: column.type for column in table.columns for name in (column.name, *column.aliases)}
     head = stream.read(HEAD_BYTES)
+    headless = options.header is False or bool(options.columns)
     options = detect(head, options, {name.lower() for name in types})
     quoting = Quoting(*(str(each).encode() for each in (options.delimiter, options.quote, options.escape)))
     runs = records(utf8(head, stream, str(options.encoding)), quoting, limits.record, where)
@@ -61,7 +62,7 @@ def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: s
             lines += 1
             yield parser.chunk(data, line)
     if parser is None:
-        if options.header:
+        if not headless:
             raise UnreadableError("the file is empty, without even a header", where, ADVICE)
         parser = Parser(options.columns or tuple(table.schema.names), types, options, quoting)
     if not lines:

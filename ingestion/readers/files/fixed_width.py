@@ -20,7 +20,7 @@ HEAD_BYTES = 1 << 16
 
 
 def read(stream: IO[bytes], options: FixedWidth, limits: Limits, where: str) -> Iterator[Chunk]:
-    """Yield the rows as text. A line may lack blanks at its end, but no whole column; nor may it be longer.
+    """Yield the rows as text. A line may lack blanks at its end, so that its last column is shorter or empty.
 
     Raises:
         UnreadableError: a line is too long to be one.
@@ -40,8 +40,9 @@ def read(stream: IO[bytes], options: FixedWidth, limits: Limits, where: str) -> 
 
 
 def _chunk(texts: list[bytes], first: int, options: FixedWidth) -> Chunk:
-    least = sum(width for _, width in options.columns[:-1]) + 1
-    most = sum(width for _, width in options.columns)
+    widths = [width for _, width in options.columns]
+    last = max(place for place, (name, _) in enumerate(options.columns) if name)
+    least, most = sum(widths[:last]), sum(widths)
     good: list[str] = []
     bad: list[tuple[int, Rejected]] = []
     blank = 0

@@ -117,7 +117,7 @@ class FixedWidth(_Shown):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if not self.columns or any(width < 1 for _, width in self.columns):
+        if not any(name for name, _ in self.columns) or any(width < 1 for _, width in self.columns):
             raise ValueError("a fixed-width file has columns of at least one character")
 
 
