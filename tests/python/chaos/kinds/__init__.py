@@ -1,0 +1,20 @@
+"""The kinds of sources that are put to the proof."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.python.chaos.kinds.api import ApiWorld
+from tests.python.chaos.kinds.databases import DatabaseWorld
+from tests.python.chaos.kinds.files import EventFilesWorld, FilesWorld
+
+if TYPE_CHECKING:
+    from tests.python.chaos.world import World
+
+KINDS: dict[str, type[World]] = {
+    "files": FilesWorld,
+    "files, append": EventFilesWorld,
+    "database": DatabaseWorld,
+    "api": ApiWorld,
+}
+"""What a person calls each kind -> its world."""

@@ -1,0 +1,71 @@
+"""Bad loaders, which the harness must find out: each breaks exactly-once in a way that people really build."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ingestion import loading
+from warehouse.connection import connect
+from warehouse.faults import reached
+from warehouse.writer import LoadTransaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TORN = "torn"
+"""The point between the two commits of a bad loader."""
+
+
+def rows_first() -> None:
+    """Commit the rows, then the ledger: a loader that dies in between loads them again."""
+    record: Callable[..., None] = loading.record
+
+    def torn(connection: Any, audits: Any) -> None:
+        connection.commit()
+        reached(TORN)
+        record(connection, audits)
+
+    loading.record = torn
+
+
+def ledger_first() -> None:
+    """Commit the ledger, then the rows: a loader that dies in between never loads them."""
+    late: list[tuple[Any, pa.Table]] = []
+    leave = LoadTransaction.__exit__
+
+    def keep(self: LoadTransaction, target: Any, batches: pa.RecordBatchReader) -> None:
+        late.append((target, batches.read_all()))
+
+    def torn(self: LoadTransaction, kind: Any, error: Any, trace: Any) -> None:
+        leave(self, kind, error, trace)
+        reached(TORN)
+        for target, table in late:
+            with connect(settings, role="loader") as connection, connection.cursor() as cursor:
+                cursor.adbc_ingest(target.table, table, mode="append", db_schema_name=f"raw_{target.source}")
+                connection.commit()
+        late.clear()
+
+    begin = LoadTransaction.__init__
+    settings: Any = None
+
+    def remember(self: LoadTransaction, where: Any, *rest: Any) -> None:
+        nonlocal settings
+        settings = where
+        begin(self, where, *rest)
+
+    LoadTransaction.__init__ = remember  # type: ignore[method-assign]
+    LoadTransaction.__exit__ = torn  # type: ignore[method-assign]
+    LoadTransaction.copy = keep  # type: ignore[method-assign]
+
+
+def no_lock() -> None:
+    """Take no lock: two loaders that begin at once both find the same units new."""
+    begin = LoadTransaction.__init__
+
+    def unlocked(self: LoadTransaction, settings: Any, source: str, connection: Any = None) -> None:
+        begin(self, settings, source, connection)
+        self.connection.rollback()
+
+    LoadTransaction.__init__ = unlocked  # type: ignore[method-assign]
