@@ -1,4 +1,4 @@
-"""Pages for people: the data documentation, written by dbt and served on loopback."""
+"""Pages for people: the data documentation, written by dbt, and the profiles beside it, served on loopback."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from granary import show
+from granary.profiles import page as profiles
 from warehouse.errors import GranaryError
 from warehouse.settings import PROJECT
 
@@ -22,7 +23,10 @@ DBT = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
 
 
 def write_docs(settings: Settings) -> Path:
-    """Write the documentation as one file that needs no other and no address; return its path.
+    """Write the documentation as one file that needs no address, and the page of profiles that it links to.
+
+    Returns:
+        The documentation's path.
 
     Raises:
         GranaryError: dbt failed; its last words are in the error.
@@ -38,6 +42,7 @@ def write_docs(settings: Settings) -> Path:
     if done.returncode:
         words = " ".join((done.stdout + done.stderr).split())[-300:]
         raise GranaryError(f"the documentation cannot be written: {words}", str(PROJECT), "run `make demo` first")
+    profiles.write_page(settings, PROJECT / "target")
     return PROJECT / "target" / "static_index.html"
 
 
@@ -95,14 +100,15 @@ def serve_ui(settings: Settings, port: int) -> None:
 
 
 class _Quiet(SimpleHTTPRequestHandler):
-    """Serves only the page itself, without a line on the terminal per request."""
+    """Serves only the pages themselves, without a line on the terminal per request."""
 
     def do_GET(self) -> None:
-        """Answer with the page; everything else in dbt's folder stays private."""
-        if self.path.partition("?")[0] not in ("/", "/static_index.html", "/index.html"):
+        """Answer with a page; everything else in dbt's folder stays private."""
+        asked = self.path.partition("?")[0]
+        if asked not in ("/", "/static_index.html", "/index.html", f"/{profiles.NAME}"):
             self.send_error(404)
             return
-        self.path = "/static_index.html"
+        self.path = asked if asked == f"/{profiles.NAME}" else "/static_index.html"
         super().do_GET()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name

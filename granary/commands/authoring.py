@@ -41,6 +41,12 @@ def add_source(
         list[str] | None,
         typer.Option("--cursor", metavar="[TABLE=]COLUMN", help="When a row last changed; else it is guessed."),
     ] = None,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEADER", help="Send an API's key, from GRANARY_<NAME>_KEY, in this header, or as bearer."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the files, write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the source's files if they are there.")] = False,
 ) -> None:
@@ -58,6 +64,7 @@ def add_source(
         only=tuple(tables or ()),
         keys={table: tuple(column.split(",")) for table, column in _by_table(keys, "--key")},
         cursors=dict(_by_table(cursors, "--cursor")),
+        header=auth,
     )
     if dry_run:
         for path, content in files(planned).items():

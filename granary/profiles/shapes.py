@@ -23,9 +23,10 @@ def histogram(percentiles: Sequence[float], bins: int) -> list[float]:
     low, high = percentiles[LOW], percentiles[HIGH]
     if low == high:
         return [1.0]
+    within = percentiles[LOW : HIGH + 1]
     edges = [low + (high - low) * number / bins for number in range(1, bins)]
-    upto = [0, *(bisect_right(percentiles, edge) for edge in edges), len(percentiles)]
-    return [(upper - lower) / len(percentiles) for lower, upper in pairwise(upto)]
+    upto = [0, *(bisect_right(within, edge) for edge in edges), len(within)]
+    return [(upper - lower) / len(within) for lower, upper in pairwise(upto)]
 
 
 def heights(column: ColumnProfile, bins: int) -> list[float]:

@@ -18,17 +18,26 @@ if TYPE_CHECKING:
 
 COMMON = 3
 LONGEST = 18
+WIDEST_NAME = 24
+SPARK = 10
+DAYS_ONLY = 10 * 86_400
+"""Seconds from which on a range is shown in days."""
+SHORT_TYPES = {
+    "timestamp without time zone": "timestamp",
+    "timestamp with time zone": "timestamptz",
+    "double precision": "double",
+}
 
 
 def print_profile(profile: Profile, moves: Sequence[Move], before: Profile | None) -> None:
     """Print a profile, the keys that it allows, and what moved since the one before."""
     show.line(headline(profile))
     view = Table()
-    view.add_column("column")
-    view.add_column("type")
+    names = [column.name for column in profile.columns]
+    view.add_column("column", overflow="fold", min_width=min(WIDEST_NAME, max(map(len, names), default=1)))
     view.add_column("nulls", no_wrap=True)
     view.add_column("distinct", justify="right", no_wrap=True)
-    view.add_column("least … median … greatest")
+    view.add_column("range (median)")
     view.add_column("shape", no_wrap=True)
     view.add_column("most common")
     for column in profile.columns:
@@ -81,18 +90,22 @@ def print_drift(moves: Sequence[Move], before: Profile | None) -> None:
 
 def _row(column: ColumnProfile, profile: Profile) -> list[str]:
     share = column.nulls / profile.rows if profile.rows else 0.0
+    name = f"{column.name}\n{SHORT_TYPES.get(column.type, column.type)}"
     distinct = f"{column.distinct:,}" if profile.exact else f"~{column.distinct:,}"
     if column.personal:
-        return [column.name, column.type, _nulls(share), distinct, "personal: not shown", "", ""]
+        return [name, _nulls(share), distinct, "personal: not shown", "", ""]
     common = ", ".join(f"{short(value)} {each:.0%}" for value, each in column.top[:COMMON] if each >= 0.01)  # noqa: PLR2004
-    return [column.name, column.type, _nulls(share), distinct, between(column), spark(column), common]
+    return [name, _nulls(share), distinct, between(column), spark(column, SPARK), common]
 
 
 def between(column: ColumnProfile) -> str:
-    """Return the least value, the median and the greatest one, as far as there are any."""
+    """Return the least and the greatest value and the median, as far as there are any; of long times the days."""
     if not column.percentiles:
         return ""
-    return " … ".join(column.shown(column.percentile(percent)) for percent in (0, 50, 100))
+    least, median, greatest = (column.shown(column.percentiles[percent]) for percent in (0, 50, 100))
+    if column.kind == "time" and column.percentiles[100] - column.percentiles[0] > DAYS_ONLY:
+        least, median, greatest = least[:10], median[:10], greatest[:10]
+    return f"{least} … {greatest} ({median})" if least != greatest else least
 
 
 def _nulls(share: float) -> str:

@@ -5,23 +5,23 @@ from __future__ import annotations
 import glob
 import re
 from collections import Counter
-from dataclasses import fields
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from granary.scaffold.names import snake
 from granary.scaffold.plan import Found, Opening
-from granary.scaffold.source import Group, literal
+from granary.scaffold.source import Group, construction, literal
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from granary.scaffold.plan import Text
     from ingestion.readers.files.sniff import Sniffed
 
 ROWS = 200_000
@@ -205,7 +205,7 @@ def _sample(name: str, pattern: str, members: list[str], look: Callable[[str, in
         location=pattern,
         sample=sample,
         freshness=_freshness(members),
-        text=seen[-1].format in ("csv", "excel", "xml"),
+        text=text_of(seen[-1].format),
         complete=len(chosen) == len(members) and all(one.num_rows < limit for one in samples),
         whole=True,
         optional=frozenset(header for header, times in headers.items() if times < len(samples)),
@@ -224,14 +224,8 @@ def _freshness(members: Sequence[str]) -> timedelta:
 
 def declared(sniffed: Sniffed) -> Group | None:
     """Return the format as an expression, if the reader would not find it out by itself from the file's name."""
-    options: Any = sniffed.options
-    usual = type(options)() if sniffed.format != "xml" else None
-    parts = []
-    for field in fields(options):
-        value, default = getattr(options, field.name), getattr(usual, field.name, None)
-        if value != default and (field.name, value) not in ORDINARY:
-            parts.append(f"{field.name}={_python(value)}")
-    return Group(type(options).__name__, tuple(parts)) if parts else None
+    shown = construction(sniffed.options, ORDINARY)
+    return shown if shown.parts else None
 
 
 ORDINARY = (
@@ -241,25 +235,17 @@ ORDINARY = (
 """What is detected without doubt in each file; a file without a header, or in an old encoding, is better declared."""
 
 
-def _python(value: object) -> str:
-    if isinstance(value, str):
-        return literal(value)
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_python, value))}{',' if len(value) == 1 else ''})"
-    return repr(value)
-
-
 def opening(name: str, folder: str, told: Sequence[Group]) -> Opening:
     """Return how the source's module opens its reader."""
     setting = f"GRANARY_{name.upper()}_LANDING"
     classes = sorted({group.head.rpartition(": ")[2] for group in told})
-    options = ", options=FORMATS" if told else ""
+    options = ("options=FORMATS",) if told else ()
     return Opening(
         imports=(
             f"from ingestion.readers.files import {', '.join(sorted([*classes, 'FileReader']))}",
             *(["from ingestion.readers.files.formats import Format"] if told else []),
         ),
-        expression=f"FileReader(settings[{literal(setting)}]{options})",
+        expression=Group("FileReader", (f"settings[{literal(setting)}]", *options)),
         settings={setting: folder},
         formats=tuple(told),
     )
@@ -271,4 +257,9 @@ def read_whole(path: Path) -> pa.Table:
     from ingestion.readers.files.sniff import sniff
 
     found = sniff(str(path.absolute()), limit=10**9)
-    return typed(found.sample, text=found.format in ("csv", "excel", "xml"))
+    return typed(found.sample, text=text_of(found.format))
+
+
+def text_of(name: str) -> Text:
+    """Return of which text in files of a format the types are to be found."""
+    return "all" if name in ("csv", "excel", "xml") else "times" if name in ("json", "jsonl") else "none"

@@ -24,6 +24,7 @@ def look(
     only: tuple[str, ...] = (),
     keys: Mapping[str, tuple[str, ...]] | None = None,
     cursors: Mapping[str, str] | None = None,
+    header: str | None = None,
 ) -> PlannedSource:
     """Read a sample of a path, a database URL or an API URL, and decide on everything that is to be written.
 
@@ -33,6 +34,7 @@ def look(
         only: the tables to take; none of them means all.
         keys: keys that a person gave, by table ("" for any).
         cursors: likewise cursors.
+        header: the header of an API's key, or "bearer".
 
     Raises:
         GranaryError: the name is none, there is nothing at the place, or nothing of it can be loaded.
@@ -44,12 +46,12 @@ def look(
     if scheme and scheme[1] in DATABASES:
         from granary.scaffold import databases
 
-        opening, found, kind, skipped = databases.find(name, where, only)
+        opening, found, kind, skipped = databases.find(name, where, only, keys or {}, cursors or {})
         return plan(name, kind, opening, found, keys, cursors, skipped)
     if scheme and scheme[1] in ("http", "https") and not _is_file(where):
         from granary.scaffold import apis
 
-        opening, found = apis.find(name, where, only)
+        opening, found = apis.find(name, where, only, header)
         return plan(name, "api", opening, found, keys, cursors)
     from granary.scaffold import files
 

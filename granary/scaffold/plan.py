@@ -13,7 +13,7 @@ import pyarrow as pa
 from granary.scaffold.names import check_source, raw_names, singular, staged_names, table_names
 from ingestion.profiling.evidence import Evidence, candidate_keys, evidence
 from ingestion.profiling.inference import infer
-from ingestion.profiling.names import personal
+from ingestion.profiling.names import looks_like_key, personal
 from ingestion.types import cast
 from warehouse.errors import GranaryError
 from warehouse.records import sql_type
@@ -30,24 +30,29 @@ ENUMERATED = re.compile(r"\w[\w .,&/+-]*")
 """Values that a test may name: what Jinja, YAML or SQL could take for something else is left out."""
 
 
+Text = Literal["all", "times", "none"]
+
+
 @dataclass(frozen=True)
 class Found:
     """A table as an adapter found it: where the reader finds it, and a sample with the source's own columns.
 
-    `text` says that the sample is text whose types are still to be found; `complete` that the sample is all there is.
-    `key` and `cursor` are what the source itself declares.
+    `text` says of which text in the sample the types are still to be found: all of it (CSV), or only dates and times
+    (JSON). `complete` says that the sample is all there is. `key` and `cursor` are what the source itself declares.
     """
 
     name: str
     location: str
     sample: pa.Table
     freshness: timedelta
-    text: bool = False
+    text: Text = "none"
     complete: bool = False
     key: tuple[str, ...] = ()
     cursor: str | None = None
     whole: bool = False
-    """Whether units are delivered whole (files), so that a unit's rows replace those of its earlier delivery."""
+    """Whether a unit's rows replace those of its earlier delivery: files, and tables without a key."""
+    snapshot: bool = False
+    """Whether it is read whole each time, because it cannot be asked for what is new (APIs)."""
     optional: frozenset[str] = frozenset()
     """Headers that not every delivery has."""
 
@@ -57,7 +62,7 @@ class Opening:
     """How the source's module opens its reader: imports, an expression, and the values that it needs."""
 
     imports: tuple[str, ...]
-    expression: str
+    expression: Group
     settings: Mapping[str, str] = field(repr=False)
     """Setting -> value; may hold secrets, and is written nowhere but in the owner-only file."""
     formats: tuple[Group, ...] = ()
@@ -148,11 +153,7 @@ def plan(
         if not one.sample.num_columns:
             left_out.append(f"{one.name}: it has no columns")
             continue
-        planned = _table(table, one, keys.get(table, keys.get("", ())), cursors.get(table, cursors.get("")))
-        if planned.key or one.whole:
-            tables.append(planned)
-        else:
-            left_out.append(f"{table}: no key was found; give it with --key {table}=COLUMN[,COLUMN]")
+        tables.append(_table(table, one, keys.get(table, keys.get("", ())), cursors.get(table, cursors.get(""))))
     if not tables:
         raise GranaryError(f"there is nothing to load: {'; '.join(left_out) or 'no table was found'}")
     _all_used(tables, keys, cursors)
@@ -168,16 +169,16 @@ def _table(name: str, found: Found, given_key: tuple[str, ...], given_cursor: st
     seen = [evidence(column, sample[column]) for column in raw]
     known = dict(zip(headers, raw, strict=True)) | {column: column for column in raw}
     guesses = {column: personal(column, name) for column in raw}
-    if set(given_key) <= known.keys() and given_key:
-        key = tuple(known[column] for column in given_key)
-    elif found.key:
-        key = tuple(known[column] for column in found.key)
-    else:
+    chosen = given_key if given_key and set(given_key) <= known.keys() else found.key
+    key, sure = tuple(known[column] for column in chosen), bool(chosen)
+    if not chosen:
         fit = sample.select([column for column in raw if not guesses[column]])
-        known_not_personal = [one for one in seen if not guesses[one.name]]
-        key = next(candidate_keys(fit, known_not_personal, singular(name)), ())
-    cursor = known.get(given_cursor or "") or (known[found.cursor] if found.cursor else None)
-    if cursor is None and not found.whole:
+        key = next(candidate_keys(fit, [one for one in seen if not guesses[one.name]], singular(name)), ())
+        # Rows of one key take each other's place, so a mere guess must be a good one.
+        sure = bool(key) and (found.complete or all(map(looks_like_key, key)))
+    whole = found.whole or not sure
+    cursor = None if whole else known.get(given_cursor or "") or (known[found.cursor] if found.cursor else None)
+    if cursor is None and not whole and not found.snapshot:
         cursor = _cursor(sample)
     columns = tuple(
         PlannedColumn(
@@ -192,24 +193,19 @@ def _table(name: str, found: Found, given_key: tuple[str, ...], given_cursor: st
         )
         for column, staged_name, header, one in zip(raw, staged, headers, seen, strict=True)
     )
-    disposition: Disposition = "replace_unit" if found.whole else "merge" if cursor else "replace"
-    return PlannedTable(
-        name, found.location, disposition, found.freshness, columns, key, cursor if key else None, found.complete
-    )
+    disposition: Disposition = "replace_unit" if whole else "merge" if cursor else "replace"
+    return PlannedTable(name, found.location, disposition, found.freshness, columns, key, cursor, found.complete)
 
 
-def typed(sample: pa.Table, *, text: bool) -> pa.Table:
-    """Return a sample in the types that a contract will have; `text` says that strings hold values as received."""
+def typed(sample: pa.Table, *, text: Text) -> pa.Table:
+    """Return a sample in the types that a contract will have, cast as the load seam will cast them."""
     columns = []
     for values in sample.columns:
-        kind = infer(values) if text and pa.types.is_string(values.type) else raw_type(values.type)
-        columns.append(_cast(values, kind, text=text))
+        parsed = text != "none" and pa.types.is_string(values.type)
+        kind = infer(values, only_times=text == "times") if parsed else raw_type(values.type)
+        chunks = [cast(chunk, kind, text=parsed)[0] for chunk in values.chunks]
+        columns.append(pa.chunked_array(chunks, type=kind))
     return pa.Table.from_arrays(columns, names=sample.column_names)
-
-
-def _cast(values: pa.ChunkedArray, kind: pa.DataType, *, text: bool) -> pa.ChunkedArray:
-    """Cast as the load seam will, so that the sample shows what will be in the raw table."""
-    return pa.chunked_array([cast(chunk, kind, text=text)[0] for chunk in values.chunks], type=kind)
 
 
 def raw_type(kind: pa.DataType) -> pa.DataType:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from granary.scaffold.words import column_says, table_says
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import timedelta
 
     from granary.scaffold.plan import PlannedColumn, PlannedSource, PlannedTable
@@ -76,6 +77,24 @@ def _letter(letter: str, quote: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"  # noqa: PLR2004
 
 
+def construction(value: Any, ordinary: Collection[tuple[str, object]] = ()) -> Group:
+    """Return the call that makes a dataclass equal to `value`, without defaults and what is ordinary."""
+    parts = [
+        f"{field.name}={_python(given)}"
+        for field in fields(value)
+        if (given := getattr(value, field.name)) != field.default and (field.name, given) not in ordinary
+    ]
+    return Group(type(value).__name__, tuple(parts))
+
+
+def _python(value: object) -> str:
+    if isinstance(value, str):
+        return literal(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_python, value))}{',' if len(value) == 1 else ''})"
+    return repr(value)
+
+
 def module(source: PlannedSource) -> str:
     """Return the text of `ingestion/sources/<name>.py`."""
     names = _constants(source)
@@ -110,7 +129,7 @@ def module(source: PlannedSource) -> str:
             'owner="data-engineering"',
             f"kind={literal(source.kind)}",
             settings,
-            f"open_reader=lambda settings: {opening.expression}",
+            Group(f"open_reader=lambda settings: {opening.expression.head}", opening.expression.parts),
             tables,
         ),
     )

@@ -71,14 +71,17 @@ def _is_number(kind: pa.DataType) -> bool:
 def candidate_keys(table: pa.Table, found: list[Evidence], entity: str = "") -> Iterator[tuple[str, ...]]:
     """Yield the keys that a sample allows, the likeliest first: single columns, and pairs if there is none.
 
-    What is named after a row itself (`entity`: payment, payment_id) comes first, then what ends in `_id` and the like;
-    measures (numbers with a fraction, times of day) and
+    What is named after a row itself comes first (id, payment_id, payment for the `entity` payment), then what ends in
+    `_id` and the like; measures (numbers with a fraction, times of day) and
     personal data are no keys, however unique they are in a sample.
     """
     able = [one for one in found if one.nulls == 0 and one.distinct > 1 and _may_be_key(table.schema.field(one.name))]
-    own = re.compile(rf"{re.escape(entity)}(_?(id|uuid|key|code|number|no|nr))?")
-    # Stable: else they stay in the order of the columns.
-    able.sort(key=lambda one: (not own.fullmatch(one.name), not looks_like_key(one.name)))
+    own = re.compile(rf"(id|uuid|guid)|{re.escape(entity)}_?(id|uuid|guid|key|code|number|no|nr)")
+
+    def rank(one: Evidence) -> tuple[bool, ...]:
+        return own.fullmatch(one.name) is None, one.name != entity, not looks_like_key(one.name)
+
+    able.sort(key=rank)  # stable: else they stay in the order of the columns
     single = [one.name for one in able if one.unique]
     if single:
         yield from ((name,) for name in single)

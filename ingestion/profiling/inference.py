@@ -22,19 +22,20 @@ PRECISION = 18
 LARGEST_SCALE = 9
 
 
-def infer(values: pa.ChunkedArray) -> pa.DataType:
+def infer(values: pa.ChunkedArray, *, only_times: bool = False) -> pa.DataType:
     """Return the type of a column of text: int64, decimal128, float64, bool, date32, timestamp or string.
 
     Empty text and null say nothing, and blanks around a value do not count, as in a load. A type is taken only if the
     loader's own parser reads every value as it. A column without any value is text. A decimal has 18 digits and the
     scale that was found, at least 2, since 4.5 in a sample is often a price. Times are in microseconds, with a zone
-    (UTC) only if every value has one.
+    (UTC) only if every value has one. With `only_times` everything but dates and times stays text, as in JSON, where
+    text that looks like a number was meant to be text.
     """
     distinct = pc.unique(pc.utf8_trim_whitespace(values.cast(pa.string())))
     distinct = distinct.filter(pc.and_(pc.is_valid(distinct), pc.not_equal(distinct, "")))
     if len(distinct) == 0:
         return pa.string()
-    for tried in (_whole, _fraction, _truth, _day, _moment):
+    for tried in (_day, _moment) if only_times else (_whole, _fraction, _truth, _day, _moment):
         found = tried(distinct)
         if found is not None:
             return found if cast(distinct, found, text=True)[1] is None else pa.string()

@@ -33,6 +33,8 @@ SAMPLE_ROWS = 1_000_000
 PAIRED = 5
 """Columns that pairs are tried of as a key: at most 10 queries."""
 STAGE = "profile_rows"
+LOAD_COLUMNS = (LOAD_ID, ROW, "load_id", "load_row")
+"""What loads add, as raw tables and staging views call it: nothing of the source's."""
 
 
 def profile_relation(
@@ -84,7 +86,7 @@ def _columns(connection: Connection, relation: str, table: str, known: Collectio
     return [
         Counted(str(name), str(kind), name in known or personal(str(name), table) is not None)
         for name, kind in rows
-        if name not in (LOAD_ID, ROW)
+        if name not in LOAD_COLUMNS
     ]
 
 
