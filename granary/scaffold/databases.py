@@ -1,0 +1,125 @@
+"""Finds tables in a database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from granary.scaffold.names import snake
+from granary.scaffold.plan import Found, Opening
+from granary.scaffold.source import Group, literal
+from warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from ingestion.readers.database import DatabaseReader, TableShape
+
+ROWS = 50_000
+FRESHNESS = timedelta(hours=36)
+LATE = "overlap=timedelta(minutes=10)"
+"""How much is read again before a cursor, for rows that were committed late."""
+SHOWN_AS = {"postgresql": "postgres"}
+
+
+def find(
+    name: str, uri: str, only: Collection[str], keys: Mapping[str, tuple[str, ...]], cursors: Mapping[str, str]
+) -> tuple[Opening, list[Found], str, list[str]]:
+    """Find the tables of a database; views only where they are asked for.
+
+    Returns:
+        How the reader is opened, the tables, what to show the source as, and what was left out.
+
+    Raises:
+        GranaryError: the database does not answer, or it has no such table.
+    """
+    from ingestion.readers.database import DatabaseReader, describe
+
+    shapes = [shape for shape in describe(uri) if shape.columns]
+    often = Counter(shape.name for shape in shapes)
+    named = {shape.location if often[shape.name] > 1 else shape.name: shape for shape in shapes}
+    wanted = {said: shape for said, shape in named.items() if _is_wanted(shape, said, only)}
+    for missing in only:
+        if not any(missing in (said, shape.location, snake(said)) for said, shape in wanted.items()):
+            raise GranaryError(f"the database has no table {missing}", todo=f"it has {_some(sorted(named))}")
+    skipped = [f"{said}: it is a view; take it with --table {said}" for said, shape in named.items() if shape.is_view]
+    reader = DatabaseReader(uri)
+    found = [_found(reader, said, shape, keys, cursors) for said, shape in wanted.items()]
+    setting = f"GRANARY_{name.upper()}_URL"
+    late = (LATE,) if any(table.cursor for table in found) else ()
+    opening = Opening(
+        imports=("from ingestion.readers.database import DatabaseReader",),
+        expression=Group("DatabaseReader", (f"settings[{literal(setting)}]", *late)),
+        settings={setting: uri},
+    )
+    return opening, found, SHOWN_AS.get(reader.database.dialect, reader.database.dialect), [] if only else skipped
+
+
+def _is_wanted(shape: TableShape, said: str, only: Collection[str]) -> bool:
+    return bool({said, shape.location, snake(said)} & set(only)) if only else not shape.is_view
+
+
+def _found(
+    reader: DatabaseReader,
+    said: str,
+    shape: TableShape,
+    keys: Mapping[str, tuple[str, ...]],
+    cursors: Mapping[str, str],
+) -> Found:
+    sample, complete = _sample(reader, shape)
+    given = keys.get(snake(said), keys.get("", ()))
+    key = given if set(given) <= set(sample.column_names) and given else shape.key
+    cursor = cursors.get(snake(said), cursors.get(""))
+    if cursor not in sample.column_names:
+        # A row whose cursor is null would never be read again.
+        cursor = next((column for column in shape.cursors if not sample[column].null_count), None)
+    return Found(
+        name=said,
+        location=shape.location,
+        sample=sample,
+        freshness=FRESHNESS,
+        complete=complete,
+        key=key,
+        cursor=cursor if key else None,
+        # Without a key that the database guarantees, a row cannot be found again: the table is read whole.
+        whole=not key,
+    )
+
+
+def _sample(reader: DatabaseReader, shape: TableShape) -> tuple[pa.Table, bool]:
+    """Read the first rows, and tell whether they are all."""
+    from ingestion.spec import Column, Table
+
+    aliases = {f"c{place}": column for place, column in enumerate(shape.columns)}
+    table = Table(
+        name="sample",
+        description="A table that nobody has described yet.",
+        location=shape.location,
+        columns=tuple(
+            Column(name, column.type, "Not described yet.", aliases=() if column.name == name else (column.name,))
+            for name, column in aliases.items()
+        ),
+        disposition="replace_unit",
+        freshness=FRESHNESS,
+    )
+    batches: list[pa.RecordBatch] = []
+    rows = 0
+    (unit,) = reader.units(table, None)
+    stream: Any = reader.read(table, unit, None)
+    with closing(stream):
+        for chunk in stream:
+            batches.append(chunk.batch)
+            rows += chunk.batch.num_rows
+            if rows > ROWS:
+                break
+    sample = pa.Table.from_batches(batches).slice(0, ROWS)
+    names = [column.name for column in shape.columns if column.name in sample.column_names]
+    return sample.select(names), rows <= ROWS
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (" and others" if len(names) > 12 else "") or "none"  # noqa: PLR2004
