@@ -66,7 +66,9 @@ class Endpoint:
         since: how it is narrowed to what is new, for tables with a cursor.
         parent: what fills the hole in the path.
         params: parameters that every request has.
-        total: the dotted path of the number of all rows: reading must end there, no sooner and no later.
+        total: the dotted path of the number of all rows, which must not change while they are read, and must be right.
+            For collections that are not always in motion: a row deleted from a page that was read moves another one
+            off the page that is read next.
         conditional: the validator (ETag, Last-Modified) of the first page stands for the whole collection. That of
             a collection of one page does so by nature.
     """
@@ -115,7 +117,7 @@ def pages(
     api, where = client.api, call.where
     fixed = call.params[: len(call.params) - len(endpoint.pagination.start())] if endpoint.pagination else call.params
     asked = {(call.url, call.params)}
-    watch, count, number = Watch(unique, where), 0, 0
+    watch, count, number, announced = Watch(unique, where), 0, 0, None
     while True:
         number += 1
         answer, first = first or client.ask(call), None
@@ -130,9 +132,13 @@ def pages(
             following = endpoint.pagination.follow(got) if endpoint.pagination else None
         except NotAgreedError as missing:
             raise GranaryError(f"the answer is not the agreed JSON: see {missing}", where, ADVICE) from None
-        if following is None and total is not None and total != count:
+        announced = total if announced is None else announced
+        if announced is not None and (total != announced or (following is None and count != announced)):
             raise GranaryError(
-                f"the service announced {total:,} rows and delivered {count:,}: they changed meanwhile", where, ADVICE
+                f"the collection changed while it was read: {announced:,} rows were announced, then {total:,},"
+                f" and {count:,} have come",
+                where,
+                ADVICE,
             )
         what = "link" if isinstance(following, str) else "page token"
         if isinstance(following, str):

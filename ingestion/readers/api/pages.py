@@ -25,17 +25,17 @@ def dig(value: Any, path: str, default: Any = MISSING) -> Any:
     Raises:
         NotAgreedError: there is nothing, and no default.
     """
-    if not path:
-        return value
-    if isinstance(value, dict):
-        if path in value:
-            return value[path]
-        head, _, rest = path.partition(".")
-        if rest and head in value:
-            return dig(value[head], rest, default)
-    if default is MISSING:
-        raise NotAgreedError(path)
-    return default
+    rest = path
+    while rest:
+        if isinstance(value, dict) and rest in value:
+            return value[rest]
+        head, _, tail = rest.partition(".")
+        if not tail or not isinstance(value, dict) or head not in value:
+            if default is MISSING:
+                raise NotAgreedError(path)
+            return default
+        value, rest = value[head], tail
+    return value
 
 
 @dataclass(frozen=True)

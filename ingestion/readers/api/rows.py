@@ -63,9 +63,11 @@ class Rows:
 
     def __init__(self, table: Table, max_depth: int, tables: Collection[str] = ()) -> None:
         self.table, self.max_depth = table, max_depth
-        self.names = {column.name: (column.name, *column.aliases) for column in table.columns}
-        self.declared = {name for names in self.names.values() for name in names} | set(tables)
+        names = {column.name: (column.name, *column.aliases) for column in table.columns}
+        self.declared = {name for several in names.values() for name in several} | set(tables)
         self.objects = {name[:i] for name in self.declared for i, letter in enumerate(name) if letter == "."}
+        # The column customer may be customer.name: then the whole object is not it.
+        self.names = {name: [n for n in several if n not in self.objects] for name, several in names.items()}
         self.seen: set[str] = set()
         self.count = 0
 
