@@ -6,6 +6,8 @@ were hashed, and no transaction waits for a network. (See docs/decisions/0008.)
 
 from __future__ import annotations
 
+import base64
+import errno
 import hashlib
 import os
 import tempfile
@@ -13,6 +15,7 @@ import time
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -59,7 +62,7 @@ class RemoteStore:
             found = files.glob(root + pattern, detail=True)
         entries = []
         for path, info in found.items():
-            name = path.removeprefix(root)
+            name = path.lstrip("/").removeprefix(root.lstrip("/"))
             if info["type"] == "link":
                 raise GranaryError("the file is a link, which may leave the landing zone", self._where(name), "copy it")
             if ".." in name.split("/") or not name.isprintable():
@@ -149,19 +152,8 @@ class RemoteStore:
             raise
         except ImportError:
             raise GranaryError(f"the packages for {self.scheme}:// are not there", self.place, EXTRA) from None
-        except FileNotFoundError:
-            raise GranaryError("there is no such file or folder", where, "check the location") from None
-        except TypeError as error:
-            raise GranaryError(f"the location has an option that it cannot have: {error}", where, "drop it") from None
         except Exception as error:  # the libraries below share no base class
-            kind = type(error).__name__
-            status = getattr(error, "status", None)
-            what = f"the server answered {status}" if status else f"the server cannot be read: {kind}"
-            if kind in REFUSALS and status in (None, 401, 403):
-                what = "the server refuses our credentials"
-            elif kind == "HostKeyNotVerifiable":
-                what = "the server's host key is not known, so it may be another's"
-            raise GranaryError(what, where, "check the location, the credentials and the server") from None
+            raise GranaryError(_what(error), where, "check the location, the credentials and the server") from None
 
     def _connect(self) -> Any:
         import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415 - half a second, that only remote files pay
@@ -192,16 +184,34 @@ class RemoteStore:
         return fsspec.filesystem(self.scheme, **options)
 
 
+def _what(error: Exception) -> str:
+    """Return what went wrong, in words of ours: those of the libraries may hold secrets."""
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__ if isinstance(error.__cause__, Exception) else error  # so fsspec hides web errors
+    kind, status = type(error).__name__, getattr(error, "status", None)
+    if isinstance(error, TypeError):
+        return "the location has an option that it cannot have"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full, so no copy can be made in {tempfile.gettempdir()} (TMPDIR moves it)"
+    if isinstance(error, FileNotFoundError) or status == HTTPStatus.NOT_FOUND:
+        return "there is no such file or folder"
+    if kind in REFUSALS and status in (None, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return "the server refuses our credentials"
+    if kind == "HostKeyNotVerifiable":
+        return "the server's host key is not known, so it may be another's"
+    return f"the server answered {status}" if status else f"the server cannot be read: {kind}"
+
+
 def _web_options(credentials: dict[str, str]) -> dict[str, Any]:
     """Return what a web server is asked with: basic authentication, or a header that proves who asks."""
     import aiohttp  # noqa: PLC0415 - only web addresses need it
 
     options: dict[str, Any] = {"client_kwargs": {"timeout": aiohttp.ClientTimeout(None, sock_read=TIMEOUT_SECONDS)}}
-    left = dict(credentials)
-    if "username" in left:
-        options["client_kwargs"]["auth"] = aiohttp.BasicAuth(left.pop("username"), left.pop("password", ""))
-    if left:
-        options["client_kwargs"]["headers"] = left
+    headers = dict(credentials)
+    if "username" in headers:
+        pair = f"{headers.pop('username')}:{headers.pop('password', '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    options["client_kwargs"]["headers"] = headers
     return options
 
 

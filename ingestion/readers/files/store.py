@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Protocol
 
+from ingestion.readers.files.formats import by_name
 from ingestion.spec import StillWrittenError
 from warehouse.errors import GranaryError
 
@@ -156,6 +157,8 @@ class LocalStore:
             return None  # removed, or renamed, since the folder was listed
         except OSError as error:
             raise _unreadable(error, path) from None
+        if stat.S_ISDIR(seen.st_mode) and by_name(name)[0] is None:
+            return None
         if not stat.S_ISREG(seen.st_mode):
             what = "Is a directory" if stat.S_ISDIR(seen.st_mode) else "it is no regular file"
             raise GranaryError(f"the file cannot be read: {what}", str(path), "remove it")

@@ -3,18 +3,24 @@ those that are still being written are left alone."""
 
 from __future__ import annotations
 
-import json
+import gzip
+import io
 import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import asyncssh
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ingestion.readers.files import FileReader
 from ingestion.readers.files.remote import RemoteStore
 from ingestion.readers.files.store import LocalStore
 from ingestion.spec import StillWrittenError
+from tests.python.files.books import archive, workbook
 from tests.python.files.conftest import PEOPLE, Web, bucket_files, remote_files, table
 from warehouse.errors import GranaryError
 
@@ -44,15 +50,14 @@ def place(request: pytest.FixtureRequest, zone: Zone) -> Iterator[Place]:
         yield Place(str(zone.folder), {}, zone.put, lambda name: (zone.folder / name).unlink())
         return
     store: Store = request.getfixturevalue("store")
-    folder = f"landing{zone.name}"
+    folder = zone.name
     if request.param == "s3":
         bucket = bucket_files(store)
-        bucket.mkdir(folder)
         yield Place(
-            store.s3(f"{folder}/in"),
+            store.s3(f"landing/{folder}"),
             store.s3_credentials,
-            lambda name, text: bucket.pipe_file(f"{folder}/in/{name}", text.encode()),
-            lambda name: bucket.rm_file(f"{folder}/in/{name}"),
+            lambda name, text: bucket.pipe_file(f"landing/{folder}/{name}", text.encode()),
+            lambda name: bucket.rm_file(f"landing/{folder}/{name}"),
         )
     else:
         files = remote_files(store)
@@ -153,9 +158,19 @@ def test_settling_files_and_markers(zone: Zone) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["people.csv.part", "people.csv.crdownload", "people.CSV.TMP", ".people.csv.swp", "people.csv~", "people.csv.filepart",
-     "people.csv._COPYING_", "people/_temporary/0.csv", "people/.hidden/0.csv", "people.inprogress.1"],
-)  # fmt: skip
+    [
+        "people.csv.part",
+        "people.csv.crdownload",
+        "people.CSV.TMP",
+        ".people.csv.swp",
+        "people.csv~",
+        "people.csv.filepart",
+        "people.csv._COPYING_",
+        "people/_temporary/0.csv",
+        "people/.hidden/0.csv",
+        "people.inprogress.1",
+    ],
+)
 def test_temporary_names(zone: Zone, name: str) -> None:
     zone.put(name, HEADER + ADA)
     assert zone.load(table("**/*")).units == 0
@@ -178,33 +193,22 @@ def test_touched_file_is_not_read_again(zone: Zone) -> None:
     assert zone.load().status == "unchanged"
 
 
-@pytest.mark.parametrize(
-    "written", ["people.csv", "people.csv.gz", "people.jsonl", "people.parquet", "people.zip", "people.xlsx"]
-)
-def test_each_format_from_s3(zone: Zone, store: Store, written: str) -> None:
-    import gzip
-    import io
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from tests.python.files.books import archive, workbook
-
+def test_each_kind_of_format_from_s3(zone: Zone, store: Store) -> None:
+    """Read from the beginning, packed, by seeking, as an archive, and as a workbook."""
     out = io.BytesIO()
-    pq.write_table(pa.table({"id": [1], "name": ["Ada"]}), out)
-    content = {
-        "people.csv": b"id,name\n1,Ada\n",
-        "people.csv.gz": gzip.compress(b"id,name\n1,Ada\n"),
-        "people.jsonl": json.dumps({"id": 1, "name": "Ada"}).encode(),
-        "people.parquet": out.getvalue(),
-        "people.zip": archive(**{"a.csv": b"id,name\n1,Ada\n"}),
-        "people.xlsx": workbook(A=[["id", "name"], [1, "Ada"]]),
-    }[written]
-    bucket = bucket_files(store)
-    bucket.mkdir(f"formats{zone.name}")
-    bucket.pipe_file(f"formats{zone.name}/{written}", content)
-    zone.load(table(columns=PEOPLE[:2]), at=store.s3(f"formats{zone.name}"), credentials=store.s3_credentials)
-    assert zone.rows("id, name") == [(1, "Ada")]
+    pq.write_table(pa.table({"id": [2], "name": ["b"]}), out)
+    files = bucket_files(store)
+    for name, content in {
+        "people_1.csv.gz": gzip.compress(b"id,name\n1,a\n"),
+        "people_2.parquet": out.getvalue(),
+        "people_3.zip": archive(**{"a.csv": b"id,name\n3,c\n"}),
+        "people_4.xlsx": workbook(A=[["id", "name"], [4, "d"]]),
+        "people_5.jsonl": b'{"id":5,"name":"e"}',
+    }.items():
+        files.pipe_file(f"landing/{zone.name}/{name}", content)
+    contract = table(columns=PEOPLE[:2])
+    zone.load(contract, at=store.s3(f"landing/{zone.name}"), credentials=store.s3_credentials)
+    assert zone.rows("id, name") == [(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e")]
 
 
 def test_files_of_the_web(zone: Zone, web: str) -> None:
@@ -231,8 +235,6 @@ def test_private_files_of_the_web(zone: Zone, web: str) -> None:
 
 
 def test_any_place_of_fsspec(zone: Zone) -> None:
-    import fsspec
-
     memory = fsspec.filesystem("memory")
     memory.pipe_file(f"/{zone.name}/people.csv", (HEADER + ADA).encode())
     assert zone.load(at=f"memory://{zone.name}").rows_loaded == 1
@@ -243,7 +245,7 @@ def test_any_place_of_fsspec(zone: Zone) -> None:
 def test_secrets_are_not_shown(zone: Zone, store: Store) -> None:
     wrong = {"key": "granary-key", "secret": "wrong-secret"}
     with pytest.raises(GranaryError) as error:
-        zone.load(at=store.s3("ready"), credentials=wrong)
+        zone.load(at=store.s3("landing/ready"), credentials=wrong)
     assert "wrong-secret" not in f"{error.value}{error.value.__cause__}"
     with pytest.raises(GranaryError, match="refuses our credentials") as error:
         zone.load(at=store.sftp("ready"), credentials=store.sftp_credentials | {"password": "wrong-secret"})
@@ -253,8 +255,6 @@ def test_secrets_are_not_shown(zone: Zone, store: Store) -> None:
 
 
 def test_a_server_with_another_host_key_is_refused(zone: Zone, store: Store, tmp_path_factory: Any) -> None:
-    import asyncssh
-
     other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
     known = tmp_path_factory.mktemp("known") / "hosts"
     known.write_text(f"[127.0.0.1]:{store.sftp_port} {other}")
