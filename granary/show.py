@@ -98,6 +98,13 @@ def loads(results: Sequence[LoadResult]) -> None:
             for r in results
         ],
     )  # fmt: skip
+    for r in results:
+        for change in r.changes:
+            line(f"{r.source}.{r.table}: column {change.column} {change.change}: {change.detail}")
+        for unit in r.units_unreadable:
+            line(f"{r.source}.{r.table}: {unit} is unreadable and in quarantine: `granary quarantine list`")
+    if any(r.rows_quarantined for r in results):
+        line("Refused rows are kept: `granary quarantine list` says why.")
 
 
 def planned(source: PlannedSource) -> None:

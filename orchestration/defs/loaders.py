@@ -14,16 +14,19 @@ from ingestion.load import LoadResult, Progress, load_table, row_count
 from ingestion.sources import SOURCES
 from ingestion.spec import Source, Table
 from orchestration.defs.resources import RunOptions, Warehouse, earlier_days
-from orchestration.progress import Event, Problem, tell
+from orchestration.progress import Event, Problem, Severity, tell
 from orchestration.stopping import stoppable
 from orchestration.windows import FIRST_DATE, TIME_ZONE, window_of_tags
 from warehouse.connection import connect, query
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
 
-CHECK = "every_row_accounted_for"
+CHECK, CONTRACT_CHECK = "every_row_accounted_for", "contract_kept"
+CHECKS = (CHECK, CONTRACT_CHECK)
 FILE_KINDS = frozenset({"parquet", "csv", "json", "jsonl"})
 RETRIES, RETRY_SECONDS = 1, 3
+SHOWN = 20
+"""Load ids and units that a page lists before it breaks off."""
 LEDGER_ROWS = """
     select coalesce(sum(rows_loaded), 0)::bigint
     from ops.load_audit
@@ -69,7 +72,10 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
         },
         partitions_def=days if daily else None,
         backfill_policy=dg.BackfillPolicy.single_run() if daily else None,
-        check_specs=[dg.AssetCheckSpec(CHECK, asset=key, description="Rows read = rows loaded + rows refused.")],
+        check_specs=[
+            dg.AssetCheckSpec(CHECK, asset=key, description="Rows read = rows loaded + rows refused; none refused."),
+            dg.AssetCheckSpec(CONTRACT_CHECK, asset=key, description="The delivery has the shape that was agreed."),
+        ],
         # It looks at the last load alone, so backfilling an old day looks fresh; the watermark says how far data reach.
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=table.freshness),
     )
@@ -103,7 +109,12 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
             tell(problem)
             raise dg.Failure(str(problem), allow_retries=False) from error
         tell(Event("finished", "load", name, source.name, result.rows_loaded, result.seconds, detail=result.status))
-        yield accounting(key, result)
+        for check in (accounting(key, result), contract_check(key, result)):
+            if not check.passed:
+                severity: Severity = "warn" if check.severity is dg.AssetCheckSeverity.WARN else "error"
+                warning = f"{check.check_name} of {name}: {summary(result)}"
+                tell(Event("checked", "load", warning, source.name, passed=False, severity=severity, asset=name))
+            yield check
         for day in earlier_days(context, key):
             context.log_event(day)
         yield dg.MaterializeResult(metadata={"dagster/row_count": rows, **result_metadata(result)})
@@ -133,11 +144,28 @@ def accounting(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=CHECK,
-        passed=balanced and not result.rows_quarantined,
+        passed=balanced and not result.rows_quarantined and not result.units_unreadable,
         severity=dg.AssetCheckSeverity.WARN if balanced else dg.AssetCheckSeverity.ERROR,
         metadata={
             "rows refused": result.rows_quarantined,
             "rows lost": result.rows_read - result.rows_loaded - result.rows_quarantined,
+            "unreadable": ", ".join(result.units_unreadable[:SHOWN]) or "none",
+        },
+    )
+
+
+def contract_check(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
+    """Return the check that warns of news in the delivery's shape, which were dealt with as the contract says."""
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=CONTRACT_CHECK,
+        passed=not result.changes,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "schema changes": dg.MetadataValue.table(
+                [dg.TableRecord({"column": c.column, "change": c.change, "detail": c.detail}) for c in result.changes],
+                dg.TableSchema([dg.TableColumn(name) for name in ("column", "change", "detail")]),
+            )
         },
     )
 
@@ -154,9 +182,17 @@ def rows_of(settings: Settings, source: Source, table: Table) -> int:
         return int(str(query(connection, LEDGER_ROWS, source.name, table.name)[0][0]))
 
 
+def summary(result: LoadResult) -> str:
+    """Return in words what a load refused and what was new in the delivery's shape."""
+    parts = [f"{result.rows_quarantined:,} rows refused"] if result.rows_quarantined else []
+    parts += [f"{unit} unreadable" for unit in result.units_unreadable[:SHOWN]]
+    parts += [f"{change.column} {change.change} ({change.detail})" for change in result.changes]
+    return "; ".join(parts)
+
+
 def result_metadata(result: LoadResult) -> dict[str, dg.MetadataValue]:
     """Return what the ledger says of a load, for the asset's page."""
-    loads = ", ".join(str(number) for number in result.load_ids[:20])
+    loads = ", ".join(str(number) for number in result.load_ids[:SHOWN])
     return {
         "status": dg.MetadataValue.text(result.status),
         "rows read": dg.MetadataValue.int(result.rows_read),
@@ -167,7 +203,7 @@ def result_metadata(result: LoadResult) -> dict[str, dg.MetadataValue]:
         "bytes": dg.MetadataValue.int(result.bytes),
         "seconds": dg.MetadataValue.float(round(result.seconds, 3)),
         "watermark": dg.MetadataValue.text(result.watermark_after or ""),
-        "load ids": dg.MetadataValue.text(loads + (" …" if len(result.load_ids) > 20 else "")),  # noqa: PLR2004
+        "load ids": dg.MetadataValue.text(loads + (" …" if len(result.load_ids) > SHOWN else "")),
     }
 
 

@@ -12,7 +12,7 @@ from ingestion.sources import SOURCES
 from orchestration import manifest as dbt_manifest
 from orchestration.definitions import defs
 from orchestration.defs.assemble import assemble, last_date
-from orchestration.defs.loaders import CHECK, KEYS, partitions
+from orchestration.defs.loaders import CHECKS, KEYS, partitions
 from orchestration.instance import environment, inside
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def test_every_data_test_is_an_asset_check(graph: Any, manifest: Mapping[str, An
     names = [test["name"] for test in tests]
     assert len(names) == len(set(names)), "tests with equal names lose their checks"
     checks = {(key.asset_key, key.name) for key in graph.asset_check_keys}
-    of_dbt = {name for _, name in checks if name != CHECK}
+    of_dbt = {name for _, name in checks if name not in CHECKS}
     assert of_dbt == set(names)
-    assert len(checks) == len(names) + len(KEYS)
+    assert len(checks) == len(names) + len(CHECKS) * len(KEYS)
 
 
 def test_a_test_of_several_tables_is_about_the_last_of_them() -> None:

@@ -11,7 +11,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from orchestration.defs.assemble import assemble
-from orchestration.defs.loaders import CHECK
+from orchestration.defs.loaders import CHECKS
 from orchestration.instance import configuration, environment, inside, open_instance
 from warehouse.connection import connect, execute
 
@@ -93,7 +93,7 @@ def test_every_check_of_the_run_was_evaluated(place: Place, first: RunOutcome, i
     assert {record.run_id for record in found.values()} == {first.run_id}
     statuses = {record.status.value for record in found.values()}
     assert statuses == {"SUCCEEDED"}
-    assert first.checks_passed == len(keys) - sum(1 for key in keys if key.name == CHECK)
+    assert first.checks_passed == len(keys) - sum(1 for key in keys if key.name in CHECKS)
 
 
 def test_without_news_nothing_is_loaded_and_no_day_is_rebuilt(place: Place, first: RunOutcome) -> None:
