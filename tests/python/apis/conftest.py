@@ -15,11 +15,13 @@ import pytest
 from ingestion import load
 from ingestion.readers.api import http
 from ingestion.spec import Source
+from warehouse.connection import connect, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ingestion.spec import Reader, Table
+    from warehouse.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,27 @@ def make_service() -> Iterator[Callable[[], Service]]:
 def service(make_service: Callable[[], Service]) -> Service:
     """Return an HTTP server."""
     return make_service()
+
+
+@pytest.fixture(scope="session")
+def settings(make_warehouse: Callable[[str], Settings]) -> Settings:
+    """Return the warehouse of all tests here."""
+    return make_warehouse("apis")
+
+
+@pytest.fixture
+def warehouse(settings: Settings) -> Settings:
+    """Return that warehouse with nothing in it; much quicker than one of its own for each test."""
+    with connect(settings, autocommit=True) as connection:
+        execute(connection, "drop schema if exists raw_shop cascade")
+        execute(connection, "truncate ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes")
+    return settings
+
+
+@pytest.fixture
+def nothing_landed(rows: Callable[[str], list[tuple[object, ...]]]) -> Callable[[], bool]:
+    """Return a function that returns whether there is still no table of the shop."""
+    return lambda: rows("select count(*) from pg_tables where schemaname = 'raw_shop'") == [(0,)]
 
 
 @pytest.fixture

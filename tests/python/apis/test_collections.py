@@ -24,7 +24,6 @@ from ingestion.readers.rest import (
 )
 from ingestion.spec import Column, Table
 from tests.python.apis.conftest import Reply, Request, Service
-from warehouse.connection import connect, query
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -63,12 +62,6 @@ def load(
 ) -> Any:
     source(lambda: RestReader(Api(service.url, **api), endpoint), table or items())
     return load_table(warehouse, "shop", "items")
-
-
-def nothing_landed(settings: Settings) -> bool:
-    """Return whether the shared warehouse still has no table of the shop."""
-    with connect(settings) as connection:
-        return query(connection, "select to_regclass('raw_shop.items')::text") == [(None,)]
 
 
 def header(request: Request) -> Reply:
@@ -162,7 +155,8 @@ CIRCLES: list[tuple[Pagination, Callable[[Request], Any], str, int]] = [
 
 @pytest.mark.parametrize(("pagination", "route", "words", "requests"), CIRCLES)
 def test_circles_are_noticed(
-    settings: Settings,
+    warehouse: Settings,
+    nothing_landed: Callable[[], bool],
     service: Service,
     source: Declare,
     pagination: Pagination,
@@ -172,19 +166,21 @@ def test_circles_are_noticed(
 ) -> None:
     service.routes["/items"] = route
     with pytest.raises(GranaryError, match=f"the pages run in a circle: {words}"):
-        load(settings, service, source, Endpoint("/items", pagination=pagination))
+        load(warehouse, service, source, Endpoint("/items", pagination=pagination))
     assert len(service.asked) == requests
-    assert nothing_landed(settings)
+    assert nothing_landed()
 
 
-def test_pages_without_end_are_limited(settings: Settings, service: Service, source: Declare) -> None:
+def test_pages_without_end_are_limited(warehouse: Settings, service: Service, source: Declare) -> None:
     service.routes["/items"] = lambda r: {"data": [], "next": str(r.number)}
     with pytest.raises(GranaryError, match="the collection has more than 10 pages"):
-        load(settings, service, source, Endpoint("/items", pagination=Cursor("next", "c")), max_pages=10)
+        load(warehouse, service, source, Endpoint("/items", pagination=Cursor("next", "c")), max_pages=10)
     assert len(service.asked) == 10
 
 
-def test_rows_that_shift_between_pages_are_noticed(service: Service, settings: Settings, source: Declare) -> None:
+def test_rows_that_shift_between_pages_are_noticed(
+    service: Service, warehouse: Settings, nothing_landed: Callable[[], bool], source: Declare
+) -> None:
     """A row of the first page is deleted before the second one is read: row 4 moves to the first page, unread."""
 
     def route(request: Request) -> Any:
@@ -193,15 +189,17 @@ def test_rows_that_shift_between_pages_are_noticed(service: Service, settings: S
 
     service.routes["/items"] = route
     with pytest.raises(GranaryError, match="changed while it was read: 7 rows were announced, then 6, and 6 have come"):
-        load(settings, service, source, Endpoint("/items", pagination=Offset(), total="total"))
-    assert nothing_landed(settings)
+        load(warehouse, service, source, Endpoint("/items", pagination=Offset(), total="total"))
+    assert nothing_landed()
 
 
-def test_a_wrong_total_is_noticed(service: Service, settings: Settings, source: Declare) -> None:
+def test_a_wrong_total_is_noticed(
+    service: Service, warehouse: Settings, nothing_landed: Callable[[], bool], source: Declare
+) -> None:
     service.routes["/items"] = lambda r: {"data": part(at(r, "offset")), "total": 8}
     with pytest.raises(GranaryError, match="8 rows were announced, then 8, and 7 have come"):
-        load(settings, service, source, Endpoint("/items", pagination=Offset(), total="total"))
-    assert nothing_landed(settings)
+        load(warehouse, service, source, Endpoint("/items", pagination=Offset(), total="total"))
+    assert nothing_landed()
 
 
 def test_a_total_saves_the_empty_page(warehouse: Settings, service: Service, source: Declare) -> None:
@@ -213,7 +211,8 @@ def test_a_total_saves_the_empty_page(warehouse: Settings, service: Service, sou
 
 @pytest.mark.parametrize("way", ["header", "body"])
 def test_a_next_link_to_elsewhere_is_refused(
-    settings: Settings,
+    warehouse: Settings,
+    nothing_landed: Callable[[], bool],
     service: Service,
     make_service: Callable[[], Service],
     source: Declare,
@@ -226,9 +225,9 @@ def test_a_next_link_to_elsewhere_is_refused(
     )
     pagination: Pagination = LinkHeader() if way == "header" else NextLink("next")
     with pytest.raises(GranaryError, match="our credentials do not go there"):
-        load(settings, service, source, Endpoint("/items", pagination=pagination), auth=ApiKey("X-Api-Key", "secret"))
+        load(warehouse, service, source, Endpoint("/items", pagination=pagination), auth=ApiKey("X-Api-Key", "secret"))
     assert other.asked == []
-    assert nothing_landed(settings)
+    assert nothing_landed()
 
 
 @pytest.mark.parametrize(
@@ -245,11 +244,11 @@ def test_a_next_link_to_elsewhere_is_refused(
     ],
 )
 def test_answers_that_were_not_agreed(
-    settings: Settings, service: Service, source: Declare, body: object, words: str
+    warehouse: Settings, service: Service, source: Declare, body: object, words: str
 ) -> None:
     service.routes["/items"] = lambda _: body
     with pytest.raises(GranaryError, match=words):
-        load(settings, service, source, Endpoint("/items", pagination=Cursor("meta.next", "c")))
+        load(warehouse, service, source, Endpoint("/items", pagination=Cursor("meta.next", "c")))
 
 
 def test_a_row_that_does_not_fit_is_kept(warehouse: Settings, service: Service, source: Declare, rows: Rows) -> None:
@@ -362,11 +361,11 @@ def test_parents_that_changed_are_read_again(
     ],
 )
 def test_parents_that_cannot_be_followed(
-    settings: Settings, service: Service, source: Declare, parent: object, words: str
+    warehouse: Settings, service: Service, source: Declare, parent: object, words: str
 ) -> None:
     service.routes["/items"] = lambda _: {"data": [parent]}
     with pytest.raises(GranaryError, match=words):
-        load(settings, service, source, PARTS, parts())
+        load(warehouse, service, source, PARTS, parts())
     assert len(service.asked) == 1
 
 
@@ -463,9 +462,9 @@ def test_rows_without_keys_and_without_a_validator(
     assert rows("select id, name, _row from raw_shop.items order by 3") == [(1, "a", 1), (1, "a", 2)]
 
 
-def test_a_path_that_nobody_declared(settings: Settings, service: Service, source: Declare) -> None:
+def test_a_path_that_nobody_declared(warehouse: Settings, service: Service, source: Declare) -> None:
     with pytest.raises(GranaryError, match="no endpoint is declared for /items"):
-        load(settings, service, source, Endpoint("/other"))
+        load(warehouse, service, source, Endpoint("/other"))
 
 
 @pytest.mark.parametrize("endpoint", [("/a/{id}", None), ("/a", Parent(Endpoint("/b"), "id", "v"))])

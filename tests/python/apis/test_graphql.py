@@ -15,7 +15,6 @@ from ingestion.readers.api.spec import Api, Basic
 from ingestion.readers.graphql import GraphqlReader, Nested, Query, Since
 from ingestion.spec import Column, Table
 from tests.python.apis.conftest import Reply, Request, Service
-from warehouse.connection import connect, query
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -197,22 +196,19 @@ def test_a_plain_list(warehouse: Settings, shop: Shop, load: Callable[..., Any],
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 
-def nothing_landed(settings: Settings) -> bool:
-    with connect(settings) as connection:
-        return query(connection, "select to_regclass('raw_shop.orders')::text") == [(None,)]
-
-
-def test_data_beside_errors_is_not_taken(settings: Settings, shop: Shop, load: Callable[..., Any]) -> None:
+def test_data_beside_errors_is_not_taken(
+    warehouse: Settings, nothing_landed: Callable[[], bool], shop: Shop, load: Callable[..., Any]
+) -> None:
     broken = Query("orders", "{ broken { id changedAt } }", "broken")
     with pytest.raises(GranaryError, match="the query failed: disk on fire"):
-        load(settings, orders(cursor=None), broken)
-    assert nothing_landed(settings)
+        load(warehouse, orders(cursor=None), broken)
+    assert nothing_landed()
     assert len(shop.asked) == 1
 
 
-def test_a_query_that_the_service_does_not_know(settings: Settings, shop: Shop, load: Callable[..., Any]) -> None:
+def test_a_query_that_the_service_does_not_know(warehouse: Settings, shop: Shop, load: Callable[..., Any]) -> None:
     with pytest.raises(GranaryError, match="the query failed: Cannot query field 'nothing' on type 'Query'"):
-        load(settings, orders(cursor=None), Query("orders", "{ nothing }", "nothing"))
+        load(warehouse, orders(cursor=None), Query("orders", "{ nothing }", "nothing"))
     assert len(shop.asked) == 1
 
 
@@ -245,12 +241,17 @@ def test_a_query_that_the_service_does_not_know(settings: Settings, shop: Shop, 
     ],
 )
 def test_answers_that_were_not_agreed(
-    settings: Settings, service: Service, load: Callable[..., Any], reply: Any, words: str
+    warehouse: Settings,
+    nothing_landed: Callable[[], bool],
+    service: Service,
+    load: Callable[..., Any],
+    reply: Any,
+    words: str,
 ) -> None:
     service.routes["/graphql"] = lambda _: reply
     with pytest.raises(GranaryError, match=words):
-        load(settings, orders(), attempts=2, auth=Basic("u", "p"))
-    assert nothing_landed(settings)
+        load(warehouse, orders(), attempts=2, auth=Basic("u", "p"))
+    assert nothing_landed()
     assert len(service.asked) <= 2
 
 
@@ -265,10 +266,10 @@ def test_limits_are_waited_out(
     assert load(warehouse, orders(), ORDERS).rows_loaded == 7
 
 
-def test_limits_that_last(settings: Settings, service: Service, load: Callable[..., Any]) -> None:
+def test_limits_that_last(warehouse: Settings, service: Service, load: Callable[..., Any]) -> None:
     service.routes["/graphql"] = lambda _: THROTTLED
     with pytest.raises(GranaryError, match=r"still limits our rate after every retry \(THROTTLED\)"):
-        load(settings, orders(), attempts=3)
+        load(warehouse, orders(), attempts=3)
     assert len(service.asked) == 3
 
 
@@ -312,6 +313,6 @@ def test_a_field_may_be_called_mutation() -> None:
     Query("orders", 'query($first: Int) { mutation(text: "mutation {") { query } }', "mutation", size=("first", 1))
 
 
-def test_answers_replace_no_units(settings: Settings, shop: Shop, load: Callable[..., Any]) -> None:
+def test_answers_replace_no_units(warehouse: Settings, shop: Shop, load: Callable[..., Any]) -> None:
     with pytest.raises(GranaryError, match="orders replaces units, and the answers of a query are none"):
-        load(settings, orders(disposition="replace_unit", cursor=None))
+        load(warehouse, orders(disposition="replace_unit", cursor=None))
