@@ -224,6 +224,8 @@ def _settings(settings: Settings, places: _Places) -> dict[str, str]:
         "GRANARY_POS_LANDING": str(places.landing / "pos"),
         "GRANARY_EVENTS_LANDING": str(places.landing / "events"),
         "GRANARY_CRM_URL": settings.uri(settings.crm_database),
+        # Its history has ended: without this, Dagster would miss a partition for every day since.
+        "GRANARY_LAST_DATE": calendar.LAST_DAY.isoformat(),
         KEY: environment.read(places.environment).get(KEY) or secrets.token_urlsafe(32),
     }
 

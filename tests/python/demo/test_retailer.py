@@ -128,6 +128,7 @@ def test_opening_again_changes_nothing_and_mends_the_crm(place: Callable[[str], 
     lines = dict(line.split("=", 1) for line in environment.splitlines())
     assert lines["AWS_REGION"] == "eu-1"
     assert lines["GRANARY_CRM_URL"] == own.uri(own.crm_database)
+    assert lines["GRANARY_LAST_DATE"] == "2017-12-31"
     assert len(lines["GRANARY_MARKETING_KEY"]) >= 43  # 32 random bytes
     with pytest.raises(GranaryError, match="is open with all households, not 5"):
         retailer.open_for_business(own, households=5)
