@@ -35,13 +35,8 @@ def ensure(tx: LoadTransaction, source: Source, table: Table) -> tuple[Target, l
     return target, tx.ensure_table(target)
 
 
-def empty(tx: LoadTransaction, target: Target) -> int:
-    """Delete every row; readers keep seeing them until the commit."""
-    return count(tx.connection, f"delete from {target.sql_name}")
-
-
-def apply(tx: LoadTransaction, changes: Target, target: Target, load_id: int) -> tuple[int, int]:
-    """Bring the current table to where the changes of one load leave it.
+def apply(tx: LoadTransaction, changes: Target, target: Target, load_id: int, rows: int) -> tuple[int, int]:
+    """Bring the current table to where the changes of one load, so many rows, leave it.
 
     Of each key only the last change counts: keys whose row is gone are deleted, the others get the row of their last
     change. A changed key leaves its earlier one as a key without a row. What came before the last truncate of the
@@ -51,36 +46,46 @@ def apply(tx: LoadTransaction, changes: Target, target: Target, load_id: int) ->
         Rows inserted or updated, and rows deleted.
     """
     load = f"{LOAD_ID} = {int(load_id)}"
-    resets = tx.query(f"select max({ROW}) from {changes.sql_name} where {load} and cdc_op in ('truncate', 'reset')")
-    after, deleted = -1, 0
-    if resets[0][0] is not None:
-        after, deleted = int(resets[0][0]), empty(tx, target)
     key = [quote_name(name) for name in target.key]
     names = ", ".join(quote_name(name) for name in [*target.schema.names, LOAD_ID, ROW])
-    listed, earlier = ", ".join(key), ", ".join(f"earlier.{name}" for name in key)
-    same = " and ".join(f"t.{name} = last.{name}" for name in key)
-    moved = tx.query(f"select 1 from {changes.sql_name} where {load} and cdc_key_before is not null limit 1")
-    events = (
-        f"select {listed}, {ROW}, cdc_op = 'delete' as gone from {changes.sql_name} where {load} and {ROW} > {after}"
+    listed = ", ".join(key)
+    tx.digest(changes, rows)  # so that the block range index finds the load's rows, however many there are of others
+    tx.execute("set local enable_seqscan = off")
+    tx.execute(
+        f"create temporary table cdc_batch on commit drop as select {listed}, {ROW}, cdc_op, cdc_key_before"
+        f" from {changes.sql_name} where {load}"
     )
-    if moved:
+    tx.execute("set local enable_seqscan = on")
+    resets, moves = tx.query(
+        f"select max({ROW}) filter (where cdc_op in ('truncate', 'reset')), count(cdc_key_before) from cdc_batch"
+    )[0]
+    after, deleted = -1, 0
+    if resets is not None:
+        after, deleted = int(resets), count(tx.connection, f"delete from {target.sql_name}")
+    events = f"select {listed}, {ROW}, cdc_op = 'delete' as gone from cdc_batch where {ROW} > {after}"
+    if moves:
+        earlier = ", ".join(f"earlier.{name}" for name in key)
         events += (
-            f" union all select {earlier}, moved.{ROW}, true from {changes.sql_name} as moved,"
+            f" union all select {earlier}, moved.{ROW}, true from cdc_batch as moved,"
             f" jsonb_populate_record(null::{target.sql_name}, moved.cdc_key_before::jsonb) as earlier"
-            f" where moved.{load} and moved.{ROW} > {after} and moved.cdc_key_before is not null"
+            f" where moved.{ROW} > {after} and moved.cdc_key_before is not null"
         )
     tx.execute(
         "create temporary table cdc_last on commit drop as"
         f" select distinct on ({listed}) {listed}, {ROW}, gone from ({events}) as events order by {listed}, {ROW} desc"
     )
-    replaced = count(tx.connection, f"delete from {target.sql_name} as t using cdc_last as last where {same}")
+    same = " and ".join(f"t.{name} = last.{name}" for name in key)
+    deleted += count(tx.connection, f"delete from {target.sql_name} as t using cdc_last as last where {same}")
+    tx.execute("set local enable_seqscan = off")
     stored = count(
         tx.connection,
         f"insert into {target.sql_name} ({names}) select {names} from {changes.sql_name} where {load}"
         f" and {ROW} in (select {ROW} from cdc_last where not gone)",
     )
-    tx.execute("drop table cdc_last")
-    return stored, deleted + replaced
+    tx.execute("set local enable_seqscan = on")
+    tx.execute("drop table cdc_batch, cdc_last")
+    tx.digest(target, stored + deleted)
+    return stored, deleted
 
 
 def stored_texts(

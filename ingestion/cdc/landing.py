@@ -51,7 +51,7 @@ class Lander:
             record_change(tx.connection, source.name, table.name, piece.load_id, change)
         if result.rows_loaded:
             changes = current.changes_target(source, table)
-            piece.loaded, piece.deleted = current.apply(tx, changes, target, result.load_ids[0])
+            piece.loaded, piece.deleted = current.apply(tx, changes, target, result.load_ids[0], result.rows_loaded)
         piece.read = piece.loaded
         status = "loaded" if piece.loaded or piece.deleted else "unchanged"
         record(tx.connection, [piece.audit(source.name, table.name, status, run_id=self.run_id)])

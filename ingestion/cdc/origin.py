@@ -45,11 +45,16 @@ PATIENCE_SECONDS = 60
 
 @dataclass(frozen=True)
 class Slot:
-    """A replication slot as the source shows it; `lost` says why it cannot be read any more ('' if it can)."""
+    """A replication slot as the source shows it.
+
+    `confirmed` is the LSN from which it gives changes, `restart` that from which it keeps the log (0 if it does not).
+    `lost` says why it cannot be read any more ('' if it can).
+    """
 
     database: str
     plugin: str
     confirmed: int
+    restart: int
     wal_status: str
     active: bool
     lost: str
@@ -143,6 +148,7 @@ class Origin:
             database=slot["database"] or "",
             plugin=slot["plugin"] or "",
             confirmed=lsn_number(slot["confirmed_flush_lsn"] or "0/0"),
+            restart=lsn_number(slot["restart_lsn"] or "0/0"),
             wal_status=slot["wal_status"] or "lost",
             active=slot["active"],
             lost=lost,

@@ -11,6 +11,7 @@ Another harness may use it whole:
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -26,15 +27,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from adbc_driver_manager import Error as DriverError
 
+from ingestion.cdc.capture import opened
 from ingestion.cdc.spec import Capture, CapturedReader, changes_table
 from ingestion.spec import Column, Source, Table
 from tests.python.cdc.origin_server import CAPTURER, OriginServer
 from warehouse.connection import connect, execute, query, quote_name
+from warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from warehouse.settings import Settings
 
 SETTING = "GRANARY_SHOP_URL"
 
@@ -122,7 +123,11 @@ class Shop:
         self.source = replace(self.source, capture=replace(self.source.capture, slot=f"slot_{self.database}"))
         self.sql(*CREATE)
         self.sql(
-            *(str(statement) for seed in range(rows) for statement in transaction(random.Random(-seed), truncates=False)),
+            *(
+                str(statement)
+                for seed in range(rows)
+                for statement in transaction(random.Random(-seed), truncates=False)
+            ),
             'create publication "granary shop" for table articles, "Order Lines", pages',
             f'grant select on articles, "Order Lines", pages to {CAPTURER}',
         )
@@ -181,7 +186,9 @@ class Shop:
             for statement in transaction(dice):
                 execute(connection, statement)
             connection.rollback() if dice.random() < 0.05 else connection.commit()
-        except DriverError as error:  # a key that is there, a deadlock: the transaction is undone, and nothing of it counts
+        except (
+            DriverError
+        ) as error:  # a key that is there, a deadlock: the transaction is undone, and nothing of it counts
             connection.rollback()
             if error.sqlstate not in ("23505", "40P01", "40001"):
                 raise
@@ -237,8 +244,6 @@ def fold(connection: Any, source: Source, table: Table) -> Sequence[tuple[Any, .
     )
     held: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     width = len(table.key)
-    import json
-
     for op, before, *rest in rows:
         key, image = tuple(rest[:width]), tuple(rest[width:])
         assert len(image) == len(names)
@@ -275,14 +280,17 @@ def transaction(dice: random.Random, *, truncates: bool = True) -> Iterator[str]
     for _ in range(dice.choice((1, 1, 2, 3, 8))):
         yield dice.choice(STATEMENTS)(dice)
     if truncates and dice.random() < 0.004:
-        yield dice.choice(("truncate pages", 'truncate "Order Lines"', 'truncate pages, "Order Lines"', "truncate articles"))
+        yield dice.choice(
+            ("truncate pages", 'truncate "Order Lines"', 'truncate pages, "Order Lines"', "truncate articles")
+        )
 
 
 def _article(dice: random.Random) -> str:
     number = dice.randrange(10**6)
     text = dice.choice((f"article {number}", "", "ä ö 漢字 🙂", "a\\b\tc", "it''s", "null"))
+    sold = dice.choice(("true", "false", "null"))
     return (
-        f"insert into articles values ({dice.randrange(300)}, '{text}', {number / 100}, {dice.choice(('true', 'null'))},"
+        f"insert into articles values ({dice.randrange(300)}, '{text}', {number / 100}, {sold},"
         f" date '2020-01-01' + {number % 999}, clock_timestamp(), {dice.random() * 1e-7!r})"
         " on conflict (id) do update set name = excluded.name, price = null, seen_at = excluded.seen_at"
     )
@@ -298,7 +306,7 @@ def _articles(dice: random.Random) -> str:
 
 def _order(dice: random.Random) -> str:
     return (
-        f'insert into "Order Lines" values ({dice.randrange(80)}, {dice.randrange(5)}, 1, 2, \'new\')'
+        f"insert into \"Order Lines\" values ({dice.randrange(80)}, {dice.randrange(5)}, 1, 2, 'new')"
         ' on conflict ("Order No", line) do update set quantity = "Order Lines".quantity + 1'
     )
 
@@ -306,7 +314,8 @@ def _order(dice: random.Random) -> str:
 def _page(dice: random.Random) -> str:
     n = dice.randrange(30)
     return (
-        f"insert into pages values ('p{n}', repeat(md5('{dice.random()}'), 200), decode(repeat('00ff41', 2000), 'hex'), 0)"
+        f"insert into pages values ('p{n}', repeat(md5('{dice.random()}'), 200),"
+        " decode(repeat('00ff41', 2000), 'hex'), 0)"
         " on conflict (slug) do update set visits = pages.visits + 1"
     )
 
@@ -330,9 +339,6 @@ STATEMENTS = (
 
 
 def main(words: Sequence[str]) -> None:
-    from ingestion.cdc.capture import opened
-    from warehouse.settings import Settings
-
     source = replace(SOURCE, capture=replace(SOURCE.capture, slot=os.environ["SHOP_SLOT"]))
     with opened(Settings.load(), source) as capturing:
         if "--follow" in words:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from ingestion.cdc.capture import opened
 
 if TYPE_CHECKING:
@@ -16,7 +14,9 @@ if TYPE_CHECKING:
 def test_snapshot_then_changes(warehouse: Settings, shop: Shop) -> None:
     with opened(warehouse, shop.source) as capturing:
         first = capturing.once()
-        assert first.rows_copied == sum(shop.rows(f"select count(*) from {t}")[0][0] for t in ("articles", '"Order Lines"', "pages"))
+        assert first.rows_copied == sum(
+            shop.rows(f"select count(*) from {t}")[0][0] for t in ("articles", '"Order Lines"', "pages")
+        )
         assert shop.differences(warehouse) == {}
         with shop.writing(seed=7, transactions=40):
             pass

@@ -1,0 +1,126 @@
+"""`granary capture`: change data capture from Postgres sources."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ingestion.cdc.status import CaptureStatus
+    from ingestion.spec import Source
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(
+        epilog="Examples: granary capture erp · granary capture erp --follow · granary capture --status"
+        " · granary capture erp --snapshot"
+    )(capture)
+
+
+def capture(
+    source: Annotated[str | None, typer.Argument(metavar="[SOURCE]", help="Default: every captured source.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow/--once", help="Go on until Ctrl-C, or take what there is and end.")
+    ] = False,
+    snapshot: Annotated[bool, typer.Option("--snapshot", help="Make the slot anew and copy everything again.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show slots and lag; exit 1 if there is an alarm.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Remove slot and publication at the source.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
+) -> None:
+    """Take changes from a Postgres source by logical replication, from its slot into raw tables.
+
+    The first time, every table is copied. Each lands twice: as a table of changes, which only grows, and as it is now.
+    """
+    from granary import show
+    from warehouse import server
+    from warehouse.settings import Settings
+
+    if status + drop + (follow or snapshot) > 1:
+        raise typer.BadParameter("--status, --drop and --follow or --snapshot exclude each other")
+    sources = _captured(source)
+    if source is None and (drop or snapshot):
+        raise typer.BadParameter("name the source")
+    if follow and len(sources) > 1:
+        raise typer.BadParameter("name the source to follow")
+    settings = Settings.load()
+    server.up(settings)
+    if status:
+        from ingestion.cdc.status import status as look
+
+        found = [look(settings, one) for one in sources]
+        show.json(found) if as_json else _show(found)
+        if any(one.alarms for one in found):
+            raise typer.Exit(1)
+    elif drop:
+        from ingestion.cdc.capture import drop as remove
+
+        done = remove(settings, sources[0])
+        if as_json:
+            show.json({"source": sources[0].name, "done": done})
+        else:
+            show.line(" ".join(done))
+    else:
+        from ingestion.cdc.capture import opened
+
+        results = []
+        for one in sources:
+            with opened(settings, one) as capturing:
+                results.append(capturing.once(anew=snapshot))
+                if follow:
+                    show.line(f"Following {one.name} from {capturing.result().lsn}; Ctrl-C ends it.")
+                    _follow(capturing)
+        if as_json:
+            show.json(results)
+        else:
+            show.table(
+                "Captured",
+                ("source", "rows copied", "changes", "refused", "up to", "seconds"),
+                [(r.source, r.rows_copied, r.changes, r.refused, r.lsn, r.seconds) for r in results],
+            )
+
+
+def _captured(name: str | None) -> list[Source]:
+    from ingestion.sources import SOURCES
+    from warehouse.errors import GranaryError
+
+    captured = {source.name: source for source in SOURCES.values() if source.capture}
+    if name is None and captured:
+        return list(captured.values())
+    if name in captured:
+        return [captured[name]]
+    raise GranaryError(
+        f"source {name!r} is not captured" if name else "no source is captured",
+        todo=f"captured are {', '.join(captured)}" if captured else "see docs/sources/change-capture.md",
+    )
+
+
+def _follow(capturing: object) -> None:
+    """Follow a capture until Ctrl-C or SIGTERM; what is under way is rolled back, and taken again the next time."""
+    from contextlib import suppress
+
+    from ingestion.cdc.capture import Capturing
+
+    assert isinstance(capturing, Capturing)
+    with suppress(KeyboardInterrupt):
+        capturing.follow()
+
+
+def _show(found: list[CaptureStatus]) -> None:
+    from granary import show
+
+    show.table(
+        "Captures",
+        ("source", "slot", "phase", "stored up to", "wal_status", "lag bytes", "held bytes", "lag s", "alarm over"),
+        [
+            (
+                one.source, one.slot, one.phase, one.lsn, one.wal_status, one.lag_bytes, one.held_bytes,
+                one.lag_seconds, f"{one.alarm_bytes:,} B, {one.alarm_seconds:,.0f} s",
+            )
+            for one in found
+        ],
+    )  # fmt: skip
+    for one in found:
+        for alarm in one.alarms:
+            show.line(f"ALARM {one.source}: {alarm}")

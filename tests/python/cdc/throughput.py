@@ -1,0 +1,67 @@
+"""Changes a second through the whole path: peek, decode, contract, change table, current table, commit, advance.
+
+    python -m tests.python.cdc.throughput [CHANGES]
+
+The changes are there before the clock starts; 60 % insert, 30 % update, 10 % delete, in transactions of 1,000.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ingestion.cdc.capture import opened
+from tests.python.cdc.origin_server import OriginServer
+from tests.python.cdc.shop import SETTING, Shop
+from warehouse import server
+from warehouse.settings import Settings
+
+WRITE = """
+do $$
+begin
+    for n in 1 .. {blocks} loop
+        insert into articles select i, 'article number ' || i, i % 9999 / 100.0, i % 2 = 0, date '2020-01-01' + i % 999,
+            now(), i / 7.0 from generate_series(n * 600 + 1000, n * 600 + 1599) as i;
+        update articles set price = price + 1, seen_at = now() where id between n * 600 + 1000 and n * 600 + 1299;
+        delete from articles where id between n * 600 + 400 and n * 600 + 499;
+        commit;
+    end loop;
+end $$
+"""
+
+
+def measure(changes: int) -> dict[str, float]:
+    """Return changes, seconds, changes a second and peak memory in MB of a capture of so many changes."""
+    base = Path(tempfile.mkdtemp(prefix="g-speed-", dir="/tmp"))
+    base.chmod(0o755)
+    os.environ |= {"GRANARY_HOME": str(base / "w"), "PGDATABASE": "granary"}
+    settings, origin = Settings.load(), OriginServer(base / "s")
+    server.up(settings)
+    origin.create()
+    try:
+        shop = Shop(origin, "shop")
+        shop.create(rows=0)
+        os.environ[SETTING] = shop.uri
+        with opened(settings, shop.source) as capturing:
+            capturing.once()
+            shop.sql(WRITE.format(blocks=changes // 1000))
+            before, began = capturing.changes, time.perf_counter()
+            capturing.once()
+            seconds = time.perf_counter() - began
+            done = capturing.changes - before
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        assert shop.differences(settings) == {}
+        return {"changes": done, "seconds": seconds, "changes_per_second": done / seconds, "peak_mb": peak}
+    finally:
+        origin.remove()
+        server.down(settings)
+        shutil.rmtree(base, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    print(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 500_000))
