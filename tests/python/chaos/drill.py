@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from tests.python.chaos.check import compare, ledger_faults
 from tests.python.chaos.kinds import KINDS
 from tests.python.chaos.strikes import (
-    SEAM,
     Arena,
+    Strike,
     at_point,
     at_random,
     backend_killed,
@@ -24,33 +24,30 @@ from tests.python.chaos.strikes import (
 from tests.python.chaos.world import forget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from tests.python.chaos.world import World
     from warehouse.settings import Settings
 
-ROUNDS = 5
-"""Changes of a source that a life has; then everything begins anew, with a raw table that has to be created."""
-STRIKES = 6
+IN_A_ROW = 6
 """Strikes of a round at most, before a load is left in peace."""
 PATIENCE = 5
 """A strike may miss, since the loader was through before: so many tries for each run that is wanted."""
 
-OWN_SERVER = {
+SERVER: dict[str, Strike] = {
     "backend killed": backend_killed,
     "server killed": server_killed,
     **({"disk full": disk_full} if hasattr(resource, "prlimit") else {}),
 }
-"""Strikes that need a Postgres of the harness's own."""
-STRIKES_AT = {
-    **{point: at_point(point) for point in SEAM},
+"""Strikes that need a Postgres of the harness's own, which they may break."""
+STRIKES: dict[str, Strike] = {
     "at random": at_random,
     "two loaders": two_loaders,
     "two, one killed": two_loaders_one_killed,
-    **OWN_SERVER,
+    **SERVER,
 }
-"""What the table calls a strike -> the strike."""
+"""What the table calls a strike -> the strike; every other name is that of a named point."""
 
 
 @dataclass
@@ -112,7 +109,7 @@ def _life(
     names: list[str],
     tries: dict[str, int],
     told: Callable[[], None],
-) -> Iterable[tuple[list[str], World]]:
+) -> Iterator[tuple[list[str], World]]:
     """Let a source change some times; yield after each change that has landed, with what struck on the way."""
     place = folder / kind.replace(" ", "-").replace(",", "")
     shutil.rmtree(place, ignore_errors=True)
@@ -120,22 +117,25 @@ def _life(
     world = KINDS[kind](arena.settings, place, arena.random)
     try:
         forget(arena.connection, world.source.name)
-        for _ in range(ROUNDS):
+        for number in range(world.rounds):
             world.advance()
             struck: list[str] = []
-            for _ in range(arena.random.randint(1, STRIKES)):
-                if not names or not arena.seconds:
+            for _ in range(arena.random.randint(1, IN_A_ROW)):
+                name = _next(names, [] if number else world.first, world.first if number else [])
+                if name is None or not arena.seconds:
                     break
-                name = names.pop()
-                if not STRIKES_AT[name](arena, world.loader):
+                strike = STRIKES.get(name) or at_point(name)
+                if not strike(arena, world.loader):
                     tries[name] -= 1
-                    if tries[name] > 0:
-                        names.insert(0, name)
+                    if tries[name] <= 0:
+                        names[:] = [other for other in names if other != name]
                     break
+                names.remove(name)
                 cells[name].runs += 1
                 struck.append(name)
                 told()
-                cells[name].faults += ledger_faults(arena.connection, world.source)
+                cells[name].faults += ledger_faults(arena.connection, world.source.name, world.tables)
+            world.settle()
             outcome = arena.unharmed(world.loader)
             if not struck:
                 arena.learn(outcome)
@@ -146,10 +146,16 @@ def _life(
         world.close()
 
 
+def _next(names: list[str], liked: Sequence[str], barred: Sequence[str]) -> str | None:
+    """Return what strikes next: what is possible only now before all others, what is impossible now not at all."""
+    possible = [name for name in names if name not in barred]
+    return next((name for name in possible if name in liked), possible[-1] if possible else None)
+
+
 def _check(arena: Arena, world: World, struck: list[Cell]) -> bool:
     """Compare what landed with the truth, and blame what struck for what is wrong; return whether all is well."""
     found = compare(world.truth(), world.landed(arena.connection))
-    faults = [*ledger_faults(arena.connection, world.source), *arena.complaints]
+    faults = [*ledger_faults(arena.connection, world.source.name, world.tables), *arena.complaints]
     arena.complaints.clear()
     if not struck and (faults or not found.none):
         raise AssertionError(f"without any strike: {found.words} {faults}")

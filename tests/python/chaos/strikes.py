@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,15 +17,11 @@ from warehouse.connection import connect, query
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from random import Random
 
     from tests.python.chaos.nursery import Loader
     from warehouse.connection import Connection
     from warehouse.settings import Settings
-
-SEAM = ("extracted", "mid-copy", "before-commit", "after-commit")
-"""Named points that every load passes."""
 
 RECOVERY_SECONDS = 60
 FULL_BYTES = (32_768, 2_000_000)
@@ -74,10 +71,11 @@ class Arena:
         return self.random.uniform(0, self.seconds)
 
 
-Strike = "Callable[[Arena, Loader], bool]"
+Strike = Callable[["Arena", "Loader"], bool]
+"""What is done to a loader: returns whether it struck."""
 
 
-def at_point(point: str) -> Callable[[Arena, Loader], bool]:
+def at_point(point: str) -> Strike:
     """Return the strike that kills the loader as it passes a named point: the first time, or a later one."""
 
     def strike(arena: Arena, loader: Loader) -> bool:

@@ -9,19 +9,13 @@ import pytest
 
 from tests.python.chaos import sabotage
 from tests.python.chaos.check import compare
-from tests.python.chaos.drill import STRIKES_AT, drill
-from tests.python.chaos.strikes import at_point
+from tests.python.chaos.drill import drill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from warehouse.settings import Settings
-
-
-@pytest.fixture(autouse=True)
-def torn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(STRIKES_AT, sabotage.TORN, at_point(sabotage.TORN))
 
 
 @pytest.mark.parametrize(

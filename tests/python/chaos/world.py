@@ -28,11 +28,23 @@ REFUSED = "quarantine"
 OPS = ("load_audit", "watermarks", "quarantine", "schema_changes")
 
 
-class World(ABC):
-    """One source with its loader. It begins empty; `advance` changes it as such a source changes in a day."""
+SEAM = ("extracted", "mid-copy", "before-commit", "after-commit")
+"""Named points that every load passes."""
 
-    source: Source
+
+class World(ABC):
+    """One source with its loader. It begins empty; `advance` changes it as such a source changes in a day.
+
+    Its loader passes the named `points`; those that are `first` only in the first load, when there is nothing yet. It
+    lives for some `rounds`; then everything begins anew, with raw tables that have to be created.
+    """
+
+    points: tuple[str, ...] = SEAM
+    first: tuple[str, ...] = ()
+    rounds = 5
     loader: Loader
+    source: Source
+    tables: tuple[Table, ...]
 
     def __init__(self, settings: Settings, folder: Path, random: Random) -> None:
         """Be an empty source that lives in a folder, or on the warehouse's server."""
@@ -42,13 +54,16 @@ class World(ABC):
     def advance(self) -> None:
         """Change: new units, corrected ones, late rows."""
 
+    def settle(self) -> None:  # noqa: B027 - most worlds change at once
+        """Come to rest: what goes on changing while loaders are struck has come to its end."""
+
     @abstractmethod
     def truth(self) -> dict[str, Rows]:
         """Return what each raw table must hold, and the quarantine, if this source has rows that are refused."""
 
     def landed(self, connection: Connection) -> dict[str, Rows]:
         """Return what each raw table holds, without load columns, and the quarantine's open rows."""
-        found = {table.name: raw(connection, self.source.name, table) for table in self.source.tables}
+        found = {table.name: raw(connection, self.source.name, table) for table in self.tables}
         return found | {REFUSED: refused(connection, self.source.name)}
 
     def close(self) -> None:  # noqa: B027 - most worlds have nothing to give back

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.python.chaos.kinds.api import ApiWorld
+from tests.python.chaos.kinds.capture import CaptureWorld
 from tests.python.chaos.kinds.databases import DatabaseWorld
 from tests.python.chaos.kinds.files import EventFilesWorld, FilesWorld
+from tests.python.chaos.kinds.replay import ReplayWorld
 
 if TYPE_CHECKING:
     from tests.python.chaos.world import World
@@ -16,5 +18,7 @@ KINDS: dict[str, type[World]] = {
     "files, append": EventFilesWorld,
     "database": DatabaseWorld,
     "api": ApiWorld,
+    "change capture": CaptureWorld,
+    "quarantine replay": ReplayWorld,
 }
 """What a person calls each kind -> its world."""

@@ -126,6 +126,7 @@ class ApiWorld(World):
         self.thread.start()
         url = f"http://127.0.0.1:{self.server.server_port}"
         self.source, self.loader = source(url), ApiLoader(url)
+        self.tables = self.source.tables
 
     def page(self, path: str, since: str, start: int) -> dict[str, Any]:
         """Return a page of a collection; a token is the place of the next page's first row."""

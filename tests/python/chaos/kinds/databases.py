@@ -61,6 +61,7 @@ class DatabaseWorld(World):
         ensure_database(self.settings, self.database)
         uri = self.settings.uri(self.database)
         self.source, self.loader = source(uri), DatabaseLoader(uri)
+        self.tables = self.source.tables
         self.day = 0
         columns = "(id bigint primary key, amount bigint not null, updated_at timestamptz not null)"
         self._run(

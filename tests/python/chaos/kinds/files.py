@@ -92,6 +92,7 @@ class FilesWorld(World):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.source = source(str(self.folder))
+        self.tables = self.source.tables
         self.loader = FilesLoader(str(self.folder))
         self.files: dict[Path, list[Row]] = {}
         self.earlier: dict[Path, list[list[Row]]] = {}
@@ -155,6 +156,7 @@ class EventFilesWorld(World):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.source = event_source(str(self.folder))
+        self.tables = self.source.tables
         self.loader = EventFilesLoader(str(self.folder))
         self.events: dict[str, tuple[str | None, int]] = {}
         self.lines: Rows = Counter()
