@@ -29,7 +29,7 @@ def take(settings: Settings, what: str) -> tuple[Profile, Profile | None, list[M
     if path.is_file():
         from granary.scaffold.files import read_whole
 
-        found = profile_arrow(settings, read_whole(path), f"file {path.name}")
+        found = profile_arrow(settings, read_whole(path), path.name)
     else:
         found = profile_relation(settings, what, personal_columns(settings, what))
     before = previous(settings, found.relation)

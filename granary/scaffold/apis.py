@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
 
-from granary.scaffold.names import snake
 from granary.scaffold.plan import Found, Opening, typed
 from granary.scaffold.source import Group, construction, literal
+from ingestion.profiling.names import snake
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from granary.scaffold.names import snake
 from granary.scaffold.plan import Found, Opening
 from granary.scaffold.source import Group, literal
+from ingestion.profiling.names import snake
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:

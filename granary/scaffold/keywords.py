@@ -10,12 +10,12 @@ _RESERVED = """
     float for foreign freeze from full grant greatest group grouping hashes having ilike in initially inner
     inout int integer intersect interval into is isnull join json json_array json_arrayagg json_exists
     json_object json_objectagg json_query json_scalar json_serialize json_table json_value lateral leading least
-    left like limit localtime localtimestamp merge_action merges national natural nchar negator none normalize
-    not notnull null nullif numeric offset on only or order out outer overlaps overlay placing position
-    precision primary real references returning right rightarg row select session_user setof similar smallint
-    some substring symmetric system_user table tablesample then time timestamp to trailing treat trim true union
-    unique user using values varchar variadic verbose when where window with xmlattributes xmlconcat xmlelement
-    xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable
+    left like limit localtime localtimestamp merge_action merges minus national natural nchar negator none
+    normalize not notnull null nullif numeric offset on only or order out outer overlaps overlay placing
+    position precision primary prior real references returning right rightarg row select session_user setof
+    similar smallint some substring symmetric system_user table tablesample then time timestamp to trailing
+    treat trim true union unique user using values varchar variadic verbose when where window with xmlattributes
+    xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable
 """
 _OTHERS = """
     abort absent absolute access account accounts action add admin after aggregate alias allow_connections also
@@ -45,39 +45,39 @@ _OTHERS = """
     local locale location lock locked locks log_verbosity logged login logs long longblob longtext loop
     low_priority lseg macaddr macaddr8 main manage mapping masking match matched materialized max_rows
     maxextents maxvalue mcv mediumblob mediumint mediumtext memory merge method middleint millisecond min_rows
-    minus minute minute_microsecond minute_second minvalue ml mlslabel mode model modify modulus money monitor
-    month monthname move multicurve multilinestring multilinestringm multilinestringz multilinestringzm
-    multipoint multipointm multipointz multipointzm multipolygon multipolygonm multipolygonz multipolygonzm
-    multisurface myisam name names nan ndistinct nested new next nfc nfd nfkc nfkd no no_write_to_binlog noaudit
-    nobypassrls nocache nocheck nocompress nocreatedb nocreaterole nocreateuser nocycle noinherit nologin
-    nonclustered noorder noreplication normalized nosuperuser nothing notify nowait nulls numrange object
-    objects of off offline offsets oids old omit on_error online only_database_stats opendatasource openquery
-    openrowset openxml operate operation operator optimize option optionally options ordinality others outfile
-    over overriding overwrite owned owner ownership pack_keys parallel parameter parameters parser partial
-    partition passing password path pctfree period permissive pg_lsn pipe plain plan plans point pointm pointz
-    pointzm policy polygon polygonm polygonz polygonzm polyhedralsurface postfix preceding prefix preorder
-    prepare prepared preserve print prior privileges proc procedural procedure procedures process process_main
-    process_toast processlist program provider public publication purge qualify quarter quote quotes raid0
-    raiserror range raw read readtext reassign recheck reconfigure recursive ref reference_usage referencing
-    refresh regexp reindex reject_limit relative release reload remainder rename repeat repeatable replace
-    replica replication require reset resignal resource respect restart restrict restricted restrictive retrieve
-    return returns revoke rlike role roles rollback rollup routine routines rowcount rowguidcol rowid rownum
-    rows rule safe save savepoint scalar schema schemas scroll search second second_microsecond security
-    separator sequence sequences serial serial2 serial4 serial8 serializable serialize server server_encoding
-    server_version session set sets settings setuser share shares show shutdown signal silent simple skip
-    skip_database_stats skip_locked smallserial snapshot soname source spatial sql sql_big_result
-    sql_big_selects sql_big_tables sql_calc_found_rows sql_log_off sql_log_update sql_low_priority_updates
-    sql_select_limit sql_small_result sql_warnings sqlca ssl stable stage stages standalone start starting
-    starts statement statistics stdin stdout stop storage stored straight_join stream streams strict string
-    strip sublist subscription successful summary superuser support synonym sysdate sysid system tables
-    tablespace target task tasks temp template temporary terminate terminated text textsize than ties
-    timestamptz timetz timing tin tinyblob tinyint tinytext toast top tran transaction transactions transform
-    transient triangle trigger truncate trusted tsequal tsquery tsrange tstzrange tsvector type types uescape
-    uid unbounded uncommitted unconditional undo unencrypted unknown unlisten unlock unlogged unsafe unsigned
-    until update updatetext usage use use_any_role users utc_date utc_time utc_timestamp uuid vacuum valid
-    validate validator value varchar2 varcharacter variable variables varying vector version view views virtual
-    volatile waitfor wal warehouse warehouses week weekday while whitespace within without work wrapper write
-    writetext x509 xml xor yaml year year_month yes zerofill zone
+    minute minute_microsecond minute_second minvalue ml mlslabel mode model modify modulus money monitor month
+    monthname move multicurve multilinestring multilinestringm multilinestringz multilinestringzm multipoint
+    multipointm multipointz multipointzm multipolygon multipolygonm multipolygonz multipolygonzm multisurface
+    myisam name names nan ndistinct nested new next nfc nfd nfkc nfkd no no_write_to_binlog noaudit nobypassrls
+    nocache nocheck nocompress nocreatedb nocreaterole nocreateuser nocycle noinherit nologin nonclustered
+    noorder noreplication normalized nosuperuser nothing notify nowait nulls numrange object objects of off
+    offline offsets oids old omit on_error online only_database_stats opendatasource openquery openrowset
+    openxml operate operation operator optimize option optionally options ordinality others outfile over
+    overriding overwrite owned owner ownership pack_keys parallel parameter parameters parser partial partition
+    passing password path pctfree period permissive pg_lsn pipe plain plan plans point pointm pointz pointzm
+    policy polygon polygonm polygonz polygonzm polyhedralsurface postfix preceding prefix preorder prepare
+    prepared preserve print privileges proc procedural procedure procedures process process_main process_toast
+    processlist program provider public publication purge qualify quarter quote quotes raid0 raiserror range raw
+    read readtext reassign recheck reconfigure recursive ref reference_usage referencing refresh regexp reindex
+    reject_limit relative release reload remainder rename repeat repeatable replace replica replication require
+    reset resignal resource respect restart restrict restricted restrictive retrieve return returns revoke rlike
+    role roles rollback rollup routine routines rowcount rowguidcol rowid rownum rows rule safe save savepoint
+    scalar schema schemas scroll search second second_microsecond security separator sequence sequences serial
+    serial2 serial4 serial8 serializable serialize server server_encoding server_version session set sets
+    settings setuser share shares show shutdown signal silent simple skip skip_database_stats skip_locked
+    smallserial snapshot soname source spatial sql sql_big_result sql_big_selects sql_big_tables
+    sql_calc_found_rows sql_log_off sql_log_update sql_low_priority_updates sql_select_limit sql_small_result
+    sql_warnings sqlca ssl stable stage stages standalone start starting starts statement statistics stdin
+    stdout stop storage stored straight_join stream streams strict string strip sublist subscription successful
+    summary superuser support synonym sysdate sysid system tables tablespace target task tasks temp template
+    temporary terminate terminated text textsize than ties timestamptz timetz timing tin tinyblob tinyint
+    tinytext toast top tran transaction transactions transform transient triangle trigger truncate trusted
+    tsequal tsquery tsrange tstzrange tsvector type types uescape uid unbounded uncommitted unconditional undo
+    unencrypted unknown unlisten unlock unlogged unsafe unsigned until update updatetext usage use use_any_role
+    users utc_date utc_time utc_timestamp uuid vacuum valid validate validator value varchar2 varcharacter
+    variable variables varying vector version view views virtual volatile waitfor wal warehouse warehouses week
+    weekday while whitespace within without work wrapper write writetext x509 xml xor yaml year year_month yes
+    zerofill zone
 """
 
 RESERVED = frozenset(_RESERVED.split())

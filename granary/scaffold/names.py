@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from typing import TYPE_CHECKING
 
 from granary.scaffold.keywords import KEYWORDS, RESERVED
+from ingestion.profiling.names import snake
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ LOAD_COLUMNS = frozenset({"load_id", "load_row"})
 """What staging calls a raw table's own two columns."""
 TAKEN = frozenset({"ops", "staging", "intermediate", "marts", "snapshots", "seeds", "metrics", "information_schema"})
 """Names that groups, schemas or folders of the project have already."""
-ASCII = {"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "ł": "l", "Ł": "L", "đ": "d"}
 
 
 def check_source(name: str) -> str:
@@ -39,14 +38,6 @@ def check_source(name: str) -> str:
     return name
 
 
-def snake(text: str) -> str:
-    """Return a header or file name in lower snake case with ASCII letters; empty if nothing of it is left."""
-    plain = unicodedata.normalize("NFKD", "".join(ASCII.get(letter, letter) for letter in text))
-    plain = plain.encode("ascii", "ignore").decode()
-    plain = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", plain))
-    return re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
-
-
 def singular(table: str) -> str:
     """Return what one row of a table is: rentals -> rental, batches -> batch, deliveries -> delivery."""
     if table.endswith("ies") and len(table) > len("flies"):
@@ -57,15 +48,17 @@ def singular(table: str) -> str:
 
 
 def raw_names(headers: Iterable[str], table: str) -> list[str]:
-    """Return the raw columns' names for a table's headers, in their order: safe, and each only once."""
+    """Return the raw columns' names for a table's headers, in order: safe, each once, and none that is another header."""
     names: list[str] = []
+    headers = list(headers)
     for number, header in enumerate(headers, 1):
         name = snake(header) or f"column_{number}"
         if not name[0].isalpha():
             name = f"column_{name}"
         if name in RESERVED or name in LOAD_COLUMNS:
             name = f"{singular(table)}_{name}"
-        names.append(_free(name[:LONGEST_COLUMN].rstrip("_"), names))
+        others = {other for other in headers if other != header}
+        names.append(_free(name[:LONGEST_COLUMN].rstrip("_"), others.union(names)))
     return names
 
 

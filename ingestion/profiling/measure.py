@@ -65,12 +65,12 @@ def profile_relation(
 
 
 def profile_arrow(settings: Settings, data: pa.Table, name: str, *, exact_rows: int = EXACT_ROWS) -> Profile:
-    """Profile Arrow data (of a file) in a temporary table of the warehouse; `name` is what the profile is called."""
+    """Profile Arrow data, of a file with this name, in a temporary table of the warehouse."""
     with connect(settings, role="transformer") as connection:
         with connection.cursor() as cursor:
             cursor.adbc_ingest(STAGE, data, mode="create", temporary=True)
-        columns = _columns(connection, f"pg_temp.{quote_name(STAGE)}", "", ())
-        found = _measure(connection, f"pg_temp.{quote_name(STAGE)}", name, columns, exact_rows)
+        columns = _columns(connection, f"pg_temp.{quote_name(STAGE)}", name.partition(".")[0], ())
+        found = _measure(connection, f"pg_temp.{quote_name(STAGE)}", f"file {name}", columns, exact_rows)
         connection.rollback()
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Literal
 
 KEY = re.compile(r"(^|_)(id|uuid|guid|key|code|number|no|nr|isbn|ean|sku|upc)$")
@@ -22,10 +23,20 @@ PERSON = re.compile(
     r"|subscriber|visitor|student|teacher|passenger|reader|donor|household)s?$"
 )
 
+ASCII = {"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "ł": "l", "Ł": "L", "đ": "d"}
+
+
+def snake(text: str) -> str:
+    """Return a header or file name in lower snake case with ASCII letters; empty if nothing of it is left."""
+    plain = unicodedata.normalize("NFKD", "".join(ASCII.get(letter, letter) for letter in text))
+    plain = plain.encode("ascii", "ignore").decode()
+    plain = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", plain))
+    return re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
+
 
 def looks_like_key(name: str) -> bool:
     """Return whether a column of this name usually identifies something: rental_id, isbn, account_no."""
-    return KEY.search(name) is not None
+    return KEY.search(snake(name)) is not None
 
 
 def personal(name: str, table: str = "") -> Literal["identifier", "sensitive"] | None:
@@ -33,6 +44,7 @@ def personal(name: str, table: str = "") -> Literal["identifier", "sensitive"] |
 
     identifier: it names or reaches one person. sensitive: it says something about one.
     """
-    if IDENTIFIER.search(name) or (name == "name" and PERSON.search(table)):
+    name = snake(name)
+    if IDENTIFIER.search(name) or (name == "name" and PERSON.search(snake(table))):
         return "identifier"
     return "sensitive" if SENSITIVE.search(name) else None

@@ -1,0 +1,146 @@
+"""Types, keys and enumerations that a sample shows, against what a person reads in it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestion.profiling.evidence import candidate_keys, evidence
+from ingestion.profiling.inference import infer
+from ingestion.profiling.names import personal, snake
+from ingestion.types import cast
+
+MONEY, ZONED, LOCAL = pa.decimal128(18, 2), pa.timestamp("us", tz="UTC"), pa.timestamp("us")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["1", "-2", "", None], pa.int64()),
+        ([" 1 ", "2"], pa.int64()),
+        (["0", "10"], pa.int64()),
+        (["01", "2"], pa.string()),  # a postcode
+        (["1" * 18], pa.int64()),
+        (["1" * 19], pa.string()),  # no bigint holds every such number
+        (["1.5", "2"], MONEY),
+        (["1.505"], pa.decimal128(18, 3)),
+        (["00.5"], pa.string()),
+        (["1.0000000001"], pa.float64()),
+        (["1e5", "2"], pa.float64()),
+        (["nan"], pa.string()),
+        (["true", "FALSE"], pa.bool_()),
+        (["yes", "no"], pa.string()),
+        (["2024-02-29"], pa.date32()),
+        (["2023-02-29"], pa.string()),  # there is no such day
+        (["29.02.2024"], pa.string()),
+        (["2024-01-01T10:00", "2024-01-01 10:00:01.5"], LOCAL),
+        (["2024-01-01T10:00Z", "2024-01-01 10:00:01+02:00"], ZONED),
+        (["2024-01-01T10:00Z", "2024-01-01 10:00:01"], pa.string()),
+        (["2024-01-01T25:00"], pa.string()),
+        (["1", "x"], pa.string()),
+        ([None, ""], pa.string()),
+    ],
+)
+def test_the_type_is_the_narrowest_that_every_value_has(values: list[str | None], expected: pa.DataType) -> None:
+    assert infer(pa.chunked_array([pa.array(values, pa.string())])) == expected
+
+
+def test_text_of_json_is_only_parsed_for_times() -> None:
+    def of(value: str) -> pa.DataType:
+        return infer(pa.chunked_array([pa.array([value])]), only_times=True)
+
+    assert [of("12"), of("true"), of("2024-01-01"), of("2024-01-01T00:00:00Z")] == [
+        pa.string(),
+        pa.string(),
+        pa.date32(),
+        ZONED,
+    ]
+
+
+TEXTS = st.one_of(
+    st.integers().map(str),
+    st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str),
+    st.datetimes().map(str),
+    st.dates().map(str),
+    st.text(max_size=6),
+    st.sampled_from(["", "true", "False", "1e9", "-0", "+1", "0x1", "1_0", "\u0663", "\uff12", " 7", "1\n"]),
+)
+
+
+@given(st.lists(TEXTS, max_size=8))
+def test_the_loader_reads_every_value_as_the_inferred_type(texts: list[str]) -> None:
+    values = pa.array(texts, pa.string())
+    kind = infer(pa.chunked_array([values]))
+    assert cast(values, kind, text=True)[1] is None
+
+
+def test_an_enumeration_needs_rows_enough() -> None:
+    def values(texts: list[str]) -> tuple[str, ...]:
+        return evidence("state", pa.chunked_array([pa.array(texts)])).values
+
+    assert values(["open", "paid"] * 10) == ("open", "paid")
+    assert values(["open", "paid"] * 9) == ()  # 18 rows
+    assert values(["open"] * 30) == ()  # nothing is told apart
+    assert values([f"v{n % 13}" for n in range(100)]) == ()
+    assert values(["open", "pa\nid"] * 10) == ()
+
+
+def test_a_key_is_named_like_its_table_and_no_measure_is_one() -> None:
+    table = pa.table(
+        {
+            "amount": pa.array([Decimal(1), Decimal(2), Decimal(3), Decimal(4)], MONEY),
+            "day": ["a", "b", "c", "d"],
+            "order_id": [9, 8, 7, 6],
+            "payment": ["p1", "p2", "p3", "p4"],
+            "same": [1, 1, 1, 1],
+        }
+    )
+    found = [evidence(name, table[name]) for name in table.column_names]
+    assert list(candidate_keys(table, found, "payment")) == [("payment",), ("order_id",), ("day",)]
+    assert next(candidate_keys(table, found)) == ("order_id",)
+
+
+def test_a_pair_is_a_key_where_no_column_is() -> None:
+    table = pa.table({"note": ["x"] * 6, "order_no": [1, 1, 1, 2, 2, 2], "line_no": [1, 2, 3, 1, 2, 3]})
+    found = [evidence(name, table[name]) for name in table.column_names]
+    assert list(candidate_keys(table, found)) == [("order_no", "line_no")]
+    again = pa.concat_tables([table, table.slice(0, 1)])
+    assert list(candidate_keys(again, [evidence(name, again[name]) for name in again.column_names])) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "expected"),
+    [
+        ("E-Mail", "", "identifier"),
+        ("customer_email", "", "identifier"),
+        ("phone_number", "", "identifier"),
+        ("firstName", "", "identifier"),
+        ("Name", "members", "identifier"),
+        ("name", "stations", None),
+        ("birth_date", "", "sensitive"),
+        ("street", "", "sensitive"),
+        ("email_count", "", None),
+        ("zip_file", "", None),
+        ("shipping_cost", "", None),
+    ],
+)
+def test_personal_data_is_guessed_by_name(name: str, table: str, expected: str | None) -> None:
+    assert personal(name, table) == expected
+
+
+def test_headers_become_lower_snake_case() -> None:
+    headers = ["Household ID", "orderDate", "HTTPStatus", "Größe (cm)", "Łódź", "  ", "日本", "a.b"]
+    assert [snake(header) for header in headers] == [
+        "household_id",
+        "order_date",
+        "http_status",
+        "grosse_cm",
+        "lodz",
+        "",
+        "",
+        "a_b",
+    ]
