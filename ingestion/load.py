@@ -84,10 +84,12 @@ def load_table(
             if isinstance(cause, DriverError) and cause.sqlstate == CANCELED:
                 cause = KeyboardInterrupt("the load was interrupted")
             if isinstance(cause, (DriverError, OSError)):
+                # An answer to the commit that is lost leaves open which of the two it was; the next load finds out.
+                words = "all of it or nothing has" if "Failed to commit" in str(cause) else "nothing of it has"
                 cause = GranaryError(
                     f"the warehouse broke off the load: {reason(cause)}",
                     loading.place,
-                    "nothing of it has landed; mend the cause and load again",
+                    f"{words} landed; mend the cause and load again",
                 )
             if not dry_run:
                 loading.record_failure(cause)
