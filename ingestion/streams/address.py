@@ -1,8 +1,8 @@
 """Addresses of logs: one setting says which log, how its messages are written, and how to reach it.
 
-    kafka://broker-1:9092,broker-2:9092?security.protocol=SASL_SSL&sasl.mechanism=PLAIN&sasl.username=u&sasl.password=p
-    kafka://broker:9092?format=avro&registry=https://user:password@registry:8081
-    kinesis://eu-central-1?endpoint=http://127.0.0.1:5000
+kafka://broker-1:9092,broker-2:9092?security.protocol=SASL_SSL&sasl.mechanism=PLAIN&sasl.username=u&sasl.password=p
+kafka://broker:9092?format=avro&registry=https://user:password@registry:8081
+kinesis://eu-central-1?endpoint=http://127.0.0.1:5000
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Avro messages in Confluent's wire format, and whether a schema that they are written in can be read.
 
-Wire format (https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/#wire-format): a zero
-byte, the id of the writer's schema in four bytes (big endian), then the record. Resolution of a writer's schema to
-ours follows the Avro specification (https://avro.apache.org/docs/1.11.1/specification/#schema-resolution).
+Wire format: a zero byte, the id of the writer's schema in four bytes (big endian), then the record
+(https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/#wire-format). Resolution of a
+writer's schema to ours follows the Avro specification (https://avro.apache.org/docs/1.11.1/specification/#schema-resolution).
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def incompatibilities(table: Table, writer: Any) -> list[Change]:
     if table.new_columns == "refuse":
         known = {name for column in table.columns for name in (column.name, *column.aliases)}
         found += [
-            Change(name, "added", f"{_name(_branches(kind)[0] if _branches(kind) else 'null')}, the contract refuses it")
+            Change(
+                name, "added", f"{_name(_branches(kind)[0] if _branches(kind) else 'null')}, the contract refuses it"
+            )
             for name, kind in written.items()
             if name not in known
         ]
@@ -221,7 +223,7 @@ class AvroDecoder:
                 for other in others:
                     self._parse(other, named_schemas=named)
                 parsed = self._parse(schema, named_schemas=named)
-            except Exception as error:  # noqa: BLE001 - fastavro raises what it likes for a schema that is wrong
+            except Exception as error:
                 raise UnknownSchemaError(f"schema {schema_id} is no Avro schema: {type(error).__name__}") from None
             fields = {field["name"]: field["type"] for field in schema["fields"]} if not problems else {}
             self._known[schema_id] = _Written(parsed, fields, problems)
@@ -232,7 +234,7 @@ class AvroDecoder:
         stream.seek(HEADER.size)
         try:
             row = self._read(stream, schema, None)
-        except Exception as error:  # noqa: BLE001 - bytes from outside: fastavro raises what its parts raise
+        except Exception as error:
             raise UnfitError(f"is no record of its schema: {type(error).__name__}") from None
         if stream.read(1):
             raise UnfitError("has bytes after its record")
@@ -304,7 +306,9 @@ def _columns(
     if bad:
         kept = [row for index, row in enumerate(rows) if index not in bad]
         return _columns(types, kept)[0], bad
-    return pa.RecordBatch.from_pydict(arrays, schema=pa.schema([(name, kind) for name, (_, kind) in types.items()])), bad
+    return pa.RecordBatch.from_pydict(
+        arrays, schema=pa.schema([(name, kind) for name, (_, kind) in types.items()])
+    ), bad
 
 
 def _value(value: Any, kind: pa.DataType) -> Any:

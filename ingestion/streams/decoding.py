@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ingestion.checks import from_rows
 from ingestion.spec import Rejected
 from ingestion.streams.log import Decoded
+from warehouse.records import LOAD_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ingestion.spec import Table
     from ingestion.streams.log import Message
 
+NAME_BYTES = 63
+RESERVED = frozenset(field.name for field in LOAD_COLUMNS)
 BIGGEST = 2**63
 """Whole numbers from here on fit no column."""
 
@@ -30,6 +33,7 @@ class JsonDecoder:
     def __init__(self, table: Table, max_bytes: int) -> None:
         """Decode for this contract; a message of more than `max_bytes` is refused."""
         self.table, self.max_bytes = table, max_bytes
+        self._known = {name for column in table.columns for name in (column.name, *column.aliases)}
 
     def decode(self, topic: str, messages: Sequence[Message]) -> list[Decoded]:
         """Return the messages' rows; one that is no JSON object, or does not fit, is rejected alone."""
@@ -39,7 +43,7 @@ class JsonDecoder:
         rejected: dict[int, Rejected] = {}
         for index, message in enumerate(messages):
             try:
-                rows.append(parse_object(checked(message.value, self.max_bytes)))
+                rows.append(self._named(parse_object(checked(message.value, self.max_bytes))))
                 places.append(index)
             except UnfitError as error:
                 rejected[index] = Rejected("", str(error), payload(message.value), message.line)
@@ -48,6 +52,22 @@ class JsonDecoder:
             message = messages[places[index]]
             rejected[places[index]] = Rejected(bad.column, bad.reason, payload(message.value), message.line)
         return [Decoded(chunk.batch, tuple(sorted(rejected.items())))]
+
+    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row whose new fields can all be columns: one sender's slip must not stop the stream.
+
+        Raises:
+            UnfitError: one cannot.
+        """
+        new = row.keys() - self._known
+        if new and self.table.new_columns == "add" and not all(map(name_fits, new)):
+            raise UnfitError("names a field that no column can have the name of")
+        return row
+
+
+def name_fits(name: str) -> bool:
+    """Return whether a raw column can have this name."""
+    return name.isprintable() and 1 <= len(name.encode()) <= NAME_BYTES and name not in RESERVED
 
 
 def checked(value: bytes | None, max_bytes: int) -> bytes:
@@ -112,7 +132,7 @@ def _no_number(name: str) -> NoReturn:
 
 
 def payload(value: bytes | None) -> dict[str, Any]:
-    """Return a message as the quarantine keeps it: as JSON if it is an object, else its text, else its bytes in base64."""
+    """Return a message as the quarantine keeps it: its JSON object, else its text, else its bytes in base64."""
     if value is None:
         return {}
     try:

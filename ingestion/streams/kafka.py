@@ -7,6 +7,7 @@ holds; what is committed to the broker afterwards is for tools that show the gro
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ingestion.streams.log import Lag, Message, Run
@@ -59,7 +60,9 @@ class KafkaLog:
         except ImportError:
             raise GranaryError("Kafka needs the package confluent-kafka", todo="install granary[streams]") from None
         if forbidden := set(address.options) & set(OURS):
-            raise GranaryError(f"the log's address may not set {min(forbidden)}", todo="take it out: Granary needs its own")
+            raise GranaryError(
+                f"the log's address may not set {min(forbidden)}", todo="take it out: Granary needs its own"
+            )
         self._kafka, self.topics = kafka, list(topics)
         self._starts: dict[Part, str | None] = {}
         self._ends: dict[Part, int] = {}
@@ -93,27 +96,35 @@ class KafkaLog:
         """
         self._positions = positions
         self._look(self.topics)
-        self._consumer.subscribe(
-            self.topics, on_assign=self._given, on_revoke=self._taken, on_lost=self._taken
-        )
+        self._consumer.subscribe(self.topics, on_assign=self._given, on_revoke=self._taken, on_lost=self._taken)
 
-    def _look(self, topics: Iterable[str]) -> None:
+    def _look(self, topics: Iterable[str]) -> dict[str, list[int]]:
+        """Return the partitions of topics."""
+        numbers = {}
         for topic in topics:
             try:
                 found = self._consumer.list_topics(topic, timeout=CONNECT_SECONDS).topics[topic]
             except self._kafka.KafkaException as error:
                 what = self._failure.what if self._failure else error.args[0].str()
-                raise GranaryError(f"Kafka does not answer: {what}", self._where, "check the log's address, and that it is up") from None
+                raise GranaryError(
+                    f"Kafka does not answer: {what}", self._where, "check the log's address, and that it is up"
+                ) from None
             if found.error is not None or not found.partitions:
-                raise GranaryError(f"Kafka has no topic {topic!r}", self._where, "create it, or mend the source's topics")
+                raise GranaryError(
+                    f"Kafka has no topic {topic!r}", self._where, "create it, or mend the source's topics"
+                )
+            numbers[topic] = sorted(found.partitions)
+        return numbers
 
     def _heard(self, error: Any) -> None:
         """Keep an error that no attempt will mend; the client mends all others by itself."""
         codes = self._kafka.KafkaError
-        if error.code() == codes._ALL_BROKERS_DOWN:  # noqa: SLF001 - the client's names of its own errors
+        if error.code() == codes._ALL_BROKERS_DOWN:
             self._away_since = self._away_since or time.monotonic()
-        if error.fatal() or error.code() in (codes._AUTHENTICATION, codes._SSL):  # noqa: SLF001
-            self._failure = GranaryError(f"Kafka: {error.name()}: {error.str()[:200]}", self._where, "check the log's address")
+        if error.fatal() or error.code() in (codes._AUTHENTICATION, codes._SSL):
+            self._failure = GranaryError(
+                f"Kafka: {error.name()}: {error.str()[:200]}", self._where, "check the log's address"
+            )
 
     def _given(self, consumer: Any, parts: list[Any]) -> None:
         """Begin with partitions where the warehouse says."""
@@ -152,7 +163,7 @@ class KafkaLog:
             raise GranaryError(f"Kafka: {error.args[0].str()[:200]}", self._where, "start the stream again") from None
         for message in messages:
             self._away_since = None
-            part = (message.topic(), message.partition())
+            part = (str(message.topic()), int(message.partition() or 0))
             if message.error() is not None:
                 self._note(part, message)
                 continue
@@ -160,7 +171,9 @@ class KafkaLog:
             at = message.timestamp()[1] / 1000
             found.setdefault(part, []).append(Message(message.value(), message.offset(), at))
         if self._away_since and time.monotonic() - self._away_since > PATIENCE_SECONDS:
-            self._failure = GranaryError("Kafka does not answer any more", self._where, "start the stream again when it is up")
+            self._failure = GranaryError(
+                "Kafka does not answer any more", self._where, "start the stream again when it is up"
+            )
         if self._failure:
             raise self._failure
         return [run for part, messages in found.items() if (run := self._run(part, messages)) is not None]
@@ -168,12 +181,12 @@ class KafkaLog:
     def _note(self, part: Part, message: Any) -> None:
         """Hear what the client says in between: the end of a partition, or an error."""
         error, codes = message.error(), self._kafka.KafkaError
-        if error.code() == codes._PARTITION_EOF:  # noqa: SLF001
+        if error.code() == codes._PARTITION_EOF:
             self._ends[part] = message.offset()
             self._ended.add(part)
-        elif error.code() in (codes._AUTO_OFFSET_RESET, codes.OFFSET_OUT_OF_RANGE):  # noqa: SLF001
+        elif error.code() in (codes._AUTO_OFFSET_RESET, codes.OFFSET_OUT_OF_RANGE):
             self._failure = _gone(_name(part), self._starts.get(part))
-        elif error.fatal() or not error.retriable() and error.code() in (
+        elif error.fatal() or error.code() in (
             codes.TOPIC_AUTHORIZATION_FAILED,
             codes.GROUP_AUTHORIZATION_FAILED,
             codes.UNKNOWN_TOPIC_OR_PART,
@@ -208,10 +221,8 @@ class KafkaLog:
                 self._sent[part] = run.messages[-1].at
                 offsets.append(self._kafka.TopicPartition(*part, int(run.end)))
         if offsets:
-            try:
+            with suppress(self._kafka.KafkaException):  # only tools that show the lag would miss it
                 self._consumer.commit(offsets=offsets, asynchronous=True)
-            except self._kafka.KafkaException:
-                pass  # only tools that show the lag miss it
 
     def rewind(self, positions: Mapping[str, str]) -> None:
         """Go back to these positions in every partition of ours."""
@@ -255,6 +266,17 @@ class KafkaLog:
             sent = self._sent.get(part)
             seconds = max(0.0, time.time() - sent) if waiting and sent else 0.0
             lags.append(Lag(_name(part), start, waiting, round(seconds, 3)))
+        return lags
+
+    def look(self, positions: Mapping[str, str]) -> list[Lag]:
+        """Return how far these positions are behind the ends that the broker tells of, without joining the group."""
+        lags = []
+        for topic in self.topics:
+            for number in self._look([topic])[topic]:
+                part = self._kafka.TopicPartition(topic, number)
+                low, high = self._consumer.get_watermark_offsets(part, timeout=CONNECT_SECONDS)
+                position = positions.get(_name((topic, number)))
+                lags.append(Lag(_name((topic, number)), position, max(0, high - int(position or low)), 0.0))
         return lags
 
     def close(self) -> None:

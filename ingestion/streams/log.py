@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ingestion.spec import Rejected
+from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,10 @@ Positions = dict[str, str]
 
 class StreamStoppedError(Exception):
     """The stream was asked to end while it waited."""
+
+
+class AwayError(GranaryError):
+    """The warehouse or the log does not let us in now: to be tried again."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,10 @@ class Log(Protocol):
 
     def lag(self) -> list[Lag]:
         """Return how far each partition of ours is behind."""
+        ...
+
+    def look(self, positions: Mapping[str, str]) -> list[Lag]:
+        """Return how far these positions are behind, without becoming a member; the log is not read afterwards."""
         ...
 
     def close(self) -> None:

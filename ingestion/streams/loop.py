@@ -23,7 +23,7 @@ from adbc_driver_manager import Error as DriverError
 from ingestion.append import append
 from ingestion.checks import ContractBrokenError
 from ingestion.spec import Chunk, Unit
-from ingestion.streams.log import Positions, StreamStoppedError
+from ingestion.streams.log import AwayError, Positions, StreamStoppedError
 from ingestion.streams.registry import RegistryUnavailableError
 from warehouse.connection import connect, query, reason
 from warehouse.errors import GranaryError
@@ -109,7 +109,7 @@ class StreamLoop:
         try:
             self.log.open(self.positions)
             while not self.stopping.is_set():
-                runs = self.log.poll(min(self.limits.rows, MAX_ROWS), self.limits.seconds)
+                runs = self._patiently(self._poll, self.stopping.wait)
                 reached("stream-polled")
                 if runs:
                     self._land(runs)
@@ -130,16 +130,27 @@ class StreamLoop:
             self.log.close()
         return self.counts
 
+    def _poll(self) -> list[Run]:
+        return self.log.poll(min(self.limits.rows, MAX_ROWS), self.limits.seconds)
+
     def _tell(self) -> None:
         lags = self.log.lag()
         self.report(self.counts, lags)
         log.info("stream %s: %s, lag %s", self.source.name, self.counts, lags)
 
+    def look(self) -> list[Lag]:
+        """Return how far behind every partition is, without reading; then leave."""
+        try:
+            return self.log.look(self._stored())
+        finally:
+            self._disconnect()
+            self.log.close()
+
     # -- positions -------------------------------------------------------------------------------------------
 
     def positions(self) -> Positions:
         """Return where the warehouse is in every partition; waits for it if it is away."""
-        return self._patiently(self._stored, lambda seconds: self.stopping.wait(seconds))
+        return self._patiently(self._stored, self.stopping.wait)
 
     def _stored(self) -> Positions:
         connection = self._connect()
@@ -178,9 +189,7 @@ class StreamLoop:
                     if stored.get(run.partition) != run.start:
                         raise FencedError(run.partition, run.start, stored.get(run.partition))
                     held = moved(held, self.log.kind, run.partition, run.end)
-                    done = append(
-                        tx, self.source, table, Unit(run.partition), parts, run_id=self.run_id, position=held
-                    )
+                    done = append(tx, self.source, table, Unit(run.partition), parts, run_id=self.run_id, position=held)
                     for change in changes:
                         record_change(tx.connection, self.source.name, table.name, done.load_ids[0], change)
                     counted.rows_read += done.rows_read
@@ -228,7 +237,9 @@ class StreamLoop:
                 words = str(error) if isinstance(error, GranaryError) else reason(error)
                 if not _passes(error):
                     raise GranaryError(
-                        f"the warehouse refuses a batch: {words}", self.source.name, "nothing of it has landed; mend the cause and start the stream again"
+                        f"the warehouse refuses a batch: {words}",
+                        self.source.name,
+                        "nothing of it has landed; mend the cause and start the stream again",
                     ) from None
                 if time.monotonic() > ends:
                     raise GranaryError(
@@ -266,10 +277,6 @@ class StreamLoop:
             for table in self.tables.values():
                 if error.change.column in {c.name for c in table.columns} or len(self.tables) == 1:
                     record_change(tx.connection, self.source.name, table.name, tx.next_load_ids(1)[0], error.change)
-
-
-class AwayError(GranaryError):
-    """The warehouse does not let us in: to be tried again."""
 
 
 def of_kind(watermark: str | None, kind: str) -> Positions:

@@ -55,7 +55,9 @@ class Registry:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise GranaryError("the schema registry has no http(s) URL", todo="write registry=https://host:port")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        self.url = urlunsplit((parts.scheme, f"{host}:{parts.port}" if parts.port else host, parts.path.rstrip("/"), "", ""))
+        self.url = urlunsplit(
+            (parts.scheme, f"{host}:{parts.port}" if parts.port else host, parts.path.rstrip("/"), "", "")
+        )
         self._session = requests.Session()
         self._session.trust_env = False
         if parts.username is not None:
@@ -88,7 +90,9 @@ class Registry:
 
     def level(self, subject: str) -> str:
         """Return the compatibility that the registry itself enforces for a subject, such as BACKWARD or NONE."""
-        found = self._ask("GET", f"/config/{quote(subject, safe='')}?defaultToGlobal=true") or self._ask("GET", "/config")
+        found = self._ask("GET", f"/config/{quote(subject, safe='')}?defaultToGlobal=true") or self._ask(
+            "GET", "/config"
+        )
         return str((found or {}).get("compatibilityLevel", "unknown"))
 
     def can_read(self, subject: str, schema: Any) -> tuple[bool, tuple[str, ...]]:
@@ -141,7 +145,9 @@ class Registry:
         if status == NOT_FOUND:
             return None
         if status in (401, 403):
-            raise GranaryError(f"the schema registry refuses us ({status})", self.url, "check the address' user and password")
+            raise GranaryError(
+                f"the schema registry refuses us ({status})", self.url, "check the address' user and password"
+            )
         try:
             found = json.loads(content) if status == 200 and len(content) <= MAX_BYTES else None  # noqa: PLR2004 - OK
         except ValueError:

@@ -1,0 +1,250 @@
+"""Kafka into raw: exactly once, in order of nothing but the positions that commit with the rows."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ingestion.sources import SOURCES
+from ingestion.streams.loop import Limits, StreamLoop
+from ingestion.streams.opening import open_stream
+from tests.python.streams.harness import (
+    TOPIC,
+    Broker,
+    command,
+    differences,
+    ended,
+    event,
+    landed,
+    positions,
+    wait_until,
+)
+from warehouse.connection import connect, execute
+from warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from warehouse.settings import Settings
+
+    Rows = Callable[..., list[tuple[object, ...]]]
+
+
+class Running:
+    """A stream in a thread of this process."""
+
+    def __init__(self, loop: StreamLoop) -> None:
+        self.loop, self.error = loop, None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.loop.run()
+        except BaseException as error:  # told by the test
+            self.error = error
+
+    def stop(self) -> None:
+        self.loop.stop()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture
+def start(warehouse: Settings) -> Iterator[Callable[..., Running]]:
+    """Return a function that starts a stream of this warehouse."""
+    running: list[Running] = []
+
+    def begin(**limits: float) -> Running:
+        running.append(Running(open_stream(warehouse, "events", Limits(**{"seconds": 0.1} | limits))))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        one.loop.stop()
+        one.thread.join(30)
+
+
+def test_rows_land_once_and_poison_is_kept(kafka: Broker, warehouse: Settings, rows: Rows) -> None:
+    """Two partitions; one event comes twice; nine messages are none, each for another reason."""
+    kafka.produce((n % 2, json.dumps(event(n)).encode()) for n in range(100))
+    kafka.send(
+        event(0),
+        b"\xff\xfe",
+        b"null",
+        b"{",
+        None,
+        b'{"event_id": "h", "household_id": "\\ud800"}',
+        event(201, type="coupon_lost"),
+        event(202, household_id="twenty"),
+        event(203, occurred_at="2017-03-12T00:00:00"),
+        event(204, event_id="a\0b"),
+        event(205),
+    )
+    counts = open_stream(warehouse, "events").run(once=True)
+    assert (counts.rows_read, counts.rows_loaded, counts.rows_quarantined) == (111, 102, 9)
+    assert differences(warehouse, [f"e{n}" for n in (*range(100), 205)]) == (0, 0)
+    assert len(landed(warehouse)) == 101
+    assert positions(warehouse) == {f"kafka:{TOPIC}[0]": "61", f"kafka:{TOPIC}[1]": "50"}
+    assert rows("select unit, line, column_name, reason from ops.quarantine order by line") == [
+        (f"{TOPIC}[0]", 51, "", "is no UTF-8 text"),
+        (f"{TOPIC}[0]", 52, "", "is no JSON object"),
+        (f"{TOPIC}[0]", 53, "", "is no JSON: Expecting property name enclosed in double quotes"),
+        (f"{TOPIC}[0]", 54, "", "is empty: an event log has no deletions"),
+        (f"{TOPIC}[0]", 55, "", "holds half of a surrogate pair"),
+        (f"{TOPIC}[0]", 56, "type", "is none of coupon_redeemed"),
+        (f"{TOPIC}[0]", 57, "household_id", "is no int64"),
+        (f"{TOPIC}[0]", 58, "occurred_at", "is no timestamp[us, tz=UTC]"),
+        (f"{TOPIC}[0]", 59, "event_id", "holds a NUL character"),
+    ]
+    assert rows("select payload from ops.quarantine where line in (51, 52) order by line") == [
+        ('{"base64": "//4="}',),
+        ('{"line": "null"}',),
+    ]
+    assert rows("select rows_read = rows_loaded + rows_quarantined from ops.load_audit group by 1") == [(True,)]
+    # The next process reads what is new, and nothing again: the broker is not asked how far the group had come.
+    kafka.send(event(300), partition=1)
+    lags = open_stream(warehouse, "events").look()
+    assert [(lag.partition, lag.position) for lag in lags] == [(f"{TOPIC}[0]", "61"), (f"{TOPIC}[1]", "50")]
+    assert open_stream(warehouse, "events").run(once=True).rows_read == 1
+    assert len(landed(warehouse)) == 102
+
+
+def test_two_consumers_one_killed(kafka: Broker, warehouse: Settings) -> None:
+    """One of two processes is killed just before it commits and another at the same point; the third finishes."""
+    truth = [f"e{n}" for n in range(6000)]
+    half = len(truth) // 2
+    kafka.produce((n % 2, json.dumps(event(n)).encode()) for n in range(half))
+    arguments = ("stream", "events", "--batch-rows", "100", "--batch-seconds", "0.05", "--json")
+    first = command(*arguments, GRANARY_KILL_AT="stream-before-commit:3")
+    second = command(*arguments, GRANARY_KILL_AT="stream-after-commit:7")
+    assert ended(first)[0] == -signal.SIGKILL
+    kafka.produce((n % 2, json.dumps(event(n)).encode()) for n in range(half, len(truth)))
+    assert ended(second)[0] == -signal.SIGKILL
+    assert 0 < len(landed(warehouse)) < len(truth)
+    third = command(*arguments)
+    try:
+        wait_until(lambda: len(landed(warehouse)) >= len(truth), 40, "the last event's landing")
+        third.send_signal(signal.SIGTERM)
+        code, out, err = ended(third)
+    finally:
+        third.kill()
+    assert code == 0, err
+    assert differences(warehouse, truth) == (0, 0)
+    assert positions(warehouse) == {f"kafka:{TOPIC}[0]": "3000", f"kafka:{TOPIC}[1]": "3000"}
+    # Exactly once without the key's help: no process committed a message that another had committed.
+    with connect(warehouse) as connection, connection.cursor() as cursor:
+        cursor.execute("select sum(rows_read)::bigint from ops.load_audit where source = 'events'")
+        assert cursor.fetchone() == (6000,)
+    last = json.loads(out.splitlines()[-1])
+    assert last["rows_quarantined"] == 0
+    assert [lag["messages"] for lag in last["lag"]] == [0, 0]
+
+
+def test_rebalances_in_mid_batch(kafka: Broker, warehouse: Settings, start: Callable[..., Running]) -> None:
+    """Members come and go while events flow; every message is committed by exactly one of them."""
+    sent = 0
+
+    def more(number: int) -> None:
+        nonlocal sent
+        kafka.produce((n % 2, json.dumps(event(n)).encode()) for n in range(sent, sent + number))
+        sent += number
+
+    one = start(rows=50)
+    more(500)
+    wait_until(lambda: one.loop.counts.rows_read > 0)
+    two = start(rows=50)
+    more(1000)
+    wait_until(lambda: two.loop.counts.rows_read > 0 or more(20), 40, "the second member's first batch")
+    more(500)
+    one.stop()
+    more(500)
+    wait_until(lambda: len(landed(warehouse)) == sent, 40, "the last event's landing")
+    two.stop()
+    assert one.loop.counts.rows_read + two.loop.counts.rows_read == sent
+    assert differences(warehouse, [f"e{n}" for n in range(sent)]) == (0, 0)
+
+
+def test_a_consumer_that_lost_its_partition_commits_nothing(
+    kafka: Broker, warehouse: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two consumers that both believe they own the partitions, as after a long pause: the slower one is fenced."""
+    kafka.send(*(event(n) for n in range(20)))
+    slow = open_stream(warehouse, "events")
+    slow.log.open(slow.positions)
+    polled: list[object] = []
+    wait_until(lambda: polled or polled.extend(slow.log.poll(100, 0.2)))
+    monkeypatch.setenv("GRANARY_EVENTS_STREAM", kafka.address(group="another"))
+    assert open_stream(warehouse, "events").run(once=True).rows_read == 20
+    slow._land(polled)
+    assert (slow.counts.fenced, slow.counts.rows_read) == (1, 0)
+    kafka.send(event(20))
+    again: list[object] = []
+    wait_until(lambda: again or again.extend(slow.log.poll(100, 0.2)))
+    assert [(run.start, run.end, len(run.messages)) for run in again] == [("20", "21", 1)]
+    slow._land(again)
+    assert slow.counts.rows_read == 1
+    slow.log.close()
+    assert len(landed(warehouse)) == 21
+
+
+def test_waits_while_the_warehouse_is_away(
+    kafka: Broker, warehouse: Settings, start: Callable[..., Running], rows: Rows
+) -> None:
+    """The source's lock is held, then the connection is cut: the batch is tried again, and nothing is read twice."""
+    kafka.send(*(event(n) for n in range(10)))
+    running = start()
+    wait_until(lambda: len(landed(warehouse)) == 10)
+    ours = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    for number in range(10, 40, 10):
+        rows(ours)
+        kafka.send(*(event(n) for n in range(number, number + 10)))
+        wait_until(lambda number=number: len(landed(warehouse)) == number + 10)
+    running.stop()
+    assert running.loop.counts.retries >= 1
+    assert running.loop.counts.rows_read == 40
+
+
+def test_gives_up_when_patience_is_over(kafka: Broker, warehouse: Settings, rows: Rows) -> None:
+    kafka.send(event(1))
+    loop = open_stream(warehouse, "events", Limits(patience_seconds=0.5))
+    with connect(warehouse, "postgres", autocommit=True) as connection:
+        execute(connection, f'alter database "{warehouse.database}" with allow_connections false')
+    try:
+        began = time.monotonic()
+        with pytest.raises(GranaryError, match=r"gave up after 0\.5 s: .*nothing is lost"):
+            loop.run(once=True)
+        assert time.monotonic() - began < 15
+    finally:
+        with connect(warehouse, "postgres", autocommit=True) as connection:
+            execute(connection, f'alter database "{warehouse.database}" with allow_connections true')
+    assert landed(warehouse) == []
+
+
+def test_wrong_addresses(warehouse: Settings, kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(address: str) -> str:
+        monkeypatch.setenv("GRANARY_EVENTS_STREAM", address)
+        with pytest.raises(GranaryError) as caught:
+            open_stream(warehouse, "events").run(once=True)
+        return str(caught.value)
+
+    hosts = kafka.hosts
+    assert fails("redis://x").startswith("GRANARY_EVENTS_STREAM is no address of a log")
+    assert fails("kafka://u:secret@host").startswith("GRANARY_EVENTS_STREAM names no host, or more than hosts")
+    assert "names no registry" in fails(f"kafka://{hosts}?format=avro")
+    assert "may not set enable.auto.commit" in fails(f"kafka://{hosts}?enable.auto.commit=true")
+    assert "No such configuration property" in fails(f"kafka://{hosts}?sasl.passwort=secret")
+    for message in (fails("kafka://u:secret@host"), fails(f"kafka://{hosts}?sasl.passwort=secret")):
+        assert "secret" not in message
+    kafka.topic("another")
+    source = replace(SOURCES["events"], stream=replace(SOURCES["events"].stream, topics={TOPIC: "nowhere"}))
+    monkeypatch.setattr("ingestion.streams.opening.SOURCES", {"events": source})
+    assert fails(f"kafka://{hosts}").startswith("Kafka has no topic 'nowhere'")

@@ -1,0 +1,114 @@
+"""Addresses, signatures, positions and JSON messages: what outsiders write, and what it means."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestion.sources.events import COUPON_REDEMPTIONS
+from ingestion.streams.address import parse
+from ingestion.streams.decoding import JsonDecoder
+from ingestion.streams.log import Message
+from ingestion.streams.loop import _without_gaps, moved, of_kind
+from ingestion.streams.signatures import NotSignedError, secrets_of, sign, verify
+from warehouse.errors import GranaryError
+
+SECRET = "a secret of 32 bytes or so it is"
+
+
+def test_address_of_kafka() -> None:
+    found = parse("kafka://a:9092,b:9092?group=g&sasl.password=p%26+q&max_bytes=10", "S")
+    assert (found.kind, found.hosts, found.format, found.group, found.max_bytes) == ("kafka", "a:9092,b:9092", "json", "g", 10)
+    assert found.options == {"sasl.password": "p&+q"}
+    assert "p&" not in repr(found)
+
+
+def test_address_of_kinesis() -> None:
+    found = parse("kinesis://eu-central-1?endpoint=http://127.0.0.1:5000", "S")
+    assert (found.kind, found.hosts, found.endpoint) == ("kinesis", "eu-central-1", "http://127.0.0.1:5000")
+
+
+@pytest.mark.parametrize("text", ["", "kafka:", "http://a", "kafka://a/b", "kafka://a?format=xml", "kafka://a?max_bytes=-1"])
+def test_no_address(text: str) -> None:
+    with pytest.raises(GranaryError, match="^SETTING "):
+        parse(text, "SETTING")
+
+
+def test_signature_of_openssl() -> None:
+    """printf '1700000000.{}' | openssl dgst -sha256 -hmac 'a secret of 32 bytes or so it is'"""
+    header = sign(SECRET, 1_700_000_000, b"{}")
+    assert header == "t=1700000000,v1=ac96806b3764df26253329f9d02091c56fe81d2cf89ea7a494ae2491ee4ed22b"
+    verify([SECRET], header, b"{}", 1_700_000_299)
+    verify(["another secret of enough bytes", SECRET], header, b"{}", 1_699_999_701)
+
+
+@pytest.mark.parametrize(
+    ("header", "why"),
+    [
+        (None, "is missing"),
+        ("", "is missing"),
+        ("v1=00", "is not of the form"),
+        ("t=x,v1=00", "is not of the form"),
+        ("t=1700000000", "is not of the form"),
+        ("t=1700000000,t=1700000001,v1=00", "is not of the form"),
+        ("t=1700000000,v1=00", "another secret or another body"),
+        ("t=1700000000,v1=ü", "another secret or another body"),
+        (sign(SECRET, 1_700_000_000, b"{ }"), "another secret or another body"),
+        (sign("another secret of enough bytes", 1_700_000_000, b"{}"), "another secret or another body"),
+        (sign(SECRET, 1_700_000_000, b"{}", key="k"), "another secret or another body"),
+        (sign(SECRET, 1_699_999_699, b"{}"), "more than 300 s away"),
+        (sign(SECRET, 1_700_000_301, b"{}"), "more than 300 s away"),
+    ],
+)
+def test_not_signed(header: str | None, why: str) -> None:
+    with pytest.raises(NotSignedError, match=why):
+        verify([SECRET], header, b"{}", 1_700_000_000)
+
+
+def test_secrets_are_rotated() -> None:
+    first, second = secrets_of(f"{SECRET}, the next secret of many bytes", "S")
+    both = sign(first, 1_700_000_000, b"{}") + "," + sign(second, 1_700_000_000, b"{}").partition(",")[2]
+    for known in ([first], [second], [first, second]):
+        verify(known, both, b"{}", 1_700_000_000)
+    with pytest.raises(GranaryError, match="less than 16 bytes"):
+        secrets_of("short", "S")
+    with pytest.raises(GranaryError, match="less than 16 bytes"):
+        secrets_of("", "S")
+
+
+def test_positions_of_several_logs_share_a_watermark() -> None:
+    both = moved(moved(None, "kafka", "t[0]", "5"), "kinesis", "s[shardId-1]", "ended")
+    assert of_kind(both, "kafka") == {"t[0]": "5"}
+    assert of_kind(both, "kinesis") == {"s[shardId-1]": "ended"}
+    assert of_kind(moved(both, "kafka", "t[0]", "6"), "kafka") == {"t[0]": "6"}
+
+
+def test_gaps_in_offsets() -> None:
+    messages = [Message(b"", line) for line in (3, 4, 7, 8, 10)]
+    assert [[m.line for m in run] for run in _without_gaps(messages)] == [[3, 4], [7, 8], [10]]
+    unknown = [Message(b"", None)] * 3
+    assert [len(run) for run in _without_gaps(unknown)] == [3]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()), max_size=6))
+def test_nothing_that_arrives_stops_the_decoder(values: list[bytes]) -> None:
+    messages = [Message(value, line) for line, value in enumerate(values)]
+    (decoded,) = JsonDecoder(COUPON_REDEMPTIONS, 100).decode("", messages)
+    assert decoded.batch.num_rows + len(decoded.rejected) == len(messages)
+    assert all(messages[index].line == bad.line for index, bad in decoded.rejected)
+
+
+@pytest.mark.parametrize("name", ["", "a\n", "_load_id", "ä" * 32])
+def test_names_that_no_column_can_have(name: str) -> None:
+    (decoded,) = JsonDecoder(COUPON_REDEMPTIONS, 1000).decode("", [Message(json.dumps({name: 1}).encode(), 4)])
+    assert decoded.rejected[0][1].reason == "names a field that no column can have the name of"
