@@ -65,7 +65,7 @@ class Api:
         rate: the most requests a second that we send; None is as fast as it answers.
         attempts: how often a request that changes nothing is sent before we give up.
         timeout: seconds without a byte.
-        deadline: seconds for one whole answer, however steadily it drips.
+        deadline: seconds for the body of one answer, however steadily it drips.
         longest_wait: the longest Retry-After, in seconds, that we obey.
         max_bytes: the largest answer, after decompression.
         max_pages: the most pages of one collection.

@@ -274,6 +274,34 @@ def test_a_new_column_and_one_that_is_renamed(
     ]
 
 
+def test_a_column_that_only_a_later_page_has(
+    warehouse: Settings, service: Service, source: Declare, rows: Rows
+) -> None:
+    """The COPY is open by then: the load begins again, with the column, and nothing lands twice."""
+    service.routes["/items"] = lambda r: {
+        "data": [row | ({"colour": "red"} if row["id"] == 7 else {}) for row in part(at(r, "offset"))]
+    }
+    result = load(warehouse, service, source, Endpoint("/items", pagination=Offset()))
+    assert (result.rows_read, result.rows_loaded) == (7, 7)
+    assert rows("select id, colour from raw_shop.items order by 1") == [
+        (n, None if n < 7 else "red") for n in range(1, 8)
+    ]
+
+
+def test_a_service_that_fails_in_the_middle(
+    warehouse: Settings, service: Service, source: Declare, rows: Rows, nothing_landed: Callable[[], bool]
+) -> None:
+    service.routes["/items"] = lambda r: Reply({}, 500) if r.query["offset"] == "3" else {"data": part(at(r, "offset"))}
+    endpoint = Endpoint("/items", pagination=Offset())
+    with pytest.raises(GranaryError, match="the service answered 500"):
+        load(warehouse, service, source, endpoint, attempts=2)
+    assert nothing_landed()
+    assert rows("select status, rows_loaded from ops.load_audit") == [("failed", 0)]
+    service.routes["/items"] = lambda r: {"data": part(at(r, "offset"))}
+    assert load(warehouse, service, source, endpoint).rows_loaded == 7
+    assert rows(LANDED) == ALL
+
+
 def test_a_column_that_vanished_stops_the_load(
     warehouse: Settings, service: Service, source: Declare, rows: Rows
 ) -> None:
