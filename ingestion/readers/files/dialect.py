@@ -103,12 +103,8 @@ def _quote(text: str, delimiter: str | None) -> str:
 
 
 def _is_header(cells: list[str], names: Collection[str]) -> bool:
-    """Return whether a first row has names rather than values."""
-    cells = [cell for cell in cells if cell.strip()]  # a table's index and a trailing comma have no name
-    if not cells:
-        return False
-    if names:
-        known = {cell.strip().lower() for cell in cells} & set(names)
-        if known or len(cells) != len(names):
-            return bool(known) or not any(VALUE.fullmatch(cell) for cell in cells)
-    return len(set(cells)) == len(cells) and not any(VALUE.fullmatch(cell) for cell in cells)
+    """Return whether a first row has names: known ones, or different ones that are no numbers and no dates."""
+    named = [cell.strip() for cell in cells if cell.strip()]  # a table's index and a trailing comma have no name
+    if any(cell.lower() in names for cell in named):
+        return True
+    return 0 < len(named) == len(set(named)) and not any(VALUE.fullmatch(cell) for cell in named)

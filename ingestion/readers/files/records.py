@@ -33,9 +33,9 @@ class Quoting:
     def record(self) -> re.Pattern[bytes]:
         """A record with its newline. Written so that it never tries one text in two ways (no backtracking)."""
         delimiter, quote, escape = map(re.escape, (self.delimiter, self.quote, self.escape))
-        if not quote:
-            return re.compile(rb"[^\n]*\n")
         escaped = escape + rb"[\s\S]|" if escape else b""
+        if not quote:
+            return re.compile(rb"(?:" + escaped + rb"[^\n" + escape + rb"])*\n")
         inner = rb"[^" + quote + escape + rb"]*"
         plain = rb"(?:" + escaped + rb"[^" + delimiter + escape + rb"\n])*"
         quoted = quote + inner + rb"(?:(?:" + escaped + quote + quote + rb")" + inner + rb")*" + quote
@@ -45,7 +45,7 @@ class Quoting:
     def cut(self, data: bytes) -> int:
         """Return the end of the last whole record in data that begins with one; 0 if there is none."""
         last = data.rfind(b"\n")
-        if last < 0 or not self.quote or self.quote not in data:
+        if last < 0 or not any(mark and mark in data for mark in (self.quote, self.escape)):
             return last + 1
         if not self.escape and (quotes := self._paired(data)) is not None:
             while last >= 0 and (before := int(np.searchsorted(quotes, last))) % 2:

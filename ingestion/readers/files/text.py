@@ -37,7 +37,8 @@ def encoding_of(head: bytes, declared: str | None = None) -> str:
         return "utf-16-le"
     if head[0:200:2].count(0) > len(head[0:200:2]) // 2:
         return "utf-16-be"
-    text = codecs.getincrementaldecoder("utf-8")("replace").decode(head)  # the last character may be cut off
+    whole = len(head) < HEAD_BYTES  # otherwise its last character may be cut off
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(head, whole)
     bad = text.count("\ufffd")
     # Some characters of UTF-8 are never there by accident: where they prevail, a bad byte is a broken row.
     return "utf-8" if bad <= sum(character > "\x7f" for character in text) - bad else LEGACY

@@ -120,13 +120,17 @@ def _refused_whole(warehouse: Settings, rows: Rows, match: str) -> None:
     assert match.replace("\\", "") in str(error)
 
 
-def test_truncated_parquet(warehouse: Settings, landing: Landing, rows: Rows, tmp_path: Path) -> None:
+def test_truncated_parquet_is_quarantined_as_a_file(warehouse: Settings, landing: Landing, rows: Rows) -> None:
     landing.put("2017-01-02", lines("2017-01-02", 3))
     whole = landing.put("2017-01-03", lines("2017-01-03", 3)).read_bytes()
     landing.put("2017-01-03", whole[: len(whole) // 2])
-    _refused_whole(warehouse, rows, "the file is damaged or not parquet")
+    result = load_table(warehouse, "pos", "transactions")
+    assert (result.rows_loaded, result.units_unreadable) == (3, ("transactions/2017-01-03.parquet",))
+    ((reason,),) = rows("select reason from ops.quarantine")
+    assert str(reason).startswith("the file is damaged or not parquet")
     landing.put("2017-01-03", whole)
-    assert load_table(warehouse, "pos", "transactions").rows_loaded == 6
+    assert load_table(warehouse, "pos", "transactions").rows_loaded == 3
+    assert rows(TOTAL) == [(6, 12)]
 
 
 def test_unreadable_file(warehouse: Settings, landing: Landing, rows: Rows) -> None:
