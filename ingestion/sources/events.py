@@ -1,17 +1,21 @@
-"""Events: coupon redemptions, one JSON line each, in a file per business day on which there were any."""
+"""Events: coupon redemptions, one JSON object each: by Kafka or Kinesis, by webhook, or in a file per business day.
+
+Whichever channels an event comes by, and in whatever order, it lands once: by its id.
+"""
 
 from datetime import timedelta
 
 import pyarrow as pa
 
 from ingestion.readers.files import FileReader
-from ingestion.spec import Column, Source, Table
+from ingestion.spec import Column, Source, Stream, Table
 
 COUPON_REDEMPTIONS = Table(
     name="coupon_redemptions",
     description="A household handed in a coupon. Immutable; the event id is the sender's.",
     location="coupon_redemptions/*.jsonl",
-    disposition="replace_unit",
+    disposition="append",
+    key=("event_id",),
     partition="day",
     freshness=timedelta(days=9),
     columns=(
@@ -32,4 +36,9 @@ SOURCE = Source(
     settings=("GRANARY_EVENTS_LANDING",),
     open_reader=lambda settings: FileReader(settings["GRANARY_EVENTS_LANDING"]),
     tables=(COUPON_REDEMPTIONS,),
+    stream=Stream(
+        topics={"coupon_redemptions": "coupon_redemptions"},
+        address="GRANARY_EVENTS_STREAM",
+        secrets="GRANARY_EVENTS_WEBHOOK_SECRETS",
+    ),
 )

@@ -43,6 +43,8 @@ FAULTS = {
     "redemptions_reconcile_raw_to_marts": "delete from marts.fct_coupon_redemptions"
     " where ctid = (select min(ctid) from marts.fct_coupon_redemptions)",
     "redemptions_within_their_campaign": "update marts.dim_campaign set end_date = start_date - 1",
+    "streamed_events_come_from_a_load": "update ops.load_audit set rows_loaded = 0, rows_quarantined = rows_read"
+    " where source = 'events'",
     "sales_keys_are_of_the_sold_product_and_household": "update marts.fct_sales set household_key ="
     " (select household_key from marts.dim_household where household_id <> fct_sales.household_id limit 1)",
     "sales_reconcile_raw_to_marts": "update marts.fct_sales set sales_value = sales_value + 0.01"
