@@ -150,14 +150,14 @@ class RestReader:
         """Return a unit for each parent, the oldest version first."""
         root = parent.of
         where = self.client.api.at(root.path)
-        found: list[tuple[str, str]] = []
+        found: dict[str, str] = {}  # a parent that comes on two pages is one unit
         for page in pages(self.client, root, root.call(self.client, root.path), unique=True):
             for row in page:
                 key, version = _told(row, parent.key, where), _told(row, parent.version, where)
                 if key in (".", "..", ""):
                     raise GranaryError(f"a parent's {parent.key} would lead to another path", where, ADVICE)
-                found.append((version, table.location.replace(f"{{{parent.key}}}", quote(key, safe=""))))
-        return [Unit(name, version) for version, name in sorted(found, key=lambda unit: unit[0])]
+                found[table.location.replace(f"{{{parent.key}}}", quote(key, safe=""))] = version
+        return [Unit(name, version) for name, version in sorted(found.items(), key=lambda unit: unit[1])]
 
     def _per_row(self, table: Table, nested: Nested, watermark: str | None) -> list[Unit]:
         """Return a unit for each row that holds the list; its members are kept until they are read."""

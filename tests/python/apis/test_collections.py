@@ -377,6 +377,21 @@ def test_parents_that_changed_are_read_again(
     assert rows(LANDED) == [(1, "x"), (3, "z")]
 
 
+def test_a_parent_that_comes_twice_is_read_once(
+    warehouse: Settings, service: Service, source: Declare, rows: Rows
+) -> None:
+    """While the parents are read, one moves to the next page."""
+    parents = [{"id": "a", "version": 1}, {"id": "b", "version": 1}]
+    service.routes["/items"] = lambda r: {"data": parents[at(r, "offset") - r.number + 1 :][:2] if r.number < 3 else []}
+    service.routes["/items/a/parts"] = lambda _: [{"id": 1, "name": "x"}]
+    service.routes["/items/b/parts"] = lambda _: [{"id": 2, "name": "y"}]
+    by_offset = Endpoint("/items", pagination=Offset())
+    endpoint = Endpoint("/items/{id}/parts", rows="", parent=Parent(by_offset, "id", "version"))
+    assert load(warehouse, service, source, endpoint, parts()).rows_loaded == 2
+    assert service.paths("/items")[1] == {"offset": "2", "limit": "1000"}  # where b came again
+    assert rows(LANDED) == [(1, "x"), (2, "y")]
+
+
 @pytest.mark.parametrize(
     ("parent", "words"),
     [
