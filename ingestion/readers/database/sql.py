@@ -87,7 +87,8 @@ class Session:
 
 def abandon(cursor: Any) -> None:
     """Let MySQL's driver forget the rest of a result; without this it reads all of it, from a closed connection too."""
-    if hasattr(unread := getattr(cursor, "_result", None), "unbuffered_active"):
+    unread: Any = getattr(cursor, "_result", None)
+    if hasattr(unread, "unbuffered_active"):
         unread.unbuffered_active = False
 
 

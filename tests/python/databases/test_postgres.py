@@ -183,6 +183,21 @@ def test_the_overlap_picks_up_what_was_committed_late(shop: Shop, postgres: Post
     assert shop.load(with_overlap, table).status == "unchanged"
 
 
+def test_a_time_in_the_future_does_not_carry_the_watermark_away(shop: Shop, postgres: Postgres) -> None:
+    postgres.run("create table t (id int, at timestamptz)")
+    postgres.run("insert into t values (1, '2017-01-01Z'), (2, '9999-12-31Z'), (3, '2017-01-02Z'), (4, 'infinity')")
+    table = contract("t", columns={"id": pa.int64(), "at": INSTANT}, cursor="at")
+    result = shop.load(DatabaseReader(postgres.uri), table)
+    assert (result.rows_loaded, result.rows_quarantined) == (2, 2)
+    assert result.watermark_after == "2017-01-02T00:00:00+00:00"
+    assert shop.rows("select row_number, column_name, reason from ops.quarantine order by 1") == [
+        (2, "at", "lies in the future"),
+        (4, "at", "is outside of the years 1 to 9999"),
+    ]
+    postgres.run("update t set at = '2017-01-03Z' where id = 2")
+    assert shop.load(DatabaseReader(postgres.uri), table).rows_loaded == 2
+
+
 def test_rows_without_a_time_of_change_are_read_each_time(shop: Shop, postgres: Postgres) -> None:
     postgres.run("create table t (id int, at timestamptz)")
     postgres.run("insert into t values (1, '2017-01-01Z'), (2, '2017-01-02Z'), (3, null)")
