@@ -48,7 +48,7 @@ def singular(table: str) -> str:
 
 
 def raw_names(headers: Iterable[str], table: str) -> list[str]:
-    """Return the raw columns' names for a table's headers, in order: safe, each once, and none that is another header."""
+    """Return the raw columns' names for a table's headers, in order: safe, each once, none that is another header."""
     names: list[str] = []
     headers = list(headers)
     for number, header in enumerate(headers, 1):
@@ -65,9 +65,10 @@ def raw_names(headers: Iterable[str], table: str) -> list[str]:
 def staged_names(raw: Iterable[str], table: str) -> list[str]:
     """Return the staging columns' names: as in raw, but a word of SQL gets the entity in front (date: rental_date)."""
     names: list[str] = []
-    raw = list(raw)
+    raw, entity = list(raw), singular(table)
     for name in raw:
-        wanted = f"{singular(table)}_{name}"[:LONGEST_COLUMN].rstrip("_") if name in KEYWORDS else name
+        better = f"{name}_value" if name == entity else f"{entity}_{name}"
+        wanted = better[:LONGEST_COLUMN].rstrip("_") if name in KEYWORDS else name
         names.append(_free(wanted, [*names, *(other for other in raw if other != name)]))
     return names
 
