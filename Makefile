@@ -44,7 +44,8 @@ lint: setup ## every linter, and the one-way doors between the folders
 	$(BIN)/sqlfluff lint $(wildcard models macros snapshots tests/dbt)
 	$(if $(wildcard .yamllint),$(BIN)/yamllint --strict .)
 
-bench: setup ## the benchmarks
+bench: setup ## the benchmarks, as ratios to references in the same run
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement bench/requirements.txt
 	@$(BIN)/python -m bench
 
 clean: ## stop the server and remove what set-up and tools made; the warehouse in .granary/ stays

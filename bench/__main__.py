@@ -1,34 +1,53 @@
-"""`make bench`: the load seam against the server's own COPY, with audit, checks and ledger on.
+"""`make bench`: Granary against references in the same run, as ratios; `python -m bench files` for one part.
 
-The reference is the server reading a ready binary file that it wrote itself: no client, no contract, no ledger, which
-is the fastest way that Postgres has. Both fill an empty table in one transaction. A run takes about two minutes and
-3 GB in a temporary folder.
+Loading is measured against the server reading a ready binary file that it wrote itself: no client, no contract, no
+ledger, which is the fastest way that Postgres has. Both fill a new table in one transaction, in turns, and each of our
+loads is a process of its own, so that its memory can be told. CSV is measured against the server's own COPY of the
+same file. Everything is thrown away at the end; a run takes some minutes and 6 GB in a temporary folder.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
+from bench import rivals, tables
 from demo import retailer
 from granary import show
-from ingestion.load import load_table
 from warehouse import server
 from warehouse.connection import connect, execute
 from warehouse.settings import Settings
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from warehouse.connection import Connection
+
 ROUNDS = 3
-TABLES = ("transactions", "promotions")
+MIB = 1 << 20
 
 
 def main() -> None:
-    """Measure and print a table."""
+    """Run the parts that are named, or all."""
+    chosen = sys.argv[1:] or list(PARTS)
+    if unknown := set(chosen) - set(PARTS):
+        sys.exit(f"there is no part {min(unknown)}; parts are {', '.join(PARTS)}")
+    for part in chosen:
+        PARTS[part]()
+
+
+@contextmanager
+def retail() -> Iterator[Settings]:
+    """Run a warehouse of its own with the sample retailer's year delivered to it."""
     base = Path(tempfile.mkdtemp(prefix="granary-bench-"))
     base.chmod(0o755)
     os.environ["GRANARY_HOME"] = str(base / "home")
@@ -39,36 +58,84 @@ def main() -> None:
         server.up(settings)
         retailer.open_for_business(settings)
         retailer.advance(settings, date(2017, 12, 31))
-        rows = [measure(settings, table) for table in TABLES]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        columns = ("table", "rows", "load, s", "server's COPY, s", "ratio", "million rows/s")
-        show.table(f"Loading Parquet into raw, median of {ROUNDS} rounds", columns, rows)
-        show.line(f"Peak memory of the loader: {peak} MB")
+        yield settings
     finally:
         server.down(settings)
         shutil.rmtree(base, ignore_errors=True)
 
 
-def measure(settings: Settings, table: str) -> tuple[object, ...]:
-    """Return a row of the result: seconds of our load and of the server's COPY, in turns, and their ratio."""
-    loaded = load_table(settings, "pos", table).rows_loaded
-    file = settings.home / "data" / f"{table}.bin"
-    ours, reference = [], []
-    with connect(settings, autocommit=True) as connection:
-        execute(connection, f"copy raw_pos.{table} to '{file}' (format binary)")
-        execute(connection, f"create table public.copied (like raw_pos.{table} including indexes)")
-        for _ in range(ROUNDS):
-            began = time.perf_counter()
-            load_table(settings, "pos", table, full_refresh=True)
-            ours.append(time.perf_counter() - began)
-            began = time.perf_counter()
-            execute(connection, "truncate public.copied")
-            execute(connection, f"copy public.copied from '{file}' (format binary)")
-            reference.append(time.perf_counter() - began)
-        execute(connection, "drop table public.copied")
-    file.unlink()
+def files() -> None:
+    """Measure Parquet and CSV: our load, the server's COPY, dlt and sling."""
+    rows = []
+    with retail() as settings, connect(settings, autocommit=True) as connection:
+        for kind, table in (("pos", "transactions"), ("pos", "promotions"), ("csv", "transactions")):
+            if kind == "csv":
+                tables.csv(settings, table)
+            rows.append(_compare(settings, connection, kind, table))
+    show.table(
+        f"Loading into raw, median of {ROUNDS} rounds; ratios are to the server's own COPY",
+        ("rows", "count", "load, s", "COPY, s", "ratio", "peak MB", "dlt, s", "dlt / load", "sling, s", "sling / load"),
+        rows,
+    )
+
+
+def _compare(settings: Settings, connection: Connection, source: str, table: str) -> tuple[object, ...]:
+    """Return a row of the result, with our load and the server's COPY in turns."""
+    copied = settings.home / "data" / f"{table}.bin"
+    options = "(format binary)"
+    ours, reference, peaks, count = [], [], [], 0
+    for number in range(ROUNDS):
+        execute(connection, f"drop table if exists raw_{source}.{table}")
+        execute(connection, "truncate ops.load_audit")
+        execute(connection, "checkpoint")
+        seconds, count, peak = _load(source, table)
+        ours.append(seconds)
+        peaks.append(peak)
+        if not number and source == "pos":
+            execute(connection, f"copy raw_pos.{table} to '{copied}' {options}")
+        elif source == "csv":
+            copied, options = tables.csv(settings, table), "(format csv, header)"
+        execute(connection, "drop table if exists public.copied")
+        columns = f"like raw_{source}.{table}"
+        execute(connection, f"create table public.copied ({columns} including indexes)")
+        if source == "csv":
+            execute(connection, "alter table public.copied drop column _load_id, drop column _row")
+        execute(connection, "checkpoint")
+        began = time.perf_counter()
+        execute(connection, f"copy public.copied from '{copied}' {options}")
+        reference.append(time.perf_counter() - began)
+    execute(connection, "drop table public.copied")
+    load = median(ours)
+    uri = f"postgresql://granary:unused@localhost:5432/granary?host={settings.host}&sslmode=disable"
+    dlt = sling = None
+    if source == "pos":
+        dlt = rivals.dlt(table, uri, tables.parquet(settings, table), settings.home)
+        sling = rivals.sling(table, uri, tables.csv(settings, table), settings.home)
+        execute(connection, "drop schema if exists dlt_bench cascade")
+        execute(connection, f"drop table if exists public.sling_{table}")
+        copied.unlink()
+    name = f"{'CSV' if source == 'csv' else 'Parquet'}, {table}"
     ratio = median(a / b for a, b in zip(ours, reference, strict=True))
-    return table, loaded, median(ours), median(reference), round(ratio, 2), round(loaded / median(ours) / 1e6, 2)
+    return (
+        name, count, load, median(reference), f"{ratio:.2f}", max(peaks) // MIB, dlt, dlt and f"{dlt / load:.1f}",
+        sling, sling and f"{sling / load:.1f}",
+    )  # fmt: skip
+
+
+def _load(source: str, table: str) -> tuple[float, int, int]:
+    """Return seconds, rows and peak memory in bytes of a load in a process of its own."""
+    command = [sys.executable, "-m", "bench.child", source, table]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout
+        words = child.stdout.read().split()
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"the load of {source}.{table} failed")
+    return float(words[0]), int(words[1]), usage.ru_maxrss * 1024
+
+
+PARTS: dict[str, Callable[[], None]] = {"files": files}
 
 
 if __name__ == "__main__":
