@@ -14,6 +14,7 @@ import pyarrow.csv as pcsv
 from ingestion.readers.files.dialect import detect
 from ingestion.readers.files.records import Quoting, records
 from ingestion.readers.files.text import HEAD_BYTES, utf8
+from ingestion.readers.files.unpack import damaged
 from ingestion.spec import Chunk, Rejected, UnreadableError
 
 if TYPE_CHECKING:
@@ -160,7 +161,11 @@ class Parser:
         return parsed.combine_chunks().to_batches()[0]
 
     def _tolerant(self, data: bytes, as_text: frozenset[str]) -> pa.RecordBatch:
-        """Parse sound records, leaving as text what does not fit its type."""
+        """Parse sound records, leaving as text what does not fit its type.
+
+        Raises:
+            UnreadableError: they are not sound after all.
+        """
         while True:
             try:
                 return self._parse(data, as_text)
@@ -168,10 +173,9 @@ class Parser:
                 found = FAILED.search(str(error))
                 name = self.names[int(found[1])] if found else None
                 if name is None or name in as_text:
-                    as_text = frozenset(self.names)
-                else:
-                    self.failures[name] += 1
-                    as_text |= {name}
+                    raise damaged(error, "", "delimited text") from None
+                self.failures[name] += 1
+                as_text |= {name}
 
     def _sound(self, data: bytes, line: int) -> tuple[bytes, tuple[tuple[int, Rejected], ...]]:
         """Split off the records that are no rows: with too few or too many fields, or that are not text."""

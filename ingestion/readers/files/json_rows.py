@@ -8,6 +8,7 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from ingestion.checks import from_rows
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ingestion.spec import Table
 
 BATCH_ROWS = 16_384
+ZONE = r"(Z|[+-]\d\d:?\d\d)$"
 BLANK = " \t\r\n"
 ADVICE = "ask the source to deliver it again"
 
@@ -46,7 +48,10 @@ def read_lines(stream: IO[bytes], table: Table, limits: Limits, where: str) -> I
 
 def _block(table: Table, data: bytes, line: int, extra: dict[str, pa.DataType]) -> Chunk:
     """Parse a run of lines; `extra` remembers the types of columns that the contract does not name."""
-    schema = pa.schema([*_fields(table, data), *extra.items()])
+    wanted = {field.name: field.type for field in _fields(table, data)}
+    # An instant needs its zone. Arrow would take one without for UTC, so it gives us the text.
+    times = {name: kind for name, kind in wanted.items() if pa.types.is_timestamp(kind)}
+    schema = pa.schema(list((wanted | dict.fromkeys(times, pa.string()) | extra).items()))
     try:
         batch = _arrow(data, schema)
         # Arrow takes text that looks like a time for one, and keeps objects; both depend on the block.
@@ -54,12 +59,28 @@ def _block(table: Table, data: bytes, line: int, extra: dict[str, pa.DataType]) 
         if any(pa.types.is_timestamp(kind) for kind in new.values()):
             new = {name: pa.string() if pa.types.is_timestamp(kind) else kind for name, kind in new.items()}
             batch = _arrow(data, pa.schema([*schema, *new.items()]))
+        batch = _timed(batch, times)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return _by_line(table, data, line)
     if any(pa.types.is_nested(field.type) for field in batch.schema) or b"\\u0000" in data:
         return _by_line(table, data, line)
     extra |= {name: kind for name, kind in new.items() if not pa.types.is_null(kind)}
     return Chunk(batch, line=line if data.count(b"\n") == batch.num_rows else None)
+
+
+def _timed(batch: pa.RecordBatch, times: Mapping[str, pa.DataType]) -> pa.RecordBatch:
+    """Parse the columns of times.
+
+    Raises:
+        pa.ArrowInvalid: one is no time, or an instant lacks its zone.
+    """
+    for name, kind in times.items():
+        place = batch.schema.get_field_index(name)
+        texts = batch.column(place)
+        if kind.tz and pc.all(pc.match_substring_regex(texts, ZONE)).as_py() is False:
+            raise pa.ArrowInvalid("an instant has no zone")
+        batch = batch.set_column(place, name, texts.cast(pa.timestamp("us", kind.tz and "UTC")).cast(kind))
+    return batch
 
 
 def _fields(table: Table, data: bytes) -> Iterator[pa.Field]:

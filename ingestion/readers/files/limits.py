@@ -18,6 +18,7 @@ class Limits:
         members: files in a zip archive.
         record: bytes of one row, one JSON value or one XML element.
         workbook: bytes that a workbook may unpack to; it is the one format that is held in memory.
+        memory: bytes of memory that a workbook may take, in a process of its own.
     """
 
     ratio: int = 250
@@ -25,4 +26,5 @@ class Limits:
     unpacked: int = 200 * 1024 * MB
     members: int = 10_000
     record: int = 16 * MB
-    workbook: int = 512 * MB
+    workbook: int = 256 * MB
+    memory: int = 1024 * MB

@@ -31,16 +31,19 @@ class Quoting:
 
     @cached_property
     def record(self) -> re.Pattern[bytes]:
-        """A record with its newline. Written so that it never tries one text in two ways (no backtracking)."""
+        """A record with its end. Written so that it never tries one text in two ways (no backtracking).
+
+        A carriage return ends a record too, as it does for Arrow's parser.
+        """
         delimiter, quote, escape = map(re.escape, (self.delimiter, self.quote, self.escape))
         escaped = escape + rb"[\s\S]|" if escape else b""
-        if not quote:
-            return re.compile(rb"(?:" + escaped + rb"[^\n" + escape + rb"])*\n")
-        inner = rb"[^" + quote + escape + rb"]*"
-        plain = rb"(?:" + escaped + rb"[^" + delimiter + escape + rb"\n])*"
-        quoted = quote + inner + rb"(?:(?:" + escaped + quote + quote + rb")" + inner + rb")*" + quote
-        field = rb"(?:" + quoted + rb"(?!" + quote + rb")" + plain + rb"|(?!" + quote + rb")" + plain + rb")"
-        return re.compile(field + rb"(?:" + delimiter + field + rb")*\n")
+        plain = rb"(?:" + escaped + rb"[^" + delimiter + escape + rb"\r\n])*"
+        field = plain
+        if quote:
+            inner = rb"[^" + quote + escape + rb"]*"
+            quoted = quote + inner + rb"(?:(?:" + escaped + quote + quote + rb")" + inner + rb")*" + quote
+            field = rb"(?:" + quoted + rb"(?!" + quote + rb")" + plain + rb"|(?!" + quote + rb")" + plain + rb")"
+        return re.compile(field + rb"(?:" + delimiter + field + rb")*(?:\r\n?|\n)")
 
     def cut(self, data: bytes) -> int:
         """Return the end of the last whole record in data that begins with one; 0 if there is none."""

@@ -12,7 +12,7 @@ import fastavro
 import pyarrow as pa
 import pytest
 
-from ingestion.readers.files import Csv, Json, Limits, Xml
+from ingestion.readers.files import Csv, Excel, Json, Limits, Xml
 from ingestion.spec import Column
 from tests.python.files.books import archive, workbook
 from tests.python.files.conftest import PEOPLE, table
@@ -76,6 +76,15 @@ def test_bad_json_lines_are_refused_alone_with_their_line(zone: Zone) -> None:
     assert [(row, line) for row, line, *_ in zone.refused()] == [(2, 3), (3, 4), (4, 5), (5, 6), (6, 7)]
 
 
+def test_an_instant_without_its_zone_is_refused_alone(zone: Zone) -> None:
+    columns = (PEOPLE[0], Column("seen", pa.timestamp("us", tz="UTC"), "When."))
+    zone.put("people_1.jsonl", '{"id":1,"seen":"2017-01-01T12:00:00-05:00"}\n{"id":2,"seen":"2017-01-01T12:00:00"}\n')
+    zone.put("people_2.csv", "id,seen\n3,2017-01-01 12:00:00-05:00\n4,2017-01-01 12:00:00\n")
+    zone.load(table(columns=columns))
+    assert zone.rows("id, (seen at time zone 'UTC')::text") == [(1, "2017-01-01 17:00:00"), (3, "2017-01-01 17:00:00")]
+    assert [(row, column) for row, _, column, _, _ in zone.refused()] == [(2, "seen"), (2, "seen")]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "match"),
     [
@@ -111,6 +120,20 @@ def test_bad_json_lines_are_refused_alone_with_their_line(zone: Zone) -> None:
 )  # fmt: skip
 def test_refused_whole(zone: Zone, name: str, content: bytes | str, match: str) -> None:
     _refused(zone, name, content, match, limits=LOW)
+
+
+def test_a_workbook_whose_last_cell_is_far_away(zone: Zone) -> None:
+    """Held as a dense range it would take 500 GB."""
+    small = zipfile.ZipFile(io.BytesIO(workbook(A=[["id", "name"], [1, "x"]])))
+    parts = {name: small.read(name).replace(b'r="B2"', b'r="XFD1048576"') for name in small.namelist()}
+    _refused(zone, "people.xlsx", archive(**parts), "of memory")
+    assert "has no sheet 'B'" in _reason_of(zone, "people.xls", workbook(A=[["id"]]), format=Excel(sheet="B"))
+
+
+def _reason_of(zone: Zone, name: str, content: bytes, **options: object) -> str:
+    zone.put(name, content)
+    zone.load(table(name), **options)
+    return _why(zone, name)
 
 
 def test_a_link_or_a_secret_in_an_archive(zone: Zone) -> None:

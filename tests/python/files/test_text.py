@@ -58,6 +58,20 @@ def test_every_row_that_is_written_is_read(rows: list[tuple[str, str]], size: in
     assert [(row["a"] or "", row["b"] or "") for row in found] == rows
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.sampled_from('x",\n\r;\\é\0'), max_size=60), st.sampled_from([b"", b"\\"]))
+def test_whatever_comes_each_record_is_a_row_or_is_refused(text: str, escape: bytes) -> None:
+    data = text.encode() + b"\n"
+    options = Csv(delimiter=",", quote='"', escape=escape.decode(), encoding="utf-8", header=False)
+    spans = list(Quoting(b",", b'"', escape).split(data))
+    if b"".join(data[a:b] for a, b in spans) != data:
+        with pytest.raises(UnreadableError):
+            list(read(io.BytesIO(data), options, PAIR, Limits(), ""))
+        return
+    chunks = list(read(io.BytesIO(data), options, PAIR, Limits(), ""))
+    assert sum(chunk.rows for chunk in chunks) == sum(bool(data[a:b].strip(b"\r\n")) for a, b in spans)
+
+
 @given(st.binary(max_size=60).map(lambda data: data.replace(b"\x00", b",") + b"\n"), st.integers(1, 20))
 def test_no_byte_is_lost_between_blocks(data: bytes, size: int) -> None:
     for quoting in (RFC, Quoting(b";", b"'", b"\\"), Quoting(b"\t", b"", b"")):
