@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from queue import Empty, Full, Queue
+from queue import Full, Queue
+from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ WAITING_PER_READER = 2
 """Chunks that may wait to be taken, for each reader: so many are in memory at most, beside those being built."""
 POLL_SECONDS = 0.1
 FAREWELL_SECONDS = 10.0
+"""How long readers are waited for that are to end. One that hangs in a dead network is left to its time limits."""
 
 
 class _Done:
@@ -50,10 +52,10 @@ def interleaved(streams: Sequence[Generator[T, None, None]], cancel: Callable[[]
                 stream.close()
 
     threads = [threading.Thread(target=run, args=(stream,), daemon=True) for stream in streams]
+    working = len(threads)
     try:
         for thread in threads:
             thread.start()
-        working = len(threads)
         while working:
             item = queue.get()
             if isinstance(item, _Done):
@@ -64,10 +66,11 @@ def interleaved(streams: Sequence[Generator[T, None, None]], cancel: Callable[[]
                 yield item
     finally:
         stopped.set()
-        if any(thread.is_alive() for thread in threads):
-            cancel()
+        if working:
+            # In a thread of its own, since it too may hang in a dead network.
+            threads.append(threading.Thread(target=cancel, daemon=True))
+            threads[-1].start()
+        deadline = monotonic() + FAREWELL_SECONDS
         for thread in threads:
-            with suppress(Empty):
-                queue.get_nowait()
             if thread.ident:
-                thread.join(FAREWELL_SECONDS)
+                thread.join(max(0.0, deadline - monotonic()))

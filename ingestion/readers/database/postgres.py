@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -64,6 +65,10 @@ class Session:
     connection: Connection
     table: str
     where: str
+    busy: threading.Event = field(default_factory=threading.Event)
+    """Set while a thread is inside of the driver, waiting for the server."""
+    left: threading.Event = field(default_factory=threading.Event)
+    """Set when that thread is to close the connection itself, once it comes back."""
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -90,18 +95,45 @@ class Session:
 
     def rows(self, fields: list[Field], part: Part) -> Generator[Chunk, None, None]:
         """Yield the part's rows."""
-        for batch in self._batches(select(self.table, fields, part)):
-            yield chunk_of(fields, batch)
+        try:
+            for batch in self._batches(select(self.table, fields, part)):
+                yield chunk_of(fields, batch)
+        finally:
+            if self.left.is_set():
+                self.connection.close()
 
     def _batches(self, sql: str) -> Iterator[pa.RecordBatch]:
         with self.errors(), self.connection.cursor() as cursor:
-            cursor.execute(sql)
-            yield from cursor.fetch_record_batch()
+            with self._waiting():
+                cursor.execute(sql)
+                batches = cursor.fetch_record_batch()
+            while True:
+                with self._waiting():
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield batch
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self.busy.set()
+        try:
+            yield
+        finally:
+            self.busy.clear()
 
     def cancel(self) -> None:
         """Break off what the session is waiting for."""
         with suppress(Exception):
             self.connection.adbc_cancel()
+
+    def close(self) -> None:
+        """Close the connection; a thread that hangs in it does so later, as it still works with what would be freed."""
+        if self.busy.is_set():
+            self.left.set()
+            return
+        with suppress(Exception):
+            self.connection.close()
 
 
 @contextmanager
@@ -116,8 +148,9 @@ def sessions(database: Database, location: str, number: int, where: str) -> Iter
         opened: list[Session] = []
         snapshot = ""
         for place in range(number):
-            connection = stack.enter_context(connect_uri(database.libpq, where, ADVICE))
+            connection = connect_uri(database.libpq, where, ADVICE)
             session = Session(connection, table, where)
+            stack.callback(session.close)
             with session.errors():
                 execute(connection, "set transaction isolation level repeatable read, read only")
                 if place:
@@ -135,14 +168,14 @@ def select(table: str, fields: list[Field], part: Part) -> str:
     COPY takes no parameters, so the two kinds of values are written into it: integers, and times that Python writes.
     """
     chosen = []
-    for field in fields:
-        name = quote_name(field.name)
-        if field.declared == "oid":
+    for each in fields:
+        name = quote_name(each.name)
+        if each.declared == "oid":
             chosen.append(f"{name}::bigint as {name}")
         else:
-            chosen.append(name if base(field.declared) in POSTGRES else f"{name}::text as {name}")
+            chosen.append(name if base(each.declared) in POSTGRES else f"{name}::text as {name}")
     conditions = []
-    nullable = {field.name for field in fields if field.nullable}
+    nullable = {each.name for each in fields if each.nullable}
     if part.cursor and part.start is not None:
         name = quote_name(part.cursor)
         condition = f"{name} >= {literal(part.start)}"

@@ -70,8 +70,8 @@ class Session:
 
     def cancel(self) -> None:
         """Break off what the session is waiting for."""
-        session: Any = self.connection.connection.dbapi_connection
         with suppress(Exception):
+            session: Any = self.connection.connection.dbapi_connection
             if self.database.dialect == "sqlite":
                 session.interrupt()
             elif self.database.dialect == "oracle":

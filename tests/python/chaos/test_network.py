@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ import pytest
 from ingestion import load
 from ingestion.readers.api import http
 from ingestion.readers.database import DatabaseReader, connecting
+from ingestion.readers.database import parallel as readers
 from ingestion.readers.rest import Api, Cursor, Endpoint, RestReader
 from ingestion.spec import Column, Source, Table
 from tests.python.chaos.proxy import Proxy
@@ -281,6 +283,23 @@ def test_silence_in_the_middle_ends_the_load(
     world.proxy.heal()
     world.load(warehouse)
     assert landed(warehouse) == world.truth
+
+
+def test_several_readers_in_a_dead_network_are_left_behind(parallel: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "FAREWELL_SECONDS", 0.5)
+    parallel.turn()
+    threads = threading.active_count()
+    [unit] = parallel.reader().units(parallel.table, None)
+    reading = parallel.reader().read(parallel.table, unit, None)
+    next(reading)
+    parallel.proxy.stall()
+    reading.close()  # type: ignore[attr-defined]
+    parallel.proxy.drop()
+    parallel.proxy.heal()
+    deadline = time.monotonic() + 30
+    while threading.active_count() > threads:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_server_that_says_nothing_at_all_is_given_up(
