@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         "profile",
         epilog="Examples: granary profile marts.fct_sales · granary profile raw_pos.transactions --json ·"
-        " granary profile ~/exports/rentals.csv",
+        " granary profile raw_pos.transactions --load · granary profile ~/exports/rentals.csv",
     )(profile)
 
 
@@ -85,6 +85,9 @@ def add_source(
 def profile(
     what: Annotated[str, typer.Argument(metavar="TABLE", help="schema.table in the warehouse, or a file.")],
     as_json: AsJson = False,
+    load: Annotated[
+        bool, typer.Option("--load", help="Of a raw table only the newest load, compared with the rows before it.")
+    ] = False,
     html: Annotated[bool, typer.Option("--html", help="Also write the page of all profiles.")] = False,
 ) -> None:
     """Show what a table holds: counts, nulls, distinct values, quantiles, common values, keys, and what moved.
@@ -95,17 +98,17 @@ def profile(
     from dataclasses import asdict
 
     from granary.profiles.page import write_page
-    from granary.profiles.run import take
+    from granary.profiles.run import compare_loads, take
     from granary.profiles.terminal import print_profile
     from warehouse import server
 
     settings = Settings.load()
     server.up(settings)
-    found, before, moves = take(settings, what)
+    found, before, moves = compare_loads(settings, what) if load else take(settings, what)
     if as_json:
         show.json(found.to_json() | {"exact": found.exact, "drift": [asdict(move) for move in moves]})
     else:
-        print_profile(found, moves, before)
+        print_profile(found, moves, before, f"in load {found.load_id}, compared with all before it" if load else "")
     if html:
         page = write_page(settings, PROJECT / "target")
         if not as_json:

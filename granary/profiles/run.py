@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion.profiling.drift import Move, drift
-from ingestion.profiling.measure import profile_arrow, profile_relation
+from ingestion.profiling.measure import profile_arrow, profile_loads, profile_relation
 from ingestion.profiling.store import keep, previous
 
 if TYPE_CHECKING:
@@ -35,6 +35,18 @@ def take(settings: Settings, what: str) -> tuple[Profile, Profile | None, list[M
     before = previous(settings, found.relation)
     keep(settings, found)
     return found, before, drift(before, found) if before else []
+
+
+def compare_loads(settings: Settings, what: str) -> tuple[Profile, Profile, list[Move]]:
+    """Compare the rows of a raw table's newest load with those that were there before it; nothing is kept.
+
+    Returns:
+        The profile of the newest load's rows, that of the rows before, and what is different; that a load has fewer
+        rows than all before it is no news.
+    """
+    newest, before = profile_loads(settings, what, personal_columns(settings, what))
+    moves = [move for move in drift(before, newest) if move.what not in ("rows", "distinct")]
+    return newest, before, moves
 
 
 def personal_columns(settings: Settings, relation: str) -> set[str]:

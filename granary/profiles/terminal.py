@@ -29,8 +29,8 @@ SHORT_TYPES = {
 }
 
 
-def print_profile(profile: Profile, moves: Sequence[Move], before: Profile | None) -> None:
-    """Print a profile, the keys that it allows, and what moved since the one before."""
+def print_profile(profile: Profile, moves: Sequence[Move], before: Profile | None, since: str = "") -> None:
+    """Print a profile, the keys that it allows, and what moved since the one before, or since what `since` says."""
     show.line(headline(profile))
     view = Table()
     names = [column.name for column in profile.columns]
@@ -44,7 +44,7 @@ def print_profile(profile: Profile, moves: Sequence[Move], before: Profile | Non
         view.add_row(*(escape(cell) for cell in _row(column, profile)))
     show.console.print(view)
     show.line(keys_line(profile))
-    print_drift(moves, before)
+    print_drift(moves, before, since)
 
 
 def headline(profile: Profile) -> str:
@@ -66,12 +66,12 @@ def keys_line(profile: Profile) -> str:
     return f"Possible keys: {named}" + ("" if profile.exact else " (unique in the sample)")
 
 
-def print_drift(moves: Sequence[Move], before: Profile | None) -> None:
+def print_drift(moves: Sequence[Move], before: Profile | None, since: str = "") -> None:
     """Print what moved."""
     if before is None:
         show.line("There is no earlier profile to compare with; the next one will be compared with this.")
         return
-    since = f"since the profile of {before.profiled_at:%Y-%m-%d %H:%M} UTC"
+    since = since or f"since the profile of {before.profiled_at:%Y-%m-%d %H:%M} UTC"
     if not moves:
         show.line(f"Nothing moved {since}.")
         return

@@ -10,9 +10,11 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 
+from granary.scaffold.apis import SECRET
 from granary.scaffold.plan import Found, Opening
 from granary.scaffold.source import Group, construction, literal
 from ingestion.profiling.names import snake
@@ -65,7 +67,7 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
             told.append(Group(f"{literal(snake(name))}: {option.head}", option.parts))
     if only and len(found) < len(only):
         missing = ", ".join(sorted(set(only) - {snake(name) for name in named}))
-        raise GranaryError(f"there is no table {missing}", where, f"there are {', '.join(map(snake, named))}")
+        raise GranaryError(f"there is no table {missing}", shown(where), f"there are {', '.join(map(snake, named))}")
     return folder, found, skipped, told
 
 
@@ -99,6 +101,10 @@ def _list_remote(where: str) -> tuple[str, list[str]]:
     from ingestion.readers.files.store import open_store
 
     folder, name = _split(where)
+    web = urlsplit(where)
+    if web.scheme in ("http", "https") and any(SECRET.search(param) for param, _ in parse_qsl(web.query)):
+        todo = "declare the key as a header: see docs/sources/files.md"
+        raise GranaryError("the address has a secret among its parameters, which would be in code", shown(where), todo)
     if where.startswith(("http://", "https://")) or _known(name):
         return folder, [name]
     store = open_store(where, {})
@@ -106,6 +112,14 @@ def _list_remote(where: str) -> tuple[str, list[str]]:
     if not names:
         raise GranaryError("the place has no files", store.place, "check the address")
     return where, names
+
+
+def shown(where: str) -> str:
+    """Return a place without the credentials that its address may hold."""
+    if "://" not in where:
+        return where
+    parts = urlsplit(where)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _join(folder: str, name: str) -> str:

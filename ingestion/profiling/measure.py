@@ -51,17 +51,46 @@ def profile_relation(
     Raises:
         GranaryError: there is no such table, or it has no columns.
     """
+    with connect(settings, role="transformer") as connection:
+        relation, columns = _relation(connection, settings, name, known_personal)
+        found = _measure(connection, relation, name, columns, exact_rows)
+        connection.rollback()
+    return found
+
+
+def profile_loads(
+    settings: Settings, name: str, known_personal: Collection[str] = (), *, exact_rows: int = EXACT_ROWS
+) -> tuple[Profile, Profile]:
+    """Profile the rows of a raw table's newest load, and those that were there before it.
+
+    Arguments and errors as of `profile_relation`; also a GranaryError if the table has rows of less than two loads.
+    """
+    with connect(settings, role="transformer") as connection:
+        relation, columns = _relation(connection, settings, name, known_personal)
+        newest = _latest_load(connection, relation)
+        before = f"{LOAD_ID} < {newest}"
+        if newest is None or not query(connection, f"select 1 from {relation} where {before} limit 1"):
+            raise GranaryError(f"{name} has no rows of two loads", todo="name a raw table that was loaded twice")
+        parts = [
+            _measure(connection, relation, name, columns, exact_rows, where)
+            for where in (f"{LOAD_ID} = {newest}", before)
+        ]
+        connection.rollback()
+    return parts[0], parts[1]
+
+
+def _relation(
+    connection: Connection, settings: Settings, name: str, known: Collection[str]
+) -> tuple[str, list[Counted]]:
+    """Return a relation's quoted name and its columns."""
     schema, _, table = name.partition(".")
     if not schema or not table:
         raise GranaryError(f"{name!r} is no table", todo="name it as schema.table, such as marts.dim_store")
     relation = f"{quote_name(schema)}.{quote_name(table)}"
-    with connect(settings, role="transformer") as connection:
-        columns = _columns(connection, relation, table, known_personal)
-        if not columns:
-            raise GranaryError(f"there is no table {name}", settings.database, "see `granary status` for what there is")
-        found = _measure(connection, relation, name, columns, exact_rows)
-        connection.rollback()
-    return found
+    columns = _columns(connection, relation, table, known)
+    if not columns:
+        raise GranaryError(f"there is no table {name}", settings.database, "see `granary status` for what there is")
+    return relation, columns
 
 
 def profile_arrow(settings: Settings, data: pa.Table, name: str, *, exact_rows: int = EXACT_ROWS) -> Profile:
@@ -90,16 +119,18 @@ def _columns(connection: Connection, relation: str, table: str, known: Collectio
     ]
 
 
-def _measure(connection: Connection, relation: str, name: str, columns: Sequence[Counted], exact_rows: int) -> Profile:
+def _measure(
+    connection: Connection, relation: str, name: str, columns: Sequence[Counted], exact_rows: int, where: str = ""
+) -> Profile:
     execute(connection, "set local time zone 'UTC'")
     execute(connection, "set local work_mem = '128MB'")
-    first = query(connection, statements.totals(relation, columns))[0]
-    rows = int(str(first[0]))
     load_id = _latest_load(connection, relation)
-    among = relation
+    among = whole = f"(select * from {relation} where {where}) as chosen" if where else relation
+    first = query(connection, statements.totals(whole, columns))[0]
+    rows = int(str(first[0]))
     if rows > exact_rows:
-        among = _sample(connection, relation, columns, SAMPLE_ROWS / rows)
-    sampled = rows if among is relation else int(str(query(connection, f"select count(*) from {among}")[0][0]))
+        among = _sample(connection, relation, columns, SAMPLE_ROWS / rows, where)
+    sampled = rows if among is whole else int(str(query(connection, f"select count(*) from {among}")[0][0]))
     answer = query(connection, statements.counts(among, columns)) if sampled else []
     profiles = tuple(
         _column(
@@ -123,15 +154,17 @@ def _latest_load(connection: Connection, relation: str) -> int | None:
     return None if newest is None else int(str(newest))
 
 
-def _sample(connection: Connection, relation: str, columns: Sequence[Counted], share: float) -> str:
+def _sample(connection: Connection, relation: str, columns: Sequence[Counted], share: float, where: str) -> str:
     """Put a Bernoulli sample into a temporary table; the rows of a view, which has no pages, are drawn one by one."""
     stage = f"{STAGE}_sample"
     names = ", ".join(quote_name(column.name) for column in columns)
     (kind,) = query(connection, "select relkind::text from pg_class where oid = to_regclass($1)", relation)[0]
-    percent = f"{100 * share:.8f}"
-    drawn = f"tablesample bernoulli ({percent}) repeatable (1)" if kind in ("r", "m") else f"where random() < {share}"
+    drawn = f" where random() < {share}" + (f" and {where}" if where else "")
+    if kind in ("r", "m"):
+        drawn = f" tablesample bernoulli ({100 * share:.8f}) repeatable (1)" + (f" where {where}" if where else "")
     execute(connection, "select setseed(0.5)")
-    execute(connection, f"create temporary table {stage} on commit drop as select {names} from {relation} {drawn}")
+    execute(connection, f"drop table if exists {stage}")
+    execute(connection, f"create temporary table {stage} on commit drop as select {names} from {relation}{drawn}")
     return f"pg_temp.{stage}"
 
 

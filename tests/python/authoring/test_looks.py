@@ -117,6 +117,12 @@ def test_credentials_leave_the_address() -> None:
     assert shown.parts == ('"me"', 'settings["GRANARY_WX_KEY"]')
 
 
+def test_a_secret_in_a_files_address_is_refused_before_it_is_in_code() -> None:
+    with pytest.raises(GranaryError, match="secret among its parameters") as raised:
+        look("wx", f"https://me:{KEY}@files.example/days.csv?token={KEY}")
+    assert KEY not in str(raised.value)
+
+
 def test_json_keeps_what_a_contract_needs() -> None:
     found = columns(
         [{"a": 1, "b": {"c": 1.10, "d.e": 2}, "t": "2024-01-01T00:00:00Z"}, {"a": 2.5, "n": None, "t": None}]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from granary.profiles.page import page
-from granary.profiles.run import take
+from granary.profiles.run import compare_loads, take
 from granary.profiles.shapes import bar, histogram, spark
 from granary.profiles.terminal import print_profile
 from ingestion.profiling import measure
@@ -176,6 +176,18 @@ def test_what_moved_is_found_and_what_did_not_is_not(warehouse: Settings, sql: C
     assert moved["price", "shape"].level == "much"
     assert ("rental_id", "distinct") not in moved  # as many as there are rows, as before
     assert ("email", "values") not in moved
+
+
+def test_the_newest_load_is_compared_with_the_rows_before(warehouse: Settings, sql: Callable[..., None]) -> None:
+    with pytest.raises(GranaryError, match="no rows of two loads"):
+        compare_loads(warehouse, "raw_bikes.rentals")
+    sql("update raw_bikes.rentals set _load_id = 8, kind = 'new', docks = docks + 10 where rental_id >= 900")
+    newest, before, moves = compare_loads(warehouse, "raw_bikes.rentals")
+    assert (newest.rows, before.rows, newest.load_id) == (100, 900, 8)
+    moved = {(move.column, move.what): move for move in moves}
+    assert moved["docks", "shape"].ks == 1.0
+    assert moved["kind", "values"].now == "has new"
+    assert not {("", "rows"), ("kind", "nulls")} & set(moved)
 
 
 def test_psi_and_ks_by_hand() -> None:
