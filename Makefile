@@ -11,7 +11,7 @@ PACKAGES := $(wildcard demo granary ingestion orchestration warehouse)
 CHOSEN := $(if $(filter file,$(origin PYTHON)),,--this-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ui docs lint bench clean
+.PHONY: help setup demo test ui docs lint bench chaos clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ lint: setup ## every linter, and the one-way doors between the folders
 bench: setup ## the benchmarks, as ratios to references in the same run
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement bench/requirements.txt
 	@$(BIN)/python -m bench
+
+chaos: setup ## proof of exactly-once: loaders and servers killed by the hundred; ARGS="--kinds files --runs 50"
+	@$(BIN)/python -m tests.python.chaos $(ARGS)
 
 clean: ## stop the server and remove what set-up and tools made; the warehouse in .granary/ stays
 	-@[ -n "$$PGHOST" ] || [ ! -x $(BIN)/granary ] || $(BIN)/granary down

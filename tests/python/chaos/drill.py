@@ -17,6 +17,7 @@ from tests.python.chaos.strikes import (
     at_random,
     backend_killed,
     disk_full,
+    network_cut,
     server_killed,
     two_loaders,
     two_loaders_one_killed,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from tests.python.chaos.world import World
     from warehouse.settings import Settings
 
-IN_A_ROW = 6
+IN_A_ROW = 10
 """Strikes of a round at most, before a load is left in peace."""
 PATIENCE = 5
 """A strike may miss, since the loader was through before: so many tries for each run that is wanted."""
@@ -38,6 +39,7 @@ PATIENCE = 5
 SERVER: dict[str, Strike] = {
     "backend killed": backend_killed,
     "server killed": server_killed,
+    "network cut": network_cut,
     **({"disk full": disk_full} if hasattr(resource, "prlimit") else {}),
 }
 """Strikes that need a Postgres of the harness's own, which they may break."""

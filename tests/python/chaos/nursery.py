@@ -147,6 +147,8 @@ def _live(line: Connection, loader: Loader, settings: Settings, arm: str, sabota
     for name in [name for name in os.environ if name.startswith(("PG", "GRANARY_"))]:
         del os.environ[name]
     os.environ.update({k: v for k, v in settings.environment().items() if k.startswith(("PG", "GRANARY_"))})
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     points = faults.ARMED = CountedPoints()
     if sabotage:
         sabotage()
@@ -158,6 +160,6 @@ def _live(line: Connection, loader: Loader, settings: Settings, arm: str, sabota
     try:
         loader.load(settings)
     except BaseException:  # whatever it was, the harness wants to hear it
-        error = traceback.format_exc()
+        error = traceback.format_exc(limit=-1)
     passes = {point: COUNTLESS - left for point, left in points.items() if left > COUNTLESS >> 1}
     line.send((error, time.perf_counter() - began, passes))

