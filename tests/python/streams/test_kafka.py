@@ -203,9 +203,9 @@ def test_waits_while_the_warehouse_is_away(
     kafka.send(*(event(n) for n in range(10)))
     running = start()
     wait_until(lambda: len(landed(warehouse)) == 10)
-    ours = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    others = "where datname = current_database() and pid <> pg_backend_pid()"
     for number in range(10, 40, 10):
-        rows(ours)
+        rows(f"select pg_terminate_backend(pid) from pg_stat_activity {others}")
         kafka.send(*(event(n) for n in range(number, number + 10)))
         wait_until(lambda number=number: len(landed(warehouse)) == number + 10)
     running.stop()

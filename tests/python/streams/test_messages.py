@@ -21,7 +21,13 @@ SECRET = "a secret of 32 bytes or so it is"
 
 def test_address_of_kafka() -> None:
     found = parse("kafka://a:9092,b:9092?group=g&sasl.password=p%26+q&max_bytes=10", "S")
-    assert (found.kind, found.hosts, found.format, found.group, found.max_bytes) == ("kafka", "a:9092,b:9092", "json", "g", 10)
+    assert (found.kind, found.hosts, found.format, found.group, found.max_bytes) == (
+        "kafka",
+        "a:9092,b:9092",
+        "json",
+        "g",
+        10,
+    )
     assert found.options == {"sasl.password": "p&+q"}
     assert "p&" not in repr(found)
 
@@ -31,9 +37,11 @@ def test_address_of_kinesis() -> None:
     assert (found.kind, found.hosts, found.endpoint) == ("kinesis", "eu-central-1", "http://127.0.0.1:5000")
 
 
-@pytest.mark.parametrize("text", ["", "kafka:", "http://a", "kafka://a/b", "kafka://a?format=xml", "kafka://a?max_bytes=-1"])
+@pytest.mark.parametrize(
+    "text", ["", "kafka:", "http://a", "kafka://a/b", "kafka://a?format=xml", "kafka://a?max_bytes=-1"]
+)
 def test_no_address(text: str) -> None:
-    with pytest.raises(GranaryError, match="^SETTING "):
+    with pytest.raises(GranaryError, match=r"^SETTING "):
         parse(text, "SETTING")
 
 

@@ -86,9 +86,9 @@ def test_a_202_means_that_it_is_there(sender: Sender) -> None:
     assert sender.ids("a%") == ["a1"]
     assert sender.post([event(1, event_id="a1"), event(2, event_id="a2")], secret=NEXT)[0] == 202
     assert sender.ids("a%") == ["a1", "a2"]
-    assert sender.query("select unit, status from ops.load_audit where load_id = (select max(load_id) from ops.load_audit)") == [
-        ("webhook", "loaded")
-    ]
+    assert sender.query(
+        "select unit, status from ops.load_audit where load_id = (select max(load_id) from ops.load_audit)"
+    ) == [("webhook", "loaded")]
 
 
 def test_who_may_not_post(sender: Sender) -> None:
@@ -108,7 +108,12 @@ def test_who_may_not_post(sender: Sender) -> None:
 
 def test_refused_events_are_told_and_kept(sender: Sender) -> None:
     status, answer = sender.post(
-        [event(1, event_id="c1"), event(2, event_id="c2", type="coupon_lost"), "c3", event(4, event_id="c4", household_id=None)]
+        [
+            event(1, event_id="c1"),
+            event(2, event_id="c2", type="coupon_lost"),
+            "c3",
+            event(4, event_id="c4", household_id=None),
+        ]
     )
     assert (status, answer) == (
         202,
