@@ -133,10 +133,9 @@ def pages(
         except NotAgreedError as missing:
             raise GranaryError(f"the answer is not the agreed JSON: see {missing}", where, ADVICE) from None
         announced = total if announced is None else announced
-        if announced is not None and (total != announced or (following is None and count != announced)):
+        if announced is not None and following is None and count != announced:
             raise GranaryError(
-                f"the collection changed while it was read: {announced:,} rows were announced, then {total:,},"
-                f" and {count:,} have come",
+                f"the collection changed while it was read: {announced:,} rows were announced, {count:,} have come",
                 where,
                 ADVICE,
             )

@@ -188,7 +188,7 @@ def test_rows_that_shift_between_pages_are_noticed(
         return {"data": now[at(request, "offset") :][:3], "total": len(now)}
 
     service.routes["/items"] = route
-    with pytest.raises(GranaryError, match="changed while it was read: 7 rows were announced, then 6, and 6 have come"):
+    with pytest.raises(GranaryError, match="changed while it was read: 7 rows were announced, 6 have come"):
         load(warehouse, service, source, Endpoint("/items", pagination=Offset(), total="total"))
     assert nothing_landed()
 
@@ -197,7 +197,7 @@ def test_a_wrong_total_is_noticed(
     service: Service, warehouse: Settings, nothing_landed: Callable[[], bool], source: Declare
 ) -> None:
     service.routes["/items"] = lambda r: {"data": part(at(r, "offset")), "total": 8}
-    with pytest.raises(GranaryError, match="8 rows were announced, then 8, and 7 have come"):
+    with pytest.raises(GranaryError, match="8 rows were announced, 7 have come"):
         load(warehouse, service, source, Endpoint("/items", pagination=Offset(), total="total"))
     assert nothing_landed()
 
