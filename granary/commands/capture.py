@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from ingestion.cdc.status import CaptureStatus
     from ingestion.spec import Source
+    from warehouse.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +35,6 @@ def capture(
 
     The first time, every table is copied. Each lands twice: as a table of changes, which only grows, and as it is now.
     """
-    from granary import show
     from warehouse import server
     from warehouse.settings import Settings
 
@@ -47,38 +48,53 @@ def capture(
     settings = Settings.load()
     server.up(settings)
     if status:
-        from ingestion.cdc.status import status as look
-
-        found = [look(settings, one) for one in sources]
-        show.json(found) if as_json else _show(found)
-        if any(one.alarms for one in found):
-            raise typer.Exit(1)
+        _status(settings, sources, as_json)
     elif drop:
-        from ingestion.cdc.capture import drop as remove
-
-        done = remove(settings, sources[0])
-        if as_json:
-            show.json({"source": sources[0].name, "done": done})
-        else:
-            show.line(" ".join(done))
+        _drop(settings, sources[0], as_json)
     else:
-        from ingestion.cdc.capture import opened
+        _take(settings, sources, follow, snapshot, as_json)
 
-        results = []
-        for one in sources:
-            with opened(settings, one) as capturing:
-                results.append(capturing.once(anew=snapshot))
-                if follow:
-                    show.line(f"Following {one.name} from {capturing.result().lsn}; Ctrl-C ends it.")
-                    _follow(capturing)
-        if as_json:
-            show.json(results)
-        else:
-            show.table(
-                "Captured",
-                ("source", "rows copied", "changes", "refused", "up to", "seconds"),
-                [(r.source, r.rows_copied, r.changes, r.refused, r.lsn, r.seconds) for r in results],
-            )
+
+def _status(settings: Settings, sources: list[Source], as_json: bool) -> None:
+    from granary import show
+    from ingestion.cdc.status import status
+
+    found = [status(settings, source) for source in sources]
+    show.json(found) if as_json else _show(found)
+    if any(one.alarms for one in found):
+        raise typer.Exit(1)
+
+
+def _drop(settings: Settings, source: Source, as_json: bool) -> None:
+    from granary import show
+    from ingestion.cdc.capture import drop
+
+    done = drop(settings, source)
+    show.json({"source": source.name, "done": done}) if as_json else show.line(" ".join(done))
+
+
+def _take(settings: Settings, sources: list[Source], follow: bool, anew: bool, as_json: bool) -> None:
+    from granary import show
+    from ingestion.cdc.capture import opened
+
+    results = []
+    for source in sources:
+        with opened(settings, source) as capturing:
+            capturing.once(anew=anew)
+            if follow:
+                show.line(f"Following {source.name} from {capturing.result().lsn}; Ctrl-C ends it.")
+                # What is under way is rolled back, and taken again the next time.
+                with suppress(KeyboardInterrupt):
+                    capturing.follow()
+            results.append(capturing.result())
+    if as_json:
+        show.json(results)
+        return
+    show.table(
+        "Captured",
+        ("source", "rows copied", "changes", "refused", "up to", "seconds"),
+        [(r.source, r.rows_copied, r.changes, r.refused, r.lsn, r.seconds) for r in results],
+    )
 
 
 def _captured(name: str | None) -> list[Source]:
@@ -94,17 +110,6 @@ def _captured(name: str | None) -> list[Source]:
         f"source {name!r} is not captured" if name else "no source is captured",
         todo=f"captured are {', '.join(captured)}" if captured else "see docs/sources/change-capture.md",
     )
-
-
-def _follow(capturing: object) -> None:
-    """Follow a capture until Ctrl-C or SIGTERM; what is under way is rolled back, and taken again the next time."""
-    from contextlib import suppress
-
-    from ingestion.cdc.capture import Capturing
-
-    assert isinstance(capturing, Capturing)
-    with suppress(KeyboardInterrupt):
-        capturing.follow()
 
 
 def _show(found: list[CaptureStatus]) -> None:

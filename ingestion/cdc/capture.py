@@ -9,15 +9,17 @@ from datetime import datetime, timedelta, timezone
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from adbc_driver_manager import Error as DriverError
+
 from ingestion.cdc import snapshot
 from ingestion.cdc.catalog import Origins, check_server, ensure_publication, look
 from ingestion.cdc.landing import Lander
-from ingestion.cdc.origin import Origin
+from ingestion.cdc.origin import CANCELED, Origin
 from ingestion.cdc.pgoutput import Decoder
 from ingestion.cdc.rows import chunk
-from ingestion.cdc.spec import STATE, State, TableState, lsn_number, lsn_text
+from ingestion.cdc.spec import STATE, State, TableState, lsn_text
 from ingestion.config import setting
-from warehouse.connection import connect, query
+from warehouse.connection import connect, query, quote_name, reason
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
 from warehouse.records import Change
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 PEEK_MESSAGES = 400_000
 """Messages that are asked for at a time. Each time the source reads its log again from the oldest transaction that the
 slot still needs, so few large peeks are faster than many small ones; the source keeps about 100 bytes for each."""
+
+LOCK_PATIENCE_SECONDS = 5
+"""How long a capture waits for another one of its source, which may have been killed a moment ago."""
 
 HEARTBEAT = timedelta(seconds=10)
 """How often a capture without news says in the warehouse that its copy is complete."""
@@ -73,8 +78,7 @@ def opened(settings: Settings, source: Source, run_id: str = "") -> Iterator[Cap
     if capture is None:
         raise GranaryError(f"source {source.name} declares no capture", todo="see docs/sources/change-capture.md")
     with connect(settings, role="loader", autocommit=True) as lock, _origin(settings, source, capture) as origin:
-        patience = time.monotonic() + 10
-        # A capture that was killed a moment ago may still hold it.
+        patience = time.monotonic() + LOCK_PATIENCE_SECONDS
         while not query(lock, "select pg_try_advisory_lock(hashtextextended($1, 0))", f"granary.capture.{source.name}")[
             0
         ][0]:
@@ -83,6 +87,21 @@ def opened(settings: Settings, source: Source, run_id: str = "") -> Iterator[Cap
             time.sleep(0.1)
         with connect(settings, role="loader") as connection:
             yield Capturing(settings, source, origin, connection, run_id)
+
+
+@contextmanager
+def _spoken(source: str) -> Iterator[None]:
+    """Turn an error of the warehouse into one that a person can act on, and a cancelled statement into Ctrl-C."""
+    try:
+        yield
+    except DriverError as error:
+        if error.sqlstate == CANCELED:
+            raise KeyboardInterrupt("the capture was interrupted") from None
+        raise GranaryError(
+            f"the warehouse broke off the capture: {reason(error)}",
+            source,
+            "nothing of the batch has landed; mend the cause and capture again",
+        ) from None
 
 
 def _origin(settings: Settings, source: Source, capture: Capture) -> Origin:
@@ -117,13 +136,14 @@ class Capturing:
             LostSlotError: changes were lost; nothing is stored.
             GranaryError: the source or the warehouse failed; what was stored before stays.
         """
-        if anew or self.state is None or self.state.phase == "snapshot":
-            self._snapshot(take_over=anew)
-            if progress:
-                progress(self.result())
-        while self._take():
-            if progress:
-                progress(self.result())
+        with _spoken(self.source.name):
+            if anew or self.state is None or self.state.phase == "snapshot":
+                self._snapshot(take_over=anew)
+                if progress:
+                    progress(self.result())
+            while self._take():
+                if progress:
+                    progress(self.result())
         return self.result()
 
     def follow(self, *, poll: float = 0.5, progress: Callable[[CaptureResult], None] | None = None) -> None:
@@ -177,6 +197,7 @@ class Capturing:
         server = self.origin.server()
         with self.origin.connect(autocommit=False) as reading:
             seen = snapshot.freeze(reading, tables)
+            snapshot.harden(self.origin, seen)
             with self._transaction() as tx:
                 lander = Lander(tx, self.source, f"snapshot at {lsn_text(lsn)}", self.run_id)
                 self.copied += snapshot.copy(self.origin, reading, self.source, tables, lander, lsn)
@@ -355,13 +376,8 @@ def drop(settings: Settings, source: Source) -> list[str]:
 
 
 def _drop_publication(origin: Origin, name: str) -> str:
-    from warehouse.connection import quote_name  # noqa: PLC0415
-
     try:
         origin.query(f"drop publication if exists {quote_name(name)}")
     except GranaryError as error:
         return f"Publication {name} stays: {error.what}."
     return f"Publication {name} is dropped."
-
-
-__all__ = ["CaptureResult", "Capturing", "LostSlotError", "drop", "lsn_number", "opened"]

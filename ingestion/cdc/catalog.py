@@ -30,15 +30,15 @@ select c.oid::bigint, c.relkind::text, has_table_privilege(c.oid, 'select'),
     coalesce((select to_jsonb(t)::text from pg_publication_tables as t
         where t.pubname = $1 and t.schemaname = $2 and t.tablename = $3), ''),
     (select jsonb_object_agg(a.attname, jsonb_build_array(format_type(a.atttypid, a.atttypmod), a.attgenerated,
-            coalesce(c.relreplident = 'f' or a.attnum = any(i.indkey::int2[]), false))
+            coalesce(c.relreplident = 'f' or a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1]), false))
         order by a.attnum)::text
         from pg_attribute as a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
     (select string_agg(distinct l.relreplident::text, '') from pg_partition_tree(c.oid) as p
         join pg_class as l on l.oid = p.relid where p.isleaf),
     coalesce((select jsonb_agg((select jsonb_agg(a.attname) from pg_attribute as a
-            where a.attrelid = c.oid and a.attnum = any(u.indkey::int2[])))::text
+            where a.attrelid = c.oid and a.attnum = any((u.indkey::int2[])[0:u.indnkeyatts - 1])))::text
         from pg_index as u where u.indrelid = c.oid and u.indisunique and u.indimmediate and u.indisvalid
-            and u.indpred is null and u.indexprs is null and u.indnkeyatts = u.indnatts), '[]'),
+            and u.indpred is null and u.indexprs is null), '[]'),
     c.relreplident::text
 from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
 left join pg_index as i on i.indrelid = c.oid and i.indisvalid and i.indimmediate

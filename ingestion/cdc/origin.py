@@ -41,6 +41,8 @@ DROP = "select 1 from (select pg_drop_replication_slot($1)) as dropped"
 ACTIVE = "55006"
 """SQLSTATE of a slot that another session is reading; one that was killed a moment ago takes a while to go."""
 PATIENCE_SECONDS = 60
+CANCELED = "57014"
+"""SQLSTATE of a statement that was cancelled: what the driver makes of Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,13 @@ class Origin:
             raise self.failure(error) from None
 
     def failure(self, error: Exception) -> GranaryError:
-        """Return a driver's error as one that a person can act on."""
+        """Return a driver's error as one that a person can act on.
+
+        Raises:
+            KeyboardInterrupt: the statement was cancelled by Ctrl-C.
+        """
+        if isinstance(error, DriverError) and error.sqlstate == CANCELED:
+            raise KeyboardInterrupt("the capture was interrupted") from None
         return GranaryError(f"the source database refuses: {reason(error)}", self.where, self.todo)
 
     # -- what there is ---------------------------------------------------------------------------------------

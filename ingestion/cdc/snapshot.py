@@ -18,7 +18,7 @@ from adbc_driver_manager import Error as DriverError
 
 from ingestion.cdc.catalog import Origins, source_names
 from ingestion.cdc.rows import Image, landing
-from ingestion.cdc.spec import Snapshot, lsn_number
+from ingestion.cdc.spec import Snapshot, lsn_number, lsn_text
 from warehouse.connection import execute, query, quote_name
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
@@ -43,12 +43,14 @@ where the stream has `t`, character(n)'s drops the padding, inet's adds the mask
 
 
 def settle(origin: Origin) -> None:
-    """Wait until every transaction that is open now has ended.
+    """Wait until every transaction that has written and is open now has ended.
 
     Raises:
         GranaryError: one is still open after `PATIENCE_SECONDS`.
     """
-    edge = origin.query("select pg_snapshot_xmax(pg_current_snapshot())::text")[0][0]
+    # An id of our own: every transaction that had one before has a lower one. (The xmax of a snapshot would not do: it
+    # is the id after the latest that has ended, and transactions with that id or higher may be at work.)
+    edge = origin.query("select pg_current_xact_id()::text")[0][0]
     patience = time.monotonic() + PATIENCE_SECONDS
     while not origin.query("select pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8", edge)[0][0]:
         if time.monotonic() > patience:
@@ -71,6 +73,17 @@ def freeze(connection: Connection, tables: Mapping[str, Origins]) -> Snapshot:
     execute(connection, f"lock table {names} in access share mode")
     text, until = query(connection, "select pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text")[0]
     return Snapshot(str(text), lsn_number(str(until)))
+
+
+def harden(origin: Origin, seen: Snapshot) -> None:
+    """Wait until what the snapshot has seen is safe on the source's disk.
+
+    A transaction with synchronous_commit = off can be seen before it is; after a crash it would never have been, and
+    the copy must not have it. An id of our own, committed after it, has the source's log writer go on that far.
+    """
+    origin.query("select pg_current_xact_id()::text")
+    while not origin.query("select pg_current_wal_flush_lsn() >= $1::text::pg_lsn", lsn_text(seen.until))[0][0]:
+        time.sleep(0.02)
 
 
 def copy(

@@ -58,6 +58,7 @@ class OriginServer:
             "max_wal_size": "1GB",
             "max_prepared_transactions": "4",
             "max_connections": "40",
+            "fsync": "off",  # processes are killed here, not the machine
             **more,
         }
         texts = {

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -342,7 +342,9 @@ def main(words: Sequence[str]) -> None:
     source = replace(SOURCE, capture=replace(SOURCE.capture, slot=os.environ["SHOP_SLOT"]))
     with opened(Settings.load(), source) as capturing:
         if "--follow" in words:
-            capturing.follow(poll=0.05)
+            with suppress(KeyboardInterrupt):
+                capturing.follow(poll=0.05)
+            return
         print(capturing.once(anew="--snapshot" in words))
 
 
