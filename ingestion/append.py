@@ -58,7 +58,7 @@ def append(
             break
         except ShapeChangedError:
             continue
-    target = intake.target
+    target = intake.open()
     for change in tx.ensure_table(target):
         intake.changes[change] = None
     changed = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -122,7 +123,8 @@ class Intake:
         self.place = f"{source.name}.{table.name}"
         self.changes: dict[Change, None] = {}
         self.newest: Any = None
-        self.opened = False
+        self.opened: Target | None = None
+        self.lock = Lock()
 
     def know_raw(self, tx: LoadTransaction) -> None:
         """Learn the raw table's types, in which rows are sent: of new columns, and of those that were widened."""
@@ -166,11 +168,21 @@ class Intake:
 
     def _know(self, fields: Iterable[pa.Field]) -> None:
         """Remember columns beyond the contract or wider than it; too late for them once the COPY is open."""
-        known = self.agreed | self.evolved
-        new = {field.name: field.type for field in fields if known.get(field.name) != field.type}
-        self.evolved.update(new)
-        if new and self.opened:
-            raise ShapeChangedError
+        with self.lock:
+            known = self.agreed | self.evolved
+            new = {field.name: field.type for field in fields if known.get(field.name) != field.type}
+            self.evolved.update(new)
+            if new and self.opened:
+                raise ShapeChangedError
+
+    def open(self) -> Target:
+        """Return the raw table as it is to be for this load; from now on a new shape is too late.
+
+        Batches are made in another thread, so what is known and what the COPY was opened with must agree.
+        """
+        with self.lock:
+            self.opened = self.target
+            return self.opened
 
     def _count(self, piece: Piece, rows: int, accepted: pa.RecordBatch, refusals: list[Refusal]) -> None:
         piece.read += rows
@@ -202,8 +214,8 @@ class Intake:
         idles while the next is: 20.9 M rows took 17.0 s in batches of 131,072 rows and 10.7 s in small ones, on two
         cores.
         """
-        self.opened = True
-        schema = pa.schema([*self.target.schema, *LOAD_COLUMNS])
+        assert self.opened, "the target is not open"
+        schema = pa.schema([*self.opened.schema, *LOAD_COLUMNS])
         return pa.RecordBatchReader.from_batches(schema, _parts(batches, schema))
 
 

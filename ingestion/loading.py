@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import chain
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from adbc_driver_manager import Error as DriverError
 
+from ingestion.ahead import ahead
 from ingestion.checks import ContractBrokenError
 from ingestion.intake import Intake, LoadResult, Piece, Progress, ShapeChangedError, newer
 from ingestion.spec import Recalling, StillWrittenError, Unit, UnreadableError
@@ -84,7 +85,10 @@ class Loading:
                 for offered in reader.units(self.table, before)
                 if self._wanted(offered) and (unit := self._new(tx, offered, known)) is not None
             ]
-            pieces = [Piece(unit, load_id) for unit, load_id in zip(units, tx.next_load_ids(len(units)), strict=True)]
+            pieces = [
+                Piece(unit, load_id, unreadable=self.learnt.unreadable.get(unit.name))
+                for unit, load_id in zip(units, tx.next_load_ids(len(units)), strict=True)
+            ]
             result = self._land(tx, reader, pieces, before, known)
             if dry_run:
                 tx.connection.rollback()
@@ -109,11 +113,24 @@ class Loading:
     def _land(
         self, tx: LoadTransaction, reader: Reader, pieces: list[Piece], before: str | None, known: dict[str, Landed]
     ) -> LoadResult:
-        table, intake = self.table, self.intake
+        intake = self.intake
         intake.know_raw(tx)
-        stream = self._rows(reader, pieces, before)
-        first = next(stream, None)
-        target = intake.target
+        with closing(ahead(self._rows(reader, pieces, before))) as stream:
+            first = next(stream, None)
+            target = intake.open()
+            return self._write(tx, target, first, stream, pieces, before, known)
+
+    def _write(
+        self,
+        tx: LoadTransaction,
+        target: Target,
+        first: pa.RecordBatch | None,
+        stream: Iterator[pa.RecordBatch],
+        pieces: list[Piece],
+        before: str | None,
+        known: dict[str, Landed],
+    ) -> LoadResult:
+        table, intake = self.table, self.intake
         for change in tx.ensure_table(target, bulk=True):
             intake.changes[change] = None
         held = tx.held(target, count=table.disposition != "replace_unit") if self._shrinks() else 0
@@ -161,7 +178,6 @@ class Loading:
         """
         try:
             for piece in pieces:
-                piece.unreadable = self.learnt.unreadable.get(piece.unit.name)
                 if piece.unreadable:
                     payload = {
                         "unit": piece.unit.name,
@@ -180,6 +196,8 @@ class Loading:
                 except StillWrittenError as error:
                     self.learnt.unfinished.add(piece.unit.name)
                     raise BeginAgainError from error
+        except GeneratorExit:
+            raise  # the consumer has failed, and knows why
         except BaseException as error:
             self.cause = error
             raise

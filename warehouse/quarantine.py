@@ -62,8 +62,8 @@ def keep(
         cursor.adbc_ingest("refused_rows", pa.table(columns, names=[*names, "payload"]), mode="create", temporary=True)
     execute(
         connection,
-        f"insert into ops.quarantine ({', '.join(names)}, payload, contract_version)"
-        f" select {', '.join(names)}, payload::jsonb, {int(contract)} from refused_rows"
+        f"insert into ops.quarantine ({', '.join(names)}, payload, contract_version, first_seen_at, last_seen_at)"
+        f" select {', '.join(names)}, payload::jsonb, {int(contract)}, now(), now() from refused_rows"
         " on conflict (source, table_name, identity) where status = 'open' do update set"
         " load_id = excluded.load_id, unit = excluded.unit, row_number = excluded.row_number,"
         " contract_version = excluded.contract_version, last_seen_at = clock_timestamp()",

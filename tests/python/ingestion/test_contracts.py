@@ -361,6 +361,17 @@ def test_damaged_unit_is_quarantined_alone_and_read_again_when_it_changes(shop: 
     assert rows("select status from ops.quarantine") == [("superseded",)]
 
 
+def test_damaged_redelivery_leaves_the_rows_of_the_earlier_one(shop: Shop, land: Load, rows: Rows) -> None:
+    shop.put("a", {"id": [1]})
+    shop.put("b", {"id": [2]})
+    land(table())
+    shop.put("a", {"id": [10]}, fingerprint="new")
+    shop.put("b", error=UnreadableError("the file is damaged", "b", "ask"), fingerprint="bad")
+    result = land(table())
+    assert (result.rows_deleted, result.units_unreadable) == (1, ("b",))
+    assert rows("select id from raw_shop.orders order by 1") == [(2,), (10,)]
+
+
 def test_unit_that_is_still_written_is_left_for_the_next_load(shop: Shop, land: Load, rows: Rows) -> None:
     shop.put("a", {"id": [1]})
     shop.put("b", error=StillWrittenError("it changed while it was read", "b"), fingerprint="half")
