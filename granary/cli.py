@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from granary import log, show
-from granary.commands import authoring, quarantine
+from granary.commands import authoring, capture, quarantine, streams
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
 
@@ -25,8 +25,6 @@ app = typer.Typer(
 )
 demo = typer.Typer(help="The sample retailer, played back from a real year.", no_args_is_help=True)
 app.add_typer(demo, name="demo")
-authoring.register(app)
-quarantine.register(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 From = Annotated[str | None, typer.Option("--from", metavar="DATE", help="First business date, YYYY-MM-DD.")]
@@ -185,6 +183,10 @@ def demo_advance(to: Annotated[str, typer.Option("--to", metavar="DATE", help="T
     day = _date(to)
     advance(_ready(), day)
     show.line("Next: `granary run` loads and builds what is new.")
+
+
+for topic in (capture, streams, quarantine, authoring):
+    topic.register(app)
 
 
 def _ready() -> Settings:
