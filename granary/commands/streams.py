@@ -64,6 +64,8 @@ def stream(
 
     reading = open_stream(settings, source, Limits(batch_rows, batch_seconds, patience), report=report)
     if status:
+        for words in reading.check():
+            print(f"granary: {words}", file=sys.stderr)
         lags = reading.look()
         show.json(lags) if as_json else _table(lags)
         return

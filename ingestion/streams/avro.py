@@ -169,6 +169,34 @@ class AvroDecoder:
         self._parse, self._read = fastavro.parse_schema, fastavro.schemaless_reader
         self._known: dict[int, _Written] = {}
 
+    def check(self, topic: str) -> list[str]:
+        """Compare the latest version of the topic's schema with the contract, and ask the registry for its own opinion.
+
+        The subject is <topic>-value, as the registry's clients name it unless they are told otherwise.
+
+        Raises:
+            ContractBrokenError: the contract cannot read it, and wants to stop then.
+            RegistryUnavailableError: the registry does not answer.
+        """
+        subject = f"{topic}-value"
+        latest = self.registry.version(subject)
+        if latest is None:
+            return []
+        where = f"{subject} version {latest.version}"
+        problems = incompatibilities(self.table, latest.schema[-1])
+        if problems and self._stops(problems):
+            raise ContractBrokenError(problems[0].column, problems[0].change, problems[0].detail, where)
+        found = [f"{where} cannot be read: column {p.column} is {p.change}: {p.detail}" for p in problems]
+        agrees, words = self.registry.can_read(subject, contract_schema(self.table))
+        if not agrees and not problems:
+            found.append(f"{where}: the registry finds the contract incompatible: {'; '.join(words)[:300]}")
+        if (level := self.registry.level(subject)) == "NONE":
+            found.append(f"{subject}: its compatibility is {level}, so any version may be registered")
+        return found
+
+    def _stops(self, problems: Sequence[Change]) -> bool:
+        return self.table.retyped == "refuse" or any(problem.change == "added" for problem in problems)
+
     def decode(self, topic: str, messages: Sequence[Message]) -> list[Decoded]:
         """Return the messages' rows, in runs of one schema; an unreadable message is rejected alone.
 
@@ -216,7 +244,7 @@ class AvroDecoder:
                 Change(change.column, change.change, f"schema {schema_id} of {topic}: {change.detail}")
                 for change in incompatibilities(self.table, schema)
             )
-            if problems and (self.table.retyped == "refuse" or any(p.change == "added" for p in problems)):
+            if problems and self._stops(problems):
                 raise ContractBrokenError(problems[0].column, problems[0].change, problems[0].detail, topic)
             try:
                 named: dict[str, Any] = {}

@@ -35,6 +35,11 @@ class JsonDecoder:
         self.table, self.max_bytes = table, max_bytes
         self._known = {name for column in table.columns for name in (column.name, *column.aliases)}
 
+    def check(self, topic: str) -> list[str]:
+        """Return nothing: JSON has no schema to be asked for."""
+        del topic
+        return []
+
     def decode(self, topic: str, messages: Sequence[Message]) -> list[Decoded]:
         """Return the messages' rows; one that is no JSON object, or does not fit, is rejected alone."""
         del topic

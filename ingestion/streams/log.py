@@ -72,6 +72,10 @@ class Decoded:
 class Decoder(Protocol):
     """How the bytes of a topic become rows."""
 
+    def check(self, topic: str) -> list[str]:
+        """Return what a person should know of the topic's schema before it is read."""
+        ...
+
     def decode(self, topic: str, messages: Sequence[Message]) -> list[Decoded]:
         """Return the messages' rows in order, in runs of one schema."""
         ...

@@ -107,6 +107,7 @@ class StreamLoop:
         """
         began = reported = time.monotonic()
         try:
+            self._patiently(self.check, self.stopping.wait)
             self.log.open(self.positions)
             while not self.stopping.is_set():
                 runs = self._patiently(self._poll, self.stopping.wait)
@@ -137,6 +138,13 @@ class StreamLoop:
         lags = self.log.lag()
         self.report(self.counts, lags)
         log.info("stream %s: %s, lag %s", self.source.name, self.counts, lags)
+
+    def check(self) -> list[str]:
+        """Return what a person should know of the topics' schemas; it is logged too."""
+        found = [words for topic, decoder in self.decoders.items() for words in decoder.check(topic)]
+        for words in found:
+            log.warning("stream %s: %s", self.source.name, words)
+        return found
 
     def look(self) -> list[Lag]:
         """Return how far behind every partition is, without reading; then leave."""

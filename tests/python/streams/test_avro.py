@@ -114,6 +114,10 @@ def test_versions_of_a_schema(
         ("till", "added", "bigint"),
     ]
     assert registry.asked.count("GET /schemas/ids/1") == 1
+    assert open_stream(warehouse, "events").check() == [
+        f"{TOPIC}-value version 3 cannot be read: column household_id is retyped:"
+        " int64 was agreed, the schema has string"
+    ]
 
 
 def test_stops_at_an_incompatible_version(
@@ -124,12 +128,16 @@ def test_stops_at_an_incompatible_version(
     strict = replace(SOURCES["events"], tables=(table(retyped="refuse"),))
     monkeypatch.setattr("ingestion.streams.opening.SOURCES", {"events": strict})
     bad = record(campaign_id="string")
-    kafka.send(wire(registry.register(f"{TOPIC}-value", bad), bad, ROW | {"campaign_id": "x"}))
+    kafka.send(wire(registry.register("another-subject", bad), bad, ROW | {"campaign_id": "x"}))
     with pytest.raises(ContractBrokenError, match="column campaign_id is retyped: schema 1"):
         open_stream(warehouse, "events").run(once=True)
     assert landed(warehouse) == []
     assert rows("select count(*) from ops.watermarks") == [(0,)]
     assert rows("select column_name, change from ops.schema_changes") == [("campaign_id", "retyped")]
+    # If it is the topic's own subject, the stream does not even begin.
+    registry.register(f"{TOPIC}-value", bad)
+    with pytest.raises(ContractBrokenError, match="-value version 1"):
+        open_stream(warehouse, "events").run(once=True)
 
 
 @pytest.mark.parametrize(
