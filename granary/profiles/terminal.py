@@ -80,7 +80,8 @@ def print_drift(moves: Sequence[Move], before: Profile | None, since: str = "") 
         ("column", "what", "before", "now", "how much", "PSI", "KS"),
         [
             (
-                move.column or "the table", move.what, move.before, move.now, move.level,
+                *(escape(printable(text)) for text in (move.column or "the table", move.what, move.before, move.now)),
+                move.level,
                 "" if move.psi is None else f"{move.psi:.2f}", "" if move.ks is None else f"{move.ks:.2f}",
             )
             for move in moves
@@ -90,7 +91,7 @@ def print_drift(moves: Sequence[Move], before: Profile | None, since: str = "") 
 
 def _row(column: ColumnProfile, profile: Profile) -> list[str]:
     share = column.nulls / profile.rows if profile.rows else 0.0
-    name = f"{column.name}\n{SHORT_TYPES.get(column.type, column.type)}"
+    name = f"{printable(column.name)}\n{SHORT_TYPES.get(column.type, column.type)}"
     distinct = f"{column.distinct:,}" if profile.exact else f"~{column.distinct:,}"
     if column.personal:
         return [name, _nulls(share), distinct, "personal: not shown", "", ""]
@@ -113,6 +114,11 @@ def _nulls(share: float) -> str:
 
 
 def short(value: str) -> str:
-    """Return a value that does not fill the screen, without characters that would move the cursor."""
-    plain = "".join(letter if letter.isprintable() else "·" for letter in value)
+    """Return a value that does not fill the screen."""
+    plain = printable(value)
     return plain if len(plain) <= LONGEST else plain[: LONGEST - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """Return text without characters that would move the cursor or change the terminal."""
+    return "".join(letter if letter.isprintable() else "·" for letter in text)

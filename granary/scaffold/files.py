@@ -51,7 +51,9 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
     from ingestion.readers.files.sniff import sniff
 
     folder, names = list_files(where)
-    skipped = [f"{name}: no known format" for name in names if not _known(name) and len(names) > 1]
+    skipped = [f"{name!a}: its name has unprintable characters" for name in names if not name.isprintable()]
+    names = [name for name in names if name.isprintable()]
+    skipped += [f"{name}: no known format" for name in names if not _known(name) and len(names) > 1]
     groups = group([name for name in names if _known(name) or len(names) == 1])
     named = _table_names(groups)
     found, told = [], []

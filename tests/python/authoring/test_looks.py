@@ -193,3 +193,33 @@ def test_postgres_declares_more_than_a_sample_shows(warehouse: Settings) -> None
     assert warehouse.uri(database) not in "".join(files(planned).values())
     given = look("shop", warehouse.uri(database), keys={"orders": ("user",)}, cursors={"orders": "total"})
     assert (given.tables[0].key, given.tables[0].cursor) == (("order_user",), "total")
+
+
+def test_a_folder_of_every_format_is_read_by_what_was_written(tmp_path: Path) -> None:
+    (tmp_path / "nohead.csv").write_text("".join(f"{n},2024-01-{1 + n % 28:02d},x\n" for n in range(30)))
+    (tmp_path / "events.jsonl").write_text('{"id": 1, "at": "2024-01-01T00:00:00Z"}\n{"id": 2, "at": null}\n')
+    (tmp_path / "doc.json").write_text('{"rows": [{"a": 1, "b": "01"}]}')
+    (tmp_path / "items.xml").write_text("<r><item id='1'><price>2.50</price></item><item id='2'/></r>")
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "evil\x1b[31m.csv").write_text("a\n1\n")
+    (tmp_path / "notes.md").write_text("not a table")
+    for month, line in (("01", "1,2"), ("02", "3,4,5")):
+        header = "Order,Größe" + (",Extra" if month == "02" else "")
+        (tmp_path / f"lots_{month}.csv").write_text(f"{header}\n{line}\n")
+    planned = look("mix", str(tmp_path))
+    found = {table.name: [(column.name, str(column.type)) for column in table.columns] for table in planned.tables}
+    assert found == {
+        "doc": [("a", "int64"), ("b", "string")],
+        "events": [("id", "int64"), ("at", "timestamp[us, tz=UTC]")],
+        "items": [("id", "int64"), ("price", "decimal128(18, 2)")],
+        "lots": [("lot_order", "int64"), ("grosse", "int64"), ("extra", "int64")],
+        "nohead": [("column_1", "int64"), ("column_2", "date32[day]"), ("column_3", "string")],
+    }
+    assert planned.skipped == (
+        "'evil\\x1b[31m.csv': its name has unprintable characters",
+        "notes.md: no known format",
+        "empty.csv: it is empty",
+    )
+    assert [rows(planned, name).num_rows for name in found if name != "lots"] == [1, 2, 2, 30]
+    (extra,) = (column for column in run(module(planned)).table("lots").columns if column.name == "extra")
+    assert (extra.missing, extra.aliases) == ("null", ("Extra",))

@@ -270,6 +270,9 @@ def test_the_terminal_shows_hostile_values_as_text(
     sql("update raw_bikes.rentals set kind = E'[bold]\\x1b[31m' where kind = 'a'")
     found, _, moves = take(warehouse, "raw_bikes.rentals")
     print_profile(found, moves, None)
+    before = replace(found, columns=tuple(replace(column, top=(("x", 1.0),)) for column in found.columns))
+    print_profile(found, drift(before, found), before)
     printed: Any = capsys.readouterr().out
     assert "\x1b[31m" not in printed
+    assert "has <b>" in printed
     assert "[bold]" in printed
