@@ -157,6 +157,8 @@ class LoadTransaction:
                 elif present[name] != kind:
                     self._widen(target, name, kind)
                     changes.append(Change(name, "widened", f"{present[name]} became {kind}"))
+            if target.key:
+                self._ensure_key(target)
             return changes
         schema = quote_name(f"raw_{self.source}")
         self.execute(f"create schema if not exists {schema}")
@@ -171,6 +173,24 @@ class LoadTransaction:
         if not bulk:
             self._index(target)
         return []
+
+    def _ensure_key(self, target: Target) -> None:
+        """Give a table its key that was made when its contract had none: without it, a row could land twice.
+
+        Raises:
+            GranaryError: rows share a key already.
+        """
+        has = "select 1 from pg_index where indrelid = to_regclass($1) and indisprimary"
+        if self.query(has, target.sql_name):
+            return
+        try:
+            self.execute(f"alter table {target.sql_name} add primary key ({', '.join(map(quote_name, target.key))})")
+        except DriverError as error:
+            raise GranaryError(
+                f"the table cannot have its key: {reason(error)}",
+                f"{self.source}.{target.table}",
+                "remove the rows that are double or have none, then load again",
+            ) from None
 
     def _index(self, target: Target) -> None:
         """Make the index on the load id: loads append in order of it, so a block range index of some kilobytes does."""
