@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 COMMON = 3
 LONGEST = 18
-WIDEST_NAME = 24
-SPARK = 10
+WIDEST_NAME = 18
+SPARK = 8
 DAYS_ONLY = 10 * 86_400
 """Seconds from which on a range is shown in days."""
 SHORT_TYPES = {

@@ -21,7 +21,7 @@ from warehouse.errors import GranaryError
 from warehouse.records import LOAD_ID, ROW
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -32,6 +32,8 @@ EXACT_ROWS = 2_000_000
 SAMPLE_ROWS = 1_000_000
 PAIRED = 5
 """Columns that pairs are tried of as a key: at most 10 queries."""
+AT_ONCE = 100
+"""Columns that are counted in one pass: a query of Postgres gives at most 1,664."""
 STAGE = "profile_rows"
 LOAD_COLUMNS = (LOAD_ID, ROW, "load_id", "load_row")
 """What loads add, as raw tables and staging views call it: nothing of the source's."""
@@ -82,7 +84,8 @@ def profile_loads(
 def _relation(
     connection: Connection, settings: Settings, name: str, known: Collection[str]
 ) -> tuple[str, list[Counted]]:
-    """Return a relation's quoted name and its columns."""
+    """Return a relation's quoted name and its columns; all queries of a profile see the same rows."""
+    execute(connection, "set transaction isolation level repeatable read")
     schema, _, table = name.partition(".")
     if not schema or not table:
         raise GranaryError(f"{name!r} is no table", todo="name it as schema.table, such as marts.dim_store")
@@ -126,12 +129,13 @@ def _measure(
     execute(connection, "set local work_mem = '128MB'")
     load_id = _latest_load(connection, relation)
     among = whole = f"(select * from {relation} where {where}) as chosen" if where else relation
-    first = query(connection, statements.totals(whole, columns))[0]
-    rows = int(str(first[0]))
+    parts = [columns[start : start + AT_ONCE] for start in range(0, len(columns), AT_ONCE)]
+    totals = [query(connection, statements.totals(whole, part))[0] for part in parts]
+    rows = int(str(totals[0][0]))
     if rows > exact_rows:
         among = _sample(connection, relation, columns, SAMPLE_ROWS / rows, where)
     sampled = rows if among is whole else int(str(query(connection, f"select count(*) from {among}")[0][0]))
-    answer = query(connection, statements.counts(among, columns)) if sampled else []
+    counts = [query(connection, statements.counts(among, part)) if sampled else [] for part in parts]
     profiles = tuple(
         _column(
             column,
@@ -140,9 +144,16 @@ def _measure(
             totals=first[1 + 3 * place : 4 + 3 * place],
             answer=[row for row in answer if row[1] == place],
         )
-        for place, column in enumerate(columns)
+        for part, first, answer in zip(parts, totals, counts, strict=True)
+        for place, column in enumerate(part)
     )
-    keys = tuple(_keys(connection, among, sampled, profiles, answer))
+    seen = {
+        part[int(str(row[1]))].name: int(float(str(row[2])))
+        for part, answer in zip(parts, counts, strict=True)
+        for row in answer
+        if row[0] == "d"
+    }
+    keys = tuple(_keys(connection, among, sampled, profiles, seen))
     return Profile(name, rows, sampled, profiles, keys, load_id)
 
 
@@ -214,11 +225,13 @@ def _keys(
     relation: str,
     sampled: int,
     profiles: Sequence[ColumnProfile],
-    answer: Sequence[tuple[object, ...]],
+    seen: Mapping[str, int],
 ) -> list[tuple[str, ...]]:
-    """Return the keys that the counted rows allow: single columns; if there is none, the first pair."""
-    seen = {int(str(row[1])): int(float(str(row[2]))) for row in answer if row[0] == "d"}
-    full = [(column, seen.get(place, 0)) for place, column in enumerate(profiles) if not column.nulls]
+    """Return the keys that the counted rows allow: single columns; if there is none, the first pair.
+
+    `seen` has the number of distinct values of each column among the counted rows.
+    """
+    full = [(column, seen.get(column.name, 0)) for column in profiles if not column.nulls]
     single = [column.name for column, distinct in full if 0 < sampled == distinct and may_be_key(column)]
     if single or sampled == 0:
         return [(name,) for name in sorted(single, key=lambda name: not looks_like_key(name))]

@@ -137,6 +137,15 @@ def test_a_large_table_is_sampled_and_says_so(
     assert again.sampled == profile_relation(warehouse, "raw_bikes.many", exact_rows=50_000).sampled
 
 
+def test_a_table_of_six_hundred_columns(warehouse: Settings, sql: Callable[..., None]) -> None:
+    values = ", ".join(f"n + {number} as c{number}" for number in range(600))
+    sql(f"create table raw_bikes.wide as select {values} from generate_series(1, 3) as n")
+    sql("grant select on raw_bikes.wide to transformer")
+    found = profile_relation(warehouse, "raw_bikes.wide")
+    assert len(found.columns) == 600
+    assert all(column.percentiles[0] == number + 1 for number, column in enumerate(found.columns))
+
+
 def test_an_empty_table_and_one_that_is_not_there(warehouse: Settings, sql: Callable[..., None]) -> None:
     sql("create table raw_bikes.empty (a bigint, b text)", "grant select on raw_bikes.empty to transformer")
     found = profile_relation(warehouse, "raw_bikes.empty")
