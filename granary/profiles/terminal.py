@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 COMMON = 3
 LONGEST = 18
-WIDEST_NAME = 18
-SPARK = 8
+SPARK = 12
+WIDE = 100
+"""Columns of a terminal from which on there is room for bars."""
 DAYS_ONLY = 10 * 86_400
 """Seconds from which on a range is shown in days."""
 SHORT_TYPES = {
@@ -32,16 +33,17 @@ SHORT_TYPES = {
 def print_profile(profile: Profile, moves: Sequence[Move], before: Profile | None, since: str = "") -> None:
     """Print a profile, the keys that it allows, and what moved since the one before, or since what `since` says."""
     show.line(headline(profile))
+    wide = show.console.width >= WIDE
     view = Table()
-    names = [column.name for column in profile.columns]
-    view.add_column("column", overflow="fold", min_width=min(WIDEST_NAME, max(map(len, names), default=1)))
+    view.add_column("column", overflow="fold")
     view.add_column("nulls", no_wrap=True)
     view.add_column("distinct", justify="right", no_wrap=True)
-    view.add_column("range (median)")
-    view.add_column("shape", no_wrap=True)
-    view.add_column("most common")
+    view.add_column("range (median)", overflow="fold")
+    if wide:
+        view.add_column("shape", no_wrap=True)
+    view.add_column("most common", overflow="fold")
     for column in profile.columns:
-        view.add_row(*(escape(cell) for cell in _row(column, profile)))
+        view.add_row(*(escape(cell) for cell in _row(column, profile, wide=wide)))
     show.console.print(view)
     show.line(keys_line(profile))
     print_drift(moves, before, since)
@@ -89,14 +91,14 @@ def print_drift(moves: Sequence[Move], before: Profile | None, since: str = "") 
     )  # fmt: skip
 
 
-def _row(column: ColumnProfile, profile: Profile) -> list[str]:
+def _row(column: ColumnProfile, profile: Profile, *, wide: bool) -> list[str]:
     share = column.nulls / profile.rows if profile.rows else 0.0
     name = f"{printable(column.name)}\n{SHORT_TYPES.get(column.type, column.type)}"
+    nulls = (f"{share:6.1%} {bar(share)}" if wide else f"{share:.1%}") if share else ""
     distinct = f"{column.distinct:,}" if profile.exact else f"~{column.distinct:,}"
-    if column.personal:
-        return [name, _nulls(share), distinct, "personal: not shown", "", ""]
     common = ", ".join(f"{short(value)} {each:.0%}" for value, each in column.top[:COMMON] if each >= 0.01)  # noqa: PLR2004
-    return [name, _nulls(share), distinct, between(column), spark(column, SPARK), common]
+    shown = "personal: not shown" if column.personal else between(column)
+    return [name, nulls, distinct, shown, *([spark(column, SPARK)] if wide else []), common]
 
 
 def between(column: ColumnProfile) -> str:
@@ -107,10 +109,6 @@ def between(column: ColumnProfile) -> str:
     if column.kind == "time" and column.percentiles[100] - column.percentiles[0] > DAYS_ONLY:
         least, median, greatest = least[:10], median[:10], greatest[:10]
     return f"{least} … {greatest} ({median})" if least != greatest else least
-
-
-def _nulls(share: float) -> str:
-    return f"{share:6.1%} {bar(share)}" if share else ""
 
 
 def short(value: str) -> str:
