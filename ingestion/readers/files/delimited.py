@@ -57,6 +57,7 @@ def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: s
                 end = next(end for _, end in quoting.split(data[at:])) + at
                 if data[at:end].strip():
                     parser = _parser(data[at:end], options, quoting, types, table, where)
+                    limits.check_columns(len(parser.names), where)
                 at = end if parser is None or options.header else at
             data, line = data[at:], first + data.count(b"\n", 0, at)
         if parser is not None and data:

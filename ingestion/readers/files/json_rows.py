@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ingestion.spec import Table
 
 BATCH_ROWS = 16_384
+KEY = re.compile(rb'"([^"\\]*)"\s*:')
 ZONE = r"(Z|[+-]\d\d:?\d\d)$"
 BLANK = " \t\r\n"
 ADVICE = "ask the source to deliver it again"
@@ -38,7 +40,7 @@ def read_lines(stream: IO[bytes], table: Table, limits: Limits, where: str) -> I
     extra: dict[str, pa.DataType] = {}
     empty = True
     for data, line in lines(utf8(head, stream, encoding_of(head, "utf-8")), limits.record, where):
-        chunk = _block(table, data, line, extra)
+        chunk = _block(table, data, line, extra, limits, where)
         empty &= not chunk.rows
         if chunk.rows:
             yield chunk
@@ -46,8 +48,9 @@ def read_lines(stream: IO[bytes], table: Table, limits: Limits, where: str) -> I
         yield from_rows(table, [])
 
 
-def _block(table: Table, data: bytes, line: int, extra: dict[str, pa.DataType]) -> Chunk:
+def _block(table: Table, data: bytes, line: int, extra: dict[str, pa.DataType], limits: Limits, where: str) -> Chunk:
     """Parse a run of lines; `extra` remembers the types of columns that the contract does not name."""
+    _check_keys(data, [name.encode() for name in (*table.schema.names, *extra)], limits, where)
     wanted = {field.name: field.type for field in _fields(table, data)}
     # An instant needs its zone. Arrow would take one without for UTC, so it gives us the text.
     times = {name: kind for name, kind in wanted.items() if pa.types.is_timestamp(kind)}
@@ -66,6 +69,15 @@ def _block(table: Table, data: bytes, line: int, extra: dict[str, pa.DataType]) 
         return _by_line(table, data, line)
     extra |= {name: kind for name, kind in new.items() if not pa.types.is_null(kind)}
     return Chunk(batch, line=line if data.count(b"\n") == batch.num_rows else None)
+
+
+def _check_keys(data: bytes, known: Sequence[bytes], limits: Limits, where: str) -> None:
+    """Refuse a run of lines with too many different keys: each would be a column, as long as the run.
+
+    Counting the keys that are known is quick, and shows in most runs that there are no others.
+    """
+    if data.count(b'":') > sum(data.count(b'"%s":' % name) for name in known):
+        limits.check_columns(len(set(KEY.findall(data))), where)
 
 
 def _timed(batch: pa.RecordBatch, times: Mapping[str, pa.DataType]) -> pa.RecordBatch:
@@ -164,6 +176,7 @@ def read_document(stream: IO[bytes], options: Json, table: Table, limits: Limits
         empty = True
         while batch := list(islice(values, BATCH_ROWS)):
             empty = False
+            limits.check_columns(len({key for value in batch if isinstance(value, dict) for key in value}), where)
             yield _rows(table, batch)
         if empty:
             yield from_rows(table, [])

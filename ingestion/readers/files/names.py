@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import date
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -60,9 +61,10 @@ def check_columns(names: Sequence[str], known: Collection[str], where: str) -> N
     Raises:
         UnreadableError: a name is empty, too long, unprintable, there twice, or one of the load's own.
     """
+    times = Counter(names)
     for name in names:
         problem = ""
-        if names.count(name) > 1:
+        if times[name] > 1:
             problem = "is there twice"
         elif name in known:
             continue

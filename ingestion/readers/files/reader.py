@@ -14,7 +14,6 @@ from typing import IO, TYPE_CHECKING
 import pyarrow as pa
 
 from ingestion.readers.files import avro, columnar, delimited, excel, fixed_width, formats, json_rows, xml_rows
-from ingestion.readers.files.ahead import ahead
 from ingestion.readers.files.limits import Limits
 from ingestion.readers.files.names import check_columns, day_of, is_temporary
 from ingestion.readers.files.store import Entry, open_store, safe_pattern, same
@@ -122,11 +121,14 @@ class FileReader:
         declared = self.options.get(table.name) or self.format
         known = {name for column in table.columns for name in (column.name, *column.aliases)}
         checked: pa.Schema | None = None
+        refused = 0
         try:
-            for chunk in ahead(read_rows(path, unit.name, declared, table, self.limits, where, self.members)):
+            for chunk in read_rows(path, unit.name, declared, table, self.limits, where, self.members):
                 if chunk.batch.schema is not checked:
                     check_columns(chunk.batch.schema.names, known, where)
                     checked = chunk.batch.schema
+                refused += sum(len(str(bad.payload)) for _, bad in chunk.rejected)
+                self.limits.check_refused(refused, where)
                 yield chunk
         except UnreadableError as error:
             self.store.verify(entry)  # what is damaged may be just incomplete

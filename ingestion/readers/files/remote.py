@@ -10,9 +10,10 @@ import base64
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -30,8 +31,12 @@ if TYPE_CHECKING:
 KEPT_BYTES = 4 << 30
 """Copies that are kept between hashing and loading; a file beyond them is fetched twice."""
 
+SPARE_BYTES = 1 << 30
+"""What copying leaves free on the disk: the warehouse may be on it."""
+
 BLOCK_BYTES = 4 << 20
 TIMEOUT_SECONDS = 60
+PREFIX = "granary-files-"
 REFUSALS = ("PermissionError", "PermissionDenied", "NoCredentialsError", "ClientResponseError")
 EXTRA = "install them: pip install 'granary[files]'"
 TIMES = ("LastModified", "mtime", "last_modified", "Last-Modified", "updated", "modified")
@@ -66,7 +71,7 @@ class RemoteStore:
             if info["type"] == "link":
                 raise GranaryError("the file is a link, which may leave the landing zone", self._where(name), "copy it")
             if ".." in name.split("/") or not name.isprintable():
-                raise GranaryError("the file has a hostile name", self._where(repr(name)), "remove it")
+                raise GranaryError("a file has a hostile name", self._where(ascii(name)), "remove it")
             if info["type"] == "file":
                 entries.append(self._entry(name, info))
         return sorted(entries, key=lambda entry: entry.name)
@@ -111,6 +116,8 @@ class RemoteStore:
             files.open(self._path(entry.name), "rb", **how) as remote,
         ):
             while block := remote.read(BLOCK_BYTES):
+                if shutil.disk_usage(path.parent).free < SPARE_BYTES:
+                    raise OSError(errno.ENOSPC, "the disk is nearly full")
                 state.update(block)
                 copy.write(block)
                 size += len(block)
@@ -229,6 +236,19 @@ def _seconds(moment: Any) -> float | None:
     return None
 
 
+def _sweep() -> None:
+    """Remove the copies of processes that were killed before they could."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        process = folder.name.removeprefix(PREFIX).partition("-")[0]
+        with suppress(OSError, ValueError):
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                continue
+            try:
+                os.kill(int(process), 0)
+            except ProcessLookupError:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 class _Copies:
     """Copies of remote files in a folder of their own, which goes when this does."""
 
@@ -241,7 +261,8 @@ class _Copies:
     def new(self) -> Path:
         """Return a new empty file that only its owner may read."""
         if self.folder is None:
-            self.folder = tempfile.TemporaryDirectory(prefix="granary-files-")
+            _sweep()
+            self.folder = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-")
         handle, name = tempfile.mkstemp(dir=self.folder.name)
         os.close(handle)
         return Path(name)

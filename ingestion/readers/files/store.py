@@ -122,6 +122,9 @@ class LocalStore:
         if not self.folder.is_dir():
             raise GranaryError(f"the landing zone of {table} is missing", self.place, "mount or create it")
         names = [path.relative_to(self.folder).as_posix() for path in sorted(self.folder.glob(pattern))]
+        for name in names:
+            if not name.isprintable():
+                raise GranaryError("a file has a hostile name", f"{self.place}: {name!a}", "remove it")
         return [entry for name in names if (entry := self._look(name)) is not None]
 
     def entry(self, name: str) -> Entry:

@@ -46,6 +46,7 @@ def read(stream: IO[bytes], options: Xml, table: Table, limits: Limits, where: s
             parser.feed(block)
             if size > limits.record:
                 raise UnreadableError(f"an element is longer than {limits.record:,} bytes", where, "split it")
+            limits.check_columns(len(rows.columns), where)
             if rows.waiting() >= BATCH_ROWS:
                 empty = False
                 yield rows.chunk()

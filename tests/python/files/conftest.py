@@ -60,6 +60,11 @@ def table(location: str = "people*", columns: tuple[Column, ...] = PEOPLE, **mor
     )
 
 
+def label(value: object) -> str:
+    """Return how a parameter is called in a test's name: contents, such as a packed file, differ with the clock."""
+    return value if isinstance(value, str) and value.isprintable() and len(value) < 60 else type(value).__name__
+
+
 @dataclass
 class Zone:
     """A landing zone and its raw table, which nobody else uses."""

@@ -19,7 +19,7 @@ from pyarrow import orc
 from ingestion.readers.files import Csv, Excel, FixedWidth, Json, Xml
 from ingestion.spec import Column
 from tests.python.files.books import archive, workbook
-from tests.python.files.conftest import PEOPLE, table
+from tests.python.files.conftest import PEOPLE, label, table
 
 if TYPE_CHECKING:
     from tests.python.files.conftest import Zone
@@ -108,6 +108,7 @@ XML = """<?xml version="1.0" encoding="utf-8"?>
         ("people.zip", archive(**{"export/people.csv": TEXT.encode(), "__MACOSX/._people.csv": b"x"})),
         ("people.zip", archive(**{"people.parquet": _parquet()})),
     ],
+    ids=label,
 )
 def test_format(zone: Zone, name: str, content: bytes) -> None:
     zone.put(name, content)
@@ -130,6 +131,7 @@ def test_format(zone: Zone, name: str, content: bytes) -> None:
         ("people.dat", f"#\n{'1':>3}{'Ada':<18}1815-12-10  1.5 x\r\n{'2':>3}{ROWS[1][1]:<18}{'':10}  2.0\n",
          FixedWidth((("id", 3), ("name", 18), ("born", 10), ("score", 5), ("", 2)), skip=1)),
     ],
+    ids=label,
 )  # fmt: skip
 def test_format_with_options(zone: Zone, name: str, content: str, options: Any) -> None:
     zone.put(name, content)

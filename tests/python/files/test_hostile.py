@@ -15,14 +15,14 @@ import pytest
 from ingestion.readers.files import Csv, Excel, Json, Limits, Xml
 from ingestion.spec import Column
 from tests.python.files.books import archive, workbook
-from tests.python.files.conftest import PEOPLE, table
+from tests.python.files.conftest import PEOPLE, label, table
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from tests.python.files.conftest import Zone
 
 GOOD = "id,name,born,score\n1,Ada,,1\n"
-LOW = Limits(ratio_from=100_000, ratio=20, record=50_000, workbook=100_000, members=8)
+LOW = Limits(ratio_from=100_000, ratio=20, record=50_000, workbook=100_000, members=8, refused=50_000)
 
 
 def _why(zone: Zone, name: str) -> str:
@@ -116,7 +116,12 @@ def test_an_instant_without_its_zone_is_refused_alone(zone: Zone) -> None:
         ("people.csv", "id,name,_load_id\n1,a,2\n", "is one of the load's own"),
         ("people.csv", f"id,name,{'x' * 64}\n1,a,2\n", "longer than 63 bytes"),
         ("people.csv", "id,name,a\x07b\n1,a,2\n", "unprintable"),
+        ("people.csv", ",".join(f"c{n}" for n in range(5000)) + "\n", "over 1,500 columns"),
+        ("people.jsonl", "".join(f'{{"k{n}":1}}\n' for n in range(5000)), "over 1,500 columns"),
+        ("people.json", "[" + ",".join(f'{{"k{n}":1}}' for n in range(5000)) + "]", "over 1,500 columns"),
+        ("people.csv", GOOD + "2\n" * 5_000, "bytes of its rows are refused"),
     ],
+    ids=label,
 )  # fmt: skip
 def test_refused_whole(zone: Zone, name: str, content: bytes | str, match: str) -> None:
     _refused(zone, name, content, match, limits=LOW)
@@ -154,6 +159,7 @@ def test_a_link_or_a_secret_in_an_archive(zone: Zone) -> None:
         ("<p>" + "<a>" * 200 + "<person/>", "nested over 100 deep"),
         ("<p><person id='1'>" + "x" * 1_000_000 + "</person></p>", "longer than 50,000 bytes"),
     ],
+    ids=label,
 )
 def test_hostile_xml(zone: Zone, content: str, match: str) -> None:
     zone.put("people.xml", content)
@@ -216,6 +222,13 @@ def test_links_that_leave_the_landing_zone(zone: Zone, tmp_path_factory: pytest.
 def test_a_location_that_leaves_the_landing_zone(zone: Zone, location: str) -> None:
     with pytest.raises(GranaryError, match="leaves the landing zone"):
         zone.load(table(location))
+
+
+def test_a_name_of_a_file_that_is_no_text(zone: Zone) -> None:
+    zone.put("people\n2017 ERROR.csv", GOOD)
+    with pytest.raises(GranaryError, match="hostile name") as error:
+        zone.load()
+    assert "\n" not in str(error.value)
 
 
 def test_what_is_no_regular_file(zone: Zone) -> None:

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingestion.ahead import ahead
 from ingestion.readers.files import Csv, Excel, Json, JsonLines, Limits, Parquet, Xml
 from ingestion.readers.files import json_rows as json_reader
-from ingestion.readers.files.ahead import ahead
 from ingestion.readers.files.delimited import read
 from ingestion.readers.files.dialect import detect
 from ingestion.readers.files.formats import by_name, stem
@@ -155,7 +155,7 @@ def test_ahead_passes_everything_on_and_ends_its_thread() -> None:
 
     taken = ahead(source())
     assert next(taken) == 0
-    taken.close()  # type: ignore[attr-defined]
+    taken.close()
     assert ended == [True]
 
     def broken() -> Iterator[int]:
