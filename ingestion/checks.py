@@ -231,7 +231,8 @@ def from_rows(table: Table, rows: Sequence[Any]) -> Chunk:
     places = [index for index in range(len(rows)) if index not in rejected]
     arrays: dict[str, pa.Array] = {}
     for column in table.columns:
-        values = [_value(row, column) for row in good]
+        name = column.name
+        values = [_value(row, column) for row in good] if column.aliases else [row.get(name) for row in good]
         if (array := _fitting(values, column.type)) is not None:
             arrays[column.name] = array
             continue
@@ -276,6 +277,8 @@ def to_array(values: list[Any], wanted: pa.DataType) -> pa.Array:
         return pa.array([None if value is None else str(value) for value in values], pa.string()).cast(wanted)
     if (t.is_integer(wanted) or t.is_floating(wanted)) and any(isinstance(value, bool) for value in values):
         raise pa.ArrowInvalid("a boolean is not a number")
+    if t.is_integer(wanted) and any(isinstance(value, float) and not value.is_integer() for value in values):
+        raise pa.ArrowInvalid("a fraction is no whole number")
     return pa.array(values, wanted)
 
 

@@ -136,10 +136,8 @@ def _answers(host: str, port: int) -> bool:
 
 # -- the command as a process --------------------------------------------------------------------------------------
 
-COMMAND = (
-    "import signal, typer; from granary.commands import streams; app = typer.Typer(); streams.register(app);"
-    " [signal.signal(sign, signal.default_int_handler) for sign in (signal.SIGINT, signal.SIGTERM)]; app()"
-)
+
+COMMAND = "from granary.cli import main; main()"
 
 
 def command(*arguments: str, **environment: str) -> subprocess.Popen[str]:
