@@ -165,7 +165,7 @@ class Loading:
             if pieces:
                 pieces[0].deleted = held
             return held
-        if self.table.disposition != "append":
+        if self.table.disposition in ("replace_unit", "merge"):
             for piece in pieces:
                 if not piece.unreadable and piece.unit.name in known:
                     piece.deleted = tx.delete_loads(target, known[piece.unit.name].load_ids)
