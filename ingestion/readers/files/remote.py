@@ -24,6 +24,7 @@ from urllib.parse import parse_qsl, urlsplit
 from ingestion.readers.files.store import YOUNG_SECONDS, Entry, same
 from ingestion.spec import StillWrittenError
 from warehouse.errors import GranaryError
+from warehouse.faults import reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -125,6 +126,7 @@ class RemoteStore:
         if size != now.size >= 0 and entry.identity == now.identity:
             raise GranaryError(f"{size:,} of {now.size:,} bytes came", self._where(entry.name), "load again")
         same(entry, now, self.place)
+        reached("file-copied")
         return path, state.hexdigest()
 
     def _entry(self, name: str, info: dict[str, Any]) -> Entry:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from contextlib import suppress
 from datetime import date, datetime, time
 from typing import Any
 
@@ -31,7 +32,8 @@ def text(cell: Any) -> str | None:
 
 def main(sheet: str | int, memory: int) -> int:
     """Read a workbook from standard input and print a sheet, a JSON array of text and null a row."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    with suppress(ValueError, OSError):  # some versions of macOS have no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     from python_calamine import CalamineWorkbook  # noqa: PLC0415 - within the limit
 
     with open(0, "rb") as file:

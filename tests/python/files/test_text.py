@@ -200,3 +200,13 @@ def test_what_sniff_finds_is_source_code(tmp_path: Path) -> None:
 def test_sniff_reads_no_more_than_it_should(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,name\n" + "1,x\n" * 50_000)
     assert sniff(str(tmp_path / "a.csv"), limit=100).sample.num_rows == 100
+
+
+def test_the_guide_shows_a_source_that_works() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "sources" / "files.md").read_text()
+    names: dict[str, Any] = {}
+    exec(guide.split("```python\n")[1].split("```")[0], names)
+    source = names["SOURCE"]
+    reader = source.open_reader(dict.fromkeys(source.settings, "s3://bucket/prefix"))
+    assert reader.options == {"people": Csv(delimiter=";", dates=("%d.%m.%Y",))}
+    assert reader.store.place == "s3://bucket/prefix"
