@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ingestion.intake import Intake, LoadResult, Piece, ShapeChangedError
 from warehouse import quarantine
-from warehouse.ledger import record, record_change
+from warehouse.ledger import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,11 +78,7 @@ def append(
     record(tx.connection, [piece.audit(source.name, table.name, status, **marks)])
     refusals = ((unit.name, refusal.line is not None, piece.load_id, refusal) for refusal in piece.refusals)
     quarantine.keep(tx.connection, source.name, table.name, table.contract, refusals)
-    changes = tuple(
-        change
-        for change in intake.changes
-        if record_change(tx.connection, source.name, table.name, piece.load_id, change)
-    )
+    changes = intake.record_changes(tx, piece.load_id)
     if position is not None and position != before:
         tx.set_watermark(table.name, position, piece.load_id)
     return LoadResult(

@@ -15,6 +15,7 @@ from ingestion.checks import conform, shape
 from ingestion.types import widens
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
+from warehouse.ledger import record_change
 from warehouse.records import LOAD_COLUMNS, Audit, Change, Refusal, Target, arrow_type
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Intake:
         self.source, self.table, self.evolved, self.progress = source, table, evolved, progress
         self.agreed = {column.name: column.type for column in table.columns}
         self.raw: dict[str, pa.DataType] = {}
+        self.fresh = False
         self.place = f"{source.name}.{table.name}"
         self.changes: dict[Change, None] = {}
         self.newest: Any = None
@@ -130,6 +132,7 @@ class Intake:
         """Learn the raw table's types, in which rows are sent: of new columns, and of those that were widened."""
         names = {field.name for field in LOAD_COLUMNS}
         present = {name: arrow_type(kind) for name, kind in tx.columns(self.target).items() if name not in names}
+        self.fresh = not present
         self.raw = {name: kind for name, kind in present.items() if name not in self.agreed}
         for name, kind in present.items():
             if name in self.agreed and widens(self.agreed[name], kind):
@@ -197,6 +200,18 @@ class Intake:
                 self.newest = max(self.newest or newest, newest)
         if self.progress:
             self.progress(Progress(self.source.name, self.table.name, piece.unit.name, piece.read))
+
+    def record_changes(self, tx: LoadTransaction, load_id: int) -> tuple[Change, ...]:
+        """Keep how the delivery differed from the contract, and return what is news.
+
+        Which of its names a column has in the first delivery is kept, for the next to be compared with, but no news.
+        """
+        new = [
+            change
+            for change in self.changes
+            if record_change(tx.connection, self.source.name, self.table.name, load_id, change)
+        ]
+        return tuple(change for change in new if not (self.fresh and change.change == "renamed"))
 
     def refused(self, refusals: list[Refusal], number: str) -> GranaryError:
         """Return the error of a load that refuses too many rows."""

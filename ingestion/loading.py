@@ -255,11 +255,7 @@ class Loading:
         quarantine.settle(
             tx.connection, target, (p.unit.name for p in read if p.unit.fingerprint), [p.load_id for p in read]
         )
-        changes = tuple(
-            change
-            for change in self.intake.changes
-            if record_change(tx.connection, self.source.name, name, noted[0].load_id, change)
-        )
+        changes = self.intake.record_changes(tx, noted[0].load_id)
         if self.table.cursor and after and after != before:
             tx.set_watermark(name, after, pieces[-1].load_id)
         return LoadResult(

@@ -230,7 +230,8 @@ class Source:
         _check(NAME.fullmatch(self.name) is not None, f"source name {self.name!r} is not lower snake case")
         names = [table.name for table in self.tables]
         _check(len(set(names)) == len(names) > 0, f"source {self.name} needs tables with different names")
-        _check(self.stream is None or set(self.stream.topics) <= set(names), f"source {self.name} streams no table of its own")
+        streamed = set(self.stream.topics) if self.stream else set()
+        _check(streamed <= set(names), f"source {self.name} streams a table that is not its own")
 
     def table(self, name: str) -> Table:
         """Return a table by name.
