@@ -9,11 +9,10 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
-import os
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
+from ingestion.readers.files.copies import Copies
 from ingestion.readers.files.store import YOUNG_SECONDS, Entry, same
 from ingestion.spec import StillWrittenError
 from warehouse.errors import GranaryError
@@ -29,15 +29,11 @@ from warehouse.faults import reached
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-KEPT_BYTES = 4 << 30
-"""Copies that are kept between hashing and loading; a file beyond them is fetched twice."""
-
 SPARE_BYTES = 1 << 30
 """What copying leaves free on the disk: the warehouse may be on it."""
 
 BLOCK_BYTES = 4 << 20
 TIMEOUT_SECONDS = 60
-PREFIX = "granary-files-"
 REFUSALS = ("PermissionError", "PermissionDenied", "NoCredentialsError", "ClientResponseError")
 EXTRA = "install them: pip install 'granary[files]'"
 TIMES = ("LastModified", "mtime", "last_modified", "Last-Modified", "updated", "modified")
@@ -56,7 +52,7 @@ class RemoteStore:
         self._root = (self.place if self.web else f"{'' if self.scheme == 'sftp' else host}{parts.path}").rstrip("/")
         self._url, self._options, self._credentials = parts, dict(parse_qsl(parts.query)), dict(credentials)
         self._files: Any = None
-        self._copies = _Copies()
+        self._copies = Copies()
 
     def entries(self, pattern: str, table: str) -> list[Entry]:
         """Return the matching files, in order of their names; a web server lists nothing, so a pattern is a path."""
@@ -236,59 +232,3 @@ def _seconds(moment: Any) -> float | None:
         except ValueError:
             continue
     return None
-
-
-def _sweep() -> None:
-    """Remove the copies of processes that were killed before they could."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
-        process = folder.name.removeprefix(PREFIX).partition("-")[0]
-        with suppress(OSError, ValueError):
-            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-                continue
-            try:
-                os.kill(int(process), 0)
-            except ProcessLookupError:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-class _Copies:
-    """Copies of remote files in a folder of their own, which goes when this does."""
-
-    def __init__(self) -> None:
-        self.folder: tempfile.TemporaryDirectory[str] | None = None
-        self.kept: dict[str, tuple[str, Path | None, str]] = {}
-        self.bytes = 0
-        self.lent: Path | None = None
-
-    def new(self) -> Path:
-        """Return a new empty file that only its owner may read."""
-        if self.folder is None:
-            _sweep()
-            self.folder = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-")
-        handle, name = tempfile.mkstemp(dir=self.folder.name)
-        os.close(handle)
-        return Path(name)
-
-    def keep(self, entry: Entry, path: Path, found: str) -> None:
-        """Keep a copy for `take` if there is room for it, and its hash in any case."""
-        size = path.stat().st_size
-        if self.bytes + size > KEPT_BYTES:
-            path.unlink()
-            self.kept[entry.name] = entry.identity, None, found
-        else:
-            self.bytes += size
-            self.kept[entry.name] = entry.identity, path, found
-
-    def take(self, entry: Entry) -> tuple[Path | None, str | None]:
-        """Return the copy of a file, if it is there, and the hash that it has to have."""
-        identity, path, found = self.kept.pop(entry.name, ("", None, ""))
-        if path is not None:
-            self.bytes -= path.stat().st_size
-            self.lend(path)
-        return (path, found) if identity == entry.identity else (None, None)
-
-    def lend(self, path: Path) -> None:
-        """Remove the copy that was read before: files are read one after the other."""
-        if self.lent is not None:
-            self.lent.unlink(missing_ok=True)
-        self.lent = path
