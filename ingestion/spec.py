@@ -232,6 +232,8 @@ class Source:
         _check(len(set(names)) == len(names) > 0, f"source {self.name} needs tables with different names")
         streamed = set(self.stream.topics) if self.stream else set()
         _check(streamed <= set(names), f"source {self.name} streams a table that is not its own")
+        with_cursor = [t.name for t in self.tables if t.name in streamed and t.cursor]
+        _check(not with_cursor, f"source {self.name} streams tables whose watermark is a cursor: {with_cursor}")
 
     def table(self, name: str) -> Table:
         """Return a table by name.

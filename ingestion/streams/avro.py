@@ -1,8 +1,8 @@
-"""Avro messages in Confluent's wire format, and whether a schema that they are written in can be read.
+"""Avro messages in Confluent's wire format.
 
 Wire format: a zero byte, the id of the writer's schema in four bytes (big endian), then the record
-(https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/#wire-format). Resolution of a
-writer's schema to ours follows the Avro specification (https://avro.apache.org/docs/1.11.1/specification/#schema-resolution).
+(https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/#wire-format). Whether we
+can read what was written with a schema, `compatibility` says.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from ingestion.checks import ContractBrokenError
 from ingestion.spec import Rejected
+from ingestion.streams.compatibility import branches, contract_schema, incompatibilities, name_of
 from ingestion.streams.decoding import UnfitError, checked, payload
 from ingestion.streams.log import Decoded
 from ingestion.streams.registry import UnknownSchemaError
@@ -30,117 +31,12 @@ from warehouse.records import Change
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ingestion.spec import Column, Table
+    from ingestion.spec import Table
     from ingestion.streams.log import Message
     from ingestion.streams.registry import Registry
 
 MAGIC = 0
 HEADER = struct.Struct(">bI")
-
-PROMOTED = {
-    "int": ("int", "long", "float", "double"),
-    "long": ("long", "float", "double"),
-    "float": ("float", "double"),
-    "double": ("double",),
-    "string": ("string", "bytes"),
-    "bytes": ("bytes", "string"),
-    "boolean": ("boolean",),
-}
-"""Writer's type -> types that it may be read as."""
-
-WHOLE, REAL, TEXT = ("int", "long"), ("float", "double"), ("string", "enum", "uuid")
-
-
-def contract_schema(table: Table) -> dict[str, Any]:
-    """Return a contract as the Avro schema of a reader: null is the default where a column may be missing."""
-    fields = []
-    for column in table.columns:
-        kind = avro_type(column.type)
-        field: dict[str, Any] = {"name": column.name, "type": ["null", kind] if column.nullable else kind}
-        if column.aliases:
-            field["aliases"] = list(column.aliases)
-        if column.missing == "null":
-            field["default"] = None
-        fields.append(field)
-    return {"type": "record", "name": table.name, "fields": fields}
-
-
-def avro_type(kind: pa.DataType) -> Any:
-    """Return the Avro type of a contract's type."""
-    t = pa.types
-    if t.is_timestamp(kind):
-        return {"type": "long", "logicalType": "timestamp-micros" if kind.tz else "local-timestamp-micros"}
-    if t.is_date(kind):
-        return {"type": "int", "logicalType": "date"}
-    if t.is_decimal(kind):
-        return {"type": "bytes", "logicalType": "decimal", "precision": kind.precision, "scale": kind.scale}
-    if t.is_integer(kind):
-        return "long" if kind.bit_width == 64 else "int"  # noqa: PLR2004 - bits
-    if t.is_floating(kind):
-        return "double" if kind.bit_width == 64 else "float"  # noqa: PLR2004 - bits
-    return "boolean" if t.is_boolean(kind) else "bytes" if t.is_binary(kind) else "string"
-
-
-def incompatibilities(table: Table, writer: Any) -> list[Change]:
-    """Return why a contract cannot read what was written with a schema; nothing if it can (backward compatibility).
-
-    A contract column must be there under its name or an alias, or be one that may be missing, and its written type
-    must be one that Avro promotes to ours (int → long → float → double), with the same meaning: an instant is not
-    read from a number. A union is readable if each of its branches but null is.
-    """
-    if not isinstance(writer, dict) or writer.get("type") != "record":
-        return [Change(table.name, "retyped", "the schema is no record")]
-    written = {field["name"]: field["type"] for field in writer["fields"]}
-    found = []
-    for column in table.columns:
-        name = next((name for name in (column.name, *column.aliases) if name in written), None)
-        if name is None:
-            if column.missing == "refuse":
-                found.append(Change(column.name, "missing", "the contract has it, the schema has not"))
-            continue
-        branches = _branches(written[name])
-        bad = next((kind for kind in branches if not _readable(kind, column)), None)
-        if bad is not None:
-            found.append(Change(column.name, "retyped", f"{column.type} was agreed, the schema has {_name(bad)}"))
-    if table.new_columns == "refuse":
-        known = {name for column in table.columns for name in (column.name, *column.aliases)}
-        found += [
-            Change(
-                name, "added", f"{_name(_branches(kind)[0] if _branches(kind) else 'null')}, the contract refuses it"
-            )
-            for name, kind in written.items()
-            if name not in known
-        ]
-    return found
-
-
-def _branches(kind: Any) -> list[Any]:
-    return [one for one in (kind if isinstance(kind, list) else [kind]) if one != "null"]
-
-
-def _name(kind: Any) -> str:
-    if isinstance(kind, dict):
-        return str(kind.get("logicalType") or kind.get("type"))
-    return str(kind)
-
-
-def _readable(kind: Any, column: Column) -> bool:
-    """Return whether values of a written type can be values of a contract's column."""
-    written, t, wanted = _name(kind), pa.types, column.type
-    if isinstance(kind, dict) and written == "decimal":
-        return bool(
-            t.is_decimal(wanted)
-            and wanted.scale >= kind.get("scale", 0)
-            and wanted.precision - wanted.scale >= kind["precision"] - kind.get("scale", 0)
-        )
-    if t.is_timestamp(wanted):
-        return written in [f"{'' if wanted.tz else 'local-'}timestamp-{unit}" for unit in ("millis", "micros", "nanos")]
-    if t.is_date(wanted):
-        return written == "date"
-    if t.is_string(wanted):
-        return written in TEXT or "string" in PROMOTED.get(written, ())
-    ours = avro_type(wanted)
-    return isinstance(ours, str) and ours in PROMOTED.get(written, ())
 
 
 @dataclass(frozen=True)
@@ -291,12 +187,12 @@ def _types(table: Table, fields: Mapping[str, Any]) -> dict[str, tuple[tuple[str
 
 def _arrow_type(kind: Any) -> pa.DataType:
     """Return the type of a field that no contract names; what is nested, or of several types, lands as JSON text."""
-    branches = _branches(kind)
-    if len(branches) != 1:
+    kinds = branches(kind)
+    if len(kinds) != 1:
         return pa.string()
-    name = _name(branches[0])
+    name = name_of(kinds[0])
     if name == "decimal":
-        return pa.decimal128(branches[0]["precision"], branches[0].get("scale", 0))
+        return pa.decimal128(kinds[0]["precision"], kinds[0].get("scale", 0))
     return {
         "int": pa.int64(),
         "long": pa.int64(),

@@ -8,11 +8,10 @@ process that was thought dead believes: rows and positions move together, or not
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -24,8 +23,9 @@ from ingestion.append import append
 from ingestion.checks import ContractBrokenError
 from ingestion.spec import Chunk, Unit
 from ingestion.streams.log import AwayError, Positions, StreamStoppedError
+from ingestion.streams.positions import moved, of_kind, watermark_of, without_gaps
 from ingestion.streams.registry import RegistryUnavailableError
-from warehouse.connection import connect, query, reason
+from warehouse.connection import connect, reason
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
 from warehouse.ledger import record_change
@@ -33,7 +33,7 @@ from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
     from ingestion.spec import Source, Table
-    from ingestion.streams.log import Decoder, Lag, Log, Message, Run
+    from ingestion.streams.log import Decoder, Lag, Log, Run
     from warehouse.connection import Connection
     from warehouse.records import Change
     from warehouse.settings import Settings
@@ -165,7 +165,7 @@ class StreamLoop:
         try:
             found: Positions = {}
             for table in self.tables.values():
-                found |= of_kind(_watermark(connection, self.source.name, table.name), self.log.kind)
+                found |= of_kind(watermark_of(connection, self.source.name, table.name), self.log.kind)
             return found
         finally:
             with suppress(DriverError):
@@ -219,7 +219,7 @@ class StreamLoop:
         """Return a run's rows, and what changed in their schemas; lines are offsets where these have no gaps."""
         chunks: list[Chunk] = []
         changes: list[Change] = []
-        for part in _without_gaps(run.messages):
+        for part in without_gaps(run.messages):
             line = part[0].line
             for decoded in self.decoders[run.topic].decode(run.topic, part):
                 chunks.append(Chunk(decoded.batch, decoded.rejected, line=line))
@@ -287,37 +287,8 @@ class StreamLoop:
                     record_change(tx.connection, self.source.name, table.name, tx.next_load_ids(1)[0], error.change)
 
 
-def of_kind(watermark: str | None, kind: str) -> Positions:
-    """Return the positions of one kind of log in a table's watermark: {"kafka:redemptions[0]": "17"} and the like."""
-    every: dict[str, str] = json.loads(watermark) if watermark else {}
-    return {name.partition(":")[2]: position for name, position in every.items() if name.partition(":")[0] == kind}
-
-
-def moved(watermark: str | None, kind: str, partition: str, position: str) -> str:
-    """Return a table's watermark with one partition moved."""
-    every: dict[str, str] = json.loads(watermark) if watermark else {}
-    return json.dumps(every | {f"{kind}:{partition}": position}, sort_keys=True)
-
-
 def _topic(pair: tuple[Run, object]) -> str:
     return pair[0].topic
-
-
-def _watermark(connection: Connection, source: str, table: str) -> str | None:
-    rows = query(connection, "select value from ops.watermarks where source = $1 and table_name = $2", source, table)
-    return str(rows[0][0]) if rows else None
-
-
-def _without_gaps(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-    """Yield runs of messages whose offsets follow on each other: compaction and transactions leave gaps."""
-    start = 0
-    for index in range(1, len(messages)):
-        before, line = messages[index - 1].line, messages[index].line
-        if before is not None and line != before + 1:
-            yield messages[start:index]
-            start = index
-    if messages:
-        yield messages[start:]
 
 
 def _passes(error: Exception) -> bool:

@@ -19,7 +19,8 @@ from ingestion.checks import ContractBrokenError
 from ingestion.sources import SOURCES
 from ingestion.sources.events import COUPON_REDEMPTIONS
 from ingestion.spec import Column
-from ingestion.streams.avro import AvroDecoder, contract_schema, incompatibilities
+from ingestion.streams.avro import AvroDecoder
+from ingestion.streams.compatibility import contract_schema, incompatibilities
 from ingestion.streams.log import Message
 from ingestion.streams.opening import open_stream
 from ingestion.streams.registry import Registry, RegistryUnavailableError, UnknownSchemaError

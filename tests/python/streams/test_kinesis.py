@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 from botocore.session import get_session
 from moto.server import ThreadedMotoServer
 
@@ -36,6 +37,7 @@ def kinesis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
     server.start()
     endpoint = f"http://127.0.0.1:{port}"
+    requests.post(f"{endpoint}/moto-api/reset", timeout=10)  # all its servers of a process share one state
     client = get_session().create_client("kinesis", region_name="eu-central-1", endpoint_url=endpoint)
     client.create_stream(StreamName=TOPIC, ShardCount=2)
     client.get_waiter("stream_exists").wait(StreamName=TOPIC, WaiterConfig={"Delay": 1})

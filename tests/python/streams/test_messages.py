@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestion.sources import SOURCES
 from ingestion.sources.events import COUPON_REDEMPTIONS
+from ingestion.spec import Stream
 from ingestion.streams.address import parse
 from ingestion.streams.decoding import JsonDecoder
 from ingestion.streams.log import Message
-from ingestion.streams.loop import _without_gaps, moved, of_kind
+from ingestion.streams.positions import moved, of_kind, without_gaps
 from ingestion.streams.signatures import NotSignedError, secrets_of, sign, verify
 from warehouse.errors import GranaryError
 
@@ -96,9 +99,9 @@ def test_positions_of_several_logs_share_a_watermark() -> None:
 
 def test_gaps_in_offsets() -> None:
     messages = [Message(b"", line) for line in (3, 4, 7, 8, 10)]
-    assert [[m.line for m in run] for run in _without_gaps(messages)] == [[3, 4], [7, 8], [10]]
+    assert [[m.line for m in run] for run in without_gaps(messages)] == [[3, 4], [7, 8], [10]]
     unknown = [Message(b"", None)] * 3
-    assert [len(run) for run in _without_gaps(unknown)] == [3]
+    assert [len(run) for run in without_gaps(unknown)] == [3]
 
 
 JSON = st.recursive(
@@ -120,3 +123,12 @@ def test_nothing_that_arrives_stops_the_decoder(values: list[bytes]) -> None:
 def test_names_that_no_column_can_have(name: str) -> None:
     (decoded,) = JsonDecoder(COUPON_REDEMPTIONS, 1000).decode("", [Message(json.dumps({name: 1}).encode(), 4)])
     assert decoded.rejected[0][1].reason == "names a field that no column can have the name of"
+
+
+def test_what_may_not_stream() -> None:
+    """A table's watermark is either a cursor or the positions of a log."""
+    source = SOURCES["events"]
+    with pytest.raises(ValueError, match="streams a table that is not its own"):
+        replace(source, stream=Stream({"households": "h"}, "A", "S"))
+    with pytest.raises(ValueError, match="whose watermark is a cursor"):
+        replace(source, tables=(replace(COUPON_REDEMPTIONS, cursor="occurred_at"),))
