@@ -13,7 +13,8 @@ from adbc_driver_manager import Error as DriverError
 
 from ingestion.cdc import snapshot
 from ingestion.cdc.catalog import Origins, check_server, ensure_publication, look
-from ingestion.cdc.landing import Lander
+from ingestion.cdc.landing import Lander, differences
+from ingestion.cdc.lost import check_slot, check_tables
 from ingestion.cdc.origin import CANCELED, Origin
 from ingestion.cdc.pgoutput import Decoder
 from ingestion.cdc.rows import chunk
@@ -22,11 +23,10 @@ from ingestion.config import setting
 from warehouse.connection import connect, query, quote_name, reason
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
-from warehouse.records import Change
 from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     import pyarrow as pa
 
@@ -45,14 +45,6 @@ LOCK_PATIENCE_SECONDS = 5
 
 HEARTBEAT = timedelta(seconds=10)
 """How often a capture without news says in the warehouse that its copy is complete."""
-
-
-class LostSlotError(GranaryError):
-    """The slot no longer has every change since the last one stored: only a new snapshot makes the copy right."""
-
-    def __init__(self, what: str, source: str, where: str) -> None:
-        """Say how to repair it."""
-        super().__init__(what, where, f"the copy stays as it was; run `granary capture {source} --snapshot`")
 
 
 @dataclass(frozen=True)
@@ -223,7 +215,7 @@ class Capturing:
         server, slot = self.origin.server(), self.origin.slot()
         check_slot(self.source, self.origin.where, state, server, slot)
         tables = look(self.origin, self.source.tables)
-        self._check_tables(state, tables)
+        check_tables(self.source, self.origin.where, state, tables)
         assert slot is not None
         messages = self.origin.peek(PEEK_MESSAGES)
         first = next(messages, None)
@@ -299,59 +291,6 @@ class Capturing:
         reached("cdc-before-advance")
         self.origin.advance(after.position)
         reached("cdc-after-advance")
-
-    def _check_tables(self, state: State, tables: dict[str, Origins]) -> None:
-        for name, table in tables.items():
-            if name not in state.tables:
-                raise LostSlotError(f"table {name} has not been copied yet", self.source.name, self.origin.where)
-            if state.tables[name].oid != table.oid:
-                raise LostSlotError(
-                    f"table {name} was dropped and made anew at the source", self.source.name, self.origin.where
-                )
-
-
-def check_slot(source: Source, where: str, state: State, server: Server, slot: Slot | None) -> None:
-    """Refuse a slot that no longer holds everything since the position.
-
-    Raises:
-        LostSlotError: it says what happened to the slot.
-    """
-
-    def lost(what: str) -> LostSlotError:
-        return LostSlotError(what, source.name, where)
-
-    assert source.capture is not None
-    name = source.capture.slot
-    if (server.system, server.timeline) != (state.system, state.timeline):
-        raise lost("the source is another server than before, was restored, or failed over")
-    if server.flushed < state.position:
-        raise lost(
-            f"the source's log ends at {lsn_text(server.flushed)}, before what is stored ({state.lsn}): it was restored"
-        )
-    if slot is None:
-        raise lost(f"replication slot {name} is gone")
-    if slot.database != server.database:
-        raise lost(f"replication slot {name} belongs to database {slot.database}, not {server.database}")
-    if slot.plugin != "pgoutput":
-        raise lost(f"replication slot {name} is made for {slot.plugin}, not pgoutput")
-    if slot.lost:
-        raise lost(f"the source has thrown away changes that replication slot {name} needed ({slot.lost})")
-    if slot.confirmed > state.position:
-        raise lost(
-            f"replication slot {name} was moved by somebody else, from {state.lsn} to {lsn_text(slot.confirmed)}"
-        )
-
-
-def differences(known: Mapping[str, str], types: Mapping[str, str]) -> list[Change]:
-    """Return how a table's columns at the source differ from before."""
-    gone = [Change(name, "missing", f"{known[name]}; null from here on") for name in known if name not in types]
-    new = [Change(name, "added", types[name]) for name in types if name not in known]
-    retyped = [
-        Change(name, "retyped", f"{known[name]} became {types[name]}")
-        for name in types
-        if known.get(name, types[name]) != types[name]
-    ]
-    return [*gone, *new, *retyped]
 
 
 def _instant(microseconds: int) -> datetime:

@@ -12,13 +12,13 @@ from ingestion.intake import Piece
 from ingestion.spec import Unit
 from warehouse.faults import reached
 from warehouse.ledger import record, record_change
+from warehouse.records import Change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ingestion.cdc.rows import Key
     from ingestion.spec import Chunk, Source, Table
-    from warehouse.records import Change
     from warehouse.writer import LoadTransaction
 
 
@@ -66,3 +66,15 @@ class Lander:
     def schema_change(self, table: Table, load_id: int, change: Change) -> None:
         """Keep a difference in a table's columns at the source."""
         record_change(self.tx.connection, self.source.name, table.name, load_id, change)
+
+
+def differences(known: Mapping[str, str], types: Mapping[str, str]) -> list[Change]:
+    """Return how a table's columns at the source differ from before."""
+    gone = [Change(name, "missing", f"{known[name]}; null from here on") for name in known if name not in types]
+    new = [Change(name, "added", types[name]) for name in types if name not in known]
+    retyped = [
+        Change(name, "retyped", f"{known[name]} became {types[name]}")
+        for name in types
+        if known.get(name, types[name]) != types[name]
+    ]
+    return [*gone, *new, *retyped]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ingestion.cdc.capture import check_slot
+from ingestion.cdc.lost import check_slot
 from ingestion.cdc.origin import Origin
 from ingestion.cdc.spec import STATE, State, lsn_text
 from ingestion.config import setting

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from granary.commands.capture import register
 from ingestion import sources
 from ingestion.cdc import snapshot
-from ingestion.cdc.capture import LostSlotError, drop, opened
+from ingestion.cdc.capture import drop, opened
+from ingestion.cdc.lost import LostSlotError
 from ingestion.cdc.spec import Capture, lsn_number
 from ingestion.cdc.status import status
 from tests.python.cdc.origin_server import CAPTURER

@@ -1,0 +1,69 @@
+"""How a slot is lost: everything that can come between what is stored and the changes that the source still has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ingestion.cdc.spec import lsn_text
+from warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ingestion.cdc.catalog import Origins
+    from ingestion.cdc.origin import Server, Slot
+    from ingestion.cdc.spec import State
+    from ingestion.spec import Source
+
+
+class LostSlotError(GranaryError):
+    """The slot no longer has every change since the last one stored: only a new snapshot makes the copy right."""
+
+    def __init__(self, what: str, source: str, where: str) -> None:
+        """Say how to repair it."""
+        super().__init__(what, where, f"the copy stays as it was; run `granary capture {source} --snapshot`")
+
+
+def check_slot(source: Source, where: str, state: State, server: Server, slot: Slot | None) -> None:
+    """Refuse a slot that no longer holds everything since the position.
+
+    Raises:
+        LostSlotError: it says what happened to the slot.
+    """
+
+    def lost(what: str) -> LostSlotError:
+        return LostSlotError(what, source.name, where)
+
+    assert source.capture is not None
+    name = source.capture.slot
+    if (server.system, server.timeline) != (state.system, state.timeline):
+        raise lost("the source is another server than before, was restored, or failed over")
+    if server.flushed < state.position:
+        raise lost(
+            f"the source's log ends at {lsn_text(server.flushed)}, before what is stored ({state.lsn}): it was restored"
+        )
+    if slot is None:
+        raise lost(f"replication slot {name} is gone")
+    if slot.database != server.database:
+        raise lost(f"replication slot {name} belongs to database {slot.database}, not {server.database}")
+    if slot.plugin != "pgoutput":
+        raise lost(f"replication slot {name} is made for {slot.plugin}, not pgoutput")
+    if slot.lost:
+        raise lost(f"the source has thrown away changes that replication slot {name} needed ({slot.lost})")
+    if slot.confirmed > state.position:
+        raise lost(
+            f"replication slot {name} was moved by somebody else, from {state.lsn} to {lsn_text(slot.confirmed)}"
+        )
+
+
+def check_tables(source: Source, where: str, state: State, tables: Mapping[str, Origins]) -> None:
+    """Refuse tables that are not those which were copied.
+
+    Raises:
+        LostSlotError: one has not been copied yet, or was made anew since.
+    """
+    for name, table in tables.items():
+        if name not in state.tables:
+            raise LostSlotError(f"table {name} has not been copied yet", source.name, where)
+        if state.tables[name].oid != table.oid:
+            raise LostSlotError(f"table {name} was dropped and made anew at the source", source.name, where)
