@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from ingestion.replay import entries, replay
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -77,6 +79,25 @@ def test_corrected_emptied_and_late(pipeline: Pipeline) -> None:
     moved = pc.sum(late.column("sales_value")).as_py()
     assert float(pipeline.query("select sum(sales_value) from marts.fct_sales where basket_id = 1")[0][0]) == moved
     assert pipeline.query(f"select count(*) from marts.fct_baskets where business_date = '{emptied}'") == [(0,)]
+    assert_same_as_full_refresh(pipeline)
+
+
+def test_refused_row_reaches_the_marts_when_it_is_replayed(pipeline: Pipeline) -> None:
+    """250 baskets of a line each; the quantity of one is negative at first."""
+    day = _busiest(pipeline)[0]
+    whole = pq.read_table(_file(pipeline, day))
+    line = pa.concat_tables([whole.slice(0, 1)] * 250)
+    for column, values in (("basket_id", range(1000, 1250)), ("quantity", [1] * 249 + [-1])):
+        line = line.set_column(line.schema.get_field_index(column), column, pa.array(values, pa.int64()))
+    pq.write_table(pa.concat_tables([whole, line]), _file(pipeline, day))
+    pipeline.load("pos.transactions")
+    pipeline.dbt("build", "--exclude-resource-type", "test", "unit_test")
+    lines = "select count(*), sum(quantity)::bigint from marts.fct_sales where basket_id between 1000 and 1249"
+    assert pipeline.query(lines) == [(249, 249)]
+    (entry,) = entries(pipeline.settings)
+    assert replay(pipeline.settings, [entry], {"quantity": "2"})[0].landed == (entry.quarantine_id,)
+    pipeline.dbt("build", "--exclude-resource-type", "test", "unit_test")
+    assert pipeline.query(lines) == [(250, 251)]
     assert_same_as_full_refresh(pipeline)
 
 
