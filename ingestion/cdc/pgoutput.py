@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 BEGIN, COMMIT, RELATION, INSERT, UPDATE, DELETE, TRUNCATE = (ord(letter) for letter in "BCRIUDT")
 NEW, TEXT, NULL, UNCHANGED = (ord(letter) for letter in "Ntnu")
+PIECE_BYTES = 1 << 16
+"""Text that is copied at a time: its places take eight times as much, which should stay in the processor's cache."""
 EPOCH = 946_684_800_000_000
 """Microseconds from 1970 to 2000, where Postgres counts from."""
 
@@ -251,14 +253,20 @@ def big(data: Array, at: Array, size: int) -> Array:
 
 def gather(data: Array, starts: Array, lengths: Array, valid: Array) -> pa.Array:
     """Copy pieces of the data together as one column of text; those that are not valid are null."""
-    ends = np.cumsum(lengths)
-    offsets = np.concatenate([[0], ends])
-    total = int(ends[-1]) if len(ends) else 0
-    places = np.arange(total) + np.repeat(starts - offsets[:-1], lengths)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    copied = np.empty(offsets[-1], np.uint8)
+    row = 0
+    while row < len(starts):
+        end = max(row + 1, int(np.searchsorted(offsets, offsets[row] + PIECE_BYTES)) - 1)
+        low, high = offsets[row], offsets[end]
+        if end == row + 1:
+            copied[low:high] = data[starts[row] : starts[row] + lengths[row]]
+        else:
+            shifts = np.repeat(starts[row:end] - offsets[row:end], lengths[row:end])
+            copied[low:high] = data[shifts + np.arange(low, high)]
+        row = end
     nulls = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
-    return pa.StringArray.from_buffers(
-        len(starts), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data[places]), nulls
-    )
+    return pa.StringArray.from_buffers(len(starts), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(copied), nulls)
 
 
 def parse_relation(message: bytes) -> Relation:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ingestion.cdc import pgoutput
 from ingestion.cdc.pgoutput import Decoder
 from ingestion.cdc.rows import trace
 from ingestion.cdc.spec import Snapshot, State, lsn_number, lsn_text
@@ -107,6 +108,17 @@ WANTED = [
 @pytest.mark.parametrize("at", range(len(STREAM) + 1))
 def test_every_message_wherever_the_stream_is_cut(at: int) -> None:
     assert decoded([STREAM[:at], STREAM[at:]]) == WANTED
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 1 << 16])
+def test_texts_are_copied_piece_by_piece(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pgoutput, "PIECE_BYTES", piece)
+    data = np.frombuffer(b"abcdefghij" * 30, np.uint8)
+    starts, lengths = np.array([5, 0, 9, 3, 0, 20, 1, 0]), np.array([2, 0, 0, 200, 0, 7, 1, 0])
+    valid = np.array([True, False, True, True, True, True, True, False])
+    texts = pgoutput.gather(data, starts, lengths, valid)
+    texts.validate(full=True)
+    assert texts.to_pylist() == ["fg", None, "", "defghijabc" * 20, "", "abcdefg", "b", None]
 
 
 def test_unchanged_values_are_not_nulls() -> None:
