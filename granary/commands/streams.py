@@ -143,7 +143,12 @@ def _sentence(counts: Counts, lags: Sequence[Lag]) -> str:
 
 def _table(lags: Sequence[Lag]) -> None:
     rows = [
-        (lag.partition, lag.position or "not begun", "?" if lag.messages is None else lag.messages, lag.seconds)
+        (
+            lag.partition,
+            lag.position or "not begun",
+            "?" if lag.messages is None else f"{lag.messages:,}",
+            f"{lag.seconds:.1f}",
+        )
         for lag in lags
     ]
     show.table("How far behind", ("partition", "position", "messages", "seconds"), rows)

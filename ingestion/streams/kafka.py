@@ -276,8 +276,18 @@ class KafkaLog:
                 part = self._kafka.TopicPartition(topic, number)
                 low, high = self._consumer.get_watermark_offsets(part, timeout=CONNECT_SECONDS)
                 position = positions.get(_name((topic, number)))
-                lags.append(Lag(_name((topic, number)), position, max(0, high - int(position or low)), 0.0))
+                begin = max(low, int(position or low))
+                seconds = self._oldest(topic, number, begin) if high > begin else 0.0
+                lags.append(Lag(_name((topic, number)), position, max(0, high - begin), seconds))
         return lags
+
+    def _oldest(self, topic: str, number: int, offset: int) -> float:
+        """Return the age in seconds of the message at an offset, read without a group."""
+        self._consumer.assign([self._kafka.TopicPartition(topic, number, offset)])
+        message = self._consumer.poll(CONNECT_SECONDS)
+        if message is None or message.error() is not None:
+            return 0.0
+        return round(max(0.0, time.time() - message.timestamp()[1] / 1000), 3)
 
     def close(self) -> None:
         """Leave the group at once, so that others get the partitions without waiting for a timeout."""

@@ -51,7 +51,7 @@ class Run:
 class Lag:
     """How far a partition is behind: messages that wait (None where the log does not say), and seconds.
 
-    Seconds are the age of the last message that has landed, and zero when none waits.
+    Seconds are the age of the last message that has landed, or of the first that waits, and zero when none waits.
     """
 
     partition: str

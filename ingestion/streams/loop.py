@@ -106,9 +106,11 @@ class StreamLoop:
             GranaryError: the log or the data cannot be read, or the warehouse is away for longer than our patience.
         """
         began = reported = time.monotonic()
+        opened = False
         try:
             self._patiently(self.check, self.stopping.wait)
             self.log.open(self.positions)
+            opened = True
             while not self.stopping.is_set():
                 runs = self._patiently(self._poll, self.stopping.wait)
                 reached("stream-polled")
@@ -126,7 +128,8 @@ class StreamLoop:
             self._record(error)
             raise
         finally:
-            self._tell()
+            if opened:
+                self._tell()
             self._disconnect()
             self.log.close()
         return self.counts

@@ -114,6 +114,8 @@ def test_rows_land_once_and_poison_is_kept(kafka: Broker, warehouse: Settings, r
     kafka.send(event(300), partition=1)
     lags = open_stream(warehouse, "events").look()
     assert [(lag.partition, lag.position) for lag in lags] == [(f"{TOPIC}[0]", "61"), (f"{TOPIC}[1]", "50")]
+    # Behind a batch the test broker's "latest offset" is too low, so only what follows single messages is sure.
+    assert lags[1].messages == 0 or lags[1].seconds > 0
     assert open_stream(warehouse, "events").run(once=True).rows_read == 1
     assert len(landed(warehouse)) == 102
 
