@@ -9,11 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,14 +46,15 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="make chaos", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND")
-    parser.add_argument("--runs", type=int, default=RUNS, help=f"kills of loaders per kind (default {RUNS})")
     parser.add_argument(
-        "--server-runs", type=int, help="strikes of each kind against the server (a tenth of the kills)"
+        "--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND", help=", ".join(KINDS)
     )
-    parser.add_argument("--seed", type=int, default=2017)
+    parser.add_argument("--runs", type=int, default=RUNS, help=f"kills of loaders per kind (default {RUNS})")
+    parser.add_argument("--seed", type=int, default=2017, help="of everything that is random but time (default 2017)")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     chosen = parser.parse_args(words)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     base = Path(tempfile.mkdtemp(prefix="granary-chaos-", dir="/tmp"))  # short, since a socket's path has to be
     base.chmod(0o755)
     for name in [name for name in os.environ if name.startswith("PG")]:
@@ -65,7 +69,11 @@ def main(words: Sequence[str]) -> int:
 
 
 def strike(base: Path, kinds: Sequence[str], runs: int, seed: int) -> Table:
-    """Strike several kinds side by side, those with the most points first; each has a server of its own."""
+    """Strike several kinds side by side, those with the most points first; each has a server of its own.
+
+    Ctrl-C and SIGTERM let the rounds that are under way end.
+    """
+    enough = threading.Event()
     bars = Progress(
         TextColumn("{task.description:20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         console=Console(stderr=True),
@@ -79,7 +87,10 @@ def strike(base: Path, kinds: Sequence[str], runs: int, seed: int) -> Table:
         settings = Settings(home=home, external=False, host=str(home / "run"))
         try:
             server.up(settings)
-            return drill(kind, settings, home / "sources", wanted, seed, lambda: bars.advance(task))
+            told = partial(bars.advance, task)
+            cells = drill(kind, settings, home / "sources", wanted, seed, told, enough=enough.is_set)
+            bars.console.print(f"{kind}: {sum(cell.runs for cell in cells.values()):,} strikes")
+            return cells
         except Exception:  # the other kinds go on
             return {"broke off": Cell(faults=[traceback.format_exc()])}
         finally:
@@ -88,6 +99,10 @@ def strike(base: Path, kinds: Sequence[str], runs: int, seed: int) -> Table:
     with bars, ThreadPoolExecutor(TEAM) as team:
         first = sorted(kinds, key=lambda kind: -len(KINDS[kind].points))
         under_way = {kind: team.submit(one, kind) for kind in first}
+        try:
+            wait(under_way.values())
+        except KeyboardInterrupt:
+            enough.set()
         return {kind: under_way[kind].result() for kind in kinds}
 
 

@@ -75,6 +75,7 @@ def drill(
     seed: int = 0,
     told: Callable[[], None] = lambda: None,
     sabotage: Callable[[], None] | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> dict[str, Cell]:
     """Strike a kind of source and return what was found.
 
@@ -86,6 +87,7 @@ def drill(
         seed: of everything that is random, but for the time that the machine takes.
         told: called after each strike.
         sabotage: run in each loader process first: what makes a loader bad.
+        enough: asked after each round; the drill ends early if it says so.
     """
     random = Random(f"{kind} {seed}")
     arena = Arena(settings, random, sabotage)
@@ -96,6 +98,8 @@ def drill(
     try:
         while names:
             for struck, world in _life(kind, arena, folder, cells, names, tries, told):
+                if enough():
+                    names.clear()
                 if not _check(arena, world, [cells[name] for name in struck]):
                     break  # a wrong table would be found wrong again
     finally:

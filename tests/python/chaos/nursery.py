@@ -143,7 +143,8 @@ class CountedPoints(dict[str, int]):
 
 
 def _live(line: Connection, loader: Loader, settings: Settings, arm: str, sabotage: Callable[[], None] | None) -> None:
-    """Be a loader process."""
+    """Be a loader process. Ctrl-C is for the harness, which lets its last round end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in [name for name in os.environ if name.startswith(("PG", "GRANARY_"))]:
         del os.environ[name]
     os.environ.update({k: v for k, v in settings.environment().items() if k.startswith(("PG", "GRANARY_"))})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 
+import aiohttp
 import confluent_kafka
+import fsspec.implementations.http
 import pyarrow.parquet
 import sqlalchemy
 import starlette.applications
@@ -16,6 +18,16 @@ import ingestion.load
 import tests.python.chaos.kinds
 import tests.python.chaos.nursery
 
-__all__ = ["confluent_kafka", "ingestion", "pyarrow", "sqlalchemy", "starlette", "tests", "uvicorn"]
+__all__ = [
+    "aiohttp",
+    "confluent_kafka",
+    "fsspec",
+    "ingestion",
+    "pyarrow",
+    "sqlalchemy",
+    "starlette",
+    "tests",
+    "uvicorn",
+]
 
 gc.freeze()

@@ -17,19 +17,22 @@ from tests.python.chaos.proxy import Proxy
 from warehouse import server
 from warehouse.connection import connect, query
 from warehouse.errors import GranaryError
+from warehouse.layout import last_line, plan
 
 if TYPE_CHECKING:
     from random import Random
 
     from tests.python.chaos.nursery import Loader
+    from tests.python.chaos.proxy import Direction
     from warehouse.connection import Connection
     from warehouse.settings import Settings
 
 RECOVERY_SECONDS = 60
+WAYS: tuple[Direction, Direction] = ("up", "down")
 CUT_BYTES = {"up": (2.5, 5.6), "down": (2.5, 4.7)}
 """After how many bytes the network is cut, as powers of ten: about what a load sends and receives."""
-FULL_BYTES = (32_768, 2_000_000)
-"""What a file of a full disk may hold: a load of the harness writes up to a megabyte of table and of log each."""
+FULL_BYTES = (4.5, 6.0)
+"""What a file of a full disk may hold, as powers of ten: up to what a load writes of a table, and of the log."""
 
 
 @dataclass
@@ -131,7 +134,7 @@ def network_cut(arena: Arena, loader: Loader) -> bool:
     The number of bytes is random in its order of magnitude, so that the first words, the rows and the last words of a
     load, such as the answer to its commit, are all cut at some time.
     """
-    host, direction = arena.settings.host, arena.random.choice(("up", "down"))
+    host, direction = arena.settings.host, arena.random.choice(WAYS)
     with Proxy(Path(host) / f".s.PGSQL.{arena.settings.port}") as proxy:
         proxy.cut_after(int(10 ** arena.random.uniform(*CUT_BYTES[direction])), direction)
         far = replace(arena.settings, external=True, host="127.0.0.1", port=proxy.port)
@@ -146,15 +149,15 @@ def network_cut(arena: Arena, loader: Loader) -> bool:
 def disk_full(arena: Arena, loader: Loader) -> bool:
     """Let the server's files grow to a random size only: tables cannot be extended, or the log cannot be written.
 
-    The limit is the postmaster's, and new server processes inherit it. A log that cannot be written brings the server
-    down; so does recovery in its turn, until there is space again.
+    The limit is that of every process of the server, and new ones inherit it. A log that cannot be written brings the
+    server down; so does recovery in its turn, until there is space again.
     """
     with connect(arena.settings, "postgres", autocommit=True) as connection:
         query(connection, "select pg_switch_wal()")  # the log is at the beginning of a file
     arena.hang_up()
     postmaster = _postmaster(arena.settings)
     child = Child(loader, arena.settings, sabotage=arena.sabotage)
-    aside(limit_files, postmaster, arena.random.randint(*FULL_BYTES))
+    aside(limit_files, postmaster, int(10 ** arena.random.uniform(*FULL_BYTES)))
     outcome = child.go().end()
     aside(limit_files, postmaster, resource.RLIM_INFINITY)
     if outcome.killed:
@@ -163,15 +166,21 @@ def disk_full(arena: Arena, loader: Loader) -> bool:
     return not outcome.done
 
 
-def limit_files(process: int, size: int) -> None:
-    """Limit the size of the files that a process may write; only its owner may, if root is not almighty here."""
+def limit_files(postmaster: int, size: int) -> None:
+    """Limit the size of files that a server may write, now and in processes to come.
+
+    Only the server's owner may do so, where root is not almighty.
+    """
     with suppress(FileNotFoundError, ProcessLookupError):  # it is gone
-        owner = os.stat(f"/proc/{process}")
+        owner = os.stat(f"/proc/{postmaster}")
         if os.geteuid() == 0:
             os.setgid(owner.st_gid)
             os.setuid(owner.st_uid)
-        hard = resource.prlimit(process, resource.RLIMIT_FSIZE)[1]
-        resource.prlimit(process, resource.RLIMIT_FSIZE, (size, hard))
+        hard = resource.prlimit(postmaster, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(postmaster, resource.RLIMIT_FSIZE, (size, hard))
+        for process in Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split():
+            with suppress(ProcessLookupError):
+                resource.prlimit(int(process), resource.RLIMIT_FSIZE, (size, hard))
 
 
 def _postmaster(settings: Settings) -> int:
@@ -227,7 +236,9 @@ def _recover(settings: Settings, *, dead: bool = False) -> None:
             if time.monotonic() > deadline:
                 raise
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the server did not recover in {RECOVERY_SECONDS} s")
+            raise TimeoutError(
+                f"the server did not recover in {RECOVERY_SECONDS} s: {last_line(plan(settings.home).log)}"
+            )
         time.sleep(0.02)
 
 

@@ -8,7 +8,7 @@ from tests.python.chaos.kinds.api import ApiWorld
 from tests.python.chaos.kinds.capture import CaptureWorld
 from tests.python.chaos.kinds.databases import DatabaseWorld
 from tests.python.chaos.kinds.events import StreamWorld, WebhookWorld
-from tests.python.chaos.kinds.files import EventFilesWorld, FilesWorld
+from tests.python.chaos.kinds.files import EventFilesWorld, FilesWorld, WebFilesWorld
 from tests.python.chaos.kinds.replay import ReplayWorld
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, type[World]] = {
     "files": FilesWorld,
     "files, append": EventFilesWorld,
+    "files, web": WebFilesWorld,
     "database": DatabaseWorld,
     "api": ApiWorld,
     "change capture": CaptureWorld,

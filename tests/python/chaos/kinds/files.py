@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +18,20 @@ import pyarrow.parquet as pq
 
 from ingestion.readers.files import FileReader
 from ingestion.spec import Column, Source, Table
-from tests.python.chaos.world import REFUSED, Rows, World, load_all
+from tests.python.chaos.world import REFUSED, SEAM, Rows, World, load_all
 
 if TYPE_CHECKING:
     from random import Random
 
+    from tests.python.chaos.nursery import Loader
     from warehouse.settings import Settings
 
 UNITS = 5
 """Names of files of a table: a round writes some of them anew."""
 ROWS = (1100, 2300)
 """Rows of a file: two or three parts of a COPY."""
+DAMAGED = 0.15
+"""Share of files that are damaged."""
 
 COLUMNS = (
     Column("id", pa.int64(), "Number of the row.", nullable=False),
@@ -34,8 +40,8 @@ COLUMNS = (
 )
 
 
-def source(folder: str) -> Source:
-    """Return the source of a landing zone."""
+def source(folder: str, file: str = "*") -> Source:
+    """Return the source of a landing zone; `file` is the pattern of the files' names."""
 
     def table(name: str, location: str) -> Table:
         return Table(name, "Rows.", location, COLUMNS, "replace_unit", timedelta(days=1), max_refused=0.5)
@@ -47,7 +53,7 @@ def source(folder: str) -> Source:
         "files",
         (),
         lambda _: FileReader(folder),
-        (table("sales", "sales/*.parquet"), table("visits", "visits/*.jsonl")),
+        (table("sales", f"sales/{file}.parquet"), table("visits", f"visits/{file}.jsonl")),
     )
 
 
@@ -73,8 +79,8 @@ def rows(random: Random) -> list[Row]:
     ]
 
 
-def put(path: Path, content: list[Row]) -> None:
-    """Write a file as a careful sender does: under another name, then renamed."""
+def put(path: Path, content: list[Row], *, damaged: bool = False) -> None:
+    """Write a file as a careful sender does: under another name, then renamed. A damaged one lacks its end."""
     path.parent.mkdir(exist_ok=True)
     records = [dict(zip(("id", "place", "amount"), row, strict=True)) for row in content]
     hidden = path.with_name(f".{path.name}")
@@ -83,26 +89,35 @@ def put(path: Path, content: list[Row]) -> None:
         pq.write_table(pa.Table.from_pylist(records, schema=schema), hidden, row_group_size=700)
     else:
         hidden.write_text("".join(json.dumps(record) + "\n" for record in records))
+    if damaged:
+        os.truncate(hidden, hidden.stat().st_size - 99)
     hidden.replace(path)
 
 
 class FilesWorld(World):
-    """Two tables whose files are replaced whole. A corrected file may return to what it was before."""
+    """Two tables whose files are replaced whole. A corrected file may return to what it was before.
+
+    Now and then one is damaged, and quarantined as a file: what its earlier delivery brought stays.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.source = source(str(self.folder))
         self.tables = self.source.tables
-        self.loader = FilesLoader(str(self.folder))
+        self.loader: Loader = FilesLoader(str(self.folder))
         self.files: dict[Path, list[Row]] = {}
         self.earlier: dict[Path, list[list[Row]]] = {}
 
     def advance(self) -> None:
         for table in self.source.tables:
-            names = [self.folder / table.location.replace("*", f"part-{number}") for number in range(UNITS)]
+            parts = range(UNITS if "*" in table.location else 1)
+            names = [self.folder / table.location.replace("*", f"part-{number}") for number in parts]
             touched = [path for path in names if path in self.files]
-            for path in self.random.sample(names, 2):
+            for path in self.random.sample(names, min(2, len(names))):
                 former = self.earlier.setdefault(path, [])
+                if path.suffix == ".parquet" and self.random.random() < DAMAGED:
+                    put(path, rows(self.random), damaged=True)
+                    continue
                 again = [content for content in former if content != self.files[path]]
                 content = self.random.choice(again) if again and self.random.random() < 0.3 else rows(self.random)
                 put(path, content)
@@ -122,6 +137,52 @@ class FilesWorld(World):
                 if row[2] < 0
             )
         return found
+
+
+# -- over the network ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WebFilesLoader:
+    """Loads two files that a web server has."""
+
+    url: str
+
+    def load(self, settings: Settings) -> None:
+        """Load both tables."""
+        load_all(settings, source(self.url, "part-0"))
+
+
+class WebFilesWorld(FilesWorld):
+    """A web server with a file per table, which is copied before it is read, and replaced when it is corrected."""
+
+    points = (*SEAM, "file-copied")
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+
+        class Handler(SimpleHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: object) -> None:
+                """Clients are killed here: say nothing."""
+
+        self.server = Server(("127.0.0.1", 0), partial(Handler, directory=str(self.folder)))
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self.thread.start()
+        url = f"http://127.0.0.1:{self.server.server_port}"
+        self.source = source(url, "part-0")
+        self.tables = self.source.tables
+        self.loader = WebFilesLoader(url)
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
 
 
 # -- immutable events ----------------------------------------------------------------------------------------------
