@@ -115,17 +115,18 @@ def _captured(name: str | None) -> list[Source]:
 def _show(found: list[CaptureStatus]) -> None:
     from granary import show
 
-    show.table(
-        "Captures",
-        ("source", "slot", "phase", "stored up to", "wal_status", "lag bytes", "held bytes", "lag s", "alarm over"),
-        [
-            (
-                one.source, one.slot, one.phase, one.lsn, one.wal_status, one.lag_bytes, one.held_bytes,
-                one.lag_seconds, f"{one.alarm_bytes:,} B, {one.alarm_seconds:,.0f} s",
-            )
-            for one in found
-        ],
-    )  # fmt: skip
+    for one in found:
+        age = "unknown" if one.lag_seconds is None else f"{one.lag_seconds:,.1f} s"
+        show.line(
+            f"{one.source}: slot {one.slot}, {one.phase}, stored up to {one.lsn or 'nothing'},"
+            f" wal_status {one.wal_status}\n"
+            f"  lag {_bytes(one.lag_bytes)}, {age}; held at the source {_bytes(one.held_bytes)};"
+            f" alarm over {one.alarm_bytes:,} bytes or {one.alarm_seconds:,.0f} s"
+        )
     for one in found:
         for alarm in one.alarms:
             show.line(f"ALARM {one.source}: {alarm}")
+
+
+def _bytes(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,} bytes"

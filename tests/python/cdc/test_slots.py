@@ -390,6 +390,9 @@ def test_the_command(warehouse: Settings, shop: Shop, monkeypatch: pytest.Monkey
     assert call()[1][0]["changes"] == 1
     code, found = call("--status")
     assert (code, found[0]["alarms"]) == (0, [])
+    told = run.invoke(app, ["capture", "--status"]).stdout
+    assert f"shop: slot {shop.source.capture.slot}, stream, stored up to {found[0]['lsn']}, wal_status reserved" in told
+    assert "alarm over 1,073,741,824 bytes or 3,600 s" in told
     assert call("shop", "--snapshot")[1][0]["rows_copied"] == results[0]["rows_copied"] + 1
     code, done = call("shop", "--drop")
     assert code == 0
