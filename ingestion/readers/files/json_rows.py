@@ -8,6 +8,7 @@ import re
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
@@ -50,6 +51,8 @@ def read_lines(stream: IO[bytes], table: Table, limits: Limits, where: str) -> I
 
 def _block(table: Table, data: bytes, line: int, extra: dict[str, pa.DataType], limits: Limits, where: str) -> Chunk:
     """Parse a run of lines; `extra` remembers the types of columns that the contract does not name."""
+    if not _only_objects(data):
+        return _by_line(table, data, line)
     _check_keys(data, [name.encode() for name in (*table.schema.names, *extra)], limits, where)
     wanted = {field.name: field.type for field in _fields(table, data)}
     # An instant needs its zone. Arrow would take one without for UTC, so it gives us the text.
@@ -69,6 +72,21 @@ def _block(table: Table, data: bytes, line: int, extra: dict[str, pa.DataType], 
         return _by_line(table, data, line)
     extra |= {name: kind for name, kind in new.items() if not pa.types.is_null(kind)}
     return Chunk(batch, line=line if data.count(b"\n") == batch.num_rows else None)
+
+
+def _only_objects(data: bytes) -> bool:
+    """Return whether every line is one object, as far as its braces tell.
+
+    Arrow's reader crashes the process on a value of another kind at the top (pyarrow 26.0.1, a line `null`), so it
+    must not see one. Such a value stands at the start of a line or after a brace that closes an object.
+    """
+    codes = np.frombuffer(data, np.uint8)
+    after = np.append(codes[1:], ord("\n"))
+    starts = np.concatenate(([0], np.flatnonzero(codes == ord("\n")) + 1))
+    starts = starts[starts < len(codes)]
+    good = b"{" in data and np.isin(codes[starts], np.frombuffer(b"{\r\n", np.uint8)).all()
+    good &= (after[codes == ord("\r")] == ord("\n")).all()
+    return bool(good and np.isin(after[codes == ord("}")], np.frombuffer(b",}]\r\n", np.uint8)).all())
 
 
 def _check_keys(data: bytes, known: Sequence[bytes], limits: Limits, where: str) -> None:

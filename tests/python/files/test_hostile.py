@@ -76,6 +76,21 @@ def test_bad_json_lines_are_refused_alone_with_their_line(zone: Zone) -> None:
     assert [(row, line) for row, line, *_ in zone.refused()] == [(2, 3), (3, 4), (4, 5), (5, 6), (6, 7)]
 
 
+@pytest.mark.parametrize("value", ["null", "[]", "1", '"x"', '{"id":2} null', '{"id":2}{"id":3}', '{"id":2}\r null'])
+def test_a_line_that_is_no_object_never_reaches_the_parser_that_crashes_on_it(zone: Zone, value: str) -> None:
+    zone.put("people.jsonl", f'{{"id":1}}\n{value}\n')
+    result = zone.load(table(max_refused=0.9))
+    assert (result.rows_read, result.rows_loaded) == (2, 1)
+    assert [(row, line) for row, line, *_ in zone.refused()] == [(2, 2)]
+    zone.put("people.jsonl", f"{value}\n")
+    assert zone.load(table(max_refused=1.0, floor=0)).rows_loaded == 0
+
+
+def test_blank_lines_are_no_rows(zone: Zone) -> None:
+    zone.put("people.jsonl", "\n\r\n \n")
+    assert zone.load().rows_read == 0
+
+
 def test_an_instant_without_its_zone_is_refused_alone(zone: Zone) -> None:
     columns = (PEOPLE[0], Column("seen", pa.timestamp("us", tz="UTC"), "When."))
     zone.put("people_1.jsonl", '{"id":1,"seen":"2017-01-01T12:00:00-05:00"}\n{"id":2,"seen":"2017-01-01T12:00:00"}\n')
