@@ -16,6 +16,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -46,8 +47,8 @@ def main() -> None:
 
 
 @contextmanager
-def retail() -> Iterator[Settings]:
-    """Run a warehouse of its own with the sample retailer's year delivered to it."""
+def own_home() -> Iterator[Settings]:
+    """Have a warehouse of its own, not yet started; stop it and throw it away at the end."""
     base = Path(tempfile.mkdtemp(prefix="granary-bench-"))
     base.chmod(0o755)
     os.environ["GRANARY_HOME"] = str(base / "home")
@@ -55,9 +56,6 @@ def retail() -> Iterator[Settings]:
         del os.environ[name]
     settings = Settings.load()
     try:
-        server.up(settings)
-        retailer.open_for_business(settings)
-        retailer.advance(settings, date(2017, 12, 31))
         yield settings
     finally:
         server.down(settings)
@@ -67,11 +65,16 @@ def retail() -> Iterator[Settings]:
 def files() -> None:
     """Measure Parquet and CSV: our load, the server's COPY, dlt and sling."""
     rows = []
-    with retail() as settings, connect(settings, autocommit=True) as connection:
+    with own_home() as settings:
+        server.up(settings)
+        retailer.open_for_business(settings)
+        retailer.advance(settings, date(2017, 12, 31))
+        connection = connect(settings, autocommit=True)
         for kind, table in (("pos", "transactions"), ("pos", "promotions"), ("csv", "transactions")):
             if kind == "csv":
                 tables.csv(settings, table)
             rows.append(_compare(settings, connection, kind, table))
+        connection.close()
     show.table(
         f"Loading into raw, median of {ROUNDS} rounds; ratios are to the server's own COPY",
         ("rows", "count", "load, s", "COPY, s", "ratio", "peak MB", "dlt, s", "dlt / load", "sling, s", "sling / load"),
@@ -135,7 +138,18 @@ def _load(source: str, table: str) -> tuple[float, int, int]:
     return float(words[0]), int(words[1]), usage.ru_maxrss * 1024
 
 
-PARTS: dict[str, Callable[[], None]] = {"files": files}
+def apart(module: str, *arguments: str) -> None:
+    """Run a benchmark that prints its own result in a process and a warehouse of its own."""
+    with own_home() as settings:
+        subprocess.run([sys.executable, "-m", module, *arguments], env=settings.environment(), check=True)
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "files": files,
+    "pages": partial(apart, "bench.pages"),
+    "changes": partial(apart, "bench.changes", "1000000"),
+    "streams": partial(apart, "bench.streams"),
+}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast JSON pages come from HTTP into raw: `python -m tests.python.apis.speed [rows] [rows per page]`.
+"""How fast JSON pages come from HTTP into raw: `python -m bench.pages [rows] [rows per page]`.
 
 The server is another process that has its pages ready, so what is measured is the loader: requests, JSON, Arrow,
 contract, COPY, ledger, commit. The rows are receipt lines: four whole numbers, two decimals, an instant, a text and

@@ -1,6 +1,6 @@
 """Changes a second through the whole path: peek, decode, contract, change table, current table, commit, advance.
 
-    python -m tests.python.cdc.throughput [CHANGES]
+    python -m bench.changes [CHANGES]
 
 The changes are there before the clock starts; 60 % insert, 30 % update, 10 % delete, in transactions of 1,000.
 """
@@ -64,4 +64,6 @@ def measure(changes: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 500_000))
+    done = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 500_000)
+    speed = f"{done['changes_per_second']:,.0f} changes/s"
+    print(f"{done['changes']:,} changes in {done['seconds']:.1f} s: {speed}, peak {done['peak_mb']:,.0f} MB")
