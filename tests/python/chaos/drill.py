@@ -165,7 +165,7 @@ def _check(arena: Arena, world: World, struck: list[Cell]) -> bool:
     arena.complaints.clear()
     if not struck and (faults or not found.none):
         raise AssertionError(f"without any strike: {found.words} {faults}")
-    for cell in struck:
+    for cell in {id(cell): cell for cell in struck}.values():
         cell.lost += found.lost
         cell.double += found.double
         cell.faults += [*faults, *([found.words] if found.words else [])]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 120
 COUNTLESS = 1 << 60
 
+_counting = threading.Lock()
+"""Starting a process asks after all that have ended: it can take an exit code from the thread that waits for it."""
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.python.chaos.preload"])
 
@@ -71,7 +74,8 @@ class Child:
         self.process: ForkServerProcess = _context.Process(
             target=_live, args=(theirs, loader, settings, arm, sabotage), daemon=True
         )
-        self.process.start()
+        with _counting:
+            self.process.start()
         theirs.close()
         self._wait(PATIENCE_SECONDS)
         self.line.recv()
@@ -97,8 +101,11 @@ class Child:
             error, seconds, passes = self.line.recv()
         except (EOFError, ConnectionResetError):
             error, seconds, passes = "it ended without a word", time.perf_counter() - self.began, {}
-        self.process.join(PATIENCE_SECONDS)
-        code = self.process.exitcode
+        with _counting:
+            self.process.join(PATIENCE_SECONDS)
+            code = self.process.exitcode
+        if error and not passes and code != -signal.SIGKILL:
+            error = f"{error} (exit code {code})"
         self.line.close()
         self.process.close()
         return Outcome(code == -signal.SIGKILL, error, seconds, passes)
@@ -127,8 +134,9 @@ def kill_after(
 def aside(task: Callable[..., None], *arguments: object) -> None:
     """Do something in a process of its own, which may give up its rights."""
     process = _context.Process(target=task, args=arguments)
-    process.start()
-    process.join(PATIENCE_SECONDS)
+    with _counting:
+        process.start()
+        process.join(PATIENCE_SECONDS)
     if process.exitcode:
         raise RuntimeError(f"{task.__name__} ended with {process.exitcode}")
 

@@ -40,7 +40,10 @@ def ledger_first() -> None:
 
     def torn(self: LoadTransaction, kind: Any, error: Any, trace: Any) -> None:
         leave(self, kind, error, trace)
-        reached(TORN)
+        if kind is not None:
+            late.clear()
+        if late:
+            reached(TORN)
         for target, table in late:
             with connect(settings, role="loader") as connection, connection.cursor() as cursor:
                 cursor.adbc_ingest(target.table, table, mode="append", db_schema_name=f"raw_{target.source}")
