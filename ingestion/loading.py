@@ -102,13 +102,20 @@ class Loading:
         """Return the unit with its fingerprint if it has to be read; ask for its version before its content."""
         ledger = known.get(unit.name, UNKNOWN)
         if unit.version in ledger.versions and not self.full_refresh:
+            self._restore(tx, unit, str(unit.version), ledger)
             return None
         if unit.fingerprint is None and unit.content is not None:
             unit = replace(unit, fingerprint=unit.content())
         if unit.fingerprint in ledger.fingerprints and not self.full_refresh:
             tx.see_version(self.table.name, unit.name, str(unit.fingerprint), unit.version)
+            self._restore(tx, unit, str(unit.fingerprint), ledger)
             return None
         return unit
+
+    def _restore(self, tx: LoadTransaction, unit: Unit, mark: str, ledger: Landed) -> None:
+        """Notice that a unit that was delivered damaged has come back as it was loaded before."""
+        if ledger.unreadable and mark not in ledger.unreadable:
+            quarantine.restore(tx.connection, self.source.name, self.table.name, unit.name)
 
     def _land(
         self, tx: LoadTransaction, reader: Reader, pieces: list[Piece], before: str | None, known: dict[str, Landed]

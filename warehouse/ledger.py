@@ -34,6 +34,7 @@ def landed(connection: Connection, source: str, table: str) -> dict[str, Landed]
             fingerprints=frozenset(str(row[0]) for row in known if row[0] is not None),
             versions=frozenset(str(row[1]) for row in known if row[1] is not None),
             load_ids=tuple(int(str(row[2])) for row in known),
+            unreadable=frozenset(str(mark) for row in known if row[3] == "unreadable" for mark in row[:2] if mark),
         )
         for unit, known in units.items()
     }

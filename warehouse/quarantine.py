@@ -71,6 +71,26 @@ def keep(
     execute(connection, "drop table refused_rows")
 
 
+def restore(connection: Connection, source: str, table: str, unit: str) -> None:
+    """Close what is said of a unit's damaged delivery: the content that was loaded before it is back."""
+    execute(
+        connection,
+        "update ops.load_audit set superseded_by = load_id where source = $1 and table_name = $2 and unit = $3"
+        " and status = 'unreadable' and superseded_by is null",
+        source,
+        table,
+        unit,
+    )
+    execute(
+        connection,
+        "update ops.quarantine set status = 'superseded' where source = $1 and table_name = $2 and unit = $3"
+        " and status = 'open' and row_number = 0",
+        source,
+        table,
+        unit,
+    )
+
+
 def settle(connection: Connection, target: Target, replaced: Iterable[str], load_ids: Sequence[int]) -> int:
     """Close entries of the quarantine that this load made void, and return how many.
 

@@ -104,6 +104,8 @@ class Landed:
     fingerprints: frozenset[str]
     versions: frozenset[str]
     load_ids: tuple[int, ...]
+    unreadable: frozenset[str] = frozenset()
+    """Those of the fingerprints and versions whose content could not be read."""
 
 
 NAMES = {

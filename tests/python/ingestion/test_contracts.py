@@ -372,6 +372,20 @@ def test_damaged_redelivery_leaves_the_rows_of_the_earlier_one(shop: Shop, land:
     assert rows("select id from raw_shop.orders order by 1") == [(2,), (10,)]
 
 
+def test_damaged_redelivery_that_is_taken_back_leaves_nothing_open(shop: Shop, land: Load, rows: Rows) -> None:
+    shop.put("a", {"id": [1]}, fingerprint="good")
+    land(table())
+    shop.put("a", error=UnreadableError("the file is damaged", "a", "ask"), fingerprint="bad")
+    land(table())
+    land(table())
+    assert rows("select status from ops.quarantine") == [("open",)]
+    shop.put("a", {"id": [1]}, fingerprint="good")
+    assert land(table()).status == "unchanged"
+    assert rows("select status from ops.quarantine") == [("superseded",)]
+    assert rows("select count(*) from ops.load_audit where status = 'unreadable' and superseded_by is null") == [(0,)]
+    assert rows("select id from raw_shop.orders") == [(1,)]
+
+
 def test_unit_that_is_still_written_is_left_for_the_next_load(shop: Shop, land: Load, rows: Rows) -> None:
     shop.put("a", {"id": [1]})
     shop.put("b", error=StillWrittenError("it changed while it was read", "b"), fingerprint="half")
