@@ -27,7 +27,7 @@ demo: setup ## from nothing to a loaded, built and tested warehouse on a real ye
 	@$(BIN)/granary demo run
 
 test: setup ## the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2
 
 ui: setup ## Dagster's pages
 	@$(BIN)/granary ui

@@ -8,10 +8,11 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from warehouse import server
 from warehouse.connection import connect, execute, query, quote_name
@@ -21,6 +22,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Make = Callable[[str], Settings]
+
+
+FIRST = ("main_job", "orchestration", "pipeline", "authoring")
+"""Folders that take longest; they begin first, so that the workers end together."""
+TOGETHER = ("main_job", "orchestration")
+"""Folders whose tests share a run that takes a minute or more: one worker takes them all."""
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Give a worker the tests of a folder above, or those of a file, together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = PurePosixPath(nodeid.partition("::")[0])
+        return str(path.parent if path.parent.name in TOGETHER else path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """Have several workers share the tests so."""
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first what takes longest."""
+    ranks = {folder: rank for rank, folder in enumerate(FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.parent.name, len(FIRST)))
 
 
 @pytest.fixture(scope="session")

@@ -403,7 +403,8 @@ def echo() -> Iterator[tuple[str, int]]:
 def exchange(proxy: Proxy, data: bytes) -> bytes:
     """Send data through the proxy and return what comes back before the end or the break."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client, suppress(ConnectionError):
+    # A connection that is reset at once may already fail to be made.
+    with suppress(ConnectionError), socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
         while more := client.recv(65536):
@@ -425,7 +426,7 @@ def test_proxy_forwards_and_cuts_at_the_byte(echo: tuple[str, int]) -> None:
         proxy.heal()
         assert exchange(proxy, b"f") == b"f"
     with pytest.raises(ConnectionError):
-        exchange(proxy, b"g")
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=10)
 
 
 def test_proxy_stalls_and_drops(echo: tuple[str, int]) -> None:
