@@ -12,6 +12,7 @@ import typer
 
 from granary import log, show
 from granary.commands import authoring, capture, quarantine, streams
+from granary.commands.options import AsJson
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
 
@@ -26,7 +27,6 @@ app = typer.Typer(
 demo = typer.Typer(help="The sample retailer, played back from a real year.", no_args_is_help=True)
 app.add_typer(demo, name="demo")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 From = Annotated[str | None, typer.Option("--from", metavar="DATE", help="First business date, YYYY-MM-DD.")]
 To = Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last business date, YYYY-MM-DD.")]
 

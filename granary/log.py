@@ -7,8 +7,12 @@ import sys
 import traceback
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from warehouse.settings import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAXIMUM_BYTES = 5_000_000
 
@@ -19,18 +23,22 @@ def failure(error: BaseException) -> Path:
 
     path = Path(os.environ.get("GRANARY_HOME") or PROJECT / ".granary") / "logs" / "granary.log"
     entry = {
-        "at": datetime.now(timezone.utc).isoformat(),
         "command": sys.argv[1:],
         "error": str(error),
         "traceback": traceback.format_exception(error),
     }
+    append(path, entry)
+    return path
+
+
+def append(path: Path, entry: Mapping[str, Any]) -> None:
+    """Append a line with the time and an entry to a log, which is begun anew when it is large; never fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size > MAXIMUM_BYTES:
             path.replace(path.with_suffix(".log.1"))
         with path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(entry) + "\n")
+            handle.write(json.dumps({"at": datetime.now(timezone.utc).isoformat(), **entry}) + "\n")
         path.chmod(0o600)
     except OSError:
         pass
-    return path

@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from granary import show
+from granary.commands.options import AsJson
 from warehouse.settings import PROJECT, Settings
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
 def register(app: typer.Typer) -> None:

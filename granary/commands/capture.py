@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from granary.commands.options import AsJson
+
 if TYPE_CHECKING:
     from ingestion.cdc.status import CaptureStatus
     from ingestion.spec import Source
@@ -29,7 +31,7 @@ def capture(
     snapshot: Annotated[bool, typer.Option("--snapshot", help="Make the slot anew and copy everything again.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show slots and lag; exit 1 if there is an alarm.")] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Remove slot and publication at the source.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Take changes from a Postgres source by logical replication, from its slot into raw tables.
 

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from granary import show
+from granary.commands.options import AsJson
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
 
 quarantine = typer.Typer(help="Rows and files that were refused, why, and a way back in.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Ids = Annotated[list[int], typer.Argument(metavar="ID...", help="Numbers that `granary quarantine list` shows.")]
 
 

@@ -6,13 +6,12 @@ import dataclasses
 import json
 import signal
 import sys
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from granary import show
-from granary.log import MAXIMUM_BYTES
+from granary import log, show
+from granary.commands.options import AsJson
 from warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from ingestion.streams.log import Lag
     from ingestion.streams.loop import Counts
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 SECOND_SIGNAL_ENDS = "Ending after the current batch; again to end at once."
 
 
@@ -156,14 +154,4 @@ def _table(lags: Sequence[Lag]) -> None:
 
 def _write(settings: Settings, source: str, counts: Counts, lags: Sequence[Lag]) -> None:
     """Append the counts and the lag to the stream's log; a log that cannot be written stops nothing."""
-    path = settings.home / "logs" / f"stream-{source}.log"
-    entry = {"at": datetime.now(timezone.utc).isoformat(), **_told(counts, lags)}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > MAXIMUM_BYTES:
-            path.replace(path.with_suffix(".log.1"))
-        with path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(entry) + "\n")
-        path.chmod(0o600)
-    except OSError:
-        pass
+    log.append(settings.home / "logs" / f"stream-{source}.log", _told(counts, lags))
