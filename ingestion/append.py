@@ -61,16 +61,7 @@ def append(
     target = intake.open()
     for change in tx.ensure_table(target):
         intake.changes[change] = None
-    changed = 0
-    if piece.loaded:
-        arriving = intake.sent(accepted)
-        if table.disposition in ("merge", "replace"):
-            changed, _ = tx.merge(target, arriving, complete=False, cursor=table.cursor)
-        elif table.disposition == "append" and table.key:
-            changed = tx.add(target, arriving)
-        else:
-            tx.copy(target, arriving)
-            changed = piece.loaded
+    changed = intake.store(tx, accepted, cursor=table.cursor)[0] if piece.loaded else 0
     before = tx.watermark(table.name)
     status = "loaded" if changed or piece.refusals else "unchanged"
     after = position if position is not None else before
@@ -81,20 +72,4 @@ def append(
     changes = intake.record_changes(tx, piece.load_id)
     if position is not None and position != before:
         tx.set_watermark(table.name, position, piece.load_id)
-    return LoadResult(
-        source=source.name,
-        table=table.name,
-        status=status,
-        units=1,
-        rows_read=piece.read,
-        rows_loaded=piece.loaded,
-        rows_quarantined=len(piece.refusals),
-        rows_deleted=0,
-        bytes=piece.bytes,
-        seconds=time.perf_counter() - began,
-        watermark_before=before,
-        watermark_after=after,
-        load_ids=(piece.load_id,),
-        units_loaded=(unit.name,),
-        changes=changes,
-    )
+    return intake.result([piece], status, (before, after), time.perf_counter() - began, changes)

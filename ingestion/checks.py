@@ -128,9 +128,7 @@ def _check_name(name: str, where: str) -> None:
         raise ContractBrokenError(repr(name)[:80], "added", "no raw column can have this name", where)
 
 
-def conform(
-    table: Table, shaped: Shape, chunk: Chunk, first: int, where: str
-) -> tuple[pa.RecordBatch, pa.Array, list[Refusal]]:
+def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.RecordBatch, pa.Array, list[Refusal]]:
     """Cast a run of rows to the contract and split off those that break it.
 
     Args:
@@ -138,12 +136,10 @@ def conform(
         shaped: what `shape` found for the unit.
         chunk: rows as delivered.
         first: the place of the run's first row in its unit, from 1.
-        where: the unit, for errors.
 
     Returns:
         The accepted rows with exactly `shaped.fields`, their places in the unit (int32), and the refused rows.
     """
-    del where
     batch = chunk.batch
     contract = {column.name: column for column in table.columns}
     columns: list[pa.Array] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,11 @@ from ingestion.checks import conform, shape
 from ingestion.types import widens
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
-from warehouse.ledger import record_change
-from warehouse.records import LOAD_COLUMNS, Audit, Change, Refusal, Target, arrow_type
+from warehouse.ledger import record_changes
+from warehouse.records import LOAD_COLUMNS, Audit, Change, Landed, Refusal, Target, arrow_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ingestion.spec import Chunk, Source, Table, Unit
     from warehouse.writer import LoadTransaction
@@ -29,6 +29,10 @@ SEND_ROWS = 1024
 
 KEPT_REFUSALS = 10_000
 """A load that refuses more rows than this has failed whatever its share: memory stays bounded."""
+
+
+UNKNOWN = Landed(frozenset(), frozenset(), ())
+"""What the ledger knows of a unit that it has never seen."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ class Intake:
         self.place = f"{source.name}.{table.name}"
         self.changes: dict[Change, None] = {}
         self.newest: Any = None
+        self.accepted = 0
         self.opened: Target | None = None
         self.lock = Lock()
 
@@ -161,7 +166,7 @@ class Intake:
                 shaped = shape(self.table, delivered, where, self.raw | self.evolved, text=chunk.text)
                 self.changes |= dict.fromkeys(shaped.changes)
                 self._know(shaped.fields)
-            accepted, places, refusals = conform(self.table, shaped, chunk, piece.read + 1, where)
+            accepted, places, refusals = conform(self.table, shaped, chunk, piece.read + 1)
             self._count(piece, chunk.rows, accepted, refusals)
             load = pa.repeat(pa.scalar(piece.load_id, pa.int64()), accepted.num_rows)
             yield pa.RecordBatch.from_arrays(
@@ -190,6 +195,7 @@ class Intake:
     def _count(self, piece: Piece, rows: int, accepted: pa.RecordBatch, refusals: list[Refusal]) -> None:
         piece.read += rows
         piece.loaded += accepted.num_rows
+        self.accepted += accepted.num_rows
         piece.bytes += accepted.nbytes
         piece.refusals += refusals
         if len(piece.refusals) > KEPT_REFUSALS:
@@ -206,11 +212,7 @@ class Intake:
 
         Which of its names a column has in the first delivery is kept, for the next to be compared with, but no news.
         """
-        new = [
-            change
-            for change in self.changes
-            if record_change(tx.connection, self.source.name, self.table.name, load_id, change)
-        ]
+        new = record_changes(tx.connection, self.source.name, self.table.name, load_id, self.changes)
         return tuple(change for change in new if not (self.fresh and change.change == "renamed"))
 
     def refused(self, refusals: list[Refusal], number: str) -> GranaryError:
@@ -222,15 +224,64 @@ class Intake:
             "nothing of this load has landed; ask the source's owner",
         )
 
-    def sent(self, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
+    def store(
+        self,
+        tx: LoadTransaction,
+        batches: Iterable[pa.RecordBatch],
+        *,
+        complete: bool = False,
+        cursor: str | None = None,
+    ) -> tuple[int, int]:
+        """Bring accepted rows into the raw table, as its disposition says; `complete` and `cursor` as in `merge`.
+
+        Returns:
+            Rows inserted or changed, and rows deleted.
+        """
+        assert self.opened, "the target is not open"
+        arriving = self._sent(batches, self.opened)
+        if self.table.disposition in ("merge", "replace"):
+            return tx.merge(self.opened, arriving, complete=complete, cursor=cursor)
+        if self.table.disposition == "append" and self.table.key:
+            return tx.add(self.opened, arriving), 0
+        tx.copy(self.opened, arriving)
+        return self.accepted, 0
+
+    def result(
+        self,
+        pieces: Sequence[Piece],
+        status: str,
+        watermarks: tuple[str | None, str | None],
+        seconds: float,
+        changes: tuple[Change, ...],
+    ) -> LoadResult:
+        """Return what became of these units; `watermarks` are that before and that after."""
+        return LoadResult(
+            source=self.source.name,
+            table=self.table.name,
+            status=status,
+            units=len(pieces),
+            rows_read=sum(piece.read for piece in pieces),
+            rows_loaded=sum(piece.loaded for piece in pieces),
+            rows_quarantined=sum(1 for piece in pieces for refusal in piece.refusals if refusal.row),
+            rows_deleted=sum(piece.deleted for piece in pieces),
+            bytes=sum(piece.bytes for piece in pieces),
+            seconds=seconds,
+            watermark_before=watermarks[0],
+            watermark_after=watermarks[1],
+            load_ids=tuple(piece.load_id for piece in pieces),
+            units_loaded=tuple(piece.unit.name for piece in pieces if not piece.unreadable),
+            units_unreadable=tuple(piece.unit.name for piece in pieces if piece.unreadable),
+            changes=changes,
+        )
+
+    def _sent(self, batches: Iterable[pa.RecordBatch], target: Target) -> pa.RecordBatchReader:
         """Return the batches as one stream in the raw table's schema, in parts that fit into a socket's buffer.
 
         The driver encodes a batch and then sends it. While a large one drains, nothing is encoded, and the server
         idles while the next is: 20.9 M rows took 17.0 s in batches of 131,072 rows and 10.7 s in small ones, on two
         cores.
         """
-        assert self.opened, "the target is not open"
-        schema = pa.schema([*self.opened.schema, *LOAD_COLUMNS])
+        schema = pa.schema([*target.schema, *LOAD_COLUMNS])
         return pa.RecordBatchReader.from_batches(schema, _parts(batches, schema))
 
 
@@ -253,6 +304,20 @@ def _align(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         ],
         schema=schema,
     )
+
+
+def recognised(unit: Unit, ledger: Landed) -> tuple[Unit, str | None]:
+    """Ask the ledger for a unit's version before its content.
+
+    Returns:
+        The unit, with its fingerprint where that had to be found out, and the mark (version or fingerprint) by which
+        the ledger knows it, or None if it has to be read.
+    """
+    if unit.version in ledger.versions:
+        return unit, unit.version
+    if unit.fingerprint is None and unit.content is not None:
+        unit = replace(unit, fingerprint=unit.content())
+    return unit, unit.fingerprint if unit.fingerprint in ledger.fingerprints else None
 
 
 def newer(table: Table, before: str | None, newest: Any) -> str | None:

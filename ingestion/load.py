@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from adbc_driver_manager import Error as DriverError
 
-from ingestion.intake import LoadResult, Progress
-from ingestion.loading import UNKNOWN, BeginAgainError, Learnt, Loading, Window
+from ingestion.intake import UNKNOWN, LoadResult, Progress, recognised
+from ingestion.loading import BeginAgainError, Learnt, Loading, Window
 from ingestion.sources import SOURCES
 from warehouse.connection import connect, query, reason
 from warehouse.errors import GranaryError
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
 
-    from ingestion.spec import Source, Table, Unit
-    from warehouse.records import Landed
+    from ingestion.spec import Source, Table
     from warehouse.settings import Settings
 
 __all__ = ["LoadResult", "Progress", "Window", "find", "load_table", "pending_dates", "row_count"]
@@ -105,16 +104,12 @@ def pending_dates(settings: Settings, source: str) -> list[date]:
         for table in spec.tables:
             if table.partition == "day":
                 known = landed(connection, source, table.name)
-                dates |= {unit.date for unit in reader.units(table, None) if unit.date and _is_new(unit, known)}
+                dates |= {
+                    unit.date
+                    for unit in reader.units(table, None)
+                    if unit.date and recognised(unit, known.get(unit.name, UNKNOWN))[1] is None
+                }
     return sorted(dates)
-
-
-def _is_new(unit: Unit, known: dict[str, Landed]) -> bool:
-    """Return whether the ledger lacks the unit's version and its content."""
-    ledger = known.get(unit.name, UNKNOWN)
-    if unit.version in ledger.versions:
-        return False
-    return (unit.fingerprint or (unit.content() if unit.content else "")) not in ledger.fingerprints
 
 
 def row_count(settings: Settings, source: str, table: str) -> int:

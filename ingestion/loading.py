@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -13,13 +13,13 @@ from adbc_driver_manager import Error as DriverError
 
 from ingestion.ahead import ahead
 from ingestion.checks import ContractBrokenError
-from ingestion.intake import Intake, LoadResult, Piece, Progress, ShapeChangedError, newer
+from ingestion.intake import UNKNOWN, Intake, LoadResult, Piece, Progress, ShapeChangedError, newer, recognised
 from ingestion.spec import Recalling, StillWrittenError, Unit, UnreadableError
 from warehouse import quarantine
 from warehouse.connection import connect, query
 from warehouse.errors import GranaryError
-from warehouse.ledger import landed, record, record_change
-from warehouse.records import Landed, Refusal
+from warehouse.ledger import forget_unreadable, landed, record, record_changes
+from warehouse.records import Refusal
 from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
@@ -28,13 +28,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ingestion.spec import Reader, Source, Table
-    from warehouse.records import Target
+    from warehouse.records import Landed, Target
     from warehouse.settings import Settings
 
 Window = tuple[date, date]
 """First and last business date, both included."""
-
-UNKNOWN = Landed(frozenset(), frozenset(), ())
 
 
 class BeginAgainError(Exception):
@@ -98,24 +96,18 @@ class Loading:
         in_window = not self.window or unit.date is None or self.window[0] <= unit.date <= self.window[1]
         return in_window and unit.name not in self.learnt.unfinished
 
-    def _new(self, tx: LoadTransaction, unit: Unit, known: dict[str, Landed]) -> Unit | None:
-        """Return the unit with its fingerprint if it has to be read; ask for its version before its content."""
-        ledger = known.get(unit.name, UNKNOWN)
-        if unit.version in ledger.versions and not self.full_refresh:
-            self._restore(tx, unit, str(unit.version), ledger)
-            return None
-        if unit.fingerprint is None and unit.content is not None:
-            unit = replace(unit, fingerprint=unit.content())
-        if unit.fingerprint in ledger.fingerprints and not self.full_refresh:
-            tx.see_version(self.table.name, unit.name, str(unit.fingerprint), unit.version)
-            self._restore(tx, unit, str(unit.fingerprint), ledger)
-            return None
-        return unit
-
-    def _restore(self, tx: LoadTransaction, unit: Unit, mark: str, ledger: Landed) -> None:
-        """Notice that a unit that was delivered damaged has come back as it was loaded before."""
-        if ledger.unreadable and mark not in ledger.unreadable:
-            quarantine.restore(tx.connection, self.source.name, self.table.name, unit.name)
+    def _new(self, tx: LoadTransaction, offered: Unit, known: dict[str, Landed]) -> Unit | None:
+        """Return the unit, with its fingerprint, if it has to be read."""
+        ledger = UNKNOWN if self.full_refresh else known.get(offered.name, UNKNOWN)
+        unit, mark = recognised(offered, ledger)
+        if mark is None:
+            return unit
+        if unit.version not in ledger.versions:
+            tx.see_version(self.table.name, unit.name, mark, unit.version)
+        if ledger.unreadable and mark not in ledger.unreadable:  # delivered damaged, and back as it was loaded before
+            forget_unreadable(tx.connection, self.source.name, self.table.name, unit.name)
+            quarantine.close_unit(tx.connection, self.source.name, self.table.name, unit.name)
+        return None
 
     def _land(
         self, tx: LoadTransaction, reader: Reader, pieces: list[Piece], before: str | None, known: dict[str, Landed]
@@ -144,16 +136,9 @@ class Loading:
         deleted = self._clear(tx, target, pieces, known, held)
         changed = deleted
         if first is not None:
-            arriving = intake.sent(chain([first], stream))
-            if table.disposition == "replace_unit" or (table.disposition == "append" and not table.key):
-                tx.copy(target, arriving)
-                changed += sum(piece.loaded for piece in pieces)
-            elif table.disposition == "append":
-                changed += tx.add(target, arriving)
-            else:
-                merged, gone = tx.merge(target, arriving, complete=table.disposition == "replace")
-                pieces[0].deleted += gone
-                changed += merged + gone
+            stored, gone = intake.store(tx, chain([first], stream), complete=table.disposition == "replace")
+            pieces[0].deleted += gone
+            changed += stored + gone
         self._guard(tx, target, pieces, held)
         if changed:
             tx.digest(target, changed)
@@ -265,24 +250,7 @@ class Loading:
         changes = self.intake.record_changes(tx, noted[0].load_id)
         if self.table.cursor and after and after != before:
             tx.set_watermark(name, after, pieces[-1].load_id)
-        return LoadResult(
-            source=self.source.name,
-            table=name,
-            status=status,
-            units=len(pieces),
-            rows_read=sum(piece.read for piece in pieces),
-            rows_loaded=sum(piece.loaded for piece in pieces),
-            rows_quarantined=sum(1 for piece in pieces for refusal in piece.refusals if refusal.row),
-            rows_deleted=sum(piece.deleted for piece in pieces),
-            bytes=sum(piece.bytes for piece in pieces),
-            seconds=time.perf_counter() - self.started,
-            watermark_before=before,
-            watermark_after=after,
-            load_ids=tuple(piece.load_id for piece in pieces),
-            units_loaded=tuple(piece.unit.name for piece in read),
-            units_unreadable=tuple(piece.unit.name for piece in pieces if piece.unreadable),
-            changes=changes,
-        )
+        return self.intake.result(pieces, status, (before, after), time.perf_counter() - self.started, changes)
 
     def record_failure(self, error: BaseException) -> None:
         """Keep the failure in the ledger, in a transaction of its own; the warehouse itself may be what failed."""
@@ -295,5 +263,5 @@ class Loading:
                 [piece.audit(self.source.name, self.table.name, "failed", run_id=self.run_id, error=words)],
             )
             if isinstance(error, ContractBrokenError):
-                record_change(connection, self.source.name, self.table.name, load_id, error.change)
+                record_changes(connection, self.source.name, self.table.name, load_id, [error.change])
             connection.commit()

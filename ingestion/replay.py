@@ -16,6 +16,7 @@ from ingestion.load import find, load_table
 from ingestion.spec import Chunk, Unit
 from warehouse.connection import connect, execute, query
 from warehouse.errors import GranaryError
+from warehouse.ledger import forget_unreadable
 from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
@@ -232,13 +233,7 @@ def _read_again(
     """Have the ledger forget that units were unreadable, and load the table."""
     with LoadTransaction(settings, source.name) as tx:
         for entry in units:
-            tx.execute(
-                "update ops.load_audit set superseded_by = load_id where source = $1 and table_name = $2 and unit = $3"
-                " and status = 'unreadable' and superseded_by is null",
-                source.name,
-                table.name,
-                entry.unit,
-            )
+            forget_unreadable(tx.connection, source.name, table.name, entry.unit)
     result = load_table(settings, source.name, table.name, run_id=RUN)
     landed = [entry for entry in units if entry.unit in result.units_loaded]
     with connect(settings, role="loader") as connection:

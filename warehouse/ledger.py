@@ -10,7 +10,7 @@ from warehouse.connection import execute, query
 from warehouse.records import AUDIT_SCHEMA, Audit, Change, Landed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from warehouse.connection import Connection
 
@@ -49,27 +49,49 @@ def record(connection: Connection, audits: Sequence[Audit]) -> None:
         )
 
 
-def record_change(connection: Connection, source: str, table: str, load_id: int, change: Change) -> bool:
-    """Keep a difference between contract and delivery, unless it is the column's latest one; return whether it was."""
-    known = query(
-        connection,
-        "select change, detail from ops.schema_changes where source = $1 and table_name = $2 and column_name = $3"
-        " order by change_id desc limit 1",
-        source,
-        table,
-        change.column,
-    )
-    if known == [(change.change, change.detail)]:
-        return False
+def record_changes(
+    connection: Connection, source: str, table: str, load_id: int, changes: Iterable[Change]
+) -> list[Change]:
+    """Keep differences between contract and delivery, unless they are their column's latest; return the new ones."""
+    arrived = list(changes)
+    if not arrived:
+        return []
+    latest = {
+        (str(column), str(change), str(detail))
+        for column, change, detail in query(
+            connection,
+            "select distinct on (column_name) column_name, change, detail from ops.schema_changes"
+            " where source = $1 and table_name = $2 order by column_name, change_id desc",
+            source,
+            table,
+        )
+    }
+    new = []
+    for change in arrived:
+        known = (change.column, change.change, change.detail)
+        if known in latest:
+            continue
+        latest = {other for other in latest if other[0] != change.column} | {known}
+        new.append(change)
+        execute(
+            connection,
+            "insert into ops.schema_changes (load_id, source, table_name, column_name, change, detail)"
+            " values ($1, $2, $3, $4, $5, $6)",
+            load_id,
+            source,
+            table,
+            *known,
+        )
+    return new
+
+
+def forget_unreadable(connection: Connection, source: str, table: str, unit: str) -> None:
+    """Have the ledger forget that a unit's content could not be read."""
     execute(
         connection,
-        "insert into ops.schema_changes (load_id, source, table_name, column_name, change, detail)"
-        " values ($1, $2, $3, $4, $5, $6)",
-        load_id,
+        "update ops.load_audit set superseded_by = load_id where source = $1 and table_name = $2 and unit = $3"
+        " and status = 'unreadable' and superseded_by is null",
         source,
         table,
-        change.column,
-        change.change,
-        change.detail,
+        unit,
     )
-    return True

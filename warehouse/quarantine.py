@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from warehouse.connection import count, execute, query, quote_name
-from warehouse.errors import GranaryError
+from warehouse.connection import execute, query, quote_name
 from warehouse.records import LOAD_ID, Refusal, Target
 
 if TYPE_CHECKING:
@@ -71,16 +70,8 @@ def keep(
     execute(connection, "drop table refused_rows")
 
 
-def restore(connection: Connection, source: str, table: str, unit: str) -> None:
-    """Close what is said of a unit's damaged delivery: the content that was loaded before it is back."""
-    execute(
-        connection,
-        "update ops.load_audit set superseded_by = load_id where source = $1 and table_name = $2 and unit = $3"
-        " and status = 'unreadable' and superseded_by is null",
-        source,
-        table,
-        unit,
-    )
+def close_unit(connection: Connection, source: str, table: str, unit: str) -> None:
+    """Close what is said of a unit as a whole: it is readable after all."""
     execute(
         connection,
         "update ops.quarantine set status = 'superseded' where source = $1 and table_name = $2 and unit = $3"
@@ -91,44 +82,32 @@ def restore(connection: Connection, source: str, table: str, unit: str) -> None:
     )
 
 
-def settle(connection: Connection, target: Target, replaced: Iterable[str], load_ids: Sequence[int]) -> int:
-    """Close entries of the quarantine that this load made void, and return how many.
+def settle(connection: Connection, target: Target, replaced: Iterable[str], load_ids: Sequence[int]) -> None:
+    """Close entries of the quarantine that this load made void.
 
     That is what units held that were now delivered anew, and rows whose key has now arrived in good order.
     """
-    units = list(replaced)
-    if not query(
-        connection,
-        "select 1 from ops.quarantine where source = $1 and table_name = $2 and status = 'open' limit 1",
-        target.source,
-        target.table,
-    ):
-        return 0
-    mine = f"source = {_literal(target.source)} and table_name = {_literal(target.table)} and status = 'open'"
-    ids = ", ".join(str(int(load_id)) for load_id in load_ids) or "null"
-    closed = 0
-    if units:
-        names = ", ".join(map(_literal, units))
-        closed += count(
+    table = target.source, target.table
+    mine = "source = $1 and table_name = $2 and status = 'open'"
+    if not load_ids or not query(connection, f"select 1 from ops.quarantine where {mine} limit 1", *table):
+        return
+    ids = ", ".join(str(int(load_id)) for load_id in load_ids)
+    for unit in replaced:
+        execute(
             connection,
-            f"update ops.quarantine set status = 'superseded' where {mine} and unit in ({names})"
-            f" and load_id not in ({ids})",
+            f"update ops.quarantine set status = 'superseded' where {mine} and unit = $3 and load_id not in ({ids})",
+            *table,
+            unit,
         )
-    if target.key and load_ids:
-        same = " and ".join(f"r.{quote_name(n)}::text = q.payload ->> {_literal(n)}" for n in target.key)
-        closed += count(
+    if target.key:
+        same = " and ".join(f"r.{quote_name(name)}::text = q.payload ->> ${3 + n}" for n, name in enumerate(target.key))
+        execute(
             connection,
             f"update ops.quarantine as q set status = 'superseded' where {mine} and exists"
             f" (select 1 from {target.sql_name} as r where r.{LOAD_ID} in ({ids}) and {same})",
+            *table,
+            *target.key,
         )
-    return closed
-
-
-def _literal(text: str) -> str:
-    """Return text as a SQL literal, for statements whose affected rows are counted (these take no parameters)."""
-    if "\0" in text:
-        raise GranaryError("a name holds a NUL character", text.replace("\0", "?"))
-    return "'" + text.replace("'", "''") + "'"
 
 
 def json_text(payload: object) -> str:

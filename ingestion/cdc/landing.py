@@ -11,7 +11,7 @@ from ingestion.cdc.spec import changes_table
 from ingestion.intake import Piece
 from ingestion.spec import Unit
 from warehouse.faults import reached
-from warehouse.ledger import record, record_change
+from warehouse.ledger import record, record_changes
 from warehouse.records import Change
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ class Lander:
         reached("cdc-changes")
         target, evolved = current.ensure(tx, source, table)
         piece = Piece(Unit(self.unit), tx.next_load_ids(1)[0])
-        for change in evolved:
-            record_change(tx.connection, source.name, table.name, piece.load_id, change)
+        record_changes(tx.connection, source.name, table.name, piece.load_id, evolved)
         if result.rows_loaded:
             changes = current.changes_target(source, table)
             piece.loaded, piece.deleted = current.apply(tx, changes, target, result.load_ids[0], result.rows_loaded)
@@ -65,7 +64,7 @@ class Lander:
 
     def schema_change(self, table: Table, load_id: int, change: Change) -> None:
         """Keep a difference in a table's columns at the source."""
-        record_change(self.tx.connection, self.source.name, table.name, load_id, change)
+        record_changes(self.tx.connection, self.source.name, table.name, load_id, [change])
 
 
 def differences(known: Mapping[str, str], types: Mapping[str, str]) -> list[Change]:

@@ -28,7 +28,7 @@ from ingestion.streams.registry import RegistryUnavailableError
 from warehouse.connection import connect, reason
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
-from warehouse.ledger import record_change
+from warehouse.ledger import record_changes
 from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
@@ -201,8 +201,7 @@ class StreamLoop:
                         raise FencedError(run.partition, run.start, stored.get(run.partition))
                     held = moved(held, self.log.kind, run.partition, run.end)
                     done = append(tx, self.source, table, Unit(run.partition), parts, run_id=self.run_id, position=held)
-                    for change in changes:
-                        record_change(tx.connection, self.source.name, table.name, done.load_ids[0], change)
+                    record_changes(tx.connection, self.source.name, table.name, done.load_ids[0], changes)
                     counted.rows_read += done.rows_read
                     counted.rows_loaded += done.rows_loaded
                     counted.rows_quarantined += done.rows_quarantined
@@ -287,7 +286,8 @@ class StreamLoop:
         with suppress(GranaryError, DriverError, OSError), LoadTransaction(self.settings, self.source.name) as tx:
             for table in self.tables.values():
                 if error.change.column in {c.name for c in table.columns} or len(self.tables) == 1:
-                    record_change(tx.connection, self.source.name, table.name, tx.next_load_ids(1)[0], error.change)
+                    load_id = tx.next_load_ids(1)[0]
+                    record_changes(tx.connection, self.source.name, table.name, load_id, [error.change])
 
 
 def _topic(pair: tuple[Run, object]) -> str:

@@ -180,8 +180,8 @@ def decode(table: Table, body: bytes) -> tuple[Chunk, list[dict[str, Any]], int]
         raise Answer(413, error=f"the list has more than {MAX_EVENTS:,} events")
     chunk = from_rows(table, events)
     try:
-        where = f"webhook for {table.name}"
-        _, _, refusals = conform(table, shape(table, chunk.batch.schema, where), chunk, 0, where)
+        shaped = shape(table, chunk.batch.schema, f"webhook for {table.name}")
+        _, _, refusals = conform(table, shaped, chunk, 0)
     except ContractBrokenError as error:
         raise Answer(422, error=error.what) from None
     refused = [_told(refusal.row, refusal.column, refusal.reason) for refusal in refusals]
