@@ -31,6 +31,13 @@ COLUMNS = (
 )
 
 CLOSE = "update ops.quarantine set status = 'replayed', replayed_load_id = $1 where quarantine_id = $2"
+CLOSE_READ = (
+    "update ops.quarantine as q set status = 'replayed', replayed_load_id = ("
+    "select max(load_id) from ops.load_audit as a where a.status = 'loaded' and a.superseded_by is null"
+    " and (a.source, a.table_name, a.unit) = (q.source, q.table_name, q.unit)) where quarantine_id = $1"
+)
+"""Of a unit that could be read: the load that brought it."""
+
 RUN = "replay"
 """What the ledger has as the run of a replay."""
 
@@ -238,7 +245,7 @@ def _read_again(
     landed = [entry for entry in units if entry.unit in result.units_loaded]
     with connect(settings, role="loader") as connection:
         for entry in landed:
-            execute(connection, CLOSE, result.load_ids[-1], entry.quarantine_id)
+            execute(connection, CLOSE_READ, entry.quarantine_id)
         connection.commit()
     refused = [(entry.quarantine_id, entry.reason) for entry in units if entry not in landed]
     return [entry.quarantine_id for entry in landed], refused

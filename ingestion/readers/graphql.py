@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.readers.api.collection import Since, Watch, decoded
 from ingestion.readers.api.http import ADVICE, Client, backoff
 from ingestion.readers.api.messages import Call
-from ingestion.readers.api.nested import Nested, tables_within
+from ingestion.readers.api.nested import Nested, collection_of, declared_for, tables_within
 from ingestion.readers.api.pages import NotAgreedError, dig
 from ingestion.readers.api.rows import Rows
 from ingestion.spec import Chunk, Unit
@@ -94,7 +94,7 @@ class GraphqlReader:
         Raises:
             GranaryError: no query is declared for the table, or its rows would have nothing to replace.
         """
-        query = _root(self._declared(table))
+        query = collection_of(declared_for(table, self.queries), Query)
         if table.disposition == "replace_unit":
             raise GranaryError(
                 f"{table.name} replaces units, and the answers of a query are none",
@@ -113,12 +113,12 @@ class GraphqlReader:
                 data there is beside them is not taken) or with another shape, or its pages run in a circle.
             ContractBrokenError: a column of the contract is in none of many rows.
         """
-        declared = self._declared(table)
+        declared = declared_for(table, self.queries)
         if table.name not in self._rows:
             tables = tables_within(declared, list(self.queries.values()))
             self._rows[table.name] = Rows(table, self.client.api.max_depth, tables)
         rows = self._rows[table.name]
-        for page in self._pages(_root(declared), table, watermark):
+        for page in self._pages(collection_of(declared, Query), table, watermark):
             if isinstance(declared, Nested):
                 yield rows.chunk([row for holder in page for row in declared.rows(holder)])
             else:
@@ -170,19 +170,6 @@ class GraphqlReader:
             if attempt < api.attempts:
                 time.sleep(wait)
         raise GranaryError("the service still limits our rate after every retry (THROTTLED)", where, ADVICE)
-
-    def _declared(self, table: Table) -> Query | Nested:
-        try:
-            return self.queries[table.location]
-        except KeyError:
-            raise GranaryError(f"no query is declared for {table.location}", table.name, "declare it") from None
-
-
-def _root(declared: Query | Nested) -> Query:
-    root = declared.of if isinstance(declared, Nested) else declared
-    if not isinstance(root, Query):
-        raise TypeError("a nested table of a GraphQL API is a list in the rows of a Query")
-    return root
 
 
 def _page(data: Any, query: Query) -> tuple[list[Any], str | None]:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from ingestion.readers.api.collection import Endpoint, Parent, Since, pages
 from ingestion.readers.api.http import ADVICE, Client, conditions, validator
-from ingestion.readers.api.nested import Nested, tables_within
+from ingestion.readers.api.nested import Nested, collection_of, declared_for, tables_within
 from ingestion.readers.api.pages import Cursor, LinkHeader, NextLink, NotAgreedError, Offset, Page, dig
 from ingestion.readers.api.rows import Rows
 from ingestion.readers.api.spec import Api, ApiKey, Basic, OAuth2
@@ -70,8 +70,8 @@ class RestReader:
         Raises:
             GranaryError: as in `read`, since some of this is only known from the service's answers.
         """
-        declared = self._declared(table)
-        root = _root(declared)
+        declared = declared_for(table, self.endpoints)
+        root = collection_of(declared, Endpoint)
         if root.parent:
             return self._per_parent(table, root.parent)
         if isinstance(declared, Nested) and table.disposition == "replace_unit":
@@ -99,7 +99,7 @@ class RestReader:
     def _converted(self, table: Table, unit: str, arriving: Iterable[list[Any]]) -> Iterator[Chunk]:
         """Yield a chunk per page, at least an empty one."""
         if table.name not in self._rows:
-            tables = tables_within(self._declared(table), list(self.endpoints.values()))
+            tables = tables_within(declared_for(table, self.endpoints), list(self.endpoints.values()))
             self._rows[table.name] = Rows(table, self.client.api.max_depth, tables)
         rows, empty = self._rows[table.name], True
         for page in arriving:
@@ -110,11 +110,11 @@ class RestReader:
         rows.finish(f"{table.name}, {unit}")
 
     def _pages(self, table: Table, unit: str, watermark: str | None) -> Iterator[list[Any]]:
-        declared = self._declared(table)
+        declared = declared_for(table, self.endpoints)
         if unit in self._lists:
             yield self._lists.pop(unit)
             return
-        root = _root(declared)
+        root = collection_of(declared, Endpoint)
         path = unit.partition("#")[0] if root.parent else root.path
         call = root.call(self.client, path, _narrowed(root, table, watermark))
         unique = bool(table.key) or isinstance(declared, Nested)
@@ -161,7 +161,7 @@ class RestReader:
 
     def _per_row(self, table: Table, nested: Nested, watermark: str | None) -> list[Unit]:
         """Return a unit for each row that holds the list; its members are kept until they are read."""
-        root = _root(nested)
+        root = collection_of(nested, Endpoint)
         column, path = nested.keys[0]
         where = self.client.api.at(root.path)
         call = root.call(self.client, root.path, _narrowed(root, table, watermark))
@@ -170,20 +170,6 @@ class RestReader:
                 name = f"{table.location}?{column}={quote(_told(holder, path, where), safe='')}"
                 self._lists[name] = list(nested.rows(holder))
         return [Unit(name, sha256(_bytes(rows)).hexdigest()) for name, rows in self._lists.items()]
-
-    def _declared(self, table: Table) -> Endpoint | Nested:
-        try:
-            return self.endpoints[table.location]
-        except KeyError:
-            raise GranaryError(f"no endpoint is declared for {table.location}", table.name, "declare it") from None
-
-
-def _root(declared: Endpoint | Nested) -> Endpoint:
-    """Return the collection that is asked for."""
-    root = declared.of if isinstance(declared, Nested) else declared
-    if not isinstance(root, Endpoint):
-        raise TypeError("a nested table of a REST API is a list in the rows of an Endpoint")
-    return root
 
 
 def _told(row: Any, path: str, where: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ingestion.readers.api.pages import NotAgreedError, dig
 from ingestion.spec import Rejected
+from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ingestion.spec import Table
 
 
 class Holder(Protocol):
@@ -94,6 +97,29 @@ def listed(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise NotAgreedError("is no list")
     return value
+
+
+Collection = TypeVar("Collection", bound=Holder)
+
+
+def declared_for(table: Table, collections: Mapping[str, Collection | Nested]) -> Collection | Nested:
+    """Return what is declared for a table: a collection, or lists in its rows.
+
+    Raises:
+        GranaryError: nothing is.
+    """
+    try:
+        return collections[table.location]
+    except KeyError:
+        raise GranaryError(f"nothing is declared for {table.location}", table.name, "declare it") from None
+
+
+def collection_of(declared: Collection | Nested, kind: type[Collection]) -> Collection:
+    """Return the collection that is asked for."""
+    root = declared.of if isinstance(declared, Nested) else declared
+    if not isinstance(root, kind):
+        raise TypeError(f"a nested table is a list in the rows of a {kind.__name__}, not of a {type(root).__name__}")
+    return root
 
 
 def tables_within(holder: Holder, declared: Sequence[Holder]) -> set[str]:

@@ -506,7 +506,7 @@ def test_rows_without_keys_and_without_a_validator(
 
 
 def test_a_path_that_nobody_declared(warehouse: Settings, service: Service, source: Declare) -> None:
-    with pytest.raises(GranaryError, match="no endpoint is declared for /items"):
+    with pytest.raises(GranaryError, match="nothing is declared for /items"):
         load(warehouse, service, source, Endpoint("/other"))
 
 

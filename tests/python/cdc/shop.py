@@ -157,15 +157,12 @@ class Shop:
         failures: list[BaseException] = []
 
         def write(number: int) -> None:
-            dice = random.Random(seed * 1000 + number)
             try:
-                with self.origin.connect(self.database, autocommit=False) as connection:
-                    for done in range(transactions or 10**9):
-                        if end.is_set() and not transactions:
-                            break
-                        self._commit(connection, dice)
-                        if done == 5:
-                            started.wait(30)
+                for done, _ in enumerate(self.commits(seed * 1000 + number, transactions or 10**9)):
+                    if done == 5:
+                        started.wait(30)
+                    if end.is_set() and not transactions:
+                        break
             except BaseException as error:
                 failures.append(error)
 
@@ -180,6 +177,14 @@ class Shop:
                 thread.join(30)
         if failures:
             raise failures[0]
+
+    def commits(self, seed: int, transactions: int) -> Iterator[None]:
+        """Commit (or roll back) transactions, and yield after each."""
+        dice = random.Random(seed)
+        with self.origin.connect(self.database, autocommit=False) as connection:
+            for _ in range(transactions):
+                self._commit(connection, dice)
+                yield
 
     def _commit(self, connection: Any, dice: random.Random) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -74,6 +75,30 @@ class Shop:
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         with connect(self.warehouse) as connection:
             return query(connection, sql)
+
+
+def read_amid(
+    moves: list[int], write: Callable[[threading.Event], None], look: Callable[[], pa.Table]
+) -> tuple[int, pa.Table]:
+    """Have `write`, in a thread, make at least 20 moves before and 20 after `look`.
+
+    Returns:
+        The moves that were made when the look began, and what it saw.
+    """
+    done = threading.Event()
+    writer = threading.Thread(target=write, args=(done,))
+    writer.start()
+    try:
+        while len(moves) < 20:
+            assert writer.is_alive()
+        before = len(moves)
+        found = look()
+        while len(moves) < before + 20:
+            assert writer.is_alive()
+    finally:
+        done.set()
+        writer.join()
+    return before, found
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from ingestion.readers.database import DatabaseReader, describe
-from tests.python.databases.conftest import INSTANT, contract, read
+from tests.python.databases.conftest import INSTANT, contract, read, read_amid
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -155,10 +155,9 @@ def test_the_overlap_picks_up_what_was_committed_late(shop: Shop, maria: MariaDB
 
 def test_parallel_readers_see_one_state_while_others_write(maria: MariaDB, caplog: pytest.LogCaptureFixture) -> None:
     accounts(maria)
-    done = threading.Event()
-    moves = []
+    moves: list[int] = []
 
-    def write() -> None:
+    def write(done: threading.Event) -> None:
         with closing(maria.connect()) as connection, connection.cursor() as cursor:
             while not done.is_set():
                 n = len(moves)
@@ -170,18 +169,7 @@ def test_parallel_readers_see_one_state_while_others_write(maria: MariaDB, caplo
                 connection.commit()
                 moves.append(n)
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        while len(moves) < 20:
-            assert writer.is_alive()
-        before = len(moves)
-        found = read(DatabaseReader(maria.uri, parallel=4), ACCOUNTS)
-        while len(moves) < before + 20:
-            assert writer.is_alive()
-    finally:
-        done.set()
-        writer.join()
+    before, found = read_amid(moves, write, lambda: read(DatabaseReader(maria.uri, parallel=4), ACCOUNTS))
     ids = found.column("id").to_pylist()
     assert sorted(ids) == list(range(1, len(ids) + 1))
     assert before + BIG <= len(ids) <= BIG + len(moves)

@@ -13,7 +13,7 @@ import pytest
 
 from ingestion.readers.database import DatabaseReader, describe
 from ingestion.spec import Column
-from tests.python.databases.conftest import INSTANT, chunks, contract, read
+from tests.python.databases.conftest import INSTANT, chunks, contract, read, read_amid
 from warehouse.connection import connect, execute
 from warehouse.errors import GranaryError
 
@@ -283,10 +283,9 @@ def _accounts(postgres: Postgres) -> None:
 
 def test_parallel_readers_see_one_state_while_others_write(postgres: Postgres) -> None:
     _accounts(postgres)
-    done = threading.Event()
-    moves = []
+    moves: list[int] = []
 
-    def write() -> None:
+    def write(done: threading.Event) -> None:
         with connect(postgres.settings, postgres.name, autocommit=True) as connection:
             while not done.is_set():
                 n = len(moves)
@@ -299,18 +298,7 @@ def test_parallel_readers_see_one_state_while_others_write(postgres: Postgres) -
                 moves.append(n)
 
     table = contract("accounts", columns={"id": pa.int64(), "cents": pa.int64()})
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        while len(moves) < 20:
-            assert writer.is_alive()
-        before = len(moves)
-        found = read(DatabaseReader(postgres.uri, parallel=4), table)
-        while len(moves) < before + 20:
-            assert writer.is_alive()
-    finally:
-        done.set()
-        writer.join()
+    before, found = read_amid(moves, write, lambda: read(DatabaseReader(postgres.uri, parallel=4), table))
     ids = found.column("id").to_pylist()
     # Each move adds an account of 100 and keeps the sum: a mixture of states would have a gap or another sum.
     assert sorted(ids) == list(range(1, len(ids) + 1))

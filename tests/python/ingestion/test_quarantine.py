@@ -164,6 +164,22 @@ def test_unreadable_unit_is_read_again(warehouse: Settings, shop: Shop, land: Lo
     assert rows(STATES) == [("replayed", True)]
 
 
+def test_each_unit_is_closed_with_the_load_that_read_it(
+    warehouse: Settings, shop: Shop, land: Load, rows: Rows
+) -> None:
+    for name in ("a.csv", "b.csv"):
+        shop.put(name, error=UnreadableError("the file is damaged", name, "ask"))
+    land(table(PIECES))
+    shop.put("a.csv", {"id": [1], "pieces": [5]})
+    shop.put("b.csv", {"id": [2], "pieces": [6]})
+    shop.put("c.csv", {"id": [3], "pieces": [7]})
+    assert replay(warehouse, entries(warehouse), {}) == [Replayed("shop", "orders", (1, 2), ())]
+    assert rows(
+        "select q.unit, o.id::int from ops.quarantine as q"
+        " inner join raw_shop.orders as o on o._load_id = q.replayed_load_id order by 1"
+    ) == [("a.csv", 1), ("b.csv", 2)]
+
+
 def test_drop(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
     shop.put("a.csv", {"id": [1], "pieces": [0]})
     land(table(PIECES))
