@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from adbc_driver_postgresql import dbapi
 
 from demo.clock import ends_at
 from demo.files import put
@@ -23,6 +23,7 @@ from demo.history import (
     earlier_product,
 )
 from demo.progress import Step
+from warehouse.binary_copy import copy_into
 from warehouse.connection import connect, ensure_database, execute, query, quote_name, reason
 from warehouse.errors import GranaryError
 
@@ -179,7 +180,7 @@ def _transaction(settings: Settings) -> Iterator[Connection]:
         try:
             yield connection
             connection.commit()
-        except dbapi.Error as error:
+        except psycopg.Error as error:
             raise GranaryError(
                 f"the sample CRM cannot be written: {reason(error)}",
                 settings.crm_database,
@@ -188,12 +189,11 @@ def _transaction(settings: Settings) -> Iterator[Connection]:
 
 
 def _copy(connection: Connection, name: str, rows: pa.Table) -> None:
-    with connection.cursor() as cursor:
-        cursor.adbc_ingest(name, rows.to_reader(), mode="append", db_schema_name="public")
+    copy_into(connection, f"public.{quote_name(name)}", rows.to_batches())
 
 
 def _update(connection: Connection, entity: Entity, rows: pa.Table) -> int:
     """Return how many rows were older and are now like `rows`."""
     with connection.cursor() as cursor:
-        cursor.executemany(entity.update(), rows.combine_chunks())
-        return max(int(cursor.rowcount), 0)
+        cursor.executemany(entity.update().encode(), [tuple(row.values()) for row in rows.to_pylist()])
+        return max(cursor.rowcount, 0)

@@ -69,5 +69,6 @@ def look(settings: Settings) -> Health:
 
 def _rows(connection: Connection, sql: str) -> tuple[dict[str, Any], ...]:
     with connection.cursor() as cursor:
-        cursor.execute(sql)
-        return tuple(cursor.fetch_arrow_table().to_pylist())
+        cursor.execute(sql.encode())
+        names = [column.name for column in cursor.description or ()]
+        return tuple(dict(zip(names, row, strict=True)) for row in cursor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adbc_driver_manager import Error as DriverError
+import psycopg
 
 from ingestion.intake import UNKNOWN, LoadResult, Progress, recognised
 from ingestion.loading import BeginAgainError, Learnt, Loading, Window
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from warehouse.settings import Settings
 
 __all__ = ["LoadResult", "Progress", "Window", "find", "load_table", "pending_dates", "row_count"]
-
-CANCELED = "57014"
-"""SQLSTATE of a statement that was cancelled: what the driver makes of Ctrl-C during a COPY."""
 
 
 def find(source: str, table: str) -> tuple[Source, Table]:
@@ -77,14 +74,12 @@ def load_table(
         try:
             return loading.run(dry_run=dry_run)
         except BaseException as error:
-            cause = loading.cause or error
+            cause = error
             if isinstance(cause, BeginAgainError):
                 continue  # the load learnt something of a unit that it needs to know from the start
-            if isinstance(cause, DriverError) and cause.sqlstate == CANCELED:
-                cause = KeyboardInterrupt("the load was interrupted")
-            if isinstance(cause, (DriverError, OSError)):
+            if isinstance(cause, (psycopg.Error, OSError)):
                 # An answer to the commit that is lost leaves open which of the two it was; the next load finds out.
-                words = "all of it or nothing has" if "Failed to commit" in str(cause) else "nothing of it has"
+                words = "all of it or nothing has" if loading.committing else "nothing of it has"
                 cause = GranaryError(
                     f"the warehouse broke off the load: {reason(cause)}",
                     loading.place,

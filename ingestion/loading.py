@@ -9,7 +9,7 @@ from datetime import date
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from adbc_driver_manager import Error as DriverError
+import psycopg
 
 from ingestion.ahead import ahead
 from ingestion.checks import ContractBrokenError
@@ -67,7 +67,7 @@ class Loading:
         self.anew = full_refresh and window is None and table.disposition != "append"
         self.intake = Intake(source, table, learnt.evolved, progress)
         self.place = self.intake.place
-        self.cause: BaseException | None = None
+        self.committing = False
         self.started = time.perf_counter()
 
     def run(self, *, dry_run: bool) -> LoadResult:
@@ -90,6 +90,7 @@ class Loading:
             result = self._land(tx, reader, pieces, before, known)
             if dry_run:
                 tx.connection.rollback()
+            self.committing = not dry_run
         return result
 
     def _wanted(self, unit: Unit) -> bool:
@@ -164,35 +165,23 @@ class Loading:
         return sum(piece.deleted for piece in pieces)
 
     def _rows(self, reader: Reader, pieces: list[Piece], before: str | None) -> Iterator[pa.RecordBatch]:
-        """Yield checked rows of all units with their load columns.
-
-        The driver wraps what is raised while it reads this stream in an error of its own, so the cause is kept here.
-        """
-        try:
-            for piece in pieces:
-                if piece.unreadable:
-                    payload = {
-                        "unit": piece.unit.name,
-                        "bytes": piece.unit.bytes,
-                        "fingerprint": piece.unit.fingerprint,
-                    }
-                    piece.refusals = [Refusal(0, "", piece.unreadable, payload)]
-                    continue
-                try:
-                    yield from self.intake.batches(piece, reader.read(self.table, piece.unit, before))
-                except ShapeChangedError as error:
-                    raise BeginAgainError from error
-                except UnreadableError as error:
-                    self.learnt.unreadable[piece.unit.name] = error.what
-                    raise BeginAgainError from error
-                except StillWrittenError as error:
-                    self.learnt.unfinished.add(piece.unit.name)
-                    raise BeginAgainError from error
-        except GeneratorExit:
-            raise  # the consumer has failed, and knows why
-        except BaseException as error:
-            self.cause = error
-            raise
+        """Yield checked rows of all units with their load columns."""
+        for piece in pieces:
+            unit = piece.unit
+            if piece.unreadable:
+                payload = {"unit": unit.name, "bytes": unit.bytes, "fingerprint": unit.fingerprint}
+                piece.refusals = [Refusal(0, "", piece.unreadable, payload)]
+                continue
+            try:
+                yield from self.intake.batches(piece, reader.read(self.table, unit, before))
+            except ShapeChangedError as error:
+                raise BeginAgainError from error
+            except UnreadableError as error:
+                self.learnt.unreadable[unit.name] = error.what
+                raise BeginAgainError from error
+            except StillWrittenError as error:
+                self.learnt.unfinished.add(unit.name)
+                raise BeginAgainError from error
 
     def _guard(self, tx: LoadTransaction, target: Target, pieces: list[Piece], held: int) -> None:
         """Refuse a load that would lose a table's rows, or that refuses too many."""
@@ -255,7 +244,7 @@ class Loading:
     def record_failure(self, error: BaseException) -> None:
         """Keep the failure in the ledger, in a transaction of its own; the warehouse itself may be what failed."""
         words = str(error) or type(error).__name__
-        with suppress(GranaryError, DriverError, OSError), connect(self.settings, role="loader") as connection:
+        with suppress(GranaryError, psycopg.Error, OSError), connect(self.settings, role="loader") as connection:
             load_id = int(str(query(connection, "select nextval('ops.load_id')")[0][0]))
             piece = Piece(Unit(self.table.location), load_id, began=self.started)
             record(

@@ -1,18 +1,45 @@
-"""Connections to the warehouse: Arrow in, Arrow out, one transaction at a time."""
+"""Connections to the warehouse, one transaction at a time; and to other Postgres servers, whose rows come as Arrow."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 from adbc_driver_manager import OperationalError, ProgrammingError
-from adbc_driver_manager.dbapi import Connection as Connection  # noqa: PLC0414 - ours to hand out
+from adbc_driver_manager.dbapi import Connection as ArrowConnection
 from adbc_driver_postgresql import dbapi
+from psycopg.raw_cursor import RawCursor
 
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from warehouse.settings import Settings
+
+__all__ = [
+    "ArrowConnection",
+    "Connection",
+    "connect",
+    "connect_uri",
+    "count",
+    "ensure_database",
+    "execute",
+    "query",
+    "quote_name",
+    "reason",
+]
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection to the warehouse; leaving the `with` block closes it, and what is not committed is undone."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
 
 
 def connect(
@@ -23,25 +50,34 @@ def connect(
     Raises:
         GranaryError: the server does not answer or refuses the login; nothing of the password is shown.
     """
-    return connect_uri(
-        settings.uri(database),
-        f"{settings.host}, database {database or settings.database}",
-        "check the PG* variables" if settings.external else "start it with `granary up`",
-        role=role,
-        autocommit=autocommit,
-    )
-
-
-def connect_uri(uri: str, where: str, todo: str, *, role: str | None = None, autocommit: bool = False) -> Connection:
-    """Open a connection to any Postgres by its libpq URI; `where` and `todo` are for the error a person reads."""
     try:
-        connection: Connection = dbapi.connect(uri, autocommit=autocommit)
-    except (OperationalError, ProgrammingError) as error:
+        connection: Connection = Connection.connect(
+            settings.uri(database),
+            autocommit=autocommit,
+            cursor_factory=RawCursor,
+            prepare_threshold=None,  # a prepared plan fails once its table has got a column more
+        )
+    except psycopg.OperationalError as error:
+        todo = "check the PG* variables" if settings.external else "start it with `granary up`"
+        where = f"{settings.host}, database {database or settings.database}"
         raise GranaryError(f"Postgres does not let us in: {reason(error)}", where, todo) from None
     if role:
         execute(connection, f"set role {quote_name(role)}")
         if not autocommit:
             connection.commit()
+    return connection
+
+
+def connect_uri(uri: str, where: str, todo: str, *, autocommit: bool = False) -> ArrowConnection:
+    """Open a connection to any Postgres by its libpq URI, to read rows as Arrow from.
+
+    Raises:
+        GranaryError: with this `where` and `todo`, if the server does not answer or refuses the login.
+    """
+    try:
+        connection: ArrowConnection = dbapi.connect(uri, autocommit=autocommit)
+    except (OperationalError, ProgrammingError) as error:
+        raise GranaryError(f"Postgres does not let us in: {reason(error)}", where, todo) from None
     return connection
 
 
@@ -66,24 +102,24 @@ def quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def execute(connection: Connection, sql: str, *parameters: object) -> None:
+def execute(connection: Connection | ArrowConnection, sql: str, *parameters: object) -> None:
     """Run one statement, with $1-style parameters."""
     with connection.cursor() as cursor:
-        cursor.execute(sql, parameters or None)
+        cursor.execute(sql.encode() if isinstance(connection, Connection) else sql, parameters or None)
 
 
-def query(connection: Connection, sql: str, *parameters: object) -> list[tuple[object, ...]]:
+def query(connection: Connection | ArrowConnection, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
     """Run one query, with $1-style parameters, and return its rows."""
     with connection.cursor() as cursor:
-        cursor.execute(sql, parameters or None)
+        cursor.execute(sql.encode() if isinstance(connection, Connection) else sql, parameters or None)
         return list(cursor.fetchall())
 
 
 def count(connection: Connection, sql: str) -> int:
     """Run a data-changing statement without parameters and return how many rows it touched."""
     with connection.cursor() as cursor:
-        cursor.execute(sql)
-        return int(cursor.rowcount)
+        cursor.execute(sql.encode())
+        return cursor.rowcount
 
 
 def ensure_database(settings: Settings, name: str) -> bool:

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from warehouse.binary_copy import copy_into
 from warehouse.connection import execute, query
 from warehouse.records import AUDIT_SCHEMA, Audit, Change, Landed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from warehouse.connection import Connection
+    from warehouse.binary_copy import copy_into
+from warehouse.connection import Connection
 
 
 def landed(connection: Connection, source: str, table: str) -> dict[str, Landed]:
@@ -43,45 +45,49 @@ def landed(connection: Connection, source: str, table: str) -> dict[str, Landed]
 def record(connection: Connection, audits: Sequence[Audit]) -> None:
     """Append rows to ops.load_audit."""
     rows = [vars(audit) | {"table_name": audit.table} for audit in audits]
-    with connection.cursor() as cursor:
-        cursor.adbc_ingest(
-            "load_audit", pa.Table.from_pylist(rows, schema=AUDIT_SCHEMA), mode="append", db_schema_name="ops"
-        )
+    copy_into(connection, "ops.load_audit", [pa.RecordBatch.from_pylist(rows, schema=AUDIT_SCHEMA)])
 
 
 def record_changes(
     connection: Connection, source: str, table: str, load_id: int, changes: Iterable[Change]
 ) -> list[Change]:
-    """Keep differences between contract and delivery, unless they are their column's latest; return the new ones."""
-    arrived = list(changes)
-    if not arrived:
+    """Keep differences between contract and delivery, and return the new ones.
+
+    A column's differences are kept together, whenever one of them is not among those that were kept of it last.
+    """
+    by_column: dict[str, list[Change]] = {}
+    for change in changes:
+        by_column.setdefault(change.column, []).append(change)
+    if not by_column:
         return []
     latest = {
-        (str(column), str(change), str(detail))
-        for column, change, detail in query(
+        Change(*row)
+        for row in query(
             connection,
-            "select distinct on (column_name) column_name, change, detail from ops.schema_changes"
-            " where source = $1 and table_name = $2 order by column_name, change_id desc",
+            "select column_name, change, detail from"
+            " (select *, max(load_id) over (partition by column_name) as last_load_id from ops.schema_changes"
+            " where source = $1 and table_name = $2) as kept where load_id = last_load_id",
             source,
             table,
         )
     }
     new = []
-    for change in arrived:
-        known = (change.column, change.change, change.detail)
-        if known in latest:
+    for arrived in by_column.values():
+        if latest.issuperset(arrived):
             continue
-        latest = {other for other in latest if other[0] != change.column} | {known}
-        new.append(change)
-        execute(
-            connection,
-            "insert into ops.schema_changes (load_id, source, table_name, column_name, change, detail)"
-            " values ($1, $2, $3, $4, $5, $6)",
-            load_id,
-            source,
-            table,
-            *known,
-        )
+        new += [change for change in arrived if change not in latest]
+        for change in arrived:
+            execute(
+                connection,
+                "insert into ops.schema_changes (load_id, source, table_name, column_name, change, detail)"
+                " values ($1, $2, $3, $4, $5, $6)",
+                load_id,
+                source,
+                table,
+                change.column,
+                change.change,
+                change.detail,
+            )
     return new
 
 

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from warehouse.binary_copy import copy_into_new
 from warehouse.connection import execute, query, quote_name
 from warehouse.records import LOAD_ID, Refusal, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from warehouse.connection import Connection
+    from warehouse.binary_copy import copy_into_new
+from warehouse.connection import Connection
 
 
 def keep(
@@ -57,8 +59,8 @@ def keep(
         pa.array(values, pa.int64() if name in ("load_id", "row_number", "line") else pa.string())
         for name, values in zip([*names, "payload"], zip(*rows, strict=True), strict=True)
     ]
-    with connection.cursor() as cursor:
-        cursor.adbc_ingest("refused_rows", pa.table(columns, names=[*names, "payload"]), mode="create", temporary=True)
+    batch = pa.RecordBatch.from_arrays(columns, names=[*names, "payload"])
+    copy_into_new(connection, "refused_rows", batch.schema, [batch])
     execute(
         connection,
         f"insert into ops.quarantine ({', '.join(names)}, payload, contract_version, first_seen_at, last_seen_at)"

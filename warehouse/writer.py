@@ -9,8 +9,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from adbc_driver_manager import Error as DriverError
+import psycopg
+import pyarrow as pa
 
+from warehouse.binary_copy import copy_into, copy_into_new
 from warehouse.connection import connect, count, execute, query, quote_name, reason
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
@@ -19,8 +21,6 @@ from warehouse.records import LOAD_COLUMNS, LOAD_ID, ROW, Change, Target, sql_ty
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
-
-    import pyarrow as pa
 
     from warehouse.connection import Connection
     from warehouse.settings import Settings
@@ -58,7 +58,7 @@ class LoadTransaction:
     def _leave(self) -> None:
         """Roll back what is not committed; a connection that was not lent is closed."""
         if self.kept:
-            with suppress(DriverError, OSError):
+            with suppress(psycopg.Error):
                 self.connection.rollback()
         else:
             self.connection.close()
@@ -185,7 +185,7 @@ class LoadTransaction:
             return
         try:
             self.execute(f"alter table {target.sql_name} add primary key ({', '.join(map(quote_name, target.key))})")
-        except DriverError as error:
+        except psycopg.Error as error:
             raise GranaryError(
                 f"the table cannot have its key: {reason(error)}",
                 f"{self.source}.{target.table}",
@@ -202,7 +202,7 @@ class LoadTransaction:
     def _widen(self, target: Target, column: str, kind: str) -> None:
         try:
             self.query("select ops.widen_column($1::text::regclass, $2::text::name, $3)", target.sql_name, column, kind)
-        except DriverError as error:
+        except psycopg.Error as error:
             raise GranaryError(
                 reason(error),
                 f"{self.source}.{target.table}",
@@ -234,16 +234,14 @@ class LoadTransaction:
         if changed * 20 > known:
             self.execute(f"analyze {target.sql_name}")
 
-    def copy(self, target: Target, batches: pa.RecordBatchReader) -> None:
+    def copy(self, target: Target, batches: Iterable[pa.RecordBatch]) -> None:
         """Append record batches by binary COPY; their schema is the target's plus the load columns."""
-        with self.connection.cursor() as cursor:
-            cursor.adbc_ingest(target.table, batches, mode="append", db_schema_name=f"raw_{self.source}")
+        copy_into(self.connection, target.sql_name, batches)
 
-    def add(self, target: Target, batches: pa.RecordBatchReader) -> int:
+    def add(self, target: Target, batches: Iterable[pa.RecordBatch]) -> int:
         """Insert rows whose key is not there yet; the first row of a key counts. Returns the rows inserted."""
         names = ", ".join(quote_name(field.name) for field in [*target.schema, *LOAD_COLUMNS])
-        with self.connection.cursor() as cursor:
-            cursor.adbc_ingest("append_stage", batches, mode="create", temporary=True)
+        copy_into_new(self.connection, "append_stage", pa.schema([*target.schema, *LOAD_COLUMNS]), batches)
         added = count(
             self.connection,
             f"insert into {target.sql_name} ({names}) select {names} from append_stage"
@@ -253,7 +251,7 @@ class LoadTransaction:
         return added
 
     def merge(
-        self, target: Target, batches: pa.RecordBatchReader, *, complete: bool, cursor: str | None = None
+        self, target: Target, batches: Iterable[pa.RecordBatch], *, complete: bool, cursor: str | None = None
     ) -> tuple[int, int]:
         """Insert new keys and update changed rows; when `complete`, delete keys that the batches lack.
 
@@ -268,8 +266,7 @@ class LoadTransaction:
         names = ", ".join(map(quote_name, columns))
         key = ", ".join(map(quote_name, target.key))
         values = [quote_name(name) for name in columns if name not in (*target.key, LOAD_ID, ROW)]
-        with self.connection.cursor() as ingest:
-            ingest.adbc_ingest("merge_stage", batches, mode="create", temporary=True)
+        copy_into_new(self.connection, "merge_stage", pa.schema([*target.schema, *LOAD_COLUMNS]), batches)
         self.execute(
             f"create temporary table merge_rows on commit drop as select distinct on ({key}) {names}"
             f" from merge_stage order by {key}, {LOAD_ID} desc, {ROW} desc"

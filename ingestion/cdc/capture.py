@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from adbc_driver_manager import Error as DriverError
+import psycopg
 
 from ingestion.cdc import snapshot
 from ingestion.cdc.catalog import Origins, check_server, ensure_publication, look
 from ingestion.cdc.landing import Lander, differences
 from ingestion.cdc.lost import check_slot, check_tables
-from ingestion.cdc.origin import CANCELED, Origin
+from ingestion.cdc.origin import Origin
 from ingestion.cdc.pgoutput import Decoder
 from ingestion.cdc.rows import chunk
 from ingestion.cdc.spec import STATE, State, TableState, lsn_text
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ingestion.cdc.pgoutput import Relation
     from ingestion.cdc.spec import Capture
     from ingestion.spec import Source
+    from warehouse.connection import Connection
     from warehouse.settings import Settings
 
 PEEK_MESSAGES = 400_000
@@ -83,12 +85,10 @@ def opened(settings: Settings, source: Source, run_id: str = "") -> Iterator[Cap
 
 @contextmanager
 def _spoken(source: str) -> Iterator[None]:
-    """Turn an error of the warehouse into one that a person can act on, and a cancelled statement into Ctrl-C."""
+    """Turn an error of the warehouse into one that a person can act on."""
     try:
         yield
-    except DriverError as error:
-        if error.sqlstate == CANCELED:
-            raise KeyboardInterrupt("the capture was interrupted") from None
+    except psycopg.Error as error:
         raise GranaryError(
             f"the warehouse broke off the capture: {reason(error)}",
             source,
@@ -103,7 +103,7 @@ def _origin(settings: Settings, source: Source, capture: Capture) -> Origin:
 class Capturing:
     """A capture that is open: `once` takes what there is, `follow` goes on until it is interrupted."""
 
-    def __init__(self, settings: Settings, source: Source, origin: Origin, connection: object, run_id: str) -> None:
+    def __init__(self, settings: Settings, source: Source, origin: Origin, connection: Connection, run_id: str) -> None:
         self.settings, self.source, self.origin, self.run_id = settings, source, origin, run_id
         self.connection = connection
         self.copied = self.changes = self.refused = 0
@@ -139,23 +139,33 @@ class Capturing:
         return self.result()
 
     def follow(self, *, poll: float = 0.5, progress: Callable[[CaptureResult], None] | None = None) -> None:
-        """Take changes as they come, until an exception (Ctrl-C) ends it; `poll` seconds lie between two looks."""
-        while True:
-            self.once(progress=progress)
-            time.sleep(poll)
+        """Take changes as they come, until an exception (Ctrl-C) ends it; `poll` seconds lie between two looks.
+
+        The work is done in a thread of its own: in the main thread the source's driver takes each Ctrl-C to itself, and
+        one that comes as an answer arrives is lost.
+        """
+        with ThreadPoolExecutor(1, "granary-capture") as worker:
+            try:
+                while True:
+                    worker.submit(self.once, progress=progress).result()
+                    time.sleep(poll)
+            except BaseException:
+                self.origin.cancel()
+                self.connection.cancel_safe()
+                raise
 
     # -- the state -------------------------------------------------------------------------------------------
 
     @contextmanager
     def _transaction(self) -> Iterator[LoadTransaction]:
-        with LoadTransaction(self.settings, self.source.name, self.connection) as tx:  # type: ignore[arg-type]
+        with LoadTransaction(self.settings, self.source.name, self.connection) as tx:
             text = tx.watermark(STATE)
             if (State.load(text) if text else None) != self.state:
                 raise GranaryError("another process has moved this capture", self.source.name, "capture again")
             yield tx
 
     def _stored(self) -> State | None:
-        with LoadTransaction(self.settings, self.source.name, self.connection) as tx:  # type: ignore[arg-type]
+        with LoadTransaction(self.settings, self.source.name, self.connection) as tx:
             text = tx.watermark(STATE)
         return State.load(text) if text else None
 

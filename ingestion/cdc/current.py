@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ingestion.cdc.spec import CHANGE_COLUMNS, changes_table
+from warehouse.binary_copy import copy_into_new
 from warehouse.connection import count, quote_name
 from warehouse.records import LOAD_COLUMNS, LOAD_ID, ROW, Target, arrow_type
 
@@ -97,8 +98,7 @@ def stored_texts(
         return {}
     names = [f"key_{number}" for number in range(len(target.key))]
     given = pa.table([pa.array(values, pa.string()) for values in zip(*keys, strict=True)], names=names)
-    with tx.connection.cursor() as cursor:
-        cursor.adbc_ingest("cdc_wanted", given, mode="create", temporary=True)
+    copy_into_new(tx.connection, "cdc_wanted", given.schema, given.to_batches())
     same = " and ".join(
         f"t.{quote_name(column)} = w.{name}::{kinds[column]}" for column, name in zip(target.key, names, strict=True)
     )

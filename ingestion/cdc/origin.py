@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ingestion.cdc.spec import Capture
-    from warehouse.connection import Connection
+    from warehouse.connection import ArrowConnection
 
 SESSION = (
     "set datestyle = 'ISO, YMD'",
@@ -87,7 +88,7 @@ class Origin:
         self.todo = f"check {capture.setting} and that the source database is up"
         self.connection = self.connect()
 
-    def connect(self, *, autocommit: bool = True) -> Connection:
+    def connect(self, *, autocommit: bool = True) -> ArrowConnection:
         """Open a connection whose values are written as `SESSION` says."""
         connection = connect_uri(self.uri, self.where, self.todo, autocommit=autocommit)
         for statement in SESSION:
@@ -103,6 +104,11 @@ class Origin:
     def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self.connection.close()
+
+    def cancel(self) -> None:
+        """Break off what the source is doing for us, if anything; from another thread."""
+        with suppress(Exception):
+            self.connection.adbc_cancel()
 
     def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run one query.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ingestion.cdc.landing import Lander
     from ingestion.cdc.origin import Origin
     from ingestion.spec import Chunk, Source, Table
-    from warehouse.connection import Connection
+    from warehouse.connection import ArrowConnection
 
 PATIENCE_SECONDS = 600
 """How long transactions that were open when the slot was made may keep the snapshot waiting."""
@@ -62,7 +62,7 @@ def settle(origin: Origin) -> None:
         time.sleep(0.05)
 
 
-def freeze(connection: Connection, tables: Mapping[str, Origins]) -> Snapshot:
+def freeze(connection: ArrowConnection, tables: Mapping[str, Origins]) -> Snapshot:
     """Take the snapshot in a transaction that stays open, with the tables locked against truncate and change.
 
     TRUNCATE is not MVCC-safe: without the lock, one that came after the snapshot would empty what is still to be read.
@@ -87,7 +87,7 @@ def harden(origin: Origin, seen: Snapshot) -> None:
 
 
 def copy(
-    origin: Origin, connection: Connection, source: Source, tables: Mapping[str, Origins], lander: Lander, lsn: int
+    origin: Origin, connection: ArrowConnection, source: Source, tables: Mapping[str, Origins], lander: Lander, lsn: int
 ) -> int:
     """Land every row of the snapshot in place of what the tables hold; return the rows read.
 
@@ -105,7 +105,7 @@ def copy(
     return rows
 
 
-def _chunks(connection: Connection, table: Table, origins: Origins, lsn: int) -> Iterator[Chunk]:
+def _chunks(connection: ArrowConnection, table: Table, origins: Origins, lsn: int) -> Iterator[Chunk]:
     types = list(origins.types.items())
     now = query(connection, "select (extract(epoch from now()) * 1000000)::bigint")[0][0]
     listed = ", ".join(f"{_as_text(name, kind)} as c{number}" for number, (name, kind) in enumerate(types))

@@ -16,6 +16,7 @@ from ingestion.profiling import statements
 from ingestion.profiling.names import looks_like_key, personal
 from ingestion.profiling.profile import PERCENTS, ColumnProfile, Profile
 from ingestion.profiling.statements import Counted
+from warehouse.binary_copy import copy_into_new
 from warehouse.connection import connect, execute, query, quote_name
 from warehouse.errors import GranaryError
 from warehouse.records import LOAD_ID, ROW
@@ -99,8 +100,7 @@ def _relation(
 def profile_arrow(settings: Settings, data: pa.Table, name: str, *, exact_rows: int = EXACT_ROWS) -> Profile:
     """Profile Arrow data, of a file with this name, in a temporary table of the warehouse."""
     with connect(settings, role="transformer") as connection:
-        with connection.cursor() as cursor:
-            cursor.adbc_ingest(STAGE, data, mode="create", temporary=True)
+        copy_into_new(connection, STAGE, data.schema, data.to_batches())
         columns = _columns(connection, f"pg_temp.{quote_name(STAGE)}", name.partition(".")[0], ())
         found = _measure(connection, f"pg_temp.{quote_name(STAGE)}", f"file {name}", columns, exact_rows)
         connection.rollback()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
-from adbc_driver_manager import Error as DriverError
+import psycopg
 
 from ingestion.append import append
 from ingestion.checks import ContractBrokenError
@@ -171,7 +171,7 @@ class StreamLoop:
                 found |= of_kind(watermark_of(connection, self.source.name, table.name), self.log.kind)
             return found
         finally:
-            with suppress(DriverError):
+            with suppress(psycopg.Error):
                 connection.rollback()
 
     # -- one batch -------------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ class StreamLoop:
         while True:
             try:
                 return attempt()
-            except (DriverError, OSError, AwayError, RegistryUnavailableError) as error:
+            except (psycopg.Error, OSError, AwayError, RegistryUnavailableError) as error:
                 self._disconnect()
                 words = str(error) if isinstance(error, GranaryError) else reason(error)
                 if not _passes(error):
@@ -276,14 +276,14 @@ class StreamLoop:
 
     def _disconnect(self) -> None:
         if self._connection is not None:
-            with suppress(DriverError, OSError):
+            with suppress(psycopg.Error, OSError):
                 self._connection.close()
             self._connection = None
 
     def _record(self, error: ContractBrokenError) -> None:
         """Keep what broke the contract, in a transaction of its own."""
         self._disconnect()
-        with suppress(GranaryError, DriverError, OSError), LoadTransaction(self.settings, self.source.name) as tx:
+        with suppress(GranaryError, psycopg.Error, OSError), LoadTransaction(self.settings, self.source.name) as tx:
             for table in self.tables.values():
                 if error.change.column in {c.name for c in table.columns} or len(self.tables) == 1:
                     load_id = tx.next_load_ids(1)[0]
@@ -296,6 +296,6 @@ def _topic(pair: tuple[Run, object]) -> str:
 
 def _passes(error: Exception) -> bool:
     """Return whether a failure may pass by itself."""
-    if isinstance(error, DriverError):
+    if isinstance(error, psycopg.Error):
         return (error.sqlstate or "")[:2] in WAITABLE
     return True

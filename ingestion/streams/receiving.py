@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from adbc_driver_manager import Error as DriverError
+import psycopg
 
 from ingestion.append import append
 from ingestion.spec import Unit
@@ -111,7 +111,7 @@ class Receiver:
         """Land deliveries together; if one of them cannot land, each for itself, so that it harms no other."""
         try:
             outcomes = self._commit(group)
-        except (DriverError, OSError, BusyError) as error:
+        except (psycopg.Error, OSError, BusyError) as error:
             self._disconnect()
             words = str(error) if isinstance(error, BusyError) else reason(error)
             for delivery in group:
@@ -164,6 +164,6 @@ class Receiver:
 
     def _disconnect(self) -> None:
         if self._connection is not None:
-            with suppress(DriverError, OSError):
+            with suppress(psycopg.Error, OSError):
                 self._connection.close()
             self._connection = None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ingestion.readers.database.values import Field
     from ingestion.readers.database.window import Part, Start
     from ingestion.spec import Chunk
-    from warehouse.connection import Connection
+    from warehouse.connection import ArrowConnection
 
 CATALOGUE = """
 select
@@ -62,7 +62,7 @@ where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped or
 class Session:
     """One connection that sees one state of the database."""
 
-    connection: Connection
+    connection: ArrowConnection
     table: str
     where: str
     busy: threading.Event = field(default_factory=threading.Event)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +124,7 @@ def test_rows_that_break_the_contract_are_kept_aside(take: Callable[..., int], r
         ("is no timestamp[us, tz=UTC]", "seen_at", "4"),
         ("is null", "name", "2"),
     ]
-    assert json.loads(refused[-1][3])["price"] == "cheap"
+    assert refused[-1][3]["price"] == "cheap"
     assert rows("select id, name, price::text from raw_shop.articles") == [(3, "c", "1.00")]
 
 

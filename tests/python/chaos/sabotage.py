@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ingestion import loading
+from warehouse.binary_copy import copy_into
 from warehouse.connection import connect
 from warehouse.faults import reached
 from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 TORN = "torn"
 """The point between the two commits of a bad loader."""
@@ -32,11 +33,11 @@ def rows_first() -> None:
 
 def ledger_first() -> None:
     """Commit the ledger, then the rows: a loader that dies in between never loads them."""
-    late: list[tuple[Any, pa.Table]] = []
+    late: list[tuple[Any, list[pa.RecordBatch]]] = []
     leave = LoadTransaction.__exit__
 
-    def keep(self: LoadTransaction, target: Any, batches: pa.RecordBatchReader) -> None:
-        late.append((target, batches.read_all()))
+    def keep(self: LoadTransaction, target: Any, batches: Iterable[pa.RecordBatch]) -> None:
+        late.append((target, list(batches)))
 
     def torn(self: LoadTransaction, kind: Any, error: Any, trace: Any) -> None:
         leave(self, kind, error, trace)
@@ -44,9 +45,9 @@ def ledger_first() -> None:
             late.clear()
         if late:
             reached(TORN)
-        for target, table in late:
-            with connect(settings, role="loader") as connection, connection.cursor() as cursor:
-                cursor.adbc_ingest(target.table, table, mode="append", db_schema_name=f"raw_{target.source}")
+        for target, rows in late:
+            with connect(settings, role="loader") as connection:
+                copy_into(connection, target.sql_name, rows)
                 connection.commit()
         late.clear()
 

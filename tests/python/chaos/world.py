@@ -80,11 +80,8 @@ def raw(connection: Connection, source: str, table: Table) -> Rows:
 
 
 def select(connection: Connection, sql: str) -> Rows:
-    """Return the rows of a query as a multiset; by Arrow, since there are thousands."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
-        found = cursor.fetch_arrow_table()
-    return Counter(zip(*(column.to_pylist() for column in found.columns), strict=True))
+    """Return the rows of a query as a multiset."""
+    return Counter(query(connection, sql))
 
 
 def refused(connection: Connection, source: str) -> Rows:

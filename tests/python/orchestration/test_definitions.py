@@ -166,7 +166,7 @@ def test_loading_the_definitions_connects_to_nothing(settings: Settings, monkeyp
         raise AssertionError("a connection was opened")
 
     dbt_manifest.prepare(settings)
-    monkeypatch.setattr("adbc_driver_postgresql.dbapi.connect", refuse)
+    monkeypatch.setattr("warehouse.connection.Connection.connect", refuse)
     monkeypatch.setattr("psycopg2.connect", refuse)
     dg.Definitions.validate_loadable(assemble(settings))
 

@@ -106,8 +106,8 @@ def test_rows_land_once_and_poison_is_kept(kafka: Broker, warehouse: Settings, r
         (f"{TOPIC}[0]", 59, "event_id", "holds a NUL character"),
     ]
     assert rows("select payload from ops.quarantine where line in (51, 52) order by line") == [
-        ('{"base64": "//4="}',),
-        ('{"line": "null"}',),
+        ({"base64": "//4="},),
+        ({"line": "null"},),
     ]
     assert rows("select rows_read = rows_loaded + rows_quarantined from ops.load_audit group by 1") == [(True,)]
     # The next process reads what is new, and nothing again: the broker is not asked how far the group had come.

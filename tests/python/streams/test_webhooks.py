@@ -143,7 +143,7 @@ def test_refused_events_are_told_and_kept(sender: Sender) -> None:
         "is no UTF-8 text",
         "is nested too deeply",
     ]
-    assert [payload for _, payload in kept[4:6]] == ['{"line": "{c6"}', '{"base64": "/w=="}']
+    assert [payload for _, payload in kept[4:6]] == [{"line": "{c6"}, {"base64": "/w=="}]
 
 
 def test_too_large(sender: Sender) -> None:

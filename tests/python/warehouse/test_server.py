@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from adbc_driver_manager import ProgrammingError
+from psycopg.errors import InsufficientPrivilege
 
 from tests.python.ingestion.test_broken_off import own_server
 from warehouse import server
@@ -75,7 +75,7 @@ def test_roles_may_do_their_work_and_no_more(settings: Settings, role: str, sql:
         if allowed:
             execute(connection, sql)
         else:
-            with pytest.raises(ProgrammingError, match="permission denied"):
+            with pytest.raises(InsufficientPrivilege, match="permission denied"):
                 execute(connection, sql)
 
 
