@@ -1,0 +1,24 @@
+with
+
+baskets as (
+
+    select * from {{ ref('fct_baskets') }}
+
+),
+
+as_of as (
+
+    {% if var('as_of') %}
+    select date '{{ var("as_of") }}' as as_of_date
+    {% else %}
+    select max(business_date) + 1 as as_of_date from baskets
+    {% endif %}
+
+)
+
+select
+    as_of.as_of_date - series.days_back as reference_date,
+    series.days_back
+from as_of
+cross join (values (0), (90), (180)) as series (days_back)
+where as_of.as_of_date is not null
