@@ -54,7 +54,7 @@ select
     cast(numbered.private_value as numeric(12, 2)) as private_value,
     cast(numbered.national_value as numeric(12, 2)) as national_value,
     row_number() over (
-        partition by numbered.household_id order by numbered.sales_value desc, names.department
+        partition by numbered.household_id order by numbered.sales_value desc, names.department asc
     ) as preference
 from numbered
 inner join names on numbered.department_number = names.department_number

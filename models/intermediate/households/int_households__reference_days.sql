@@ -8,11 +8,8 @@ baskets as (
 
 as_of as (
 
-    {% if var('as_of') %}
-    select date '{{ var("as_of") }}' as as_of_date
-    {% else %}
-    select max(business_date) + 1 as as_of_date from baskets
-    {% endif %}
+    select coalesce(cast(nullif('{{ var("as_of") }}', '') as date), max(business_date) + 1) as as_of_date
+    from baskets
 
 )
 

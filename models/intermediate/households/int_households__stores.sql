@@ -32,6 +32,6 @@ select
     basket_count,
     sales_value,
     row_number() over (
-        partition by household_id order by basket_count desc, sales_value desc, store_id
+        partition by household_id order by basket_count desc, sales_value desc, store_id asc
     ) as preference
 from stores

@@ -36,7 +36,7 @@ months as (
 
     select distinct month_start_date -- dim_date has a row per day
     from {{ ref('dim_date') }}
-    where month_start_date <= (select max(month_start_date) from household_months)
+    where month_start_date <= (select max(household_months.month_start_date) from household_months)
 
 ),
 
@@ -63,7 +63,7 @@ select
     ) as months_since_first,
     cast(cohorts.cohort_size as integer) as cohort_size,
     cast(coalesce(activity.active_household_count, 0) as integer) as active_household_count,
-    cast(coalesce(activity.active_household_count, 0) / cast(cohorts.cohort_size as numeric) as numeric(9, 4)) as retention,
+    cast(1.0 * coalesce(activity.active_household_count, 0) / cohorts.cohort_size as numeric(9, 4)) as retention,
     cast(coalesce(activity.basket_count, 0) as integer) as basket_count,
     cast(coalesce(activity.sales_value, 0) as numeric(12, 2)) as sales_value
 from cohorts

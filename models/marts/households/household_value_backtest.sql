@@ -23,8 +23,8 @@ outcomes as (
     inner join baskets
         on
             forecasts.household_id = baskets.household_id
-            and baskets.business_date >= forecasts.reference_date
-            and baskets.business_date < forecasts.reference_date + 90
+            and forecasts.reference_date <= baskets.business_date
+            and forecasts.reference_date + 90 > baskets.business_date
     group by forecasts.household_id, forecasts.reference_date
 
 ),

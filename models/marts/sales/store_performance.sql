@@ -78,7 +78,7 @@ select
     cast(discount_value as numeric(12, 2)) as discount_value,
     cast(sales_value / nullif(basket_count, 0) as numeric(12, 2)) as sales_per_basket,
     cast(sales_value / nullif(sum(sales_value) over (), 0) as numeric(9, 6)) as sales_share,
-    cast(row_number() over (order by sales_value desc, store_id) as integer) as sales_rank,
+    cast(row_number() over (order by sales_value desc, store_id asc) as integer) as sales_rank,
     cast(recent_value as numeric(12, 2)) as sales_last_28d,
     cast(earlier_value as numeric(12, 2)) as sales_previous_28d,
     cast(recent_value - earlier_value as numeric(12, 2)) as sales_change,
