@@ -1,43 +1,39 @@
 {{ config(meta={'dagster': {'ref': {'name': 'private_label_share'}}}) }}
 
--- Every month: the parts of private_label_share add up to the lines, and fuel is all of the facts' fuel.
+-- Every department and month: private_label_share adds up to the lines, brand by brand, with fuel apart.
 with
 
 marts as (
 
-    select
-        month_start_date,
-        sum(sales_value) as sales_value,
-        sum(private_value + national_value + unbranded_value) as other_value,
-        sum(fuel_value) as fuel_value
-    from {{ ref('private_label_share') }}
-    group by month_start_date
+    select * from {{ ref('private_label_share') }}
 
 ),
 
 facts as (
 
     select
-        cast(date_trunc('month', business_date) as date) as month_start_date,
-        sum(sales_value) as sales_value,
-        coalesce(sum(sales_value) filter (where not is_fuel), 0) as other_value,
-        coalesce(sum(sales_value) filter (where is_fuel), 0) as fuel_value
-    from {{ ref('fct_sales') }}
-    group by date_trunc('month', business_date)
+        cast(date_trunc('month', sales.business_date) as date) as month_start_date,
+        coalesce(products.department, 'unknown') as department,
+        sum(sales.sales_value) as sales_value,
+        coalesce(sum(sales.sales_value) filter (where sales.is_fuel), 0) as fuel_value,
+        coalesce(sum(sales.sales_value) filter (where not sales.is_fuel and products.brand = 'Private'), 0)
+            as private_value,
+        coalesce(sum(sales.sales_value) filter (where not sales.is_fuel and products.brand = 'National'), 0)
+            as national_value
+    from {{ ref('fct_sales') }} as sales
+    left join {{ ref('dim_product') }} as products on sales.product_key = products.product_key
+    group by date_trunc('month', sales.business_date), products.department
 
 )
 
 select
     month_start_date,
+    department,
     marts.sales_value as mart_value,
     facts.sales_value as fact_value
 from marts
-full outer join facts using (month_start_date)
+full outer join facts using (month_start_date, department)
 where
-    (
-        marts.sales_value, marts.other_value, marts.fuel_value
-    )
+    (marts.sales_value, marts.fuel_value, marts.private_value, marts.national_value)
     is distinct from
-    (
-        facts.sales_value, facts.other_value, facts.fuel_value
-    )
+    (facts.sales_value, facts.fuel_value, facts.private_value, facts.national_value)
