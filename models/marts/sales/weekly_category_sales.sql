@@ -1,49 +1,25 @@
 with
 
-sales as (
+-- Read twice, which takes a sixth of the time of writing 1.5 million lines down in between.
+lines as not materialized (
 
-    select * from {{ ref('fct_sales') }}
+    select * from {{ ref('int_sales__category_lines') }}
 
 ),
 
 categories as (
 
-    select * from {{ ref('int_products__categories') }}
-
-),
-
-names as (
-
     select distinct -- every product of a category names it
         category_number,
         department,
         product_category
-    from categories
+    from {{ ref('int_products__categories') }}
 
 ),
 
-weeks as (
+dates as (
 
-    select
-        date_day,
-        year,
-        retailer_week as week,
-        min(date_day) over (partition by year, retailer_week) as week_start_date
-    from {{ ref('dim_date') }}
-
-),
-
--- Read twice, which takes a sixth of the time of writing 1.5 million lines down in between; the same goes for grouping
--- them by the category's number and not by its two names.
-lines as not materialized (
-
-    select
-        sales.*,
-        weeks.week_start_date,
-        categories.category_number
-    from sales
-    inner join categories on sales.product_key = categories.product_key
-    inner join weeks on sales.business_date = weeks.date_day
+    select * from {{ ref('dim_date') }}
 
 ),
 
@@ -53,7 +29,7 @@ totals as (
         week_start_date,
         category_number,
         count(*) as line_count,
-        coalesce(sum(quantity) filter (where not is_fuel), 0) as item_count,
+        sum(item_count) as item_count,
         sum(sales_value) as sales_value,
         sum(retail_disc) as retail_disc,
         sum(coupon_disc) as coupon_disc,
@@ -63,7 +39,7 @@ totals as (
 
 ),
 
-memberships as (
+members as (
 
     select distinct -- a basket may hold several products of a category
         week_start_date,
@@ -79,17 +55,17 @@ baskets as (
         week_start_date,
         category_number,
         count(*) as basket_count
-    from memberships
+    from members
     group by week_start_date, category_number
 
 )
 
 select
     totals.week_start_date,
-    names.department,
-    names.product_category,
-    weeks.year,
-    weeks.week,
+    categories.department,
+    categories.product_category,
+    dates.year,
+    dates.retailer_week as week,
     cast(baskets.basket_count as integer) as basket_count,
     cast(totals.line_count as integer) as line_count,
     cast(totals.item_count as integer) as item_count,
@@ -102,5 +78,5 @@ select
 from totals
 inner join baskets
     on totals.week_start_date = baskets.week_start_date and totals.category_number = baskets.category_number
-inner join names on totals.category_number = names.category_number
-inner join weeks on totals.week_start_date = weeks.date_day
+inner join categories on totals.category_number = categories.category_number
+inner join dates on totals.week_start_date = dates.date_day
