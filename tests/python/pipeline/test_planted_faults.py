@@ -22,6 +22,40 @@ FAULTS = {
     " set dbt_valid_to = dbt_valid_from - interval '1 day'",
     "dim_product_gapless": "update {t} set valid_to = valid_from",
     "dim_household_gapless": "update {t} set valid_to = valid_from",
+    "daily_sales_counts_sound": "update {t} set household_count = basket_count + 1",
+    "daily_sales_reconcile_with_sales": "update {t} set discount_value = discount_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "weekly_category_sales_counts_sound": "update {t} set basket_count = line_count + 1",
+    "weekly_category_sales_reconcile_with_sales": "update {t} set sales_value = sales_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "monthly_sales_days_sound": "update {t} set days_with_sales = 32",
+    "monthly_sales_reconcile_with_sales": "update {t} set rolling_28d_sales = rolling_28d_sales + 0.01",
+    "private_label_share_parts_add_up": "update {t} set fuel_value = fuel_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "private_label_share_in_range": "update {t} set private_label_share = 1.01",
+    "private_label_share_reconciles_with_sales": "update {t} set sales_value = sales_value + 0.01,"
+    " unbranded_value = unbranded_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "store_performance_counts_sound": "update {t} set household_count = basket_count + 1",
+    "store_performance_reconciles_with_sales": "update {t} set sales_value = sales_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "cohort_retention_counts_sound": "update {t} set active_household_count = cohort_size + 1",
+    "cohort_retention_begins_whole": "update {t} set retention = 0.5 where months_since_first = 0",
+    "cohort_retention_reconciles_with_sales": "update {t} set sales_value = sales_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "cohorts_are_all_households": "update {t} set cohort_size = cohort_size + 1"
+    " where ctid = (select min(ctid) from {t})",
+    "household_value_dates_sound": "update {t} set last_purchase_date = as_of_date",
+    "household_value_counts_sound": "update {t} set active_month_count = basket_count + 1",
+    "household_value_lapsed_sound": "update {t} set is_lapsed = not is_lapsed where ctid = (select min(ctid) from {t})",
+    "household_value_expected_sound": "update {t} set expected_90d_sales = -0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "household_value_reconciles_with_sales": "update {t} set discount_value = discount_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "household_value_backtest_errors_sound": "update {t} set mean_absolute_error = root_mean_square_error + 1",
+    "household_value_backtest_reconciles_with_sales": "update {t} set actual_value = actual_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "rfm_segments_cover_every_score": "delete from {t} where ctid = (select min(ctid) from {t})",
     "fct_baskets_counts_sound": "update {t} set line_count = 0",
     "fct_promotions_codes_known": "update {t} set display_location = '8' where ctid = (select min(ctid) from {t})",
     "fct_sales_amounts_not_negative": "update {t} set coupon_disc = -0.01 where ctid = (select min(ctid) from {t})",
