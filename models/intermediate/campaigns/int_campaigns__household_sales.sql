@@ -1,0 +1,56 @@
+{{ config(materialized='table') }}
+
+with
+
+windows as (
+
+    select * from {{ ref('int_campaigns__windows') }}
+
+),
+
+households as (
+
+    select * from {{ ref('dim_household') }}
+    where is_current
+
+),
+
+contacts as (
+
+    select * from {{ ref('fct_campaign_contacts') }}
+
+),
+
+baskets as (
+
+    select * from {{ ref('fct_baskets') }}
+
+),
+
+spent as (
+
+    select
+        windows.campaign_id,
+        baskets.household_id,
+        coalesce(sum(baskets.sales_value) filter (where baskets.business_date >= windows.start_date), 0) as in_window,
+        coalesce(sum(baskets.sales_value) filter (where baskets.business_date < windows.start_date), 0) as before_window
+    from windows
+    inner join baskets on baskets.business_date between windows.before_start_date and windows.end_date
+    group by windows.campaign_id, baskets.household_id
+
+)
+
+select
+    windows.campaign_id,
+    households.household_id,
+    contacts.household_id is not null as is_contacted,
+    cast(
+        case when windows.is_window_covered then coalesce(spent.in_window, 0) end as numeric(12, 2)
+    ) as window_sales_value,
+    cast(
+        case when windows.is_before_covered then coalesce(spent.before_window, 0) end as numeric(12, 2)
+    ) as before_sales_value
+from windows
+cross join households
+left join contacts on windows.campaign_id = contacts.campaign_id and households.household_id = contacts.household_id
+left join spent on windows.campaign_id = spent.campaign_id and households.household_id = spent.household_id
