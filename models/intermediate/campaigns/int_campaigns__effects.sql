@@ -7,7 +7,7 @@ households as (
         household_id,
         is_contacted,
         before_sales_value,
-        window_sales_value - before_sales_value as change
+        window_sales_value - before_sales_value as sales_change
     from {{ ref('int_campaigns__household_sales') }}
     where window_sales_value is not null and before_sales_value is not null
 
@@ -20,7 +20,7 @@ stratified as (
         campaign_id,
         is_contacted,
         before_sales_value,
-        change,
+        sales_change,
         case
             when before_sales_value > 0
                 then ntile({{ var('campaign_strata') }}) over (
@@ -40,8 +40,8 @@ strata as (
         count(*) filter (where is_contacted) as contacted_count,
         count(*) filter (where not is_contacted) as control_count,
         avg(before_sales_value) filter (where not is_contacted) as control_before,
-        avg(change) filter (where not is_contacted) as control_change,
-        var_samp(change) filter (where not is_contacted) as control_variance
+        avg(sales_change) filter (where not is_contacted) as control_change,
+        var_samp(sales_change) filter (where not is_contacted) as control_variance
     from stratified
     group by campaign_id, stratum
 
@@ -52,10 +52,10 @@ compared as (
     select
         stratified.campaign_id,
         stratified.before_sales_value,
-        stratified.change,
+        stratified.sales_change,
         strata.control_before,
         strata.control_change,
-        stratified.change - strata.control_change as effect,
+        stratified.sales_change - strata.control_change as effect,
         strata.contacted_count * strata.control_variance / strata.control_count as control_error,
         cast(strata.control_count as numeric) / strata.contacted_count as controls_per_contacted
     from stratified
@@ -70,7 +70,7 @@ select
     cast(round(sum(controls_per_contacted)) as integer) as control_household_count,
     cast(avg(before_sales_value) as numeric(18, 6)) as matched_before,
     cast(avg(control_before) as numeric(18, 6)) as control_before,
-    cast(avg(change) as numeric(18, 6)) as matched_change,
+    cast(avg(sales_change) as numeric(18, 6)) as matched_change,
     cast(avg(control_change) as numeric(18, 6)) as control_change,
     cast(avg(effect) as numeric(18, 6)) as effect,
     cast(

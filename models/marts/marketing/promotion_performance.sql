@@ -27,7 +27,11 @@ combinations as (
         sum(lines.retail_disc) as retail_disc
     from lines
     left join products on lines.product_key = products.product_key
-    group by lines.week, coalesce(products.department, 'UNKNOWN'), lines.display_location, lines.mailer_location,
+    group by
+        lines.week,
+        coalesce(products.department, 'UNKNOWN'),
+        lines.display_location,
+        lines.mailer_location,
         lines.promotion
 
 )

@@ -40,7 +40,10 @@ bought as (
             partition by redemptions.redemption_id
             order by
                 covered.product_id is not null and sales.coupon_disc > 0 desc,
-                sales.coupon_disc desc, sales.sold_at, sales.basket_id, sales.product_id
+                sales.coupon_disc desc,
+                sales.sold_at asc,
+                sales.basket_id asc,
+                sales.product_id asc
         ) as preference
     from redemptions
     inner join sales

@@ -14,7 +14,10 @@ products as (
 
 totals as (
 
-    select count(*) as basket_count from {{ ref('fct_baskets') }}
+    select
+        count(*) as basket_count,
+        {{ var('affinity_min_support') }} * count(*) as min_count
+    from {{ ref('fct_baskets') }}
 
 ),
 
@@ -36,10 +39,10 @@ categories as materialized (
     select
         basket_categories.category,
         count(*) as basket_count,
-        row_number() over (order by basket_categories.category collate "C") as category_number
+        row_number() over (order by basket_categories.category) as category_number
     from basket_categories
     group by basket_categories.category
-    having count(*) >= (select {{ var('affinity_min_support') }} * basket_count from totals)
+    having count(*) >= (select totals.min_count from totals)
 
 ),
 
@@ -62,7 +65,7 @@ pairs as (
     from members as a
     inner join members as b on a.basket_id = b.basket_id and a.category_number < b.category_number
     group by a.category_number, b.category_number
-    having count(*) >= (select {{ var('affinity_min_support') }} * basket_count from totals)
+    having count(*) >= (select totals.min_count from totals)
 
 )
 

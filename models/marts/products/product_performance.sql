@@ -40,7 +40,7 @@ ranked as (
         sum(sales_value) over () as total,
         sum(sales_value) over by_sales as up_to_this
     from sold
-    window by_sales as (order by sales_value desc, product_id)
+    window by_sales as (order by sales_value desc, product_id asc)
 
 )
 
