@@ -48,8 +48,8 @@ FAULTS = {
     " where ctid = (select min(ctid) from {t})",
     "coupon_performance_counts_sound": "update {t} set traced_redemption_count = redemption_count + 1"
     " where ctid = (select min(ctid) from {t})",
-    "campaign_performance_windows_marked": "update {t} set is_window_covered = window_sales_value is null, window_sales_value = 1"
-    " where ctid = (select min(ctid) from {t})",
+    "campaign_performance_windows_marked": "update {t} set is_window_covered = not is_window_covered"
+    " where contacted_household_count > 0",
     "campaign_performance_interval_sound": "update {t} set effect = 1, effect_low = 2, effect_high = 3"
     " where ctid = (select min(ctid) from {t})",
     "campaign_performance_counts_sound": "update {t} set redeeming_household_count = redemption_count + 1"
@@ -59,7 +59,7 @@ FAULTS = {
     "attributions_reconcile_with_sales": "update {t} set coupon_disc = coupon_disc + 0.01"
     " where redemption_id = (select min(redemption_id) from {t} where is_traced)",
     "campaigns_reconcile_with_sales": "update {t} set before_sales_value = before_sales_value + 0.01"
-    " where campaign_id = (select min(campaign_id) from {t} where is_before_covered)",
+    " where campaign_id = (select min(campaign_id) from {t} where before_sales_value is not null)",
     "coupons_reconcile_with_redemptions": "update {t} set redemption_count = redemption_count + 1"
     " where ctid = (select min(ctid) from {t})",
     "product_performance_reconciles_with_sales": "update {t} set regular_value = regular_value + 0.01"
