@@ -9,12 +9,21 @@ campaigns as (
 windows as (
 
     select * from {{ ref('int_campaigns__windows') }}
+    where comparison = 'campaign'
 
 ),
 
 effects as (
 
     select * from {{ ref('int_campaigns__effects') }}
+    where comparison = 'campaign'
+
+),
+
+placebos as (
+
+    select * from {{ ref('int_campaigns__effects') }}
+    where comparison = 'placebo'
 
 ),
 
@@ -26,7 +35,7 @@ contacted as (
         sum(window_sales_value) as window_sales_value,
         sum(before_sales_value) as before_sales_value
     from {{ ref('int_campaigns__household_sales') }}
-    where is_contacted
+    where is_contacted and comparison = 'campaign'
     group by campaign_id
 
 ),
@@ -62,6 +71,7 @@ select
     windows.before_start_date,
     windows.is_window_covered,
     windows.is_before_covered,
+    windows.earlier_day_count,
     cast(coalesce(contacted.household_count, 0) as integer) as contacted_household_count,
     cast(coalesce(redeemed.household_count, 0) as integer) as redeeming_household_count,
     cast(
@@ -87,10 +97,13 @@ select
     cast(effects.effect_std_error as numeric(12, 2)) as effect_std_error,
     cast(effects.effect - 1.96 * effects.effect_std_error as numeric(12, 2)) as effect_low,
     cast(effects.effect + 1.96 * effects.effect_std_error as numeric(12, 2)) as effect_high,
-    effects.matched_household_count < 30 as is_small_sample
+    effects.matched_household_count < 30 as is_small_sample,
+    cast(placebos.effect as numeric(12, 2)) as placebo_effect,
+    cast(placebos.effect_std_error as numeric(12, 2)) as placebo_std_error
 from campaigns
 inner join windows on campaigns.campaign_id = windows.campaign_id
 left join contacted on campaigns.campaign_id = contacted.campaign_id
 left join effects on campaigns.campaign_id = effects.campaign_id
+left join placebos on campaigns.campaign_id = placebos.campaign_id
 left join offered on campaigns.campaign_id = offered.campaign_id
 left join redeemed on campaigns.campaign_id = redeemed.campaign_id
