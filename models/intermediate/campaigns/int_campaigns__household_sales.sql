@@ -5,6 +5,7 @@ with
 windows as (
 
     select * from {{ ref('int_campaigns__windows') }}
+    where comparison = 'campaign' or earlier_day_count >= {{ var('campaign_matching_days') }}
 
 ),
 

@@ -1,12 +1,12 @@
 with
 
-lines as (
+lines as not materialized (
 
     select * from {{ ref('int_promotions__sales_lines') }}
 
 ),
 
-placements as (
+placements as not materialized (
 
     select * from {{ ref('int_promotions__sold_placements') }}
 
