@@ -9,53 +9,15 @@ redemptions as (
 
 ),
 
-sales as (
+bought as (
 
-    select * from {{ ref('fct_sales') }}
-
-),
-
-covered as (
-
-    select * from {{ ref('int_coupons__covered_products') }}
+    select * from {{ ref('int_redemptions__bought_lines') }}
 
 ),
 
 contacts as (
 
     select * from {{ ref('fct_campaign_contacts') }}
-
-),
-
--- What the household bought on the day of the redemption, and which of it could have taken the coupon.
-bought as (
-
-    select
-        redemptions.redemption_id,
-        sales.basket_id,
-        sales.product_id,
-        sales.sales_value,
-        sales.coupon_disc,
-        sales.coupon_match_disc,
-        covered.product_id is not null as is_covered,
-        covered.product_id is not null and sales.coupon_disc > 0 as is_candidate,
-        row_number() over (
-            partition by redemptions.redemption_id
-            order by
-                covered.product_id is not null and sales.coupon_disc > 0 desc,
-                sales.coupon_disc desc,
-                sales.sold_at asc,
-                sales.basket_id asc,
-                sales.product_id asc
-        ) as preference
-    from redemptions
-    inner join sales
-        on redemptions.household_id = sales.household_id and redemptions.business_date = sales.business_date
-    left join covered
-        on
-            redemptions.campaign_id = covered.campaign_id
-            and redemptions.coupon_upc = covered.coupon_upc
-            and sales.product_id = covered.product_id
 
 ),
 
@@ -73,7 +35,12 @@ days as (
 chosen as (
 
     select
-        *,
+        redemption_id,
+        basket_id,
+        product_id,
+        sales_value,
+        coupon_disc,
+        coupon_match_disc,
         count(*) over (partition by basket_id, product_id) as line_redemption_count
     from bought
     where is_candidate and preference = 1
