@@ -65,6 +65,45 @@ FAULTS = {
     "ledger_adds_up": "update {t} set rows_read = rows_read + 1 where status = 'loaded'",
     "raw_transactions_whole_cents": "update {t} set sales_value = sales_value + 0.005"
     " where ctid = (select min(ctid) from {t})",
+    "product_performance_shares_sound": "update {t} set cumulative_share = 1.1"
+    " where ctid = (select min(ctid) from {t})",
+    "product_price_history_prices_sound": "update {t} set regular_price = loyalty_price - 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "basket_affinity_pairs_once": "update {t} set category_a = category_b, category_b = category_a"
+    " where ctid = (select min(ctid) from {t})",
+    "basket_affinity_counts_sound": "update {t} set both_basket_count = basket_count + 1"
+    " where ctid = (select min(ctid) from {t})",
+    "promotion_performance_codes_agree": "update {t} set promotion = case promotion when 'on' then 'off' else 'on' end"
+    " where ctid = (select min(ctid) from {t})",
+    "promotion_lift_weeks_sound": "update {t} set last_week = 54 where ctid = (select min(ctid) from {t})",
+    "promotion_lift_sales_have_store_weeks": "update {t} set on_line_count = 1, on_store_weeks = 0"
+    " where ctid = (select min(ctid) from {t})",
+    "redemption_attribution_reasons_sound": "update {t} set is_traced = not is_traced"
+    " where ctid = (select min(ctid) from {t})",
+    "coupon_performance_counts_sound": "update {t} set traced_redemption_count = redemption_count + 1"
+    " where ctid = (select min(ctid) from {t})",
+    "campaign_performance_windows_marked": "update {t} set is_window_covered = not is_window_covered"
+    " where contacted_household_count > 0",
+    "campaign_performance_interval_sound": "update {t} set effect = 1, effect_low = 2, effect_high = 3"
+    " where ctid = (select min(ctid) from {t})",
+    "campaign_performance_counts_sound": "update {t} set redeeming_household_count = redemption_count + 1"
+    " where ctid = (select min(ctid) from {t})",
+    "affinities_reconcile_with_baskets": "update {t} set both_basket_count = both_basket_count + 1"
+    " where ctid = (select min(ctid) from {t})",
+    "attributions_reconcile_with_sales": "update {t} set coupon_disc = coupon_disc + 0.01"
+    " where redemption_id = (select min(redemption_id) from {t} where is_traced)",
+    "campaigns_reconcile_with_sales": "update {t} set before_sales_value = before_sales_value + 0.01"
+    " where campaign_id = (select min(campaign_id) from {t} where before_sales_value is not null)",
+    "coupons_reconcile_with_redemptions": "update {t} set redemption_count = redemption_count + 1"
+    " where ctid = (select min(ctid) from {t})",
+    "product_performance_reconciles_with_sales": "update {t} set regular_value = regular_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "product_prices_reconcile_with_sales": "update {t} set sales_value = sales_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "promotion_lift_reconciles_with_sales": "update {t} set unknown_sales_value = unknown_sales_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "promotion_performance_reconciles_with_sales": "update {t} set sales_value = sales_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
     "analysts_see_no_personal_column": "grant select on marts.dim_household to analyst",
     "baskets_reconcile_with_sales": "update marts.fct_baskets set customer_paid = customer_paid + 0.01"
     " where ctid = (select min(ctid) from marts.fct_baskets)",
