@@ -7,6 +7,7 @@ no wheel and would have to be built. Neither is installed: what stands in for th
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from types import ModuleType
@@ -67,6 +68,8 @@ def prepare(settings: Settings) -> None:
 def main() -> None:
     """Run mf on this project, from any folder."""
     stand_in()
+    os.environ.setdefault("DBT_PROJECT_DIR", str(PROJECT))
+    os.environ.setdefault("DBT_PROFILES_DIR", str(PROJECT))
     try:
         prepare(Settings.load())
     except GranaryError as error:
