@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,9 +18,11 @@ import pytest
 
 from orchestration import manifest as dbt_manifest
 from tests.python.main_job.metricflow import Question, ask
+from warehouse.settings import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from tests.python.main_job.conftest import Year
 
@@ -290,6 +294,28 @@ def test_no_dimension_multiplies_or_loses_sales(answers: Answers, number: int) -
 @pytest.mark.parametrize("number", range(len(FAULTS)), ids=lambda number: str(FAULTS[number][1]))
 def test_a_wrong_expression_is_caught(year: Year, answers: Answers, number: int) -> None:
     assert differences(year, FAULTS[number][0], answers.faulty[number]) != []
+
+
+def test_mf_works_from_anywhere_without_a_network(year: Year, tmp_path: Path) -> None:
+    # Python's own sockets refuse to open; libpq, which is not Python, reaches the warehouse.
+    offline = (
+        "import socket\n"
+        "def refuse(*_, **__): raise SystemExit('it called out')\n"
+        "socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse\n"
+        "from granary.mf import main\n"
+        "main()"
+    )
+    environment = year.settings.environment() | {"PYTHONPATH": str(PROJECT)}
+    environment.pop("DBT_PROFILES_DIR", None)
+    asked = [sys.executable, "-c", offline, "query", "--metrics", "sales,baskets", "--decimals", "2"]
+    done = subprocess.run(asked, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split()[-2:] == ["4596039.58", "155848"]
+    wrong = subprocess.run(
+        [*asked[:3], "query", "--metrics", "saels"], cwd=tmp_path, env=environment, capture_output=True
+    )
+    assert wrong.returncode == 1
+    assert b"'sales'" in wrong.stdout, "it suggests what may have been meant"
 
 
 def test_every_metric_is_compared(year: Year) -> None:
