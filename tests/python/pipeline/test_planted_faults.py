@@ -107,8 +107,13 @@ FAULTS = {
     "analysts_see_no_personal_column": "grant select on marts.dim_household to analyst",
     "baskets_reconcile_with_sales": "update marts.fct_baskets set customer_paid = customer_paid + 0.01"
     " where ctid = (select min(ctid) from marts.fct_baskets)",
+    "campaign_contacts_reconcile_with_sales": "update intermediate.int_campaigns__contacts"
+    " set sales_before = sales_before + 0.01"
+    " where ctid = (select min(ctid) from intermediate.int_campaigns__contacts)",
     "dimensions_reconcile_with_raw": "delete from marts.dim_coupon"
     " where coupon_upc = (select min(coupon_upc) from marts.dim_coupon)",
+    "household_months_reconcile_with_sales": "update intermediate.int_households__months set is_active = not is_active"
+    " where ctid = (select min(ctid) from intermediate.int_households__months)",
     "promotions_reconcile_raw_to_marts": "delete from marts.fct_promotions"
     " where ctid = (select min(ctid) from marts.fct_promotions)",
     "raw_reconciles_with_ledger": "delete from raw_pos.transactions"
