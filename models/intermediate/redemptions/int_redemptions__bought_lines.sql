@@ -1,3 +1,6 @@
+-- One pass over the sales: looked up by day, each redemption reads 4,200 lines to find 34 (4 s instead of 1 s).
+{{ config(materialized='table', pre_hook="set local enable_nestloop = off") }}
+
 with
 
 redemptions as (
