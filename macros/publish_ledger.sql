@@ -3,20 +3,54 @@
     before it and what came and went, so that writing it costs what changed, however long the history is.
 -#}
 
-{#- Marts that are there and that the ledger does not know (dbt filled them itself once): as they are now, first of all. -#}
+{#- The marts that the ledger knows, with the measures that it adds up of each; of one that never had a row, all. -#}
+{% macro measures_in_ledger() -%}
+    {%- set found = {} -%}
+    {%- set latest -%}
+        select
+            known.mart,
+            months.publish_id is not null as has_months,
+            (select string_agg(sums.key, ' ') from jsonb_object_keys(months.measures) as sums (key)) as measures
+        from (
+            select distinct mart
+            from ops.publishes
+            cross join unnest(marts) as mart
+            where schema_name = '{{ published_schema() }}'
+        ) as known
+        left join lateral (
+            select
+                said.publish_id,
+                said.measures
+            from ops.published_months as said
+            inner join ops.publishes as publishes on said.publish_id = publishes.publish_id
+            where said.mart = known.mart and publishes.schema_name = '{{ published_schema() }}'
+            order by said.publish_id desc
+            limit 1
+        ) as months on true
+    {%- endset -%}
+    {%- for row in run_query(latest).rows -%}
+        {%- do found.update({row[0]: (row[2] or '').split(' ') if row[1] else none}) -%}
+    {%- endfor -%}
+    {{ return(found) }}
+{%- endmacro %}
+
+{#-
+    Marts that are there and that the ledger does not know (dbt filled them itself once), or not with all measures: as they
+    are now, first of all.
+-#}
 {% macro adopt(marts) -%}
     {%- set adopted = marts | rejectattr('is_in_ledger') | rejectattr('way', 'equalto', 'create') | list -%}
     {%- if adopted -%}
         {%- for mart in adopted %}
     {{ totals(mart, mart.published, mart.old_columns, 1) }};
         {%- endfor %}
-    {{ write_ledger(adopted) }}
+    {{ write_ledger(adopted, anew=true) }}
     delete from publish_delta;
     update publish_now set publish_id = nextval(pg_get_serial_sequence('ops.publishes', 'publish_id'));
     {%- endif -%}
 {%- endmacro %}
 
-{% macro write_ledger(marts) -%}
+{% macro write_ledger(marts, anew=false) -%}
     insert into ops.publishes (
         publish_id, schema_name, invocation_id, started_at, marts, rows_inserted, rows_deleted, last_date, loads_seen
     )
@@ -93,6 +127,7 @@
         inner join ops.publishes as publishes on months.publish_id = publishes.publish_id
         where
             publishes.schema_name = '{{ published_schema() }}'
+            and {{ 'false' if anew else 'true' }}
             and months.mart = changes.mart
             and months.business_month is not distinct from changes.business_month
         order by months.publish_id desc

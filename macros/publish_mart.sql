@@ -8,10 +8,7 @@
 -#}
 {% macro describe_marts(known, names) -%}
     {%- set catalog = run_query(columns_of_marts(known[names[0]].schema)).rows -%}
-    {%- set in_ledger = run_query(
-        "select distinct mart from ops.publishes cross join unnest(marts) as mart where schema_name = '"
-        ~ published_schema() ~ "'"
-    ).columns[0].values() -%}
+    {%- set in_ledger = measures_in_ledger() -%}
     {%- set described = [] -%}
     {%- for name in names -%}
         {%- set built, now = {}, {} -%}
@@ -23,7 +20,7 @@
         {%- do mart.update({
             'table': mart.published ~ ('__new' if mart.way == 'replace' else ''),
             'old_columns': now,
-            'is_in_ledger': name in in_ledger,
+            'is_in_ledger': name in in_ledger and not mart.measures | reject('in', in_ledger[name] or mart.measures) | list,
         }) -%}
         {%- if built -%}{%- do described.append(mart) -%}{%- endif -%}
     {%- endfor -%}

@@ -97,7 +97,7 @@
         {%- endfor %}
     select pg_advisory_xact_lock({{ publish_lock() }});
     insert into ops.publish_holds (schema_name, node, reason, invocation_id)
-    select '{{ published_schema() }}', node, 'has not finished', '{{ invocation_id }}'
+    select '{{ published_schema() }}', node, '{{ unfinished() }}', '{{ invocation_id }}'
     from unnest(cast(array[{{ held | join(', ') }}] as text[])) as node
     on conflict (schema_name, node) do update set
         reason = excluded.reason,
@@ -110,7 +110,15 @@
     hashtext('granary.publish.{{ published_schema() }}')
 {%- endmacro %}
 
-{#- What succeeded holds nothing any more; what failed, or was skipped since something else failed, does. -#}
+{#- Why a node holds publishing while a run is at it, or if the run was killed; only a later run takes it over. -#}
+{% macro unfinished() -%}
+    has not finished
+{%- endmacro %}
+
+{#-
+    What succeeded holds nothing any more; what failed, or was skipped since something else failed, does. (`dbt retry` does not
+    say in selected_resources what it is going to build.)
+-#}
 {% macro settle_holds(results) -%}
     {%- set good, bad = [], [] -%}
     {%- for result in results if result.node and result.node.resource_type in ('model', 'seed', 'snapshot', 'test') -%}
@@ -124,7 +132,8 @@
     {%- if good and not flags.EMPTY -%}
         {%- do run_query(
             "delete from ops.publish_holds where schema_name = '" ~ published_schema() ~ "' and node in (" ~ good | join(', ')
-            ~ ")" ~ (" and invocation_id = '" ~ invocation_id ~ "'" if flags.WHICH != 'test')) -%}
+            ~ ")" ~ (" and (invocation_id = '" ~ invocation_id ~ "' or reason <> '" ~ unfinished() ~ "')"
+            if flags.WHICH != 'test')) -%}
     {%- endif -%}
     {%- if bad -%}
         {%- set record -%}
@@ -147,7 +156,7 @@
 {% macro publish_holds(despite=[]) -%}
     {%- set held = [] -%}
     {%- for row in run_query(
-        "select node, reason from ops.publish_holds where schema_name = '" ~ published_schema() ~ "' order by since, node"
+        "select node, reason from ops.publish_holds where schema_name = '" ~ published_schema() ~ "' order by reason <> 'failed', since, node"
     ).rows -%}
         {%- if row[0] in graph.nodes and holds_publishing(graph.nodes[row[0]]) and graph.nodes[row[0]].name not in despite -%}
             {%- do held.append(graph.nodes[row[0]].name ~ ' ' ~ row[1]) -%}
