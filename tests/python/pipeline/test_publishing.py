@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from datetime import date
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,7 @@ def beginning(pipeline: Pipeline) -> None:
 def versions(pipeline: Pipeline) -> dict[str, Any]:
     """Return which transactions wrote the rows of each mart: equal if nothing was written."""
     names = [str(name) for (name,) in pipeline.query(NAMES.format("marts"))]
-    sql = "select count(*), min(xmin::text), max(xmin::text), '{0}'::regclass::oid::text from {0}"
+    sql = "select count(*), min(xmin::text::bigint), max(xmin::text::bigint), '{0}'::regclass::oid::text from {0}"
     return {name: pipeline.query(sql.format(f"marts.{name}")) for name in names}
 
 
@@ -161,7 +160,7 @@ def test_a_closed_month_that_changes_is_in_the_ledger_with_its_difference(pipeli
         " from ops.restatements where is_latest_publish order by mart"
     )
     assert [row[:3] for row in found] == [("fct_baskets", "2017-01-01", 0), ("fct_sales", "2017-01-01", 0)]
-    assert {row[5] for row in found} == {Decimal("5.00")}
+    assert {row[5] for row in found} == {"5.00"}
     assert {row[6] for row in found} == {str(newest)}
     # Every line of the file has a new load_id; of the baskets one only is another.
     assert found[0][3:5] == (1, 1)
@@ -186,7 +185,7 @@ def test_what_is_built_without_publishing_is_compared_and_published_later(pipeli
     assert (found.key, found.added, found.removed, found.changed) == (("basket_id",), 0, 0, 1)
     assert found.columns == dict.fromkeys(found.columns, 1)
     assert {"sales_value", "regular_value", "loyalty_value", "customer_paid"} <= set(found.columns)
-    done = granary(pipeline.settings, "diff", "fct_sales", "--json", "--examples", "1000")
+    done = granary(pipeline.settings, "diff", "fct_sales", "--json", "--examples", "100")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert (said["added"], said["removed"]) == (0, 0)
@@ -251,10 +250,10 @@ def test_a_run_that_is_killed_leaves_nothing_that_another_one_would_publish(pipe
 
 def test_an_empty_run_publishes_nothing(pipeline: Pipeline) -> None:
     before = versions(pipeline)
-    pipeline.dbt("run", "--select", "dim_store", "--empty")
-    assert pipeline.query("select count(*) from build.dim_store") == [(0,)]
+    pipeline.dbt("run", "--select", "dim_campaign", "--empty")
+    assert pipeline.query("select count(*) from build.dim_campaign") == [(0,)]
     assert versions(pipeline) == before
-    pipeline.dbt("run", "--select", "dim_store")
+    pipeline.dbt("run", "--select", "dim_campaign")
     assert versions(pipeline) == before
 
 
