@@ -45,9 +45,9 @@
         {%- do tell_of_marts_without_a_model(known) -%}
         {{ script_for(describe_marts(known, waiting)) }}
     {%- elif waiting -%}
-        {%- set shown = holds[:5] | join(', ') ~ (' and ' ~ (holds | length - 5) ~ ' more' if holds | length > 5 else '') -%}
-        {%- do exceptions.warn('nothing was published; ' ~ published_schema() ~ ' stays as it was: ' ~ shown
-            ~ '. Mend it, and build and test it again (docs/runbooks/failed-run.md).') -%}
+        {%- set more = ' and ' ~ (holds | length - 5) ~ ' more' if holds | length > 5 else '' -%}
+        {%- do exceptions.warn('nothing was published; ' ~ published_schema() ~ ' stays as it was: '
+            ~ holds[:5] | join(', ') ~ more ~ '. Mend it, and build and test it again (docs/runbooks/failed-run.md).') -%}
     {%- endif -%}
     {%- if not waiting or holds -%}
         {%- do run_query('select pg_advisory_unlock(' ~ publish_lock() ~ ')') -%}
@@ -59,8 +59,8 @@
     {%- for row in run_query(
         "select relname from pg_class where relkind = 'r' and relnamespace = to_regnamespace('" ~ published_schema()
         ~ "') order by relname").rows if row[0] not in known -%}
-        {%- do exceptions.warn(published_schema() ~ '.' ~ row[0] ~ ' is built by no model any more and stays as it was; drop it'
-            ~ ' when nobody needs it.') -%}
+        {%- do exceptions.warn(published_schema() ~ '.' ~ row[0]
+            ~ ' is built by no model any more and stays as it was; drop it when nobody needs it.') -%}
     {%- endfor -%}
 {%- endmacro %}
 
@@ -148,7 +148,10 @@
     begin
         for changed in
             select wanted.relation
-            from (values {% for mart in marts %}('{{ mart.name }}', '{{ mart.table }}'){{ ', ' if not loop.last }}{% endfor %}) as wanted (mart, relation)
+            from (
+                values
+                {% for mart in marts %}('{{ mart.name }}', '{{ mart.table }}'){{ ', ' if not loop.last }}{% endfor %}
+            ) as wanted (mart, relation)
             inner join publish_delta as delta on wanted.mart = delta.mart
             inner join pg_class as tables on tables.oid = wanted.relation::regclass
             group by wanted.relation, tables.reltuples

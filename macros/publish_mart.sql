@@ -20,7 +20,8 @@
         {%- do mart.update({
             'table': mart.published ~ ('__new' if mart.way == 'replace' else ''),
             'old_columns': now,
-            'is_in_ledger': name in in_ledger and not mart.measures | reject('in', in_ledger[name] or mart.measures) | list,
+            'is_in_ledger': name in in_ledger
+                and not mart.measures | reject('in', in_ledger[name] or mart.measures) | list,
         }) -%}
         {%- if built -%}{%- do described.append(mart) -%}{%- endif -%}
     {%- endfor -%}
@@ -53,8 +54,8 @@
 -#}
 {% macro describe_mart(node, columns) -%}
     {%- set meta = node.config.meta -%}
-    {%- set keys = meta.get('declared_indexes', []) | selectattr('unique', 'defined') | map(attribute='columns') | list -%}
-    {%- set key = keys[0] if keys else [] -%}
+    {%- set unique = meta.get('declared_indexes', []) | selectattr('unique', 'defined') | list -%}
+    {%- set key = unique[0]['columns'] if unique else [] -%}
     {%- set measures = [] -%}
     {%- for column, type in columns.items() if type == 'numeric(12,2)' or column in meta.get('measures', []) -%}
         {%- do measures.append(column) -%}
@@ -125,7 +126,7 @@
     {{ totals(mart, mart.table, mart.types, 1) }};
 {%- endmacro %}
 
-{#- The rows that differ. Of a mart that was built as a whole, only partitions that differ at all are looked at row by row. -#}
+{#- The rows that differ. Of a mart that was built as a whole, only partitions that differ are looked at row by row. -#}
 {% macro change_published(mart) -%}
     {%- set columns = mart.columns | join(', ') %}
     {%- if mart.partition %}

@@ -126,14 +126,21 @@
         {%- if result.status in ('success', 'pass', 'warn', 'no-op') -%}
             {%- do good.append("'" ~ node.unique_id ~ "'") -%}
         {%- elif node.resource_type != 'test' or node.config.severity | lower == 'error' -%}
-            {%- do bad.append("('" ~ node.unique_id ~ "', '" ~ ('was skipped' if result.status == 'skipped' else 'failed') ~ "')") -%}
+            {%- set reason = 'was skipped' if result.status == 'skipped' else 'failed' -%}
+            {%- do bad.append("('" ~ node.unique_id ~ "', '" ~ reason ~ "')") -%}
         {%- endif -%}
     {%- endfor -%}
     {%- if good and not flags.EMPTY -%}
-        {%- do run_query(
-            "delete from ops.publish_holds where schema_name = '" ~ published_schema() ~ "' and node in (" ~ good | join(', ')
-            ~ ")" ~ (" and (invocation_id = '" ~ invocation_id ~ "' or reason <> '" ~ unfinished() ~ "')"
-            if flags.WHICH != 'test')) -%}
+        {%- set release -%}
+            delete from ops.publish_holds
+            where
+                schema_name = '{{ published_schema() }}'
+                and node in ({{ good | join(', ') }})
+                {%- if flags.WHICH != 'test' %}
+                and (invocation_id = '{{ invocation_id }}' or reason <> '{{ unfinished() }}')
+                {%- endif %}
+        {%- endset -%}
+        {%- do run_query(release) -%}
     {%- endif -%}
     {%- if bad -%}
         {%- set record -%}
@@ -155,11 +162,18 @@
 {#- The nodes that hold publishing, with the reason; those that the project does not have any more hold nothing. -#}
 {% macro publish_holds(despite=[]) -%}
     {%- set held = [] -%}
-    {%- for row in run_query(
-        "select node, reason from ops.publish_holds where schema_name = '" ~ published_schema() ~ "' order by reason <> 'failed', since, node"
-    ).rows -%}
-        {%- if row[0] in graph.nodes and holds_publishing(graph.nodes[row[0]]) and graph.nodes[row[0]].name not in despite -%}
-            {%- do held.append(graph.nodes[row[0]].name ~ ' ' ~ row[1]) -%}
+    {%- set recorded -%}
+        select
+            node,
+            reason
+        from ops.publish_holds
+        where schema_name = '{{ published_schema() }}'
+        order by reason <> 'failed', since, node
+    {%- endset -%}
+    {%- for row in run_query(recorded).rows -%}
+        {%- set node = graph.nodes.get(row[0]) -%}
+        {%- if node and holds_publishing(node) and node.name not in despite -%}
+            {%- do held.append(node.name ~ ' ' ~ row[1]) -%}
         {%- endif -%}
     {%- endfor -%}
     {{ return(held) }}

@@ -40,8 +40,8 @@ class Difference:
     """What differs between two builds of a table, from `old` to `new` (both `schema.name`).
 
     `key` are the columns that tell which rows are the same one; without any, a row that changed counts as one removed
-    and one added. `columns` has the changed rows by column; `added_columns`, `removed_columns` and `retyped_columns` are
-    not compared. `examples` are rows of the kinds added, removed and changed, with `[old, new]` where a value differs.
+    and one added. `columns` has the changed rows by column; `added_columns`, `removed_columns` and `retyped_columns`
+    are not compared. `examples` are rows of the kinds added, removed and changed, with `[old, new]` where a value differs.
     """
 
     old: str
@@ -78,7 +78,7 @@ def compare(settings: Settings, name: str, old: str, new: str, examples: int = 3
         key = tuple(part for part in _key(connection, new, name) or _key(connection, old, name))
         if not set(key) <= set(common):
             key = ()
-        counts = _Comparison(f"{_quoted(old, name)}", f"{_quoted(new, name)}", key, common)
+        counts = _Comparison(_quoted(old, name), _quoted(new, name), key, common)
         total = query(connection, counts.sql())[0]
         rows_old, rows_new, added, removed, changed, *by_column = (int(str(value)) for value in total)
         rest = [column for column in common if column not in key]
@@ -111,7 +111,8 @@ class _Comparison:
         names = self.key or self.columns
         # Equality alone can be hashed or merged in a full join; without a key, null must equal null, so rows are texts.
         on = " and ".join(f"o.{quote_name(c)} = n.{quote_name(c)}" for c in names) if self.key else self._as_text()
-        return f"{self._side(self.old)} as o full outer join {self._side(self.new)} as n on {on} and o.number__ = n.number__"
+        sides = f"{self._side(self.old)} as o full outer join {self._side(self.new)} as n"
+        return f"{sides} on {on} and o.number__ = n.number__"
 
     def _as_text(self) -> str:
         sides = (", ".join(f"{side}.{quote_name(c)}" for c in self.columns) for side in "on")
@@ -151,7 +152,8 @@ class _Comparison:
         wanted = [f"{side}.{quote_name(c)}::text" for c in self.columns]
         wanted += [f"o.{quote_name(c)}::text" for c in self.columns]
         order = ", ".join(f"{side}.{quote_name(c)}" for c in self.key or self.columns[:1])
-        sql = f"select {', '.join(wanted)} from {self._joined()} where {self._condition(kind)} order by {order} limit {limit}"
+        sql = f"select {', '.join(wanted)} from {self._joined()} where {self._condition(kind)}"
+        sql += f" order by {order} limit {limit}"
         found = []
         for row in query(connection, sql):
             now, before = row[: len(self.columns)], row[len(self.columns) :]

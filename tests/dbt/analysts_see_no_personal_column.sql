@@ -31,10 +31,7 @@ where
 union all
 
 select
-    schemas.nspname as table_schema,
+    '{{ ref("dim_household").schema }}' as table_schema,
     null as table_name,
     null as column_name
-from pg_catalog.pg_namespace as schemas
-where
-    schemas.nspname = '{{ ref("dim_household").schema }}'
-    and has_schema_privilege('analyst', schemas.oid, 'usage')
+where has_schema_privilege('analyst', '{{ ref("dim_household").schema }}', 'usage')

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from demo import retailer
 from tests.python.pipeline.readers import KNOWN, TOTALS, Readers
 from warehouse.connection import connect, execute, query
 
@@ -73,8 +74,6 @@ def test_eight_analysts_read_through_an_increment_and_a_full_refresh(pipeline: P
     published = [totals(pipeline)]
     for day, arguments in ((date(2017, 3, 13), BUILD), (date(2017, 3, 20), (*BUILD, "--full-refresh"))):
         with Readers(pipeline.settings, (TOTALS, KNOWN, VIEW)) as readers:
-            from demo import retailer
-
             retailer.advance(pipeline.settings, day)
             pipeline.load()
             with halfway(pipeline, readers) as stopped:
@@ -94,8 +93,6 @@ def test_eight_analysts_read_through_an_increment_and_a_full_refresh(pipeline: P
 
 def test_a_mart_that_fails_its_audit_keeps_all_others_as_they_were(pipeline: Pipeline) -> None:
     """The sales of a new day are built and good; fct_campaign_contacts is not built since its campaign is bad."""
-    from demo import retailer
-
     before, marts = totals(pipeline), pipeline.marts()
     retailer.advance(pipeline.settings, date(2017, 3, 25))
     pipeline.load()

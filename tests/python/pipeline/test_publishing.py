@@ -52,7 +52,8 @@ def assert_ledger_is_right(pipeline: Pipeline) -> None:
     for mart, measures in (("fct_sales", ("sales_value", "quantity")), ("fct_baskets", ("sales_value", "line_count"))):
         counted = pipeline.query(
             "select date_trunc('month', business_date)::date, count(*),"
-            f" {', '.join(f'sum({measure})::numeric(14, 2)' for measure in measures)} from marts.{mart} group by 1 order by 1"
+            f" {', '.join(f'sum({measure})::numeric(14, 2)' for measure in measures)}"
+            f" from marts.{mart} group by 1 order by 1"
         )
         said = pipeline.query(
             "select distinct on (business_month) business_month, row_count,"
@@ -116,7 +117,9 @@ def test_a_row_that_changes_is_the_only_one_written(pipeline: Pipeline) -> None:
     )
     pipeline.dbt(*PUBLISH)
     assert wrote(pipeline) == (21, 21)
-    pipeline.dbt("build", "--select", "dim_household", "promotion_codes", "--exclude-resource-type", "test", "unit_test")
+    pipeline.dbt(
+        "build", "--select", "dim_household", "promotion_codes", "--exclude-resource-type", "test", "unit_test"
+    )
     assert wrote(pipeline) == (22, 22)
 
 
@@ -274,7 +277,9 @@ def test_columns_that_change_do_not_break_what_analysts_made(pipeline: Pipeline)
     first = pipeline.query(table)
     rows = pipeline.query("select count(*) from marts.dim_store")
     # Nothing depends on it: the new table takes the place of the old one, with its indexes and grants.
-    change_store(pipeline, "alter table build.dim_store add column region text", "update build.dim_store set region = 'N'")
+    change_store(
+        pipeline, "alter table build.dim_store add column region text", "update build.dim_store set region = 'N'"
+    )
     assert pipeline.query(table) != first
     assert pipeline.query("select count(*) from marts.dim_store where region = 'N'") == rows
     index = "select indexname::text from pg_indexes where schemaname = 'marts' and tablename = 'dim_store'"
