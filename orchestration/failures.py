@@ -20,7 +20,7 @@ def problems_of(target: Path, manifest: Mapping[str, Any]) -> tuple[list[Problem
     """Return the problems of the run that left its artifacts in `target`, and whether trying again may help.
 
     It may if dbt itself died, or if a node failed on the database (a lost connection, a lock, a full disk); it cannot
-    if only tests failed or the project is at fault. A publish that failed is not tried again, as `dbt retry` runs no hook.
+    if only tests failed or the project is at fault. A publish is not tried again, as `dbt retry` repeats no hook.
     """
     path = target / "run_results.json"
     results = json.loads(path.read_bytes())["results"] if path.exists() else []

@@ -41,7 +41,7 @@ class Difference:
 
     `key` are the columns that tell which rows are the same one; without any, a row that changed counts as one removed
     and one added. `columns` has the changed rows by column; `added_columns`, `removed_columns` and `retyped_columns`
-    are not compared. `examples` are rows of the kinds added, removed and changed, with `[old, new]` where a value differs.
+    are not compared. `examples` are rows that were added, removed or changed, with `[old, new]` where a value differs.
     """
 
     old: str
