@@ -71,7 +71,7 @@ def quiet(readers: Readers) -> None:
 def table(rows: list[tuple[object, ...]]) -> None:
     """Print the result."""
     show.table(
-        "Eight analysts read meanwhile: seconds; queries that failed or waited over 250 ms; mixed states",
+        "Eight analysts read meanwhile (seconds)",
         (
             "meanwhile", "s", "publish", "queries", "failed", "waited", "mixed", "states", "p95", "longest",
         ),
