@@ -76,10 +76,13 @@
     {%- endif %}
 {%- endmacro %}
 
-{#- Whether a node must succeed before anything is published: all that is built, and the tests that block. -#}
+{#-
+    Whether a node must succeed before anything is published: all that is built, and the tests that block. Ephemeral models
+    are never run by themselves.
+-#}
 {% macro holds_publishing(node) -%}
     {{ return(
-        node.resource_type in ('model', 'seed', 'snapshot')
+        (node.resource_type in ('model', 'seed', 'snapshot') and node.config.materialized != 'ephemeral')
         or (node.resource_type == 'test' and node.config.severity | lower == 'error')
     ) }}
 {%- endmacro %}
