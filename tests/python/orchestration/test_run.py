@@ -123,7 +123,8 @@ def lines_of(place: Place, day: date) -> object:
 
 def forget(place: Place, day: date) -> None:
     with connect(place.settings) as connection:
-        execute(connection, "delete from marts.fct_sales where business_date = $1", day)
+        for schema in ("build", "marts"):
+            execute(connection, f"delete from {schema}.fct_sales where business_date = $1", day)
         connection.commit()
 
 

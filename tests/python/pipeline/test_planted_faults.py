@@ -105,28 +105,28 @@ FAULTS = {
     "promotion_performance_reconciles_with_sales": "update {t} set sales_value = sales_value + 0.01"
     " where ctid = (select min(ctid) from {t})",
     "analysts_see_no_personal_column": "grant select on marts.dim_household to analyst",
-    "baskets_reconcile_with_sales": "update marts.fct_baskets set customer_paid = customer_paid + 0.01"
-    " where ctid = (select min(ctid) from marts.fct_baskets)",
+    "baskets_reconcile_with_sales": "update build.fct_baskets set customer_paid = customer_paid + 0.01"
+    " where ctid = (select min(ctid) from build.fct_baskets)",
     "campaign_contacts_reconcile_with_sales": "update intermediate.int_campaigns__contacts"
     " set sales_before = sales_before + 0.01"
     " where ctid = (select min(ctid) from intermediate.int_campaigns__contacts)",
-    "dimensions_reconcile_with_raw": "delete from marts.dim_coupon"
-    " where coupon_upc = (select min(coupon_upc) from marts.dim_coupon)",
+    "dimensions_reconcile_with_raw": "delete from build.dim_coupon"
+    " where coupon_upc = (select min(coupon_upc) from build.dim_coupon)",
     "household_months_reconcile_with_sales": "update intermediate.int_households__months set is_active = not is_active"
     " where ctid = (select min(ctid) from intermediate.int_households__months)",
-    "promotions_reconcile_raw_to_marts": "delete from marts.fct_promotions"
-    " where ctid = (select min(ctid) from marts.fct_promotions)",
+    "promotions_reconcile_raw_to_marts": "delete from build.fct_promotions"
+    " where ctid = (select min(ctid) from build.fct_promotions)",
     "raw_reconciles_with_ledger": "delete from raw_pos.transactions"
     " where ctid = (select min(ctid) from raw_pos.transactions)",
-    "redemptions_reconcile_raw_to_marts": "delete from marts.fct_coupon_redemptions"
-    " where ctid = (select min(ctid) from marts.fct_coupon_redemptions)",
-    "redemptions_within_their_campaign": "update marts.dim_campaign set end_date = start_date - 1",
+    "redemptions_reconcile_raw_to_marts": "delete from build.fct_coupon_redemptions"
+    " where ctid = (select min(ctid) from build.fct_coupon_redemptions)",
+    "redemptions_within_their_campaign": "update build.dim_campaign set end_date = start_date - 1",
     "streamed_events_come_from_a_load": "update ops.load_audit set rows_loaded = 0, rows_quarantined = rows_read"
     " where source = 'events'",
-    "sales_keys_are_of_the_sold_product_and_household": "update marts.fct_sales set household_key ="
-    " (select household_key from marts.dim_household where household_id <> fct_sales.household_id limit 1)",
-    "sales_reconcile_raw_to_marts": "update marts.fct_sales set sales_value = sales_value + 0.01"
-    " where ctid = (select min(ctid) from marts.fct_sales)",
+    "sales_keys_are_of_the_sold_product_and_household": "update build.fct_sales set household_key ="
+    " (select household_key from build.dim_household where household_id <> fct_sales.household_id limit 1)",
+    "sales_reconcile_raw_to_marts": "update build.fct_sales set sales_value = sales_value + 0.01"
+    " where ctid = (select min(ctid) from build.fct_sales)",
 }
 
 
@@ -208,7 +208,7 @@ def _place(unique_id: str, pipeline: Pipeline) -> tuple[str, str]:
     schemas = dict(
         pipeline.query(
             "select table_name, table_schema from information_schema.tables"
-            " where table_schema in ('marts', 'intermediate', 'snapshots', 'staging', 'ops')"
+            " where table_schema in ('build', 'intermediate', 'snapshots', 'staging', 'ops')"
         )
     )
     return schemas[rest[0]], rest[0]
