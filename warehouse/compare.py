@@ -176,7 +176,7 @@ def _columns(connection: Connection, schema: str, name: str) -> dict[str, str]:
 
 def _key(connection: Connection, schema: str, name: str) -> list[str]:
     found = query(connection, KEY, _quoted(schema, name))
-    return [str(column) for column in found[0][0]] if found else []  # type: ignore[attr-defined]
+    return [str(column) for column in found[0][0]] if found else []
 
 
 def _quoted(schema: str, name: str) -> str:
