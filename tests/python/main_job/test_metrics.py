@@ -207,7 +207,7 @@ COMPARISONS = [
     Comparison(DAYS, OF_DAYS, "metric_time__day", "day", ("2017-12-01", "2017-12-31")),
     Comparison(CHANGES, OF_CHANGES, "metric_time__month", "month"),
 ]
-# Dimensions of every model that the sales lines lead to, with one that has many values and one of a second join.
+# Dimensions of every model that the sales lines lead to, with ones of many values and one of a second join.
 DIMENSIONS = (
     "basket__has_coupon",
     "basket__household__marital_status",
@@ -219,7 +219,7 @@ DIMENSIONS = (
     "metric_time__quarter",
     "metric_time__week",
     "product__brand",
-    "product__product_id",
+    "product__product_category",
     "store",
 )
 FANNED_OUT = {"sales.product": "product_id", "products.product": "product_id"}
@@ -229,7 +229,7 @@ FAULTS: list[tuple[Comparison, dict[str, str]]] = [
     (Comparison(VISITS, {"baskets": OF_VISITS["baskets"]}), {"baskets.basket_rows": "line_count"}),
     (Comparison(MONTHS, OF_MONTHS), {"household_months.later_active_months": "case when is_active then 1 else 0 end"}),
     (Comparison(CONTACTS, OF_CONTACTS), {"contacts.sales_in_window": "sales_before"}),
-    (Lines(**BY_DEPARTMENT), FANNED_OUT),
+    (Comparison(LINES, {"sales": OF_LINES["sales"]}, **BY_DEPARTMENT), FANNED_OUT),
 ]
 
 
