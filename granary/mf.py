@@ -7,10 +7,11 @@ no wheel and would have to be built. Neither is installed: what stands in for th
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 import sys
 from types import ModuleType
+from typing import Any
 
 from orchestration import manifest
 from warehouse.errors import GranaryError
@@ -52,7 +53,7 @@ def stand_in() -> None:
 
 
 def prepare(settings: Settings) -> None:
-    """Put the metrics as they are defined now where mf looks for them, in `target/`.
+    """Put the metrics as they are defined now, on the published marts, where mf looks for them, in `target/`.
 
     Raises:
         GranaryError: dbt cannot parse the project.
@@ -61,8 +62,17 @@ def prepare(settings: Settings) -> None:
     wanted = PROJECT / "target" / MANIFEST
     wanted.parent.mkdir(exist_ok=True)
     fresh = wanted.with_suffix(".new")
-    shutil.copyfile(made, fresh)
+    fresh.write_text(json.dumps(json.loads(made.read_text(), object_hook=published)))
     fresh.replace(wanted)
+
+
+def published(part: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of the definitions, with a relation that dbt builds as the one that readers see."""
+    schema = str(part.get("schema_name", ""))
+    if "relation_name" not in part or not schema.endswith("build"):
+        return part
+    names = part | {"schema_name": schema.removesuffix("build") + "marts"}
+    return names | {"relation_name": ".".join(f'"{names[key]}"' for key in ("database", "schema_name", "alias"))}
 
 
 def main() -> None:
