@@ -44,6 +44,7 @@ OF_LINES = {
     "coupon_discount": "sum(coupon_disc)",
     "coupon_match": "sum(coupon_match_disc)",
     "discount_rate": "1 - sum(sales_value) / nullif(sum(sales_value + retail_disc + coupon_match_disc), 0)",
+    "discount_share": "1 - sum(customer_paid) / nullif(sum(regular_value), 0)",
     "coupon_rate": "sum(coupon_disc) / nullif(sum(sales_value), 0)",
 }
 # The baskets, made of the sales lines.
