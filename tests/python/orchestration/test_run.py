@@ -135,9 +135,7 @@ def test_what_was_not_built_is_news(place: Place, first: RunOutcome, change: str
 
 def test_without_news_nothing_is_loaded_and_no_day_is_rebuilt(place: Place, first: RunOutcome) -> None:
     """Even when models are built again, because the project has changed."""
-    with connect(place.settings) as connection:
-        execute(connection, "delete from ops.whole_builds")
-        connection.commit()
+    place.forget_build()
     xmin = place.rows("select max(xmin::text::bigint) from marts.fct_sales")
     outcome = place.run()
     assert outcome.success, outcome.failures

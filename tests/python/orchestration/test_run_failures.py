@@ -161,6 +161,7 @@ def test_sigterm_in_the_middle_of_dbt_leaves_a_canceled_run_and_no_process(
     place: Place, first: RunOutcome, tmp_path: Path
 ) -> None:
     assert first.success
+    place.forget_build()
     said = tmp_path / "said"
     said.touch()
     child = subprocess.Popen(
