@@ -32,11 +32,11 @@ class Pipeline:
     settings: Settings
     target: Path
 
-    def day(self, to: date) -> None:
-        """Let business go on until `to`, and load, snapshot and build what is new."""
+    def day(self, to: date, *selection: str) -> None:
+        """Let business go on until `to`, and load, snapshot and build what is new, of these models or all."""
         retailer.advance(self.settings, to)
         self.load()
-        self.dbt("build", "--exclude-resource-type", "test", "unit_test")
+        self.dbt("build", "--exclude-resource-type", "test", "unit_test", *selection)
 
     def load(self, *names: str) -> None:
         with retailer.systems(self.settings):
