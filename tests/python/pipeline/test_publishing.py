@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +165,7 @@ def test_a_closed_month_that_changes_is_in_the_ledger_with_its_difference(pipeli
     assert {row[0] for row in restated} >= {"daily_sales", "fct_baskets", "fct_sales", "monthly_sales"}
     found = [row for row in restated if row[0].startswith("fct_")]
     assert [row[:3] for row in found] == [("fct_baskets", "2017-01-01", 0), ("fct_sales", "2017-01-01", 0)]
-    assert {row[5] for row in found} == {"5.00"}
+    assert {row[5] for row in found} == {Decimal("5.00")}
     assert {row[6] for row in found} == {str(newest)}
     # Every line of the file has a new load_id; of the baskets one only is another.
     assert found[0][3:5] == (1, 1)
