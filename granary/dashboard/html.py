@@ -101,11 +101,21 @@ def _payload(page: Page, data: Mapping[str, Rows]) -> dict[str, Any]:
                 "ignores": chart.ignores,
                 "order": chart.order,
                 "limit": chart.limit,
-                "spec": specification(chart),
+                **_drawing(chart),
             }
             for chart in page.charts
         ],
     }
+
+
+def _drawing(chart: Chart) -> dict[str, Any]:
+    """Return the specification, and the column and height of a band where the chart is made of horizontal bands."""
+    found = specification(chart)
+    if not found or not isinstance(found.get("height"), dict):
+        return {"spec": found, "step": None}
+    layers = [found["encoding"]] if "encoding" in found else [layer["encoding"] for layer in found["layer"]]
+    field = next(layer["y"]["field"] for layer in layers if "field" in layer.get("y", {}))
+    return {"spec": found, "step": {"field": field, "size": found.pop("height")["step"]}}
 
 
 def specification(chart: Chart) -> dict[str, Any] | None:
@@ -118,7 +128,6 @@ def specification(chart: Chart) -> dict[str, Any] | None:
     found: dict[str, Any] = drawn.to_dict()
     found.pop("$schema", None)
     found["config"] = CONFIG
-    found["autosize"] = {"type": "pad" if isinstance(drawn, alt.FacetChart) else "fit-x", "contains": "padding"}
     return found
 
 
@@ -143,7 +152,7 @@ def _filters(filters: Sequence[Filter], data: Mapping[str, Rows]) -> str:
     if not filters:
         return ""
     return (
-        '<form aria-label="Filters">'
+        '<form class="filters" aria-label="Filters">'
         + "".join(_filter(one, data[one.dataset]) for one in filters)
         + '<div><button type="button" id="reset">Reset</button></div></form>'
     )
@@ -173,7 +182,7 @@ def _chart(chart: Chart, sql: str) -> str:
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(chart.title)}: table">'
         "<table><thead></thead><tbody></tbody></table></div>"
     )
-    drawn = f'<div class="chart" role="img" aria-label="{escape(chart.title)}. {escape(chart.note)}"></div>'
+    drawn = f'<div class="chart" role="img" aria-label="{escape(chart.title)}. {escape(chart.note)}"><div></div></div>'
     return (
         f'<section id="{chart.name}"{" class=wide" if chart.wide else ""} aria-labelledby="{chart.name}-title">'
         f'<h2 id="{chart.name}-title">{escape(chart.title)}</h2><p>{escape(chart.note)}</p>'

@@ -87,7 +87,8 @@
       const size = Math.abs(moved).toFixed(1);
       const sign = size === "0.0" ? "" : moved > 0 ? "▲ +" : "▼ −";
       line.textContent = `${sign}${size} ${change === "points" ? "points" : "%"} ${note}`;
-      line.classList.add(size === "0.0" ? "level" : moved > 0 ? "up" : "down");
+      // Whether more discount is good news is not ours to say: only what is sold has colours.
+    if (change === "relative" && size !== "0.0") line.classList.add(moved > 0 ? "up" : "down");
     } else line.textContent = previous ? "nothing earlier to compare with" : note;
   }
 
@@ -126,30 +127,39 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
+  // A chart of horizontal bands is as high as there are bands.
+  function height({ step }, rows) {
+    return step.size * new Set(rows.map((row) => row[step.field])).size;
+  }
+
   async function draw(chart, rows) {
     const section = document.getElementById(chart.name);
     const canvas = section.querySelector(".chart");
+    section.querySelector(".scroll").hidden = rows.length === 0;
     section.querySelector(".empty").hidden = rows.length > 0;
     if (!canvas) return;
     canvas.hidden = rows.length === 0;
     if (!rows.length) return;
     const known = views.get(chart.name);
     if (known && known.narrow === narrow.matches) {
-      await known.view.change("table", vega.changeset().remove(() => true).insert(rows)).runAsync();
+      if (chart.step) known.view.height(height(chart, rows));
+      await known.view.data("table", rows).runAsync();
       return;
     }
     const spec = structuredClone(chart.spec);
     spec.datasets = { table: rows };
+    if (chart.step) spec.height = height(chart, rows);
     if (spec.facet) {
       // Vega-Lite does not fit facets into what there is: as many beside each other as have room.
       const width = canvas.clientWidth;
       spec.columns = Math.max(2, Math.floor(width / 190));
-      spec.spec.width = Math.floor(width / spec.columns) - 52;
+      spec.spec.width = Math.floor((width - 50) / spec.columns) - 22;
     }
     const axis = narrow.matches ? { labelLimit: 110 } : {};
     if (known) known.finalize();
     // The interpreter instead of compiled expressions: the page's policy forbids to make code of text.
-    const made = await vegaEmbed(canvas, spec, { ast: true, renderer: "svg", actions: false, config: { axis } });
+    const options = { ast: true, renderer: "svg", actions: false, config: { axis } };
+    const made = await vegaEmbed(canvas.firstElementChild, spec, options);
     views.set(chart.name, { view: made.view, finalize: made.finalize, narrow: narrow.matches });
   }
 

@@ -18,9 +18,9 @@ NAME = alt.Y("campaign:N", sort=None, title="Campaign")
 
 def _timeline(base: alt.Chart) -> alt.Chart:
     return base.mark_bar(height=10, cornerRadius=3).encode(
-        x=alt.X("start_date:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(format="%b", labelOverlap=True)),
+        x=alt.X("start_date:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(format="%b %y", tickCount=6, labelOverlap=True)),
         x2="end_date:T",
-        y=NAME,
+        y=alt.Y("campaign:N", sort=alt.EncodingSortField("start_date", op="min"), title="Campaign"),
         color=TYPES,
         tooltip=[
             alt.Tooltip("campaign:N", title="Campaign"),
@@ -48,7 +48,6 @@ def _rates(base: alt.Chart) -> alt.Chart:
 
 
 def _effects(base: alt.Chart) -> alt.LayerChart:
-    known = base.transform_filter("isValid(datum.effect)")
     told = [
         alt.Tooltip("campaign:N", title="Campaign"),
         alt.Tooltip("effect:Q", title="Effect", format=MONEY),
@@ -57,15 +56,15 @@ def _effects(base: alt.Chart) -> alt.LayerChart:
         alt.Tooltip("finding:N", title="Finding"),
     ]
     zero = base.mark_rule(color=GREY, strokeDash=[4, 3]).encode(x=alt.datum(0))
-    interval = known.mark_rule(strokeWidth=2).encode(
+    interval = base.mark_rule(strokeWidth=2).encode(
         x=alt.X("effect_low:Q", title="Dollars per contacted household", axis=alt.Axis(format="$,.0f", tickCount=5)),
         x2="effect_high:Q",
         y=NAME,
         color=TYPES,
         tooltip=told,
     )
-    point = known.mark_point(size=80, opacity=1).encode(x="effect:Q", y=NAME, color=TYPES, tooltip=told)
-    return alt.layer(zero, interval, point).properties(height=alt.Step(20))
+    point = base.mark_point(size=80, opacity=1).encode(x="effect:Q", y=NAME, color=TYPES, tooltip=told)
+    return alt.layer(zero, interval, point).properties(height=alt.Step(17))
 
 
 PAGE = Page(
@@ -91,7 +90,7 @@ PAGE = Page(
             "effects",
             "What campaigns moved, against matched households that were not contacted",
             "Dollars per contacted household in the campaign's window, with the 95 % interval. Where it crosses zero, the"
-            " campaign cannot be told from none. Campaigns whose windows are not covered by the data are in the table only.",
+            " campaign cannot be told from none. A campaign without a line cannot be judged: the table says why.",
             "campaigns",
             (
                 key("campaign", "Campaign"),

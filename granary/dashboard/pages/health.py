@@ -1,7 +1,7 @@
 """Whether the numbers can be trusted today.
 
-The records of loads and audits are in the schema `ops`, which analysts do not read; the page reads four of its columns
-sets as the role `transformer`, counts and times only.
+The records of loads and audits are in the schema `ops`, which analysts do not read; the page reads what
+it shows of them as the role `transformer`, counts and times only.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ PAGE = Page(
                 value("failed_loads", "Failed loads, ever", "count"),
             ),
             None,
+            wide=True,
             empty="No load is recorded here.",
         ),
         Chart(

@@ -31,7 +31,7 @@ def _rfm(base: alt.Chart) -> alt.LayerChart:
         ],
     )
     counts = place.mark_text(fontSize=13, fontWeight="bold", dy=-7).encode(text=alt.Text("households:Q", format=COUNT))
-    names = place.mark_text(fontSize=10, dy=9, limit=72).encode(text="segment:N")
+    names = place.mark_text(fontSize=10, dy=9, limit={"expr": "width / 5 - 6"}).encode(text="segment:N")
     # Dark cells need light letters: 3,000 dollars is where white on blue becomes the more legible.
     light = alt.condition("datum.sales_per_household > 2600", alt.value("#ffffff"), alt.value("#10202f"))
     return alt.layer(cells, counts.encode(color=light), names.encode(color=light)).properties(height=320)

@@ -59,4 +59,4 @@ def day_told(field: str, label: str) -> alt.Tooltip:
 
 
 def _axis(number: str) -> str:
-    return SHORT_MONEY if number.startswith("$") else ".0%" if number.endswith("%") else "~s"
+    return SHORT_MONEY if number.startswith("$") else ".0%" if number.endswith("%") else number

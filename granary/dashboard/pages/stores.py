@@ -48,7 +48,7 @@ def _multiples(base: alt.Chart) -> alt.FacetChart:
             ],
         )
         .properties(height=80, width=140)
-        .facet(facet=alt.Facet("store:N", sort=None, title=None), columns=6)
+        .facet(facet=alt.Facet("store:N", sort=alt.EncodingSortField("sales_rank", op="min"), title=None), columns=6)
     )
 
 
@@ -121,11 +121,12 @@ PAGE = Page(
         Chart(
             "multiples",
             "The twelve largest stores, month by month",
-            "Sales in dollars, each store on the same scale. The filters do not act here.",
+            "Sales in dollars from the first to the last month, each store on the same scale. The filters do not act here.",
             "store_largest",
             (
                 key("store", "Store"),
                 key("month", "Month"),
+                value("sales_rank", "Rank", "count"),
                 value("sales", "Sales", "cents"),
                 value("baskets", "Baskets", "count"),
             ),

@@ -1,6 +1,6 @@
 -- Department and month: sales, and own brands among what is not fuel.
 select
-    coalesce(department, 'UNKNOWN') as department,
+    coalesce(department, 'unknown') as department,
     to_char(month_start_date, 'YYYY-MM') as month,
     sales_value as sales,
     private_value,

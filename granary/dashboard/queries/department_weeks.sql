@@ -4,12 +4,12 @@ with
 weeks as (
 
     select
-        coalesce(department, 'UNKNOWN') as department,
+        coalesce(department, 'unknown') as department,
         week,
         min(week_start_date) as week_start_date,
         sum(sales_value) as sales_value
     from marts.weekly_category_sales
-    group by coalesce(department, 'UNKNOWN'), year, week
+    group by coalesce(department, 'unknown'), year, week
 
 ),
 

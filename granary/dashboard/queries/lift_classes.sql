@@ -15,7 +15,7 @@ classes (place, lift_class, above, upto) as (
 )
 
 select
-    coalesce(products.department, 'UNKNOWN') as department,
+    coalesce(products.department, 'unknown') as department,
     classes.place,
     classes.lift_class,
     count(*) as products,
@@ -25,5 +25,5 @@ from marts.promotion_lift as lift
 inner join marts.product_performance as products on lift.product_id = products.product_id
 inner join classes on lift.lift > classes.above and lift.lift <= classes.upto
 where not lift.is_small_sample
-group by coalesce(products.department, 'UNKNOWN'), classes.place, classes.lift_class
+group by coalesce(products.department, 'unknown'), classes.place, classes.lift_class
 order by classes.place, department

@@ -9,7 +9,7 @@ select
 from (
     select
         lift.*,
-        coalesce(products.department, 'UNKNOWN') as department,
+        coalesce(products.department, 'unknown') as department,
         coalesce(products.product_type, 'unknown') as product_type,
         row_number() over (
             partition by products.department order by lift.on_sales_value desc, lift.product_id asc

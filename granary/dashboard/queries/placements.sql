@@ -1,6 +1,6 @@
 -- Department, place of the display and of the mailer, where anything is known of the store and week.
 select
-    coalesce(sales.department, 'UNKNOWN') as department,
+    coalesce(sales.department, 'unknown') as department,
     coalesce(displays.meaning, sales.display_location) as display,
     coalesce(mailers.meaning, sales.mailer_location) as mailer,
     sum(sales.line_count) as line_count,
@@ -14,7 +14,7 @@ left join marts.promotion_codes as mailers
     on mailers.medium = 'mailer' and sales.mailer_location = mailers.code
 where sales.promotion <> 'unknown'
 group by
-    coalesce(sales.department, 'UNKNOWN'),
+    coalesce(sales.department, 'unknown'),
     coalesce(displays.meaning, sales.display_location),
     coalesce(mailers.meaning, sales.mailer_location)
 order by department, display, mailer

@@ -1,6 +1,6 @@
 -- Department, week and whether the product was on display or in the mailer in that store and week.
 select
-    coalesce(department, 'UNKNOWN') as department,
+    coalesce(department, 'unknown') as department,
     week,
     promotion,
     sum(line_count) as line_count,
@@ -11,5 +11,5 @@ select
     sum(sales_value) filter (where promotion <> 'unknown') as known_sales,
     sum(sales_value) filter (where promotion = 'unknown') as unknown_sales
 from marts.promotion_performance
-group by coalesce(department, 'UNKNOWN'), week, promotion
+group by coalesce(department, 'unknown'), week, promotion
 order by department, week, promotion

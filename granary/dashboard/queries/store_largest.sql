@@ -14,6 +14,7 @@ largest as (
 select
     cast(largest.store_id as text) as store,
     to_char(months.month_start_date, 'YYYY-MM') as month,
+    largest.sales_rank,
     coalesce(sum(sales.sales_value), 0) as sales,
     coalesce(sum(sales.basket_count), 0) as baskets
 from largest
