@@ -71,7 +71,7 @@ def script() -> str:
 
     An HTML parser normalises line ends and ends a script at its closing tag, so the text has neither.
     """
-    library: str = vl_convert.javascript_bundle()
+    library: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub forgets the default
     ours = (HERE / "page.js").read_text(encoding="utf-8")
     return f"(() => {{{library}}})();\n{ours}".replace("\r", "").replace("</script", "<\\/script")
 
@@ -172,7 +172,7 @@ def _filter(one: Filter, rows: Rows) -> str:
 
 def _figure(number: int, figure: Figure) -> str:
     return (
-        f'<div id="figure-{number}"><dt>{escape(figure.label)}</dt><dd class="value">–</dd>'
+        f'<div id="figure-{number}"><dt>{escape(figure.label)}</dt><dd class="value"></dd>'
         '<dd class="change"></dd></div>'
     )
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 Format = Literal["text", "count", "decimal", "money", "cents", "percent", "times"]
-"""How people read a value: 1,234 · 1,234.56 · $1,234 · $1,234.56 · 12.3 % · 1.23 ×."""
+"""How people read a value: 1,234 · 1,234.56 · $1,234 · $1,234.56 · 12.3 % · 1.23 times."""
 
 
 @dataclass(frozen=True)

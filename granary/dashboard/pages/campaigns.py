@@ -17,34 +17,47 @@ NAME = alt.Y("campaign:N", sort=None, title="Campaign")
 
 
 def _timeline(base: alt.Chart) -> alt.Chart:
-    return base.mark_bar(height=10, cornerRadius=3).encode(
-        x=alt.X("start_date:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(format="%b %y", tickCount=6, labelOverlap=True)),
-        x2="end_date:T",
-        y=alt.Y("campaign:N", sort=alt.EncodingSortField("start_date", op="min"), title="Campaign"),
-        color=TYPES,
-        tooltip=[
-            alt.Tooltip("campaign:N", title="Campaign"),
-            alt.Tooltip("campaign_type:N", title="Type"),
-            day_told("start_date", "From"),
-            day_told("end_date", "To"),
-            alt.Tooltip("contacts:Q", title="Contacts", format=COUNT),
-            alt.Tooltip("coupons:Q", title="Coupons", format=COUNT),
-        ],
-    ).properties(height=alt.Step(17))  # fmt: skip
+    return (
+        base.mark_bar(height=10, cornerRadius=3)
+        .encode(
+            x=alt.X(
+                "start_date:T",
+                title=None,
+                scale=alt.Scale(type="utc"),
+                axis=alt.Axis(format="%b %y", tickCount=6, labelOverlap=True),
+            ),
+            x2="end_date:T",
+            y=alt.Y("campaign:N", sort=alt.EncodingSortField("start_date", op="min"), title="Campaign"),
+            color=TYPES,
+            tooltip=[
+                alt.Tooltip("campaign:N", title="Campaign"),
+                alt.Tooltip("campaign_type:N", title="Type"),
+                day_told("start_date", "From"),
+                day_told("end_date", "To"),
+                alt.Tooltip("contacts:Q", title="Contacts", format=COUNT),
+                alt.Tooltip("coupons:Q", title="Coupons", format=COUNT),
+            ],
+        )
+        .properties(height=alt.Step(17))
+    )
 
 
 def _rates(base: alt.Chart) -> alt.Chart:
-    return base.mark_bar(cornerRadiusEnd=2).encode(
-        x=alt.X("redemption_rate:Q", title="Redemption rate", axis=alt.Axis(format=".0%")),
-        y=NAME,
-        color=TYPES,
-        tooltip=[
-            alt.Tooltip("campaign:N", title="Campaign"),
-            alt.Tooltip("contacts:Q", title="Contacts", format=COUNT),
-            alt.Tooltip("redeeming:Q", title="Redeeming", format=COUNT),
-            alt.Tooltip("redemption_rate:Q", title="Redemption rate", format=PERCENT),
-        ],
-    ).properties(height=alt.Step(17))  # fmt: skip
+    return (
+        base.mark_bar(cornerRadiusEnd=2)
+        .encode(
+            x=alt.X("redemption_rate:Q", title="Redemption rate", axis=alt.Axis(format=".0%")),
+            y=NAME,
+            color=TYPES,
+            tooltip=[
+                alt.Tooltip("campaign:N", title="Campaign"),
+                alt.Tooltip("contacts:Q", title="Contacts", format=COUNT),
+                alt.Tooltip("redeeming:Q", title="Redeeming", format=COUNT),
+                alt.Tooltip("redemption_rate:Q", title="Redemption rate", format=PERCENT),
+            ],
+        )
+        .properties(height=alt.Step(17))
+    )
 
 
 def _effects(base: alt.Chart) -> alt.LayerChart:
@@ -75,9 +88,13 @@ PAGE = Page(
     filters=(Filter("campaign_type", "Type of campaign", "All types", "attribution"),),
     figures=(
         Figure("Campaigns", "campaigns", total("campaigns", "", "count")),
-        Figure("Contacts", "campaigns", total("contacts", "", "count"), note="households × campaigns"),
+        Figure("Contacts", "campaigns", total("contacts", "", "count"), note="households, once for each campaign"),
         Figure("Redemption rate", "campaigns", ratio("redemption_rate", "", "percent", "redeeming", "contacts")),
         Figure("Redemptions", "campaigns", total("redemptions", "", "count")),
+        Figure(
+            "Could be judged", "campaigns", total("judged", "", "count"), note="campaigns with earlier days to match"
+        ),
+        Figure("Moved sales clearly", "campaigns", total("clear_of_zero", "", "count"), note="campaigns, of those"),
         Figure(
             "Traced to a receipt",
             "attribution",
@@ -89,7 +106,8 @@ PAGE = Page(
         Chart(
             "effects",
             "What campaigns moved, against matched households that were not contacted",
-            "Dollars per contacted household in the campaign's window, with the 95 % interval. Where it crosses zero, the"
+            "Dollars per contacted household in the campaign's window, with the 95 % interval. Where it"
+            " crosses zero, the"
             " campaign cannot be told from none. A campaign without a line cannot be judged: the table says why.",
             "campaigns",
             (

@@ -10,44 +10,74 @@ from granary.dashboard.theme import BLUE, GREEN, GREY, ORANGE
 
 
 def _heat(base: alt.Chart) -> alt.Chart:
-    return base.mark_rect().encode(
-        x=alt.X("week_start:T", timeUnit="utcyearweek", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(format="%b %d", tickCount=8, labelOverlap=True)),
-        y=alt.Y("department:N", sort=None, title=None),
-        color=alt.Color(
-            "sales_index:Q",
-            title="Times its mean week",
-            scale=alt.Scale(scheme="blueorange", domain=[0, 1, 2], domainMid=1, clamp=True),
-            legend=alt.Legend(gradientLength=160, tickCount=3),
-        ),
-        tooltip=[
-            alt.Tooltip("department:N", title="Department"),
-            day_told("week_start", "Week from"),
-            alt.Tooltip("sales:Q", title="Sales", format=MONEY),
-            alt.Tooltip("sales_index:Q", title="Times its mean week", format=".2f"),
-        ],
-    ).properties(height=alt.Step(20))  # fmt: skip
+    return (
+        base.mark_rect()
+        .encode(
+            x=alt.X(
+                "week_start:T",
+                timeUnit="utcyearweek",
+                title=None,
+                scale=alt.Scale(type="utc"),
+                axis=alt.Axis(format="%b %d", tickCount=8, labelOverlap=True),
+            ),
+            y=alt.Y("department:N", sort=None, title=None),
+            color=alt.Color(
+                "sales_index:Q",
+                title="Times its mean week",
+                scale=alt.Scale(scheme="blueorange", domain=[0, 1, 2], domainMid=1, clamp=True),
+                legend=alt.Legend(gradientLength=160, tickCount=3),
+            ),
+            tooltip=[
+                alt.Tooltip("department:N", title="Department"),
+                day_told("week_start", "Week from"),
+                alt.Tooltip("sales:Q", title="Sales", format=MONEY),
+                alt.Tooltip("sales_index:Q", title="Times its mean week", format=".2f"),
+            ],
+        )
+        .properties(height=alt.Step(20))
+    )
 
 
 def _weeks(base: alt.Chart) -> alt.Chart:
-    return base.mark_line(point=alt.OverlayMarkDef(size=25)).encode(
-        x=day("week_start"),
-        y=alt.Y("sales:Q", title="Dollars a week", axis=alt.Axis(format=SHORT_MONEY)),
-        tooltip=[day_told("week_start", "Week from"), alt.Tooltip("sales:Q", title="Sales", format=MONEY)],
-    ).properties(height=240)  # fmt: skip
+    return (
+        base.mark_line(point=alt.OverlayMarkDef(size=25))
+        .encode(
+            x=day("week_start"),
+            y=alt.Y("sales:Q", title="Dollars a week", axis=alt.Axis(format=SHORT_MONEY)),
+            tooltip=[day_told("week_start", "Week from"), alt.Tooltip("sales:Q", title="Sales", format=MONEY)],
+        )
+        .properties(height=240)
+    )
 
 
 def _abc(base: alt.Chart) -> alt.Chart:
-    return base.mark_bar(size=4).encode(
-        x=alt.X("product_share:Q", title="Products, the best first", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1])),
-        y=alt.Y("sales_share:Q", title="Share of sales up to here", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1])),
-        color=alt.Color("abc_class:N", title="Class", scale=alt.Scale(domain=["A", "B", "C"], range=[BLUE, GREEN, GREY])),
-        tooltip=[
-            alt.Tooltip("products:Q", title="Products", format=COUNT),
-            alt.Tooltip("product_share:Q", title="Of all products", format=PERCENT),
-            alt.Tooltip("sales_share:Q", title="Of all sales", format=PERCENT),
-            alt.Tooltip("abc_class:N", title="Class"),
-        ],
-    ).properties(height=260)  # fmt: skip
+    return (
+        base.mark_bar(size=4)
+        .encode(
+            x=alt.X(
+                "product_share:Q",
+                title="Products, the best first",
+                axis=alt.Axis(format=".0%"),
+                scale=alt.Scale(domain=[0, 1]),
+            ),
+            y=alt.Y(
+                "sales_share:Q",
+                title="Share of sales up to here",
+                axis=alt.Axis(format=".0%"),
+                scale=alt.Scale(domain=[0, 1]),
+            ),
+            color=alt.Color(
+                "abc_class:N", title="Class", scale=alt.Scale(domain=["A", "B", "C"], range=[BLUE, GREEN, GREY])
+            ),
+            tooltip=[
+                alt.Tooltip("products:Q", title="Products", format=COUNT),
+                alt.Tooltip("product_share:Q", title="Of all products", format=PERCENT),
+                alt.Tooltip("sales_share:Q", title="Of all sales", format=PERCENT),
+                alt.Tooltip("abc_class:N", title="Class"),
+            ],
+        )
+        .properties(height=260)
+    )
 
 
 PAGE = Page(
@@ -78,7 +108,8 @@ PAGE = Page(
         Chart(
             "weeks",
             "Departments week by week, against their own mean",
-            "Sales of a whole week, as a multiple of the department's mean week: blue is less, orange more, twice and above"
+            "Sales of a whole week, as a multiple of the department's mean week: blue is less, orange"
+            " more, twice and above"
             " is darkest. The largest department is at the top.",
             "department_weeks",
             (

@@ -32,7 +32,8 @@ PAGE = Page(
         Chart(
             "reconciled",
             "Do the marts agree with the receipts?",
-            "Sales of each mart in dollars, and how far they are from those of the receipts. The difference must be 0.00.",
+            "Sales of each mart in dollars, and how far they are from those of the receipts. The"
+            " difference must be 0.00.",
             "reconciliation",
             (
                 key("mart", "Mart"),

@@ -6,7 +6,7 @@ import altair as alt
 
 from granary.dashboard.pages.shared import COUNT, MONEY, PERCENT, bars, columns
 from granary.dashboard.parts import Chart, Dataset, Figure, Filter, Page, key, ratio, total, value
-from granary.dashboard.theme import BLUE, GREEN
+from granary.dashboard.theme import GREEN
 
 
 def _rfm(base: alt.Chart) -> alt.LayerChart:
@@ -62,7 +62,8 @@ def _cohorts(base: alt.Chart) -> alt.LayerChart:
 PAGE = Page(
     name="households",
     title="Households",
-    lead="Who buys and who stays. Only groups are shown: no household, and nothing that households said about themselves.",
+    lead="Who buys and who stays. Only groups are shown: no household, and nothing that households said"
+    " about themselves.",
     datasets=(Dataset("rfm"), Dataset("cohorts"), Dataset("sales_tenths")),
     filters=(Filter("segment", "Segment", "All segments", "rfm"),),
     figures=(
@@ -80,7 +81,8 @@ PAGE = Page(
         Chart(
             "rfm-map",
             "Recency and frequency: where the households are",
-            "In a cell: households and segment; the darker, the more dollars per household. Scores are fifths: 5 came last"
+            "In a cell: households and segment; the darker, the more dollars per household. Scores are"
+            " fifths: 5 came last"
             " and comes most often.",
             "rfm",
             (
@@ -113,7 +115,8 @@ PAGE = Page(
         Chart(
             "cohort-triangle",
             "Who stays: active households by month of their first purchase",
-            "Percent of the cohort that shops in the month. The data begin in January 2017, so the first cohort holds old"
+            "Percent of the cohort that shops in the month. The data begin in January 2017, so the first"
+            " cohort holds old"
             " customers, too; later ones are small.",
             "cohorts",
             (

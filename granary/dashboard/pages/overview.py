@@ -27,15 +27,19 @@ def _days(base: alt.Chart) -> alt.LayerChart:
 
 
 def _weekdays(base: alt.Chart) -> alt.Chart:
-    return base.mark_bar(cornerRadiusEnd=2, color=BLUE).encode(
-        x=alt.X("day_name:N", sort=None, title=None, axis=alt.Axis(labelAngle=-40)),
-        y=alt.Y("sales_per_day:Q", title="Dollars a day", axis=alt.Axis(format=SHORT_MONEY, tickCount=5)),
-        tooltip=[
-            alt.Tooltip("day_name:N", title="Day"),
-            alt.Tooltip("sales_per_day:Q", title="Sales a day", format=MONEY),
-            alt.Tooltip("average_basket:Q", title="Average basket", format=MONEY),
-        ],
-    ).properties(height=260)  # fmt: skip
+    return (
+        base.mark_bar(cornerRadiusEnd=2, color=BLUE)
+        .encode(
+            x=alt.X("day_name:N", sort=None, title=None, axis=alt.Axis(labelAngle=-40)),
+            y=alt.Y("sales_per_day:Q", title="Dollars a day", axis=alt.Axis(format=SHORT_MONEY, tickCount=5)),
+            tooltip=[
+                alt.Tooltip("day_name:N", title="Day"),
+                alt.Tooltip("sales_per_day:Q", title="Sales a day", format=MONEY),
+                alt.Tooltip("average_basket:Q", title="Average basket", format=MONEY),
+            ],
+        )
+        .properties(height=260)
+    )
 
 
 PAGE = Page(

@@ -10,35 +10,43 @@ from granary.dashboard.theme import BLUE, ORANGE
 
 
 def _weeks(base: alt.Chart) -> alt.Chart:
-    return base.mark_area(line={"color": BLUE}, color=BLUE, opacity=0.25).encode(
-        x=alt.X("week:Q", title="Week of the retailer", scale=alt.Scale(nice=False)),
-        y=alt.Y("promoted_share:Q", title="On promotion", axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=True)),
-        tooltip=[
-            alt.Tooltip("week:Q", title="Week"),
-            alt.Tooltip("promoted_share:Q", title="On promotion", format=PERCENT),
-            alt.Tooltip("on_sales:Q", title="Sales on promotion", format=MONEY),
-        ],
-    ).properties(height=240)  # fmt: skip
+    return (
+        base.mark_area(line={"color": BLUE}, color=BLUE, opacity=0.25)
+        .encode(
+            x=alt.X("week:Q", title="Week of the retailer", scale=alt.Scale(nice=False)),
+            y=alt.Y("promoted_share:Q", title="On promotion", axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=True)),
+            tooltip=[
+                alt.Tooltip("week:Q", title="Week"),
+                alt.Tooltip("promoted_share:Q", title="On promotion", format=PERCENT),
+                alt.Tooltip("on_sales:Q", title="Sales on promotion", format=MONEY),
+            ],
+        )
+        .properties(height=240)
+    )
 
 
 def _placements(base: alt.Chart) -> alt.Chart:
-    return base.mark_rect().encode(
-        x=alt.X("mailer:N", title="In the mailer", axis=alt.Axis(labelAngle=-40, labelLimit=130)),
-        y=alt.Y("display:N", title=None),
-        color=alt.Color(
-            "sales:Q",
-            title="Sales, logarithmic",
-            scale=alt.Scale(type="symlog", scheme="blues"),
-            legend=alt.Legend(format="$,.2~s", gradientLength=160, values=[100, 10_000, 1_000_000]),
-        ),
-        tooltip=[
-            alt.Tooltip("display:N", title="On display"),
-            alt.Tooltip("mailer:N", title="In the mailer"),
-            alt.Tooltip("sales:Q", title="Sales", format=MONEY),
-            alt.Tooltip("line_count:Q", title="Lines", format=COUNT),
-            alt.Tooltip("loyalty_rate:Q", title="Loyalty discount", format=PERCENT),
-        ],
-    ).properties(height=alt.Step(26))  # fmt: skip
+    return (
+        base.mark_rect()
+        .encode(
+            x=alt.X("mailer:N", title="In the mailer", axis=alt.Axis(labelAngle=-40, labelLimit=130)),
+            y=alt.Y("display:N", title=None),
+            color=alt.Color(
+                "sales:Q",
+                title="Sales, logarithmic",
+                scale=alt.Scale(type="symlog", scheme="blues"),
+                legend=alt.Legend(format="$,.2~s", gradientLength=160, values=[100, 10_000, 1_000_000]),
+            ),
+            tooltip=[
+                alt.Tooltip("display:N", title="On display"),
+                alt.Tooltip("mailer:N", title="In the mailer"),
+                alt.Tooltip("sales:Q", title="Sales", format=MONEY),
+                alt.Tooltip("line_count:Q", title="Lines", format=COUNT),
+                alt.Tooltip("loyalty_rate:Q", title="Loyalty discount", format=PERCENT),
+            ],
+        )
+        .properties(height=alt.Step(26))
+    )
 
 
 PAGE = Page(

@@ -10,28 +10,36 @@ from granary.dashboard.theme import BLUE, ORANGE
 
 
 def _changes(base: alt.Chart) -> alt.Chart:
-    return base.mark_bar(cornerRadiusEnd=2).encode(
-        x=alt.X("sales_change_rate:Q", title="Change of sales", axis=alt.Axis(format="+.0%", tickCount=5)),
-        y=alt.Y("store:N", sort=None, title=None),
-        color=alt.condition("datum.sales_change_rate < 0", alt.value(ORANGE), alt.value(BLUE)),
-        tooltip=[
-            alt.Tooltip("store:N", title="Store"),
-            alt.Tooltip("sales_last_28d:Q", title="Last 28 days", format=MONEY),
-            alt.Tooltip("sales_previous_28d:Q", title="The 28 before", format=MONEY),
-            alt.Tooltip("sales_change_rate:Q", title="Change", format="+.1%"),
-        ],
-    ).properties(height=alt.Step(22))  # fmt: skip
+    return (
+        base.mark_bar(cornerRadiusEnd=2)
+        .encode(
+            x=alt.X("sales_change_rate:Q", title="Change of sales", axis=alt.Axis(format="+.0%", tickCount=5)),
+            y=alt.Y("store:N", sort=None, title=None),
+            color=alt.condition("datum.sales_change_rate < 0", alt.value(ORANGE), alt.value(BLUE)),
+            tooltip=[
+                alt.Tooltip("store:N", title="Store"),
+                alt.Tooltip("sales_last_28d:Q", title="Last 28 days", format=MONEY),
+                alt.Tooltip("sales_previous_28d:Q", title="The 28 before", format=MONEY),
+                alt.Tooltip("sales_change_rate:Q", title="Change", format="+.1%"),
+            ],
+        )
+        .properties(height=alt.Step(22))
+    )
 
 
 def _concentration(base: alt.Chart) -> alt.Chart:
-    return base.mark_area(line={"color": BLUE}, color=BLUE, opacity=0.25).encode(
-        x=alt.X("sales_rank:Q", title="Stores, the largest first", scale=alt.Scale(nice=False)),
-        y=alt.Y("cumulative_share:Q", title="Share of all sales", axis=alt.Axis(format=".0%")),
-        tooltip=[
-            alt.Tooltip("sales_rank:Q", title="Stores"),
-            alt.Tooltip("cumulative_share:Q", title="Share of sales", format=PERCENT),
-        ],
-    ).properties(height=240)  # fmt: skip
+    return (
+        base.mark_area(line={"color": BLUE}, color=BLUE, opacity=0.25)
+        .encode(
+            x=alt.X("sales_rank:Q", title="Stores, the largest first", scale=alt.Scale(nice=False)),
+            y=alt.Y("cumulative_share:Q", title="Share of all sales", axis=alt.Axis(format=".0%")),
+            tooltip=[
+                alt.Tooltip("sales_rank:Q", title="Stores"),
+                alt.Tooltip("cumulative_share:Q", title="Share of sales", format=PERCENT),
+            ],
+        )
+        .properties(height=240)
+    )
 
 
 def _multiples(base: alt.Chart) -> alt.FacetChart:
@@ -53,16 +61,22 @@ def _multiples(base: alt.Chart) -> alt.FacetChart:
 
 
 def _scatter(base: alt.Chart) -> alt.Chart:
-    return base.mark_point(opacity=0.6).encode(
-        x=alt.X("baskets:Q", title="Baskets", scale=alt.Scale(type="symlog"), axis=alt.Axis(tickCount=6, format="~s")),
-        y=alt.Y("average_basket:Q", title="Average basket", axis=alt.Axis(format="$,.0f")),
-        tooltip=[
-            alt.Tooltip("store:N", title="Store"),
-            alt.Tooltip("baskets:Q", title="Baskets", format=COUNT),
-            alt.Tooltip("average_basket:Q", title="Average basket", format=MONEY),
-            alt.Tooltip("sales:Q", title="Sales", format=MONEY),
-        ],
-    ).properties(height=280)  # fmt: skip
+    return (
+        base.mark_point(opacity=0.6)
+        .encode(
+            x=alt.X(
+                "baskets:Q", title="Baskets", scale=alt.Scale(type="symlog"), axis=alt.Axis(tickCount=6, format="~s")
+            ),
+            y=alt.Y("average_basket:Q", title="Average basket", axis=alt.Axis(format="$,.0f")),
+            tooltip=[
+                alt.Tooltip("store:N", title="Store"),
+                alt.Tooltip("baskets:Q", title="Baskets", format=COUNT),
+                alt.Tooltip("average_basket:Q", title="Average basket", format=MONEY),
+                alt.Tooltip("sales:Q", title="Sales", format=MONEY),
+            ],
+        )
+        .properties(height=280)
+    )
 
 
 PAGE = Page(
@@ -121,7 +135,8 @@ PAGE = Page(
         Chart(
             "multiples",
             "The twelve largest stores, month by month",
-            "Sales in dollars from the first to the last month, each store on the same scale. The filters do not act here.",
+            "Sales in dollars from the first to the last month, each store on the same scale. The filters do not act"
+            " here.",
             "store_largest",
             (
                 key("store", "Store"),

@@ -17,6 +17,8 @@ select
     effect_low,
     effect_high,
     is_small_sample,
+    cast(effect is not null as integer) as judged,
+    cast(coalesce(effect_low > 0 or effect_high < 0, false) as integer) as clear_of_zero,
     case
         when not is_window_covered or not is_before_covered then 'windows outside the data'
         when effect is null then 'too few earlier days to match'

@@ -32,7 +32,7 @@ select
     weeks.sales_value as sales,
     round(
         weeks.sales_value / nullif(sum(weeks.sales_value) over (partition by weeks.department), 0)
-        * (select count(*) from whole as all_of_them),
+        * (select count(numbered.week) from whole as numbered),
         4
     ) as sales_index,
     sum(weeks.sales_value) over (partition by weeks.department) as department_sales

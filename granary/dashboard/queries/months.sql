@@ -1,4 +1,4 @@
--- Month, and in the row without one all months: the figures of the overview, with those of the month before.
+-- Month, and in the row without one all months: the figures of the overview, with those of the month earlier.
 with
 
 own_brands as (
@@ -54,23 +54,23 @@ periods as (
 )
 
 select
-    to_char(this.month_start_date, 'YYYY-MM') as month,
-    this.days_with_sales as trading_days,
-    this.sales_value as sales,
-    this.basket_count as baskets,
-    this.household_count as households,
-    this.regular_value,
-    this.given_up,
-    this.private_value,
-    this.sales_without_fuel,
-    before.days_with_sales as previous_trading_days,
-    before.sales_value as previous_sales,
-    before.basket_count as previous_baskets,
-    before.household_count as previous_households,
-    before.regular_value as previous_regular_value,
-    before.given_up as previous_given_up,
-    before.private_value as previous_private_value,
-    before.sales_without_fuel as previous_sales_without_fuel
-from periods as this
-left join months as before on this.month_start_date - interval '1 month' = before.month_start_date
-order by this.month_start_date nulls first
+    to_char(periods.month_start_date, 'YYYY-MM') as month,
+    periods.days_with_sales as trading_days,
+    periods.sales_value as sales,
+    periods.basket_count as baskets,
+    periods.household_count as households,
+    periods.regular_value,
+    periods.given_up,
+    periods.private_value,
+    periods.sales_without_fuel,
+    earlier.days_with_sales as previous_trading_days,
+    earlier.sales_value as previous_sales,
+    earlier.basket_count as previous_baskets,
+    earlier.household_count as previous_households,
+    earlier.regular_value as previous_regular_value,
+    earlier.given_up as previous_given_up,
+    earlier.private_value as previous_private_value,
+    earlier.sales_without_fuel as previous_sales_without_fuel
+from periods
+left join months as earlier on periods.month_start_date - interval '1 month' = earlier.month_start_date
+order by periods.month_start_date nulls first
