@@ -8,7 +8,6 @@ BLUE, ORANGE, GREEN, GREY, SKY, PINK = "#0072b2", "#d55e00", "#009e73", "#7b8794
 """Okabe and Ito's palette (Color Universal Design, 2008), and a grey."""
 
 CONFIG: dict[str, Any] = {
-    "aria": False,  # the element around a chart says what it shows, and a table what is in it
     "background": "transparent",
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},

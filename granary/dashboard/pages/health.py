@@ -44,6 +44,19 @@ PAGE = Page(
             None,
         ),
         Chart(
+            "covered",
+            "Are all days there?",
+            "Days with sales in each month. On 2017-12-25 the stores were closed.",
+            "coverage",
+            (
+                key("month", "Month"),
+                value("days_with_sales", "Days with sales", "count"),
+                value("days_in_month", "Days of the month", "count"),
+                value("days_without_sales", "Without", "count"),
+            ),
+            bars("month", "Month", "days_with_sales", "Days with sales", COUNT, step=22),
+        ),
+        Chart(
             "loaded",
             "What became of the sources' rows",
             "Rows now in use, and rows refused, by source table; the last good load in UTC.",
@@ -60,19 +73,6 @@ PAGE = Page(
             None,
             wide=True,
             empty="No load is recorded here.",
-        ),
-        Chart(
-            "covered",
-            "Are all days there?",
-            "Days with sales in each month. On 2017-12-25 the stores were closed.",
-            "coverage",
-            (
-                key("month", "Month"),
-                value("days_with_sales", "Days with sales", "count"),
-                value("days_in_month", "Days of the month", "count"),
-                value("days_without_sales", "Without", "count"),
-            ),
-            bars("month", "Month", "days_with_sales", "Days with sales", COUNT, step=22),
         ),
         Chart(
             "audited",
