@@ -155,10 +155,10 @@
       spec.columns = Math.max(2, Math.floor(width / 190));
       spec.spec.width = Math.floor((width - 50) / spec.columns) - 22;
     }
-    const axis = narrow.matches ? { labelLimit: 110 } : {};
+    if (narrow.matches) spec.config.axis.labelLimit = 120;
     if (known) known.finalize();
     // The interpreter instead of compiled expressions: the page's policy forbids to make code of text.
-    const options = { ast: true, renderer: "svg", actions: false, config: { axis } };
+    const options = { ast: true, renderer: "svg", actions: false };
     const made = await vegaEmbed(canvas.firstElementChild, spec, options);
     views.set(chart.name, { view: made.view, finalize: made.finalize, narrow: narrow.matches });
   }
