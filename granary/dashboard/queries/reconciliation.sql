@@ -1,7 +1,7 @@
 -- Mart: its sales, and how far they are from those of the receipts, which their audit compares with the lines.
 with
 
-receipts as (
+receipts as materialized ( -- once, and not for each mart
 
     select sum(sales_value) as sales
     from marts.fct_baskets
