@@ -182,7 +182,8 @@ def _chart(chart: Chart, sql: str) -> str:
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(chart.title)}: table">'
         "<table><thead></thead><tbody></tbody></table></div>"
     )
-    drawn = f'<div class="chart" role="img" aria-label="{escape(chart.title)}. {escape(chart.note)}"><div aria-hidden="true"></div></div>'
+    told = f"{escape(chart.title)}. {escape(chart.note)}"
+    drawn = f'<div class="chart" role="img" aria-label="{told}"><div aria-hidden="true"></div></div>'
     return (
         f'<section id="{chart.name}"{" class=wide" if chart.wide else ""} aria-labelledby="{chart.name}-title">'
         f'<h2 id="{chart.name}-title">{escape(chart.title)}</h2><p>{escape(chart.note)}</p>'

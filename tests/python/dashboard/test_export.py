@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from granary.dashboard.export import NAMES, write, write_pages
 from granary.dashboard.html import MARK, Links
@@ -15,6 +16,7 @@ from granary.dashboard.read import QUERIES, Rows, read
 from tests.python.dashboard.made import made
 from warehouse.connection import connect, execute
 from warehouse.errors import GranaryError
+from warehouse.settings import PROJECT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +90,14 @@ def test_every_query_is_shown_and_every_shown_query_is_there() -> None:
         names = {dataset.name for dataset in page.datasets}
         asked = [*page.figures, *page.charts, *page.filters]
         assert {one.dataset for one in asked} == names, page.name
+
+
+def test_the_documentation_knows_what_the_dashboard_reads() -> None:
+    text = "".join(path.read_text() for path in QUERIES.glob("*.sql"))
+    read_by_it = set(re.findall(r"(?:from|join) (?:marts|ops)\.(\w+)", text)) - {"model_audits"}  # no model
+    exposures = yaml.safe_load((PROJECT / "models/marts/exposures.yml").read_text())["exposures"]
+    (told,) = (one["depends_on"] for one in exposures if one["name"] == "dashboard")
+    assert set(told) == {f"ref('{name}')" for name in read_by_it}
 
 
 def test_links_lead_where_they_are_told_and_nowhere_by_script(tmp_path: Path, settings: Settings) -> None:
