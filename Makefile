@@ -11,10 +11,10 @@ PACKAGES := $(wildcard demo granary ingestion orchestration warehouse)
 CHOSEN := $(if $(filter file,$(origin PYTHON)),,--this-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ui docs lint bench chaos clean
+.PHONY: help setup demo test ui docs dashboard lint bench chaos clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: ## the environment only: .venv/ and dbt_packages/
 	@for python in "$(PYTHON)" $(if $(CHOSEN),,python3.13 python3.12 python3.11 python3.10); do \
@@ -35,13 +35,16 @@ ui: setup ## Dagster's pages
 docs: setup ## the data documentation
 	@$(BIN)/granary docs
 
+dashboard: setup ## figures and charts from the marts
+	@$(BIN)/granary dashboard
+
 lint: setup ## every linter, and the one-way doors between the folders
 	$(BIN)/ruff check . .ci/lock
 	$(BIN)/ruff format --check . .ci/lock
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports --no-logo
 	$(if $(wildcard demo),$(BIN)/lint-imports --no-logo --config demo/importlinter.toml)
-	$(BIN)/sqlfluff lint $(wildcard models macros snapshots tests/dbt)
+	$(BIN)/sqlfluff lint $(wildcard models macros snapshots tests/dbt granary/dashboard/queries)
 	$(if $(wildcard .yamllint),$(BIN)/yamllint --strict .)
 
 bench: setup ## the benchmarks, as ratios to references in the same run

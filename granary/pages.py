@@ -1,4 +1,4 @@
-"""Pages for people: the data documentation, written by dbt, and the profiles beside it, served on loopback."""
+"""Pages for people, served on loopback: the data documentation with the profiles beside it, the dashboard, Dagster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from granary import show
 from granary.profiles import page as profiles
@@ -15,6 +15,7 @@ from warehouse.errors import GranaryError
 from warehouse.settings import PROJECT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from warehouse.settings import Settings
@@ -52,10 +53,19 @@ def serve_docs(settings: Settings, port: int) -> None:
     show.line(f"Written: {page}")
     if not port:
         return
-    handler = partial(_Quiet, directory=str(page.parent))
+    serve(page.parent, (page.name, profiles.NAME), port)
+
+
+def serve(folder: Path, names: Sequence[str], port: int) -> None:
+    """Serve these files of a folder, the first also as `/`, at 127.0.0.1:`port` until interrupted.
+
+    Raises:
+        GranaryError: the port is taken.
+    """
+    handler = partial(_Quiet, tuple(names), directory=str(folder))
     try:
         with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
-            show.line(f"Read it at http://127.0.0.1:{port}/{page.name} (Ctrl-C ends it)")
+            show.line(f"Read it at http://127.0.0.1:{server.server_port}/{names[0]} (Ctrl-C ends it)")
             server.serve_forever()
     except OSError as error:
         raise GranaryError(
@@ -102,13 +112,18 @@ def serve_ui(settings: Settings, port: int) -> None:
 class _Quiet(SimpleHTTPRequestHandler):
     """Serves only the pages themselves, without a line on the terminal per request."""
 
+    def __init__(self, names: tuple[str, ...], *arguments: Any, **options: Any) -> None:
+        """Handle a request for one of these names."""
+        self.names = names
+        super().__init__(*arguments, **options)
+
     def do_GET(self) -> None:
-        """Answer with a page; everything else in dbt's folder stays private."""
-        asked = self.path.partition("?")[0]
-        if asked not in ("/", "/static_index.html", "/index.html", f"/{profiles.NAME}"):
+        """Answer with a page; everything else in the folder stays private."""
+        asked = self.path.partition("?")[0].removeprefix("/")
+        if asked not in self.names and asked not in ("", "index.html"):
             self.send_error(404)
             return
-        self.path = asked if asked == f"/{profiles.NAME}" else "/static_index.html"
+        self.path = f"/{asked if asked in self.names else self.names[0]}"
         super().do_GET()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name

@@ -1,6 +1,6 @@
-"""How the page of profiles looks."""
+"""How our pages look: what all share, and the page of profiles."""
 
-STYLE = """
+BASE = """
 :root{color-scheme:light dark;--ink:#1d2430;--quiet:#5c6675;--paper:#fff;--card:#f5f7f9;--line:#dde2e8;--bar:#2f6f9f;
 --some:#8a5a00;--much:#b3261e;--somebg:#fff3d6;--muchbg:#fde7e5}
 @media (prefers-color-scheme:dark){:root{--ink:#e6eaf0;--quiet:#9aa5b4;--paper:#14181d;--card:#1c2229;--line:#313a45;
@@ -11,6 +11,11 @@ header,main{max-width:76rem;margin:0 auto;padding:1rem 1.25rem}
 h1{font-size:1.6rem;margin:.5rem 0 0}h2{font-size:1.2rem;margin:0;overflow-wrap:anywhere}
 h3{font-size:1rem;margin:1rem 0 .25rem}
 p{margin:.25rem 0;color:var(--quiet)}code{font-size:.9em;color:var(--ink)}a{color:var(--bar)}
+"""
+
+STYLE = (
+    BASE
+    + """
 nav ul{list-style:none;padding:0;columns:18rem}nav li{padding:.15rem 0;break-inside:avoid}nav span{color:var(--quiet)}
 section{border-top:1px solid var(--line);padding:1.25rem 0}
 table{border-collapse:collapse;width:100%;margin-top:.75rem}
@@ -37,3 +42,4 @@ tbody th{max-width:none;padding:0 0 .3rem}table.columns td:nth-child(4){width:au
 td{padding:.2rem 0}td:empty{display:none}
 td::before{content:attr(data-name);display:block;font-size:.78rem;color:var(--quiet)}}
 """
+)

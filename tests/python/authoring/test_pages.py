@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def port(tmp_path: Path) -> Iterator[int]:
     for name in ("static_index.html", "profiles.html", "manifest.json"):
         (tmp_path / name).write_text(name)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tmp_path))) as server:
+    handler = partial(_Quiet, ("static_index.html", "profiles.html"), directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         yield server.server_port

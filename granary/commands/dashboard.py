@@ -1,0 +1,57 @@
+"""`granary dashboard`: pages of figures and charts, made from the marts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from granary import show
+from warehouse.errors import GranaryError
+from warehouse.settings import PROJECT, Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Put this command into the command."""
+    app.command(
+        "dashboard",
+        epilog="Examples: granary dashboard · granary dashboard --port 8091 · granary dashboard --export ~/pages",
+    )(dashboard)
+
+
+def dashboard(
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="Write the pages into this folder, and do not serve them."),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8090,
+    docs: Annotated[
+        str,
+        typer.Option(envvar="GRANARY_DOCS_URL", help="Where the pages link to the documentation; empty for no link."),
+    ] = "http://127.0.0.1:8080/",
+    dagster: Annotated[
+        str, typer.Option(envvar="GRANARY_DAGSTER_URL", help="Where they link to Dagster; empty for no link.")
+    ] = "http://127.0.0.1:3000/",
+) -> None:
+    """Show the dashboard at 127.0.0.1:8090: sales, stores, categories, households, campaigns, promotions, data health.
+
+    The pages are files that need nothing else, as the marts are now. Ctrl-C ends it.
+    """
+    from granary.pages import serve
+    from warehouse import server
+
+    try:
+        from granary.dashboard.export import NAMES, steps, write
+        from granary.dashboard.html import Links
+    except ModuleNotFoundError as error:
+        raise GranaryError(f"the dashboard needs {error.name}", todo="install it: `make setup`") from None
+    settings = Settings.load()
+    server.up(settings)
+    folder = export.expanduser() if export else PROJECT / "target" / "dashboard"
+    with show.counting(steps()) as tell:
+        written = write(settings, folder, Links(docs, dagster), tell)
+    size = sum(path.stat().st_size for path in written) / 1e6
+    show.line(f"Written: {len(written)} pages, {size:.1f} MB: {written[0]}")
+    if not export:
+        serve(folder, NAMES, port)

@@ -1,0 +1,89 @@
+"""Writes the dashboard's pages into a folder, and serves them on loopback."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from granary.dashboard.html import MARK, render
+from granary.dashboard.pages import PAGES
+from granary.dashboard.read import read
+from warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from granary.dashboard.html import Links
+    from granary.dashboard.read import Rows
+    from warehouse.settings import Settings
+
+NAMES = tuple(f"{page.name}.html" for page in PAGES)
+
+
+def write(settings: Settings, folder: Path, links: Links, tell: Callable[[str], None]) -> list[Path]:
+    """Read the marts and write every page; pages from before are replaced, one by one and each at once.
+
+    Args:
+        settings: The warehouse.
+        folder: Where to; it is made if it is not there.
+        links: The addresses of the documentation and of Dagster.
+        tell: Called with the name of each query and page as it begins.
+
+    Raises:
+        GranaryError: the folder holds something that is not the dashboard's, or the marts cannot be read.
+    """
+    _check(folder)
+    _check_links(links)
+    datasets = {dataset.name: dataset for page in PAGES for dataset in page.datasets}
+    return write_pages(read(settings, datasets.values(), tell), folder, links, tell)
+
+
+def write_pages(data: Mapping[str, Rows], folder: Path, links: Links, tell: Callable[[str], None]) -> list[Path]:
+    """Write every page from rows that have been read."""
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for page in PAGES:
+            tell(page.title)
+            path = folder / f"{page.name}.html"
+            fresh = folder / f"{page.name}.html.new"
+            fresh.write_text(render(page, PAGES, data, links), encoding="utf-8")
+            fresh.replace(path)
+            written.append(path)
+    except OSError as error:
+        raise GranaryError(
+            f"the dashboard cannot be written: {error.strerror}", str(folder), "name a folder that you may write to"
+        ) from None
+    return written
+
+
+def steps() -> int:
+    """Return how many times `write` tells of a step."""
+    return len({dataset.name for page in PAGES for dataset in page.datasets}) + len(PAGES)
+
+
+def _check(folder: Path) -> None:
+    """Refuse a folder with anything in it that we did not write."""
+    if folder.exists() and not folder.is_dir():
+        raise GranaryError("this is no folder", str(folder), "name another one")
+    foreign = [path.name for path in sorted(folder.glob("*")) if not _ours(path)] if folder.exists() else []
+    if foreign:
+        raise GranaryError(
+            f"the folder holds what is not the dashboard's: {', '.join(foreign[:3])}",
+            str(folder),
+            "name an empty folder, or one that holds nothing but an earlier export",
+        )
+
+
+def _ours(path: Path) -> bool:
+    if path.name.removesuffix(".new") not in NAMES or not path.is_file() or path.is_symlink():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return path.name.endswith(".new") or MARK in file.read(500)
+
+
+def _check_links(links: Links) -> None:
+    for address in (links.docs, links.dagster):
+        if re.match(r"\s*[a-z][a-z0-9+.-]*:", address, re.IGNORECASE) and not re.match(r"https?://", address):
+            raise GranaryError(f"{address[:80]!r} is no address of a page", todo="begin with http:// or https://")

@@ -1,0 +1,195 @@
+"""Makes a page of its parts and rows: one file with everything in it, that a strict policy lets run nothing else."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from dataclasses import asdict, dataclass
+from functools import cache
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+import vl_convert
+
+from granary.dashboard.theme import CONFIG
+from granary.profiles.style import BASE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from granary.dashboard.parts import Chart, Figure, Filter, Page
+    from granary.dashboard.read import Rows
+
+HERE = Path(__file__).parent
+MARK = '<meta name="generator" content="granary dashboard">'
+"""In each of our pages, so that an export recognises what it may overwrite."""
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where the neighbours are, as the reader's browser reaches them; empty leaves a link out."""
+
+    docs: str = "http://127.0.0.1:8080/"
+    dagster: str = "http://127.0.0.1:3000/"
+
+
+def render(page: Page, pages: Sequence[Page], data: Mapping[str, Rows], links: Links) -> str:
+    """Return the page's HTML."""
+    code = script()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{b64encode(sha256(code.encode()).digest()).decode()}';"
+        " style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    )
+    style = BASE + (HERE / "page.css").read_text(encoding="utf-8")
+    figures = "".join(_figure(number, figure) for number, figure in enumerate(page.figures))
+    charts = "".join(_chart(chart, data[chart.dataset].sql) for chart in page.charts)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'{MARK}<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"<title>{escape(page.title)} · Granary</title>"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<style>{style}</style></head><body><a class="skip" href="#main">To the content</a>'
+        f"<header><strong>Granary</strong>{_pages(page, pages)}{_elsewhere(links)}</header>"
+        f'<main id="main"><h1>{escape(page.title)}</h1><p class="lead">{escape(page.lead)}</p>'
+        "<noscript><p>The figures and charts are drawn by a script in this file: please allow it to run.</p></noscript>"
+        f"{_filters(page.filters, data)}"
+        + (f'<dl class="figures" aria-live="polite">{figures}</dl>' if figures else "")
+        + f'<div class="charts">{charts}</div></main>'
+        "<footer><p>Made from the schema <code>marts</code> in one snapshot. Nothing in this file loads anything from"
+        " elsewhere.</p></footer>"
+        f'<script type="application/json" id="page">{_json(_payload(page, data))}</script>'
+        f"<script>{code}</script></body></html>\n"
+    )
+
+
+@cache
+def script() -> str:
+    """Return Vega-Lite with all that it needs, and our script after it; the same text for every page.
+
+    An HTML parser normalises line ends and ends a script at its closing tag, so the text has neither.
+    """
+    library: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub forgets the default
+    ours = (HERE / "page.js").read_text(encoding="utf-8")
+    return f"(() => {{{library}}})();\n{ours}".replace("\r", "").replace("</script", "<\\/script")
+
+
+def _json(content: Any) -> str:
+    """Return JSON that no value can break out of: the parser sees no tag and no comment in it."""
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _payload(page: Page, data: Mapping[str, Rows]) -> dict[str, Any]:
+    return {
+        "datasets": {
+            dataset.name: {
+                "columns": data[dataset.name].columns,
+                "rows": data[dataset.name].rows,
+                "totals": dataset.totals,
+            }
+            for dataset in page.datasets
+        },
+        "figures": [asdict(figure) for figure in page.figures],
+        "charts": [
+            {
+                "name": chart.name,
+                "dataset": chart.dataset,
+                "columns": [asdict(column) for column in chart.columns],
+                "ignores": chart.ignores,
+                "order": chart.order,
+                "limit": chart.limit,
+                **_drawing(chart),
+            }
+            for chart in page.charts
+        ],
+    }
+
+
+def _drawing(chart: Chart) -> dict[str, Any]:
+    """Return the specification, and the column and height of a band where the chart is made of horizontal bands."""
+    found = specification(chart)
+    if not found or not isinstance(found.get("height"), dict):
+        return {"spec": found, "step": None}
+    layers = [found["encoding"]] if "encoding" in found else [layer["encoding"] for layer in found["layer"]]
+    field = next(layer["y"]["field"] for layer in layers if "field" in layer.get("y", {}))
+    return {"spec": found, "step": {"field": field, "size": found.pop("height")["step"]}}
+
+
+def specification(chart: Chart) -> dict[str, Any] | None:
+    """Return the chart as Vega-Lite, checked against its schema; the schema's address is left out."""
+    if not chart.draw:
+        return None
+    drawn = chart.draw(alt.Chart(alt.NamedData(name="table")))
+    if not isinstance(drawn, alt.FacetChart):
+        drawn = drawn.properties(width="container")
+    found: dict[str, Any] = drawn.to_dict()
+    found.pop("$schema", None)
+    found["config"] = CONFIG
+    return found
+
+
+def _pages(page: Page, pages: Sequence[Page]) -> str:
+    items = "".join(
+        f'<a href="{one.name}.html"{" aria-current=page" if one.name == page.name else ""}>{escape(one.title)}</a>'
+        for one in pages
+    )
+    return f'<nav class="pages" aria-label="Pages">{items}</nav>'
+
+
+def _elsewhere(links: Links) -> str:
+    items = "".join(
+        f'<a href="{escape(address)}">{label}</a>'
+        for label, address in (("Data documentation", links.docs), ("Dagster", links.dagster))
+        if address
+    )
+    return f'<nav class="elsewhere" aria-label="Elsewhere">{items}</nav>' if items else ""
+
+
+def _filters(filters: Sequence[Filter], data: Mapping[str, Rows]) -> str:
+    if not filters:
+        return ""
+    return (
+        '<form class="filters" aria-label="Filters">'
+        + "".join(_filter(one, data[one.dataset]) for one in filters)
+        + '<div><button type="button" id="reset">Reset</button></div></form>'
+    )
+
+
+def _filter(one: Filter, rows: Rows) -> str:
+    place = rows.columns.index(one.column)
+    values = list(dict.fromkeys(row[place] for row in rows.rows if row[place] is not None))
+    first = values[-1] if one.latest and values else ""
+    options = "".join(f'<option value="{escape(str(value))}">{escape(str(value))}</option>' for value in values)
+    return (
+        f'<div><label for="filter-{one.column}">{escape(one.label)}</label>'
+        f'<select id="filter-{one.column}" data-column="{one.column}" data-first="{escape(str(first))}"'
+        f' autocomplete="off"><option value="">{escape(one.everything)}</option>{options}</select></div>'
+    )
+
+
+def _figure(number: int, figure: Figure) -> str:
+    return (
+        f'<div id="figure-{number}"><dt>{escape(figure.label)}</dt><dd class="value"></dd>'
+        '<dd class="change"></dd></div>'
+    )
+
+
+def _chart(chart: Chart, sql: str) -> str:
+    table = (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(chart.title)}: table">'
+        "<table><thead></thead><tbody></tbody></table></div>"
+    )
+    told = f"{escape(chart.title)}. {escape(chart.note)}"
+    drawn = f'<div class="chart" role="img" aria-label="{told}"><div aria-hidden="true"></div></div>'
+    return (
+        f'<section id="{chart.name}"{" class=wide" if chart.wide else ""} aria-labelledby="{chart.name}-title">'
+        f'<h2 id="{chart.name}-title">{escape(chart.title)}</h2><p>{escape(chart.note)}</p>'
+        f'<p class="empty" hidden>{escape(chart.empty)}</p>'
+        + (f"{drawn}<details><summary>As a table</summary>{table}</details>" if chart.draw else table)
+        + f'<details><summary>The query and its rows</summary><p><button type="button" class="download">Download as CSV'
+        f'<span class="hidden">: {escape(chart.title)}</span></button></p>'
+        f'<pre tabindex="0" aria-label="SQL">{escape(sql)}</pre></details></section>'
+    )

@@ -1,0 +1,220 @@
+"use strict";
+// Filters the page's rows, adds them up, and shows them as figures, charts, tables and downloads. Everything shown
+// comes through text nodes or Vega, never as HTML: values are those of the sources.
+(() => {
+  const page = JSON.parse(document.getElementById("page").textContent);
+  const formats = {
+    text: String,
+    count: number({ maximumFractionDigits: 0 }),
+    decimal: number({ minimumFractionDigits: 2, maximumFractionDigits: 2 }),
+    money: number({ style: "currency", currency: "USD", maximumFractionDigits: 0 }),
+    cents: number({ style: "currency", currency: "USD", minimumFractionDigits: 2, maximumFractionDigits: 2 }),
+    percent: number({ style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 }),
+    times: (value) => `${formats.decimal(value)} ×`,
+  };
+  const narrow = matchMedia("(max-width: 40rem)");
+  const controls = [...document.querySelectorAll("select[data-column]")];
+  const views = new Map();
+
+  function number(options) {
+    const format = new Intl.NumberFormat("en-US", options);
+    return (value) => format.format(value).replace("-", "−");
+  }
+
+  function shown(value, format) {
+    return value === null || value === undefined ? "–" : formats[format](value);
+  }
+
+  function element(tag, text, attributes = {}) {
+    const made = document.createElement(tag);
+    made.textContent = text;
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    return made;
+  }
+
+  // The rows of a data set that the filters leave, as objects. Where a data set has rows of its own for the total
+  // (null in the filter's column), everything means these and a choice means the others.
+  function chosen(name, ignores = []) {
+    const { columns, rows, totals } = page.datasets[name];
+    const tests = [];
+    for (const control of controls) {
+      const place = columns.indexOf(control.dataset.column);
+      if (place < 0 || ignores.includes(control.dataset.column)) continue;
+      if (control.value !== "") tests.push((row) => row[place] === control.value);
+      else if (totals.includes(control.dataset.column)) tests.push((row) => row[place] === null);
+    }
+    return rows
+      .filter((row) => tests.every((test) => test(row)))
+      .map((row) => Object.fromEntries(columns.map((column, place) => [column, row[place]])));
+  }
+
+  // Cents stay cents: a sum of binary fractions is rounded to what the marts have.
+  function sum(rows, column) {
+    const values = rows.map((row) => row[column]).filter((value) => value !== null && value !== undefined);
+    return values.length ? Math.round(values.reduce((a, b) => a + b, 0) * 1e6) / 1e6 : null;
+  }
+
+  function measure(rows, { name, kind, of }) {
+    if (kind === "sum") return sum(rows, name);
+    if (kind !== "ratio") return rows.length ? rows[0][name] : null;
+    const [above, below] = of.map((column) => sum(rows, column));
+    return above === null || !below ? null : above / below;
+  }
+
+  function grouped(chart) {
+    const keys = chart.columns.filter((column) => column.kind === "key");
+    const groups = new Map();
+    for (const row of chosen(chart.dataset, chart.ignores)) {
+      const key = JSON.stringify(keys.map((column) => row[column.name]));
+      groups.has(key) ? groups.get(key).push(row) : groups.set(key, [row]);
+    }
+    const rows = [...groups.values()].map((group) =>
+      Object.fromEntries(chart.columns.map((column) => [column.name, measure(group, column)])),
+    );
+    if (chart.order) rows.sort((a, b) => (b[chart.order] ?? -Infinity) - (a[chart.order] ?? -Infinity));
+    return chart.limit ? rows.slice(0, chart.limit) : rows;
+  }
+
+  function figure(target, { dataset, column, previous, change, note }) {
+    const rows = chosen(dataset);
+    const now = measure(rows, column);
+    const before = previous ? measure(rows, previous) : null;
+    target.querySelector(".value").textContent = shown(now, column.format);
+    const line = target.querySelector(".change");
+    line.className = "change";
+    if (previous && now !== null && before) {
+      const moved = change === "points" ? 100 * (now - before) : 100 * (now / before - 1);
+      const size = Math.abs(moved).toFixed(1);
+      const sign = size === "0.0" ? "" : moved > 0 ? "▲ +" : "▼ −";
+      line.textContent = `${sign}${size} ${change === "points" ? "points" : "%"} ${note}`;
+      // Whether more discount is good news is not ours to say: only what is sold has colours.
+    if (change === "relative" && size !== "0.0") line.classList.add(moved > 0 ? "up" : "down");
+    } else line.textContent = previous ? "nothing earlier to compare with" : note;
+  }
+
+  function fill(table, chart, rows) {
+    const head = element("tr", "");
+    for (const { label, format } of chart.columns)
+      head.append(element("th", label, { scope: "col", class: format === "text" ? "" : "number" }));
+    const body = rows.map((row) => {
+      const line = element("tr", "");
+      chart.columns.forEach(({ name, kind, format }, place) => {
+        const cell = place === 0 ? element("th", "", { scope: "row" }) : element("td", "");
+        cell.textContent = shown(row[name], format);
+        if (format !== "text") cell.className = "number";
+        line.append(cell);
+      });
+      return line;
+    });
+    table.tHead.replaceChildren(head);
+    table.tBodies[0].replaceChildren(...body);
+  }
+
+  // What a spreadsheet would take for a formula gets an apostrophe in front.
+  function field(value) {
+    if (value === null || value === undefined) return "";
+    const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  }
+
+  function download(chart) {
+    const lines = [chart.columns.map((column) => column.name)];
+    for (const row of grouped(chart)) lines.push(chart.columns.map((column) => row[column.name]));
+    const text = lines.map((line) => line.map(field).join(",")).join("\r\n") + "\r\n";
+    const link = element("a", "", { download: `${chart.name}.csv` });
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  }
+
+  // A chart of horizontal bands is as high as there are bands.
+  function height({ step }, rows) {
+    return step.size * new Set(rows.map((row) => row[step.field])).size;
+  }
+
+  async function draw(chart, rows) {
+    const section = document.getElementById(chart.name);
+    const canvas = section.querySelector(".chart");
+    section.querySelector(".scroll").hidden = rows.length === 0;
+    section.querySelector(".empty").hidden = rows.length > 0;
+    if (!canvas) return;
+    canvas.hidden = rows.length === 0;
+    if (!rows.length) return;
+    const known = views.get(chart.name);
+    if (known && known.narrow === narrow.matches) {
+      if (chart.step) known.view.height(height(chart, rows));
+      await known.view.data("table", rows).runAsync();
+      return;
+    }
+    const spec = structuredClone(chart.spec);
+    spec.datasets = { table: rows };
+    if (chart.step) spec.height = height(chart, rows);
+    if (spec.facet) {
+      // Vega-Lite does not fit facets into what there is: as many beside each other as have room.
+      const width = canvas.clientWidth;
+      spec.columns = Math.max(2, Math.floor(width / 190));
+      spec.spec.width = Math.floor((width - 50) / spec.columns) - 22;
+    }
+    if (narrow.matches) spec.config.axis.labelLimit = 120;
+    if (known) known.finalize();
+    // The interpreter instead of compiled expressions: the page's policy forbids to make code of text.
+    const options = { ast: true, renderer: "svg", actions: false };
+    const made = await vegaEmbed(canvas.firstElementChild, spec, options);
+    views.set(chart.name, { view: made.view, finalize: made.finalize, narrow: narrow.matches });
+  }
+
+  async function show() {
+    page.figures.forEach((one, place) => figure(document.getElementById(`figure-${place}`), one));
+    for (const chart of page.charts) {
+      const rows = grouped(chart);
+      fill(document.querySelector(`#${chart.name} table`), chart, rows);
+      await draw(chart, rows);
+    }
+    document.documentElement.dataset.ready = String(Number(document.documentElement.dataset.ready || 0) + 1);
+  }
+
+  // One redrawing at a time; what is chosen meanwhile is drawn after it.
+  let drawing = null;
+  let again = false;
+  async function redraw() {
+    again = true;
+    if (drawing) return;
+    while (again) {
+      again = false;
+      drawing = show();
+      await drawing;
+    }
+    drawing = null;
+  }
+
+  function choose() {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    for (const control of controls) {
+      const values = [...control.options].map((option) => option.value);
+      const wanted = asked.get(control.dataset.column);
+      control.value = wanted !== null && values.includes(wanted) ? wanted : control.dataset.first;
+    }
+  }
+
+  function remember() {
+    const kept = controls.filter((control) => control.value !== control.dataset.first);
+    const hash = new URLSearchParams(kept.map((control) => [control.dataset.column, control.value])).toString();
+    history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
+  }
+
+  for (const control of controls)
+    control.addEventListener("change", () => {
+      remember();
+      redraw();
+    });
+  document.getElementById("reset")?.addEventListener("click", () => {
+    for (const control of controls) control.value = control.dataset.first;
+    remember();
+    redraw();
+  });
+  for (const chart of page.charts)
+    document.querySelector(`#${chart.name} .download`).addEventListener("click", () => download(chart));
+  narrow.addEventListener("change", redraw);
+  choose();
+  redraw();
+})();

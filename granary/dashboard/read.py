@@ -1,0 +1,79 @@
+"""Reads the data sets: each by its role, all in one read-only snapshot, so that every page shows one state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from warehouse.connection import connect, execute, query, quote_name, reason
+from warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from granary.dashboard.parts import Dataset
+    from warehouse.connection import Connection
+    from warehouse.settings import Settings
+
+QUERIES = Path(__file__).parent / "queries"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a data set, and the query that they came from."""
+
+    columns: tuple[str, ...]
+    rows: list[list[Any]]
+    sql: str
+
+
+def read(settings: Settings, datasets: Iterable[Dataset], tell: Callable[[str], None]) -> dict[str, Rows]:
+    """Return the rows of each data set by its name.
+
+    Raises:
+        GranaryError: there is no warehouse, its marts are not built, or this login may not read them.
+    """
+    found: dict[str, Rows] = {}
+    with connect(settings, autocommit=True) as connection:
+        execute(connection, "begin isolation level repeatable read, read only")
+        execute(connection, "set local jit = off")  # compiling takes longer than these queries
+        for dataset in datasets:
+            tell(dataset.name)
+            found[dataset.name] = _read(connection, dataset)
+        execute(connection, "rollback")
+    return found
+
+
+def _read(connection: Connection, dataset: Dataset) -> Rows:
+    sql = (QUERIES / f"{dataset.name}.sql").read_text(encoding="utf-8")
+    try:
+        execute(connection, f"set local role {quote_name(dataset.role)}")
+        if dataset.needs and not query(connection, "select to_regclass($1) is not null", dataset.needs)[0][0]:
+            return Rows((), [], sql)
+        with connection.cursor() as cursor:
+            cursor.execute(sql.encode())
+            columns = tuple(column.name for column in cursor.description or ())
+            return Rows(columns, [[_plain(value) for value in row] for row in cursor.fetchall()], sql)
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName) as error:
+        raise GranaryError(
+            f"the dashboard lacks a table: {reason(error)}",
+            f"granary/dashboard/queries/{dataset.name}.sql",
+            "build the marts first: `granary run`",
+        ) from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise GranaryError(
+            f"the role {dataset.role} may not read what the dashboard shows: {reason(error)}",
+            f"granary/dashboard/queries/{dataset.name}.sql",
+            "build the marts as transformer, who grants them: `granary run`",
+        ) from None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON has; what is not finite is nothing to draw."""
+    if isinstance(value, Decimal):
+        return float(value) if value.is_finite() else None
+    return value

@@ -1,0 +1,23 @@
+"""Rows for every data set without a warehouse: one row each, of text and ones, as the pages' columns ask for."""
+
+from __future__ import annotations
+
+from granary.dashboard.pages import PAGES
+from granary.dashboard.read import Rows
+
+
+def made(text: str = "some") -> dict[str, Rows]:
+    """Return one row for each data set: `text` where the pages show text, 1 where they show a number, or a day."""
+    kinds: dict[str, dict[str, object]] = {}
+    for page in PAGES:
+        for dataset in page.datasets:
+            kinds.setdefault(dataset.name, {})
+        for part in (*page.charts, *page.figures):
+            columns = part.columns if hasattr(part, "columns") else (part.column, part.previous)
+            for column in filter(None, columns):
+                for name in column.of if column.kind == "ratio" else (column.name,):
+                    shown = "2017-01-02" if name.endswith("_date") or name == "week_start" else text
+                    kinds[part.dataset][name] = shown if column.format == "text" else 1.0
+        for choice in page.filters:
+            kinds[choice.dataset][choice.column] = text
+    return {name: Rows(tuple(row), [list(row.values())], f"-- {text}") for name, row in kinds.items()}
