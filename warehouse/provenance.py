@@ -119,9 +119,10 @@ def refused(
     rows = query(
         connection,
         "select * from (select quarantine_id, load_id, source, table_name, unit, row_number, line, column_name,"
-        f" reason, status, contract_version, case when row_number > 0 then {concerns} end as concerns from ops.quarantine"
-        " where source = $1 and table_name = $2 and (unit = any($3::text[]) or unit like any($4::text[]))"
-        ") as entries order by concerns is not true, concerns is not null, status <> $5, quarantine_id",
+        f" reason, status, contract_version, case when row_number > 0 then {concerns} end as concerns"
+        " from ops.quarantine where source = $1 and table_name = $2"
+        " and (unit = any($3::text[]) or unit like any($4::text[]))) as entries"
+        " order by concerns is not true, concerns is not null, status <> $5, quarantine_id",
         source,
         table,
         list(units),

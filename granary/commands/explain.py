@@ -65,9 +65,8 @@ def explain(
 
 
 def _lines(found: Explanation, limit: int) -> Iterator[str]:
-    rows = "1 row" if found.matched == 1 else f"{found.matched:,} rows"
     more = f", of which {limit}" if found.matched > limit else ""
-    yield f"{found.mart} where {found.condition}: {rows}{more}"
+    yield f"{found.mart} where {found.condition}: {_many(found.matched, 'row')}{more}"
     yield from _rows(found)
     if found.hidden:
         yield f"  personal, not shown: {', '.join(found.hidden)}"
@@ -91,7 +90,7 @@ def _path(found: Explanation) -> Iterator[str]:
     yield ""
     yield "Path"
     for node in found.path:
-        rows = "" if node.rows is None else f"  {node.rows:,} row{'' if node.rows == 1 else 's'}"
+        rows = "" if node.rows is None else f"  {_many(node.rows, 'row')}"
         yield f"  {'   ' * node.depth}{node.relation}{rows}{'  (see above)' if node.repeated else ''}"
     if found.beside:
         yield f"  Beside these, dbt reads {', '.join(found.beside)}."
@@ -102,15 +101,14 @@ def _path(found: Explanation) -> Iterator[str]:
 
 
 def _origin(origin: Origin) -> Iterator[str]:
-    loads = "1 load" if origin.load_count == 1 else f"{origin.load_count:,} loads"
-    yield f"From {origin.relation}: {origin.used:,} rows of {loads}"
+    yield f"From {origin.relation}: {_many(origin.used, 'row')} of {_many(origin.load_count, 'load')}"
     for one in origin.loads:
         load = one.load
         yield f"  {load.unit}"
         yield f"    load {load.load_id}, {load.finished_at:%Y-%m-%d %H:%M:%S %Z}, run {load.run_id[:8]}{_content(one)}"
-        yield f"    {one.used:,} of {load.rows_loaded:,} rows{_places(one)}{_refused(load.rows_quarantined)}"
+        yield f"    {one.used:,} of {_many(load.rows_loaded, 'row')}{_places(one)}{_refused(load.rows_quarantined)}"
     if origin.load_count > len(origin.loads):
-        yield f"  and {origin.load_count - len(origin.loads):,} loads more: see --limit"
+        yield f"  and {_many(origin.load_count - len(origin.loads), 'more load')}: see --limit"
 
 
 def _content(one: LoadRows) -> str:
@@ -120,7 +118,8 @@ def _content(one: LoadRows) -> str:
 def _places(one: LoadRows) -> str:
     rows = one.rows if len(one.rows) <= WIDEST else f"{one.rows[:WIDEST].rpartition(',')[0]}, …"
     gone = f"; {one.gone:,} no longer in raw, which holds newer versions" if one.gone else ""
-    return f"{f': rows {rows}' if rows else ''}{gone}"
+    which = "" if not rows else f": row {rows}" if rows.isdigit() else f": rows {rows}"
+    return f"{which}{gone}"
 
 
 def _refused(number: int) -> str:
@@ -157,6 +156,8 @@ def _rest(number: int, limit: int) -> Iterator[str]:
 
 
 def _sums(found: Explanation) -> Iterator[str]:
+    if not found.checks and not found.differences and not found.not_computed:
+        return
     yield ""
     yield "Computed again"
     steps: dict[tuple[str, str], list[Check]] = {}
@@ -171,6 +172,10 @@ def _sums(found: Explanation) -> Iterator[str]:
         yield f"  DIFFERS: {words}"
     if found.not_computed:
         yield f"  not computed from these rows alone: {', '.join(found.not_computed)}"
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _text(value: object) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from orchestration.explain.plan import Followed
 
 NUMERIC = ("smallint", "integer", "bigint", "numeric", "real", "double precision")
+VALUES = ("min(", "max(")
+"""How formulas begin that give one of the values, such as an id: to add these up would mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def numbers(
         return []
     child, parent = tables[followed.child.node], tables[followed.parent.node]
     again = ", ".join(f"{text} as again_{n}" for n, text in enumerate(formulas.values()))
-    said = ", ".join(_compared(n, name, types[name]) for n, name in enumerate(formulas))
+    said = ", ".join(_compared(n, name, types[name], followed.link.words[name]) for n, name in enumerate(formulas))
     (row,) = query(
         connection,
         f"with again as (select this.explained_row, {again} from {child} as this"
@@ -73,9 +75,9 @@ def numbers(
     ]
 
 
-def _compared(number: int, name: str, kind: str) -> str:
+def _compared(number: int, name: str, kind: str, formula: str) -> str:
     stated, again = f"this.{quote_name(name)}", f"again.again_{number}"
-    if kind.startswith(NUMERIC):
+    if kind.startswith(NUMERIC) and not formula.startswith(VALUES):
         totals = f"sum({stated}), coalesce(sum({again}) filter (where {stated} is not null), 0)"
         stated, again = f"coalesce({stated}, 0)", f"coalesce({again}, 0)"
     else:
