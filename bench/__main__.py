@@ -149,6 +149,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "pages": partial(apart, "bench.pages"),
     "changes": partial(apart, "bench.changes", "1000000"),
     "streams": partial(apart, "bench.streams"),
+    "publishing": partial(apart, "bench.publishing"),
 }
 
 

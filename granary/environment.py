@@ -143,7 +143,7 @@ def make_environment(steps: Steps, wanted: Stamp, kept: Stamp | None) -> None:
         pinned = set(re.findall(r"(?m)^([\w.-]+).*==", (root / "requirements.lock").read_text()))
         remove(_stamp_file(root))
         with steps.step(f"{len(pinned)} packages from requirements.lock"):
-            options = ["--require-hashes", "--only-binary=:all:", "--progress-bar=off"]
+            options = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--progress-bar=off"]
             command = [*install, *options, "-r", "requirements.lock"]
             _must(steps, command, "installing the packages of requirements.lock failed")
     _write_stamp(root, replace(wanted, project=""))

@@ -35,7 +35,10 @@ select n.nspname::text as layer, count(*) as relations,
 from pg_class as c
 inner join pg_namespace as n on n.oid = c.relnamespace
 where c.relkind in ('r', 'v', 'm', 'p')
-    and (n.nspname like 'raw\\_%' or n.nspname in ('staging', 'intermediate', 'snapshots', 'seeds', 'marts', 'ops'))
+    and (
+        n.nspname like 'raw\\_%'
+        or n.nspname in ('staging', 'intermediate', 'snapshots', 'seeds', 'build', 'marts', 'ops')
+    )
 group by n.nspname
 order by n.nspname
 """

@@ -192,6 +192,11 @@ class _RunView:
         self.began = time.monotonic()
         self.checks: TaskID | None = None
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.began
+
     def tell(self, event: Event) -> None:
         """Take in one event."""
         if event.kind == "checked":
@@ -205,12 +210,13 @@ class _RunView:
             if event.name not in self.tasks:
                 self.tasks[event.name] = self.bars.add_task(event.name, total=None, rows=0, note=event.stage)
             self.bars.update(self.tasks[event.name], rows=event.rows or 0, note=event.detail or event.stage)
+        elif event.kind == "skipped":
+            self.screen.print(f"{self.seconds:6.1f} s  {event.kind:<13}{event.name}: {event.detail}", markup=False)
         elif event.name in self.tasks:
             self.bars.remove_task(self.tasks.pop(event.name))
             if not self.screen.is_terminal or event.kind in ("failed", "retrying"):
                 rows = f"{event.rows:,} rows" if event.rows is not None else ""
-                at = time.monotonic() - self.began
-                self.screen.print(f"{at:6.1f} s  {event.kind:<13}{event.name:<40}{rows}", markup=False)
+                self.screen.print(f"{self.seconds:6.1f} s  {event.kind:<13}{event.name:<40}{rows}", markup=False)
 
 
 def _bars(screen: Console) -> Progress:
@@ -244,7 +250,10 @@ def outcome(done: RunOutcome) -> None:
             for layer, assets in layers.items()
         ],
     )
-    line(f"Checks: {done.checks_passed:,} passed, {done.checks_failed:,} failed, {len(done.warnings):,} warnings.")
+    if done.checks_passed or done.checks_failed or done.warnings:
+        line(f"Checks: {done.checks_passed:,} passed, {done.checks_failed:,} failed, {len(done.warnings):,} warnings.")
+    else:
+        line("Nothing was built, so there was nothing to check.")
     for name in done.warnings:
         line(f"warning: {name}")
     for problem in done.failures:

@@ -13,7 +13,7 @@
             {%- set failures = result.rows[0][0] or 0 -%}
             {%- if result.rows[0][1] -%}
                 {{ exceptions.raise_compiler_error(
-                    'audit: ' ~ test.name ~ ': ' ~ failures ~ ' rows failed in ' ~ this.schema ~ '.' ~ this.identifier
+                    'audit: ' ~ test.name ~ ': ' ~ failures ~ ' rows failed in ' ~ published_schema() ~ '.' ~ this.identifier
                     ~ '; nothing was published.') }}
             {%- endif -%}
             {%- set record -%}

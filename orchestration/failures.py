@@ -20,7 +20,7 @@ def problems_of(target: Path, manifest: Mapping[str, Any]) -> tuple[list[Problem
     """Return the problems of the run that left its artifacts in `target`, and whether trying again may help.
 
     It may if dbt itself died, or if a node failed on the database (a lost connection, a lock, a full disk); it cannot
-    if only tests failed or the project is at fault.
+    if only tests failed or the project is at fault. A publish is not tried again, as `dbt retry` repeats no hook.
     """
     path = target / "run_results.json"
     results = json.loads(path.read_bytes())["results"] if path.exists() else []
@@ -31,7 +31,8 @@ def problems_of(target: Path, manifest: Mapping[str, Any]) -> tuple[list[Problem
         ], True
     nodes = [manifest["nodes"].get(result["unique_id"], {}) for result in failed]
     transient = any(
-        node.get("resource_type") != "test" and not str(result["message"] or "").startswith(SURE_TO_FAIL_AGAIN)
+        node.get("resource_type") not in ("test", "operation")
+        and not str(result["message"] or "").startswith(SURE_TO_FAIL_AGAIN)
         for node, result in zip(nodes, failed, strict=True)
     )
     return [problem_of(node, result) for node, result in zip(nodes, failed, strict=True)], transient
@@ -52,10 +53,12 @@ def problem_of(node: Mapping[str, Any], result: Mapping[str, Any]) -> Problem:
             f"see them with `dbt show --select {name}`, mend the source, run again",
         )
     kind = str(node.get("resource_type") or "node")
+    if kind == "operation":
+        return Problem(f"publishing failed: {message}", where, "readers keep what they had; mend it and run again")
     return Problem(
         f"{kind} {name} failed: {message}",
         where,
-        f"readers keep its last good version; mend it and `dbt build --select {name}+`",
+        f"readers keep the last good marts; mend it and `dbt build --select {name}+`",
     )
 
 

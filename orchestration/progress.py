@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["started", "rows", "finished", "materialized", "checked", "failed", "retrying"]
+Kind = Literal["started", "rows", "finished", "materialized", "checked", "failed", "retrying", "skipped"]
 Severity = Literal["", "warn", "error"]
 
 

@@ -136,6 +136,15 @@ create table if not exists ops.model_watermarks (
     updated_at timestamptz not null default clock_timestamp(),
     primary key (model, source)
 );
+create table if not exists ops.whole_builds (
+    fingerprint text primary key,
+    load_id bigint not null,
+    publish_id bigint not null,
+    built_at timestamptz not null default clock_timestamp()
+);
+comment on table ops.whole_builds is
+'The last build of the whole project that succeeded: of which project, with which loads and as which publish.';
+
 comment on table ops.model_watermarks is 'Which loads each incremental model holds; dbt moves it in the transaction that builds the model.';
 
 -- A raw column may take a wider type while views stand on it: they are taken down and put up again as they were, with
@@ -245,7 +254,7 @@ grant delete on ops.quarantine, ops.watermarks to loader;
 grant usage on all sequences in schema ops to loader;
 grant create on schema ops to transformer;
 grant select on all tables in schema ops to transformer;
-grant insert, update, delete on ops.model_watermarks to transformer;
+grant insert, update, delete on ops.model_watermarks, ops.whole_builds to transformer;
 grant insert on ops.profiles to transformer;
 
 set role loader;

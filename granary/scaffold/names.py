@@ -20,7 +20,9 @@ LONGEST = 55
 """Bytes that a relation's or a test's name may have."""
 LOAD_COLUMNS = frozenset({"load_id", "load_row"})
 """What staging calls a raw table's own two columns."""
-TAKEN = frozenset({"ops", "staging", "intermediate", "marts", "snapshots", "seeds", "metrics", "information_schema"})
+TAKEN = frozenset(
+    {"ops", "staging", "intermediate", "build", "marts", "snapshots", "seeds", "metrics", "information_schema"}
+)
 """Names that groups, schemas or folders of the project have already."""
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ingestion.config import setting
+from orchestration import manifest as dbt_manifest
 from orchestration.defs.dbt import dbt_definition, external_sources
 from orchestration.defs.jobs import jobs
 from orchestration.defs.loaders import loaders, partitions
+from orchestration.defs.publishing import publish_checks
 from orchestration.defs.resources import Warehouse
 from orchestration.defs.schedules import SCHEDULES
 from warehouse.errors import GranaryError
@@ -33,6 +35,7 @@ def assemble(settings: Settings) -> dg.Definitions:
     external = external_sources(settings, translator)
     return dg.Definitions(
         assets=[*loaders(days), dbt, *external],
+        asset_checks=[publish_checks(dbt_manifest.load(dbt_manifest.prepare(settings)))],
         jobs=jobs(dbt, external),
         schedules=SCHEDULES,
         resources={"warehouse": Warehouse()},

@@ -14,13 +14,14 @@ import dagster as dg
 from dagster_dbt import dbt_assets
 
 from orchestration import manifest as dbt_manifest
+from orchestration import news
 from orchestration.dbt_build import RETRIES, RETRY_SECONDS, Build, BuildError, interrupt_all
 from orchestration.defs.loaders import KEYS
 from orchestration.defs.resources import RunOptions, Warehouse, earlier_days
 from orchestration.progress import Event, Problem, tell
 from orchestration.stopping import stoppable
 from orchestration.translator import Translator
-from orchestration.windows import dbt_vars, window_of_tags
+from orchestration.windows import Window, dbt_vars, window_of_tags
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
 
@@ -30,6 +31,10 @@ class DbtOptions(RunOptions):
 
     overwrite_window: bool = True
     """Have the facts overwrite the run's partitions even where nothing new was loaded."""
+
+    def window(self, context: dg.AssetExecutionContext) -> Window | None:
+        """Return the days that the facts are to overwrite in any case."""
+        return window_of_tags(context.run.tags) if self.overwrite_window else None
 
 
 def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tuple[dg.AssetsDefinition, Translator]:
@@ -50,6 +55,11 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
     def dbt(context: dg.AssetExecutionContext, config: DbtOptions, warehouse: Warehouse) -> Iterator[Any]:
         build = Build(warehouse.settings, manifest, translator, context)
         arguments = [] if context.retry_number else build_arguments(context, config, manifest)
+        now = news.state(warehouse.settings, dbt_manifest.fingerprint(warehouse.settings))
+        asked_for = context.is_subset or config.full_refresh or config.window(context)
+        if not asked_for and news.is_built(warehouse.settings, now):
+            tell(Event("skipped", "dbt", "every model", detail="nothing was loaded since they were built"))
+            return
         try:
             # Closed at once when Dagster interrupts us between two results, so that dbt does not outlive the step.
             with stoppable(context, interrupt_all), closing(build.run(arguments)) as results:
@@ -58,6 +68,8 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
                         for day in earlier_days(context, context.asset_key_for_output(result.output_name)):
                             context.log_event(day)
                     yield result
+            if not context.is_subset:
+                news.keep(warehouse.settings, now)
         except BuildError as failure:
             if failure.transient and context.retry_number < RETRIES:
                 tell(Event("retrying", "dbt", "dbt", detail=str(failure)))
@@ -77,8 +89,7 @@ def build_arguments(context: dg.AssetExecutionContext, config: DbtOptions, manif
     if config.full_refresh:
         arguments = ["--full-refresh"]
     else:
-        window = window_of_tags(context.run.tags) if config.overwrite_window else None
-        arguments = ["--vars", json.dumps(dbt_manifest.INCREMENTAL_VARS | dbt_vars(window))]
+        arguments = ["--vars", json.dumps(dbt_manifest.INCREMENTAL_VARS | dbt_vars(config.window(context)))]
     if context.is_subset:
         arguments += ["--indirect-selection", "empty", "--select", *selection(context, manifest)]
     return arguments

@@ -10,6 +10,7 @@ from dagster_dbt import build_dbt_asset_selection
 from ingestion.sources import SOURCES
 from orchestration.defs.dbt import DbtOptions
 from orchestration.defs.loaders import KEYS, key_of
+from orchestration.defs.publishing import ASSET as RESTATEMENTS
 from orchestration.defs.resources import RunOptions
 
 if TYPE_CHECKING:
@@ -42,7 +43,11 @@ def jobs(dbt: dg.AssetsDefinition, external: Sequence[dg.AssetSpec]) -> list[Job
             (dg.AssetSelection.all() - only_promotions) | ledger,
             "One business day: its sales and redemptions, news of the CRM and of marketing, and all that follows.",
         ),
-        job("weekly_promotions", promotions | promotions.downstream(), "The week's promotions, and all that follows."),
+        job(
+            "weekly_promotions",
+            promotions | promotions.downstream() | dg.AssetSelection.assets(RESTATEMENTS),
+            "The week's promotions, and all that follows.",
+        ),
         job("crm_snapshots", crm | crm_snapshots.upstream(), "What the CRM says now, kept as history."),
     ]
 

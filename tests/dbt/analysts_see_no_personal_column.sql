@@ -1,10 +1,10 @@
 {{ config(meta={'dagster': {'ref': {'name': 'dim_household'}}}) }}
 
--- The role analyst reads every mart, and no column that is personal.
+-- The role analyst reads every published mart, no column of it that is personal, and nothing that is being built.
 {%- set personal = [] %}
 {%- for node in graph.nodes.values() if node.resource_type == 'model' and 'marts' in node.tags %}
 {%- for column in node.columns.values() if column.config.meta.get('personal') %}
-{%- do personal.append([node.schema ~ '.' ~ node.alias, column.name]) %}
+{%- do personal.append([published_schema() ~ '.' ~ node.alias, column.name]) %}
 {%- endfor %}
 {%- endfor %}
 
@@ -15,7 +15,7 @@ select
 from information_schema.columns as columns
 inner join pg_catalog.pg_roles as roles on roles.rolname = 'analyst'
 where
-    columns.table_schema = '{{ ref("dim_household").schema }}'
+    columns.table_schema = '{{ published_schema() }}'
     and (
         has_column_privilege(
             roles.oid, format('%I.%I', columns.table_schema, columns.table_name), columns.column_name, 'select'
@@ -27,3 +27,11 @@ where
             ''
         ))
     )
+
+union all
+
+select
+    '{{ ref("dim_household").schema }}' as table_schema,
+    null as table_name,
+    null as column_name
+where has_schema_privilege('analyst', '{{ ref("dim_household").schema }}', 'usage')

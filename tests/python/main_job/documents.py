@@ -14,6 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.python.main_job import metrics_page
 from warehouse.server import psql
 from warehouse.settings import PROJECT, Settings
 
@@ -43,7 +44,7 @@ class Example:
         if self.kind == "sql":
             done = psql(settings, "--quiet", "--command", "set role analyst", "--command", self.command, capture=True)
             return rstrip(done.stdout + done.stderr)
-        script = self.command.replace(".venv/bin/granary", "granary")
+        script = self.command.replace(".venv/bin/", "")
         environment = settings.environment()
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
         shell = ["/bin/sh", "-c", script]
@@ -82,6 +83,7 @@ def examples(path: Path) -> Iterator[Example]:
 def main() -> None:
     """Write the real outputs into the documents, where they differ; uses the warehouse that the environment names."""
     settings = Settings.load()
+    metrics_page.write(settings)
     for path in documents():
         for example in reversed(list(examples(path))):
             printed = example.run(settings)

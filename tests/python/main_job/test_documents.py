@@ -13,6 +13,7 @@ import pytest
 from typer.main import get_command
 
 from granary.cli import app
+from tests.python.main_job import metrics_page
 from tests.python.main_job.documents import BLOCK, Example, documents, examples
 from warehouse.settings import PROJECT
 
@@ -59,8 +60,12 @@ def test_shown_command_exists(command: str) -> None:
             tool = tool.commands[arguments.pop(0)]
         tool.make_context("granary", arguments, resilient_parsing=False)
     else:
-        assert program == "dbt"
+        assert program in {"dbt", "mf"}
         assert (Path(sys.executable).parent / program).exists()
+
+
+def test_the_page_of_metrics_says_what_is_defined(year: Year) -> None:
+    assert metrics_page.BETWEEN.findall(metrics_page.PAGE.read_text()) == [metrics_page.tables(year.settings)]
 
 
 def test_python_examples_are_valid() -> None:

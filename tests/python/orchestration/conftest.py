@@ -12,7 +12,7 @@ from demo import retailer
 from orchestration.defs.assemble import assemble
 from orchestration.instance import environment, inside, open_instance
 from orchestration.run import run_job
-from warehouse.connection import connect, query
+from warehouse.connection import connect, execute, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,6 +58,12 @@ class Place:
 
         with retailer.systems(self.settings):
             return run_job(self.settings, job, window=window, full_refresh=full_refresh, on_event=listen)
+
+    def forget_build(self) -> None:
+        """Have the next run build everything, whether there is news or not."""
+        with connect(self.settings) as connection:
+            execute(connection, "delete from ops.whole_builds")
+            connection.commit()
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[object, ...]]:
         """Query the warehouse."""

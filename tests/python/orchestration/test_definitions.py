@@ -13,6 +13,7 @@ from orchestration import manifest as dbt_manifest
 from orchestration.definitions import defs
 from orchestration.defs.assemble import assemble, last_date
 from orchestration.defs.loaders import CHECKS, KEYS, partitions
+from orchestration.defs.publishing import PUBLISH_CHECKS
 from orchestration.instance import environment, inside
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ def test_every_data_test_is_an_asset_check(graph: Any, manifest: Mapping[str, An
     names = [test["name"] for test in tests]
     assert len(names) == len(set(names)), "tests with equal names lose their checks"
     checks = {(key.asset_key, key.name) for key in graph.asset_check_keys}
-    of_dbt = {name for _, name in checks if name not in CHECKS}
+    of_dbt = {name for _, name in checks if name not in CHECKS + PUBLISH_CHECKS}
     assert of_dbt == set(names)
-    assert len(checks) == len(names) + len(CHECKS) * len(KEYS)
+    assert len(checks) == len(names) + len(CHECKS) * len(KEYS) + len(PUBLISH_CHECKS)
 
 
 def test_a_test_of_several_tables_is_about_the_last_of_them() -> None:
@@ -148,6 +149,7 @@ def test_the_jobs_select_what_their_names_say(definitions: dg.Definitions) -> No
     weekly = nodes(definitions, "weekly_promotions")
     assert {"promotions", "stg_pos__promotions", "fct_promotions"} <= weekly
     assert not {"transactions", "fct_sales", "households"} & weekly
+    assert "restatements" in weekly
     crm = nodes(definitions, "crm_snapshots")
     assert {"households", "products", "stores", "snap_crm__households", "snap_crm__products"} <= crm
     assert not {"snap_marketing__campaigns", "dim_household", "campaigns"} & crm

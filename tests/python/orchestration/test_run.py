@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pyarrow.parquet as pq
+import pytest
 
+from ingestion.sources import SOURCES
+from orchestration import news
 from orchestration.defs.assemble import assemble
 from orchestration.defs.loaders import CHECKS
 from orchestration.instance import configuration, environment, inside, open_instance
-from warehouse.connection import connect, execute
+from warehouse.connection import connect, execute, query
 
 if TYPE_CHECKING:
     from orchestration.run import RunOutcome
@@ -23,6 +26,7 @@ SALES = dg.AssetKey(["marts", "fct_sales"])
 BASKETS = dg.AssetKey(["marts", "fct_baskets"])
 TRANSACTIONS = dg.AssetKey(["pos", "transactions"])
 PROMOTIONS = dg.AssetKey(["pos", "promotions"])
+TABLES = {f"{source.name}.{table.name}" for source in SOURCES.values() for table in source.tables}
 
 
 def landed_lines(place: Place) -> int:
@@ -96,7 +100,42 @@ def test_every_check_of_the_run_was_evaluated(place: Place, first: RunOutcome, i
     assert first.checks_passed == len(keys) - sum(1 for key in keys if key.name in CHECKS)
 
 
+def test_without_news_nothing_is_built(place: Place, first: RunOutcome) -> None:
+    assert first.success
+    outcome = place.run()
+    assert outcome.success, outcome.failures
+    assert [event.kind for event in place.events if event.stage == "dbt"] == ["skipped"]
+    assert {asset.name for asset in outcome.assets} == {asset.name for asset in first.assets if asset.name in TABLES}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update ops.whole_builds set fingerprint = 'another project'",
+        "update ops.whole_builds set load_id = load_id - 1",
+        "update ops.whole_builds set publish_id = publish_id - 1",
+        "insert into ops.unpublished (schema_name, mart, invocation_id) values ('marts', 'dim_store', '')",
+        "insert into ops.publish_holds (schema_name, node, reason, invocation_id) values ('marts', 'x', 'failed', '')",
+    ],
+)
+def test_what_was_not_built_is_news(place: Place, first: RunOutcome, change: str) -> None:
+    assert first.success
+    with connect(place.settings) as connection:
+        ((fingerprint,),) = query(connection, "select fingerprint from ops.whole_builds")
+        now = news.state(place.settings, fingerprint)
+        assert news.is_built(place.settings, now)
+        execute(connection, change)
+        connection.commit()
+        assert not news.is_built(place.settings, now)
+        execute(connection, "delete from ops.unpublished")
+        execute(connection, "delete from ops.publish_holds")
+        connection.commit()
+    news.keep(place.settings, now)
+
+
 def test_without_news_nothing_is_loaded_and_no_day_is_rebuilt(place: Place, first: RunOutcome) -> None:
+    """Even when models are built again, because the project has changed."""
+    place.forget_build()
     xmin = place.rows("select max(xmin::text::bigint) from marts.fct_sales")
     outcome = place.run()
     assert outcome.success, outcome.failures
@@ -123,7 +162,8 @@ def lines_of(place: Place, day: date) -> object:
 
 def forget(place: Place, day: date) -> None:
     with connect(place.settings) as connection:
-        execute(connection, "delete from marts.fct_sales where business_date = $1", day)
+        for schema in ("build", "marts"):
+            execute(connection, f"delete from {schema}.fct_sales where business_date = $1", day)
         connection.commit()
 
 

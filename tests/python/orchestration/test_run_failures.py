@@ -33,7 +33,7 @@ def test_a_model_that_fails_once_is_retried_alone_and_the_run_succeeds(place: Pl
     assert first.success
     retailer.advance(place.settings, date(2017, 2, 4))
     blocker = connect(place.settings)
-    execute(blocker, "lock table marts.fct_baskets in access exclusive mode")
+    execute(blocker, "lock table build.fct_baskets in access exclusive mode")
     execute_all(place, f"alter database {place.settings.database} set lock_timeout = '300ms'")
 
     def mend(event: Event) -> None:
@@ -161,6 +161,7 @@ def test_sigterm_in_the_middle_of_dbt_leaves_a_canceled_run_and_no_process(
     place: Place, first: RunOutcome, tmp_path: Path
 ) -> None:
     assert first.success
+    place.forget_build()
     said = tmp_path / "said"
     said.touch()
     child = subprocess.Popen(

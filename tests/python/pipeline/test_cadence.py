@@ -114,7 +114,7 @@ def test_window_overwrites_its_days(pipeline: Pipeline) -> None:
     """A backfill writes its business dates anew even though no load touched them."""
     before = pipeline.marts()
     day = _busiest(pipeline)[0]
-    pipeline.execute("update marts.fct_sales set quantity = quantity + 1")
+    pipeline.execute(*(f"update {schema}.fct_sales set quantity = quantity + 1" for schema in ("build", "marts")))
     assert pipeline.marts() != before
     window = f"{{from_date: '{day}', to_date: '{day}'}}"
     pipeline.dbt("run", "--select", "fct_sales", "--vars", window)

@@ -65,24 +65,68 @@ FAULTS = {
     "ledger_adds_up": "update {t} set rows_read = rows_read + 1 where status = 'loaded'",
     "raw_transactions_whole_cents": "update {t} set sales_value = sales_value + 0.005"
     " where ctid = (select min(ctid) from {t})",
+    "product_performance_shares_sound": "update {t} set cumulative_share = 1.1"
+    " where ctid = (select min(ctid) from {t})",
+    "product_price_history_prices_sound": "update {t} set regular_price = loyalty_price - 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "basket_affinity_pairs_once": "update {t} set category_a = category_b, category_b = category_a"
+    " where ctid = (select min(ctid) from {t})",
+    "basket_affinity_counts_sound": "update {t} set both_basket_count = basket_count + 1"
+    " where ctid = (select min(ctid) from {t})",
+    "promotion_performance_codes_agree": "update {t} set promotion = case promotion when 'on' then 'off' else 'on' end"
+    " where ctid = (select min(ctid) from {t})",
+    "promotion_lift_weeks_sound": "update {t} set last_week = 54 where ctid = (select min(ctid) from {t})",
+    "promotion_lift_sales_have_store_weeks": "update {t} set on_line_count = 1, on_store_weeks = 0"
+    " where ctid = (select min(ctid) from {t})",
+    "redemption_attribution_reasons_sound": "update {t} set is_traced = not is_traced"
+    " where ctid = (select min(ctid) from {t})",
+    "coupon_performance_counts_sound": "update {t} set traced_redemption_count = redemption_count + 1"
+    " where ctid = (select min(ctid) from {t})",
+    "campaign_performance_windows_marked": "update {t} set is_window_covered = not is_window_covered"
+    " where contacted_household_count > 0",
+    "campaign_performance_interval_sound": "update {t} set effect = 1, effect_low = 2, effect_high = 3"
+    " where ctid = (select min(ctid) from {t})",
+    "campaign_performance_counts_sound": "update {t} set redeeming_household_count = redemption_count + 1"
+    " where ctid = (select min(ctid) from {t})",
+    "affinities_reconcile_with_baskets": "update {t} set both_basket_count = both_basket_count + 1"
+    " where ctid = (select min(ctid) from {t})",
+    "attributions_reconcile_with_sales": "update {t} set coupon_disc = coupon_disc + 0.01"
+    " where redemption_id = (select min(redemption_id) from {t} where is_traced)",
+    "campaigns_reconcile_with_sales": "update {t} set before_sales_value = before_sales_value + 0.01"
+    " where campaign_id = (select min(campaign_id) from {t} where before_sales_value is not null)",
+    "coupons_reconcile_with_redemptions": "update {t} set redemption_count = redemption_count + 1"
+    " where ctid = (select min(ctid) from {t})",
+    "product_performance_reconciles_with_sales": "update {t} set regular_value = regular_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "product_prices_reconcile_with_sales": "update {t} set sales_value = sales_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "promotion_lift_reconciles_with_sales": "update {t} set unknown_sales_value = unknown_sales_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
+    "promotion_performance_reconciles_with_sales": "update {t} set sales_value = sales_value + 0.01"
+    " where ctid = (select min(ctid) from {t})",
     "analysts_see_no_personal_column": "grant select on marts.dim_household to analyst",
-    "baskets_reconcile_with_sales": "update marts.fct_baskets set customer_paid = customer_paid + 0.01"
-    " where ctid = (select min(ctid) from marts.fct_baskets)",
-    "dimensions_reconcile_with_raw": "delete from marts.dim_coupon"
-    " where coupon_upc = (select min(coupon_upc) from marts.dim_coupon)",
-    "promotions_reconcile_raw_to_marts": "delete from marts.fct_promotions"
-    " where ctid = (select min(ctid) from marts.fct_promotions)",
+    "baskets_reconcile_with_sales": "update build.fct_baskets set customer_paid = customer_paid + 0.01"
+    " where ctid = (select min(ctid) from build.fct_baskets)",
+    "campaign_contacts_reconcile_with_sales": "update intermediate.int_campaigns__contacts"
+    " set sales_before = sales_before + 0.01"
+    " where ctid = (select min(ctid) from intermediate.int_campaigns__contacts)",
+    "dimensions_reconcile_with_raw": "delete from build.dim_coupon"
+    " where coupon_upc = (select min(coupon_upc) from build.dim_coupon)",
+    "household_months_reconcile_with_sales": "update intermediate.int_households__months set is_active = not is_active"
+    " where ctid = (select min(ctid) from intermediate.int_households__months)",
+    "promotions_reconcile_raw_to_marts": "delete from build.fct_promotions"
+    " where ctid = (select min(ctid) from build.fct_promotions)",
     "raw_reconciles_with_ledger": "delete from raw_pos.transactions"
     " where ctid = (select min(ctid) from raw_pos.transactions)",
-    "redemptions_reconcile_raw_to_marts": "delete from marts.fct_coupon_redemptions"
-    " where ctid = (select min(ctid) from marts.fct_coupon_redemptions)",
-    "redemptions_within_their_campaign": "update marts.dim_campaign set end_date = start_date - 1",
+    "redemptions_reconcile_raw_to_marts": "delete from build.fct_coupon_redemptions"
+    " where ctid = (select min(ctid) from build.fct_coupon_redemptions)",
+    "redemptions_within_their_campaign": "update build.dim_campaign set end_date = start_date - 1",
     "streamed_events_come_from_a_load": "update ops.load_audit set rows_loaded = 0, rows_quarantined = rows_read"
     " where source = 'events'",
-    "sales_keys_are_of_the_sold_product_and_household": "update marts.fct_sales set household_key ="
-    " (select household_key from marts.dim_household where household_id <> fct_sales.household_id limit 1)",
-    "sales_reconcile_raw_to_marts": "update marts.fct_sales set sales_value = sales_value + 0.01"
-    " where ctid = (select min(ctid) from marts.fct_sales)",
+    "sales_keys_are_of_the_sold_product_and_household": "update build.fct_sales set household_key ="
+    " (select household_key from build.dim_household where household_id <> fct_sales.household_id limit 1)",
+    "sales_reconcile_raw_to_marts": "update build.fct_sales set sales_value = sales_value + 0.01"
+    " where ctid = (select min(ctid) from build.fct_sales)",
 }
 
 
@@ -164,7 +208,7 @@ def _place(unique_id: str, pipeline: Pipeline) -> tuple[str, str]:
     schemas = dict(
         pipeline.query(
             "select table_name, table_schema from information_schema.tables"
-            " where table_schema in ('marts', 'intermediate', 'snapshots', 'staging', 'ops')"
+            " where table_schema in ('build', 'intermediate', 'snapshots', 'staging', 'ops')"
         )
     )
     return schemas[rest[0]], rest[0]

@@ -55,6 +55,12 @@ def test_every_pin_is_one_released_version_with_hashes() -> None:
     assert [block.splitlines()[0] for block in blocks if "--hash=sha256:" not in block] == []
 
 
+def test_what_granary_stands_in_for_is_not_installed() -> None:
+    # update-checker calls out at every start of mf, halo is no wheel: granary/mf.py.
+    assert {"dbt-metricflow", "metricflow"} <= {pin.name for pin in PINS}
+    assert not {"halo", "update-checker"} & {canonicalize_name(pin.name) for pin in PINS}
+
+
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("python", PYTHONS)
 def test_it_fulfils_the_project_on_each_python(python: str, platform: str) -> None:

@@ -1,0 +1,98 @@
+"""Eight analysts query without pause while the marts of the whole year are rebuilt: what they wait for and see.
+
+    python -m bench.publishing
+
+Each query adds up two facts and answers the same twice, from different tables: a row whose halves differ was read from
+a mixed state. Nobody may wait more than 250 ms for a lock; a query that would fails.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from demo import retailer
+from granary import show
+from ingestion.load import load_table
+from ingestion.select import select
+from tests.python.pipeline.readers import TOTALS, Readers
+from warehouse import server
+from warehouse.connection import connect, query
+from warehouse.settings import PROJECT, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+QUIET_ROUNDS = 3
+PUBLISH_SECONDS = """
+    select extract(epoch from finished_at - started_at)::float8 from ops.publishes order by publish_id desc limit 1
+"""
+
+
+def dbt(settings: Settings, *arguments: str) -> None:
+    """Run dbt to its end, without its output."""
+    command = [str(Path(sys.executable).with_name("dbt")), "--quiet", *arguments]
+    subprocess.run(command, cwd=PROJECT, env=settings.environment(), stdout=subprocess.DEVNULL, check=True)
+
+
+def deliver(settings: Settings, to: date) -> None:
+    """Let business go on until `to`, and load what is new."""
+    retailer.advance(settings, to)
+    with retailer.systems(settings):
+        for source, table in select(()):
+            load_table(settings, source, table)
+
+
+def measure(settings: Settings, what: str, work: Callable[[Readers], object]) -> tuple[object, ...]:
+    """Return a row of the result: what eight analysts met while `work` was done."""
+    began = time.perf_counter()
+    with Readers(settings, (TOTALS,)) as readers:
+        work(readers)
+    seconds = time.perf_counter() - began
+    with connect(settings) as connection:
+        published = query(connection, PUBLISH_SECONDS)
+    waits = sum("lock timeout" in failure for failure in readers.failures)
+    return (
+        what, seconds, published[0][0] if published else None, len(readers.seconds), str(len(readers.failures)),
+        str(waits), str(len(readers.mixed)), len(readers.states), f"{readers.p95:.2f}", f"{max(readers.seconds):.2f}",
+    )  # fmt: skip
+
+
+def quiet(readers: Readers) -> None:
+    """Do nothing but let everybody read."""
+    for _ in range(QUIET_ROUNDS):
+        readers.everybody_reads()
+
+
+def table(rows: list[tuple[object, ...]]) -> None:
+    """Print the result."""
+    show.table(
+        "Eight analysts read meanwhile (seconds)",
+        (
+            "meanwhile", "s", "publish", "queries", "failed", "waited", "mixed", "states", "p95", "longest",
+        ),
+        rows,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Make the year but its last day, then have that day built, and everything anew."""
+    settings = Settings.load()
+    server.up(settings)
+    retailer.open_for_business(settings)
+    deliver(settings, date(2017, 12, 30))
+    dbt(settings, "build", "--exclude-resource-type", "test", "unit_test")
+    rows = [measure(settings, "nothing", quiet)]
+    deliver(settings, date(2017, 12, 31))
+    build = ("build", "--exclude-resource-type", "unit_test")
+    rows.append(measure(settings, "the last day is built", lambda _: dbt(settings, *build)))
+    rows.append(measure(settings, "a full refresh", lambda _: dbt(settings, *build, "--full-refresh")))
+    table(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+{#-
+    Write, audit, publish. dbt builds the marts in the schema `build`; what analysts read, in `marts`, are ordinary tables
+    that nothing but this step writes: in one transaction for all of them, with insert and delete only, so that readers
+    neither wait nor fail nor see one mart before and another after. See docs/decisions/0016.
+-#}
+
+{#-
+    On-run-end: settle what holds publishing, then publish what was built and is not published yet. dbt runs the
+    statements that a hook returns; each `run_query` before is a transaction of its own (dbt's hooks commit at once).
+-#}
+{% macro finish_run(results) -%}
+    {%- if execute -%}
+        {%- do run_query('set role ' ~ target.role) -%}
+        {%- do settle_holds(results) -%}
+        {%- if flags.WHICH != 'test' and var('publish') -%}
+            {{ publish_script() }}
+        {%- endif -%}
+    {%- endif -%}
+{%- endmacro %}
+
+{#-
+    `dbt run-operation publish`: publish what waits, for instance after `dbt build --vars 'publish: false'`. `despite`: the
+    names of nodes that hold it and are to be overlooked this once.
+-#}
+{% macro publish(despite=[]) -%}
+    {%- do run_query('set role ' ~ target.role) -%}
+    {%- do run_query(create_publish_records()) -%}
+    {%- set script = publish_script(despite) -%}
+    {%- if script | trim -%}{%- do run_query(script) -%}{%- endif -%}
+{%- endmacro %}
+
+{#- The statements of a publish, or nothing, with the reason in the log. -#}
+{% macro publish_script(despite=[]) -%}
+    {#- Held until the script has ended, or the connection has. -#}
+    {%- do run_query('select pg_advisory_lock(' ~ publish_lock() ~ ')') -%}
+    {%- set waiting = [] -%}
+    {%- set known = marts() -%}
+    {%- set recorded = run_query(
+        "select distinct mart from ops.unpublished where schema_name = '" ~ published_schema() ~ "' order by mart") -%}
+    {%- for row in recorded.rows if row[0] in known -%}
+        {%- do waiting.append(row[0]) -%}
+    {%- endfor -%}
+    {%- set holds = publish_holds(despite) -%}
+    {%- if waiting and not holds -%}
+        {%- do tell_of_marts_without_a_model(known) -%}
+        {{ script_for(describe_marts(known, waiting)) }}
+    {%- elif waiting -%}
+        {%- set more = ' and ' ~ (holds | length - 5) ~ ' more' if holds | length > 5 else '' -%}
+        {%- do exceptions.warn('nothing was published; ' ~ published_schema() ~ ' stays as it was: '
+            ~ holds[:5] | join(', ') ~ more ~ '. Mend it, and build and test it again (docs/runbooks/failed-run.md).') -%}
+    {%- endif -%}
+    {%- if not waiting or holds -%}
+        {%- do run_query('select pg_advisory_unlock(' ~ publish_lock() ~ ')') -%}
+    {%- endif -%}
+{%- endmacro %}
+
+{#- Tables that analysts may rely on and that no model fills any more stay as they are; a person drops them. -#}
+{% macro tell_of_marts_without_a_model(known) -%}
+    {%- for row in run_query(
+        "select relname from pg_class where relkind = 'r' and relnamespace = to_regnamespace('" ~ published_schema()
+        ~ "') order by relname").rows if row[0] not in known -%}
+        {%- do exceptions.warn(published_schema() ~ '.' ~ row[0]
+            ~ ' is built by no model any more and stays as it was; drop it when nobody needs it.') -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+{#- The whole script: columns that are new first, then everything else in one transaction. -#}
+{% macro script_for(marts) -%}
+    {%- set schema = published_schema() -%}
+    {%- for mart in marts if mart.way == 'refuse' -%}
+        do $granary$ begin raise exception '%', {{ quoted(
+            'nothing was published: ' ~ mart.published ~ ' would lose or retype ' ~ mart.lost | join(', ') ~ ', and '
+            ~ mart.dependants | join(', ') ~ ' depend' ~ ('s' if mart.dependants | length == 1) ~ ' on it. Drop '
+            ~ ('it' if mart.dependants | length == 1 else 'them') ~ ' and run again, or keep the column'
+        ) }}; end $granary$;
+    {%- endfor %}
+    {%- for mart in marts if mart.way == 'widen' %}
+    begin;
+    {{ lock_briefly(mart.published) }}
+    {%- for column in mart.added %}
+    alter table {{ mart.published }} add column {{ column }} {{ mart.types[column] }};
+    {%- endfor %}
+    commit;
+    {%- endfor %}
+    begin;
+    create schema if not exists {{ schema }};
+    create temporary table publish_now on commit drop as
+    select nextval(pg_get_serial_sequence('ops.publishes', 'publish_id')) as publish_id, clock_timestamp() as started_at;
+    create temporary table publish_scope on commit drop as
+    select unpublished_id, mart, partition from ops.unpublished where schema_name = '{{ schema }}';
+    create temporary table publish_delta (
+        mart text, business_month date, last_date date, rows_inserted bigint, rows_deleted bigint, measures jsonb
+    ) on commit drop;
+    {{ adopt(marts) }}
+    {%- for mart in marts %}
+    {{ publish_mart(mart) }}
+    {%- endfor %}
+    {{ write_ledger(marts) }}
+    delete from ops.unpublished where unpublished_id in (select unpublished_id from publish_scope);
+    {{ analyze_what_changed(marts) }}
+    {{ grant_published(marts) }}
+    {%- for mart in marts if mart.way == 'replace' %}
+    {{ swap(mart) }}
+    {%- endfor %}
+    commit;
+    select pg_advisory_unlock({{ publish_lock() }})
+{%- endmacro %}
+
+{#-
+    Take the lock that changing a table's columns needs. Whoever reads meanwhile queues behind it, so it is asked for in
+    slices of 100 ms, with pauses in which the queue moves on.
+-#}
+{% macro lock_briefly(relation) -%}
+    do $granary$
+    begin
+        perform set_config('lock_timeout', '100ms', true);
+        for attempt in 1 .. 300 loop
+            begin
+                lock table {{ relation }} in access exclusive mode;
+                exit;
+            exception when lock_not_available then
+                if attempt = 300 then
+                    raise exception 'nothing was published: the columns of {{ relation }} are to change, and for a minute'
+                        ' some query has not let go of it; see pg_stat_activity, then run again';
+                end if;
+                perform pg_sleep(0.1);
+            end;
+        end loop;
+        perform set_config('lock_timeout', '0', true);
+    end $granary$;
+{%- endmacro %}
+
+{#- A mart whose columns change and that no view depends on: the new table takes the place of the old. -#}
+{% macro swap(mart) -%}
+    {{ lock_briefly(mart.published) }}
+    drop table {{ mart.published }};
+    alter table {{ mart.table }} rename to {{ mart.name }};
+    {%- for index in mart.indexes %}
+    alter index {{ mart.schema }}.{{ index.name }}__new rename to {{ index.name }};
+    {%- endfor %}
+{%- endmacro %}
+
+{#- Sampled statistics for marts of which more than one row in a hundred is new. -#}
+{% macro analyze_what_changed(marts) -%}
+    do $granary$
+    declare
+        changed record;
+    begin
+        for changed in
+            select wanted.relation
+            from (
+                values
+                {% for mart in marts %}('{{ mart.name }}', '{{ mart.table }}'){{ ', ' if not loop.last }}{% endfor %}
+            ) as wanted (mart, relation)
+            inner join publish_delta as delta on wanted.mart = delta.mart
+            inner join pg_class as tables on tables.oid = wanted.relation::regclass
+            group by wanted.relation, tables.reltuples
+            having sum(delta.rows_inserted + delta.rows_deleted) > greatest(tables.reltuples, 0) / 100
+        loop
+            execute 'analyze ' || changed.relation;
+        end loop;
+    end $granary$;
+{%- endmacro %}
+
+{% macro quoted(text) -%}
+    '{{ text | replace("'", "''") }}'
+{%- endmacro %}

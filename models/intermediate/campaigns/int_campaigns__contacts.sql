@@ -1,0 +1,76 @@
+-- A table: a view would go whenever somebody rebuilds what it reads.
+{{ config(materialized='table') }}
+
+with
+
+contacts as (
+
+    select
+        campaign_id,
+        household_id,
+        household_key,
+        start_date,
+        end_date,
+        start_date - (end_date - start_date + 1) as before_date -- the window before is equally long
+    from {{ ref('fct_campaign_contacts') }}
+
+),
+
+baskets as (
+
+    select * from {{ ref('fct_baskets') }}
+
+),
+
+redemptions as (
+
+    select
+        campaign_id,
+        household_id,
+        count(*) as redemption_count
+    from {{ ref('fct_coupon_redemptions') }}
+    group by campaign_id, household_id
+
+),
+
+span as (
+
+    select
+        min(business_date) as first_date,
+        max(business_date) as last_date
+    from baskets
+
+),
+
+sales as (
+
+    select
+        contacts.campaign_id,
+        contacts.household_id,
+        sum(baskets.sales_value) filter (where baskets.business_date >= contacts.start_date) as sales_in_window,
+        sum(baskets.sales_value) filter (where baskets.business_date < contacts.start_date) as sales_before
+    from contacts
+    inner join baskets
+        on
+            contacts.household_id = baskets.household_id
+            and baskets.business_date between contacts.before_date and contacts.end_date
+    group by contacts.campaign_id, contacts.household_id
+
+)
+
+select
+    contacts.campaign_id,
+    contacts.household_id,
+    contacts.household_key,
+    contacts.start_date,
+    contacts.before_date >= span.first_date and contacts.end_date <= span.last_date as is_measurable,
+    redemptions.household_id is not null as has_redeemed,
+    cast(coalesce(redemptions.redemption_count, 0) as integer) as redemption_count,
+    cast(coalesce(sales.sales_in_window, 0) as numeric(12, 2)) as sales_in_window,
+    cast(coalesce(sales.sales_before, 0) as numeric(12, 2)) as sales_before
+from contacts
+cross join span
+left join redemptions
+    on contacts.campaign_id = redemptions.campaign_id and contacts.household_id = redemptions.household_id
+left join sales
+    on contacts.campaign_id = sales.campaign_id and contacts.household_id = sales.household_id

@@ -1,0 +1,72 @@
+{{ config(materialized='table') }}
+
+with
+
+windows as (
+
+    select * from {{ ref('int_campaigns__windows') }}
+    where comparison = 'campaign' or earlier_day_count >= {{ var('campaign_matching_days') }}
+
+),
+
+households as (
+
+    select * from {{ ref('dim_household') }}
+    where is_current
+
+),
+
+contacts as (
+
+    select * from {{ ref('fct_campaign_contacts') }}
+
+),
+
+baskets as (
+
+    select * from {{ ref('fct_baskets') }}
+
+),
+
+spent as (
+
+    select
+        windows.campaign_id,
+        windows.comparison,
+        baskets.household_id,
+        sum(baskets.sales_value) filter (where baskets.business_date >= windows.window_start_date) as in_window,
+        sum(baskets.sales_value) filter (
+            where baskets.business_date between windows.before_start_date and windows.window_start_date - 1
+        ) as before_window,
+        sum(baskets.sales_value) filter (where baskets.business_date < windows.before_start_date) as earlier
+    from windows
+    inner join baskets on windows.window_end_date >= baskets.business_date
+    where windows.is_window_covered or windows.is_before_covered
+    group by windows.campaign_id, windows.comparison, baskets.household_id
+
+)
+
+select
+    windows.campaign_id,
+    windows.comparison,
+    households.household_id,
+    contacts.household_id is not null as is_contacted,
+    cast(
+        case when windows.is_window_covered then coalesce(spent.in_window, 0) end as numeric(12, 2)
+    ) as window_sales_value,
+    cast(
+        case when windows.is_before_covered then coalesce(spent.before_window, 0) end as numeric(12, 2)
+    ) as before_sales_value,
+    cast(
+        case
+            when windows.earlier_day_count >= {{ var('campaign_matching_days') }} then coalesce(spent.earlier, 0)
+        end as numeric(12, 2)
+    ) as earlier_sales_value
+from windows
+cross join households
+left join contacts on windows.campaign_id = contacts.campaign_id and households.household_id = contacts.household_id
+left join spent
+    on
+        windows.campaign_id = spent.campaign_id
+        and windows.comparison = spent.comparison
+        and households.household_id = spent.household_id

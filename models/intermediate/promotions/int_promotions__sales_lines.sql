@@ -1,0 +1,49 @@
+-- A line meets at most one placement, because fct_promotions, and so what is taken from it, has a unique key. A hash
+-- join takes 4 s; the merge join that the planner prefers sorts both sides for 12 s.
+{{ config(materialized='table', pre_hook="set local enable_mergejoin = off") }}
+
+with
+
+sales as (
+
+    select * from {{ ref('fct_sales') }}
+
+),
+
+placements as not materialized (
+
+    select * from {{ ref('int_promotions__sold_placements') }}
+
+),
+
+reported as (
+
+    select distinct -- a store has many placements in a week
+        store_id,
+        week
+    from placements
+
+)
+
+select
+    sales.basket_id,
+    sales.product_id,
+    sales.product_key,
+    sales.store_id,
+    sales.week,
+    case when reported.week is null then 'unknown' else coalesce(placements.display_location, '0') end
+        as display_location,
+    case when reported.week is null then 'unknown' else coalesce(placements.mailer_location, '0') end
+        as mailer_location,
+    case when reported.week is null then 'unknown' when placements.week is null then 'off' else 'on' end as promotion,
+    case when sales.is_fuel then 0 else sales.quantity end as item_count,
+    sales.sales_value,
+    sales.regular_value,
+    sales.retail_disc
+from sales
+left join reported on sales.store_id = reported.store_id and sales.week = reported.week
+left join placements
+    on
+        sales.product_id = placements.product_id
+        and sales.store_id = placements.store_id
+        and sales.week = placements.week

@@ -1,0 +1,53 @@
+with
+
+lines as (
+
+    select * from {{ ref('int_promotions__sales_lines') }}
+
+),
+
+products as (
+
+    select * from {{ ref('dim_product') }}
+
+),
+
+combinations as (
+
+    select
+        lines.week,
+        coalesce(products.department, 'UNKNOWN') as department,
+        lines.display_location,
+        lines.mailer_location,
+        lines.promotion,
+        count(*) as line_count,
+        sum(lines.item_count) as item_count,
+        sum(lines.sales_value) as sales_value,
+        sum(lines.regular_value) as regular_value,
+        sum(lines.retail_disc) as retail_disc
+    from lines
+    left join products on lines.product_key = products.product_key
+    group by
+        lines.week,
+        coalesce(products.department, 'UNKNOWN'),
+        lines.display_location,
+        lines.mailer_location,
+        lines.promotion
+
+)
+
+select
+    week,
+    department,
+    display_location,
+    mailer_location,
+    promotion,
+    cast(line_count as integer) as line_count,
+    item_count,
+    cast(sales_value as numeric(12, 2)) as sales_value,
+    cast(regular_value as numeric(12, 2)) as regular_value,
+    cast(retail_disc as numeric(12, 2)) as retail_disc,
+    cast(
+        sales_value / nullif(sum(sales_value) over (partition by week, department), 0) as numeric(9, 6)
+    ) as department_share
+from combinations

@@ -1,0 +1,50 @@
+{{ config(meta={'dagster': {'ref': {'name': 'product_performance'}}}) }}
+
+-- Every product that fct_sales has is there, with all of its lines, pieces, baskets and cents; rank and share follow
+-- the sales.
+with
+
+performance as (
+
+    select
+        *,
+        lag(sales_value) over (order by sales_rank) as sales_value_before,
+        sum(sales_value) over (order by sales_rank) / sum(sales_value) over () as cumulative
+    from {{ ref('product_performance') }}
+
+),
+
+sales as (
+
+    select
+        product_id,
+        count(*) as line_count,
+        sum(quantity) filter (where not is_fuel) as item_count,
+        count(distinct basket_id) as basket_count,
+        count(distinct household_id) as household_count,
+        sum(sales_value) as sales_value,
+        sum(regular_value) as regular_value,
+        sum(retail_disc) as retail_disc
+    from {{ ref('fct_sales') }}
+    group by product_id
+
+)
+
+select
+    product_id,
+    performance.sales_value as mart_value,
+    sales.sales_value
+from performance
+full outer join sales using (product_id)
+where
+    (
+        performance.line_count, performance.item_count, performance.basket_count, performance.household_count,
+        performance.sales_value, performance.regular_value, performance.retail_disc
+    )
+    is distinct from
+    (
+        sales.line_count, sales.item_count, sales.basket_count, sales.household_count,
+        sales.sales_value, sales.regular_value, sales.retail_disc
+    )
+    or performance.sales_value > performance.sales_value_before
+    or round(performance.cumulative, 6) <> performance.cumulative_share

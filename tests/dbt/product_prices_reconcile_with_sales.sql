@@ -1,0 +1,40 @@
+{{ config(meta={'dagster': {'ref': {'name': 'product_price_history'}}}) }}
+
+-- Every product and week: the lines with a price are those of fct_sales that have pieces and are not fuel, to the cent.
+with
+
+prices as (
+
+    select * from {{ ref('product_price_history') }}
+
+),
+
+sales as (
+
+    select
+        product_id,
+        week,
+        count(*) as line_count,
+        sum(quantity) as item_count,
+        sum(sales_value) as sales_value,
+        min(round(regular_value / quantity, 2)) as lowest_price,
+        max(round(regular_value / quantity, 2)) as highest_price
+    from {{ ref('fct_sales') }}
+    where quantity > 0 and not is_fuel
+    group by product_id, week
+
+)
+
+select
+    product_id,
+    week,
+    prices.sales_value as mart_value,
+    sales.sales_value
+from prices
+full outer join sales using (product_id, week)
+where
+    (prices.line_count, prices.item_count, prices.sales_value)
+    is distinct from
+    (sales.line_count, sales.item_count, sales.sales_value)
+    or prices.regular_price < sales.lowest_price
+    or prices.regular_price > sales.highest_price
