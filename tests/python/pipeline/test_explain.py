@@ -19,6 +19,8 @@ from orchestration import manifest as dbt_manifest
 from orchestration.explain.condition import ConditionError
 from orchestration.explain.links import find_mart, is_mart
 from orchestration.explain.trace import Explanation, explain
+from warehouse import provenance
+from warehouse.connection import connect
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def receipts(shop: Pipeline) -> dict[tuple[date, int], list[tuple[str, int, Deci
     for path in sorted(landing(shop).glob("*.parquet")):
         for number, line in enumerate(pq.read_table(path).to_pylist(), start=1):
             day = line["transaction_timestamp"].replace(tzinfo=UTC).astimezone(NEW_YORK).date()
-            value = Decimal(str(round(line["sales_value"], 2)))
+            value = Decimal(f"{line['sales_value']:.2f}")
             found[day, line["store_id"]].append((f"transactions/{path.name}", number, value))
     return found
 
@@ -245,16 +247,21 @@ def test_corrected_and_refused(shop: Pipeline) -> None:
     ]
     assert found.differences == ()
 
-    # A file that is named for the day and cannot be read says nothing of its rows, and is shown all the same.
-    (landing(shop) / f"{key[0]}-late.parquet").write_bytes(b"no parquet")
-    shop.load("pos.transactions")
-    (broken,) = [one for one in explain(shop.settings, "daily_sales", where(key)).refused if one.row == 0]
-    assert (broken.unit, broken.concerns) == (f"transactions/{key[0]}-late.parquet", None)
-
     done = CliRunner().invoke(app, ["explain", "marts.daily_sales", "--where", where(key)])
     assert done.exit_code == 0, done.output
     assert f"  {unit}: load {before.load.load_id} with {whole.num_rows} rows, until load" in done.stdout
     assert f"{unit}, row {whole.num_rows}: quantity: is below 0; it belongs to these rows" in done.stdout
+
+    # A delivery that cannot be read says nothing of its rows, and is shown all the same; also if all that leads to it
+    # is its name.
+    path.write_bytes(b"no parquet")
+    shop.load("pos.transactions")
+    (broken,) = [one for one in explain(shop.settings, "daily_sales", where(key)).refused if one.row == 0]
+    assert (broken.unit, broken.status, broken.concerns) == (unit, "open", None)
+    with connect(shop.settings) as connection:
+        named = provenance.refused(connection, "pos", "transactions", [], [str(key[0])], {})
+        assert {(one.unit, one.concerns) for one in named} == {(unit, None)}
+        assert provenance.refused(connection, "pos", "transactions", [], ["2016-01-01"], {}) == []
 
 
 HOSTILE = (
