@@ -102,7 +102,7 @@ def find_mart(manifest: Mapping[str, Any], text: str) -> Model:
         _model(manifest, unique_id, node) for unique_id, node in sorted(manifest["nodes"].items()) if is_mart(node)
     ]
     for mart in marts:
-        if text in (mart.relation, mart.name):
+        if text in (mart.relation, mart.name, f"{PUBLISHED}.{mart.name}"):
             return mart
     raise ConditionError(f"there is no mart {text[:60]!r}", todo=f"choose of {', '.join(mart.name for mart in marts)}")
 
@@ -131,7 +131,7 @@ def _model(manifest: Mapping[str, Any], unique_id: str, node: Mapping[str, Any])
         name=str(node["name"]),
         relation=f"{schema}.{name}",
         sql_name=f"{quote_name(schema)}.{quote_name(name)}",
-        links=tuple(_link(node["name"], declared) for declared in meta.get("explained_by") or ()),
+        links=tuple(link(node["name"], declared) for declared in meta.get("explained_by") or ()),
         reason=str(meta.get("not_explained") or ""),
         personal=frozenset(name for name, column in node["columns"].items() if _personal(column)),
         source=sources[0] if staging else None,
@@ -142,7 +142,12 @@ def _personal(column: Mapping[str, Any]) -> bool:
     return bool((column.get("config", {}).get("meta") or column.get("meta") or {}).get("personal"))
 
 
-def _link(model: str, declared: Mapping[str, Any]) -> Link:
+def link(model: str, declared: Mapping[str, Any]) -> Link:
+    """Return the link that a model declares.
+
+    Raises:
+        GranaryError: it has a key that says nothing here, or an expression that cannot be read.
+    """
     joined = declared.get("join") or {}
     match = declared.get("match") or {}
     if not isinstance(match, dict):

@@ -15,7 +15,7 @@ from orchestration import manifest as dbt_manifest
 from orchestration.explain import check
 from orchestration.explain.condition import ConditionError, condition, refuse
 from orchestration.explain.links import Model, find_mart, model_of
-from orchestration.explain.origins import Origin, origins, ranges
+from orchestration.explain.origins import Origin, origins
 from orchestration.explain.plan import Followed, Plan, beside, plan, tree
 from orchestration.lineage import column_lineage
 from orchestration.relations import Relations
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from orchestration.lineage import Columns
     from warehouse.settings import Settings
-
-__all__ = ["Explanation", "explain", "ranges"]
 
 ROLE = "transformer"
 """Reads raw, ops and marts, and may change nothing of the first two."""

@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 
 from granary.cli import app
 from orchestration import manifest as dbt_manifest
+from orchestration.explain import links, trace
 from orchestration.explain.condition import ConditionError
 from orchestration.explain.links import find_mart, is_mart
+from orchestration.explain.origins import ranges
 from orchestration.explain.trace import Explanation, explain
 from warehouse import provenance
 from warehouse.connection import connect
@@ -301,6 +303,38 @@ def test_condition_runs_with_few_rights(shop: Pipeline) -> None:
     assert explain(shop.settings, "daily_sales", "current_user = 'transformer'").matched > 0
     with pytest.raises(GranaryError, match=r"no row of marts\.daily_sales meets the condition"):
         explain(shop.settings, "daily_sales", "current_user = session_user")
+
+
+def test_condition_could_not_write_even_if_it_were_not_checked(shop: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "condition", lambda *_: "lo_create(0) is not null")
+    with pytest.raises(ConditionError, match="in a read-only transaction"):
+        explain(shop.settings, "daily_sales", "true")
+    monkeypatch.setattr(trace, "condition", lambda *_: "pg_read_file('/etc/passwd') is not null")
+    with pytest.raises(ConditionError, match="permission denied for function pg_read_file"):
+        explain(shop.settings, "daily_sales", "true")
+    monkeypatch.setattr(trace, "condition", lambda *_: "pg_sleep(5) is not null")
+    monkeypatch.setattr(trace, "SECONDS", 1)
+    with pytest.raises(GranaryError, match="tracing these rows takes longer than 1 s"):
+        explain(shop.settings, "daily_sales", "true")
+
+
+def test_declarations_that_say_nothing_are_refused() -> None:
+    with pytest.raises(GranaryError, match="m: 'matches' says nothing"):
+        links.link("m", {"model": "fct_sales", "matches": ["store_id"]})
+    with pytest.raises(GranaryError, match=r"m: dim_date\.year is of no joined model"):
+        links.link("m", {"model": "fct_sales", "match": {"year": "dim_date.year"}})
+    with pytest.raises(GranaryError, match=r"m: 'sum\(' is not SQL"):
+        links.link("m", {"model": "fct_sales", "numbers": {"sales_value": "sum("}})
+    link = links.link(
+        "m", {"model": "fct_sales", "match": {"month": "date_trunc('month', day)"}, "where": "a < this.b"}
+    )
+    assert link.needs(frozenset({"month"})) == {"day", "a", "month"}
+
+
+def test_row_numbers_are_shown_as_ranges() -> None:
+    assert ranges([]) == ""
+    assert ranges([7]) == "7"
+    assert ranges([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"
 
 
 @pytest.mark.parametrize(
