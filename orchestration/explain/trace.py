@@ -250,16 +250,21 @@ class _Trace:
         )
 
     def loads(self, followed: Followed) -> str:
-        """Return the condition on load ids that spares Postgres from reading a whole raw table."""
+        """Return the condition on load ids that spares Postgres from reading a whole raw table.
+
+        They are written out: Postgres hashes a list of constants, and compares the result of a query one by one (5 s
+        instead of 1 s for all loads of a year).
+        """
         child, link = self.tables[followed.child.node], followed.link
-        if followed.parent.source and link.match.get("load_id") == 'parent."load_id"':
-            return f"parent.load_id = any(array(select distinct load_id from {child})) and "
-        logs = [
-            f"parent.load_id = any(array(select log.load_id from {model_of(self.manifest, name).sql_name} as log"
-            f" where log.{quote_name(column)} in (select {quote_name(column)} from {child}))) and "
-            for name, column in link.loads.items()
-        ]
-        return "".join(logs)
+        sql = f"select distinct log.load_id from {child} as log"
+        if link.loads:
+            ((name, column),) = link.loads.items()
+            log, shared = model_of(self.manifest, name).sql_name, quote_name(column)
+            sql = f"select distinct log.load_id from {log} as log where log.{shared} in (select {shared} from {child})"
+        elif not followed.parent.source or link.match.get("load_id") != 'parent."load_id"':
+            return ""
+        ids = [str(int(row[0])) for row in query(self.connection, sql) if row[0] is not None]
+        return f"parent.load_id = any('{{{', '.join(ids)}}}'::bigint[]) and "
 
     def check(self, followed: Followed, column: str | None) -> list[check.Check]:
         """Compute the numbers of a link again from the parent's rows."""
