@@ -198,7 +198,7 @@ class Capturing:
         snapshot.settle(self.origin)
         server = self.origin.server()
         with self.origin.connect(autocommit=False) as reading:
-            seen = snapshot.freeze(reading, tables)
+            seen = snapshot.freeze(self.origin, reading, tables)
             snapshot.harden(self.origin, seen)
             with self._transaction() as tx:
                 lander = Lander(tx, self.source, f"snapshot at {lsn_text(lsn)}", self.run_id)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ingestion.spec import Chunk, Source, Table
     from warehouse.connection import ArrowConnection
 
+DEADLOCK, ATTEMPTS = "40P01", 5
 PATIENCE_SECONDS = 600
 """How long transactions that were open when the slot was made may keep the snapshot waiting."""
 
@@ -62,17 +63,30 @@ def settle(origin: Origin) -> None:
         time.sleep(0.05)
 
 
-def freeze(connection: ArrowConnection, tables: Mapping[str, Origins]) -> Snapshot:
+def freeze(origin: Origin, connection: ArrowConnection, tables: Mapping[str, Origins]) -> Snapshot:
     """Take the snapshot in a transaction that stays open, with the tables locked against truncate and change.
 
     TRUNCATE is not MVCC-safe: without the lock, one that came after the snapshot would empty what is still to be read.
+    A transaction of the source that truncates several tables in another order may deadlock with us: if the server
+    ends ours, the snapshot is not taken yet, and we try again.
+
+    Raises:
+        GranaryError: a table stays locked by others.
     """
-    execute(connection, "set transaction isolation level repeatable read, read only")
-    execute(connection, "set local lock_timeout = '60s'")
     names = ", ".join(table.sql_name for table in tables.values())
-    execute(connection, f"lock table {names} in access share mode")
-    text, until = query(connection, "select pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text")[0]
-    return Snapshot(str(text), lsn_number(str(until)))
+    attempts = ATTEMPTS
+    while True:
+        try:
+            execute(connection, "set transaction isolation level repeatable read, read only")
+            execute(connection, "set local lock_timeout = '60s'")
+            execute(connection, f"lock table {names} in access share mode")
+            text, until = query(connection, "select pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text")[0]
+            return Snapshot(str(text), lsn_number(str(until)))
+        except DriverError as error:
+            attempts -= 1
+            if error.sqlstate != DEADLOCK or not attempts:
+                raise origin.failure(error) from None
+            connection.rollback()
 
 
 def harden(origin: Origin, seen: Snapshot) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from warehouse.connection import connect, query
+from warehouse.connection import connect, execute, query
 from warehouse.settings import PROJECT, Settings
 
 Answers = dict[str, list[tuple[Any, ...]]]
@@ -184,7 +184,7 @@ def build(settings: Settings, package: Path, folder: Path, schema: str) -> Answe
                 for (name,) in query(connection, names)
             }
         finally:
-            query(connection, f'drop schema "{schema}" cascade')
+            execute(connection, f'drop schema "{schema}" cascade')
 
 
 @pytest.fixture(scope="module", params=packages())

@@ -106,7 +106,7 @@ def year(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.Tem
             execute(connection, f"create table {RAW} ({columns}, {more})")
             execute(connection, f"create index coupon_redemptions_load_id on {RAW} using brin (_load_id)")
             connection.commit()
-        year.build("--select", "+fct_coupon_redemptions")  # what it and its audit need
+        year.build("--select", "@source:events")  # all that follows from events, and what that needs
         yield year
 
 
