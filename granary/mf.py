@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from orchestration import manifest
+from orchestration import manifest, nodes
 from warehouse.errors import GranaryError
 from warehouse.settings import PROJECT, Settings
 
@@ -68,10 +68,9 @@ def prepare(settings: Settings) -> None:
 
 def published(part: dict[str, Any]) -> dict[str, Any]:
     """Return a part of the definitions, with a relation that dbt builds as the one that readers see."""
-    schema = str(part.get("schema_name", ""))
-    if "relation_name" not in part or not schema.endswith("build"):
+    if "relation_name" not in part or not str(part["schema_name"]).endswith(nodes.BUILT):
         return part
-    names = part | {"schema_name": schema.removesuffix("build") + "marts"}
+    names = part | {"schema_name": nodes.published_schema({"schema": part["schema_name"]})}
     return names | {"relation_name": ".".join(f'"{names[key]}"' for key in ("database", "schema_name", "alias"))}
 
 

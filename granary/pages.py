@@ -68,9 +68,7 @@ def serve(folder: Path, names: Sequence[str], port: int) -> None:
             show.line(f"Read it at http://127.0.0.1:{server.server_port}/{names[0]} (Ctrl-C ends it)")
             server.serve_forever()
     except OSError as error:
-        raise GranaryError(
-            f"port {port} cannot be used: {error.strerror}", "127.0.0.1", "end what uses it, or give another --port"
-        ) from None
+        raise _taken(port, error) from None
     except KeyboardInterrupt:
         show.line("Stopped.")
 
@@ -88,9 +86,7 @@ def serve_ui(settings: Settings, port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise GranaryError(
-                f"port {port} cannot be used: {error.strerror}", "127.0.0.1", "end what uses it, or give another --port"
-            ) from None
+            raise _taken(port, error) from None
     prepare_instance(settings)
     show.line(f"Dagster at http://127.0.0.1:{port} in a few seconds (Ctrl-C ends it)")
     command = [
@@ -107,6 +103,12 @@ def serve_ui(settings: Settings, port: int) -> None:
         return
     if code:
         raise GranaryError(f"Dagster ended with code {code}", "dagster dev", "see what it printed above")
+
+
+def _taken(port: int, error: OSError) -> GranaryError:
+    return GranaryError(
+        f"port {port} cannot be used: {error.strerror}", "127.0.0.1", "end what uses it, or give another --port"
+    )
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -73,21 +73,26 @@ def load_table(
         loading = Loading(settings, spec, contract, window, full_refresh, run_id, progress, learnt)
         try:
             return loading.run(dry_run=dry_run)
+        except BeginAgainError:
+            continue  # the load learnt something of a unit that it needs to know from the start
         except BaseException as error:
-            cause = error
-            if isinstance(cause, BeginAgainError):
-                continue  # the load learnt something of a unit that it needs to know from the start
-            if isinstance(cause, (psycopg.Error, OSError)):
-                # An answer to the commit that is lost leaves open which of the two it was; the next load finds out.
-                words = "all of it or nothing has" if loading.committing else "nothing of it has"
-                cause = GranaryError(
-                    f"the warehouse broke off the load: {reason(cause)}",
-                    loading.place,
-                    f"{words} landed; mend the cause and load again",
-                )
+            told = _told(error, loading)
             if not dry_run:
-                loading.record_failure(cause)
-            raise cause from (None if cause is error else error)
+                loading.record_failure(told)
+            raise told from (None if told is error else error)
+
+
+def _told(error: BaseException, loading: Loading) -> BaseException:
+    """Return what a person is told of a failure: the driver's words for one of the warehouse, else the error itself."""
+    if not isinstance(error, (psycopg.Error, OSError)):
+        return error
+    # An answer to the commit that is lost leaves open which of the two it was; the next load finds out.
+    words = "all of it or nothing has" if loading.committing else "nothing of it has"
+    return GranaryError(
+        f"the warehouse broke off the load: {reason(error)}",
+        loading.place,
+        f"{words} landed; mend the cause and load again",
+    )
 
 
 def pending_dates(settings: Settings, source: str) -> list[date]:

@@ -24,9 +24,9 @@ from packaging.version import Version
 from orchestration import manifest as dbt_manifest
 from orchestration.failures import problems_of
 from orchestration.lineage import column_lineage
+from orchestration.nodes import layer, materialization, relation
 from orchestration.progress import Event, Kind, Problem, Severity, tell
 from orchestration.relations import Relations
-from orchestration.translator import layer, materialization, relation
 from warehouse.connection import connect
 
 if TYPE_CHECKING:

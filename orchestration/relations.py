@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from warehouse.connection import Connection, query, quote_name
+from warehouse.connection import Connection, columns_of, query, quote_relation
 
 if TYPE_CHECKING:
     from orchestration.lineage import Columns
-
-COLUMNS = """
-    select attribute.attname, format_type(attribute.atttypid, attribute.atttypmod)
-    from pg_attribute as attribute
-    where attribute.attrelid = to_regclass($1)
-        and attribute.attnum > 0
-        and not attribute.attisdropped
-    order by attribute.attnum
-"""
 
 
 class Relations:
@@ -30,8 +21,7 @@ class Relations:
     def columns(self, relation: str, *, again: bool = False) -> Columns:
         """Return the columns with their types, asked once unless `again`; empty if there is no such relation."""
         if again or relation not in self._columns:
-            rows = query(self._connection, COLUMNS, _quoted(relation))
-            self._columns[relation] = {str(name): str(kind) for name, kind in rows}
+            self._columns[relation] = columns_of(self._connection, _quoted(relation))
         return self._columns[relation]
 
     def rows(self, relation: str) -> int:
@@ -41,4 +31,4 @@ class Relations:
 
 def _quoted(relation: str) -> str:
     schema, _, name = relation.partition(".")
-    return f"{quote_name(schema)}.{quote_name(name)}"
+    return quote_relation(schema, name)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 
+from orchestration.nodes import PUBLISHED, is_mart, layer, materialization, published
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dagster_dbt import DbtProject
 
 OWNER = "team:analytics-engineering"
-BUILT, PUBLISHED = "build", "marts"
-"""The schema that dbt builds the marts in, and the one that they are published to."""
 DAILY = "daily"
 """dbt tag of the facts that overwrite whole business dates."""
 
@@ -46,38 +46,6 @@ class Translator(DagsterDbtTranslator):
         )
 
 
-def layer(node: Mapping[str, Any]) -> str:
-    """Return the layer that a node is in: staging, intermediate, marts, ops, snapshots, seeds, or its system."""
-    if node["resource_type"] == "model":
-        return str(node["fqn"][1])
-    return {"snapshot": "snapshots", "seed": "seeds"}.get(node["resource_type"], str(node.get("source_name", "other")))
-
-
-def materialization(node: Mapping[str, Any]) -> str:
-    """Return how a node is stored: view, table, incremental, snapshot, seed, or source."""
-    return str(node.get("config", {}).get("materialized") or node["resource_type"])
-
-
 def is_daily(node: Mapping[str, Any]) -> bool:
     """Return whether a node is a fact of daily partitions."""
     return node["resource_type"] == "model" and DAILY in node.get("tags", [])
-
-
-def is_mart(node: Mapping[str, Any]) -> bool:
-    """Return whether a node is built in one schema and published to another."""
-    return node["resource_type"] in ("model", "seed") and node["config"].get("schema") == BUILT
-
-
-def published_schema(node: Mapping[str, Any]) -> str:
-    """Return the schema that a mart is published to: `marts`, or a developer's own (`dev_ada_marts`)."""
-    return str(node["schema"]).removesuffix(BUILT) + PUBLISHED
-
-
-def published(node: Mapping[str, Any]) -> str:
-    """Return the table that people read of a mart, as `schema.name`."""
-    return f"{published_schema(node)}.{relation(node).split('.')[1]}"
-
-
-def relation(node: Mapping[str, Any]) -> str:
-    """Return a node's relation as `schema.name`."""
-    return f"{node['schema']}.{node.get('identifier') or node.get('alias') or node['name']}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from warehouse.connection import connect, execute, query, quote_name
+from warehouse.connection import columns_of, connect, execute, query, quote_name, quote_relation
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -14,12 +14,6 @@ if TYPE_CHECKING:
     from warehouse.connection import Connection
     from warehouse.settings import Settings
 
-COLUMNS = """
-    select attname::text, format_type(atttypid, atttypmod)
-    from pg_attribute
-    where attrelid = to_regclass($1) and attnum > 0 and not attisdropped
-    order by attnum
-"""
 KEY = """
     select array(
         select columns.attname::text
@@ -78,7 +72,7 @@ def compare(settings: Settings, name: str, old: str, new: str, examples: int = 3
         key = tuple(part for part in _key(connection, new, name) or _key(connection, old, name))
         if not set(key) <= set(common):
             key = ()
-        counts = _Comparison(_quoted(old, name), _quoted(new, name), key, common)
+        counts = _Comparison(quote_relation(old, name), quote_relation(new, name), key, common)
         total = query(connection, counts.sql())[0]
         rows_old, rows_new, added, removed, changed, *by_column = (int(str(value)) for value in total)
         rest = [column for column in common if column not in key]
@@ -168,16 +162,12 @@ class _Comparison:
 
 
 def _columns(connection: Connection, schema: str, name: str) -> dict[str, str]:
-    found = {str(column): str(kind) for column, kind in query(connection, COLUMNS, _quoted(schema, name))}
+    found = columns_of(connection, quote_relation(schema, name))
     if not found:
         raise GranaryError(f"there is no table {schema}.{name}", todo="see `granary psql -c '\\dt marts.*'`")
     return found
 
 
 def _key(connection: Connection, schema: str, name: str) -> list[str]:
-    found = query(connection, KEY, _quoted(schema, name))
+    found = query(connection, KEY, quote_relation(schema, name))
     return [str(column) for column in found[0][0]] if found else []
-
-
-def _quoted(schema: str, name: str) -> str:
-    return f"{quote_name(schema)}.{quote_name(name)}"

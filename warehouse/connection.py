@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArrowConnection",
     "Connection",
+    "columns_of",
     "connect",
     "connect_uri",
     "count",
@@ -28,6 +29,7 @@ __all__ = [
     "execute",
     "query",
     "quote_name",
+    "quote_relation",
     "reason",
 ]
 
@@ -102,24 +104,45 @@ def quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def quote_relation(schema: str, name: str) -> str:
+    """Return a qualified relation name as SQL; see `quote_name` for what it refuses."""
+    return f"{quote_name(schema)}.{quote_name(name)}"
+
+
 def execute(connection: Connection | ArrowConnection, sql: str, *parameters: object) -> None:
     """Run one statement, with $1-style parameters."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql.encode() if isinstance(connection, Connection) else sql, parameters or None)
+    with _cursor(connection) as cursor:
+        cursor.execute(sql, parameters or None)
 
 
 def query(connection: Connection | ArrowConnection, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
     """Run one query, with $1-style parameters, and return its rows."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql.encode() if isinstance(connection, Connection) else sql, parameters or None)
+    with _cursor(connection) as cursor:
+        cursor.execute(sql, parameters or None)
         return list(cursor.fetchall())
 
 
 def count(connection: Connection, sql: str) -> int:
     """Run a data-changing statement without parameters and return how many rows it touched."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql.encode())
-        return cursor.rowcount
+    with _cursor(connection) as cursor:
+        cursor.execute(sql)
+        return int(cursor.rowcount)
+
+
+def columns_of(connection: Connection, relation: str) -> dict[str, str]:
+    """Return the columns of a relation (as SQL) with their Postgres types, in order; nothing if it is missing."""
+    found = query(
+        connection,
+        "select attname::text, format_type(atttypid, atttypmod) from pg_attribute"
+        " where attrelid = to_regclass($1) and attnum > 0 and not attisdropped order by attnum",
+        relation,
+    )
+    return {str(name): str(kind) for name, kind in found}
+
+
+def _cursor(connection: Connection | ArrowConnection) -> Any:
+    """Return a cursor of either driver; psycopg's types want SQL that is written out in the source."""
+    return connection.cursor()
 
 
 def ensure_database(settings: Settings, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from warehouse.connection import Connection, query, quote_name
+from warehouse.connection import Connection, query, quote_relation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ class RefusedRow:
     concerns: bool | None
 
 
-LOAD_COLUMNS = (
+LEDGER_COLUMNS = (
     "load_id, source, table_name, unit, status, rows_loaded, rows_quarantined, fingerprint, run_id, finished_at,"
     " superseded_by"
 )
@@ -62,7 +62,7 @@ LOAD_COLUMNS = (
 def loads(connection: Connection, load_ids: Sequence[int]) -> dict[int, Load]:
     """Return the ledger's rows of these loads."""
     rows = query(
-        connection, f"select {LOAD_COLUMNS} from ops.load_audit where load_id = any($1::bigint[])", list(load_ids)
+        connection, f"select {LEDGER_COLUMNS} from ops.load_audit where load_id = any($1::bigint[])", list(load_ids)
     )
     return {int(row[0]): Load(*row) for row in rows}
 
@@ -71,7 +71,7 @@ def superseded(connection: Connection, source: str, table: str, units: Sequence[
     """Return the earlier loads of these units whose rows were replaced, oldest first."""
     rows = query(
         connection,
-        f"select {LOAD_COLUMNS} from ops.load_audit where source = $1 and table_name = $2 and unit = any($3::text[])"
+        f"select {LEDGER_COLUMNS} from ops.load_audit where source = $1 and table_name = $2 and unit = any($3::text[])"
         " and status = 'loaded' and superseded_by is not null order by load_id",
         source,
         table,
@@ -97,7 +97,7 @@ def has_key(connection: Connection, source: str, table: str) -> bool:
 
 
 def _raw(source: str, table: str) -> str:
-    return f"{quote_name(f'raw_{source}')}.{quote_name(table)}"
+    return quote_relation(f"raw_{source}", table)
 
 
 def refused(

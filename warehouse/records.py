@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from warehouse.connection import quote_name
+from warehouse.connection import quote_relation
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Target:
     @property
     def sql_name(self) -> str:
         """The quoted, qualified name."""
-        return f"{quote_name('raw_' + self.source)}.{quote_name(self.table)}"
+        return quote_relation(f"raw_{self.source}", self.table)
 
 
 @dataclass(frozen=True)

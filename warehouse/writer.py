@@ -13,7 +13,7 @@ import psycopg
 import pyarrow as pa
 
 from warehouse.binary_copy import copy_into, copy_into_new
-from warehouse.connection import connect, count, execute, query, quote_name, reason
+from warehouse.connection import columns_of, connect, count, execute, query, quote_name, reason
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
 from warehouse.records import LOAD_COLUMNS, LOAD_ID, ROW, Change, Target, sql_type
@@ -108,14 +108,7 @@ class LoadTransaction:
 
     def columns(self, target: Target) -> dict[str, str]:
         """Return the columns of a raw table as it is: name -> Postgres type; nothing if it is missing."""
-        return {
-            str(name): str(kind)
-            for name, kind in self.query(
-                "select attname::text, format_type(atttypid, atttypmod) from pg_attribute"
-                " where attrelid = to_regclass($1) and attnum > 0 and not attisdropped",
-                target.sql_name,
-            )
-        }
+        return columns_of(self.connection, target.sql_name)
 
     def held(self, target: Target, *, count: bool) -> int:
         """Return the rows that a raw table holds: counted, or as the ledger has them.

@@ -17,7 +17,7 @@ from ingestion.profiling.names import looks_like_key, personal
 from ingestion.profiling.profile import PERCENTS, ColumnProfile, Profile
 from ingestion.profiling.statements import Counted
 from warehouse.binary_copy import copy_into_new
-from warehouse.connection import connect, execute, query, quote_name
+from warehouse.connection import columns_of, connect, execute, query, quote_name, quote_relation
 from warehouse.errors import GranaryError
 from warehouse.records import LOAD_ID, ROW
 
@@ -90,7 +90,7 @@ def _relation(
     schema, _, table = name.partition(".")
     if not schema or not table:
         raise GranaryError(f"{name!r} is no table", todo="name it as schema.table, such as marts.dim_store")
-    relation = f"{quote_name(schema)}.{quote_name(table)}"
+    relation = quote_relation(schema, table)
     columns = _columns(connection, relation, table, known)
     if not columns:
         raise GranaryError(f"there is no table {name}", settings.database, "see `granary status` for what there is")
@@ -109,15 +109,9 @@ def profile_arrow(settings: Settings, data: pa.Table, name: str, *, exact_rows: 
 
 def _columns(connection: Connection, relation: str, table: str, known: Collection[str]) -> list[Counted]:
     """Return the columns that are profiled: all but the two that loads add."""
-    rows = query(
-        connection,
-        "select attname::text, format_type(atttypid, atttypmod) from pg_attribute"
-        " where attrelid = to_regclass($1) and attnum > 0 and not attisdropped order by attnum",
-        relation,
-    )
     return [
-        Counted(str(name), str(kind), name in known or personal(str(name), table) is not None)
-        for name, kind in rows
+        Counted(name, kind, name in known or personal(name, table) is not None)
+        for name, kind in columns_of(connection, relation).items()
         if name not in LOAD_COLUMNS
     ]
 

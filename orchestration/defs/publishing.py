@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 
 from orchestration.defs.resources import Warehouse
+from orchestration.nodes import is_mart, published_schema, relation
 from orchestration.progress import Event, tell
-from orchestration.translator import is_mart, published_schema, relation
 from warehouse.connection import connect, query
 
 CLOSED_MONTHS, EVERYTHING = "closed_months_kept", "everything_published"

@@ -25,15 +25,14 @@ from sqlglot.errors import SqlglotError
 
 from orchestration.explain.condition import ConditionError
 from orchestration.lineage import DIALECT
-from warehouse.connection import quote_name
+from orchestration.nodes import PUBLISHED, is_mart, published
+from warehouse.connection import quote_relation
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 KEYS = ("model", "join", "loads", "match", "where", "via", "columns", "numbers")
-BUILT, PUBLISHED = "build", "marts"
-"""A schema that marts may be built in, and the one that people read."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,9 @@ def find_mart(manifest: Mapping[str, Any], text: str) -> Model:
         ConditionError: there is none of that name.
     """
     marts = [
-        _model(manifest, unique_id, node) for unique_id, node in sorted(manifest["nodes"].items()) if is_mart(node)
+        _model(manifest, unique_id, node)
+        for unique_id, node in sorted(manifest["nodes"].items())
+        if is_mart(node) and node["resource_type"] == "model"
     ]
     for mart in marts:
         if text in (mart.relation, mart.name, f"{PUBLISHED}.{mart.name}"):
@@ -107,21 +108,8 @@ def find_mart(manifest: Mapping[str, Any], text: str) -> Model:
     raise ConditionError(f"there is no mart {text[:60]!r}", todo=f"choose of {', '.join(mart.name for mart in marts)}")
 
 
-def is_mart(node: Mapping[str, Any]) -> bool:
-    """Return whether a node is a model of models/marts/."""
-    return bool(node["resource_type"] == "model" and node["path"].startswith("marts/"))
-
-
-def relation_of(node: Mapping[str, Any]) -> tuple[str, str]:
-    """Return schema and name of the relation where people read a node; marts may be built elsewhere."""
-    schema = str(node["schema"])
-    if is_mart(node) and node["config"].get("schema") == BUILT:
-        schema = schema.removesuffix(BUILT) + PUBLISHED
-    return schema, str(node.get("identifier") or node.get("alias") or node["name"])
-
-
 def _model(manifest: Mapping[str, Any], unique_id: str, node: Mapping[str, Any]) -> Model:
-    schema, name = relation_of(node)
+    relation = published(node)
     meta = node["config"].get("meta") or {}
     parents = [manifest["sources"].get(parent) for parent in manifest["parent_map"].get(unique_id, ())]
     sources = [(parent["source_name"], parent["identifier"]) for parent in parents if parent]
@@ -129,8 +117,8 @@ def _model(manifest: Mapping[str, Any], unique_id: str, node: Mapping[str, Any])
     return Model(
         node=unique_id,
         name=str(node["name"]),
-        relation=f"{schema}.{name}",
-        sql_name=f"{quote_name(schema)}.{quote_name(name)}",
+        relation=relation,
+        sql_name=quote_relation(*relation.split(".", 1)),
         links=tuple(link(node["name"], declared) for declared in meta.get("explained_by") or ()),
         reason=str(meta.get("not_explained") or ""),
         personal=frozenset(name for name, column in node["columns"].items() if _personal(column)),

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from orchestration.explain.links import Link, Model, model_of, relation_of
+from orchestration.explain.links import Link, Model, model_of
+from orchestration.nodes import published
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,7 +91,7 @@ def tree(manifest: Mapping[str, Any], way: Plan) -> list[Step]:
     seen: set[str] = set()
 
     def add(node: str, depth: int, *, repeated: bool = False) -> None:
-        steps.append(Step(depth, node, ".".join(relation_of(_node(manifest, node))), repeated))
+        steps.append(Step(depth, node, published(_node(manifest, node)), repeated))
 
     def walk(model: Model, depth: int) -> None:
         onwards = [followed for followed in way.links if followed.child.node == model.node]
@@ -126,7 +127,7 @@ def beside(manifest: Mapping[str, Any], way: Plan) -> list[str]:
             if parent not in found and node["name"] not in logs and node.get("source_name") != "ops":
                 found.add(parent)
                 waiting.append(parent)
-    return sorted(".".join(relation_of(_node(manifest, node))) for node in found - shown)
+    return sorted(published(_node(manifest, node)) for node in found - shown)
 
 
 def _between(manifest: Mapping[str, Any], followed: Followed) -> list[str]:

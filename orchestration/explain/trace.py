@@ -110,7 +110,7 @@ class _Trace:
         steps = tree(self.manifest, way)
         order = {step.relation: number for number, step in reversed(list(enumerate(steps)))}
         found = sorted(origins(self.connection, way, self.tables, limit), key=lambda one: order[one.relation])
-        checks = [one for followed in way.links for one in self.check(followed, column)]
+        checks = [one for followed in way.links for one in self.check(followed)]
         keys = self.keys(way)
         days = self.days(way)
         return Explanation(
@@ -266,7 +266,7 @@ class _Trace:
         ids = [str(int(row[0])) for row in query(self.connection, sql) if row[0] is not None]
         return f"parent.load_id = any('{{{', '.join(ids)}}}'::bigint[]) and "
 
-    def check(self, followed: Followed, column: str | None) -> list[check.Check]:
+    def check(self, followed: Followed) -> list[check.Check]:
         """Compute the numbers of a link again from the parent's rows."""
         types = self.columns(followed.child)
         numbers = {

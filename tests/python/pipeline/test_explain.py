@@ -18,9 +18,10 @@ from granary.cli import app
 from orchestration import manifest as dbt_manifest
 from orchestration.explain import links, trace
 from orchestration.explain.condition import ConditionError
-from orchestration.explain.links import find_mart, is_mart
+from orchestration.explain.links import find_mart
 from orchestration.explain.origins import ranges
 from orchestration.explain.trace import Explanation, explain
+from orchestration.nodes import is_mart
 from warehouse import provenance
 from warehouse.connection import connect
 from warehouse.errors import GranaryError
@@ -149,7 +150,8 @@ def test_every_kind_of_source(shop: Pipeline) -> None:
 
 def marts(shop: Pipeline) -> list[str]:
     manifest = dbt_manifest.load(dbt_manifest.prepare(shop.settings))
-    return sorted(node["name"] for node in manifest["nodes"].values() if is_mart(node))
+    models = (node for node in manifest["nodes"].values() if node["resource_type"] == "model")
+    return sorted(node["name"] for node in models if is_mart(node))
 
 
 def test_all_rows_of_all_marts_are_explained(shop: Pipeline) -> None:

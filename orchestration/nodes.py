@@ -1,0 +1,47 @@
+"""What a node of dbt's manifest is, and where its relation is; nothing of Dagster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BUILT, PUBLISHED = "build", "marts"
+"""The schema that dbt builds the marts in, and the one that they are published to."""
+
+
+def layer(node: Mapping[str, Any]) -> str:
+    """Return the layer that a node is in: staging, intermediate, marts, ops, snapshots, seeds, or its system."""
+    if node["resource_type"] == "model":
+        return str(node["fqn"][1])
+    return {"snapshot": "snapshots", "seed": "seeds"}.get(node["resource_type"], str(node.get("source_name", "other")))
+
+
+def materialization(node: Mapping[str, Any]) -> str:
+    """Return how a node is stored: view, table, incremental, snapshot, seed, or source."""
+    return str(node.get("config", {}).get("materialized") or node["resource_type"])
+
+
+def is_mart(node: Mapping[str, Any]) -> bool:
+    """Return whether a node is built in one schema and published to another."""
+    return node["resource_type"] in ("model", "seed") and node["config"].get("schema") == BUILT
+
+
+def published_schema(node: Mapping[str, Any]) -> str:
+    """Return the schema that a mart is published to: `marts`, or a developer's own (`dev_ada_marts`)."""
+    return str(node["schema"]).removesuffix(BUILT) + PUBLISHED
+
+
+def relation(node: Mapping[str, Any]) -> str:
+    """Return the relation that dbt builds of a node, as `schema.name`."""
+    return f"{node['schema']}.{_name(node)}"
+
+
+def published(node: Mapping[str, Any]) -> str:
+    """Return the relation that people read of a node, as `schema.name`: of a mart the published one."""
+    return f"{published_schema(node)}.{_name(node)}" if is_mart(node) else relation(node)
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    return str(node.get("identifier") or node.get("alias") or node["name"])
