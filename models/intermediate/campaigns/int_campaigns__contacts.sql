@@ -6,13 +6,16 @@ with
 contacts as (
 
     select
-        campaign_id,
-        household_id,
-        household_key,
-        start_date,
-        end_date,
-        start_date - (end_date - start_date + 1) as before_date -- the window before is equally long
-    from {{ ref('fct_campaign_contacts') }}
+        contacts.campaign_id,
+        contacts.household_id,
+        contacts.household_key,
+        contacts.start_date,
+        contacts.end_date,
+        windows.before_start_date,
+        windows.is_window_covered and windows.is_before_covered as is_measurable
+    from {{ ref('fct_campaign_contacts') }} as contacts
+    inner join {{ ref('int_campaigns__windows') }} as windows on contacts.campaign_id = windows.campaign_id
+    where windows.comparison = 'campaign'
 
 ),
 
@@ -33,15 +36,6 @@ redemptions as (
 
 ),
 
-span as (
-
-    select
-        min(business_date) as first_date,
-        max(business_date) as last_date
-    from baskets
-
-),
-
 sales as (
 
     select
@@ -53,7 +47,7 @@ sales as (
     inner join baskets
         on
             contacts.household_id = baskets.household_id
-            and baskets.business_date between contacts.before_date and contacts.end_date
+            and baskets.business_date between contacts.before_start_date and contacts.end_date
     group by contacts.campaign_id, contacts.household_id
 
 )
@@ -63,13 +57,12 @@ select
     contacts.household_id,
     contacts.household_key,
     contacts.start_date,
-    contacts.before_date >= span.first_date and contacts.end_date <= span.last_date as is_measurable,
+    contacts.is_measurable,
     redemptions.household_id is not null as has_redeemed,
     cast(coalesce(redemptions.redemption_count, 0) as integer) as redemption_count,
     cast(coalesce(sales.sales_in_window, 0) as numeric(12, 2)) as sales_in_window,
     cast(coalesce(sales.sales_before, 0) as numeric(12, 2)) as sales_before
 from contacts
-cross join span
 left join redemptions
     on contacts.campaign_id = redemptions.campaign_id and contacts.household_id = redemptions.household_id
 left join sales

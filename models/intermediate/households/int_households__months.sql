@@ -45,10 +45,13 @@ first_baskets as (
 
 active as (
 
-    select distinct -- a household has many baskets in a month
+    select
         household_id,
-        cast(date_trunc('month', business_date) as date) as month_start_date
+        cast(date_trunc('month', business_date) as date) as month_start_date,
+        count(*) as basket_count,
+        sum(sales_value) as sales_value
     from baskets
+    group by household_id, date_trunc('month', business_date)
 
 ),
 
@@ -59,7 +62,9 @@ household_months as (
         first_baskets.household_key,
         first_baskets.cohort_month,
         months.month_start_date,
-        active.household_id is not null as is_active
+        active.household_id is not null as is_active,
+        coalesce(active.basket_count, 0) as basket_count,
+        coalesce(active.sales_value, 0) as sales_value
     from first_baskets
     inner join months on first_baskets.cohort_month <= months.month_start_date
     left join active
@@ -79,5 +84,7 @@ select
     is_active,
     coalesce(
         lag(is_active) over (partition by household_id order by month_start_date), false
-    ) as was_active_month_before
+    ) as was_active_month_before,
+    cast(basket_count as integer) as basket_count,
+    cast(sales_value as numeric(12, 2)) as sales_value
 from household_months
