@@ -5,7 +5,7 @@
 
 {#- dbt's own, for every relation that it builds. -#}
 {% macro postgres__apply_grants(relation, grant_config, should_revoke=true) -%}
-    {%- if model.config.schema != 'build' -%}
+    {%- if not is_built_apart(model) -%}
         {{ default__apply_grants(relation, grant_config, should_revoke) }}
     {%- endif -%}
 {%- endmacro %}

@@ -200,28 +200,14 @@
 
 {#- What rows that came or went change in the months of the ledger. -#}
 {% macro changes_of(mart, rows, sign) -%}
-    insert into publish_delta (mart, business_month, last_date, rows_inserted, rows_deleted, measures)
-    select
-        '{{ mart.name }}',
-        cast(date_trunc('month', day) as date),
-        {{ 'max(day)' if sign > 0 else 'cast(null as date)' }},
-        {{ 'count(*), 0' if sign > 0 else '0, count(*)' }},
-        {{ measured(mart.measures, sign) }}
-    from {{ rows }}
-    group by cast(date_trunc('month', day) as date)
+    {{ add_to_delta(mart, rows, 'count(*)', mart.measures, sign) }}
 {%- endmacro %}
 
 {#- The same for all rows of a relation, added up by the day first: 20.9 M rows have few days. -#}
 {% macro totals(mart, relation, columns, sign) -%}
     {%- set measures = mart.measures | select('in', columns) | list -%}
-    insert into publish_delta (mart, business_month, last_date, rows_inserted, rows_deleted, measures)
-    select
-        '{{ mart.name }}',
-        cast(date_trunc('month', day) as date),
-        {{ 'max(day)' if sign > 0 else 'cast(null as date)' }},
-        {{ 'sum(row_count), 0' if sign > 0 else '0, sum(row_count)' }},
-        {{ measured(measures, sign) }}
-    from (
+    {%- set days -%}
+    (
         select
             {{ mart.day }} as day,
             count(*) as row_count{% for measure in measures %},
@@ -229,6 +215,19 @@
         from {{ relation }}
         group by {{ mart.day }}
     ) as days
+    {%- endset -%}
+    {{ add_to_delta(mart, days, 'sum(row_count)', measures, sign) }}
+{%- endmacro %}
+
+{% macro add_to_delta(mart, days, rows, measures, sign) -%}
+    insert into publish_delta (mart, business_month, last_date, rows_inserted, rows_deleted, measures)
+    select
+        '{{ mart.name }}',
+        cast(date_trunc('month', day) as date),
+        {{ 'max(day)' if sign > 0 else 'cast(null as date)' }},
+        {{ rows ~ ', 0' if sign > 0 else '0, ' ~ rows }},
+        {{ measured(measures, sign) }}
+    from {{ days }}
     group by cast(date_trunc('month', day) as date)
 {%- endmacro %}
 

@@ -53,11 +53,16 @@
     {{ return(generate_schema_name('marts', none)) }}
 {%- endmacro %}
 
-{#- The models and seeds that are marts, by name: those that are built in the schema `build`. -#}
+{#- Whether a model or seed is built in the schema `build`, and published from there. -#}
+{% macro is_built_apart(node) -%}
+    {{ return(node.config.schema == 'build') }}
+{%- endmacro %}
+
+{#- The models and seeds that are marts, by name. -#}
 {% macro marts() -%}
     {%- set found = {} -%}
     {%- for node in graph.nodes.values() if node.resource_type in ('model', 'seed') -%}
-        {%- if node.config.schema == 'build' and node.config.materialized != 'ephemeral' -%}
+        {%- if is_built_apart(node) and node.config.materialized != 'ephemeral' -%}
             {%- do found.update({node.alias: node}) -%}
         {%- endif -%}
     {%- endfor -%}
