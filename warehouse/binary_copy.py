@@ -34,7 +34,7 @@ HEADER, TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 LENGTH, NULL = ">i4", -1
 """Each value has its length before it, and -1 says that it is null."""
 
-PART_BYTES = 256 * 1024
+PART_BYTES = 1024 * 1024
 """What is encoded and sent at a time: enough rows for whole columns to pay, little enough to keep memory flat."""
 
 EPOCH_DAYS = 10_957

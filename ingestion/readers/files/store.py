@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -145,7 +147,7 @@ class LocalStore:
 
     def local(self, entry: Entry) -> Path:
         """Return the file's path, links resolved."""
-        return self._inside(self.folder / entry.name)
+        return self._inside(entry.name)
 
     def verify(self, entry: Entry) -> None:
         """Compare the file with the entry."""
@@ -154,8 +156,7 @@ class LocalStore:
     def _look(self, name: str) -> Entry | None:
         path = self.folder / name
         try:
-            real = self._inside(path)
-            seen = real.stat()
+            seen = self._inside(name).stat()
         except FileNotFoundError:
             return None  # removed, or renamed, since the folder was listed
         except OSError as error:
@@ -169,11 +170,20 @@ class LocalStore:
         young = time.time() - max(seen.st_mtime, seen.st_ctime) < YOUNG_SECONDS
         return Entry(name, seen.st_size, seen.st_mtime, identity, None if young else identity)
 
-    def _inside(self, path: Path) -> Path:
-        real = path.resolve()
-        if not real.is_relative_to(self.folder.resolve()):
-            raise GranaryError("the file is a link that leaves the landing zone", str(path), "remove it")
-        return real
+    @cached_property
+    def _real(self) -> str:
+        return os.path.realpath(self.folder)
+
+    def _inside(self, name: str) -> Path:
+        """Return the path of a file, links resolved; to resolve a path without any costs ten times as much."""
+        steps = name.split("/")
+        path = f"{self._real}/{name}"
+        if ".." in steps or any(os.path.islink("/".join([self._real, *steps[: n + 1]])) for n in range(len(steps))):
+            path = os.path.realpath(path)
+            if not path.startswith(f"{self._real}/"):
+                where = str(self.folder / name)
+                raise GranaryError("the file is a link that leaves the landing zone", where, "remove it")
+        return Path(path)
 
 
 def _unreadable(error: OSError, path: Path) -> GranaryError:

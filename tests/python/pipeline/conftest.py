@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,8 @@ from dbt.cli.main import dbtRunner
 from demo import retailer
 from ingestion.load import load_table
 from ingestion.select import select
-from warehouse.connection import connect, execute, query
+from warehouse import server
+from warehouse.connection import connect, execute, query, quote_name
 from warehouse.settings import PROJECT
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 HOUSEHOLDS = 7
 """The slice: households 1 to 7, of which 3 and 7 change in the year."""
+KEPT = "_kept"
+"""What the names of the copy end with."""
 
 
 @dataclass
@@ -31,6 +36,29 @@ class Pipeline:
 
     settings: Settings
     target: Path
+
+    @contextmanager
+    def at_hand(self) -> Iterator[None]:
+        """Name the warehouse in the environment."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GRANARY_HOME", str(self.settings.home))
+            patch.setenv("PGDATABASE", self.settings.database)
+            yield
+
+    def copy(self, origin: str, to: str) -> None:
+        """Replace the databases and files with one ending by those with another."""
+        self.drop(to)
+        with connect(self.settings, "postgres", autocommit=True) as connection:
+            for name in (self.settings.database, self.settings.crm_database):
+                execute(connection, f"create database {quote_name(name + to)} template {quote_name(name + origin)}")
+        shutil.copytree(self.settings.home / f"demo{origin}", self.settings.home / f"demo{to}")
+
+    def drop(self, ending: str) -> None:
+        """Remove the databases and files with one ending."""
+        with connect(self.settings, "postgres", autocommit=True) as connection:
+            for name in (self.settings.database, self.settings.crm_database):
+                execute(connection, f"drop database if exists {quote_name(name + ending)} with (force)")
+        shutil.rmtree(self.settings.home / f"demo{ending}", ignore_errors=True)
 
     def day(self, to: date, *selection: str) -> None:
         """Let business go on until `to`, and load, snapshot and build what is new, of these models or all."""
@@ -50,7 +78,7 @@ class Pipeline:
                 *arguments,
                 *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
                 *("--target-path", str(self.target), "--log-path", str(self.target)),
-                *("--log-level", "none", "--log-level-file", "info", "--threads", "2"),
+                *("--log-level", "none", "--log-level-file", "info", "--threads", "2", "--no-write-json"),
             ]
         )
         # An operation's result has no node.
@@ -85,18 +113,26 @@ class Pipeline:
         return {str(name): self.query(digest.format(name))[0] for (name,) in names}
 
 
+@pytest.fixture(scope="session")
+def opened(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    """Return the slice as it is before the year, with a copy of it beside: of its databases, and of its files."""
+    made = Pipeline(make_warehouse("pipeline"), tmp_path_factory.mktemp("target"))
+    with made.at_hand():
+        retailer.open_for_business(made.settings, households=HOUSEHOLDS)
+        made.load()
+        made.dbt("build", "--exclude-resource-type", "test", "unit_test")
+    made.copy("", KEPT)
+    yield made
+    made.drop(KEPT)
+
+
 @pytest.fixture(scope="module")
-def pipeline(
-    make_warehouse: Callable[[str], Settings], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pipeline]:
-    """Return the slice as it is before the year: the retailer open, its CRM loaded and kept as history."""
-    name = str(request.module.__name__).rpartition("test_")[2]
-    settings = make_warehouse(f"pipeline_{name}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRANARY_HOME", str(settings.home))
-        patch.setenv("PGDATABASE", settings.database)
-        retailer.open_for_business(settings, households=HOUSEHOLDS)
-        prepared = Pipeline(settings, tmp_path_factory.mktemp("target"))
-        prepared.load()
-        prepared.dbt("build", "--exclude-resource-type", "test", "unit_test")
-        yield prepared
+def pipeline(opened: Pipeline) -> Iterator[Pipeline]:
+    """Return the slice as it is before the year: the retailer open, its CRM loaded and kept as history.
+
+    Every module has it anew in the same place, for which dbt has parsed the project already.
+    """
+    opened.copy(KEPT, "")
+    server.prepare(opened.settings)  # the grants on a database are not copied with it
+    with opened.at_hand():
+        yield opened
