@@ -9,35 +9,47 @@ affinity as (
 
 ),
 
-members as (
+products as (
 
-    select distinct -- a basket counts a category once
-        sales.basket_id,
-        products.product_category as category
-    from {{ ref('fct_sales') }} as sales
-    inner join {{ ref('dim_product') }} as products on sales.product_key = products.product_key
-    where not sales.is_fuel and products.product_category is not null
+    select
+        product_key,
+        product_category as category,
+        dense_rank() over (order by product_category) as category_number
+    from {{ ref('dim_product') }}
+    where product_category is not null
 
 ),
 
-numbered as (
+members as materialized (
+
+    select distinct -- a basket counts a category once
+        sales.basket_id,
+        products.category_number
+    from {{ ref('fct_sales') }} as sales
+    inner join products on sales.product_key = products.product_key
+    where not sales.is_fuel
+
+),
+
+counted as (
 
     select
-        basket_id,
-        category,
-        dense_rank() over (order by category) as category_number
+        category_number,
+        count(*) as basket_count
     from members
+    group by category_number
 
 ),
 
 names as (
 
     select
-        category_number,
-        category,
-        count(*) as basket_count
-    from numbered
-    group by category_number, category
+        counted.category_number,
+        counted.basket_count,
+        min(products.category) as category
+    from counted
+    inner join products on counted.category_number = products.category_number
+    group by counted.category_number, counted.basket_count
 
 ),
 
@@ -47,8 +59,8 @@ pairs as (
         a.category_number as number_a,
         b.category_number as number_b,
         count(*) as both_count
-    from numbered as a
-    inner join numbered as b on a.basket_id = b.basket_id and a.category_number < b.category_number
+    from members as a
+    inner join members as b on a.basket_id = b.basket_id and a.category_number < b.category_number
     group by a.category_number, b.category_number
 
 ),
