@@ -42,7 +42,7 @@
     {%- set adopted = marts | rejectattr('is_in_ledger') | rejectattr('way', 'equalto', 'create') | list -%}
     {%- if adopted -%}
         {%- for mart in adopted %}
-    {{ totals(mart, mart.published, mart.old_columns, 1) }};
+    {{ totals(mart, mart.published, mart.old_columns, 1) }}
         {%- endfor %}
     {{ write_ledger(adopted, anew=true) }}
     delete from publish_delta;
