@@ -487,6 +487,25 @@ def test_quirks_of_products_and_the_rest() -> None:
     assert [int(value) for value in list(stores.values())[:4]] == mine
 
 
+def test_quirks_of_households_and_campaigns() -> None:
+    ((row,),) = COUNTS["Households"]
+    counts, first = baskets().groupby("household_id").size(), baskets().groupby("household_id").month.min()
+    silent = len(counts) - len(pd.read_parquet(FILES / "demographics.parquet"))
+    mine = [len(counts), silent, (first == 1).sum(), (counts == 1).sum(), counts.max()]
+    assert [int(value) for value in row.values()] == mine
+    (windows,), _, (prices,) = COUNTS["Campaigns and coupons"]
+    start, end = pd.to_datetime(campaigns().start_date), pd.to_datetime(campaigns().end_date)
+    before = start - (end - start + pd.Timedelta(days=1))
+    first_day, last_day = pd.Timestamp("2017-01-01"), pd.Timestamp("2017-12-31")
+    assert int(windows["window_outside"]) == ((start < first_day) | (end > last_day)).sum()
+    assert int(windows["window_before_outside"]) == (before < first_day).sum()
+    pieces = lines()[(lines().quantity > 0) & ~lines().fuel & (lines().coupon_disc > 0)]
+    paid = (pieces.sales_value.round(2) - pieces.coupon_disc).round(2) / pieces.quantity
+    cents = paid.abs().mul(100).add(0.5 + 1e-9) // 1  # Postgres rounds a half away from zero
+    price = cents.where(paid > 0, -cents).groupby([pieces.product_id, pieces.week]).quantile(0.5, interpolation="lower")
+    assert (int(prices["coupon_prices"]), int(prices["below_0"])) == (len(price), (price < 0).sum())
+
+
 def test_every_question_is_found_again() -> None:
     """16 and 18 need 21 million placements: docs/marts has a value of each by hand. 29 shows the months of 2 again."""
     asked = {int(name.partition(".")[0]) for name in ANSWERS}
