@@ -266,6 +266,7 @@ def test_affinity() -> None:
     pasta = held[held.category_then == "DRY NOODLES/PASTA"].basket_id
     together = held[held.basket_id.isin(pasta)].category_then.value_counts().drop("DRY NOODLES/PASTA")
     names = texts(rows, "partner")
+    assert list(together.index[:2]) == ["CHEESE", "FLUID MILK PRODUCTS"]
     same(together[names], column(rows, "baskets"))
     same(100 * together[names] / len(pasta), column(rows, "percent_of_pasta_baskets"), 1)
     lift = together / len(pasta) / (held.category_then.value_counts() / len(baskets()))
