@@ -50,7 +50,7 @@ def play(settings: Settings) -> bool:
         show.line(
             "  make ui                                                                   lineage, runs and checks"
         )
-        show.line("  docs/analysts.md                                                          ten questions, answered")
+        show.line("  docs/analysts.md                                                          thirty questions")
         show.line("The warehouse server keeps running; `.venv/bin/granary down` stops it.")
     return outcome.success
 

@@ -80,6 +80,12 @@ def examples(path: Path) -> Iterator[Example]:
                 yield Example(path, "console", part[1], part[2], offset + part.start(2), offset + part.end(2))
 
 
+def heading(example: Example) -> str:
+    """Return the heading that an example stands under."""
+    above = example.path.read_text()[: example.start]
+    return re.findall(r"^#+ (.+)$", re.sub(BLOCK, "", above), re.MULTILINE)[-1]
+
+
 def main() -> None:
     """Write the real outputs into the documents, where they differ; uses the warehouse that the environment names."""
     settings = Settings.load()
