@@ -10,15 +10,15 @@ import os
 import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
 
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 DOCS, DAGSTER, DASHBOARD = "http://127.0.0.1:8080/", "http://127.0.0.1:3000/", "http://127.0.0.1:8090/"
 VARIABLES = {"docs": "GRANARY_DOCS_URL", "dagster": "GRANARY_DAGSTER_URL", "dashboard": "GRANARY_DASHBOARD_URL"}
+COMMANDS = {"docs": "granary docs", "dagster": "granary ui", "dashboard": "granary dashboard"}
 DIAGRAM = "marts.html"
 """The page of the documentation that has a section for each mart."""
 
@@ -47,22 +47,38 @@ class Addresses:
         """Return the addresses that the environment names, else those on this machine."""
         return cls(**{name: environ[variable] for name, variable in VARIABLES.items() if variable in environ})
 
+    def commands(self, *names: str) -> list[str]:
+        """Return the commands that serve those of the neighbours that are where they are by default."""
+        return [COMMANDS[name] for name in names if getattr(self, name) == getattr(Addresses, name)]
+
     def mart(self, name: str) -> str:
         """Return the address of a mart in the documentation."""
-        return urljoin(self.docs, f"{DIAGRAM}#{name}") if self.docs else ""
+        return _beside(self.docs, f"{DIAGRAM}#{name}")
 
     def asset(self, *key: str) -> str:
         """Return the address of an asset in Dagster."""
-        return urljoin(self.dagster, f"assets/{'/'.join(key)}") if self.dagster else ""
+        return _beside(self.dagster, f"assets/{'/'.join(key)}")
 
     def page(self, name: str) -> str:
         """Return the address of a page of the dashboard."""
-        return urljoin(self.dashboard, name) if self.dashboard else ""
+        return _beside(self.dashboard, name)
 
 
-def dashboard_pages(manifest: Mapping[str, Any], unique_id: str) -> Iterator[tuple[str, str]]:
-    """Yield title and file name of each page of the dashboard that reads a node, as the exposures declare it."""
-    for exposure in manifest["exposures"].values():
-        address = str(exposure.get("url") or "")
-        if address.startswith(DASHBOARD) and unique_id in exposure["depends_on"]["nodes"]:
-            yield str(exposure["label"]).removeprefix("Dashboard: "), address.removeprefix(DASHBOARD)
+def _beside(address: str, name: str) -> str:
+    """Return the address of a page beside one, or in a folder if that is one; of none, none.
+
+    As a browser has it: `urljoin` would lose the dots of `../docs/`.
+    """
+    plain = address.partition("#")[0].partition("?")[0]
+    if re.fullmatch(r"https?://[^/]*", plain):
+        plain += "/"
+    return plain[: plain.rfind("/") + 1] + name if address else ""
+
+
+def dashboard_pages(manifest: Mapping[str, Any], unique_id: str) -> list[tuple[str, str]]:
+    """Return title and file name of each page of the dashboard that reads a node, as the exposures declare it."""
+    return sorted(
+        (str(exposure["label"]).removeprefix("Dashboard: "), str(exposure["url"]).removeprefix(DASHBOARD))
+        for exposure in manifest["exposures"].values()
+        if str(exposure.get("url")).startswith(DASHBOARD) and unique_id in exposure["depends_on"]["nodes"]
+    )

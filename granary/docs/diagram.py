@@ -20,8 +20,8 @@ LEAD = (
     " test that fails when a value leads nowhere. Marts are what analysts read, in the schema <code>marts</code>."
 )
 LEGEND = (
-    "◆ is the key: together, one row. Three toes are many rows, a bar is one. A dashed line is not tested by itself: the"
-    " column is taken unchanged from one that is."
+    "◆ is the key: together, one row. Three toes are many rows, a bar is one. A dashed line is not tested by itself:"
+    " the column is taken from one that is, under the same name."
 )
 NAMES = {"core": "Core: facts and dimensions", "reference": "Reference: what codes and scores mean"}
 
@@ -58,13 +58,13 @@ def _matrix(core: Sequence[Mart]) -> str:
     rows = []
     for fact in (mart for mart in core if mart.is_fact):
         cells = "".join(_cell([join for join in fact.joins if join.mart == one.name]) for one in dimensions)
-        key = ", ".join(fact.grain)
         rows.append(
-            f'<tr><th scope="row"><a href="#{fact.name}">{escape(fact.name)}</a><small>one row per {escape(key)}</small>'
-            f"</th>{cells}</tr>"
+            f'<tr><th scope="row"><a href="#{fact.name}">{escape(fact.name)}</a>'
+            f"<small>one row per {escape(', '.join(fact.grain))}</small></th>{cells}</tr>"
         )
     return (
-        '<h2 id="glance">At a glance</h2><div class="scroll" tabindex="0" role="region" aria-label="Facts and dimensions">'
+        '<h2 id="glance">At a glance</h2>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Facts and dimensions">'
         f'<table class="matrix"><thead><tr><th scope="col">fact</th>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
@@ -80,11 +80,13 @@ def _cell(joins: Sequence[Join]) -> str:
 def _section(mart: Mart, addresses: Addresses) -> str:
     made = ", ".join(f'<a href="#{name}">{escape(name)}</a>' for name in mart.made_from)
     joins = "".join(f"<li>{_join(join)}</li>" for join in mart.joins)
+    title = f"{mart.name}-title"
     return (
-        f'<section id="{mart.name}" aria-labelledby="{mart.name}-title"><h3 id="{mart.name}-title">{escape(mart.name)}</h3>'
-        f"<p>{prose(mart.description)}</p>{picture(mart)}"
+        f'<section id="{mart.name}" aria-labelledby="{title}"><h3 id="{title}">{escape(mart.name)}</h3>'
+        + picture(mart)
         + (f'<ul class="joins">{joins}</ul>' if joins else "")
-        + (f"<p>Its values are taken from {made}.</p>" if made else "")
+        + f"<p>{prose(mart.description)}</p>"
+        + (f"<p>Of other marts, it takes values of {made}.</p>" if made else "")
         + f'<p class="links">{_links(mart, addresses)}</p>'
         f"<details><summary>{len(mart.fields)} columns<span class=hidden> of {escape(mart.name)}</span></summary>"
         f"{_fields(mart)}</details></section>"
@@ -115,7 +117,9 @@ def _links(mart: Mart, addresses: Addresses) -> str:
     if asset := addresses.asset("marts", mart.name):
         shown.append(f'<a href="{escape(asset)}">In Dagster</a>')
     if addresses.dashboard:
-        shown += [f'<a href="{escape(addresses.page(file))}">Dashboard: {escape(title)}</a>' for title, file in mart.pages]
+        shown += [
+            f'<a href="{escape(addresses.page(file))}">Dashboard: {escape(title)}</a>' for title, file in mart.pages
+        ]
     return " ".join(shown)
 
 

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from granary.profiles.style import BASE
+from granary.profiles.style import BASE, when
 
 if TYPE_CHECKING:
     from orchestration.addresses import Addresses
@@ -20,7 +20,7 @@ PAGES = (("Models", "static_index.html"), ("Marts", MARTS), ("Column lineage", L
 
 
 def frame(name: str, title: str, lead: str, body: str, addresses: Addresses, script: str = "", data: str = "") -> str:
-    """Return a whole page; `body` is HTML, as is `lead`. The policy lets no script run but this one, and nothing out."""
+    """Return a whole page; `lead` and `body` are HTML. Its policy lets no script run but this one, and nothing out."""
     run = f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" if script else "'none'"
     policy = f"default-src 'none'; script-src {run}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     style = BASE + (HERE / "page.css").read_text(encoding="utf-8")
@@ -41,8 +41,7 @@ def frame(name: str, title: str, lead: str, body: str, addresses: Addresses, scr
         + (f'<nav class="far" aria-label="Elsewhere">{far}</nav>' if far else "")
         + f'</header><main id="main"><h1>{title}</h1><p class="lead">{lead}</p>{body}</main>'
         "<footer><p>Made from dbt's manifest and catalog. Nothing in this file loads anything from elsewhere."
-        + (" The dashboard and Dagster open while <code>granary dashboard</code> and <code>granary ui</code> run." if far else "")
-        + "</p></footer>"
+        f"{when(addresses, 'dashboard', 'dagster')}</p></footer>"
         + (f'<script type="application/json" id="data">{data}</script>' if data else "")
         + (f"<script>{script}</script>" if script else "")
         + "</body></html>\n"

@@ -37,7 +37,7 @@ class Join:
     mart: str
     field: str
     test: str
-    """The test that says so: of this column, or, if `inherited`, of the one it is taken from; empty if that is `field`."""
+    """The test that says so: of this column, or, if `inherited`, of that it is taken from; empty if that is `field`."""
     inherited: bool = False
     is_one: bool = True
     """Whether a value is in one row of the other mart only."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from granary.docs.marts import Join, Mart
 
-WIDTH, LEFT, RIGHT = 372, 190, 132
+WIDTH, LEFT, RIGHT = 384, 178, 164
 HEAD, ROW, GAP = 26, 20, 8
 BOX = HEAD + ROW + 4
 
@@ -31,14 +31,16 @@ def picture(mart: Mart) -> str:
     for place, name in enumerate(names):
         y = top + HEAD + ROW * place + ROW / 2
         mark = "◆" if name in mart.grain else ""
-        parts.append(f'<text class="mark" x="9" y="{y + 4}">{mark}</text><text x="24" y="{y + 4}">{escape(name)}</text>')
+        parts.append(
+            f'<text class="mark" x="9" y="{y + 4}">{mark}</text><text x="24" y="{y + 4}">{escape(name)}</text>'
+        )
         if name in joins:
             parts.append(_other(joins[name], beside))
             parts.append(_line(joins[name], y, beside + HEAD + ROW / 2))
             beside += BOX + GAP
     if rest:
         y = top + HEAD + ROW * len(names) + ROW / 2
-        parts.append(f'<text class="quiet" x="24" y="{y + 4}">and {rest} more</text>')
+        parts.append(f'<text class="quiet" x="24" y="{y + 4:g}">and {rest} more</text>')
     return (
         f'<svg class="joins" aria-hidden="true" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}">'
         f"{''.join(parts)}</svg>"
@@ -53,14 +55,14 @@ def _box(x: float, y: float, width: float, height: float, title: str) -> str:
     )
 
 
+def _row(x: float, y: float, name: str, *, is_key: bool) -> str:
+    mark = f'<text class="mark" x="{x + 8:g}" y="{y + 4:g}">◆</text>' if is_key else ""
+    return f'{mark}<text x="{x + 23:g}" y="{y + 4:g}">{escape(name)}</text>'
+
+
 def _other(join: Join, y: float) -> str:
     x = WIDTH - RIGHT - 1
-    mark = '<text class="mark" x="{}" y="{:g}">◆</text>'.format(x + 10, y + HEAD + ROW / 2 + 4) if join.is_one else ""
-    return (
-        _box(x, y, RIGHT, BOX, join.mart)
-        + mark
-        + f'<text x="{x + 24}" y="{y + HEAD + ROW / 2 + 4:g}">{escape(join.field)}</text>'
-    )
+    return _box(x, y, RIGHT, BOX, join.mart) + _row(x, y + HEAD + ROW / 2, join.field, is_key=join.is_one)
 
 
 def _line(join: Join, start: float, end: float) -> str:

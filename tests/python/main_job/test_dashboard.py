@@ -11,9 +11,9 @@ import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 
 from granary.dashboard.export import write_pages
-from granary.dashboard.html import Links
 from granary.dashboard.pages import PAGES
 from granary.dashboard.read import Rows, read
+from orchestration.addresses import Addresses
 from tests.python.dashboard.browser import Reader, chromium, reader
 from tests.python.main_job.conftest import granary
 
@@ -156,7 +156,7 @@ def test_the_numbers_are_those_of_the_marts(browser: Reader, year: Year, page: s
 def test_a_wrong_number_in_a_page_is_found(opened: Browser, year: Year, data: dict[str, Rows], tmp_path: Path) -> None:
     wrong = [list(row) for row in data["days"].rows]
     wrong[41][data["days"].columns.index("sales")] += 0.01
-    write_pages(data | {"days": Rows(data["days"].columns, wrong, "")}, tmp_path, Links(), lambda _: None)
+    write_pages(data | {"days": Rows(data["days"].columns, wrong, "")}, tmp_path, Addresses(), lambda _: None)
     with reader(opened, tmp_path) as browser:
         browser.open("index")
         found = differences(browser, year, "index", "daily-sales")
