@@ -30,10 +30,7 @@ def picture(mart: Mart) -> str:
     beside = 1 + max(0, own - others) / 2
     for place, name in enumerate(names):
         y = top + HEAD + ROW * place + ROW / 2
-        mark = "◆" if name in mart.grain else ""
-        parts.append(
-            f'<text class="mark" x="9" y="{y + 4}">{mark}</text><text x="24" y="{y + 4}">{escape(name)}</text>'
-        )
+        parts.append(_row(1, y, name, is_key=name in mart.grain))
         if name in joins:
             parts.append(_other(joins[name], beside))
             parts.append(_line(joins[name], y, beside + HEAD + ROW / 2))
