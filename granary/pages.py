@@ -34,10 +34,12 @@ def write_docs(settings: Settings) -> Path:
         GranaryError: dbt failed, its last words are in the error; or an address of a neighbour is none.
     """
     addresses = Addresses.load()
+    environment = settings.environment()
+    folder = PROJECT / environment.get("DBT_TARGET_PATH", "target")
     done = subprocess.run(
         [*DBT, "--quiet", "docs", "generate", "--static"],
         cwd=PROJECT,
-        env=settings.environment(),
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -45,7 +47,6 @@ def write_docs(settings: Settings) -> Path:
     if done.returncode:
         words = " ".join((done.stdout + done.stderr).split())[-300:]
         raise GranaryError(f"the documentation cannot be written: {words}", str(PROJECT), "run `make demo` first")
-    folder = PROJECT / "target"
     docs.write_pages(folder, addresses)
     profiles.write_page(settings, folder)
     return folder / "static_index.html"
