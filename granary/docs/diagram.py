@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from orchestration.addresses import Addresses
 
 LEAD = (
-    "How the marts join, drawn from what is declared and tested: the key of each is a unique index, each solid line a"
-    " test that fails when a value leads nowhere. Marts are what analysts read, in the schema <code>marts</code>."
+    "How the marts join, drawn from what is declared and tested: keys are unique by an index or a test, each solid line"
+    " is a test that fails when a value leads nowhere. Marts are what analysts read, in the schema <code>marts</code>."
 )
 LEGEND = (
     "◆ is the key: together, one row. Three toes are many rows, a bar is one. A dashed line is not tested by itself:"

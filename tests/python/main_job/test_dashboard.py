@@ -280,5 +280,10 @@ def test_a_phone_shows_it_without_moving_sideways_and_all_can_read_it(
             assert browser.tab.evaluate("document.documentElement.scrollWidth") == 390, page.name
 
 
+def test_an_export_links_to_nothing_that_is_only_here(folder: Path) -> None:
+    for path in folder.iterdir():
+        assert "127.0.0.1" not in path.read_text().partition("<script")[0], path.name
+
+
 def test_pages_are_small(folder: Path) -> None:
     assert {path.name: path.stat().st_size for path in folder.iterdir() if path.stat().st_size > 3_000_000} == {}
