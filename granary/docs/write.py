@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from granary.docs import diagram, lineage
@@ -20,7 +21,7 @@ NAMES = (MARTS, LINEAGE)
 
 
 def write_pages(folder: Path, addresses: Addresses) -> None:
-    """Write the pages, and have the addresses in dbt's own page be the configured ones.
+    """Write the pages, and put the configured addresses into dbt's own.
 
     `folder` holds what `dbt docs generate --static` wrote.
     """
@@ -30,12 +31,18 @@ def write_pages(folder: Path, addresses: Addresses) -> None:
     _write(folder / MARTS, diagram.page(marts(manifest, catalog, graph), addresses))
     _write(folder / LINEAGE, lineage.page(manifest, catalog, graph, addresses))
     index = folder / "static_index.html"
-    text = index.read_text(encoding="utf-8")
-    moved = text
-    for usual, now in ((DASHBOARD, addresses.dashboard), (DAGSTER, addresses.dagster)):
-        moved = moved.replace(usual, json.dumps(now or usual)[1:-1])  # both are within JSON there
-    if moved != text:
-        _write(index, moved)
+    _write(index, _moved(index.read_text(encoding="utf-8"), addresses))
+
+
+def _moved(text: str, addresses: Addresses) -> str:
+    """Return dbt's page with the addresses that it has from the project's files as they are configured.
+
+    They are within JSON there. Where there is to be no link, it leads to where it is: dbt's page has no place for none.
+    """
+    for usual, now in ((DASHBOARD, addresses.page("")), (DAGSTER, addresses.dagster)):
+        to = json.dumps(now)[1:-1].replace("\\", r"\\")
+        text = re.sub(re.escape(usual) + r"([\w.]*)", rf"{to}\1" if to else "#!/overview", text)
+    return text
 
 
 def _write(path: Path, text: str) -> None:

@@ -32,9 +32,8 @@ def write(folder: Path, addresses: Addresses) -> None:
     )
     (folder / "manifest.json").write_text(json.dumps(of))
     (folder / "catalog.json").write_text(json.dumps(catalog(of)))
-    (folder / "static_index.html").write_text(
-        '"[Dashboard](http://127.0.0.1:8090/), [Dagster](http://127.0.0.1:3000/)"'
-    )
+    of_dbt = "(http://127.0.0.1:8090/), http://127.0.0.1:8090/a.html (http://127.0.0.1:3000/)"
+    (folder / "static_index.html").write_text(of_dbt)
     (folder / "profiles.html").write_text("")
     write_pages(folder, addresses)
 
@@ -188,10 +187,8 @@ def test_the_neighbours_are_where_they_are_said_to_be(folder: Path, tmp_path: Pa
     assert '<a href="https://shop.example.com/bi/bikes.html">Dashboard: Bikes</a>' in moved
     assert "In Dagster" not in moved
     assert "127.0.0.1" not in re.sub(r'<script type="application/json".*?</script>', "", moved)
-    assert (
-        '"[Dashboard](https://shop.example.com/bi/), [Dagster](http://127.0.0.1:3000/)"'
-        in (tmp_path / "static_index.html").read_text()
-    )
+    of_dbt = (tmp_path / "static_index.html").read_text()
+    assert of_dbt == "(https://shop.example.com/bi/), https://shop.example.com/bi/a.html (#!/overview)"
 
 
 def test_the_environment_says_where_they_are() -> None:

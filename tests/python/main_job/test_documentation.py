@@ -127,6 +127,7 @@ def test_every_column_of_a_mart_is_there_and_leads_to_the_sources_or_to_nothing(
 
 def test_every_mart_has_a_key_and_every_fact_joins(documentation: Documentation) -> None:
     assert [mart.name for mart in documentation.marts if not mart.grain] == []
+    assert [(mart.name, one.name) for mart in documentation.marts for one in mart.fields if not one.description] == []
     tested = {
         (mart.name, join.column, join.mart, join.field)
         for mart in documentation.marts
