@@ -115,6 +115,16 @@ def test_every_column_is_resolved(documentation: Documentation) -> None:
     assert len(documentation.graph.origins) > 800
 
 
+def test_every_column_is_described(documentation: Documentation) -> None:
+    nodes = {**documentation.manifest["nodes"], **documentation.manifest["sources"]}
+    silent = [
+        documentation.name(column)
+        for column in documentation.graph.origins
+        if not nodes[column.node]["columns"].get(column.name, {}).get("description")
+    ]
+    assert silent == []
+
+
 def test_every_column_of_a_mart_is_there_and_leads_to_the_sources_or_to_nothing(documentation: Documentation) -> None:
     graph, nodes = documentation.graph, documentation.manifest["nodes"]
     told = {column for mart in documentation.marts for column in (Column(mart.id, field.name) for field in mart.fields)}
@@ -127,7 +137,6 @@ def test_every_column_of_a_mart_is_there_and_leads_to_the_sources_or_to_nothing(
 
 def test_every_mart_has_a_key_and_every_fact_joins(documentation: Documentation) -> None:
     assert [mart.name for mart in documentation.marts if not mart.grain] == []
-    assert [(mart.name, one.name) for mart in documentation.marts for one in mart.fields if not one.description] == []
     tested = {
         (mart.name, join.column, join.mart, join.field)
         for mart in documentation.marts
