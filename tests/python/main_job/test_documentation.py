@@ -19,6 +19,7 @@ from granary.pages import _Quiet
 from orchestration.columns import Column, ColumnGraph, column_graph
 from orchestration.nodes import is_mart, published
 from tests.python.dashboard.browser import chromium, reader
+from tests.python.main_job import diagram_page
 from tests.python.main_job.conftest import granary
 
 if TYPE_CHECKING:
@@ -163,6 +164,14 @@ def test_a_key_that_repeats_is_drawn_as_many(documentation: Documentation) -> No
     """`product_id` is in several versions of a product, so that fct_promotions joins many rows there."""
     (promotions,) = (mart for mart in documentation.marts if mart.name == "fct_promotions")
     assert {join.mart: join.is_one for join in promotions.joins} == {"dim_product": False, "dim_store": True}
+
+
+def test_the_diagram_for_code_hosts_is_of_the_same_tests(documentation: Documentation) -> None:
+    made = diagram_page.diagram(documentation.manifest)
+    assert diagram_page.BETWEEN.findall(diagram_page.PAGE.read_text()) == [made]
+    joins = [(mart.name, join) for mart in documentation.marts if mart.is_fact for join in mart.joins]
+    assert len(re.findall(r" : ", made)) == len(joins) == 15
+    assert [join for name, join in joins if not re.search(f"{name} .* {join.mart} : {join.column}\n", made)] == []
 
 
 def test_the_pages_are_small_and_name_nothing_outside(documentation: Documentation) -> None:
