@@ -53,6 +53,6 @@ td::before{content:attr(data-name);display:block;font-size:.78rem;color:var(--qu
 
 
 def when(addresses: Addresses, *names: str) -> str:
-    """Return a sentence on the links to neighbours on this machine: they open while these are served."""
+    """Return a sentence on the links to neighbours on this machine: they need these to be served."""
     commands = " and ".join(f"<code>{command}</code>" for command in addresses.commands(*names))
-    return f" Links to 127.0.0.1 open while {commands} run." if commands else ""
+    return f" Links to 127.0.0.1 need {commands} to be running." if commands else ""

@@ -181,7 +181,7 @@ def test_the_neighbours_are_where_they_are_said_to_be(folder: Path, tmp_path: Pa
     usual = (folder / "marts.html").read_text()
     assert '<a href="http://127.0.0.1:3000/assets/marts/daily_rentals">In Dagster</a>' in usual
     assert '<a href="http://127.0.0.1:8090/bikes.html">Dashboard: Bikes</a>' in usual
-    assert "Links to 127.0.0.1 open while <code>granary dashboard</code> and <code>granary ui</code> run." in usual
+    assert "Links to 127.0.0.1 need <code>granary dashboard</code> and <code>granary ui</code> to be running." in usual
     write(tmp_path, Addresses(dashboard="https://shop.example.com/bi/", dagster=""))
     moved = "".join((tmp_path / name).read_text() for name in NAMES)
     assert '<a href="https://shop.example.com/bi/bikes.html">Dashboard: Bikes</a>' in moved
