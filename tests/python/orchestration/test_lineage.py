@@ -78,7 +78,7 @@ def test_what_a_function_returns_comes_from_what_it_is_given() -> None:
     sql = """
         select parts.key, days.day_at, t.basket_id
         from raw_pos.transactions as t
-        cross join lateral jsonb_each_text(t.retail_disc) as parts (key, value)
+        cross join jsonb_each_text(t.retail_disc) as parts (key, value)
         cross join generate_series(1, 3) as days (day_at)
     """
     assert column_lineage(sql, PARENTS) == {
