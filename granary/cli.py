@@ -160,7 +160,11 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000) -> 
 def docs(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 only writes the pages.")] = 8080,
 ) -> None:
-    """Write the data documentation (every model and column) and show it at 127.0.0.1:8080. Ctrl-C ends it."""
+    """Write the data documentation and show it at 127.0.0.1:8080: models, how marts join, where columns come from.
+
+    It is files that need nothing else. Where they link to the dashboard and to Dagster is set by GRANARY_DASHBOARD_URL
+    and GRANARY_DAGSTER_URL; empty for no link. Ctrl-C ends it.
+    """
     from granary.pages import serve_docs
 
     serve_docs(_ready(), port)

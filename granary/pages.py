@@ -9,8 +9,9 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from granary import show
+from granary import docs, show
 from granary.profiles import page as profiles
+from orchestration.addresses import Addresses
 from warehouse.errors import GranaryError
 from warehouse.settings import PROJECT
 
@@ -24,18 +25,21 @@ DBT = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
 
 
 def write_docs(settings: Settings) -> Path:
-    """Write the documentation as one file that needs no address, and the page of profiles that it links to.
+    """Write the documentation as one file that needs no address, and the pages that it links to.
 
     Returns:
         The documentation's path.
 
     Raises:
-        GranaryError: dbt failed; its last words are in the error.
+        GranaryError: dbt failed, its last words are in the error; or an address of a neighbour is none.
     """
+    addresses = Addresses.load()
+    environment = settings.environment()
+    folder = PROJECT / environment.get("DBT_TARGET_PATH", "target")
     done = subprocess.run(
         [*DBT, "--quiet", "docs", "generate", "--static"],
         cwd=PROJECT,
-        env=settings.environment(),
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -43,8 +47,9 @@ def write_docs(settings: Settings) -> Path:
     if done.returncode:
         words = " ".join((done.stdout + done.stderr).split())[-300:]
         raise GranaryError(f"the documentation cannot be written: {words}", str(PROJECT), "run `make demo` first")
-    profiles.write_page(settings, PROJECT / "target")
-    return PROJECT / "target" / "static_index.html"
+    docs.write_pages(folder, addresses)
+    profiles.write_page(settings, folder)
+    return folder / "static_index.html"
 
 
 def serve_docs(settings: Settings, port: int) -> None:
@@ -53,7 +58,7 @@ def serve_docs(settings: Settings, port: int) -> None:
     show.line(f"Written: {page}")
     if not port:
         return
-    serve(page.parent, (page.name, profiles.NAME), port)
+    serve(page.parent, (page.name, *docs.NAMES, profiles.NAME), port)
 
 
 def serve(folder: Path, names: Sequence[str], port: int) -> None:

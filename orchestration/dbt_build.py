@@ -22,8 +22,8 @@ from dagster_dbt import DbtCliInvocation
 from packaging.version import Version
 
 from orchestration import manifest as dbt_manifest
+from orchestration.columns import node_lineage
 from orchestration.failures import problems_of
-from orchestration.lineage import column_lineage
 from orchestration.nodes import layer, materialization, relation
 from orchestration.progress import Event, Kind, Problem, Severity, tell
 from orchestration.relations import Relations
@@ -173,14 +173,15 @@ class Build:
         return int(written[1]) if written else relations.rows(relation(node))
 
     def _lineage(self, node: Mapping[str, Any], relations: Relations) -> dg.TableColumnLineage | None:
-        """Return the column lineage, if dbt left the compiled SQL (it does for models, not for snapshots)."""
+        """Return the column lineage; a model's out of the compiled SQL that dbt left."""
         path = self._target / "compiled" / node["package_name"] / node["original_file_path"]
-        if node["resource_type"] != "model" or not path.exists():
+        if node["resource_type"] not in ("model", "snapshot"):
             return None
         nodes, sources = self._manifest["nodes"], self._manifest["sources"]
         parents = [nodes.get(parent) or sources[parent] for parent in node["depends_on"]["nodes"]]
         keys = {relation(parent): self._translator.get_asset_key(parent) for parent in parents}
-        found = column_lineage(path.read_text(), {name: relations.columns(name) for name in keys})
+        sql = path.read_text() if path.is_file() else ""
+        found = node_lineage(node, sql, {name: relations.columns(name) for name in keys})
         return dg.TableColumnLineage(
             {
                 column: [dg.TableColumnDep(keys[name], parent) for name, parent in origins]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 
+from orchestration.addresses import Addresses, dashboard_pages
 from orchestration.nodes import PUBLISHED, is_mart, layer, materialization, published
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ class Translator(DagsterDbtTranslator):
     """Groups by layer, partitions the daily facts, and makes every dbt test an asset check, those of sources too."""
 
     def __init__(self, days: dg.PartitionsDefinition[str]) -> None:
-        """Take the partitions of the daily facts."""
+        """Take the partitions of the daily facts, and from the environment where the pages for people are."""
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
-        self._days = days
+        self._days, self._addresses = days, Addresses.load()
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """Return the key of a node: a mart's says where people read it, `marts/fct_sales`."""
@@ -38,12 +39,23 @@ class Translator(DagsterDbtTranslator):
         node = self.get_resource_props(manifest, unique_id)
         if is_mart(node):
             spec = spec.merge_attributes(metadata={"dagster/table_name": f"{node['database']}.{published(node)}"})
+        spec = spec.merge_attributes(metadata=self._links(manifest, node))
         return spec.replace_attributes(
             group_name=layer(node),
             owners=spec.owners or [OWNER],
             kinds={"dbt", "postgres", materialization(node)},
             partitions_def=self._days if is_daily(node) else None,
         )
+
+    def _links(self, manifest: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, dg.UrlMetadataValue]:
+        """Return where people read of a mart, and see what is in it; each is named by the command that serves it.
+
+        A relative address means nothing here and is left out.
+        """
+        places = {"documentation (granary docs)": self._addresses.mart(str(node["name"]))} if is_mart(node) else {}
+        for title, page in dashboard_pages(manifest, node["unique_id"]):
+            places[f"{title.lower()} (granary dashboard)"] = self._addresses.page(page)
+        return {name: dg.MetadataValue.url(at) for name, at in places.items() if at.startswith(("http:", "https:"))}
 
 
 def is_daily(node: Mapping[str, Any]) -> bool:

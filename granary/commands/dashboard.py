@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,30 +28,33 @@ def dashboard(
     ] = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8090,
     docs: Annotated[
-        str,
+        str | None,
         typer.Option(envvar="GRANARY_DOCS_URL", help="Where the pages link to the documentation; empty for no link."),
-    ] = "http://127.0.0.1:8080/",
+    ] = None,
     dagster: Annotated[
-        str, typer.Option(envvar="GRANARY_DAGSTER_URL", help="Where they link to Dagster; empty for no link.")
-    ] = "http://127.0.0.1:3000/",
+        str | None, typer.Option(envvar="GRANARY_DAGSTER_URL", help="Where they link to Dagster; empty for no link.")
+    ] = None,
 ) -> None:
     """Show the dashboard at 127.0.0.1:8090: sales, stores, categories, households, campaigns, promotions, data health.
 
-    The pages are files that need nothing else, as the marts are now. Ctrl-C ends it.
+    The pages are files that need nothing else, as the marts are now. They link to the documentation and to Dagster on
+    this machine; exported pages do so only if you say where these are. Ctrl-C ends it.
     """
     from granary.pages import serve
+    from orchestration.addresses import DAGSTER, DOCS, Addresses
     from warehouse import server
 
     try:
         from granary.dashboard.export import NAMES, steps, write
-        from granary.dashboard.html import Links
     except ModuleNotFoundError as error:
         raise GranaryError(f"the dashboard needs {error.name}", todo="install it: `make setup`") from None
+    links = Addresses("" if export else DOCS, "" if export else DAGSTER)
+    links = replace(links, **{name: one for name, one in (("docs", docs), ("dagster", dagster)) if one is not None})
     settings = Settings.load()
     server.up(settings)
     folder = export.expanduser() if export else PROJECT / "target" / "dashboard"
     with show.counting(steps()) as tell:
-        written = write(settings, folder, Links(docs, dagster), tell)
+        written = write(settings, folder, links, tell)
     size = sum(path.stat().st_size for path in written) / 1e6
     show.line(f"Written: {len(written)} pages, {size:.1f} MB: {written[0]}")
     if not export:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,14 @@ from warehouse.errors import GranaryError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from granary.dashboard.html import Links
     from granary.dashboard.read import Rows
+    from orchestration.addresses import Addresses
     from warehouse.settings import Settings
 
 NAMES = tuple(f"{page.name}.html" for page in PAGES)
 
 
-def write(settings: Settings, folder: Path, links: Links, tell: Callable[[str], None]) -> list[Path]:
+def write(settings: Settings, folder: Path, links: Addresses, tell: Callable[[str], None]) -> list[Path]:
     """Read the marts and write every page; pages from before are replaced, one by one and each at once.
 
     Args:
@@ -34,12 +33,11 @@ def write(settings: Settings, folder: Path, links: Links, tell: Callable[[str], 
         GranaryError: the folder holds something that is not the dashboard's, or the marts cannot be read.
     """
     _check(folder)
-    _check_links(links)
     datasets = {dataset.name: dataset for page in PAGES for dataset in page.datasets}
     return write_pages(read(settings, datasets.values(), tell), folder, links, tell)
 
 
-def write_pages(data: Mapping[str, Rows], folder: Path, links: Links, tell: Callable[[str], None]) -> list[Path]:
+def write_pages(data: Mapping[str, Rows], folder: Path, links: Addresses, tell: Callable[[str], None]) -> list[Path]:
     """Write every page from rows that have been read."""
     written = []
     try:
@@ -81,9 +79,3 @@ def _ours(path: Path) -> bool:
         return False
     with path.open(encoding="utf-8", errors="replace") as file:
         return path.name.endswith(".new") or MARK in file.read(500)
-
-
-def _check_links(links: Links) -> None:
-    for address in (links.docs, links.dagster):
-        if re.match(r"\s*[a-z][a-z0-9+.-]*:", address, re.IGNORECASE) and not re.match(r"https?://", address):
-            raise GranaryError(f"{address[:80]!r} is no address of a page", todo="begin with http:// or https://")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from hashlib import sha256
 from html import escape
@@ -14,29 +14,23 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import vl_convert
 
+from granary.dashboard.read import marts_of
 from granary.dashboard.theme import CONFIG
-from granary.profiles.style import BASE
+from granary.profiles.style import BASE, when
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from granary.dashboard.parts import Chart, Figure, Filter, Page
     from granary.dashboard.read import Rows
+    from orchestration.addresses import Addresses
 
 HERE = Path(__file__).parent
 MARK = '<meta name="generator" content="granary dashboard">'
 """In each of our pages, so that an export recognises what it may overwrite."""
 
 
-@dataclass(frozen=True)
-class Links:
-    """Where the neighbours are, as the reader's browser reaches them; empty leaves a link out."""
-
-    docs: str = "http://127.0.0.1:8080/"
-    dagster: str = "http://127.0.0.1:3000/"
-
-
-def render(page: Page, pages: Sequence[Page], data: Mapping[str, Rows], links: Links) -> str:
+def render(page: Page, pages: Sequence[Page], data: Mapping[str, Rows], links: Addresses) -> str:
     """Return the page's HTML."""
     code = script()
     policy = (
@@ -45,7 +39,7 @@ def render(page: Page, pages: Sequence[Page], data: Mapping[str, Rows], links: L
     )
     style = BASE + (HERE / "page.css").read_text(encoding="utf-8")
     figures = "".join(_figure(number, figure) for number, figure in enumerate(page.figures))
-    charts = "".join(_chart(chart, data[chart.dataset].sql) for chart in page.charts)
+    charts = "".join(_chart(chart, data[chart.dataset].sql, links) for chart in page.charts)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'{MARK}<meta http-equiv="Content-Security-Policy" content="{policy}">'
@@ -59,7 +53,7 @@ def render(page: Page, pages: Sequence[Page], data: Mapping[str, Rows], links: L
         + (f'<dl class="figures" aria-live="polite">{figures}</dl>' if figures else "")
         + f'<div class="charts">{charts}</div></main>'
         "<footer><p>Made from the schema <code>marts</code> in one snapshot. Nothing in this file loads anything from"
-        " elsewhere.</p></footer>"
+        f" elsewhere.{when(links, 'docs', 'dagster')}</p></footer>"
         f'<script type="application/json" id="page">{_json(_payload(page, data))}</script>'
         f"<script>{code}</script></body></html>\n"
     )
@@ -139,7 +133,7 @@ def _pages(page: Page, pages: Sequence[Page]) -> str:
     return f'<nav class="pages" aria-label="Pages">{items}</nav>'
 
 
-def _elsewhere(links: Links) -> str:
+def _elsewhere(links: Addresses) -> str:
     items = "".join(
         f'<a href="{escape(address)}">{label}</a>'
         for label, address in (("Data documentation", links.docs), ("Dagster", links.dagster))
@@ -177,7 +171,16 @@ def _figure(number: int, figure: Figure) -> str:
     )
 
 
-def _chart(chart: Chart, sql: str) -> str:
+def _read(sql: str, links: Addresses) -> str:
+    """Return which marts a query reads, each with its place in the documentation if that is known."""
+    names = [
+        f'<a href="{escape(address)}">{name}</a>' if (address := links.mart(name)) else f"<code>{name}</code>"
+        for name in marts_of(sql)
+    ]
+    return f'<p class="from">From {", ".join(names)}</p>' if names else ""
+
+
+def _chart(chart: Chart, sql: str, links: Addresses) -> str:
     table = (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(chart.title)}: table">'
         "<table><thead></thead><tbody></tbody></table></div>"
@@ -191,5 +194,5 @@ def _chart(chart: Chart, sql: str) -> str:
         + (f"{drawn}<details><summary>As a table</summary>{table}</details>" if chart.draw else table)
         + f'<details><summary>The query and its rows</summary><p><button type="button" class="download">Download as CSV'
         f'<span class="hidden">: {escape(chart.title)}</span></button></p>'
-        f'<pre tabindex="0" aria-label="SQL">{escape(sql)}</pre></details></section>'
+        f'<pre tabindex="0" aria-label="SQL">{escape(sql)}</pre></details>{_read(sql, links)}</section>'
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -29,6 +30,11 @@ class Rows:
     columns: tuple[str, ...]
     rows: list[list[Any]]
     sql: str
+
+
+def marts_of(sql: str) -> list[str]:
+    """Return the marts that a query names, in the alphabet."""
+    return sorted(set(re.findall(r"\b(?:from|join) marts\.(\w+)", sql)))
 
 
 def read(settings: Settings, datasets: Iterable[Dataset], tell: Callable[[str], None]) -> dict[str, Rows]:

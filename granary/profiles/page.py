@@ -46,7 +46,8 @@ def page(profiles: list[tuple[Profile, list[Move] | None]]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><style>{STYLE}</style></head><body>'
         "<header><h1>Profiles</h1><p>What the tables hold, and what moved since they were last looked at. "
         "<code>granary profile TABLE</code> takes a new one. "
-        '<a href="static_index.html">Models and columns</a></p></header>'
+        '<a href="static_index.html">Models</a> · <a href="marts.html">Marts</a> · '
+        '<a href="lineage.html">Column lineage</a></p></header>'
         f"<main>{_index(profiles)}{body}</main></body></html>\n"
     )
 

@@ -1,5 +1,12 @@
 """How our pages look: what all share, and the page of profiles."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestration.addresses import Addresses
+
 BASE = """
 :root{color-scheme:light dark;--ink:#1d2430;--quiet:#5c6675;--paper:#fff;--card:#f5f7f9;--line:#dde2e8;--bar:#2f6f9f;
 --some:#8a5a00;--much:#b3261e;--somebg:#fff3d6;--muchbg:#fde7e5}
@@ -43,3 +50,9 @@ td{padding:.2rem 0}td:empty{display:none}
 td::before{content:attr(data-name);display:block;font-size:.78rem;color:var(--quiet)}}
 """
 )
+
+
+def when(addresses: Addresses, *names: str) -> str:
+    """Return a sentence on the links to neighbours on this machine: they need these to be served."""
+    commands = " and ".join(f"<code>{command}</code>" for command in addresses.commands(*names))
+    return f" Links to 127.0.0.1 need {commands} to be running." if commands else ""

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from granary.dashboard.export import NAMES, write, write_pages
-from granary.dashboard.html import MARK, Links
+from granary.dashboard.html import MARK
 from granary.dashboard.pages import PAGES
 from granary.dashboard.parts import Dataset
 from granary.dashboard.read import QUERIES, Rows, read
+from orchestration.addresses import Addresses
 from tests.python.dashboard.made import made
 from warehouse.connection import connect, execute
 from warehouse.errors import GranaryError
@@ -30,37 +31,37 @@ def quiet(_: str) -> None:
 
 def test_an_export_replaces_its_own_pages_and_leaves_nothing_else(tmp_path: Path) -> None:
     for _ in range(2):
-        written = write_pages(made(), tmp_path / "pages", Links(), quiet)
+        written = write_pages(made(), tmp_path / "pages", Addresses(), quiet)
     assert sorted(path.name for path in written) == sorted(NAMES)
     assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == sorted(NAMES)
     assert all(path.stat().st_size < 3_000_000 for path in written)
 
 
 def test_it_refuses_a_folder_with_anything_else_in_it(tmp_path: Path, settings: Settings) -> None:
-    write_pages(made(), tmp_path, Links(), quiet)
+    write_pages(made(), tmp_path, Addresses(), quiet)
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(GranaryError, match=r"not the dashboard's: letter\.txt"):
-        write(settings, tmp_path, Links(), quiet)
+        write(settings, tmp_path, Addresses(), quiet)
     assert (tmp_path / "letter.txt").read_text() == "mine"
 
 
 def test_it_refuses_a_page_of_the_same_name_that_is_not_ours(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "index.html").write_text("<title>My shop</title>")
     with pytest.raises(GranaryError, match=r"not the dashboard's: index\.html"):
-        write(settings, tmp_path, Links(), quiet)
+        write(settings, tmp_path, Addresses(), quiet)
 
 
 def test_it_refuses_a_file_and_says_why_a_folder_cannot_be_made(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(GranaryError, match="this is no folder"):
-        write(settings, tmp_path / "file", Links(), quiet)
+        write(settings, tmp_path / "file", Addresses(), quiet)
     with pytest.raises(GranaryError, match="cannot be written: Not a directory"):
-        write_pages(made(), tmp_path / "file" / "below", Links(), quiet)
+        write_pages(made(), tmp_path / "file" / "below", Addresses(), quiet)
 
 
 def test_without_marts_it_says_what_to_do(tmp_path: Path, warehouse: Settings) -> None:
     with pytest.raises(GranaryError, match=r"build the marts first: `granary run`") as raised:
-        write(warehouse, tmp_path / "pages", Links(), quiet)
+        write(warehouse, tmp_path / "pages", Addresses(), quiet)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "pages").exists()
 
@@ -92,25 +93,42 @@ def test_every_query_is_shown_and_every_shown_query_is_there() -> None:
         assert {one.dataset for one in asked} == names, page.name
 
 
-def test_the_documentation_knows_what_the_dashboard_reads() -> None:
-    text = "".join(path.read_text() for path in QUERIES.glob("*.sql"))
-    read_by_it = set(re.findall(r"(?:from|join) (?:marts|ops)\.(\w+)", text)) - {"model_audits"}  # no model
+def test_the_documentation_knows_what_each_page_reads() -> None:
+    """Its exposures bring the links from a mart, in the documentation and in Dagster, to the pages that show it."""
     exposures = yaml.safe_load((PROJECT / "models/marts/exposures.yml").read_text())["exposures"]
-    (told,) = (one["depends_on"] for one in exposures if one["name"] == "dashboard")
-    assert set(told) == {f"ref('{name}')" for name in read_by_it}
+    told = {one["url"]: one for one in exposures if one["name"].startswith("dashboard_")}
+    assert list(told) == [f"http://127.0.0.1:8090/{name}" for name in NAMES]
+    for page, exposure in zip(PAGES, told.values(), strict=True):
+        text = "".join((QUERIES / f"{dataset.name}.sql").read_text() for dataset in page.datasets)
+        read_by_it = set(re.findall(r"(?:from|join) (?:marts|ops)\.(\w+)", text)) - {"model_audits"}  # no model
+        assert set(exposure["depends_on"]) == {f"ref('{name}')" for name in read_by_it}
+        assert (exposure["label"], exposure["description"]) == (f"Dashboard: {page.title}", page.lead)
 
 
-def test_links_lead_where_they_are_told_and_nowhere_by_script(tmp_path: Path, settings: Settings) -> None:
-    write_pages(made(), tmp_path, Links("../docs/", ""), quiet)
+def test_links_lead_where_they_are_told_and_nowhere_by_script(tmp_path: Path) -> None:
+    write_pages(made(), tmp_path, Addresses("../docs/", ""), quiet)
     page = (tmp_path / "index.html").read_text()
     assert '<a href="../docs/">Data documentation</a>' in page
     assert ">Dagster</a>" not in page
+    assert "127.0.0.1" not in page
     with pytest.raises(GranaryError, match="no address of a page"):
-        write(settings, tmp_path, Links(" javascript:alert(1)"), quiet)
+        Addresses(" javascript:alert(1)")
+
+
+def test_each_chart_says_which_marts_it_is_made_from(tmp_path: Path) -> None:
+    rows = {name: Rows(one.columns, one.rows, "select 1 from marts.b join marts.a") for name, one in made().items()}
+    write_pages(rows, tmp_path / "linked", Addresses("../docs/static_index.html"), quiet)
+    page = (tmp_path / "linked" / "index.html").read_text()
+    links = '<a href="../docs/marts.html#a">a</a>, <a href="../docs/marts.html#b">b</a>'
+    assert page.count(f'<p class="from">From {links}</p>') == len(PAGES[0].charts)
+    write_pages(rows, tmp_path / "alone", Addresses("", ""), quiet)
+    page = (tmp_path / "alone" / "index.html").read_text()
+    assert page.count('<p class="from">From <code>a</code>, <code>b</code></p>') == len(PAGES[0].charts)
+    assert re.findall(r'href="([^"]*)"', page.partition("<script")[0]) == ["#main", *NAMES]
 
 
 def test_pages_name_no_outside_address(tmp_path: Path) -> None:
-    for path in write_pages(made(), tmp_path, Links(), quiet):
+    for path in write_pages(made(), tmp_path, Addresses(), quiet):
         page = path.read_text()
         assert MARK in page
         assert re.findall(r'(?:src|href|action)="([^"]*)"', page.partition("<script")[0]) == [
@@ -125,4 +143,4 @@ def test_pages_name_no_outside_address(tmp_path: Path) -> None:
 
 def test_empty_marts_give_empty_pages(tmp_path: Path) -> None:
     nothing = {name: Rows(rows.columns, [], rows.sql) for name, rows in made().items()}
-    assert len(write_pages(nothing, tmp_path, Links(), quiet)) == len(PAGES)
+    assert len(write_pages(nothing, tmp_path, Addresses(), quiet)) == len(PAGES)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from granary.dashboard.export import write_pages
-from granary.dashboard.html import Links
 from granary.dashboard.pages import PAGES
+from orchestration.addresses import Addresses
 from tests.python.dashboard.browser import chromium, reader
 from tests.python.dashboard.made import made
 
@@ -27,7 +27,7 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
-    write_pages(made(HOSTILE), folder, Links(), lambda _: None)
+    write_pages(made(HOSTILE), folder, Addresses(), lambda _: None)
     return folder
 
 

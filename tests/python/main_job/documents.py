@@ -14,7 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.python.main_job import metrics_page
+from tests.python.main_job import diagram_page, metrics_page
 from warehouse.server import psql
 from warehouse.settings import PROJECT, Settings
 
@@ -90,6 +90,7 @@ def main() -> None:
     """Write the real outputs into the documents, where they differ; uses the warehouse that the environment names."""
     settings = Settings.load()
     metrics_page.write(settings)
+    diagram_page.write(settings)
     for path in documents():
         for example in reversed(list(examples(path))):
             printed = example.run(settings)

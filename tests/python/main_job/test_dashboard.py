@@ -11,9 +11,9 @@ import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 
 from granary.dashboard.export import write_pages
-from granary.dashboard.html import Links
 from granary.dashboard.pages import PAGES
 from granary.dashboard.read import Rows, read
+from orchestration.addresses import Addresses
 from tests.python.dashboard.browser import Reader, chromium, reader
 from tests.python.main_job.conftest import granary
 
@@ -156,7 +156,7 @@ def test_the_numbers_are_those_of_the_marts(browser: Reader, year: Year, page: s
 def test_a_wrong_number_in_a_page_is_found(opened: Browser, year: Year, data: dict[str, Rows], tmp_path: Path) -> None:
     wrong = [list(row) for row in data["days"].rows]
     wrong[41][data["days"].columns.index("sales")] += 0.01
-    write_pages(data | {"days": Rows(data["days"].columns, wrong, "")}, tmp_path, Links(), lambda _: None)
+    write_pages(data | {"days": Rows(data["days"].columns, wrong, "")}, tmp_path, Addresses(), lambda _: None)
     with reader(opened, tmp_path) as browser:
         browser.open("index")
         found = differences(browser, year, "index", "daily-sales")
@@ -278,6 +278,11 @@ def test_a_phone_shows_it_without_moving_sideways_and_all_can_read_it(
             assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found] == [], page.name
             browser.tab.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
             assert browser.tab.evaluate("document.documentElement.scrollWidth") == 390, page.name
+
+
+def test_an_export_links_to_nothing_that_is_only_here(folder: Path) -> None:
+    for path in folder.iterdir():
+        assert "127.0.0.1" not in path.read_text().partition("<script")[0], path.name
 
 
 def test_pages_are_small(folder: Path) -> None:

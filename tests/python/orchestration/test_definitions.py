@@ -134,6 +134,33 @@ def test_a_contract_is_shown_as_the_column_schema(specs: dict[dg.AssetKey, dg.As
     assert columns["income"].tags == {"personal": "sensitive"}
 
 
+def test_a_mart_links_to_its_documentation_and_to_the_pages_that_show_it(
+    specs: dict[dg.AssetKey, dg.AssetSpec],
+) -> None:
+    def links(*key: str) -> dict[str, str]:
+        metadata = specs[dg.AssetKey(key)].metadata
+        return {name: value.url for name, value in metadata.items() if isinstance(value, dg.UrlMetadataValue)}
+
+    assert links("marts", "campaign_performance") == {
+        "documentation (granary docs)": "http://127.0.0.1:8080/marts.html#campaign_performance",
+        "campaigns (granary dashboard)": "http://127.0.0.1:8090/campaigns.html",
+    }
+    assert links("marts", "fct_sales") == {"documentation (granary docs)": "http://127.0.0.1:8080/marts.html#fct_sales"}
+    assert links("ops", "load_health") == {"data health (granary dashboard)": "http://127.0.0.1:8090/health.html"}
+    assert links("staging", "stg_pos__transactions") == {}
+    of_marts = [key for key in specs if key.path[0] == "marts"]
+    assert [key for key in of_marts if "documentation (granary docs)" not in links(*key.path)] == []
+
+
+def test_links_lead_where_the_environment_says(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRANARY_DOCS_URL", "https://docs.example.com/")
+    monkeypatch.setenv("GRANARY_DASHBOARD_URL", "")
+    found = {spec.key: spec.metadata for spec in assemble(settings).resolve_all_asset_specs()}
+    metadata = found[dg.AssetKey(["marts", "daily_sales"])]
+    links = {name: value.url for name, value in metadata.items() if isinstance(value, dg.UrlMetadataValue)}
+    assert links == {"documentation (granary docs)": "https://docs.example.com/marts.html#daily_sales"}
+
+
 def nodes(definitions: dg.Definitions, job: str) -> set[str]:
     layer = definitions.resolve_job_def(job).asset_layer
     return {key.path[-1] for key in layer.selected_asset_keys}

@@ -41,3 +41,62 @@ def test_a_join_keeps_the_parents_apart() -> None:
 
 def test_a_statement_that_cannot_be_read_has_no_lineage() -> None:
     assert column_lineage("select from where (", PARENTS) == {}
+
+
+def test_a_named_window_brings_what_it_sorts_and_partitions_by() -> None:
+    sql = """
+        with ranked as (
+            select *, row_number() over by_sales as place, sum(sales_value) over (by_sales) as up_to_this
+            from raw_pos.transactions
+            window by_sales as (partition by basket_id order by sales_value)
+        )
+        select place, up_to_this from ranked
+    """
+    both = [("raw_pos.transactions", "basket_id"), ("raw_pos.transactions", "sales_value")]
+    assert column_lineage(sql, PARENTS) == {"place": both, "up_to_this": both}
+
+
+def test_a_lateral_subquery_is_read_and_not_what_it_is_filtered_by() -> None:
+    """As in `fct_promotions`, where sqlglot alone names the columns of the filter, and no other."""
+    sql = """
+        select lines.basket_id, lines.most
+        from marts.dim_product as p
+        cross join lateral (
+            select t.basket_id, max(t.sales_value) as most
+            from raw_pos.transactions as t
+            where t.basket_id = p.product_id
+            group by t.basket_id
+        ) as lines
+    """
+    assert column_lineage(sql, PARENTS) == {
+        "basket_id": [("raw_pos.transactions", "basket_id")],
+        "most": [("raw_pos.transactions", "sales_value")],
+    }
+
+
+def test_what_a_function_returns_comes_from_what_it_is_given() -> None:
+    sql = """
+        select parts.key, days.day_at, t.basket_id
+        from raw_pos.transactions as t
+        cross join jsonb_each_text(t.retail_disc) as parts (key, value)
+        cross join generate_series(1, 3) as days (day_at)
+    """
+    assert column_lineage(sql, PARENTS) == {
+        "key": [("raw_pos.transactions", "retail_disc")],
+        "day_at": [],
+        "basket_id": [("raw_pos.transactions", "basket_id")],
+    }
+
+
+def test_half_a_lineage_is_none() -> None:
+    sql = """
+        select t.basket_id, t.sales_value + u.rate as value
+        from raw_pos.transactions as t cross join elsewhere.unknown as u
+    """
+    assert column_lineage(sql, PARENTS) == {"basket_id": [("raw_pos.transactions", "basket_id")]}
+
+
+def test_its_own_earlier_rows_are_no_origin() -> None:
+    sql = "select basket_id from raw_pos.transactions union all select basket_id from marts.baskets"
+    assert column_lineage(sql, PARENTS, "marts.baskets") == {"basket_id": [("raw_pos.transactions", "basket_id")]}
+    assert column_lineage(sql, PARENTS) == {}

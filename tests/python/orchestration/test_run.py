@@ -70,6 +70,13 @@ def test_a_run_keeps_its_days_rows_columns_and_lineage_for_the_ui(
     assert ("stg_pos__transactions", "sales_value") in {
         (dep.asset_key.path[-1], dep.column_name) for dep in lineage["sales_value"]
     }
+    event = instance.get_latest_materialization_event(dg.AssetKey(["snapshots", "snap_crm__households"]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    lineage = event.asset_materialization.metadata["dagster/column_lineage"].value.deps_by_column
+    assert {(dep.asset_key.path[-1], dep.column_name) for dep in lineage["dbt_valid_from"]} == {
+        ("stg_crm__households", "updated_at")
+    }
 
 
 def test_a_loader_s_page_has_the_ledger_s_numbers(
