@@ -40,6 +40,91 @@ restated as (
         and publishes.previous_last_date
         >= cast(months.business_month + interval '1 month' as date) - 1 + {{ var('month_closes_after_days') }}
 
+),
+
+-- Erasures that each publish was the first to follow.
+erasures as (
+
+    select
+        publishes.publish_id,
+        array_agg(distinct gone.erasure_id) as erasure_ids
+    from publishes
+    inner join {{ source('ops', 'erased_rows') }} as gone
+        on
+            gone.load_id > coalesce(cast(publishes.previously_seen ->> gone.source as bigint), 0)
+            and gone.load_id <= cast(publishes.loads_seen ->> gone.source as bigint)
+    group by publishes.publish_id
+
+),
+
+-- What they took from marts that have households.
+erased_sums as (
+
+    select
+        erasures.publish_id,
+        totals.relation,
+        totals.business_month,
+        sums.key as measure,
+        sum(cast(sums.value as numeric)) as erased
+    from erasures
+    inner join {{ source('ops', 'erased_totals') }} as totals on totals.erasure_id = any(erasures.erasure_ids)
+    cross join lateral jsonb_each_text(
+        totals.measures || jsonb_build_object('row_count', totals.row_count)
+    ) as sums (key, value)
+    where sums.value is not null
+    group by erasures.publish_id, totals.relation, totals.business_month, sums.key
+
+),
+
+erased as (
+
+    select
+        erased_sums.publish_id,
+        restated.mart,
+        restated.business_month,
+        jsonb_object_agg(erased_sums.measure, erased_sums.erased) as erased,
+        bool_and(
+            coalesce(
+                cast(
+                    (restated.measures || jsonb_build_object('row_count', restated.row_count)) ->> erased_sums.measure
+                    as numeric
+                ), 0
+            )
+            - coalesce(
+                cast(
+                    (
+                        restated.previous_measures
+                        || jsonb_build_object('row_count', restated.previous_row_count)
+                    ) ->> erased_sums.measure
+                    as numeric
+                ), 0
+            ) = -erased_sums.erased
+        ) as is_all_of_it
+    from restated
+    inner join erased_sums
+        on
+            restated.publish_id = erased_sums.publish_id
+            and restated.business_month = erased_sums.business_month
+            and erased_sums.relation = '{{ published_schema() }}.' || restated.mart
+    group by erased_sums.publish_id, restated.mart, restated.business_month
+
+),
+
+loaded as (
+
+    select
+        restated.publish_id,
+        restated.mart,
+        restated.business_month,
+        array_agg(loads.load_id order by loads.load_id) as load_ids
+    from restated
+    inner join {{ source('ops', 'load_audit') }} as loads
+        on
+            loads.status = 'loaded'
+            and loads.load_id > coalesce(cast(restated.previously_seen ->> loads.source as bigint), 0)
+            and loads.load_id <= cast(restated.loads_seen ->> loads.source as bigint)
+    group by restated.publish_id, restated.mart, restated.business_month
+
 )
 
 select
@@ -67,12 +152,20 @@ select
             )
         from jsonb_each_text(restated.measures) as sums (key, value)
     ) as differences,
-    (
-        select array_agg(loads.load_id order by loads.load_id)
-        from {{ source('ops', 'load_audit') }} as loads
-        where
-            loads.status = 'loaded'
-            and loads.load_id > coalesce(cast(restated.previously_seen ->> loads.source as bigint), 0)
-            and loads.load_id <= cast(restated.loads_seen ->> loads.source as bigint)
-    ) as load_ids
+    loaded.load_ids,
+    erasures.erasure_ids,
+    erased.erased,
+    -- Of a mart without households, an erasure explains what no load does.
+    erasures.erasure_ids is not null and loaded.load_ids is null and coalesce(erased.is_all_of_it, true) as is_by_erasure
 from restated
+left join erasures on restated.publish_id = erasures.publish_id
+left join loaded
+    on
+        restated.publish_id = loaded.publish_id
+        and restated.mart = loaded.mart
+        and restated.business_month = loaded.business_month
+left join erased
+    on
+        restated.publish_id = erased.publish_id
+        and restated.mart = erased.mart
+        and restated.business_month = erased.business_month
