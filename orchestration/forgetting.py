@@ -187,7 +187,7 @@ def _is_ours(settings: Settings, schema: str) -> bool:
     """Return whether dbt or the loaders fill a schema; others are people's own."""
     nodes = [node for node in _manifest(settings)["nodes"].values() if node["resource_type"] != "test"]
     schemas = {str(node["schema"]) for node in nodes} | {published_schema(node) for node in nodes if is_mart(node)}
-    return schema in schemas or schema == "ops" or schema.startswith("raw_")
+    return schema in {*schemas, "ops"} or schema.startswith("raw_")
 
 
 # -- where households are ------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def _stays(node: Mapping[str, Any]) -> bool:
     """Return whether a node's rows stay, whatever is built: snapshots, and tables that are only appended to."""
     config = node["config"]
     appended = config.get("materialized") == "incremental" and config.get("incremental_strategy") == "append"
-    return node["resource_type"] == "snapshot" or appended
+    return bool(node["resource_type"] == "snapshot" or appended)
 
 
 def _places(node: Mapping[str, Any], names: frozenset[str]) -> Iterator[Place]:

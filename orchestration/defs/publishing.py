@@ -23,7 +23,8 @@ RESTATED = """
         mart, to_char(business_month, 'YYYY-MM'), previous_row_count, row_count, differences::text,
         concat_ws('; ',
             'loads ' || coalesce(
-                array_to_string(load_ids[1:20], ', '), 'none' || case when erasure_ids is null then ': a model changed' end
+                array_to_string(load_ids[1:20], ', '),
+                case when erasure_ids is null then 'none: a model changed' else 'none' end
             ),
             'erasures ' || array_to_string(erasure_ids[1:20], ', ')),
         is_by_erasure
