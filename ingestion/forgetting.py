@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 KEY_BEFORE = "cdc_key_before"
 """The column of a change table with the key that a row had before, as JSON."""
 BLANK = {"forgotten": "the text was taken out: it may have been of a household that is forgotten"}
-TOKEN = re.compile(r"(?<![\w.])\d+(?![\w.])")
+TOKEN = re.compile(r"(?<![\w.:-])\d+(?![\w.:-])")
+"""A number that stands by itself: no part of an amount, a date or a word."""
 
 Verdict = Literal["theirs", "perhaps", "not theirs"]
 
@@ -105,8 +106,8 @@ def parsed(text: str) -> Any:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
+    if isinstance(value, (str, int)):
+        yield str(value)
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
         yield from _texts(part)
 
