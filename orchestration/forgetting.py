@@ -16,7 +16,6 @@ import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
 from ingestion import forgetting as seam
@@ -30,13 +29,14 @@ from warehouse.connection import Connection, columns_of, connect, execute, query
 from warehouse.erasing import Map, Mart, Place, Total
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
-from warehouse.forgotten import KEY_BYTES, Key, canonical, enlist, forgotten, key_of
+from warehouse.forgotten import canonical, enlist, forgotten, keep_key, key_of, new_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from ingestion.spec import Table
+    from warehouse.forgotten import Key
     from warehouse.settings import Settings
 
 HOUSEHOLD_ID = "household_id"
@@ -69,7 +69,7 @@ def look(settings: Settings, household: str) -> tuple[Total, ...]:
     where = map_of(settings)
     with closing(erasing.begin(settings, where)) as connection:
         forgotten(connection, settings)
-        key = key_of(settings) or Key(token_bytes(KEY_BYTES))
+        key = key_of(settings) or new_key()
         totals, _ = _erase(connection, where, key, canonical(household), None)
         return totals
 
@@ -85,14 +85,14 @@ def forget(
     where = map_of(settings)
     with closing(erasing.begin(settings, where)) as connection:
         forgotten(connection, settings)  # raises if there is a key that is not here: a new one would forget nobody else
-        key = key_of(settings, make=True)
-        assert key is not None
+        key = key_of(settings) or new_key()
         erasing.restore(settings, connection)
         known = None if household is None else _known(connection, key, household)
         totals: tuple[Total, ...] = ()
         if household is not None:
             totals, _ = _erase(connection, where, key, canonical(household), reason)
         totals += _erase_again(connection, where, key)
+        keep_key(settings, key)
         reached("forget-before-commit")
         connection.commit()
     reached("forget-erased")
@@ -118,9 +118,7 @@ def _erase(
         erasing.reopen(connection, erasure_id)
     elif not known:
         connection.rollback()
-        raise GranaryError(
-            f"there is no household {household}", "the warehouse", "see household_id in marts.dim_household"
-        )
+        raise GranaryError("there is no such household", "the warehouse", "see household_id in marts.dim_household")
     return tuple(at_work.totals), erasure_id
 
 

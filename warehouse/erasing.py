@@ -292,7 +292,11 @@ def matching(connection: Connection, place: Place, household: str) -> str:
     kind = columns_of(connection, place.relation)[place.column]
     column = quote_name(place.column)
     if kind in WHOLE_TYPES:
-        same = f"{column} = $1::bigint" if household.isdigit() and len(household) <= DIGITS else "$1::text is null"
+        same = (
+            f"{column} = $1::bigint"
+            if household.isascii() and household.isdigit() and len(household) <= DIGITS
+            else "$1::text is null"
+        )
     else:
         same = f"regexp_replace(trim({column}::text), '^{WHOLE.pattern}$', '\\1') = $1"
     return f"({same}) and ({place.condition})"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SETTING = "GRANARY_ERASURE_KEY"
 KEY_BYTES = 32
-WHOLE = re.compile(r"\+?0*(\d+)(?:\.0*)?")
+WHOLE = re.compile(r"\+?0*([0-9]+)(?:\.0*)?")
 
 
 def canonical(value: object) -> str:
@@ -70,8 +70,8 @@ def folder(settings: Settings) -> Path:
     return settings.home / "erasures"
 
 
-def key_of(settings: Settings, *, make: bool = False) -> Key | None:
-    """Return the key, made on demand; None if there is none.
+def key_of(settings: Settings) -> Key | None:
+    """Return the key; None if there is none.
 
     Raises:
         GranaryError: GRANARY_ERASURE_KEY or the file holds no key.
@@ -79,20 +79,9 @@ def key_of(settings: Settings, *, make: bool = False) -> Key | None:
     path = folder(settings) / "key"
     where, text = SETTING, os.environ.get(SETTING)
     if text is None:
-        where = str(path)
-        if make and not path.exists():
-            _make_private(folder(settings))
-            fresh = path.with_name(f"key.{os.getpid()}")
-            _write(fresh, secrets.token_hex(KEY_BYTES))
-            try:
-                os.link(fresh, path)  # whoever comes second keeps the key of the first
-            except FileExistsError:
-                pass
-            finally:
-                fresh.unlink()
         if not path.exists():
             return None
-        text = path.read_text()
+        where, text = str(path), path.read_text()
     try:
         secret = bytes.fromhex(text.strip())
     except ValueError:
@@ -100,6 +89,22 @@ def key_of(settings: Settings, *, make: bool = False) -> Key | None:
     if len(secret) < KEY_BYTES:
         raise GranaryError("the key of erasures is no 64 hexadecimal digits", where, "put the right one back")
     return Key(secret)
+
+
+def new_key() -> Key:
+    """Return a new key, which is kept nowhere yet."""
+    return Key(secrets.token_bytes(KEY_BYTES))
+
+
+def keep_key(settings: Settings, key: Key) -> None:
+    """Keep a key in its file, unless there is one already or it comes from the environment."""
+    path = folder(settings) / "key"
+    if SETTING in os.environ or path.exists():
+        return
+    _make_private(folder(settings))
+    fresh = path.with_name("key.new")
+    _write(fresh, key.secret.hex() + "\n")
+    fresh.replace(path)
 
 
 def entries(settings: Settings) -> list[Entry]:
