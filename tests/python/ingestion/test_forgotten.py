@@ -13,6 +13,7 @@ from ingestion.append import append
 from ingestion.forgetting import KEY_BEFORE, Sieve, numbers, verdict
 from ingestion.load import load_table
 from ingestion.replay import entries, replay
+from ingestion.sources import SOURCES
 from ingestion.spec import Chunk, Column, Rejected, Unit
 from tests.python.ingestion.shop import Shop, table
 from warehouse.connection import connect, execute
@@ -64,6 +65,15 @@ def land(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Lo
         return load_table(warehouse, "shop", "orders", **options)
 
     return run
+
+
+def test_contracts_say_where_households_are() -> None:
+    """Every column of this name says so; a column that says so identifies somebody."""
+    columns = [column for source in SOURCES.values() for one in source.tables for column in one.columns]
+    assert sum(column.subject == "household" for column in columns) == 4
+    assert all(column.subject == "household" for column in columns if column.name == "household_id")
+    with pytest.raises(ValueError, match="has a subject, so it identifies"):
+        Column("buyer", pa.int64(), "Household.", subject="household")
 
 
 def test_a_number_is_the_same_however_it_is_written() -> None:
