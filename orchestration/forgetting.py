@@ -24,12 +24,13 @@ from ingestion.sources import SOURCES
 from orchestration import manifest as dbt_manifest
 from orchestration.failures import problems_of
 from orchestration.nodes import is_mart, published, published_schema, relation
-from warehouse import erasing
+from warehouse import erasing, households
 from warehouse.connection import Connection, columns_of, connect, execute, query, quote_relation
-from warehouse.erasing import Map, Mart, Place, Total
+from warehouse.erasing import Total
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
 from warehouse.forgotten import canonical, enlist, forgotten, keep_key, key_of, new_key
+from warehouse.households import Map, Mart, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -126,7 +127,7 @@ def _erase_again(connection: Connection, where: Map, key: Key) -> tuple[Total, .
     """Take out every household that was forgotten and is there again, after an older dump was restored."""
     rows = query(connection, "select subject from ops.erasures where key_mark = $1", key.mark)
     subjects = {str(row[0]) for row in rows}
-    back = erasing.present(connection, key, (*where.raw, *where.kept), subjects, where)
+    back = households.present(connection, key, (*where.raw, *where.kept), subjects, where)
     totals: tuple[Total, ...] = ()
     for numbers in back.values():
         for household in numbers:
@@ -144,16 +145,15 @@ def _finish(
             key.mark,
         )
     unfinished = {str(subject): int(number) for number, subject in rows}
-    left = _left(settings, where, key, unfinished)
-    if left:
+    ours, elsewhere = _left(settings, where, key, unfinished)
+    if ours:
         build(settings)
         reached("forget-built")
         where = map_of(settings)
-        left = _left(settings, where, key, unfinished)
-    ours, elsewhere = _managed(settings, left)
+        ours, elsewhere = _left(settings, where, key, unfinished)
     if unfinished and not ours:
         with connect(settings) as connection:
-            places = erasing.places_named(connection, where.names)
+            places = households.places_named(connection, where.names)
         erasing.vacuum(settings, [place for place in places if _is_ours(settings, place.schema)])
         with connect(settings) as connection:
             execute(
@@ -166,19 +166,18 @@ def _finish(
     return Forgotten(tuple(unfinished.values()), known_before, not ours, totals, ours, elsewhere)
 
 
-def _left(settings: Settings, where: Map, key: Key, unfinished: Mapping[str, int]) -> set[str]:
-    """Return the relations that still have one of these households."""
+def _left(
+    settings: Settings, where: Map, key: Key, unfinished: Mapping[str, int]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the relations that still have one of these households: those that are filled here, and people's own."""
     if not unfinished:
-        return set()
+        return (), ()
     with connect(settings) as connection:
-        places = {*erasing.places_named(connection, where.names), *where.kept}
-        found = erasing.present(connection, key, sorted(places, key=str), set(unfinished), where)
-    return {name for numbers in found.values() for relations in numbers.values() for name in relations}
-
-
-def _managed(settings: Settings, left: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    ours = tuple(sorted(name for name in left if _is_ours(settings, name.partition(".")[0])))
-    return ours, tuple(sorted(left - set(ours)))
+        places = {*households.places_named(connection, where.names), *where.kept}
+        found = households.present(connection, key, sorted(places, key=str), set(unfinished), where)
+    left = {name for numbers in found.values() for relations in numbers.values() for name in relations}
+    ours = {name for name in left if _is_ours(settings, name.partition(".")[0])}
+    return tuple(sorted(ours)), tuple(sorted(left - ours))
 
 
 def _is_ours(settings: Settings, schema: str) -> bool:
@@ -200,14 +199,16 @@ def map_of(settings: Settings) -> Map:
     names = seam.known_names() | {HOUSEHOLD_ID}
     nodes = [node for node in _manifest(settings)["nodes"].values() if node["resource_type"] != "test"]
     with connect(settings) as connection:
-        named = erasing.places_named(connection, names)
+        named = households.places_named(connection, names)
         declared = [place for place in _declared() if columns_of(connection, place.relation)]
         raw = {*declared, *(place for place in named if place.schema.startswith("raw_"))}
         kept = [place for node in nodes if _stays(node) for place in _places(node, names)]
+        nested = list(_nested(connection))
         marts = [mart for node in nodes if is_mart(node) for mart in _mart(connection, node, names)]
         return Map(
             raw=tuple(sorted(raw, key=str)),
-            nested=tuple(_nested(connection)),
+            nested=tuple(place for place in nested if place.column != seam.KEY_BEFORE),
+            keys_before=tuple(place for place in nested if place.column == seam.KEY_BEFORE),
             kept=tuple(place for place in kept if columns_of(connection, place.relation)),
             marts=tuple(marts),
             names=names,
@@ -235,15 +236,16 @@ def _declared() -> list[Place]:
 
 def _nested(connection: Connection) -> Iterator[Place]:
     """Yield raw columns that may hold JSON: earlier keys of captured rows, and text that no contract names."""
-    agreed = {(f"raw_{source}", table.name): {column.name for column in table.columns} for source, table in _tables()}
+    agreed = {
+        (f"raw_{source}", table.name): {column.name for column in table.columns} - {seam.KEY_BEFORE}
+        for source, table in _tables()
+    }
     texts = (
         "select table_schema::text, table_name::text, column_name::text from information_schema.columns"
         " where table_schema like 'raw\\_%' and data_type in ('text', 'json', 'jsonb') order by 1, 2, 3"
     )
     for schema, table, column in query(connection, texts):
-        if column == seam.KEY_BEFORE:
-            yield Place(schema, table, column, "key before")
-        elif column not in agreed.get((schema, table), ()):
+        if column not in agreed.get((schema, table), ()):
             yield Place(schema, table, column)
 
 

@@ -7,63 +7,24 @@ build that read before writes one afterwards. Models notice by the load ids of o
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from warehouse.connection import Connection, columns_of, connect, execute, query, quote_name, quote_relation
+from warehouse.connection import Connection, columns_of, connect, execute, query, quote_name
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
-from warehouse.forgotten import WHOLE, Key, canonical, entries, key_of
+from warehouse.forgotten import Key, canonical, entries, key_of
+from warehouse.households import Map, Mart, Place, matching, shown_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from warehouse.settings import Settings
 
 PATIENCE_SECONDS = 120
 """How long an erasure waits for the load or snapshot that is at work."""
-WHOLE_TYPES = frozenset({"smallint", "integer", "bigint"})
-DIGITS = 18
-"""Digits that any bigint can hold."""
 SUMMED = ("double precision", "real", "numeric")
-TABLES = """
-    select n.nspname::text, c.relname::text, a.attname::text
-    from pg_class as c
-    inner join pg_namespace as n on n.oid = c.relnamespace
-    inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-    where c.relkind in ('r', 'm') and c.relpersistence = 'p' and a.attname = any($1::text[])
-        and n.nspname not in ('pg_catalog', 'information_schema')
-    order by 1, 2, 3
-"""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A column that holds households' numbers; with `condition` (SQL), only in rows that meet it."""
-
-    schema: str
-    table: str
-    column: str
-    condition: str = "true"
-
-    @property
-    def relation(self) -> str:
-        """The quoted relation."""
-        return quote_relation(self.schema, self.table)
-
-    @property
-    def name(self) -> str:
-        """The relation as people write it."""
-        return f"{self.schema}.{self.table}"
-
-
-@dataclass(frozen=True)
-class Mart:
-    """A published mart that has households: the expression of its business date, and what of it is added up."""
-
-    place: Place
-    day: str
-    measures: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,25 +35,6 @@ class Total:
     rows: int
     month: str | None = None
     measures: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Map:
-    """Where households are: raw tables, other tables that nobody builds anew, marts; the names of their columns.
-
-    `judge` says of a row as it was received whether it is "theirs", "perhaps" or "not theirs"; `numbers` returns those
-    of the households that it may be of. `blank` takes the place of text that is taken out.
-    """
-
-    raw: tuple[Place, ...]
-    nested: tuple[Place, ...]
-    kept: tuple[Place, ...]
-    marts: tuple[Mart, ...]
-    names: frozenset[str]
-    judge: Callable[[Any, Callable[[str], bool]], str]
-    numbers: Callable[[Any], set[str]]
-    blank: dict[str, str]
-    sources: frozenset[str]
 
 
 @dataclass
@@ -111,6 +53,8 @@ class Erasing:
             self._raw(place, matching(self.connection, place, household), household, erasure_id)
         for place in self.where.nested:
             self._nested(place, household, erasure_id)
+        for place in self.where.keys_before:
+            self._keys_before(place, household)
         for place in self.where.kept:
             self._note(place.name, self._delete(place, matching(self.connection, place, household), household))
         self._quarantine(household)
@@ -156,34 +100,35 @@ class Erasing:
         self._note(place.name, sum(row[1] for row in gone), measures)
         self._settle(place, {int(row[0]): int(row[1]) for row in gone}, erasure_id)
 
-    def _nested(self, place: Place, household: str, erasure_id: int) -> None:
-        """Find the household in text that holds JSON: rows of it are deleted, keys that a row once had are emptied."""
+    def _mentions(self, place: Place, household: str) -> list[tuple[str, int]]:
+        """Return place and load of the rows whose text holds JSON with the household in it."""
         column = quote_name(place.column)
         rows = query(
             self.connection,
-            f"select ctid::text, _load_id, {column} from {place.relation} where position($1 in {column}) > 0",
+            f"select ctid::text, _load_id, {column}::text from {place.relation}"
+            f" where position($1 in {column}::text) > 0",
             household,
         )
-        mine = [row for row in rows if self.where.judge(row[2], household.__eq__) == "theirs"]
-        if not mine:
-            return
-        ids = [row[0] for row in mine]
-        if place.condition == "key before":
-            execute(
-                self.connection,
-                f"update {place.relation} set {column} = null where ctid = any($1::text[]::tid[])",
-                ids,
-            )
-            self._note(place.name, len(ids))
-            return
-        execute(self.connection, f"delete from {place.relation} where ctid = any($1::text[]::tid[])", ids)
-        loads: dict[int, int] = {}
-        for row in mine:
-            loads[int(row[1])] = loads.get(int(row[1]), 0) + 1
-        self._note(place.name, len(ids))
-        self._settle(place, loads, erasure_id)
+        return [(row[0], int(row[1])) for row in rows if self.where.judge(row[2], household.__eq__) == "theirs"]
 
-    def _settle(self, place: Place, loads: dict[int, int], erasure_id: int) -> None:
+    def _nested(self, place: Place, household: str, erasure_id: int) -> None:
+        """Delete raw rows with a nested value that is the household's."""
+        mine = self._mentions(place, household)
+        if mine:
+            ids = [ctid for ctid, _ in mine]
+            execute(self.connection, f"delete from {place.relation} where ctid = any($1::text[]::tid[])", ids)
+            self._note(place.name, len(mine))
+            self._settle(place, Counter(load_id for _, load_id in mine), erasure_id)
+
+    def _keys_before(self, place: Place, household: str) -> None:
+        """Empty the earlier keys of rows that were the household's and are another's now."""
+        ids = [ctid for ctid, _ in self._mentions(place, household)]
+        if ids:
+            empty = f"update {place.relation} set {quote_name(place.column)} = null where ctid = any($1::text[]::tid[])"
+            execute(self.connection, empty, ids)
+            self._note(place.name, len(ids))
+
+    def _settle(self, place: Place, loads: Mapping[int, int], erasure_id: int) -> None:
         """Move rows of these loads from loaded to forgotten, and give the erasure its number for the models."""
         if not loads:
             return
@@ -262,7 +207,7 @@ class Erasing:
         for number, text in rows:
             profile = json.loads(text)
             theirs = [column for column in profile["columns"] if column["name"] in self.where.names]
-            mine = [column for column in theirs if household in map(canonical, _values(column))]
+            mine = [column for column in theirs if household in map(canonical, shown_values(column))]
             for column in mine:
                 column |= {"minimum": None, "maximum": None, "percentiles": [], "top": [], "personal": True}
             if mine:
@@ -279,42 +224,6 @@ class Erasing:
         if rows:
             self.taken += rows
             self.totals.append(Total(relation, rows, measures=measures or {}))
-
-
-def _values(column: dict[str, Any]) -> list[Any]:
-    """Return the values that a profile shows of a column."""
-    values = [column["minimum"], column["maximum"], *column["percentiles"], *(text for text, _ in column["top"])]
-    return [value for value in values if value is not None]
-
-
-def matching(connection: Connection, place: Place, household: str) -> str:
-    """Return the condition for a household's rows, with its number as $1."""
-    kind = columns_of(connection, place.relation)[place.column]
-    column = quote_name(place.column)
-    if kind in WHOLE_TYPES:
-        same = (
-            f"{column} = $1::bigint"
-            if household.isascii() and household.isdigit() and len(household) <= DIGITS
-            else "$1::text is null"
-        )
-    else:
-        same = f"regexp_replace(trim({column}::text), '^{WHOLE.pattern}$', '\\1') = $1"
-    return f"({same}) and ({place.condition})"
-
-
-def households(connection: Connection, place: Place) -> list[str]:
-    """Return every household that a column holds."""
-    column = quote_name(place.column)
-    rows = query(
-        connection,
-        f"select distinct {column}::text from {place.relation} where {column} is not null and ({place.condition})",
-    )
-    return [canonical(row[0]) for row in rows]
-
-
-def places_named(connection: Connection, names: Collection[str]) -> list[Place]:
-    """Return every column of a table in the database that has one of these names."""
-    return [Place(*map(str, row)) for row in query(connection, TABLES, sorted(names))]
 
 
 def begin(settings: Settings, where: Map) -> Connection:
@@ -374,40 +283,6 @@ def restore(settings: Settings, connection: Connection) -> None:
     key = key_of(settings)
     for entry in entries(settings) if key else ():
         register(connection, key, entry.subject, entry.reason, entry.requested_at)  # type: ignore[arg-type]
-
-
-def present(
-    connection: Connection, key: Key, places: Sequence[Place], subjects: Collection[str], where: Map | None = None
-) -> dict[str, dict[str, list[str]]]:
-    """Return which of these households (by hash) are still somewhere: hash -> number -> relations.
-
-    With `where` also those in nested values, refused rows and profiles.
-    """
-    found: dict[str, dict[str, list[str]]] = {}
-    known: dict[str, str] = {}
-
-    def note(number: str, relation: str) -> None:
-        subject = known.get(number) or known.setdefault(number, key.subject(number))
-        if subject in subjects:
-            relations = found.setdefault(subject, {}).setdefault(number, [])
-            if relation not in relations:
-                relations.append(relation)
-
-    for place in places:
-        for number in households(connection, place):
-            note(number, place.name)
-    if where:
-        texts = [(place.name, f"select {quote_name(place.column)} from {place.relation}") for place in where.nested]
-        texts.append(("ops.quarantine", "select payload::text from ops.quarantine where row_number > 0"))
-        for relation, sql in texts:
-            for (text,) in query(connection, sql):
-                for number in where.numbers(text) if text else ():
-                    note(number, relation)
-        for (text,) in query(connection, "select profile::text from ops.profiles"):
-            for column in json.loads(text)["columns"]:
-                for value in _values(column) if column["name"] in where.names else ():
-                    note(canonical(value), "ops.profiles")
-    return found
 
 
 def vacuum(settings: Settings, places: Sequence[Place]) -> None:

@@ -68,9 +68,10 @@ erased_sums as (
         sum(cast(sums.value as numeric)) as erased
     from erasures
     inner join {{ source('ops', 'erased_totals') }} as totals on totals.erasure_id = any(erasures.erasure_ids)
-    cross join lateral jsonb_each_text(
-        totals.measures || jsonb_build_object('row_count', totals.row_count)
-    ) as sums (key, value)
+    cross join
+        lateral jsonb_each_text(
+            totals.measures || jsonb_build_object('row_count', totals.row_count)
+        ) as sums (key, value)
     where sums.value is not null
     group by erasures.publish_id, totals.relation, totals.business_month, sums.key
 
@@ -156,7 +157,9 @@ select
     erasures.erasure_ids,
     erased.erased,
     -- Of a mart without households, an erasure explains what no load does.
-    erasures.erasure_ids is not null and loaded.load_ids is null and coalesce(erased.is_all_of_it, true) as is_by_erasure
+    erasures.erasure_ids is not null
+    and loaded.load_ids is null
+    and coalesce(erased.is_all_of_it, true) as is_by_erasure
 from restated
 left join erasures on restated.publish_id = erasures.publish_id
 left join loaded
