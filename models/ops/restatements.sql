@@ -42,18 +42,28 @@ restated as (
 
 ),
 
--- Erasures that each publish was the first to follow.
-erasures as (
+-- The publish that followed each erasure: the first that has seen one of its numbers.
+followed as (
 
     select
-        publishes.publish_id,
-        array_agg(distinct gone.erasure_id) as erasure_ids
+        gone.erasure_id,
+        min(publishes.publish_id) as publish_id
     from publishes
     inner join {{ source('ops', 'erased_rows') }} as gone
         on
             gone.load_id > coalesce(cast(publishes.previously_seen ->> gone.source as bigint), 0)
             and gone.load_id <= cast(publishes.loads_seen ->> gone.source as bigint)
-    group by publishes.publish_id
+    group by gone.erasure_id
+
+),
+
+erasures as (
+
+    select
+        publish_id,
+        array_agg(erasure_id order by erasure_id) as erasure_ids
+    from followed
+    group by publish_id
 
 ),
 
