@@ -42,99 +42,34 @@ restated as (
 
 ),
 
--- The publish that followed each erasure: the first that has seen one of its numbers.
+erased_months as (
+
+    select * from {{ ref('erased_months') }}
+
+),
+
 followed as (
 
     select
-        gone.erasure_id,
-        min(publishes.publish_id) as publish_id
-    from publishes
-    inner join {{ source('ops', 'erased_rows') }} as gone
-        on
-            gone.load_id > coalesce(cast(publishes.previously_seen ->> gone.source as bigint), 0)
-            and gone.load_id <= cast(publishes.loads_seen ->> gone.source as bigint)
-    group by gone.erasure_id
-
-),
-
-erasures as (
-
-    select
         publish_id,
-        array_agg(erasure_id order by erasure_id) as erasure_ids
-    from followed
+        min(erasure_ids) as erasure_ids
+    from erased_months
     group by publish_id
-
-),
-
--- What they took from marts that have households.
-erased_sums as (
-
-    select
-        erasures.publish_id,
-        totals.relation,
-        totals.business_month,
-        sums.key as measure,
-        sum(cast(sums.value as numeric)) as erased
-    from erasures
-    inner join {{ source('ops', 'erased_totals') }} as totals on totals.erasure_id = any(erasures.erasure_ids)
-    cross join
-        lateral jsonb_each_text(
-            totals.measures || jsonb_build_object('row_count', totals.row_count)
-        ) as sums (key, value)
-    where sums.value is not null
-    group by erasures.publish_id, totals.relation, totals.business_month, sums.key
-
-),
-
-erased as (
-
-    select
-        erased_sums.publish_id,
-        restated.mart,
-        restated.business_month,
-        jsonb_object_agg(erased_sums.measure, erased_sums.erased) as erased,
-        bool_and(
-            coalesce(
-                cast(
-                    (restated.measures || jsonb_build_object('row_count', restated.row_count)) ->> erased_sums.measure
-                    as numeric
-                ), 0
-            )
-            - coalesce(
-                cast(
-                    (
-                        restated.previous_measures
-                        || jsonb_build_object('row_count', restated.previous_row_count)
-                    ) ->> erased_sums.measure
-                    as numeric
-                ), 0
-            ) = -erased_sums.erased
-        ) as is_all_of_it
-    from restated
-    inner join erased_sums
-        on
-            restated.publish_id = erased_sums.publish_id
-            and restated.business_month = erased_sums.business_month
-            and erased_sums.relation = '{{ published_schema() }}.' || restated.mart
-    group by erased_sums.publish_id, restated.mart, restated.business_month
 
 ),
 
 loaded as (
 
     select
-        restated.publish_id,
-        restated.mart,
-        restated.business_month,
+        publishes.publish_id,
         array_agg(loads.load_id order by loads.load_id) as load_ids
-    from restated
+    from publishes
     inner join {{ source('ops', 'load_audit') }} as loads
         on
             loads.status = 'loaded'
-            and loads.load_id > coalesce(cast(restated.previously_seen ->> loads.source as bigint), 0)
-            and loads.load_id <= cast(restated.loads_seen ->> loads.source as bigint)
-    group by restated.publish_id, restated.mart, restated.business_month
+            and loads.load_id > coalesce(cast(publishes.previously_seen ->> loads.source as bigint), 0)
+            and loads.load_id <= cast(publishes.loads_seen ->> loads.source as bigint)
+    group by publishes.publish_id
 
 )
 
@@ -164,21 +99,27 @@ select
         from jsonb_each_text(restated.measures) as sums (key, value)
     ) as differences,
     loaded.load_ids,
-    erasures.erasure_ids,
-    erased.erased,
+    followed.erasure_ids,
+    erased_months.erased,
     -- Of a mart without households, an erasure explains what no load does.
-    erasures.erasure_ids is not null
+    followed.erasure_ids is not null
     and loaded.load_ids is null
-    and coalesce(erased.is_all_of_it, true) as is_by_erasure
+    and not exists (
+        select 1
+        from jsonb_each_text(erased_months.erased) as gone (key, value)
+        where
+            cast(gone.value as numeric) <> case gone.key
+                when 'row_count' then restated.previous_row_count - restated.row_count
+                else
+                    coalesce(cast(restated.previous_measures ->> gone.key as numeric), 0)
+                    - coalesce(cast(restated.measures ->> gone.key as numeric), 0)
+            end
+    ) as is_by_erasure
 from restated
-left join erasures on restated.publish_id = erasures.publish_id
-left join loaded
+left join followed on restated.publish_id = followed.publish_id
+left join loaded on restated.publish_id = loaded.publish_id
+left join erased_months
     on
-        restated.publish_id = loaded.publish_id
-        and restated.mart = loaded.mart
-        and restated.business_month = loaded.business_month
-left join erased
-    on
-        restated.publish_id = erased.publish_id
-        and restated.mart = erased.mart
-        and restated.business_month = erased.business_month
+        restated.publish_id = erased_months.publish_id
+        and restated.mart = erased_months.mart
+        and restated.business_month = erased_months.business_month
