@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -337,10 +337,35 @@ def test_what_is_delivered_again_stays_out(pipeline: Pipeline) -> None:
     assert pipeline.query(kept) == [(0, None)]
     lost = "select count(*) from ops.load_audit where rows_read <> rows_loaded + rows_quarantined + rows_forgotten"
     assert pipeline.query(lost + " and status in ('loaded', 'unchanged')") == [(0,)]
+    pipeline.execute("delete from intermediate.int_sales__unknown_members where entity_id = 1")  # we planted it
     pipeline.dbt("build", "--exclude-resource-type", "unit_test")
     assert forgetting.forget(pipeline.settings, None, build=nothing).finished
     for household in ("1", "5", "7"):
         assert holders(pipeline.settings, household) == []
+
+
+def test_the_marts_are_those_of_a_full_refresh(pipeline: Pipeline) -> None:
+    incremental = pipeline.marts()
+    pipeline.dbt("run", "--full-refresh")
+    assert pipeline.marts() == incremental
+
+
+def test_an_erasure_waits_for_the_load_at_work(pipeline: Pipeline) -> None:
+    """What that load brings is found, since the erasure begins when it has ended."""
+    source, table = find("pos", "transactions")
+    line = pq.read_table(next((pipeline.settings.home / "demo" / "landing" / "pos" / "transactions").iterdir())).slice(
+        0, 1
+    )
+    line = line.set_column(line.schema.get_field_index("household_id"), "household_id", pa.array([88], pa.int64()))
+    with ThreadPoolExecutor(1) as pool:
+        with LoadTransaction(pipeline.settings, "pos") as tx:
+            append(tx, source, table, Unit("late"), [Chunk(batch) for batch in line.to_batches()])
+            looking = pool.submit(forgetting.look, pipeline.settings, "88")
+            with pytest.raises(TimeoutError):
+                looking.result(2)
+        assert [(total.relation, total.rows) for total in looking.result()] == [("raw_pos.transactions", 1)]
+    done = forgetting.forget(pipeline.settings, "88", build=nothing)
+    assert (done.finished, len(done.erasures)) == (True, 1)
 
 
 def test_the_scan_and_a_second_look_notice_what_was_overlooked(pipeline: Pipeline) -> None:
@@ -371,7 +396,7 @@ def test_a_warehouse_that_is_restored_is_brought_back(
     assert done.returncode == 0, done.stderr
     assert "marts.fct_sales" in holders(restored, "1")
     shutil.copytree(folder(pipeline.settings), folder(restored))
-    assert health(restored).erasures_open == 3
+    assert health(restored).erasures_open == 4
     forgetting.forget(restored, None)
     for household in ("1", "5", "7"):
         assert holders(restored, household) == []
@@ -389,4 +414,4 @@ def test_nobody_is_named_in_what_is_kept(pipeline: Pipeline) -> None:
     assert all(len(subject) == 64 for subject, _ in kept)
     with pytest.raises(GranaryError, match="there is no such household"):
         forgetting.forget(pipeline.settings, "99", build=nothing)
-    assert len(pipeline.query("select subject from ops.erasures")) == 3
+    assert len(pipeline.query("select subject from ops.erasures")) == len(kept) == 4
