@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, TimeoutError
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -353,16 +353,14 @@ def test_the_marts_are_those_of_a_full_refresh(pipeline: Pipeline) -> None:
 def test_an_erasure_waits_for_the_load_at_work(pipeline: Pipeline) -> None:
     """What that load brings is found, since the erasure begins when it has ended."""
     source, table = find("pos", "transactions")
-    line = pq.read_table(next((pipeline.settings.home / "demo" / "landing" / "pos" / "transactions").iterdir())).slice(
-        0, 1
-    )
+    files = (pipeline.settings.home / "demo" / "landing" / "pos" / "transactions").iterdir()
+    line = next(whole for file in sorted(files) if (whole := pq.read_table(file)).num_rows).slice(0, 1)
     line = line.set_column(line.schema.get_field_index("household_id"), "household_id", pa.array([88], pa.int64()))
     with ThreadPoolExecutor(1) as pool:
         with LoadTransaction(pipeline.settings, "pos") as tx:
             append(tx, source, table, Unit("late"), [Chunk(batch) for batch in line.to_batches()])
             looking = pool.submit(forgetting.look, pipeline.settings, "88")
-            with pytest.raises(TimeoutError):
-                looking.result(2)
+            assert wait([looking], timeout=2).not_done
         assert [(total.relation, total.rows) for total in looking.result()] == [("raw_pos.transactions", 1)]
     done = forgetting.forget(pipeline.settings, "88", build=nothing)
     assert (done.finished, len(done.erasures)) == (True, 1)
