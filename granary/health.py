@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from warehouse import server
 from warehouse.connection import connect, query
+from warehouse.forgotten import entries
 
 if TYPE_CHECKING:
     from warehouse.connection import Connection
@@ -23,7 +24,11 @@ select distinct on (source, table_name)
     (
         select count(*) from ops.quarantine as q where q.source = l.source and q.table_name = l.table_name
             and q.status = 'open'
-    ) as quarantined
+    ) as quarantined,
+    (
+        select coalesce(sum(a.rows_forgotten), 0)::bigint from ops.load_audit as a
+        where a.source = l.source and a.table_name = l.table_name
+    ) as forgotten
 from ops.load_audit as l
 order by source, table_name, load_id desc
 """
@@ -46,12 +51,17 @@ order by n.nspname
 
 @dataclass(frozen=True)
 class Health:
-    """The server, the last load of each table, and what each schema holds."""
+    """The server, the last load of each table, what each schema holds, and the households that are forgotten.
+
+    `erasures_open` are those of which something is left, or that the database does not know, being an older dump.
+    """
 
     running: bool
     server: str
     loads: tuple[dict[str, Any], ...] = ()
     layers: tuple[dict[str, Any], ...] = ()
+    erasures: int = 0
+    erasures_open: int = 0
 
     @property
     def well(self) -> bool:
@@ -67,7 +77,12 @@ def look(settings: Settings) -> Health:
     with connect(settings) as connection:
         if not query(connection, "select 1 where to_regclass('ops.load_audit') is not null"):
             return Health(True, place)
-        return Health(True, place, _rows(connection, LOADS), _rows(connection, RELATIONS))
+        loads, layers = _rows(connection, LOADS), _rows(connection, RELATIONS)
+        if not query(connection, "select 1 where to_regclass('ops.erasures') is not null"):
+            return Health(True, place, loads, layers)
+        finished = dict(query(connection, "select subject, finished_at is not null from ops.erasures"))
+        subjects = {*finished, *(entry.subject for entry in entries(settings))}
+        return Health(True, place, loads, layers, len(subjects), sum(not finished.get(one) for one in subjects))
 
 
 def _rows(connection: Connection, sql: str) -> tuple[dict[str, Any], ...]:

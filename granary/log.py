@@ -23,12 +23,19 @@ def failure(error: BaseException) -> Path:
 
     path = Path(os.environ.get("GRANARY_HOME") or PROJECT / ".granary") / "logs" / "granary.log"
     entry = {
-        "command": sys.argv[1:],
+        "command": _command(sys.argv[1:]),
         "error": str(error),
         "traceback": traceback.format_exception(error),
     }
     append(path, entry)
     return path
+
+
+def _command(arguments: list[str]) -> list[str]:
+    """Return what was typed; of `forget` only the options, since whom it is about must not be kept."""
+    if arguments[:1] != ["forget"]:
+        return arguments
+    return ["forget", *(word.partition("=")[0] for word in arguments if word.startswith("-"))]
 
 
 def append(path: Path, entry: Mapping[str, Any]) -> None:

@@ -97,11 +97,11 @@ def loads(results: Sequence[LoadResult]) -> None:
     """Print what each table load did."""
     table(
         "Loaded",
-        ("table", "status", "units", "read", "loaded", "quarantined", "deleted", "seconds"),
+        ("table", "status", "units", "read", "loaded", "quarantined", "forgotten", "deleted", "seconds"),
         [
             (
                 f"{r.source}.{r.table}", r.status, r.units, r.rows_read, r.rows_loaded, r.rows_quarantined,
-                r.rows_deleted, r.seconds,
+                r.rows_forgotten, r.rows_deleted, r.seconds,
             )
             for r in results
         ],
@@ -138,16 +138,20 @@ def health(found: Health) -> None:
     if found.loads:
         table(
             "Last load of each table",
-            ("table", "status", "finished", "rows in 24 h", "quarantined", "error"),
+            ("table", "status", "finished", "rows in 24 h", "quarantined", "forgotten", "error"),
             [
                 (
                     f"{load['source']}.{load['table_name']}", load["status"],
                     f"{load['finished_at']:%Y-%m-%d %H:%M:%S}", load["rows_today"], load["quarantined"],
-                    load["error"] or "",
+                    load["forgotten"], load["error"] or "",
                 )
                 for load in found.loads
             ],
         )  # fmt: skip
+    if found.erasures:
+        line(f"{found.erasures:,} forgotten household{'' if found.erasures == 1 else 's'}.")
+    if found.erasures_open:
+        line(f"{found.erasures_open:,} of them still in the warehouse or its marts: `granary forget --again`.")
     if found.layers:
         table(
             "Schemas",

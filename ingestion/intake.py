@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestion.checks import conform, shape
+from ingestion.forgetting import Sieve
 from ingestion.types import widens
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
+from warehouse.forgotten import forgotten
 from warehouse.ledger import record_changes
 from warehouse.records import LOAD_COLUMNS, Audit, Change, Landed, Refusal, Target, arrow_type
 
@@ -62,6 +64,7 @@ class LoadResult:
     units_loaded: tuple[str, ...]
     units_unreadable: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
+    rows_forgotten: int = 0
 
 
 @dataclass
@@ -77,6 +80,7 @@ class Piece:
     bytes: int = 0
     seconds: float | None = None
     deleted: int = 0
+    forgotten: int = 0
     refusals: list[Refusal] = field(default_factory=list)
     unreadable: str | None = None
 
@@ -94,6 +98,7 @@ class Piece:
             rows_read=self.read,
             rows_loaded=self.loaded,
             rows_quarantined=sum(refusal.row > 0 for refusal in self.refusals),
+            rows_forgotten=self.forgotten,
             rows_deleted=self.deleted,
             bytes=self.bytes,
             seconds=seconds,
@@ -128,10 +133,13 @@ class Intake:
         self.newest: Any = None
         self.accepted = 0
         self.opened: Target | None = None
+        self.sieve: Sieve | None = None
         self.lock = Lock()
 
     def know_raw(self, tx: LoadTransaction) -> None:
-        """Learn the raw table's types, in which rows are sent: of new columns, and of those that were widened."""
+        """Learn the raw table's types, in which rows are sent (of new and of widened columns), and who is forgotten."""
+        if gone := forgotten(tx.connection, tx.settings):
+            self.sieve = Sieve(self.table, gone)
         names = {field.name for field in LOAD_COLUMNS}
         present = {name: arrow_type(kind) for name, kind in tx.columns(self.target).items() if name not in names}
         self.fresh = not present
@@ -164,6 +172,10 @@ class Intake:
                 self.changes |= dict.fromkeys(shaped.changes)
                 self._know(shaped.fields)
             accepted, places, refusals = conform(self.table, shaped, chunk, piece.read + 1)
+            self._see_newest(accepted)
+            if self.sieve:
+                accepted, places, refusals, gone = self.sieve.sift(accepted, places, refusals)
+                piece.forgotten += gone
             self._count(piece, chunk.rows, accepted, refusals)
             load = pa.repeat(pa.scalar(piece.load_id, pa.int64()), accepted.num_rows)
             yield pa.RecordBatch.from_arrays(
@@ -197,12 +209,15 @@ class Intake:
         piece.refusals += refusals
         if len(piece.refusals) > KEPT_REFUSALS:
             raise self.refused(piece.refusals, f"over {KEPT_REFUSALS:,}")
+        if self.progress:
+            self.progress(Progress(self.source.name, self.table.name, piece.unit.name, piece.read))
+
+    def _see_newest(self, accepted: pa.RecordBatch) -> None:
+        """Note how far the cursor has come; rows of forgotten households count, or they would be read for ever."""
         if self.table.cursor and accepted.num_rows:
             newest = pc.max(accepted.column(self.table.cursor)).as_py()
             if newest is not None:
                 self.newest = max(self.newest or newest, newest)
-        if self.progress:
-            self.progress(Progress(self.source.name, self.table.name, piece.unit.name, piece.read))
 
     def record_changes(self, tx: LoadTransaction, load_id: int) -> tuple[Change, ...]:
         """Keep how the delivery differed from the contract, and return what is news.
@@ -270,6 +285,7 @@ class Intake:
             units_loaded=tuple(piece.unit.name for piece in pieces if not piece.unreadable),
             units_unreadable=tuple(piece.unit.name for piece in pieces if piece.unreadable),
             changes=changes,
+            rows_forgotten=sum(piece.forgotten for piece in pieces),
         )
 
 

@@ -187,8 +187,11 @@ class Loading:
         """Refuse a load that would lose a table's rows, or that refuses too many."""
         read, loaded = sum(p.read for p in pieces), sum(p.loaded for p in pieces)
         refusals = [refusal for piece in pieces for refusal in piece.refusals if refusal.row]
-        if read != loaded + len(refusals):
-            raise RuntimeError(f"{self.place}: {read} rows read, {loaded} loaded, {len(refusals)} refused")
+        forgotten = sum(p.forgotten for p in pieces)
+        if read != loaded + len(refusals) + forgotten:
+            raise RuntimeError(
+                f"{self.place}: {read} rows read, {loaded} loaded, {len(refusals)} refused, {forgotten} forgotten"
+            )
         if len(refusals) > self.table.max_refused * read:
             raise self.intake.refused(refusals, f"{len(refusals):,} of {read:,}")
         if held:

@@ -36,7 +36,8 @@ class Column:
     """One column of a contract: its Arrow type, and what a row must satisfy to be loaded.
 
     `aliases` are other names under which a source delivers it: a header such as "Household ID", or a former name.
-    `missing` says whether a delivery without it stops the load or lands nulls.
+    `missing` says whether a delivery without it stops the load or lands nulls. `subject` says whose number an
+    identifier is: rows of a household can be found, and forgotten, only where it says "household".
     """
 
     name: str
@@ -49,11 +50,15 @@ class Column:
     personal: Literal["identifier", "sensitive"] | None = None
     aliases: tuple[str, ...] = ()
     missing: Literal["refuse", "null"] = "refuse"
+    subject: Literal["household"] | None = None
 
     def __post_init__(self) -> None:
         """Check the column."""
         _check(NAME.fullmatch(self.name) is not None, f"column name {self.name!r} is not lower snake case")
         _check(bool(self.description), f"column {self.name} has no description")
+        _check(
+            self.subject is None or self.personal == "identifier", f"column {self.name} has a subject, so it identifies"
+        )
         _check(not self.allowed or self.type == pa.string(), f"column {self.name}: allowed values need text")
         _check(
             self.missing == "refuse" or self.nullable, f"column {self.name} may be missing, so it has to be nullable"

@@ -3,6 +3,7 @@
     `source` and `load_id` say which load caused it, `reason` why:
         arrived   the load holds rows of the partition
         replaced  the load replaced an earlier one that held rows of the partition
+        erased    an erasure (granary forget), whose number load_id is, took rows from a load that held rows of the partition
         late      the load brought a version of a dimension that was valid already when rows of the partition happened
 -#}
 
@@ -76,6 +77,24 @@ changes as (
         and replaced.reason = 'arrived'
         {%- endif %}
     group by loads.superseded_by, replaced.{{ partition }}
+
+    union all
+
+    select
+        '{{ source_name }}' as source,
+        erased.load_id,
+        held.{{ partition }},
+        'erased' as reason,
+        sum(erased.row_count) as row_count
+    from {{ this if is_incremental() else 'arrived' }} as held
+    inner join {{ source('ops', 'erased_rows') }} as erased on held.load_id = erased.erased_load_id
+    where
+        erased.load_id > (select previous_load_id from watermarks where source = '{{ source_name }}')
+        and erased.load_id <= (select load_id from watermarks where source = '{{ source_name }}')
+        {%- if is_incremental() %}
+        and held.reason = 'arrived'
+        {%- endif %}
+    group by erased.load_id, held.{{ partition }}
     {%- for key, dimension in versions.items() %}
 
     union all

@@ -23,6 +23,9 @@
                 select max(load_id) from {{ relation }}
                 {% if relation.identifier == 'load_audit' -%} where source = '{{ name }}' {%- endif %}
             )
+            {%- if relation.identifier == 'load_audit' %}
+            , (select max(load_id) from ops.erased_rows where source = '{{ name }}')
+            {%- endif %}
             {%- endfor -%}),
         current_timestamp
     {% if not loop.last %}union all{% endif %}

@@ -8,12 +8,11 @@ dbt adapter in our own process before each command (3.5 s measured), and because
 from __future__ import annotations
 
 import atexit
-import fcntl
 import re
 import shutil
 import signal
 import subprocess
-from contextlib import closing, contextmanager
+from contextlib import closing
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +80,7 @@ class Build:
         command = ["retry"] if retrying else ["build", "--exclude-resource-type", "unit_test", *arguments]
         self._full_refresh = "--full-refresh" in command
         self._prepare_target()
-        with self._alone(), closing(connect(self._settings, autocommit=True)) as connection:
+        with dbt_manifest.building(self._settings), closing(connect(self._settings, autocommit=True)) as connection:
             invocation = self._start(command)
             _alive.add(invocation.process)
             try:
@@ -104,13 +103,6 @@ class Build:
         runs = sorted(self._target.parent.iterdir(), key=lambda path: path.stat().st_mtime)
         for old in runs[:-KEPT_RUNS]:
             shutil.rmtree(old, ignore_errors=True)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Wait until no other run of this home builds: two at once would overwrite each other's tables."""
-        with (dbt_manifest.folder(self._settings) / "build.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _start(self, command: list[str]) -> DbtCliInvocation:
         return DbtCliInvocation.run(

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -101,6 +102,14 @@ def prepare(settings: Settings) -> Path:
             )
         stamp.write_text(now)
     return manifest
+
+
+@contextmanager
+def building(settings: Settings) -> Iterator[None]:
+    """Wait until no other run of this home builds: two at once would overwrite each other's tables."""
+    with (folder(settings) / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def fingerprint(settings: Settings) -> str:

@@ -19,7 +19,7 @@ WAITING = "select (select count(*) from ops.unpublished) + (select count(*) from
 
 @dataclass(frozen=True)
 class State:
-    """What a build depends on: the project's files (a digest) and the newest load that brought something."""
+    """What a build depends on: the project's files (a digest) and the newest load or erasure that changed something."""
 
     fingerprint: str
     load_id: int
@@ -27,7 +27,10 @@ class State:
 
 def state(settings: Settings, fingerprint: str) -> State:
     """Return the state as it is now."""
-    newest = "select coalesce(max(load_id), 0) from ops.load_audit where status = 'loaded'"
+    newest = (
+        "select greatest((select max(load_id) from ops.load_audit where status = 'loaded'),"
+        " (select max(load_id) from ops.erased_rows), 0)"
+    )
     with connect(settings, role="transformer") as connection:
         return State(fingerprint, int(query(connection, newest)[0][0]))
 

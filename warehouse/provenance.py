@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Load:
     """One row of the ledger: a unit (file, page set, cursor window, offsets) as one load landed it.
 
-    `superseded_by` is the load that replaced its rows since.
+    `superseded_by` is the load that replaced its rows since; `rows_forgotten` were of households that are forgotten.
     """
 
     load_id: int
@@ -30,6 +30,7 @@ class Load:
     run_id: str
     finished_at: datetime
     superseded_by: int | None
+    rows_forgotten: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class RefusedRow:
 
 LEDGER_COLUMNS = (
     "load_id, source, table_name, unit, status, rows_loaded, rows_quarantined, fingerprint, run_id, finished_at,"
-    " superseded_by"
+    " superseded_by, rows_forgotten"
 )
 
 

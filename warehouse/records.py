@@ -56,6 +56,7 @@ class Audit:
     watermark_before: str | None = None
     watermark_after: str | None = None
     error: str | None = None
+    rows_forgotten: int = 0
 
 
 AUDIT_SCHEMA = pa.schema(
@@ -65,7 +66,7 @@ AUDIT_SCHEMA = pa.schema(
             (name, pa.string())
             for name in ("run_id", "source", "table_name", "unit", "fingerprint", "version", "status")
         ),
-        *((f"rows_{what}", pa.int64()) for what in ("read", "loaded", "quarantined", "deleted")),
+        *((f"rows_{what}", pa.int64()) for what in ("read", "loaded", "quarantined", "forgotten", "deleted")),
         ("bytes", pa.int64()),
         ("seconds", pa.float64()),
         ("started_at", pa.timestamp("us", tz="UTC")),

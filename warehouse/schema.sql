@@ -49,6 +49,14 @@ begin
         alter table ops.schema_changes add constraint schema_changes_change_check
         check (change in ('added', 'ignored', 'missing', 'renamed', 'retyped', 'narrowed', 'widened'));
     end if;
+    if to_regclass('ops.load_audit') is not null and not exists (
+        select from pg_attribute where attrelid = to_regclass('ops.load_audit') and attname = 'rows_forgotten'
+    ) then
+        alter table ops.load_audit add column rows_forgotten bigint not null default 0;
+        alter table ops.load_audit drop constraint nothing_silent;
+        alter table ops.load_audit add constraint nothing_silent
+        check (status <> 'loaded' or rows_read = rows_loaded + rows_quarantined + rows_forgotten);
+    end if;
 end
 $$;
 
@@ -64,6 +72,7 @@ create table if not exists ops.load_audit (
     rows_read bigint not null,
     rows_loaded bigint not null,
     rows_quarantined bigint not null,
+    rows_forgotten bigint not null default 0,
     rows_deleted bigint not null,
     bytes bigint not null,
     seconds double precision not null,
@@ -73,7 +82,9 @@ create table if not exists ops.load_audit (
     error text,
     started_at timestamptz not null,
     finished_at timestamptz not null default clock_timestamp(),
-    constraint nothing_silent check (status <> 'loaded' or rows_read = rows_loaded + rows_quarantined)
+    constraint nothing_silent check (
+        status <> 'loaded' or rows_read = rows_loaded + rows_quarantined + rows_forgotten
+    )
 );
 comment on table ops.load_audit is 'One row per unit (file, page set, cursor window, micro-batch) that a loader landed, found unchanged, could not read or failed on.';
 create unique index if not exists load_audit_active on ops.load_audit (source, table_name, unit)
@@ -127,6 +138,41 @@ create table if not exists ops.schema_changes (
 comment on table ops.schema_changes is
 'Every difference between a contract and what a source delivered; one that lasts is kept once.';
 create index if not exists schema_changes_by_table on ops.schema_changes (source, table_name, column_name, change_id);
+
+-- Who is forgotten, by a keyed hash: nothing here names a household. See docs/decisions/0023.
+create table if not exists ops.erasures (
+    erasure_id bigint generated always as identity primary key,
+    subject text not null unique,
+    key_mark text not null,
+    reason text,
+    requested_at timestamptz not null default clock_timestamp(),
+    erased_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz
+);
+comment on table ops.erasures is
+'Households that are forgotten, each as a keyed hash: loads leave their rows out. Finished once nothing of one is left.';
+
+create table if not exists ops.erased_rows (
+    erasure_id bigint not null references ops.erasures,
+    load_id bigint not null,
+    source text not null,
+    table_name text not null,
+    erased_load_id bigint not null,
+    row_count bigint not null,
+    primary key (load_id, erased_load_id)
+);
+comment on table ops.erased_rows is
+'How many rows an erasure took from each load of a raw table; load_id is its own number, by which models notice it.';
+
+create table if not exists ops.erased_totals (
+    erasure_id bigint not null references ops.erasures,
+    relation text not null,
+    business_month date,
+    row_count bigint not null,
+    measures jsonb not null
+);
+comment on table ops.erased_totals is
+'What erasures took from each relation: rows and sums; from the marts, as they were published, by business month.';
 
 create table if not exists ops.model_watermarks (
     model text not null,

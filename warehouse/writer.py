@@ -38,7 +38,7 @@ class LoadTransaction:
         Raises:
             GranaryError: another loader of the source is still at work after `LOCK_WAIT_SECONDS`.
         """
-        self.source = source
+        self.settings, self.source = settings, source
         self.kept = connection is not None
         self.connection = connection or connect(settings, role="loader")
         try:

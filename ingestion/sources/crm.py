@@ -18,7 +18,14 @@ HOUSEHOLDS = Table(
     cursor="updated_at",
     freshness=timedelta(hours=36),
     columns=(
-        Column("household_id", pa.int64(), "Household of the loyalty card.", nullable=False, personal="identifier"),
+        Column(
+            "household_id",
+            pa.int64(),
+            "Household of the loyalty card.",
+            nullable=False,
+            personal="identifier",
+            subject="household",
+        ),
         Column("age", pa.string(), "Age bracket of its head, in years.", personal="sensitive"),
         Column("income", pa.string(), "Bracket of yearly income, in US dollars.", personal="sensitive"),
         Column("home_ownership", pa.string(), "Owner or renter, known or probable.", personal="sensitive"),

@@ -40,6 +40,37 @@ restated as (
         and publishes.previous_last_date
         >= cast(months.business_month + interval '1 month' as date) - 1 + {{ var('month_closes_after_days') }}
 
+),
+
+erased_months as (
+
+    select * from {{ ref('erased_months') }}
+
+),
+
+followed as (
+
+    select
+        publish_id,
+        min(erasure_ids) as erasure_ids
+    from erased_months
+    group by publish_id
+
+),
+
+loaded as (
+
+    select
+        publishes.publish_id,
+        array_agg(loads.load_id order by loads.load_id) as load_ids
+    from publishes
+    inner join {{ source('ops', 'load_audit') }} as loads
+        on
+            loads.status = 'loaded'
+            and loads.load_id > coalesce(cast(publishes.previously_seen ->> loads.source as bigint), 0)
+            and loads.load_id <= cast(publishes.loads_seen ->> loads.source as bigint)
+    group by publishes.publish_id
+
 )
 
 select
@@ -67,12 +98,28 @@ select
             )
         from jsonb_each_text(restated.measures) as sums (key, value)
     ) as differences,
-    (
-        select array_agg(loads.load_id order by loads.load_id)
-        from {{ source('ops', 'load_audit') }} as loads
+    loaded.load_ids,
+    followed.erasure_ids,
+    erased_months.erased,
+    -- Of a mart without households, an erasure explains what no load does.
+    followed.erasure_ids is not null
+    and loaded.load_ids is null
+    and not exists (
+        select 1
+        from jsonb_each_text(erased_months.erased) as gone (key, value)
         where
-            loads.status = 'loaded'
-            and loads.load_id > coalesce(cast(restated.previously_seen ->> loads.source as bigint), 0)
-            and loads.load_id <= cast(restated.loads_seen ->> loads.source as bigint)
-    ) as load_ids
+            cast(gone.value as numeric) <> case gone.key
+                when 'row_count' then restated.previous_row_count - restated.row_count
+                else
+                    coalesce(cast(restated.previous_measures ->> gone.key as numeric), 0)
+                    - coalesce(cast(restated.measures ->> gone.key as numeric), 0)
+            end
+    ) as is_by_erasure
 from restated
+left join followed on restated.publish_id = followed.publish_id
+left join loaded on restated.publish_id = loaded.publish_id
+left join erased_months
+    on
+        restated.publish_id = erased_months.publish_id
+        and restated.mart = erased_months.mart
+        and restated.business_month = erased_months.business_month

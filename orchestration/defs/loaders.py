@@ -140,15 +140,16 @@ def column_schema(table: Table) -> dg.TableSchema:
 
 def accounting(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
     """Return the check that no row was lost; it only warns of refused rows, which are kept and can be replayed."""
-    balanced = result.rows_read == result.rows_loaded + result.rows_quarantined
+    lost = result.rows_read - result.rows_loaded - result.rows_quarantined - result.rows_forgotten
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=CHECK,
-        passed=balanced and not result.rows_quarantined and not result.units_unreadable,
-        severity=dg.AssetCheckSeverity.WARN if balanced else dg.AssetCheckSeverity.ERROR,
+        passed=not lost and not result.rows_quarantined and not result.units_unreadable,
+        severity=dg.AssetCheckSeverity.ERROR if lost else dg.AssetCheckSeverity.WARN,
         metadata={
             "rows refused": result.rows_quarantined,
-            "rows lost": result.rows_read - result.rows_loaded - result.rows_quarantined,
+            "rows lost": lost,
+            "rows of forgotten households": result.rows_forgotten,
             "unreadable": ", ".join(result.units_unreadable[:SHOWN]) or "none",
         },
     )
@@ -198,6 +199,7 @@ def result_metadata(result: LoadResult) -> dict[str, dg.MetadataValue]:
         "rows read": dg.MetadataValue.int(result.rows_read),
         "rows loaded": dg.MetadataValue.int(result.rows_loaded),
         "rows refused": dg.MetadataValue.int(result.rows_quarantined),
+        "rows of forgotten households": dg.MetadataValue.int(result.rows_forgotten),
         "rows replaced": dg.MetadataValue.int(result.rows_deleted),
         "units": dg.MetadataValue.int(result.units),
         "bytes": dg.MetadataValue.int(result.bytes),

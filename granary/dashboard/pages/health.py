@@ -102,6 +102,7 @@ PAGE = Page(
                 value("rows_inserted", "New or changed", "count"),
                 value("rows_deleted", "Gone or changed", "count"),
                 value("differences", "Sums, since less before", "text"),
+                value("is_by_erasure", "By erasure", "text"),
             ),
             None,
             wide=True,

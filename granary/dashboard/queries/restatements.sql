@@ -6,7 +6,8 @@ select
     row_difference,
     rows_inserted,
     rows_deleted,
-    cast(differences as text) as differences
+    cast(differences as text) as differences,
+    case when is_by_erasure then 'yes' end as is_by_erasure
 from ops.restatements
 order by publish_id desc, mart asc, business_month asc
 limit 500

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.python.orchestration.conftest import Place
 
 SALES = "model.granary.fct_sales"
-RESTATED = ("fct_sales", "2017-01", 2, 3, '{"sales_value": 5.50}', "12")
+RESTATED = ("fct_sales", "2017-01", 2, 3, '{"sales_value": 5.50}', "loads 12", False)
 
 
 def test_a_closed_month_that_changed_is_a_warning_with_its_numbers() -> None:
@@ -29,6 +29,12 @@ def test_a_closed_month_that_changed_is_a_warning_with_its_numbers() -> None:
         'fct_baskets 2017-01: 2 rows, now 3; {"sales_value": 5.50}; loads 12'
     )
     assert found.metadata["months restated"].value == 2
+    erased = (*RESTATED[:5], "loads none; erasures 1", True)
+    assert closed_months([erased]).passed
+    assert closed_months([erased]).metadata["months restated"].value == 1
+    assert closed_months([erased, RESTATED]).description == (
+        'fct_sales 2017-01: 2 rows, now 3; {"sales_value": 5.50}; loads 12'
+    )
 
 
 def test_marts_that_wait_are_a_warning_with_what_holds_them() -> None:
