@@ -22,7 +22,7 @@ COUPON_REDEMPTIONS = Table(
         Column("event_id", pa.string(), "The sender's id of the event.", nullable=False),
         Column("type", pa.string(), "Kind of event.", nullable=False, allowed=("coupon_redeemed",)),
         Column("occurred_at", pa.timestamp("us", tz="UTC"), "When it happened.", nullable=False),
-        Column("household_id", pa.int64(), "Household that redeemed.", nullable=False, personal="identifier"),
+        Column("household_id", pa.int64(), "Household that redeemed.", nullable=False, personal="pseudonym"),
         Column("coupon_upc", pa.int64(), "Code of the coupon.", nullable=False),
         Column("campaign_id", pa.int64(), "Campaign that issued it.", nullable=False),
     ),

@@ -37,7 +37,7 @@ RECIPIENTS = Table(
     freshness=timedelta(days=40),
     columns=(
         CAMPAIGN_ID,
-        Column("household_id", pa.int64(), "Household contacted.", nullable=False, personal="identifier"),
+        Column("household_id", pa.int64(), "Household contacted.", nullable=False, personal="pseudonym"),
     ),
 )
 

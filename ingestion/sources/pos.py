@@ -15,7 +15,7 @@ TRANSACTIONS = Table(
     partition="day",
     freshness=timedelta(hours=36),
     columns=(
-        Column("household_id", pa.int64(), "Household of the loyalty card.", nullable=False, personal="identifier"),
+        Column("household_id", pa.int64(), "Household of the loyalty card.", nullable=False, personal="pseudonym"),
         Column("store_id", pa.int64(), "Store in which the basket was paid.", nullable=False),
         Column("basket_id", pa.int64(), "Receipt.", nullable=False),
         Column("product_id", pa.int64(), "Product on the line.", nullable=False),
