@@ -252,7 +252,7 @@ comment on table ops.profiles is 'What tables and files held when somebody profi
 create index if not exists profiles_by_relation on ops.profiles (relation, profile_id);
 
 grant usage on schema ops to loader, transformer, auditor;
-grant select, insert, update on all tables in schema ops to loader;
+grant select, insert, update on ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes to loader;
 grant delete on ops.quarantine, ops.watermarks to loader;
 grant usage on all sequences in schema ops to loader;
 grant create on schema ops to transformer;
@@ -260,11 +260,35 @@ grant select on all tables in schema ops to transformer;
 grant insert, update, delete on ops.model_watermarks, ops.whole_builds to transformer;
 grant insert on ops.profiles to transformer;
 
--- An auditor reads all records, also those that dbt keeps; of refused rows everything but what was in them (`identity` is a digest of it).
-grant select on all tables in schema ops to auditor;
-revoke select on ops.quarantine from auditor;
+-- An auditor reads all records, also those that dbt keeps, but of refused rows not what was in them (`identity` is a
+-- digest of it). Loaders had, in earlier versions, what is not theirs. Each statement changes what is different only:
+-- others are at work meanwhile.
+do $$
+declare
+    record record;
+begin
+    for record in
+        select cast(tables.oid as regclass) as name, tables.oid
+        from pg_class as tables
+        where tables.relnamespace = 'ops'::regnamespace and tables.relkind in ('r', 'v')
+    loop
+        if record.name <> 'ops.quarantine'::regclass and not has_table_privilege('auditor', record.oid, 'select') then
+            execute format('grant select on %s to auditor', record.name);
+        end if;
+        if
+            record.name not in (
+                'ops.load_audit'::regclass, 'ops.watermarks'::regclass, 'ops.quarantine'::regclass,
+                'ops.schema_changes'::regclass
+            )
+            and has_table_privilege('loader', record.oid, 'insert')
+        then
+            execute format('revoke all on %s from loader', record.name);
+        end if;
+    end loop;
+end
+$$;
 grant select (
-    quarantine_id, load_id, source, table_name, unit, row_number, line, column_name, contract_version, status,
+    quarantine_id, load_id, source, table_name, unit, row_number, line, column_name, reason, contract_version, status,
     replayed_load_id, first_seen_at, last_seen_at
 ) on ops.quarantine to auditor;
 
