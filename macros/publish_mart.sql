@@ -118,7 +118,8 @@
     {%- set views = run_query(
         "select distinct cast(cast(rules.ev_class as regclass) as text) from pg_depend as links"
         ~ " inner join pg_rewrite as rules on links.objid = rules.oid where links.classid = 'pg_rewrite'::regclass"
-        ~ " and links.refclassid = 'pg_class'::regclass and links.refobjid = to_regclass('" ~ relation ~ "')") -%}
+        ~ " and links.refclassid = 'pg_class'::regclass and links.refobjid = to_regclass('" ~ relation ~ "')"
+        ~ " and rules.ev_class <> links.refobjid") -%}
     {{ return(views.columns[0].values() | list) }}
 {%- endmacro %}
 
