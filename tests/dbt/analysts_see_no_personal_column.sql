@@ -54,7 +54,7 @@ from (
     {{ masked | join(',\n    ') if masked else "('', '')" }}
 ) as masked (table_name, column_name)
 inner join relations on masked.table_name = relations.table_name
-left join {{ source('ops', 'unpublished') }} as waiting
+left join ops.unpublished as waiting
     on masked.table_name = waiting.schema_name || '.' || waiting.mart
 where
     waiting.mart is null
