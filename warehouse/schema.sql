@@ -268,7 +268,7 @@ declare
     record record;
 begin
     for record in
-        select cast(tables.oid as regclass) as name, tables.oid
+        select cast(tables.oid as regclass) as name, tables.oid, pg_get_userbyid(tables.relowner) as owner
         from pg_class as tables
         where tables.relnamespace = 'ops'::regnamespace and tables.relkind in ('r', 'v')
     loop
@@ -276,9 +276,9 @@ begin
             execute format('grant select on %s to auditor', record.name);
         end if;
         if
-            record.name not in (
-                'ops.load_audit'::regclass, 'ops.watermarks'::regclass, 'ops.quarantine'::regclass,
-                'ops.schema_changes'::regclass
+            (
+                record.owner = 'transformer'
+                or record.name in ('ops.profiles'::regclass, 'ops.model_watermarks'::regclass, 'ops.whole_builds'::regclass)
             )
             and has_table_privilege('loader', record.oid, 'insert')
         then

@@ -236,6 +236,26 @@ def test_what_is_masked_counts_and_what_is_unknown_stays_unknown(pipeline: Pipel
     assert any(age is None for _, age, _, _ in masked)
 
 
+def test_what_stops_a_run_when_a_mask_is_gone(pipeline: Pipeline) -> None:
+    """The data test of it finds a view without the mask, a grant on what is behind it, and a door that is open."""
+    results = pipeline.dbt("compile", "--select", "analysts_see_no_personal_column")
+    compiled = results["analysts_see_no_personal_column"].node.compiled_code
+    columns = ", ".join(catalogue(pipeline)["marts.dim_household"])
+    faults = {
+        f"create or replace view marts.dim_household as select {columns} from personal.dim_household": "has no mask",
+        "grant select (age_range) on personal.dim_household to auditor": "reads what is behind a mask",
+        "grant usage on schema personal to analyst": "enters a closed schema",
+        "grant usage on schema build to auditor": "enters a closed schema",
+    }
+    with connect(pipeline.settings, role="transformer") as connection:
+        assert query(connection, compiled) == []
+        for fault, words in faults.items():
+            execute(connection, fault)
+            assert {row[0] for row in query(connection, compiled)} == {words}, fault
+            connection.rollback()
+            execute(connection, "set role transformer")
+
+
 def test_a_view_of_an_analyst_shows_each_reader_what_they_may_see(pipeline: Pipeline) -> None:
     pipeline.execute(
         "create schema desk authorization analyst",
