@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from granary import log, show
-from granary.commands import authoring, capture, dashboard, diff, explain, forget, quarantine, streams
+from granary.commands import authoring, capture, dashboard, diff, explain, forget, quarantine, roles, streams
 from granary.commands.options import AsJson
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
@@ -189,7 +189,7 @@ def demo_advance(to: Annotated[str, typer.Option("--to", metavar="DATE", help="T
     show.line("Next: `granary run` loads and builds what is new.")
 
 
-for topic in (dashboard, capture, streams, quarantine, forget, diff, explain, authoring):
+for topic in (dashboard, capture, streams, quarantine, forget, diff, explain, roles, authoring):
     topic.register(app)
 
 

@@ -42,7 +42,7 @@ inner join pg_namespace as n on n.oid = c.relnamespace
 where c.relkind in ('r', 'v', 'm', 'p')
     and (
         n.nspname like 'raw\\_%'
-        or n.nspname in ('staging', 'intermediate', 'snapshots', 'seeds', 'build', 'marts', 'ops')
+        or n.nspname in ('staging', 'intermediate', 'snapshots', 'seeds', 'build', 'marts', 'personal', 'ops')
     )
 group by n.nspname
 order by n.nspname

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 import pyarrow as pa
 
@@ -28,6 +28,10 @@ Retyped = Literal["fit", "widen", "refuse"]
 """What happens when a column is delivered in a wider type than agreed (bigint for integer, timestamp for date).
 fit: values that fit are loaded, rows with others are refused. widen: the raw column takes the wider type.
 refuse: the load stops. A narrower type always fits."""
+Personal = Literal["identifier", "demographic", "pseudonym"]
+"""The tier of a column with personal data; the same ones as in dbt (the var `personal_tiers`, docs/access.md).
+identifier: it names or reaches a person. demographic: it says something about one. pseudonym: it tells persons apart
+and names nobody."""
 NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
@@ -47,7 +51,7 @@ class Column:
     minimum: float | None = None
     maximum: float | None = None
     allowed: tuple[str, ...] = ()
-    personal: Literal["identifier", "sensitive"] | None = None
+    personal: Personal | None = None
     aliases: tuple[str, ...] = ()
     missing: Literal["refuse", "null"] = "refuse"
     subject: Literal["household"] | None = None
@@ -57,7 +61,13 @@ class Column:
         _check(NAME.fullmatch(self.name) is not None, f"column name {self.name!r} is not lower snake case")
         _check(bool(self.description), f"column {self.name} has no description")
         _check(
-            self.subject is None or self.personal == "identifier", f"column {self.name} has a subject, so it identifies"
+            self.subject is None or self.personal in ("identifier", "pseudonym"),
+            f"column {self.name} has a subject, so it tells persons apart: personal is identifier or pseudonym",
+        )
+        _check(
+            self.personal is None or self.personal in get_args(Personal),
+            f"column {self.name}: there is no tier of personal data {self.personal!r};"
+            f" write one of {', '.join(get_args(Personal))}",
         )
         _check(not self.allowed or self.type == pa.string(), f"column {self.name}: allowed values need text")
         _check(

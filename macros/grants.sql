@@ -13,45 +13,81 @@
 {#- Statements that give each published table its grants and comments, as far as it does not have them. -#}
 {% macro grant_published(marts) -%}
     {%- for mart in marts -%}
-        {%- set is_new = mart.way in ('create', 'replace') -%}
-        {%- set relation = api.Relation.create(
-            schema=mart.schema, identifier=mart.table.split('.')[1], database=mart.node.database) -%}
-        {%- set current = {} if is_new else adapter.standardize_grants_dict(run_query(get_show_grant_sql(relation))) -%}
-        {%- set wanted = mart.node.config.grants or {} -%}
-        {%- for statement in
-            get_dcl_statement_list(relation, diff_of_two_dicts(current, wanted), get_revoke_sql)
-            + get_dcl_statement_list(relation, diff_of_two_dicts(wanted, current), get_grant_sql) %}
-    {{ statement }};
-        {%- endfor %}
-    {{ grant_columns(mart, is_new) }}
+    {{ grant_relation(mart.table, grants_of_table(mart), mart.way in ('create', 'replace')) }}
     {%- endfor %}
-    {{ comment_published(marts) }}
-    grant usage on schema {{ published_schema() }} to analyst;
+    {{ comment_published(marts, 'table') }}
+    {{ grant_schema(published_schema(), marts | map(attribute='node.config.grants') | list) }}
 {%- endmacro %}
 
-{#- Of a mart with personal columns (meta.personal) analysts may read the others. -#}
-{% macro grant_columns(mart, is_new) -%}
-    {%- set personal = [] -%}
-    {%- for column in mart.node.columns.values() if column.config.meta.get('personal') -%}
-        {%- do personal.append(column.name) -%}
+{#- The same for marts that are not published now: what `grants` says may have changed all the same. -#}
+{% macro grant_others(known, waiting) -%}
+    {%- set schema = published_schema() -%}
+    {%- set held -%}
+        select
+            tables.relname,
+            coalesce(string_agg(pg_get_userbyid(held.grantee), ' '), '') as grantees
+        from pg_class as tables
+        left join lateral aclexplode(tables.relacl) as held
+            on held.grantee <> tables.relowner and held.privilege_type = 'SELECT'
+        where tables.relnamespace = to_regnamespace('{{ schema }}') and tables.relkind in ('r', 'v')
+        group by tables.relname
+        order by tables.relname
+    {%- endset -%}
+    {%- for row in run_query(held).rows if row[0] in known and row[0] not in waiting -%}
+        {%- set now, wanted = row[1].split(), known[row[0]].config.grants.get('select', []) -%}
+        {%- for grantee in wanted if grantee not in now %}
+    grant select on {{ schema }}.{{ row[0] }} to {{ grantee }};
+        {%- endfor -%}
+        {%- for grantee in now if grantee not in wanted %}
+    revoke select on {{ schema }}.{{ row[0] }} from {{ grantee }};
+        {%- endfor -%}
     {%- endfor -%}
-    {%- set open = mart.columns | reject('in', personal) | list -%}
-    {%- if personal and (is_new or not analysts_read_exactly(mart.published, open)) %}
-    revoke select on {{ mart.table }} from analyst;
-    grant select ({{ open | join(', ') }}) on {{ mart.table }} to analyst;
-    {%- endif -%}
 {%- endmacro %}
 
-{% macro analysts_read_exactly(relation, columns) -%}
-    {%- set differing = run_query(
-        "select 1 from pg_attribute where attrelid = to_regclass('" ~ relation ~ "') and attnum > 0 and not attisdropped"
-        ~ " and has_column_privilege('analyst', attrelid, attnum, 'select') <> (attname in ('" ~ columns | join("', '")
-        ~ "'))") -%}
-    {{ return(differing.rows | length == 0) }}
+{#- The views of marts with personal columns, with their grants and comments: the mart's own `grants` are theirs. -#}
+{% macro show_published(marts) -%}
+    {%- for mart in marts %}
+    {{ show_masked(mart, mart.view_columns) }}
+    {{ grant_relation(mart.shown, mart.node.config.grants, mart.way == 'replace' or not mart.is_shown) }}
+    {%- endfor %}
+    {%- if marts %}
+    {{ comment_published(marts, 'shown') }}
+    {{ grant_schema(personal_schema(), marts | map(attribute='node.config.meta.unmasked') | list) }}
+    {%- endif %}
 {%- endmacro %}
 
-{#- The comments of the tables as they are built, on the published ones. -#}
-{% macro comment_published(marts) -%}
+{#- Whoever reads the table behind a view sees the real values, in the view as well. -#}
+{% macro grants_of_table(mart) -%}
+    {{ return(mart.node.config.meta.get('unmasked', {}) if mart.has_view else mart.node.config.grants) }}
+{%- endmacro %}
+
+{% macro grant_relation(name, grants, is_new) -%}
+    {%- set schema, identifier = name.split('.') -%}
+    {%- set relation = api.Relation.create(schema=schema, identifier=identifier, database=target.database) -%}
+    {%- set current = {} if is_new else adapter.standardize_grants_dict(run_query(get_show_grant_sql(relation))) -%}
+    {%- set wanted = grants or {} -%}
+    {%- for statement in
+        get_dcl_statement_list(relation, diff_of_two_dicts(current, wanted), get_revoke_sql)
+        + get_dcl_statement_list(relation, diff_of_two_dicts(wanted, current), get_grant_sql) %}
+    {{ statement }};
+    {%- endfor %}
+{%- endmacro %}
+
+{#- Let everybody into a schema who is granted something there. -#}
+{% macro grant_schema(schema, grants) -%}
+    {%- set readers = [] -%}
+    {%- for one in grants if one -%}
+        {%- for grantees in one.values() -%}
+            {%- do readers.extend([grantees] if grantees is string else grantees) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {%- if readers %}
+    grant usage on schema {{ schema }} to {{ readers | unique | join(', ') }};
+    {%- endif %}
+{%- endmacro %}
+
+{#- The comments of the tables as they are built, on the published ones: on tables, or on the views before them. -#}
+{% macro comment_published(marts, where) -%}
     do $granary$
     declare
         statement text;
@@ -63,11 +99,14 @@
                     cast(published as regclass) as published
                 from (
                     values
-                    {% for mart in marts %}('{{ mart.build }}', '{{ mart.table }}'){{ ', ' if not loop.last }}{% endfor %}
+                    {% for mart in marts %}('{{ mart.build }}', '{{ mart[where] }}'){{ ', ' if not loop.last }}{% endfor %}
                 ) as names (built, published)
             )
 
-            select format('comment on table %s is %L', published, obj_description(built, 'pg_class'))
+            select format(
+                'comment on {{ 'view' if where == 'shown' else 'table' }} %s is %L', published,
+                obj_description(built, 'pg_class')
+            )
             from pairs
             where obj_description(built, 'pg_class') is distinct from obj_description(published, 'pg_class')
             union all

@@ -1,7 +1,8 @@
 {#-
     Write, audit, publish. dbt builds the marts in the schema `build`; what analysts read, in `marts`, are ordinary tables
     that nothing but this step writes: in one transaction for all of them, with insert and delete only, so that readers
-    neither wait nor fail nor see one mart before and another after. See docs/decisions/0016.
+    neither wait nor fail nor see one mart before and another after. See docs/decisions/0016. Marts with personal columns
+    are such tables in the schema `personal`, behind views in `marts`: personal.sql.
 -#}
 
 {#-
@@ -43,7 +44,7 @@
     {%- set holds = publish_holds(despite) -%}
     {%- if waiting and not holds -%}
         {%- do tell_of_marts_without_a_model(known) -%}
-        {{ script_for(describe_marts(known, waiting)) }}
+        {{ script_for(describe_marts(known, waiting), grant_others(known, waiting)) }}
     {%- elif waiting -%}
         {%- set more = ' and ' ~ (holds | length - 5) ~ ' more' if holds | length > 5 else '' -%}
         {%- do exceptions.warn('nothing was published; ' ~ published_schema() ~ ' stays as it was: '
@@ -57,7 +58,7 @@
 {#- Tables that analysts may rely on and that no model fills any more stay as they are; a person drops them. -#}
 {% macro tell_of_marts_without_a_model(known) -%}
     {%- for row in run_query(
-        "select relname from pg_class where relkind = 'r' and relnamespace = to_regnamespace('" ~ published_schema()
+        "select relname from pg_class where relkind in ('r', 'v') and relnamespace = to_regnamespace('" ~ published_schema()
         ~ "') order by relname").rows if row[0] not in known -%}
         {%- do exceptions.warn(published_schema() ~ '.' ~ row[0]
             ~ ' is built by no model any more and stays as it was; drop it when nobody needs it.') -%}
@@ -65,14 +66,23 @@
 {%- endmacro %}
 
 {#- The whole script: columns that are new first, then everything else in one transaction. -#}
-{% macro script_for(marts) -%}
+{% macro script_for(marts, other_grants) -%}
     {%- set schema = published_schema() -%}
     {%- for mart in marts if mart.way == 'refuse' -%}
+        {%- set it = 'it' if mart.dependants | length == 1 else 'them' -%}
         do $granary$ begin raise exception '%', {{ quoted(
-            'nothing was published: ' ~ mart.published ~ ' would lose or retype ' ~ mart.lost | join(', ') ~ ', and '
-            ~ mart.dependants | join(', ') ~ ' depend' ~ ('s' if mart.dependants | length == 1) ~ ' on it. Drop '
-            ~ ('it' if mart.dependants | length == 1 else 'them') ~ ' and run again, or keep the column'
+            'nothing was published: ' ~ mart.shown ~ (
+                ' becomes a view that masks personal data' if mart.moves
+                else ' would lose or retype ' ~ mart.lost | join(', ')
+            ) ~ ', and ' ~ mart.dependants | join(', ') ~ ' depend' ~ ('s' if it == 'it') ~ ' on it. Drop ' ~ it
+            ~ (', run again and create ' ~ it ~ ' anew' if mart.moves else ' and run again, or keep the column')
         ) }}; end $granary$;
+    {%- endfor %}
+    {%- if marts | selectattr('has_view') | list %}
+    create schema if not exists {{ personal_schema() }};
+    {%- endif %}
+    {%- for mart in marts if mart.moves %}
+    {{ move_behind_view(mart) }}
     {%- endfor %}
     {%- for mart in marts if mart.way == 'widen' %}
     begin;
@@ -99,9 +109,11 @@
     delete from ops.unpublished where unpublished_id in (select unpublished_id from publish_scope);
     {{ analyze_what_changed(marts) }}
     {{ grant_published(marts) }}
+    {{ other_grants }}
     {%- for mart in marts if mart.way == 'replace' %}
     {{ swap(mart) }}
     {%- endfor %}
+    {{ show_published(marts | selectattr('has_view') | list) }}
     commit;
     select pg_advisory_unlock({{ publish_lock() }})
 {%- endmacro %}
@@ -113,6 +125,12 @@
 {% macro lock_briefly(relation) -%}
     do $granary$
     begin
+        {{ attempts_to_lock(relation) }}
+    end $granary$;
+{%- endmacro %}
+
+{#- The same within a block; of a view, what it reads is locked as well. -#}
+{% macro attempts_to_lock(relation) -%}
         perform set_config('lock_timeout', '100ms', true);
         for attempt in 1 .. 300 loop
             begin
@@ -127,12 +145,16 @@
             end;
         end loop;
         perform set_config('lock_timeout', '0', true);
-    end $granary$;
 {%- endmacro %}
 
-{#- A mart whose columns change and that no view depends on: the new table takes the place of the old. -#}
+{#- A mart whose columns change and that nobody's view depends on: the new table takes the place of the old. -#}
 {% macro swap(mart) -%}
+    {%- if mart.is_shown or mart.moves %}
+    {{ lock_briefly(mart.shown) }}
+    drop view {{ mart.shown }};
+    {%- else %}
     {{ lock_briefly(mart.published) }}
+    {%- endif %}
     drop table {{ mart.published }};
     alter table {{ mart.table }} rename to {{ mart.name }};
     {%- for index in mart.indexes %}

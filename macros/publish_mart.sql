@@ -5,21 +5,31 @@
         replace  its columns change, and no view depends on it
         widen    it gets columns more, and views depend on it
         refuse   it would lose or retype columns, and views depend on it
+    A mart that has columns to mask, or had some once, is a table in the schema `personal` behind a view (`has_view`);
+    `moves`: it was not up to now.
 -#}
 {% macro describe_marts(known, names) -%}
     {%- set catalog = run_query(columns_of_marts(known[names[0]].schema)).rows -%}
     {%- set in_ledger = measures_in_ledger() -%}
     {%- set described = [] -%}
     {%- for name in names -%}
-        {%- set built, now = {}, {} -%}
+        {%- set columns, kinds = {}, {} -%}
         {%- for row in catalog if row[1] == name -%}
-            {%- do (built if row[0] == known[name].schema else now).update({row[2]: row[3]}) -%}
+            {%- do columns.setdefault(row[0], {}).update({row[2]: row[3]}) -%}
+            {%- do kinds.update({row[0]: row[4]}) -%}
         {%- endfor -%}
-        {%- set mart = describe_mart(known[name], built) -%}
-        {%- do mart.update(change_of_columns(mart.published, built, now)) -%}
+        {%- set built = columns.get(known[name].schema, {}) -%}
+        {%- set mart = describe_mart(known[name], built, personal_schema() in columns) -%}
+        {%- set moves = mart.has_view and kinds.get(published_schema()) in ('r', 'p') -%}
+        {%- set now = columns.get(published_schema() if moves else mart.schema, {}) -%}
+        {%- do mart.update(change_of_columns(mart, built, now, moves)) -%}
         {%- do mart.update({
             'table': mart.published ~ ('__new' if mart.way == 'replace' else ''),
             'old_columns': now,
+            'view_columns': now.keys() | list + mart.added if mart.way in ('change', 'widen') else mart.columns,
+            'view_types': dict(now, **built),
+            'moves': moves,
+            'is_shown': kinds.get(published_schema()) == 'v',
             'is_in_ledger': name in in_ledger
                 and not mart.measures | reject('in', in_ledger[name] or mart.measures) | list,
         }) -%}
@@ -28,19 +38,20 @@
     {{ return(described) }}
 {%- endmacro %}
 
-{#- A query for the columns of all tables in the schemas of the built and of the published marts. -#}
+{#- A query for the columns of all relations in the schemas of the built and of the published marts. -#}
 {% macro columns_of_marts(build_schema) -%}
     select
         schemas.nspname as schema_name,
         tables.relname as table_name,
         columns.attname as column_name,
-        format_type(columns.atttypid, columns.atttypmod) as data_type
+        format_type(columns.atttypid, columns.atttypmod) as data_type,
+        cast(tables.relkind as text) as kind
     from pg_catalog.pg_class as tables
     inner join pg_catalog.pg_namespace as schemas on tables.relnamespace = schemas.oid
     inner join pg_catalog.pg_attribute as columns
         on tables.oid = columns.attrelid and columns.attnum > 0 and not columns.attisdropped
     where
-        schemas.nspname in ('{{ build_schema }}', '{{ published_schema() }}')
+        schemas.nspname in ('{{ build_schema }}', '{{ published_schema() }}', '{{ personal_schema() }}')
         and tables.relkind in ('r', 'p', 'v', 'm')
     order by columns.attnum
 {%- endmacro %}
@@ -52,7 +63,7 @@
         day        meta.business_date, an SQL expression, or the column business_date: what puts a row into a month
         measures   what the ledger adds up: money (numeric(12,2)), and the columns of meta.measures
 -#}
-{% macro describe_mart(node, columns) -%}
+{% macro describe_mart(node, columns, is_personal) -%}
     {%- set meta = node.config.meta -%}
     {%- set unique = meta.get('declared_indexes', []) | selectattr('unique', 'defined') | list -%}
     {%- set key = unique[0]['columns'] if unique else [] -%}
@@ -68,12 +79,16 @@
             'type': index.get('type', 'btree'), 'is_unique': index.get('unique', false),
         }) -%}
     {%- endfor -%}
+    {%- set has_view = is_personal or masked_columns(node) | length > 0 -%}
+    {%- set schema = personal_schema() if has_view else published_schema() -%}
     {{ return({
         'name': node.alias,
         'node': node,
-        'schema': published_schema(),
+        'schema': schema,
         'build': node.schema ~ '.' ~ node.alias,
-        'published': published_schema() ~ '.' ~ node.alias,
+        'published': schema ~ '.' ~ node.alias,
+        'shown': published_schema() ~ '.' ~ node.alias,
+        'has_view': has_view,
         'columns': columns.keys() | list,
         'types': columns,
         'key': key,
@@ -85,12 +100,16 @@
     }) }}
 {%- endmacro %}
 
-{% macro change_of_columns(published, built, now) -%}
+{% macro change_of_columns(mart, built, now, moves) -%}
     {%- set added, lost = [], [] -%}
     {%- for column in built if column not in now -%}{%- do added.append(column) -%}{%- endfor -%}
     {%- for column, type in now.items() if built.get(column) != type -%}{%- do lost.append(column) -%}{%- endfor -%}
-    {%- set dependants = views_on(published) if now and (added or lost) else [] -%}
-    {%- set way = 'create' if not now else 'change' if not (added or lost) else 'replace' if not dependants
+    {%- set dependants = [] -%}
+    {%- if now and (added or lost or moves) -%}
+        {%- do dependants.extend(views_on(mart.shown)) -%}
+        {%- if mart.has_view -%}{%- do dependants.extend(views_on(mart.published) | reject('equalto', mart.shown)) -%}{%- endif -%}
+    {%- endif -%}
+    {%- set way = 'create' if not now else 'refuse' if moves and dependants else 'change' if not (added or lost) else 'replace' if not dependants
         else 'refuse' if lost else 'widen' -%}
     {{ return({'way': way, 'added': added, 'lost': lost, 'dependants': dependants}) }}
 {%- endmacro %}
@@ -99,7 +118,8 @@
     {%- set views = run_query(
         "select distinct cast(cast(rules.ev_class as regclass) as text) from pg_depend as links"
         ~ " inner join pg_rewrite as rules on links.objid = rules.oid where links.classid = 'pg_rewrite'::regclass"
-        ~ " and links.refclassid = 'pg_class'::regclass and links.refobjid = to_regclass('" ~ relation ~ "')") -%}
+        ~ " and links.refclassid = 'pg_class'::regclass and links.refobjid = to_regclass('" ~ relation ~ "')"
+        ~ " and rules.ev_class <> links.refobjid") -%}
     {{ return(views.columns[0].values() | list) }}
 {%- endmacro %}
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-BUILT, PUBLISHED = "build", "marts"
-"""The schema that dbt builds the marts in, and the one that they are published to."""
+BUILT, PUBLISHED, PERSONAL = "build", "marts", "personal"
+"""The schema that dbt builds the marts in, the one that they are published to, and the one with the tables behind those
+published marts that mask personal columns."""
 
 
 def layer(node: Mapping[str, Any]) -> str:
@@ -31,6 +32,12 @@ def is_mart(node: Mapping[str, Any]) -> bool:
 def published_schema(node: Mapping[str, Any]) -> str:
     """Return the schema that a mart is published to: `marts`, or a developer's own (`dev_ada_marts`)."""
     return str(node["schema"]).removesuffix(BUILT) + PUBLISHED
+
+
+def schemas(node: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the schemas that hold the rows of a node: of a mart also where it is published."""
+    built = str(node["schema"])
+    return (built, published_schema(node), built.removesuffix(BUILT) + PERSONAL) if is_mart(node) else (built,)
 
 
 def relation(node: Mapping[str, Any]) -> str:

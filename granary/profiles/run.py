@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ingestion.profiling.drift import Move, drift
 from ingestion.profiling.measure import profile_arrow, profile_loads, profile_relation
 from ingestion.profiling.store import keep, previous
+from orchestration import nodes
+from orchestration.personal import tier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,21 +65,16 @@ def personal_columns(settings: Settings, relation: str) -> set[str]:
         return {column.name for one in tables if one.name == table for column in one.columns if column.personal}
     from orchestration import manifest
 
-    nodes: Mapping[str, Any] = manifest.load(manifest.prepare(settings))["nodes"]
+    found: Mapping[str, Any] = manifest.load(manifest.prepare(settings))["nodes"]
     return {
         name
-        for node in nodes.values()
+        for node in found.values()
         if node["resource_type"] in ("model", "snapshot", "seed") and _is(node, schema, table)
         for name, column in node["columns"].items()
-        if _meta(column).get("personal")
+        if tier(column)
     }
 
 
 def _is(node: Mapping[str, Any], schema: str, table: str) -> bool:
     """Whether a node is a relation; a developer's schema has a prefix, so its end decides."""
-    return str(node.get("alias") or node["name"]) == table and schema.endswith(str(node["schema"]))
-
-
-def _meta(column: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = column.get("config", {}).get("meta") or column.get("meta") or {}
-    return found
+    return str(node.get("alias") or node["name"]) == table and schema.endswith(nodes.schemas(node))

@@ -78,7 +78,7 @@ class PlannedColumn:
     header: str
     type: pa.DataType
     seen: Evidence
-    personal: Literal["identifier", "sensitive"] | None
+    personal: Literal["identifier", "demographic"] | None
     required: bool
     optional: bool = False
     """Whether it may be missing from a delivery, and is null there."""

@@ -14,7 +14,7 @@ IDENTIFIER = re.compile(
     r"|(first|last|full|given|family|sur|middle|maiden|nick|user|login|contact|customer|member|patient|guest)_?name"
     r"|surname)(_\d+|_?no|_number|_address)?$"
 )
-SENSITIVE = re.compile(
+DEMOGRAPHIC = re.compile(
     r"(^|_)(birth\w*|dob|born(_on)?|gender|sex|religion|ethnicity|nationality|marital_status|salary|income"
     r"|street\w*|address\w*|home_town)$"
 )
@@ -39,12 +39,12 @@ def looks_like_key(name: str) -> bool:
     return KEY.search(snake(name)) is not None
 
 
-def personal(name: str, table: str = "") -> Literal["identifier", "sensitive"] | None:
+def personal(name: str, table: str = "") -> Literal["identifier", "demographic"] | None:
     """Guess by its name whether a column holds personal data, and which; a column `name` does in a table of persons.
 
-    identifier: it names or reaches one person. sensitive: it says something about one.
+    identifier: it names or reaches one person. demographic: it says something about one.
     """
     name = snake(name)
     if IDENTIFIER.search(name) or (name == "name" and PERSON.search(snake(table))):
         return "identifier"
-    return "sensitive" if SENSITIVE.search(name) else None
+    return "demographic" if DEMOGRAPHIC.search(name) else None

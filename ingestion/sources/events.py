@@ -27,7 +27,7 @@ COUPON_REDEMPTIONS = Table(
             pa.int64(),
             "Household that redeemed.",
             nullable=False,
-            personal="identifier",
+            personal="pseudonym",
             subject="household",
         ),
         Column("coupon_upc", pa.int64(), "Code of the coupon.", nullable=False),

@@ -42,7 +42,7 @@ RECIPIENTS = Table(
             pa.int64(),
             "Household contacted.",
             nullable=False,
-            personal="identifier",
+            personal="pseudonym",
             subject="household",
         ),
     ),

@@ -20,7 +20,7 @@ TRANSACTIONS = Table(
             pa.int64(),
             "Household of the loyalty card.",
             nullable=False,
-            personal="identifier",
+            personal="pseudonym",
             subject="household",
         ),
         Column("store_id", pa.int64(), "Store in which the basket was paid.", nullable=False),

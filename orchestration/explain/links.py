@@ -26,6 +26,7 @@ from sqlglot.errors import SqlglotError
 from orchestration.explain.condition import ConditionError
 from orchestration.lineage import DIALECT
 from orchestration.nodes import PUBLISHED, is_mart, published
+from orchestration.personal import is_masked
 from warehouse.connection import quote_relation
 from warehouse.errors import GranaryError
 
@@ -75,6 +76,7 @@ class Model:
     links: tuple[Link, ...]
     reason: str
     personal: frozenset[str]
+    """Columns that are masked for most, and never printed."""
     source: tuple[str, str] | None
     """Of a staging view, its source and table."""
 
@@ -121,13 +123,9 @@ def _model(manifest: Mapping[str, Any], unique_id: str, node: Mapping[str, Any])
         sql_name=quote_relation(*relation.split(".", 1)),
         links=tuple(link(node["name"], declared) for declared in meta.get("explained_by") or ()),
         reason=str(meta.get("not_explained") or ""),
-        personal=frozenset(name for name, column in node["columns"].items() if _personal(column)),
+        personal=frozenset(name for name, column in node["columns"].items() if is_masked(column)),
         source=sources[0] if staging else None,
     )
-
-
-def _personal(column: Mapping[str, Any]) -> bool:
-    return bool((column.get("config", {}).get("meta") or column.get("meta") or {}).get("personal"))
 
 
 def link(model: str, declared: Mapping[str, Any]) -> Link:

@@ -1,37 +1,72 @@
 {{ config(meta={'dagster': {'ref': {'name': 'dim_household'}}}) }}
 
--- The role analyst reads every published mart, no column of it that is personal, and nothing that is being built.
-{%- set personal = [] %}
-{%- for node in graph.nodes.values() if node.resource_type == 'model' and 'marts' in node.tags %}
-{%- for column in node.columns.values() if column.config.meta.get('personal') %}
-{%- do personal.append([published_schema() ~ '.' ~ node.alias, column.name]) %}
+-- The roles analyst and auditor read neither the tables behind masked marts nor what is being built, and each mart with
+-- columns to mask is a view that masks them; one that was built and waits to be published becomes one then.
+{%- set masked = [] %}
+{%- for node in graph.nodes.values() if node.resource_type in ('model', 'seed') and 'marts' in node.tags %}
+{%- for column in masked_columns(node) %}
+{%- do masked.append("('" ~ published_schema() ~ '.' ~ node.alias ~ "', '" ~ column ~ "')") %}
 {%- endfor %}
 {%- endfor %}
 
+with
+
+roles as (
+
+    select
+        oid,
+        rolname
+    from pg_catalog.pg_roles
+    where rolname in ('analyst', 'auditor')
+
+),
+
+relations as (
+
+    select
+        found.oid,
+        spaces.nspname as schema_name,
+        cast(cast(found.oid as regclass) as text) as table_name
+    from pg_catalog.pg_class as found
+    inner join pg_catalog.pg_namespace as spaces on found.relnamespace = spaces.oid
+    where
+        spaces.nspname in ('{{ published_schema() }}', '{{ personal_schema() }}')
+        and found.relkind in ('r', 'v')
+
+)
+
 select
-    columns.table_schema,
-    columns.table_name,
-    columns.column_name
-from information_schema.columns as columns
-inner join pg_catalog.pg_roles as roles on roles.rolname = 'analyst'
+    'reads what is behind a mask' as fault,
+    roles.rolname || ' ' || relations.table_name as what
+from relations
+cross join roles
 where
-    columns.table_schema = '{{ published_schema() }}'
-    and (
-        has_column_privilege(
-            roles.oid, format('%I.%I', columns.table_schema, columns.table_name), columns.column_name, 'select'
-        )
-        = (columns.table_schema || '.' || columns.table_name || '.' || columns.column_name in (
-            {%- for table, column in personal %}
-            '{{ table }}.{{ column }}',
-            {%- endfor %}
-            ''
-        ))
-    )
+    relations.schema_name = '{{ personal_schema() }}'
+    and has_any_column_privilege(roles.oid, relations.oid, 'select')
 
 union all
 
 select
-    '{{ ref("dim_household").schema }}' as table_schema,
-    null as table_name,
-    null as column_name
-where has_schema_privilege('analyst', '{{ ref("dim_household").schema }}', 'usage')
+    'has no mask' as fault,
+    masked.table_name || ' ' || masked.column_name as what
+from (
+    values
+    {{ masked | join(',\n    ') if masked else "('', '')" }}
+) as masked (table_name, column_name)
+inner join relations on masked.table_name = relations.table_name
+left join ops.unpublished as waiting
+    on masked.table_name = waiting.schema_name || '.' || waiting.mart
+where
+    waiting.mart is null
+    and coalesce(pg_get_viewdef(relations.oid, true) not like '%END AS ' || masked.column_name || '%', true)
+
+union all
+
+select
+    'enters a closed schema' as fault,
+    roles.rolname || ' ' || spaces.nspname as what
+from roles
+cross join pg_catalog.pg_namespace as spaces
+where
+    spaces.nspname in ('{{ ref("dim_household").schema }}', '{{ personal_schema() }}')
+    and has_schema_privilege(roles.oid, spaces.oid, 'usage')

@@ -131,7 +131,7 @@ def test_a_contract_is_shown_as_the_column_schema(specs: dict[dg.AssetKey, dg.As
     columns = {column.name: column for column in schema.columns}  # type: ignore[union-attr]
     assert columns["household_id"].type == "int64"
     assert not columns["household_id"].constraints.nullable
-    assert columns["income"].tags == {"personal": "sensitive"}
+    assert columns["income"].tags == {"personal": "demographic"}
 
 
 def test_a_mart_links_to_its_documentation_and_to_the_pages_that_show_it(

@@ -104,7 +104,7 @@ FAULTS = {
     " where ctid = (select min(ctid) from {t})",
     "promotion_performance_reconciles_with_sales": "update {t} set sales_value = sales_value + 0.01"
     " where ctid = (select min(ctid) from {t})",
-    "analysts_see_no_personal_column": "grant select on marts.dim_household to analyst",
+    "analysts_see_no_personal_column": "grant select on personal.dim_household to analyst",
     "baskets_reconcile_with_sales": "update build.fct_baskets set customer_paid = customer_paid + 0.01"
     " where ctid = (select min(ctid) from build.fct_baskets)",
     "campaign_contacts_reconcile_with_sales": "update intermediate.int_campaigns__contacts"
