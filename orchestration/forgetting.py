@@ -23,7 +23,7 @@ from ingestion.cdc.spec import changes_table
 from ingestion.sources import SOURCES
 from orchestration import manifest as dbt_manifest
 from orchestration.failures import problems_of
-from orchestration.nodes import is_mart, published, published_schema, relation
+from orchestration.nodes import is_mart, published, relation, schemas
 from warehouse import erasing, households
 from warehouse.connection import Connection, columns_of, connect, execute, query, quote_relation
 from warehouse.erasing import Total
@@ -183,8 +183,7 @@ def _left(
 def _is_ours(settings: Settings, schema: str) -> bool:
     """Return whether dbt or the loaders fill a schema; others are people's own."""
     nodes = [node for node in _manifest(settings)["nodes"].values() if node["resource_type"] != "test"]
-    schemas = {str(node["schema"]) for node in nodes} | {published_schema(node) for node in nodes if is_mart(node)}
-    return schema in {*schemas, "ops"} or schema.startswith("raw_")
+    return schema in {"ops", *(name for node in nodes for name in schemas(node))} or schema.startswith("raw_")
 
 
 # -- where households are ------------------------------------------------------------------------------------

@@ -55,6 +55,10 @@ MAY: dict[str, dict[str, str]] = {
     "ops.profiles": {"transformer": "SI", "auditor": "S"},
     "ops.model_watermarks": {"transformer": "SIUD", "auditor": "S"},
     "ops.whole_builds": {"transformer": "SIUD", "auditor": "S"},
+    "ops.erasures": {"loader": "S", "transformer": "S", "auditor": "S"},
+    "ops.erased_rows": {"transformer": "S", "auditor": "S"},
+    "ops.erased_totals": {"transformer": "S", "auditor": "S"},
+    "ops.erased_months": {"transformer": "S", "auditor": "S"},
     # What dbt keeps of its own work.
     "ops.model_audits": {"transformer": EVERYTHING, "auditor": "S"},
     "ops.unpublished": {"transformer": EVERYTHING, "auditor": "S"},
