@@ -68,11 +68,11 @@ def land(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Lo
 
 
 def test_contracts_say_where_households_are() -> None:
-    """Every column of this name says so; a column that says so identifies somebody."""
+    """Every column of this name says so; a column that says so is personal."""
     columns = [column for source in SOURCES.values() for one in source.tables for column in one.columns]
     assert sum(column.subject == "household" for column in columns) == 4
     assert all(column.subject == "household" for column in columns if column.name == "household_id")
-    with pytest.raises(ValueError, match="has a subject, so it identifies"):
+    with pytest.raises(ValueError, match="has a subject, so it tells persons apart"):
         Column("buyer", pa.int64(), "Household.", subject="household")
 
 

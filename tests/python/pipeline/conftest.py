@@ -71,14 +71,15 @@ class Pipeline:
             for source, table in select(names):
                 load_table(self.settings, source, table)
 
-    def dbt(self, *arguments: str, succeeds: bool = True) -> dict[str, Any]:
+    def dbt(self, command: str, *arguments: str, succeeds: bool = True) -> dict[str, Any]:
         """Run dbt and return its results by node name."""
         done = dbtRunner().invoke(
             [
-                *arguments,
+                command,
                 *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
                 *("--target-path", str(self.target), "--log-path", str(self.target)),
                 *("--log-level", "none", "--log-level-file", "info", "--threads", "2", "--no-write-json"),
+                *arguments,
             ]
         )
         # An operation's result has no node.

@@ -168,12 +168,12 @@ def test_the_scan_finds_the_household_wherever_it_is(pipeline: Pipeline) -> None
     found = holders(pipeline.settings, "1")
     assert {
         "intermediate.int_sales__unknown_members",
-        "marts.dim_household",
         "marts.fct_campaign_contacts",
         "marts.fct_coupon_redemptions",
         "marts.fct_sales",
         "ops.profiles",
         "ops.quarantine",
+        "personal.dim_household",
         "raw_crm.households",
         "raw_events.coupon_redemptions",
         "raw_marketing.recipients",
