@@ -107,10 +107,12 @@
     {%- set dependants = [] -%}
     {%- if now and (added or lost or moves) -%}
         {%- do dependants.extend(views_on(mart.shown)) -%}
-        {%- if mart.has_view -%}{%- do dependants.extend(views_on(mart.published) | reject('equalto', mart.shown)) -%}{%- endif -%}
+        {%- if mart.has_view -%}
+            {%- do dependants.extend(views_on(mart.published) | reject('equalto', mart.shown)) -%}
+        {%- endif -%}
     {%- endif -%}
-    {%- set way = 'create' if not now else 'refuse' if moves and dependants else 'change' if not (added or lost) else 'replace' if not dependants
-        else 'refuse' if lost else 'widen' -%}
+    {%- set way = 'create' if not now else 'refuse' if moves and dependants else 'change' if not (added or lost)
+        else 'replace' if not dependants else 'refuse' if lost else 'widen' -%}
     {{ return({'way': way, 'added': added, 'lost': lost, 'dependants': dependants}) }}
 {%- endmacro %}
 
