@@ -58,7 +58,8 @@ class Pipeline:
         with connect(self.settings, "postgres", autocommit=True) as connection:
             for name in (self.settings.database, self.settings.crm_database):
                 execute(connection, f"drop database if exists {quote_name(name + ending)} with (force)")
-        shutil.rmtree(self.settings.home / f"demo{ending}", ignore_errors=True)
+        for name in ("demo", "erasures"):  # who is forgotten is known beside the database, too
+            shutil.rmtree(self.settings.home / f"{name}{ending}", ignore_errors=True)
 
     def day(self, to: date, *selection: str) -> None:
         """Let business go on until `to`, and load, snapshot and build what is new, of these models or all."""

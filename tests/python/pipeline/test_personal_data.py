@@ -416,7 +416,7 @@ def test_what_is_made_of_a_personal_column_has_a_tier(pipeline: Pipeline, tmp_pa
 
     folder = tmp_path / "project"
     for name in ("models", "macros", "snapshots", "seeds", "tests/dbt", "dbt_packages"):
-        shutil.copytree(PROJECT / name, folder / name, symlinks=True)
+        shutil.copytree(PROJECT / name, folder / name)
     for name in ("dbt_project.yml", "profiles.yml", "packages.yml", "selectors.yml"):
         shutil.copy(PROJECT / name, folder / name)
     planted = folder / "models" / "marts" / "core" / "planted.sql"
