@@ -12,7 +12,7 @@ import typer
 
 from granary import log, show
 from granary.commands import authoring, capture, dashboard, diff, explain, forget, quarantine, roles, streams
-from granary.commands.options import AsJson
+from granary.commands.options import AsJson, ready
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
 
@@ -95,7 +95,7 @@ def load(
 
     window = _window(first, last)
     chosen = select(what or [])
-    settings = _ready()
+    settings = ready()
     results = []
     with reachable(settings), show.loading(quiet=as_json) as progress:
         for source, table in chosen:
@@ -131,7 +131,7 @@ def run(
     from orchestration.run import run_job
 
     window = _window(first, last)
-    settings = _ready()
+    settings = ready()
     with reachable(settings), show.running(quiet=as_json) as on_event:
         outcome = run_job(
             settings,
@@ -151,7 +151,7 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000) -> 
     from granary.pages import serve_ui
     from granary.systems import reachable
 
-    settings = _ready()
+    settings = ready()
     with reachable(settings):
         serve_ui(settings, port)
 
@@ -167,7 +167,7 @@ def docs(
     """
     from granary.pages import serve_docs
 
-    serve_docs(_ready(), port)
+    serve_docs(ready(), port)
 
 
 @demo.command("run", epilog="Example: granary demo run")
@@ -175,7 +175,7 @@ def demo_run() -> None:
     """Open the sample retailer, play its whole year, and run the pipeline on it. Again: only what is new."""
     from granary.sample import play
 
-    if not play(_ready()):
+    if not play(ready()):
         raise typer.Exit(1)
 
 
@@ -185,21 +185,12 @@ def demo_advance(to: Annotated[str, typer.Option("--to", metavar="DATE", help="T
     from granary.sample import advance
 
     day = _date(to)
-    advance(_ready(), day)
+    advance(ready(), day)
     show.line("Next: `granary run` loads and builds what is new.")
 
 
 for topic in (dashboard, capture, streams, quarantine, forget, diff, explain, roles, authoring):
     topic.register(app)
-
-
-def _ready() -> Settings:
-    """Return the settings of a warehouse that is up, starting the embedded one if need be."""
-    from warehouse import server
-
-    settings = Settings.load()
-    server.up(settings)
-    return settings
 
 
 def _place(settings: Settings) -> str:

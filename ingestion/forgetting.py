@@ -16,7 +16,7 @@ from warehouse.forgotten import canonical
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from ingestion.spec import Source, Table
+    from ingestion.spec import Table
     from warehouse.forgotten import Forgotten
     from warehouse.records import Refusal
 
@@ -34,23 +34,16 @@ def columns_of(table: Table) -> tuple[str, ...]:
     return tuple(column.name for column in table.columns if column.subject)
 
 
-def names_of(sources: Collection[Source]) -> frozenset[str]:
-    """Return all names under which sources deliver a household's number, by their contracts."""
-    return frozenset(
-        name
-        for source in sources
-        for table in source.tables
-        for column in table.columns
-        if column.subject
-        for name in (column.name, *column.aliases)
-    )
+def names_of(table: Table) -> set[str]:
+    """Return all names under which a household's number is delivered, by the contract."""
+    return {name for column in table.columns if column.subject for name in (column.name, *column.aliases)}
 
 
 def known_names() -> frozenset[str]:
     """Return the names of all sources that there are."""
     from ingestion.sources import SOURCES  # noqa: PLC0415 - they import the readers, which know this module's callers
 
-    return names_of(tuple(SOURCES.values()))
+    return frozenset().union(*(names_of(table) for source in SOURCES.values() for table in source.tables))
 
 
 def verdict(payload: Any, names: Collection[str], is_theirs: Callable[[str], bool]) -> Verdict:
@@ -117,7 +110,7 @@ class Sieve:
 
     def __init__(self, table: Table, forgotten: Forgotten) -> None:
         self.forgotten = forgotten
-        self.names = known_names() | {name for c in table.columns if c.subject for name in (c.name, *c.aliases)}
+        self.names = known_names() | names_of(table)
         self.columns = columns_of(table)
         self.agreed = {column.name for column in table.columns}
 
@@ -146,12 +139,12 @@ class Sieve:
             return None
         # A nested value that no contract names lands as text.
         nested = pc.fill_null(pc.match_substring_regex(values, "|".join(map(re.escape, sorted(self.names)))), False)
-        theirs = [
+        mine = {
             index
             for index in pc.indices_nonzero(nested).to_pylist()
             if verdict(values[index].as_py(), self.names, self.forgotten.has) == "theirs"
-        ]
-        return pa.array([index in set(theirs) for index in range(len(values))]) if theirs else None
+        }
+        return pa.array([index in mine for index in range(len(values))]) if mine else None
 
     def _refusal(self, refusal: Refusal) -> Refusal | None:
         found = verdict(refusal.payload, self.names, self.forgotten.has) if refusal.row else "not theirs"

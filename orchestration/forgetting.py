@@ -23,7 +23,7 @@ from ingestion.cdc.spec import changes_table
 from ingestion.sources import SOURCES
 from orchestration import manifest as dbt_manifest
 from orchestration.failures import problems_of
-from orchestration.nodes import is_mart, published, relation, schemas
+from orchestration.nodes import is_mart, meta, published, relation, schemas
 from warehouse import erasing, households
 from warehouse.connection import Connection, columns_of, connect, execute, query, quote_relation
 from warehouse.erasing import Total
@@ -71,8 +71,7 @@ def look(settings: Settings, household: str) -> tuple[Total, ...]:
     with closing(erasing.begin(settings, where)) as connection:
         forgotten(connection, settings)
         key = key_of(settings) or new_key()
-        totals, _ = _erase(connection, where, key, canonical(household), None)
-        return totals
+        return _erase(connection, where, key, canonical(household), None)
 
 
 def forget(
@@ -91,7 +90,7 @@ def forget(
         known = None if household is None else _known(connection, key, household)
         totals: tuple[Total, ...] = ()
         if household is not None:
-            totals, _ = _erase(connection, where, key, canonical(household), reason)
+            totals = _erase(connection, where, key, canonical(household), reason)
         totals += _erase_again(connection, where, key)
         keep_key(settings, key)
         reached("forget-before-commit")
@@ -107,9 +106,7 @@ def _known(connection: Connection, key: Key, household: str) -> bool:
     return bool(query(connection, "select 1 from ops.erasures where subject = $1", key.subject(household)))
 
 
-def _erase(
-    connection: Connection, where: Map, key: Key, household: str, reason: str | None
-) -> tuple[tuple[Total, ...], int]:
+def _erase(connection: Connection, where: Map, key: Key, household: str, reason: str | None) -> tuple[Total, ...]:
     """Take one household out; raises if there is nothing of it and never was."""
     known = _known(connection, key, household)
     erasure_id = erasing.register(connection, key, key.subject(household), reason)
@@ -120,7 +117,7 @@ def _erase(
     elif not known:
         connection.rollback()
         raise GranaryError("there is no such household", "the warehouse", "see household_id in marts.dim_household")
-    return tuple(at_work.totals), erasure_id
+    return tuple(at_work.totals)
 
 
 def _erase_again(connection: Connection, where: Map, key: Key) -> tuple[Total, ...]:
@@ -131,7 +128,7 @@ def _erase_again(connection: Connection, where: Map, key: Key) -> tuple[Total, .
     totals: tuple[Total, ...] = ()
     for numbers in back.values():
         for household in numbers:
-            totals += _erase(connection, where, key, household, None)[0]
+            totals += _erase(connection, where, key, household, None)
     return totals
 
 
@@ -258,8 +255,7 @@ def _stays(node: Mapping[str, Any]) -> bool:
 def _places(node: Mapping[str, Any], names: frozenset[str]) -> Iterator[Place]:
     schema, _, table = relation(node).partition(".")
     for name, column in node["columns"].items():
-        meta = column.get("config", {}).get("meta") or column.get("meta") or {}
-        if condition := meta.get("household_where"):
+        if condition := meta(column).get("household_where"):
             yield Place(schema, table, name, condition)
         elif name in names:
             yield Place(schema, table, name)
@@ -269,9 +265,9 @@ def _mart(connection: Connection, node: Mapping[str, Any], names: frozenset[str]
     """Yield a published mart that has households, with what the restatement ledger adds up of it (macros/publish*)."""
     schema, _, table = published(node).partition(".")
     kinds = columns_of(connection, quote_relation(schema, table))
-    meta = node["config"].get("meta") or {}
-    measured = [name for name, kind in kinds.items() if kind == "numeric(12,2)" or name in meta.get("measures", ())]
-    day = meta.get("business_date") or ("business_date" if "business_date" in kinds else "cast(null as date)")
+    more = meta(node)
+    measured = [name for name, kind in kinds.items() if kind == "numeric(12,2)" or name in more.get("measures", ())]
+    day = more.get("business_date") or ("business_date" if "business_date" in kinds else "cast(null as date)")
     for name in kinds:
         if name in names:
             yield Mart(Place(schema, table, name), day, tuple(measured))

@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestration.nodes import meta
 from warehouse.errors import GranaryError
 from warehouse.settings import PROJECT
 
@@ -155,8 +156,7 @@ def with_checks(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def chosen_node(test: Mapping[str, Any]) -> str | None:
     """Return the name in a test's `meta.dagster.ref`."""
-    meta = test.get("config", {}).get("meta") or test.get("meta") or {}
-    name: str | None = meta.get("dagster", {}).get("ref", {}).get("name")
+    name: str | None = meta(test).get("dagster", {}).get("ref", {}).get("name")
     return name
 
 

@@ -24,6 +24,12 @@ def materialization(node: Mapping[str, Any]) -> str:
     return str(node.get("config", {}).get("materialized") or node["resource_type"])
 
 
+def meta(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the project keeps of a node or a column for itself; dbt writes it in one of two places."""
+    found: Mapping[str, Any] = part.get("config", {}).get("meta") or part.get("meta") or {}
+    return found
+
+
 def is_mart(node: Mapping[str, Any]) -> bool:
     """Return whether a node is built in one schema and published to another."""
     return node["resource_type"] in ("model", "seed") and node["config"].get("schema") == BUILT

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from orchestration.nodes import meta
 from warehouse.settings import PROJECT
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ def tiers() -> Mapping[str, str]:
 
 def tier(column: Mapping[str, Any]) -> str | None:
     """Return the tier that a column of dbt's manifest declares."""
-    meta = column.get("config", {}).get("meta") or column.get("meta") or {}
-    return meta.get("personal")
+    return meta(column).get("personal")
 
 
 def is_masked(column: Mapping[str, Any]) -> bool:

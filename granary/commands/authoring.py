@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from granary import show
-from granary.commands.options import AsJson
+from granary.commands.options import AsJson, ready
 from warehouse.settings import PROJECT, Settings
 
 
@@ -99,10 +99,8 @@ def profile(
     from granary.profiles.page import write_page
     from granary.profiles.run import compare_loads, take
     from granary.profiles.terminal import print_profile
-    from warehouse import server
 
-    settings = Settings.load()
-    server.up(settings)
+    settings = ready()
     found, before, moves = compare_loads(settings, what) if load else take(settings, what)
     if as_json:
         show.json(found.to_json() | {"exact": found.exact, "drift": [asdict(move) for move in moves]})

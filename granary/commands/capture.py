@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.commands.options import AsJson
+from granary.commands.options import AsJson, ready
 
 if TYPE_CHECKING:
     from ingestion.cdc.status import CaptureStatus
@@ -37,9 +37,6 @@ def capture(
 
     The first time, every table is copied. Each lands twice: as a table of changes, which only grows, and as it is now.
     """
-    from warehouse import server
-    from warehouse.settings import Settings
-
     if status + drop + (follow or snapshot) > 1:
         raise typer.BadParameter("--status, --drop and --follow or --snapshot exclude each other")
     sources = _captured(source)
@@ -47,8 +44,7 @@ def capture(
         raise typer.BadParameter("name the source")
     if follow and len(sources) > 1:
         raise typer.BadParameter("name the source to follow")
-    settings = Settings.load()
-    server.up(settings)
+    settings = ready()
     if status:
         _status(settings, sources, as_json)
     elif drop:

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from granary import show
+from granary.commands.options import ready
 from warehouse.errors import GranaryError
-from warehouse.settings import PROJECT, Settings
+from warehouse.settings import PROJECT
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +43,6 @@ def dashboard(
     """
     from granary.pages import serve
     from orchestration.addresses import DAGSTER, DOCS, Addresses
-    from warehouse import server
 
     try:
         from granary.dashboard.export import NAMES, steps, write
@@ -50,8 +50,7 @@ def dashboard(
         raise GranaryError(f"the dashboard needs {error.name}", todo="install it: `make setup`") from None
     links = Addresses("" if export else DOCS, "" if export else DAGSTER)
     links = replace(links, **{name: one for name, one in (("docs", docs), ("dagster", dagster)) if one is not None})
-    settings = Settings.load()
-    server.up(settings)
+    settings = ready()
     folder = export.expanduser() if export else PROJECT / "target" / "dashboard"
     with show.counting(steps()) as tell:
         written = write(settings, folder, links, tell)

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from granary import show
-from granary.commands.options import AsJson
-from warehouse.settings import Settings
+from granary.commands.options import AsJson, ready
 
 
 def register(app: typer.Typer) -> None:
@@ -33,11 +32,9 @@ def diff(
     Rows are the same one if they have the same key (the mart's unique index). To build without publishing:
     dbt build --vars 'publish: false'.
     """
-    from warehouse import server
     from warehouse.compare import compare
 
-    settings = Settings.load()
-    server.up(settings)
+    settings = ready()
     found = compare(settings, mart.rpartition(".")[2], old, new, examples)
     if as_json:
         show.json(found)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from granary import show
-from granary.commands.options import AsJson
+from granary.commands.options import AsJson, ready
 from warehouse.errors import GranaryError
-from warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,10 +42,8 @@ def explain(
     """
     from orchestration.explain.condition import ConditionError
     from orchestration.explain.trace import explain as trace
-    from warehouse import server
 
-    settings = Settings.load()
-    server.up(settings)
+    settings = ready()
     try:
         found = trace(settings, mart, where, column=column, limit=limit)
     except ConditionError as error:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from granary import show
-from granary.commands.options import AsJson
-from warehouse.settings import Settings
+from granary.commands.options import AsJson, ready
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,14 +40,13 @@ def forget(
     The marts are built, audited and published as after a load. What went, by month, stays on record without the
     household. A run that was killed is finished by the next one.
     """
-    from granary.cli import _ready
     from orchestration import forgetting
 
     if again == (household is not None) or (again and dry_run):
         raise typer.BadParameter("give a household's number, or --again alone")
     if not (yes or again or dry_run or sys.stdin.isatty()):
         raise typer.BadParameter("without a terminal to ask at, give --yes")
-    settings: Settings = _ready()
+    settings = ready()
     if household is not None and (dry_run or not yes):
         totals = forgetting.look(settings, household)
         if not as_json:

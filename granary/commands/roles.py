@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from granary import show
-from granary.commands.options import AsJson
-from warehouse.settings import Settings
+from granary.commands.options import AsJson, ready
 
 roles = typer.Typer(
     help="Who may do what: the roles, what each may, and who has it. Roles that are missing are made.",
@@ -33,7 +32,7 @@ def list_roles(context: typer.Context, as_json: AsJson = False) -> None:
         return
     from warehouse import roles as ways
 
-    found = ways.roles(_ready())
+    found = ways.roles(ready())
     if as_json:
         show.json(found)
         return
@@ -58,7 +57,7 @@ def grant(
     """Give a person a role, and a login if they have none yet."""
     from warehouse import roles as ways
 
-    settings = _ready()
+    settings = ready()
     is_new = ways.grant(settings, person, role, _password() if password else None)
     if as_json:
         show.json({"person": person, "role": role, "login": "made" if is_new else "kept"})
@@ -82,7 +81,7 @@ def revoke(
     """Take a role from a person; without ROLE all of them, and the login with what it has open."""
     from warehouse import roles as ways
 
-    became = ways.revoke(_ready(), person, role)
+    became = ways.revoke(ready(), person, role)
     if as_json:
         show.json({"person": person, "role": role, "login": became})
     elif role:
@@ -102,11 +101,3 @@ def _password() -> str:
     if not (text := sys.stdin.readline().rstrip("\n")):
         raise typer.BadParameter("--password found none in the pipe")
     return text
-
-
-def _ready() -> Settings:
-    from warehouse import server
-
-    settings = Settings.load()
-    server.up(settings)
-    return settings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from granary import log, show
-from granary.commands.options import AsJson
+from granary.commands.options import AsJson, ready
 from warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,10 +48,8 @@ def stream(
     """
     from ingestion.streams.loop import Limits
     from ingestion.streams.opening import open_stream
-    from warehouse import server
 
-    settings = Settings.load()
-    server.up(settings)
+    settings = ready()
 
     def report(counts: Counts, lags: Sequence[Lag]) -> None:
         _write(settings, source, counts, lags)
@@ -86,10 +84,8 @@ def serve_webhooks(
 ) -> None:
     """Take signed events by POST /SOURCE/TABLE; a 202 means that they are in the warehouse. Ctrl-C ends it."""
     from ingestion.streams.webhooks import serve
-    from warehouse import server
 
-    settings = Settings.load()
-    server.up(settings)
+    settings = ready()
     try:
         serve(settings, host, port, lambda url: show.line(f"Webhooks at {url}/<source>/<table>"), max_bytes)
     except KeyboardInterrupt:
@@ -106,12 +102,10 @@ def replay(
     """
     from ingestion.select import select
     from orchestration.replay import replay as rebuild
-    from warehouse import server
 
     select([what])
     source, _, table = what.partition(".")
-    settings = Settings.load()
-    server.up(settings)
+    settings = ready()
     done = rebuild(settings, source, table or None)
     if as_json:
         show.json(done)

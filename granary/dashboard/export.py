@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from granary.dashboard.html import MARK, render
 from granary.dashboard.pages import PAGES
 from granary.dashboard.read import read
+from granary.html import write as write_page
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ def write_pages(data: Mapping[str, Rows], folder: Path, links: Addresses, tell: 
         for page in PAGES:
             tell(page.title)
             path = folder / f"{page.name}.html"
-            fresh = folder / f"{page.name}.html.new"
-            fresh.write_text(render(page, PAGES, data, links), encoding="utf-8")
-            fresh.replace(path)
+            write_page(path, render(page, PAGES, data, links))
             written.append(path)
     except OSError as error:
         raise GranaryError(

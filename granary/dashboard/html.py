@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode
 from dataclasses import asdict
 from functools import cache
-from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +13,7 @@ import vl_convert
 
 from granary.dashboard.read import marts_of
 from granary.dashboard.theme import CONFIG
-from granary.profiles.style import BASE, when
+from granary.html import BASE, elsewhere, embedded, policy, when
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,20 +30,17 @@ MARK = '<meta name="generator" content="granary dashboard">'
 def render(page: Page, pages: Sequence[Page], data: Mapping[str, Rows], links: Addresses) -> str:
     """Return the page's HTML."""
     code = script()
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{b64encode(sha256(code.encode()).digest()).decode()}';"
-        " style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-    )
+    near = elsewhere("elsewhere", {"Data documentation": links.docs, "Dagster": links.dagster})
     style = BASE + (HERE / "page.css").read_text(encoding="utf-8")
     figures = "".join(_figure(number, figure) for number, figure in enumerate(page.figures))
     charts = "".join(_chart(chart, data[chart.dataset].sql, links) for chart in page.charts)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'{MARK}<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f'{MARK}<meta http-equiv="Content-Security-Policy" content="{policy(code)}">'
         f"<title>{escape(page.title)} · Granary</title>"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<style>{style}</style></head><body><a class="skip" href="#main">To the content</a>'
-        f"<header><strong>Granary</strong>{_pages(page, pages)}{_elsewhere(links)}</header>"
+        f"<header><strong>Granary</strong>{_pages(page, pages)}{near}</header>"
         f'<main id="main"><h1>{escape(page.title)}</h1><p class="lead">{escape(page.lead)}</p>'
         "<noscript><p>The figures and charts are drawn by a script in this file: please allow it to run.</p></noscript>"
         f"{_filters(page.filters, data)}"
@@ -54,7 +48,7 @@ def render(page: Page, pages: Sequence[Page], data: Mapping[str, Rows], links: A
         + f'<div class="charts">{charts}</div></main>'
         "<footer><p>Made from the schema <code>marts</code> in one snapshot. Nothing in this file loads anything from"
         f" elsewhere.{when(links, 'docs', 'dagster')}</p></footer>"
-        f'<script type="application/json" id="page">{_json(_payload(page, data))}</script>'
+        f'<script type="application/json" id="page">{embedded(_payload(page, data))}</script>'
         f"<script>{code}</script></body></html>\n"
     )
 
@@ -68,12 +62,6 @@ def script() -> str:
     library: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub forgets the default
     ours = (HERE / "page.js").read_text(encoding="utf-8")
     return f"(() => {{{library}}})();\n{ours}".replace("\r", "").replace("</script", "<\\/script")
-
-
-def _json(content: Any) -> str:
-    """Return JSON that no value can break out of: the parser sees no tag and no comment in it."""
-    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _payload(page: Page, data: Mapping[str, Rows]) -> dict[str, Any]:
@@ -131,15 +119,6 @@ def _pages(page: Page, pages: Sequence[Page]) -> str:
         for one in pages
     )
     return f'<nav class="pages" aria-label="Pages">{items}</nav>'
-
-
-def _elsewhere(links: Addresses) -> str:
-    items = "".join(
-        f'<a href="{escape(address)}">{label}</a>'
-        for label, address in (("Data documentation", links.docs), ("Dagster", links.dagster))
-        if address
-    )
-    return f'<nav class="elsewhere" aria-label="Elsewhere">{items}</nav>' if items else ""
 
 
 def _filters(filters: Sequence[Filter], data: Mapping[str, Rows]) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
-from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from granary.profiles.style import BASE, when
+from granary.html import BASE, elsewhere, policy, when
 
 if TYPE_CHECKING:
     from orchestration.addresses import Addresses
@@ -21,25 +19,18 @@ PAGES = (("Models", "static_index.html"), ("Marts", MARTS), ("Column lineage", L
 
 def frame(name: str, title: str, lead: str, body: str, addresses: Addresses, script: str = "", data: str = "") -> str:
     """Return a whole page; `lead` and `body` are HTML. Its policy lets no script run but this one, and nothing out."""
-    run = f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" if script else "'none'"
-    policy = f"default-src 'none'; script-src {run}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     style = BASE + (HERE / "page.css").read_text(encoding="utf-8")
     near = "".join(
         f'<a href="{file}"{" aria-current=page" if file == name else ""}>{label}</a>' for label, file in PAGES
     )
-    far = "".join(
-        f'<a href="{escape(address)}">{label}</a>'
-        for label, address in (("Dashboard", addresses.dashboard), ("Dagster", addresses.dagster))
-        if address
-    )
+    far = elsewhere("far", {"Dashboard": addresses.dashboard, "Dagster": addresses.dagster})
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}"><title>{title} · Granary</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(script)}"><title>{title} · Granary</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>'
         '<body><a class="skip" href="#main">To the content</a><header class="top"><strong>Granary</strong>'
-        f'<nav aria-label="Documentation">{near}</nav>'
-        + (f'<nav class="far" aria-label="Elsewhere">{far}</nav>' if far else "")
-        + f'</header><main id="main"><h1>{title}</h1><p class="lead">{lead}</p>{body}</main>'
+        f'<nav aria-label="Documentation">{near}</nav>{far}</header>'
+        f'<main id="main"><h1>{title}</h1><p class="lead">{lead}</p>{body}</main>'
         "<footer><p>Made from dbt's manifest and catalog. Nothing in this file loads anything from elsewhere."
         f"{when(addresses, 'dashboard', 'dagster')}</p></footer>"
         + (f'<script type="application/json" id="data">{data}</script>' if data else "")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from granary.docs.frame import HERE, LINEAGE, MARTS, frame, model
+from granary.html import embedded
 from orchestration.nodes import is_mart, layer, published
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def page(manifest: Mapping[str, Any], catalog: Mapping[str, Any], graph: ColumnG
         '<select id="column" autocomplete="off"></select></div></form><div id="found" aria-live="polite"></div>'
     )
     script = (HERE / "lineage.js").read_text(encoding="utf-8")
-    return frame(LINEAGE, "Column lineage", LEAD, body, addresses, script, _json(data(nodes, catalog, graph)))
+    return frame(LINEAGE, "Column lineage", LEAD, body, addresses, script, embedded(data(nodes, catalog, graph)))
 
 
 def data(nodes: Mapping[str, Any], catalog: Mapping[str, Any], graph: ColumnGraph) -> dict[str, Any]:
@@ -89,9 +89,3 @@ def _options(graph: ColumnGraph, nodes: Mapping[str, Any]) -> str:
 def _group(name: str, keys: Sequence[str], nodes: Mapping[str, Any]) -> str:
     names = sorted(escape(published(nodes[key])) for key in keys)
     return f'<optgroup label="{name}">{"".join(f"<option>{one}</option>" for one in names)}</optgroup>' if keys else ""
-
-
-def _json(content: Any) -> str:
-    """Return JSON that no value can break out of: the parser sees no tag and no comment in it."""
-    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

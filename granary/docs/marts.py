@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestration.addresses import dashboard_pages
 from orchestration.columns import Column
-from orchestration.nodes import is_mart, published
+from orchestration.nodes import is_mart, meta, published
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,7 +76,8 @@ def marts(manifest: Mapping[str, Any], catalog: Mapping[str, Any], graph: Column
     """Return every mart by area: in the core the facts first, those that join most; then in the alphabet."""
     nodes = {key: node for key, node in manifest["nodes"].items() if is_mart(node)}
     tested = _tested(manifest, nodes)
-    found = [_mart(manifest, catalog, graph, key, tested) for key in nodes]
+    unique = {key: _unique(manifest, key) for key in nodes}
+    found = [_mart(manifest, catalog, graph, key, tested, unique) for key in nodes]
     return sorted(found, key=_place)
 
 
@@ -93,6 +94,7 @@ def _mart(
     graph: ColumnGraph,
     key: str,
     tested: Mapping[Column, tuple[Column, str]],
+    unique: Mapping[str, list[tuple[str, ...]]],
 ) -> Mart:
     node = manifest["nodes"][key]
     stored = catalog["nodes"].get(key, {}).get("columns", {})
@@ -100,12 +102,12 @@ def _mart(
         Field(name, str(stored.get(name, {}).get("type") or column["data_type"]), str(column["description"]))
         for name, column in node["columns"].items()
     )
-    keys = _unique(manifest, key)
+    keys = unique[key]
     joins = []
     for field in fields:
-        target, test, inherited = _leads_to(Column(key, field.name), manifest, tested, graph)
+        target, test, inherited = _leads_to(Column(key, field.name), tested, unique, graph)
         if target is not None:
-            is_one = (target.name,) in _unique(manifest, target.node)
+            is_one = (target.name,) in unique[target.node]
             name = str(manifest["nodes"][target.node]["name"])
             joins.append(Join(field.name, name, target.name, test, inherited, is_one, (field.name,) in keys))
     made_from = {one for field in fields for one in _made_from(Column(key, field.name), manifest["nodes"], graph)}
@@ -139,7 +141,10 @@ def _tested(manifest: Mapping[str, Any], nodes: Mapping[str, Any]) -> dict[Colum
 
 
 def _leads_to(
-    column: Column, manifest: Mapping[str, Any], tested: Mapping[Column, tuple[Column, str]], graph: ColumnGraph
+    column: Column,
+    tested: Mapping[Column, tuple[Column, str]],
+    unique: Mapping[str, list[tuple[str, ...]]],
+    graph: ColumnGraph,
 ) -> tuple[Column | None, str, bool]:
     """Return where a column leads, the test that says so, and whether that is a test of the column it is taken from.
 
@@ -152,8 +157,7 @@ def _leads_to(
         if len(origins) != 1 or origins[0].name != column.name:
             return None, "", False
         column, inherited = origins[0], True
-        node = manifest["nodes"].get(column.node)
-        if node and is_mart(node) and (column.name,) in _unique(manifest, column.node):
+        if (column.name,) in unique.get(column.node, ()):
             return column, "", True
     target, test = tested[column]
     return target, test, inherited
@@ -161,8 +165,8 @@ def _leads_to(
 
 def _unique(manifest: Mapping[str, Any], key: str) -> list[tuple[str, ...]]:
     """Return the columns that are unique together: of declared indexes, and of tests; the grain comes first."""
-    meta = manifest["nodes"][key]["config"].get("meta") or {}
-    found = [tuple(index["columns"]) for index in meta.get("declared_indexes", []) if index.get("unique")]
+    indexes = meta(manifest["nodes"][key]).get("declared_indexes", [])
+    found = [tuple(index["columns"]) for index in indexes if index.get("unique")]
     for test in manifest["nodes"].values():
         if test.get("attached_node") == key and (generic := test.get("test_metadata")):
             together = generic["kwargs"].get("combination_of_columns")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from granary.docs import diagram, lineage
 from granary.docs.frame import LINEAGE, MARTS
 from granary.docs.marts import marts
+from granary.html import write
 from orchestration.addresses import DAGSTER, DASHBOARD
 from orchestration.columns import column_graph
 
@@ -28,10 +29,10 @@ def write_pages(folder: Path, addresses: Addresses) -> None:
     manifest = json.loads((folder / "manifest.json").read_bytes())
     catalog = json.loads((folder / "catalog.json").read_bytes())
     graph = column_graph(manifest, catalog)
-    _write(folder / MARTS, diagram.page(marts(manifest, catalog, graph), addresses))
-    _write(folder / LINEAGE, lineage.page(manifest, catalog, graph, addresses))
+    write(folder / MARTS, diagram.page(marts(manifest, catalog, graph), addresses))
+    write(folder / LINEAGE, lineage.page(manifest, catalog, graph, addresses))
     index = folder / "static_index.html"
-    _write(index, _moved(index.read_text(encoding="utf-8"), addresses))
+    write(index, _moved(index.read_text(encoding="utf-8"), addresses))
 
 
 def _moved(text: str, addresses: Addresses) -> str:
@@ -43,9 +44,3 @@ def _moved(text: str, addresses: Addresses) -> str:
         to = json.dumps(now)[1:-1].replace("\\", r"\\")
         text = re.sub(re.escape(usual) + r"([\w.]*)", rf"{to}\1" if to else "#!/overview", text)
     return text
-
-
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from granary.html import write
 from granary.profiles.shapes import heights
 from granary.profiles.style import STYLE
 from granary.profiles.terminal import keys_line
@@ -29,9 +30,8 @@ def write_page(settings: Settings, folder: Path) -> Path:
     """Write the page of the latest profile of every table into a folder; return its path."""
     pairs = latest_two(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    path, fresh = folder / NAME, folder / f"{NAME}.new"
-    fresh.write_text(page([(now, drift(before, now) if before else None) for now, before in pairs]), encoding="utf-8")
-    fresh.replace(path)
+    path = folder / NAME
+    write(path, page([(now, drift(before, now) if before else None) for now, before in pairs]))
     return path
 
 

@@ -1,24 +1,6 @@
-"""How our pages look: what all share, and the page of profiles."""
+"""How the page of profiles looks."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from orchestration.addresses import Addresses
-
-BASE = """
-:root{color-scheme:light dark;--ink:#1d2430;--quiet:#5c6675;--paper:#fff;--card:#f5f7f9;--line:#dde2e8;--bar:#2f6f9f;
---some:#8a5a00;--much:#b3261e;--somebg:#fff3d6;--muchbg:#fde7e5}
-@media (prefers-color-scheme:dark){:root{--ink:#e6eaf0;--quiet:#9aa5b4;--paper:#14181d;--card:#1c2229;--line:#313a45;
---bar:#6db3e2;--some:#ffce73;--much:#ff9d94;--somebg:#3a2f14;--muchbg:#43201d}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
-header,main{max-width:76rem;margin:0 auto;padding:1rem 1.25rem}
-h1{font-size:1.6rem;margin:.5rem 0 0}h2{font-size:1.2rem;margin:0;overflow-wrap:anywhere}
-h3{font-size:1rem;margin:1rem 0 .25rem}
-p{margin:.25rem 0;color:var(--quiet)}code{font-size:.9em;color:var(--ink)}a{color:var(--bar)}
-"""
+from granary.html import BASE
 
 STYLE = (
     BASE
@@ -50,9 +32,3 @@ td{padding:.2rem 0}td:empty{display:none}
 td::before{content:attr(data-name);display:block;font-size:.78rem;color:var(--quiet)}}
 """
 )
-
-
-def when(addresses: Addresses, *names: str) -> str:
-    """Return a sentence on the links to neighbours on this machine: they need these to be served."""
-    commands = " and ".join(f"<code>{command}</code>" for command in addresses.commands(*names))
-    return f" Links to 127.0.0.1 need {commands} to be running." if commands else ""

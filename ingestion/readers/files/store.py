@@ -8,6 +8,7 @@ import stat
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -177,13 +178,13 @@ class LocalStore:
     def _inside(self, name: str) -> Path:
         """Return the path of a file, links resolved; to resolve a path without any costs ten times as much."""
         steps = name.split("/")
-        path = f"{self._real}/{name}"
-        if ".." in steps or any(os.path.islink("/".join([self._real, *steps[: n + 1]])) for n in range(len(steps))):
-            path = os.path.realpath(path)
-            if not path.startswith(f"{self._real}/"):
+        path = Path(self._real, name)
+        if ".." in steps or any(map(os.path.islink, accumulate(steps, os.path.join, initial=self._real))):
+            path = path.resolve()
+            if not path.is_relative_to(self._real):
                 where = str(self.folder / name)
                 raise GranaryError("the file is a link that leaves the landing zone", where, "remove it")
-        return Path(path)
+        return path
 
 
 def _unreadable(error: OSError, path: Path) -> GranaryError:
