@@ -133,11 +133,14 @@
     {%- endif %}
 {%- endmacro %}
 
-{#- Rows first, then indexes: nobody reads the table before the publish commits. -#}
+{#-
+    Rows first, then what the built table has besides, then indexes: nobody reads the table before the publish commits. A
+    table that a query creates is written in half the time of one that rows are inserted into.
+-#}
 {% macro create_published(mart) -%}
-    create table {{ mart.table }} (like {{ mart.build }} including all excluding indexes);
-    insert into {{ mart.table }} ({{ mart.columns | join(', ') }})
+    create table {{ mart.table }} as
     select {{ mart.columns | join(', ') }} from {{ mart.build }};
+    {{ take_over_columns(mart) }}
     {%- for index in mart.indexes %}
     create {{ 'unique' if index.is_unique }} index {{ index.name }}{{ '__new' if mart.way == 'replace' }}
     on {{ mart.table }} using {{ index.type }} ({{ index.columns | join(', ') }});
@@ -146,6 +149,27 @@
     {{ totals(mart, mart.published, mart.old_columns, -1) }}
     {%- endif %}
     {{ totals(mart, mart.table, mart.types, 1) }}
+{%- endmacro %}
+
+{#- Descriptions of the built table's columns, and which are never null. -#}
+{% macro take_over_columns(mart) -%}
+    do $granary$
+    declare
+        statement text;
+    begin
+        for statement in
+            select format('comment on column {{ mart.table }}.%I is %L', attname, col_description(attrelid, attnum))
+            from pg_attribute
+            where attrelid = '{{ mart.build }}'::regclass and attnum > 0 and not attisdropped
+            union all
+            select 'alter table {{ mart.table }} ' || string_agg(format('alter column %I set not null', attname), ', ')
+            from pg_attribute
+            where attrelid = '{{ mart.build }}'::regclass and attnum > 0 and not attisdropped and attnotnull
+            having count(*) > 0
+        loop
+            execute statement;
+        end loop;
+    end $granary$;
 {%- endmacro %}
 
 {#- The rows that differ. Of a mart that was built as a whole, only partitions that differ are looked at row by row. -#}

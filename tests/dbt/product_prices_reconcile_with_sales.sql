@@ -17,8 +17,8 @@ sales as (
         count(*) as line_count,
         sum(quantity) as item_count,
         sum(sales_value) as sales_value,
-        min(round(regular_value / quantity, 2)) as lowest_price,
-        max(round(regular_value / quantity, 2)) as highest_price
+        round(min(regular_value / quantity), 2) as lowest_price,
+        round(max(regular_value / quantity), 2) as highest_price
     from {{ ref('fct_sales') }}
     where quantity > 0 and not is_fuel
     group by product_id, week

@@ -21,6 +21,8 @@ from warehouse.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from playwright.sync_api import Browser
+
     Make = Callable[[str], Settings]
 
 
@@ -48,6 +50,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put first what takes longest."""
     ranks = {folder: rank for rank, folder in enumerate(FIRST)}
     items.sort(key=lambda item: ranks.get(item.path.parent.name, len(FIRST)))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Return a browser. Playwright is imported only where one is used: its event loop is nothing to have around."""
+    from tests.python.dashboard import browser  # noqa: PLC0415
+
+    with browser.chromium() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

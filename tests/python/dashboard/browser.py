@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page as Tab
 
 PACKAGE = "chromium"
+OUTSIDE = "http://127.0.0.1:9/"
 
 
 def binary() -> str | None:
@@ -75,6 +76,27 @@ class Reader:
             "all => all.map(row => [...row.cells].map(cell => [cell.textContent, cell.className]))",
         )
         return [[_value(text) if kind == "number" else text for text, kind in row] for row in rows]
+
+    def attacked(self) -> list[str]:
+        """Run a script, load a picture and ask an address, all foreign; return the policy's rules that stopped them."""
+        blocked = self.tab.evaluate(
+            """async (outside) => {
+                const seen = [];
+                document.addEventListener("securitypolicyviolation", (event) => seen.push(event.effectiveDirective));
+                const script = document.createElement("script");
+                script.textContent = "document.title = 'owned'";
+                const image = document.createElement("img");
+                image.src = outside + "pixel";
+                document.body.append(script, image);
+                try { await fetch(outside + "data"); } catch { }
+                await new Promise((done) => setTimeout(done, 200));
+                return seen;
+            }""",
+            OUTSIDE,
+        )
+        self.complaints.clear()  # the browser tells the console of each
+        self.requests = [url for url in self.requests if not url.startswith(OUTSIDE)]
+        return sorted(blocked)
 
 
 def _value(text: str) -> Decimal | None:

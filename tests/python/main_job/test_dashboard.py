@@ -14,7 +14,7 @@ from granary.dashboard.export import write_pages
 from granary.dashboard.pages import PAGES
 from granary.dashboard.read import Rows, read
 from orchestration.addresses import Addresses
-from tests.python.dashboard.browser import Reader, chromium, reader
+from tests.python.dashboard.browser import Reader, reader
 from tests.python.main_job.conftest import granary
 
 if TYPE_CHECKING:
@@ -112,15 +112,9 @@ def folder(year: Year, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def opened() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
 @pytest.fixture
-def browser(opened: Browser, folder: Path) -> Iterator[Reader]:
-    with reader(opened, folder) as found:
+def browser(chromium: Browser, folder: Path) -> Iterator[Reader]:
+    with reader(chromium, folder) as found:
         yield found
 
 
@@ -153,11 +147,13 @@ def test_the_numbers_are_those_of_the_marts(browser: Reader, year: Year, page: s
         assert browser.table(chart) != [], chart
 
 
-def test_a_wrong_number_in_a_page_is_found(opened: Browser, year: Year, data: dict[str, Rows], tmp_path: Path) -> None:
+def test_a_wrong_number_in_a_page_is_found(
+    chromium: Browser, year: Year, data: dict[str, Rows], tmp_path: Path
+) -> None:
     wrong = [list(row) for row in data["days"].rows]
     wrong[41][data["days"].columns.index("sales")] += 0.01
     write_pages(data | {"days": Rows(data["days"].columns, wrong, "")}, tmp_path, Addresses(), lambda _: None)
-    with reader(opened, tmp_path) as browser:
+    with reader(chromium, tmp_path) as browser:
         browser.open("index")
         found = differences(browser, year, "index", "daily-sales")
     assert [row[0] for row in found] == ["2017-02-11", "2017-02-11"]
@@ -267,10 +263,10 @@ def test_the_keyboard_chooses_opens_and_goes(browser: Reader) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone_shows_it_without_moving_sideways_and_all_can_read_it(
-    opened: Browser, folder: Path, dark: bool
+    chromium: Browser, folder: Path, dark: bool
 ) -> None:
     axe = Path(AXE_FILE_PATH).read_text()
-    with reader(opened, folder, 390, dark=dark) as browser:
+    with reader(chromium, folder, 390, dark=dark) as browser:
         for page in PAGES[:1] + PAGES[3:4] if dark else PAGES:  # all have the same colours
             browser.open(page.name)
             browser.tab.evaluate(axe)

@@ -18,12 +18,11 @@ from granary.docs.marts import Mart, marts
 from granary.pages import _Quiet
 from orchestration.columns import Column, ColumnGraph, column_graph
 from orchestration.nodes import is_mart, published
-from tests.python.dashboard.browser import chromium, reader
+from tests.python.dashboard.browser import reader
 from tests.python.main_job import diagram_page
 from tests.python.main_job.conftest import granary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from playwright.sync_api import Browser
@@ -66,12 +65,6 @@ def documentation(year: Year, tmp_path_factory: pytest.TempPathFactory) -> Docum
     catalog = json.loads((folder / "catalog.json").read_bytes())
     graph = column_graph(manifest, catalog)
     return Documentation(folder, manifest, graph, marts(manifest, catalog, graph))
-
-
-@pytest.fixture(scope="module")
-def opened() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 # Read by a person in the models' SQL: each column with those that it is made from directly.
@@ -199,14 +192,14 @@ def test_every_link_within_the_pages_leads_somewhere(documentation: Documentatio
             assert file in {"static_index.html", "profiles.html", *NAMES}, target
 
 
-def test_from_dbt_s_own_page_to_a_mart_to_a_column_and_back(documentation: Documentation, opened: Browser) -> None:
+def test_from_dbt_s_own_page_to_a_mart_to_a_column_and_back(documentation: Documentation, chromium: Browser) -> None:
     """As served: through the overview of dbt's page, which is drawn by its own script."""
     names = ("static_index.html", *NAMES, "profiles.html")
     handler = partial(_Quiet, names, directory=str(documentation.folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         base = f"http://127.0.0.1:{server.server_port}/"
-        tab = opened.new_page()
+        tab = chromium.new_page()
         tab.set_default_timeout(60_000)
         asked: list[str] = []
         tab.on("request", lambda request: asked.append(request.url))
@@ -226,8 +219,8 @@ def test_from_dbt_s_own_page_to_a_mart_to_a_column_and_back(documentation: Docum
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_every_column_and_every_mart_is_drawn(documentation: Documentation, opened: Browser, width: int) -> None:
-    with reader(opened, documentation.folder, width) as browser:
+def test_every_column_and_every_mart_is_drawn(documentation: Documentation, chromium: Browser, width: int) -> None:
+    with reader(chromium, documentation.folder, width) as browser:
         browser.tab.goto((documentation.folder / "marts.html").as_uri())
         assert browser.tab.locator(".marts > section").count() == len(documentation.marts)
         browser.tab.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")

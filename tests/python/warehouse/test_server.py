@@ -52,7 +52,7 @@ def test_tuning_follows_the_machine(tmp_path: Path) -> None:
         "2",
     )
     small = server.tuning(tmp_path, total=1 * GIB, cores=1)
-    assert (small["shared_buffers"], small["work_mem"], small["maintenance_work_mem"]) == ("256MB", "10MB", "64MB")
+    assert (small["shared_buffers"], small["work_mem"], small["maintenance_work_mem"]) == ("256MB", "10MB", "85MB")
 
 
 @pytest.mark.parametrize(
