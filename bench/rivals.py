@@ -15,17 +15,18 @@ import sys
 import time
 from pathlib import Path
 
+from warehouse.settings import PROJECT
+
 TIMEOUT_SECONDS = 600
 
 
 def dlt(table: str, uri: str, files: list[Path], home: Path) -> float:
     """Return the seconds of a dlt pipeline, with the start of Python and of dlt taken off."""
-    env = os.environ | {"DLT_DATA_DIR": str(home / "dlt"), "RUNTIME__DLTHUB_TELEMETRY": "false"}
-    command = [sys.executable, "-m", "bench.rivals", table, uri, *map(str, files)]
-    done = subprocess.run(
-        command, env=env, capture_output=True, text=True, check=True, timeout=TIMEOUT_SECONDS, cwd=home
-    )
-    return float(done.stdout.split()[-1])
+    env = os.environ | {
+        "DLT_DATA_DIR": str(home / "dlt"), "RUNTIME__DLTHUB_TELEMETRY": "false", "PYTHONPATH": str(PROJECT)
+    }  # fmt: skip
+    printed = _run([sys.executable, "-m", "bench.rivals", table, uri, *map(str, files)], env, home)
+    return float(printed.split()[-1])
 
 
 def sling(table: str, uri: str, file: Path, home: Path) -> float | None:
@@ -38,8 +39,18 @@ def sling(table: str, uri: str, file: Path, home: Path) -> float | None:
     command = [str(program), "run", "--src-stream", f"file://{file}", "--tgt-conn", "WAREHOUSE"]
     command += ["--tgt-object", f"public.sling_{table}", "--mode", "full-refresh"]
     began = time.perf_counter()
-    subprocess.run(command, env=env, capture_output=True, check=True, timeout=TIMEOUT_SECONDS)
+    _run(command, env, home)
     return time.perf_counter() - began
+
+
+def _run(command: list[str], env: dict[str, str], folder: Path) -> str:
+    """Return what a program printed; end with its last words where it failed."""
+    done = subprocess.run(
+        command, env=env, cwd=folder, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[:4])} … failed: {done.stderr[-2000:] or done.stdout[-2000:]}")
+    return done.stdout
 
 
 def _pipeline(table: str, uri: str, files: list[str]) -> None:
