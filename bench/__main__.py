@@ -113,11 +113,12 @@ def _compare(settings: Settings, connection: Connection, source: str, table: str
         reference.append(time.perf_counter() - began)
     execute(connection, "drop table public.copied")
     load = median(ours)
-    uri = f"postgresql://granary:unused@localhost:5432/granary?host={settings.host}&sslmode=disable"
+    uri = f"postgresql://granary:unused@{{}}/granary?host={settings.host}&sslmode=disable"
     dlt = sling = None
     if source == "pos":
-        dlt = rivals.dlt(table, uri, tables.parquet(settings, table), settings.home)
-        sling = rivals.sling(table, uri, tables.csv(settings, table), settings.home)
+        # dlt wants a host here as well; sling would take that one.
+        dlt = rivals.dlt(table, uri.format("localhost:5432"), tables.parquet(settings, table), settings.home)
+        sling = rivals.sling(table, uri.format(""), tables.csv(settings, table), settings.home)
         execute(connection, "drop schema if exists dlt_bench cascade")
         execute(connection, f"drop table if exists public.sling_{table}")
         copied.unlink()
