@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     Make = Callable[[str], Settings]
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it puts into the background so, and programs hand it on; the tests of Ctrl-C need it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FIRST = ("main_job", "orchestration", "pipeline", "authoring")
 """Folders that take longest; they begin first, so that the workers end together."""
