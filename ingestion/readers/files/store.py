@@ -178,10 +178,10 @@ class LocalStore:
     def _inside(self, name: str) -> Path:
         """Return the path of a file, links resolved; to resolve a path without any costs ten times as much."""
         steps = name.split("/")
-        path = Path(self._real, name)
+        path = Path(f"{self._real}/{name}")
         if ".." in steps or any(map(os.path.islink, accumulate(steps, os.path.join, initial=self._real))):
             path = path.resolve()
-            if not path.is_relative_to(self._real):
+            if Path(self._real) not in path.parents:
                 where = str(self.folder / name)
                 raise GranaryError("the file is a link that leaves the landing zone", where, "remove it")
         return path

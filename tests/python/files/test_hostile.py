@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from ingestion.readers.files import Csv, Excel, Json, Limits, Xml
+from ingestion.readers.files.store import LocalStore
 from ingestion.spec import Column
 from tests.python.files.books import archive, workbook
 from tests.python.files.conftest import PEOPLE, label, table
@@ -231,6 +232,15 @@ def test_links_that_leave_the_landing_zone(zone: Zone, tmp_path_factory: pytest.
     (zone.folder / "people_folder").symlink_to(outside)
     with pytest.raises(GranaryError, match="a link that leaves the landing zone"):
         zone.load(table("people_folder/*.csv"))
+
+
+def test_a_name_from_elsewhere_stays_in_the_landing_zone(zone: Zone) -> None:
+    store = LocalStore(zone.folder)
+    with pytest.raises(GranaryError, match="the file is gone"):
+        store.entry("/etc/passwd")
+    (zone.folder / "itself").symlink_to(zone.folder)
+    with pytest.raises(GranaryError, match="a link that leaves the landing zone"):
+        store.entry("itself")
 
 
 @pytest.mark.parametrize("location", ["../people.csv", "/etc/passwd", "a/../../b", "a\\b"])
