@@ -93,7 +93,6 @@
     commit;
     {%- endfor %}
     begin;
-    {{ sort_in_one_process() }};
     create schema if not exists {{ schema }};
     create temporary table publish_now on commit drop as
     select nextval(pg_get_serial_sequence('ops.publishes', 'publish_id')) as publish_id, clock_timestamp() as started_at;

@@ -74,10 +74,7 @@
     {%- set is_partitioned = meta.get('changes') and node.config.unique_key in columns -%}
     {%- set indexes = [] -%}
     {%- for index in meta.get('declared_indexes', []) -%}
-        {%- do indexes.append({
-            'name': declared_index_name(node.alias, index), 'columns': index['columns'],
-            'type': index.get('type', 'btree'), 'is_unique': index.get('unique', false),
-        }) -%}
+        {%- do indexes.append(dict(index, name=declared_index_name(node.alias, index))) -%}
     {%- endfor -%}
     {%- set has_view = is_personal or masked_columns(node) | length > 0 -%}
     {%- set schema = personal_schema() if has_view else published_schema() -%}
@@ -142,8 +139,7 @@
     select {{ mart.columns | join(', ') }} from {{ mart.build }};
     {{ take_over_columns(mart) }}
     {%- for index in mart.indexes %}
-    create {{ 'unique' if index.is_unique }} index {{ index.name }}{{ '__new' if mart.way == 'replace' }}
-    on {{ mart.table }} using {{ index.type }} ({{ index.columns | join(', ') }});
+    {{ create_index(index, index.name ~ ('__new' if mart.way == 'replace' else ''), mart.table) }}
     {%- endfor %}
     {%- if mart.way == 'replace' %}
     {{ totals(mart, mart.published, mart.old_columns, -1) }}
@@ -289,7 +285,6 @@
 {#- Indexes that the model declares since the mart was created. Building one lets readers read. -#}
 {% macro index_published(mart) -%}
     {%- for index in mart.indexes %}
-    create {{ 'unique' if index.is_unique }} index if not exists {{ index.name }}
-    on {{ mart.published }} using {{ index.type }} ({{ index.columns | join(', ') }});
+    {{ create_index(index, index.name, mart.published, 'if not exists') }}
     {%- endfor %}
 {%- endmacro %}

@@ -3,7 +3,7 @@
     has been built as well, from joins that were planned blindly.
 -#}
 {% macro analyze_table() -%}
-    {%- if config.get('materialized') in ('table', 'incremental', 'snapshot') -%}
+    {%- if config.get('materialized') in ('table', 'incremental') -%}
         analyze {{ this }}
     {%- endif -%}
 {%- endmacro %}

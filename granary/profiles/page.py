@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from granary.html import write
+from granary.html import policy, write
 from granary.profiles.shapes import heights
 from granary.profiles.style import STYLE
 from granary.profiles.terminal import keys_line
@@ -23,7 +23,6 @@ NAME = "profiles.html"
 BINS = 24
 COMMON = 5
 QUANTILES = ((0, "least"), (5, "5 %"), (25, "25 %"), (50, "median"), (75, "75 %"), (95, "95 %"), (100, "greatest"))
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def write_page(settings: Settings, folder: Path) -> Path:
@@ -43,7 +42,7 @@ def page(profiles: list[tuple[Profile, list[Move] | None]]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Profiles</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><style>{STYLE}</style></head><body>'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy()}"><style>{STYLE}</style></head><body>'
         "<header><h1>Profiles</h1><p>What the tables hold, and what moved since they were last looked at. "
         "<code>granary profile TABLE</code> takes a new one. "
         '<a href="static_index.html">Models</a> · <a href="marts.html">Marts</a> · '
