@@ -102,16 +102,7 @@ def _compare(settings: Settings, connection: Connection, source: str, table: str
             execute(connection, f"copy raw_pos.{table} to '{copied}' {options}")
         elif source == "csv":
             copied, options = tables.csv(settings, table), "(format csv, header)"
-        execute(connection, "drop table if exists public.copied")
-        columns = f"like raw_{source}.{table}"
-        execute(connection, f"create table public.copied ({columns} including indexes)")
-        if source == "csv":
-            execute(connection, "alter table public.copied drop column _load_id, drop column _row")
-        execute(connection, "checkpoint")
-        began = time.perf_counter()
-        execute(connection, f"copy public.copied from '{copied}' {options}")
-        reference.append(time.perf_counter() - began)
-    execute(connection, "drop table public.copied")
+        reference.append(_copy(connection, f"raw_{source}.{table}", source == "csv", f"from '{copied}' {options}"))
     load = median(ours)
     uri = f"postgresql://granary:unused@{{}}/granary?host={settings.host}&sslmode=disable"
     dlt = sling = None
@@ -128,6 +119,21 @@ def _compare(settings: Settings, connection: Connection, source: str, table: str
         name, count, load, median(reference), f"{ratio:.2f}", max(peaks) // MIB, dlt, dlt and f"{dlt / load:.1f}",
         sling, sling and f"{sling / load:.1f}",
     )  # fmt: skip
+
+
+def _copy(connection: Connection, like: str, bare: bool, what: str) -> float:
+    """Return the seconds in which the server copies into a new table, with its commit; `bare`: no load columns."""
+    execute(connection, "checkpoint")
+    began = time.perf_counter()
+    execute(connection, "begin")
+    execute(connection, f"create table public.copied (like {like} including indexes)")
+    if bare:
+        execute(connection, "alter table public.copied drop column _load_id, drop column _row")
+    execute(connection, f"copy public.copied {what}")
+    execute(connection, "commit")
+    seconds = time.perf_counter() - began
+    execute(connection, "drop table public.copied")
+    return seconds
 
 
 def _load(source: str, table: str) -> tuple[float, int, int]:

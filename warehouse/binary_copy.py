@@ -53,13 +53,15 @@ NEGATIVE = 0x4000
 LIMB, BITS = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
-def copy_into(connection: Connection, name: str, batches: Iterable[pa.RecordBatch]) -> None:
+def copy_into(connection: Connection, name: str, batches: Iterable[pa.RecordBatch], *, frozen: bool = False) -> None:
     """Append batches to a table.
 
     Args:
         connection: where; the rows are part of its transaction.
         name: the table as SQL, quoted.
         batches: of one schema, of types that `sql_type` knows; their columns are named as those of the table.
+        frozen: mark rows as seen by everybody from the start, for a table that this transaction made or emptied: else
+            its first reader marks them, and with page checksums all its pages go through the log.
 
     Raises:
         psycopg.Error: the server refuses the rows.
@@ -69,7 +71,7 @@ def copy_into(connection: Connection, name: str, batches: Iterable[pa.RecordBatc
     if first is None:
         return
     columns = ", ".join(map(quote_name, first.schema.names))
-    sql = f"copy {name} ({columns}) from stdin (format binary)"
+    sql = f"copy {name} ({columns}) from stdin (format binary, freeze {str(frozen).lower()})"
     with connection.cursor() as cursor, cursor.copy(sql.encode()) as copy:
         copy.write(HEADER)
         for batch in chain([first], arriving):

@@ -41,6 +41,7 @@ class LoadTransaction:
         self.settings, self.source = settings, source
         self.kept = connection is not None
         self.connection = connection or connect(settings, role="loader")
+        self.emptied: set[str] = set()
         try:
             execute(self.connection, f"set local lock_timeout = '{LOCK_WAIT_SECONDS}s'")
             execute(self.connection, "select pg_advisory_xact_lock(hashtextextended($1, 0))", f"granary.load.{source}")
@@ -163,6 +164,7 @@ class LoadTransaction:
         if target.key:
             columns.append(f"primary key ({', '.join(map(quote_name, target.key))})")
         self.execute(f"create table {target.sql_name} ({', '.join(columns)})")
+        self.emptied.add(target.sql_name)
         if not bulk:
             self._index(target)
         return []
@@ -205,6 +207,7 @@ class LoadTransaction:
     def truncate(self, target: Target) -> None:
         """Empty a raw table and forget its watermark."""
         self.execute(f"truncate {target.sql_name}")
+        self.emptied.add(target.sql_name)
         self.execute(f"drop index if exists {quote_name('raw_' + self.source)}.{quote_name(_brin(target))}")
         self.execute("delete from ops.watermarks where source = $1 and table_name = $2", self.source, target.table)
 
@@ -229,7 +232,7 @@ class LoadTransaction:
 
     def copy(self, target: Target, batches: Iterable[pa.RecordBatch]) -> None:
         """Append record batches by binary COPY; their schema is the target's plus the load columns."""
-        copy_into(self.connection, target.sql_name, batches)
+        copy_into(self.connection, target.sql_name, batches, frozen=target.sql_name in self.emptied)
 
     def add(self, target: Target, batches: Iterable[pa.RecordBatch]) -> int:
         """Insert rows whose key is not there yet; the first row of a key counts. Returns the rows inserted."""

@@ -74,6 +74,22 @@ def test_full_refresh_leaves_the_same_rows(warehouse: Settings, landing: Landing
     assert rows(TOTAL) == [(3, 6)]
 
 
+@pytest.mark.parametrize("full_refresh", [False, True])
+def test_rows_of_a_new_table_are_visible_without_a_mark_of_its_first_reader(
+    warehouse: Settings, landing: Landing, rows: Rows, full_refresh: bool
+) -> None:
+    seen = "select relallvisible, relpages from pg_class where oid = 'raw_pos.transactions'::regclass"
+    landing.put("2017-01-02", lines("2017-01-02", 3))
+    load_table(warehouse, "pos", "transactions")
+    if full_refresh:
+        load_table(warehouse, "pos", "transactions", full_refresh=True)
+    assert rows(seen) == [(1, 1)]
+    landing.put("2017-01-03", lines("2017-01-03", 2))
+    load_table(warehouse, "pos", "transactions")
+    assert rows(seen) == [(0, 1)]
+    assert rows(TOTAL) == [(5, 9)]
+
+
 def test_full_refresh_below_the_floor_is_refused(warehouse: Settings, landing: Landing, rows: Rows) -> None:
     landing.put("2017-01-02", lines("2017-01-02", 3))
     gone = landing.put("2017-01-03", lines("2017-01-03", 5))
