@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ingestion.append import append
+from ingestion.cdc import late
+from ingestion.cdc.landing import Lander
+from ingestion.cdc.rows import NOT_HERE
+from ingestion.cdc.spec import changes_table
 from ingestion.intake import Intake, Piece
 from ingestion.load import find, load_table
+from ingestion.sources import SOURCES
 from ingestion.spec import Chunk, Unit
 from warehouse.connection import connect, execute, query
 from warehouse.errors import GranaryError
@@ -137,7 +142,8 @@ def replay(settings: Settings, chosen: Sequence[Entry], changes: Mapping[str, st
 
     A row's values are taken as text and parsed to the contract's types. A row of a file or of another unit that is
     replaced whole belongs to it again: when the unit is delivered anew, the replayed row goes with the others. A unit
-    that was unreadable is read again.
+    that was unreadable is read again. A change of a captured table lands in its change table and in the table itself,
+    unless a later change of its row has landed.
 
     Args:
         settings: the warehouse.
@@ -150,12 +156,12 @@ def replay(settings: Settings, chosen: Sequence[Entry], changes: Mapping[str, st
     done = []
     by_table = sorted(chosen, key=lambda entry: (entry.source, entry.table, entry.unit, entry.quarantine_id))
     for (name, table_name), group in groupby(by_table, key=lambda entry: (entry.source, entry.table)):
-        source, table = find(name, table_name)
-        if unknown := set(changes) - {column.name for column in table.columns}:
+        source, table, captured = _find(name, table_name)
+        if unknown := set(changes) - {column.name for column in (captured or table).columns}:
             raise GranaryError(f"{name}.{table_name} has no column {min(unknown)}", todo="see the table's contract")
         mine = list(group)
         rows = [entry for entry in mine if entry.row_number]
-        landed, refused = _replay_rows(settings, source, table, rows, changes) if rows else ([], [])
+        landed, refused = _replay_rows(settings, source, table, captured, rows, changes) if rows else ([], [])
         if units := [entry for entry in mine if not entry.row_number]:
             read, unread = _read_again(settings, source, table, units)
             landed, refused = landed + read, refused + unread
@@ -163,8 +169,23 @@ def replay(settings: Settings, chosen: Sequence[Entry], changes: Mapping[str, st
     return done
 
 
+def _find(name: str, table_name: str) -> tuple[Source, Table, Table | None]:
+    """Return a source and its table; for a change table also the captured table that it belongs to."""
+    source = SOURCES.get(name)
+    if source and source.capture:
+        for table in source.tables:
+            if changes_table(table).name == table_name:
+                return source, changes_table(table), table
+    return *find(name, table_name), None
+
+
 def _replay_rows(
-    settings: Settings, source: Source, table: Table, chosen: Sequence[Entry], changes: Mapping[str, str]
+    settings: Settings,
+    source: Source,
+    table: Table,
+    captured: Table | None,
+    chosen: Sequence[Entry],
+    changes: Mapping[str, str],
 ) -> tuple[list[int], list[tuple[int, str]]]:
     landed: list[int] = []
     refused: list[tuple[int, str]] = []
@@ -179,22 +200,40 @@ def _replay_rows(
             )
         }
         rows = [entry for entry in chosen if entry.quarantine_id in still]
+        if captured:
+            rows.sort(key=lambda entry: (int(entry.payload["cdc_lsn"]), int(entry.payload["cdc_seq"])))
         raw = Intake(source, table, {}, None)
         raw.know_raw(tx)
+        names = [*raw.agreed, *raw.raw]
         for unit, group in groupby(rows, key=lambda entry: entry.unit):
             mine = list(group)
-            chunk = _as_text([*raw.agreed, *raw.raw], [{**_values(table, entry.payload), **changes} for entry in mine])
-            bad = _refused(source, table, tx, chunk)
-            for index in range(len(mine)):
-                if not any(values[index].is_valid for values in chunk.batch.columns):
-                    bad[index] = "it holds none of the table's columns: give their values"
+            values = [{**_texts(table, entry.payload), **changes} for entry in mine]
+            if captured:
+                absent = {
+                    index: entry.column
+                    for index, entry in enumerate(mine)
+                    if entry.reason == NOT_HERE and entry.column not in changes
+                }
+                bad = _refused(source, table, tx, late.chunk(captured, names, values, absent))
+                fit = [index for index in range(len(mine)) if index not in bad]
+                undoing = late.overtaken(tx, source, captured, [values[index] for index in fit])
+                bad |= {fit[place]: late.OVERTAKEN for place in undoing}
+            else:
+                bad = _refused(source, table, tx, _as_text(names, values))
+                for index, row in enumerate(values):
+                    if not any(row.get(name) is not None for name in names):
+                        bad[index] = "it holds none of the table's columns: give their values"
             good = [index for index in range(len(mine)) if index not in bad]
             if good:
-                kept = Chunk(chunk.batch.take(pa.array(good)), text=True)
-                result = append(tx, source, table, Unit(unit), [kept], run_id=RUN)
+                kept = [values[index] for index in good]
+                if captured:
+                    landing = Lander(tx, source, unit, RUN).land(captured, late.chunk(captured, names, kept, {}))
+                    load_id = landing.changes_load_id
+                else:
+                    load_id = append(tx, source, table, Unit(unit), [_as_text(names, kept)], run_id=RUN).load_ids[0]
                 for index in good:
-                    tx.execute(CLOSE, result.load_ids[0], mine[index].quarantine_id)
-            for index, reason in bad.items():
+                    tx.execute(CLOSE, load_id, mine[index].quarantine_id)
+            for index, reason in sorted(bad.items()):
                 tx.execute(
                     "update ops.quarantine set last_seen_at = clock_timestamp(), contract_version = $1"
                     " where quarantine_id = $2",
@@ -216,15 +255,15 @@ def _refused(source: Source, table: Table, tx: LoadTransaction, chunk: Chunk) ->
     return {refusal.row - 1: f"{refusal.column} {refusal.reason}" for refusal in piece.refusals}
 
 
-def _values(table: Table, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a payload with the contract's names instead of the delivered ones."""
+def _texts(table: Table, payload: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return a payload as texts, with the contract's names instead of the delivered ones."""
     names = {alias: column.name for column in table.columns for alias in column.aliases}
-    return {names.get(name, name): value for name, value in payload.items()}
+    return {names.get(name, name): _text(value) for name, value in payload.items()}
 
 
-def _as_text(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Chunk:
+def _as_text(names: Sequence[str], rows: Sequence[Mapping[str, str | None]]) -> Chunk:
     """Return rows as a chunk of text with these columns; a missing value is null."""
-    arrays = [pa.array([_text(row.get(name)) for row in rows], pa.string()) for name in names]
+    arrays = [pa.array([row.get(name) for row in rows], pa.string()) for name in names]
     return Chunk(pa.RecordBatch.from_arrays(arrays, names=list(names)), text=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ingestion.cdc.spec import changes_table
 from ingestion.sources import SOURCES
 from warehouse.errors import GranaryError
 
@@ -11,13 +12,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def select(names: Sequence[str]) -> list[tuple[str, str]]:
+def select(names: Sequence[str], *, changes: bool = False) -> list[tuple[str, str]]:
     """Return (source, table) for each name, in the order of the specs; no name means every table.
+
+    With `changes`, the change tables of captured sources are among them.
 
     Raises:
         GranaryError: a name is neither a source nor a table of one.
     """
-    every = [(source.name, table.name) for source in SOURCES.values() for table in source.tables]
+    every = [
+        (source.name, name)
+        for source in SOURCES.values()
+        for table in source.tables
+        for name in (table.name, *([changes_table(table).name] if changes and source.capture else []))
+    ]
     wanted: set[tuple[str, str]] = set()
     for name in names:
         found = {(source, table) for source, table in every if name in (source, f"{source}.{table}")}

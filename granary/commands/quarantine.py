@@ -36,7 +36,7 @@ def list_entries(
         raise typer.BadParameter(f"--status is one of {', '.join(allowed)}")
     found = entries(
         Settings.load(),
-        tables=select(what) if what else (),
+        tables=select(what, changes=True) if what else (),
         status=None if status == "all" else status,
         limit=limit,
     )
@@ -92,7 +92,7 @@ def replay(
     if bool(ids) == bool(tables):
         raise typer.BadParameter("give the entries' numbers, or --table")
     settings = Settings.load()
-    chosen = ways.entries(settings, ids or (), tables=select(tables) if tables else ())
+    chosen = ways.entries(settings, ids or (), tables=select(tables, changes=True) if tables else ())
     if closed := [entry.quarantine_id for entry in chosen if entry.status != "open"]:
         raise GranaryError(f"entry {closed[0]} is no longer open", "ops.quarantine", "leave it out")
     results = ways.replay(settings, chosen, dict(map(_assignment, changes or [])))

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Landed:
-    """What one run of a table's changes did: changes read and refused, and the load id of the current table."""
+    """What one run of a table's changes did: changes read and refused, and the load ids of both its tables."""
 
     changes: int
     refused: int
     load_id: int
+    changes_load_id: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Lander:
         status = "loaded" if piece.loaded or piece.deleted else "unchanged"
         record(tx.connection, [piece.audit(source.name, table.name, status, run_id=self.run_id)])
         reached("cdc-applied")
-        return Landed(result.rows_read, result.rows_quarantined, piece.load_id)
+        return Landed(result.rows_read, result.rows_quarantined, piece.load_id, result.load_ids[0])
 
     def stored(self, table: Table, keys: Sequence[Key], columns: Sequence[str]) -> Mapping[Key, tuple[str | None, ...]]:
         """Return texts of the current table as this transaction sees it."""

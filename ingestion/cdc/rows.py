@@ -40,7 +40,10 @@ TYPES = {
     1184: pa.timestamp("us", tz="UTC"),
 }
 """Arrow types of built-in types (pg_type.oid) for columns that no contract names; others stay text."""
-BYTEA = 17
+BYTEA, TEXT_OID = 17, 25
+
+NOT_HERE = "did not change, and its value is not here"
+"""Why a change is refused whose large value nobody has."""
 
 Broken = dict[int, tuple[str, str]]
 """Rows that cannot be loaded: place -> column and reason."""
@@ -214,7 +217,7 @@ def _restore(
         sources = np.arange(len(keys))
         for row, found in enumerate(traced[i]):
             if isinstance(found, tuple) and found not in index:
-                broken.setdefault(row, (known[i] or "", "did not change, and its value is not here"))
+                broken.setdefault(row, (known[i] or "", NOT_HERE))
             elif found is not None:
                 sources[row] = index[found] if isinstance(found, tuple) else found
         images[i] = pool.take(pa.array(sources))

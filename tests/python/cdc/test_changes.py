@@ -11,6 +11,7 @@ import pytest
 from ingestion.cdc import capture
 from ingestion.cdc.capture import opened
 from ingestion.cdc.spec import Capture
+from ingestion.replay import entries, replay
 from ingestion.spec import Column
 from tests.python.cdc.shop import ARTICLES, CAPTURER, ORDERS, PAGES, Shop
 from warehouse.connection import connect, execute
@@ -98,7 +99,7 @@ def test_large_values_come_from_the_old_row_where_the_identity_is_full(
 
 
 def test_a_large_value_that_is_nowhere_is_refused_not_nulled(
-    take: Callable[..., int], warehouse: Settings, shop: Shop, rows: Rows
+    take: Callable[..., int], warehouse: Settings, shop: Shop, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take("insert into pages values ('p', repeat('x', 9000), null, 0)")
     with connect(warehouse, autocommit=True) as connection:
@@ -107,6 +108,12 @@ def test_a_large_value_that_is_nowhere_is_refused_not_nulled(
     assert rows("select table_name, column_name, reason from ops.quarantine") == [
         ("pages_changes", "body", "did not change, and its value is not here")
     ]
+    monkeypatch.setattr("ingestion.replay.SOURCES", {"shop": shop.source})
+    (kept,) = replay(warehouse, entries(warehouse), {})
+    assert (kept.landed, kept.refused) == ((), ((1, "body did not change, and its value is not here"),))
+    (given,) = replay(warehouse, entries(warehouse), {"body": "long", "picture": "\\x00ff"})
+    assert (given.landed, given.refused) == ((1,), ())
+    assert rows("select slug, body, picture, visits from raw_shop.pages") == [("p", "long", b"\0\xff", 1)]
 
 
 def test_rows_that_break_the_contract_are_kept_aside(take: Callable[..., int], rows: Rows) -> None:
@@ -126,6 +133,39 @@ def test_rows_that_break_the_contract_are_kept_aside(take: Callable[..., int], r
     ]
     assert refused[-1][3]["price"] == "cheap"
     assert rows("select id, name, price::text from raw_shop.articles") == [(3, "c", "1.00")]
+
+
+def test_a_refused_change_is_replayed_once_and_never_over_a_later_one(
+    take: Callable[..., int], shop: Shop, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.replay.SOURCES", {"shop": shop.source})
+    take("alter table articles alter name drop not null", "insert into articles (id, name) values (1, 'a'), (5, 'e')")
+    take(
+        "update articles set price = -1 where id = 1",
+        "insert into articles (id, name, price) values (2, null, 1), (3, 'c', -3)",
+        "update articles set price = -5, id = 6 where id = 5",
+        "update articles set name = 'C', price = -4 where id = 3",
+    )
+    take("update articles set price = 7 where id = 1")
+
+    def again(**changes: str) -> tuple[tuple[int, ...], tuple[tuple[int, str], ...]]:
+        (result,) = replay(warehouse, entries(warehouse, tables=[("shop", "articles_changes")]), changes)
+        return result.landed, result.refused
+
+    later = "has been overtaken: a later change of its row has landed; drop the entry"
+    below = [(number, "price is below 0") for number in (1, 3, 4, 5)]
+    assert again() == ((), tuple(sorted([*below, (2, "name is null")])))
+    assert again(price="4") == ((3, 4, 5), ((1, later), (2, "name is null")))
+    current = "select id, name, price::text from raw_shop.articles order by id"
+    assert rows(current) == [(1, "a", "7.00"), (3, "C", "4.00"), (6, "e", "4.00")]
+    assert again(name="b") == ((2,), ((1, "price is below 0"),))
+    assert rows(current) == [(1, "a", "7.00"), (2, "b", "1.00"), (3, "C", "4.00"), (6, "e", "4.00")]
+    order = "select cdc_op, id from raw_shop.articles_changes where price = 4 order by _load_id, _row"
+    assert rows(order) == [("insert", 3), ("update", 6), ("update", 3)]
+    shop.sql("update articles set price = 4 where price < 0", "update articles set name = 'b' where id = 2")
+    take("update articles set price = 7 where id = 1")
+    assert shop.differences(warehouse) == {}
+    assert rows("select status, count(*) from ops.quarantine group by 1 order by 1") == [("open", 1), ("replayed", 4)]
 
 
 def test_columns_come_go_and_change_in_mid_stream(
