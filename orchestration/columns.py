@@ -59,7 +59,7 @@ class ColumnGraph:
 
 
 def column_graph(manifest: Mapping[str, Any], catalog: Mapping[str, Any]) -> ColumnGraph:
-    """Return the graph of all columns (some 4 s of the processor for 62 models).
+    """Return the graph of all columns (some 0.3 s of the processor for 63 models).
 
     Args:
         manifest: dbt's, with the compiled SQL of the models; one without it has unresolved columns.

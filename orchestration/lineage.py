@@ -3,7 +3,7 @@
 dagster-dbt has `fetch_column_metadata()` for this, which was measured and not taken: 11 s of processor time for 40
 relations. It keeps a core busy while it waits for dbt (one of the two that Postgres would use), asks the database about
 every parent of every model again, and optimises the statement once per column. Here the statement is resolved once:
-some 30 ms a model.
+some 4 ms a model.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def column_lineage(sql: str, parents: Mapping[str, Columns], itself: str = "") -
     found: Lineage = {}
     for column in tree.named_selects if isinstance(tree, exp.Query) else []:
         try:
-            node = lineage(column, tree, schema=schema, scope=scope, dialect=DIALECT)
+            # Copies and trimmed statements are for people to look at; they took nine tenths of the time.
+            node = lineage(column, tree, schema=schema, scope=scope, dialect=DIALECT, copy=False, trim_selects=False)
         except (SqlglotError, ValueError):
             continue
         origins = _origins(node, parents, itself)
