@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -30,6 +31,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it puts into the background so, and programs hand it on; the tests of Ctrl-C need it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Both make the suite's many builds a sixth quicker: Python's collector walks all of dbt and Dagster again and again,
+# and dbt writes each of its thoughts to a file.
+gc.disable()
+os.environ["DBT_LOG_LEVEL_FILE"] = "error"
+
 FIRST = ("main_job", "orchestration", "pipeline", "authoring")
 """Folders that take longest; they begin first, so that the workers end together."""
 TOGETHER = ("main_job", "orchestration")
@@ -54,6 +60,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put first what takes longest."""
     ranks = {folder: rank for rank, folder in enumerate(FIRST)}
     items.sort(key=lambda item: ranks.get(item.path.parent.name, len(FIRST)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Iterator[None]:
+    """Collect garbage once a file."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

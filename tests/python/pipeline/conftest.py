@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,19 +74,15 @@ class Pipeline:
 
     def dbt(self, command: str, *arguments: str, succeeds: bool = True) -> dict[str, Any]:
         """Run dbt and return its results by node name."""
-        gc.disable()  # a fifth of dbt's time, with all that the tests hold in memory
-        try:
-            done = dbtRunner().invoke(
-                [
-                    command,
-                    *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
-                    *("--target-path", str(self.target), "--log-path", str(self.target)),
-                    *("--log-level", "none", "--log-level-file", "info", "--threads", "2", "--no-write-json"),
-                    *arguments,
-                ]
-            )
-        finally:
-            gc.enable()
+        done = dbtRunner().invoke(
+            [
+                command,
+                *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
+                *("--target-path", str(self.target), "--log-path", str(self.target)),
+                *("--log-level", "none", "--log-level-file", "info", "--threads", "2", "--no-write-json"),
+                *arguments,
+            ]
+        )
         # An operation's result has no node.
         results = {
             result.node.name if hasattr(result, "node") else result.unique_id: result
