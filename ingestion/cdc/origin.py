@@ -6,8 +6,10 @@ import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from adbc_driver_manager import Error as DriverError
 
 from ingestion.cdc.spec import lsn_number, lsn_text
@@ -15,9 +17,7 @@ from warehouse.connection import connect_uri, execute, query, quote_name, reason
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import pyarrow as pa
+    from collections.abc import Callable, Iterable, Iterator
 
     from ingestion.cdc.spec import Capture
     from warehouse.connection import ArrowConnection
@@ -129,7 +129,8 @@ class Origin:
         """
         if isinstance(error, DriverError) and error.sqlstate == CANCELED:
             raise KeyboardInterrupt("the capture was interrupted") from None
-        return GranaryError(f"the source database refuses: {reason(error)}", self.where, self.todo)
+        did = "stopped answering" if isinstance(error, OSError) else "refuses"
+        return GranaryError(f"the source database {did}: {reason(error)}", self.where, self.todo)
 
     # -- what there is ---------------------------------------------------------------------------------------
 
@@ -210,30 +211,48 @@ class Origin:
             f" 'proto_version', '1', 'publication_names', '{publication}')"
         )
         with self.connection.cursor() as cursor:
-            try:
-                _retrying(lambda: cursor.execute(sql))
-                for batch in cursor.fetch_record_batch():
-                    yield batch.column(0)
-            except DriverError as error:
-                raise self.failure(error) from None
-            except OSError as error:  # what the Arrow stream raises when the connection breaks under it
-                words = " ".join(str(error).split())[:200]
-                raise GranaryError(f"the source database stopped answering: {words}", self.where, self.todo) from None
+            for batch in self.stream(lambda: self._open(cursor, sql)):
+                yield batch.column(0)
 
-    def _patiently(self, sql: str, *parameters: object) -> None:
+    def stream(self, opened: Callable[[], Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+        """Yield what the source sends in pieces; beside the driver's errors, an Arrow stream has some of its own.
+
+        Raises:
+            GranaryError: the source refuses it or is gone, in its own words.
+        """
         try:
-            _retrying(lambda: query(self.connection, sql, *parameters))
-        except DriverError as error:
+            yield from opened()
+        except (DriverError, OSError, pa.ArrowException) as error:
             raise self.failure(error) from None
 
+    def _open(self, cursor: Any, sql: str) -> Iterable[pa.RecordBatch]:
+        """Return a peek's batches, after a while if another session reads the slot.
 
-def _retrying(call: Any) -> Any:
-    """Call, and again for a while as long as another session reads the slot."""
-    patience = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return call()
-        except DriverError as error:
-            if error.sqlstate != ACTIVE or time.monotonic() > patience:
-                raise
+        What the source refuses once it has begun to answer has no SQLSTATE, so the slot is asked whether it is free.
+        One that has become free in between is tried once more.
+        """
+        patience, free = time.monotonic() + PATIENCE_SECONDS, 0
+        while True:
+            cursor.execute(sql)
+            batches = cursor.fetch_record_batch()
+            try:
+                first = next(batches, None)
+                return () if first is None else chain([first], batches)
+            except pa.ArrowInvalid:
+                slot = self.slot()
+                free += slot is None or not slot.active
+                if free > 1 or time.monotonic() > patience:
+                    raise
+            time.sleep(0.1)
+
+    def _patiently(self, sql: str, *parameters: object) -> None:
+        """Run a statement, and again for a while as long as another session reads the slot."""
+        patience = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                query(self.connection, sql, *parameters)
+                return
+            except DriverError as error:
+                if error.sqlstate != ACTIVE or time.monotonic() > patience:
+                    raise self.failure(error) from None
             time.sleep(0.1)

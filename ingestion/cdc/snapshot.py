@@ -110,7 +110,7 @@ def copy(
     rows = 0
     try:
         for table in source.tables:
-            for chunk in _chunks(connection, table, tables[table.name], lsn):
+            for chunk in _chunks(origin, connection, table, tables[table.name], lsn):
                 rows += lander.land(table, chunk).changes
             rows -= 1
             reached("cdc-snapshot")
@@ -119,7 +119,7 @@ def copy(
     return rows
 
 
-def _chunks(connection: ArrowConnection, table: Table, origins: Origins, lsn: int) -> Iterator[Chunk]:
+def _chunks(origin: Origin, connection: ArrowConnection, table: Table, origins: Origins, lsn: int) -> Iterator[Chunk]:
     types = list(origins.types.items())
     now = query(connection, "select (extract(epoch from now()) * 1000000)::bigint")[0][0]
     listed = ", ".join(f"{_as_text(name, kind)} as c{number}" for number, (name, kind) in enumerate(types))
@@ -151,7 +151,7 @@ def _chunks(connection: ArrowConnection, table: Table, origins: Origins, lsn: in
     first = 1
     with connection.cursor() as cursor:
         cursor.execute(f"select {listed} from {origins.sql_name}{condition}")
-        for batch in cursor.fetch_record_batch():
+        for batch in origin.stream(cursor.fetch_record_batch):
             yield rows("snapshot", batch.columns, first)
             first += batch.num_rows
 

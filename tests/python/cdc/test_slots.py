@@ -6,10 +6,13 @@ import json
 import signal
 import threading
 import time
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import psycopg2.extras
 import pytest
 from typer import Typer
 from typer.testing import CliRunner
@@ -27,7 +30,7 @@ from warehouse.connection import connect, execute
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ingestion.spec import Source
     from warehouse.settings import Settings
@@ -180,6 +183,44 @@ def test_a_slot_that_somebody_else_moved(warehouse: Settings, shop: Shop, rows: 
         f"select pg_replication_slot_advance('{slot}', pg_current_wal_flush_lsn())",
     )
     repaired(warehouse, shop, "was moved by somebody else", rows)
+
+
+@contextmanager
+def reading(shop: Shop) -> Iterator[Any]:
+    """Have another session read the slot, until the block ends or it is closed."""
+    other = psycopg2.connect(shop.uri, connection_factory=psycopg2.extras.LogicalReplicationConnection)
+    options = {"proto_version": "1", "publication_names": '"granary shop"'}
+    other.cursor().start_replication(slot_name=shop.source.capture.slot, decode=False, options=options)
+    with closing(other):
+        yield other
+
+
+def test_a_slot_that_another_session_reads_is_waited_for(
+    warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once(warehouse, shop.source)
+    shop.sql("insert into articles (id, name) values (-1, 'new')")
+    waits = []
+    with reading(shop) as other:
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            other.close()
+
+        monkeypatch.setattr("ingestion.cdc.origin.time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+        assert once(warehouse, shop.source).changes == 1
+    assert waits
+    assert shop.differences(warehouse) == {}
+
+
+def test_a_slot_that_another_session_keeps_is_told(
+    warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once(warehouse, shop.source)
+    monkeypatch.setattr("ingestion.cdc.origin.PATIENCE_SECONDS", 0)
+    told = f'refuses: replication slot "{shop.source.capture.slot}" is active for PID'
+    with reading(shop), pytest.raises(GranaryError, match=told):
+        once(warehouse, shop.source)
 
 
 def test_a_slot_of_another_database(warehouse: Settings, shop: Shop, rows: Rows) -> None:
