@@ -57,9 +57,12 @@ from loads full outer join held using (load_id) where loads.rows_quarantined is 
 
 ADVANCED = """
 select mark.load_id, null, null from ops.watermarks as mark where mark.source = $1 and mark.table_name = $2
-and not exists (select from ops.load_audit as audit where audit.load_id = mark.load_id and audit.status = 'loaded')
+and not exists (
+    select from ops.load_audit as audit where audit.load_id = mark.load_id and audit.status in ('loaded', 'unchanged')
+    and audit.watermark_after = mark.value
+)
 """
-"""A watermark that no landed load has set."""
+"""A watermark that no landed load has set. Events that all came before change nothing, and are not read again."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import pytest
 from ingestion.sources import SOURCES
 from ingestion.streams.loop import Limits, StreamLoop
 from ingestion.streams.opening import open_stream
+from tests.python.chaos.check import ledger_faults
 from tests.python.streams.harness import (
     TOPIC,
     Broker,
@@ -118,6 +119,23 @@ def test_rows_land_once_and_poison_is_kept(kafka: Broker, warehouse: Settings, r
     assert lags[1].messages == 0 or lags[1].seconds > 0
     assert open_stream(warehouse, "events").run(once=True).rows_read == 1
     assert len(landed(warehouse)) == 102
+
+
+def test_events_that_all_came_before_move_nothing_but_the_position(
+    kafka: Broker, warehouse: Settings, rows: Rows
+) -> None:
+    for _ in range(2):
+        kafka.send(event(1))
+        open_stream(warehouse, "events").run(once=True)
+    assert landed(warehouse) == [("e1",)]
+    at = [json.dumps({f"kafka:{TOPIC}[0]": str(offset)}) for offset in (1, 2)]
+    ledger = "select status, rows_read, watermark_before, watermark_after from ops.load_audit order by load_id"
+    assert rows(ledger) == [("loaded", 1, None, at[0]), ("unchanged", 1, at[0], at[1])]
+    with connect(warehouse, autocommit=True) as connection:
+        assert ledger_faults(connection, "events", SOURCES["events"].tables) == []
+        execute(connection, "update ops.watermarks set value = $1", json.dumps({f"kafka:{TOPIC}[0]": "3"}))
+        (fault,) = ledger_faults(connection, "events", SOURCES["events"].tables)
+    assert "a watermark of no load" in fault
 
 
 def test_two_consumers_one_killed(kafka: Broker, warehouse: Settings) -> None:
