@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 from adbc_driver_manager import Error as DriverError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from ingestion.cdc.spec import Capture
     from warehouse.connection import ArrowConnection
+
+Answer = TypeVar("Answer")
 
 SESSION = (
     "set datestyle = 'ISO, YMD'",
@@ -185,16 +187,12 @@ class Origin:
         """Drop the slot; return whether there was one."""
         if self.slot() is None:
             return False
-        self._patiently(DROP, self.capture.slot)
+        self._patiently(lambda: query(self.connection, DROP, self.capture.slot))
         return True
 
     def advance(self, lsn: int) -> None:
         """Let the source forget what comes before an LSN."""
-        self._patiently(
-            ADVANCE,
-            self.capture.slot,
-            lsn_text(lsn),
-        )
+        self._patiently(lambda: query(self.connection, ADVANCE, self.capture.slot, lsn_text(lsn)))
 
     def peek(self, most: int) -> Iterator[pa.Array]:
         """Yield the slot's messages from where it stands: whole transactions, until there are `most` messages.
@@ -211,7 +209,7 @@ class Origin:
             f" 'proto_version', '1', 'publication_names', '{publication}')"
         )
         with self.connection.cursor() as cursor:
-            for batch in self.stream(lambda: self._open(cursor, sql)):
+            for batch in self.stream(lambda: self._patiently(lambda: _begun(cursor, sql))):
                 yield batch.column(0)
 
     def stream(self, opened: Callable[[], Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
@@ -225,34 +223,31 @@ class Origin:
         except (DriverError, OSError, pa.ArrowException) as error:
             raise self.failure(error) from None
 
-    def _open(self, cursor: Any, sql: str) -> Iterable[pa.RecordBatch]:
-        """Return a peek's batches, after a while if another session reads the slot.
+    def _patiently(self, attempt: Callable[[], Answer]) -> Answer:
+        """Try, and again for a while as long as another session reads the slot.
 
         What the source refuses once it has begun to answer has no SQLSTATE, so the slot is asked whether it is free.
         One that has become free in between is tried once more.
         """
         patience, free = time.monotonic() + PATIENCE_SECONDS, 0
         while True:
-            cursor.execute(sql)
-            batches = cursor.fetch_record_batch()
             try:
-                first = next(batches, None)
-                return () if first is None else chain([first], batches)
-            except pa.ArrowInvalid:
-                slot = self.slot()
-                free += slot is None or not slot.active
-                if free > 1 or time.monotonic() > patience:
-                    raise
-            time.sleep(0.1)
-
-    def _patiently(self, sql: str, *parameters: object) -> None:
-        """Run a statement, and again for a while as long as another session reads the slot."""
-        patience = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                query(self.connection, sql, *parameters)
-                return
-            except DriverError as error:
-                if error.sqlstate != ACTIVE or time.monotonic() > patience:
+                return attempt()
+            except (DriverError, pa.ArrowInvalid) as error:
+                if isinstance(error, DriverError):
+                    taken = error.sqlstate == ACTIVE
+                else:
+                    slot = self.slot()
+                    free += slot is None or not slot.active
+                    taken = free <= 1
+                if not taken or time.monotonic() > patience:
                     raise self.failure(error) from None
             time.sleep(0.1)
+
+
+def _begun(cursor: Any, sql: str) -> Iterable[pa.RecordBatch]:
+    """Return a statement's batches once the first is there, which is when the source may have refused it."""
+    cursor.execute(sql)
+    batches = cursor.fetch_record_batch()
+    first = next(batches, None)
+    return () if first is None else chain([first], batches)
