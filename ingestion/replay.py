@@ -204,33 +204,19 @@ def _replay_rows(
             rows.sort(key=lambda entry: (int(entry.payload["cdc_lsn"]), int(entry.payload["cdc_seq"])))
         raw = Intake(source, table, {}, None)
         raw.know_raw(tx)
-        names = [*raw.agreed, *raw.raw]
+        way = _Way(tx, source, table, captured, [*raw.agreed, *raw.raw])
         for unit, group in groupby(rows, key=lambda entry: entry.unit):
             mine = list(group)
             values = [{**_texts(table, entry.payload), **changes} for entry in mine]
-            if captured:
-                absent = {
-                    index: entry.column
-                    for index, entry in enumerate(mine)
-                    if entry.reason == NOT_HERE and entry.column not in changes
-                }
-                bad = _refused(source, table, tx, late.chunk(captured, names, values, absent))
-                fit = [index for index in range(len(mine)) if index not in bad]
-                undoing = late.overtaken(tx, source, captured, [values[index] for index in fit])
-                bad |= {fit[place]: late.OVERTAKEN for place in undoing}
-            else:
-                bad = _refused(source, table, tx, _as_text(names, values))
-                for index, row in enumerate(values):
-                    if not any(row.get(name) is not None for name in names):
-                        bad[index] = "it holds none of the table's columns: give their values"
+            absent = {
+                index: entry.column
+                for index, entry in enumerate(mine)
+                if entry.reason == NOT_HERE and entry.column not in changes
+            }
+            bad = way.refusals(values, absent)
             good = [index for index in range(len(mine)) if index not in bad]
             if good:
-                kept = [values[index] for index in good]
-                if captured:
-                    landing = Lander(tx, source, unit, RUN).land(captured, late.chunk(captured, names, kept, {}))
-                    load_id = landing.changes_load_id
-                else:
-                    load_id = append(tx, source, table, Unit(unit), [_as_text(names, kept)], run_id=RUN).load_ids[0]
+                load_id = way.land(unit, [values[index] for index in good])
                 for index in good:
                     tx.execute(CLOSE, load_id, mine[index].quarantine_id)
             for index, reason in sorted(bad.items()):
@@ -245,14 +231,40 @@ def _replay_rows(
     return landed, refused
 
 
-def _refused(source: Source, table: Table, tx: LoadTransaction, chunk: Chunk) -> dict[int, str]:
-    """Return why rows of a chunk break the contract, by their index."""
-    intake = Intake(source, table, {}, None)
-    intake.know_raw(tx)
-    piece = Piece(Unit(""), 0)
-    for _ in intake.batches(piece, [chunk]):
-        pass
-    return {refusal.row - 1: f"{refusal.column} {refusal.reason}" for refusal in piece.refusals}
+@dataclass(frozen=True)
+class _Way:
+    """How refused rows come back to a table; a change of a captured table goes by its change table, `table`."""
+
+    tx: LoadTransaction
+    source: Source
+    table: Table
+    captured: Table | None
+    names: Sequence[str]
+
+    def refusals(self, rows: Sequence[Mapping[str, str | None]], absent: Mapping[int, str]) -> dict[int, str]:
+        """Return why rows cannot land, by their index; `absent` as in `late.chunk`."""
+        intake = Intake(self.source, self.table, {}, None)
+        intake.know_raw(self.tx)
+        piece = Piece(Unit(""), 0)
+        for _ in intake.batches(piece, [self._chunk(rows, absent)]):
+            pass
+        bad = {refusal.row - 1: f"{refusal.column} {refusal.reason}" for refusal in piece.refusals}
+        if self.captured:
+            fit = [index for index in range(len(rows)) if index not in bad]
+            undoing = late.overtaken(self.tx, self.source, self.captured, [rows[index] for index in fit])
+            return bad | {fit[place]: late.OVERTAKEN for place in undoing}
+        empty = [index for index, row in enumerate(rows) if all(row.get(name) is None for name in self.names)]
+        return bad | dict.fromkeys(empty, "it holds none of the table's columns: give their values")
+
+    def land(self, unit: str, rows: Sequence[Mapping[str, str | None]]) -> int:
+        """Bring rows into the table, and return their load's id."""
+        chunk = self._chunk(rows, {})
+        if self.captured:
+            return Lander(self.tx, self.source, unit, RUN).land(self.captured, chunk).changes_load_id
+        return append(self.tx, self.source, self.table, Unit(unit), [chunk], run_id=RUN).load_ids[0]
+
+    def _chunk(self, rows: Sequence[Mapping[str, str | None]], absent: Mapping[int, str]) -> Chunk:
+        return late.chunk(self.captured, self.names, rows, absent) if self.captured else _as_text(self.names, rows)
 
 
 def _texts(table: Table, payload: Mapping[str, Any]) -> dict[str, str | None]:
