@@ -45,6 +45,7 @@ class Arena:
     passes: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     complaints: list[str] = field(default_factory=list)
+    missed: set[str] = field(default_factory=set)
     _open: Connection | None = None
 
     @property
@@ -83,11 +84,17 @@ Strike = Callable[["Arena", "Loader"], bool]
 
 
 def at_point(point: str) -> Strike:
-    """Return the strike that kills the loader as it passes a named point: the first time, or a later one."""
+    """Return the strike that kills the loader as it passes a named point: the first time, or a later one.
+
+    A load that was through before the later one makes the next strike at this point one at the first time.
+    """
 
     def strike(arena: Arena, loader: Loader) -> bool:
-        times = 1 if arena.random.random() < 0.3 else arena.random.randint(1, arena.passes.get(point, 1))
-        return _struck(arena, run(loader, arena.settings, f"{point}:{times}", arena.sabotage))
+        later = point not in arena.missed and arena.random.random() < 0.7
+        times = arena.random.randint(1, arena.passes.get(point, 1)) if later else 1
+        struck = _struck(arena, run(loader, arena.settings, f"{point}:{times}", arena.sabotage))
+        (arena.missed.discard if struck else arena.missed.add)(point)
+        return struck
 
     return strike
 

@@ -75,7 +75,8 @@ class CaptureWorld(World):
 
     def advance(self) -> None:
         seed = self.random.randrange(1 << 30)
-        self.writing.enter_context(self.shop.writing(seed, WRITERS, TRANSACTIONS))
+        warm = self.writing.enter_context(self.shop.writing(seed, WRITERS, TRANSACTIONS))
+        assert warm.wait(30)  # a capture that comes before the first change would pass no point
 
     def settle(self) -> None:
         self.writing.close()
