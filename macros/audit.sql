@@ -7,21 +7,23 @@
 {% macro audit() -%}
     {%- if execute -%}
         {%- set scope = 'new' if is_incremental() and model.config.meta.get('changes') else 'all' -%}
-        {%- do run_query('reset enable_hashagg') -%} {#- fct_promotions forbids it for its own query only -#}
+        {%- set passed = [] -%}
         {%- for test in audit_tests(model) -%}
-            {%- set result = run_query(audit_query(test, model, scope)) -%}
+            {#- fct_promotions forbids hashing for its own query only -#}
+            {%- set result = run_query('reset enable_hashagg; ' ~ audit_query(test, model, scope)) -%}
             {%- set failures = result.rows[0][0] or 0 -%}
             {%- if result.rows[0][1] -%}
                 {{ exceptions.raise_compiler_error(
                     'audit: ' ~ test.name ~ ': ' ~ failures ~ ' rows failed in ' ~ published_schema() ~ '.' ~ this.identifier
                     ~ '; nothing was published.') }}
             {%- endif -%}
-            {%- set record -%}
-                insert into ops.model_audits (invocation_id, test, model, scope, failures)
-                values ('{{ invocation_id }}', '{{ test.name }}', '{{ watermark_name() }}', '{{ scope }}', {{ failures }})
-            {%- endset -%}
-            {%- do run_query(record) -%}
+            {%- do passed.append("('" ~ test.name ~ "', " ~ failures ~ ')') -%}
         {%- endfor -%}
+        {%- if passed %}
+        insert into ops.model_audits (invocation_id, test, model, scope, failures)
+        select '{{ invocation_id }}', test, '{{ watermark_name() }}', '{{ scope }}', failures
+        from (values {{ passed | join(', ') }}) as passed (test, failures)
+        {%- endif -%}
     {%- endif -%}
 {%- endmacro %}
 

@@ -10,45 +10,54 @@
     {%- endif -%}
 {%- endmacro %}
 
+{#-
+    Who was given what on the published relations: 'schema.table' -> privilege -> grantees, as SQL writes them. Also of
+    relations that nobody was given.
+-#}
+{% macro grants_held() -%}
+    {%- set recorded -%}
+        select
+            tables.relnamespace::regnamespace || '.' || tables.relname as relation,
+            lower(held.privilege_type) as privilege,
+            case when held.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(held.grantee)) end as grantee
+        from pg_class as tables
+        left join lateral aclexplode(tables.relacl) as held on held.grantee <> tables.relowner
+        where
+            tables.relnamespace in (to_regnamespace('{{ published_schema() }}'), to_regnamespace('{{ personal_schema() }}'))
+            and tables.relkind in ('r', 'p', 'v')
+        order by relation, privilege, grantee
+    {%- endset -%}
+    {%- set held = {} -%}
+    {%- for relation, privilege, grantee in run_query(recorded).rows -%}
+        {%- set privileges = held.setdefault(relation, {}) -%}
+        {%- if privilege -%}{%- do privileges.setdefault(privilege, []).append(grantee) -%}{%- endif -%}
+    {%- endfor -%}
+    {{ return(held) }}
+{%- endmacro %}
+
 {#- Statements that give each published table its grants and comments, as far as it does not have them. -#}
-{% macro grant_published(marts) -%}
+{% macro grant_published(marts, held) -%}
     {%- for mart in marts -%}
-    {{ grant_relation(mart.table, grants_of_table(mart), mart.way in ('create', 'replace')) }}
+    {{ grant_relation(mart.table, grants_of_table(mart), held.get(mart.table)) }}
     {%- endfor %}
     {{ comment_published(marts, 'table') }}
     {{ grant_schema(published_schema(), marts | map(attribute='node.config.grants') | list) }}
 {%- endmacro %}
 
 {#- The same for marts that are not published now: what `grants` says may have changed all the same. -#}
-{% macro grant_others(known, waiting) -%}
-    {%- set schema = published_schema() -%}
-    {%- set held -%}
-        select
-            tables.relname,
-            coalesce(string_agg(pg_get_userbyid(held.grantee), ' '), '') as grantees
-        from pg_class as tables
-        left join lateral aclexplode(tables.relacl) as held
-            on held.grantee <> tables.relowner and held.privilege_type = 'SELECT'
-        where tables.relnamespace = to_regnamespace('{{ schema }}') and tables.relkind in ('r', 'v')
-        group by tables.relname
-        order by tables.relname
-    {%- endset -%}
-    {%- for row in run_query(held).rows if row[0] in known and row[0] not in waiting -%}
-        {%- set now, wanted = row[1].split(), known[row[0]].config.grants.get('select', []) -%}
-        {%- for grantee in wanted if grantee not in now %}
-    grant select on {{ schema }}.{{ row[0] }} to {{ grantee }};
-        {%- endfor -%}
-        {%- for grantee in now if grantee not in wanted %}
-    revoke select on {{ schema }}.{{ row[0] }} from {{ grantee }};
-        {%- endfor -%}
+{% macro grant_others(known, waiting, held) -%}
+    {%- for name, node in known.items() if name not in waiting -%}
+        {%- set relation = published_schema() ~ '.' ~ name -%}
+        {%- if relation in held %}{{ grant_relation(relation, node.config.grants, held[relation]) }}{% endif -%}
     {%- endfor -%}
 {%- endmacro %}
 
 {#- The views of marts with personal columns, with their grants and comments: the mart's own `grants` are theirs. -#}
-{% macro show_published(marts) -%}
+{% macro show_published(marts, held) -%}
     {%- for mart in marts %}
+    {%- set is_new = mart.way == 'replace' or not mart.is_shown %}
     {{ show_masked(mart, mart.view_columns) }}
-    {{ grant_relation(mart.shown, mart.node.config.grants, mart.way == 'replace' or not mart.is_shown) }}
+    {{ grant_relation(mart.shown, mart.node.config.grants, none if is_new else held.get(mart.shown)) }}
     {%- endfor %}
     {%- if marts %}
     {{ comment_published(marts, 'shown') }}
@@ -61,16 +70,19 @@
     {{ return(mart.node.config.meta.get('unmasked', {}) if mart.has_view else mart.node.config.grants) }}
 {%- endmacro %}
 
-{% macro grant_relation(name, grants, is_new) -%}
-    {%- set schema, identifier = name.split('.') -%}
-    {%- set relation = api.Relation.create(schema=schema, identifier=identifier, database=target.database) -%}
-    {%- set current = {} if is_new else adapter.standardize_grants_dict(run_query(get_show_grant_sql(relation))) -%}
-    {%- set wanted = grants or {} -%}
-    {%- for statement in
-        get_dcl_statement_list(relation, diff_of_two_dicts(current, wanted), get_revoke_sql)
-        + get_dcl_statement_list(relation, diff_of_two_dicts(wanted, current), get_grant_sql) %}
-    {{ statement }};
-    {%- endfor %}
+{#- Statements that make what is held on a relation what is wanted: both privilege -> grantees, or none. -#}
+{% macro grant_relation(relation, wanted, held=none) -%}
+    {%- set wanted, held = wanted or {}, held or {} -%}
+    {%- for privilege, grantees in held.items() -%}
+        {%- for grantee in grantees | reject('in', wanted.get(privilege, [])) %}
+    revoke {{ privilege }} on {{ relation }} from {{ grantee }};
+        {%- endfor -%}
+    {%- endfor -%}
+    {%- for privilege, grantees in wanted.items() -%}
+        {%- for grantee in grantees | reject('in', held.get(privilege, [])) %}
+    grant {{ privilege }} on {{ relation }} to {{ grantee }};
+        {%- endfor -%}
+    {%- endfor -%}
 {%- endmacro %}
 
 {#- Let everybody into a schema who is granted something there. -#}
@@ -121,4 +133,18 @@
             execute statement;
         end loop;
     end $granary$;
+{%- endmacro %}
+
+{#- dbt's own, for every relation that it builds: both kinds of comments at once, of the columns that are declared. -#}
+{% macro postgres__persist_docs(relation, model, for_relation, for_columns) -%}
+    {%- set comments -%}
+        {%- if for_relation and config.persist_relation_docs() and model.description %}
+        {{ alter_relation_comment(relation, model.description) }}
+        {%- endif -%}
+        {%- for column in model.columns.values() if for_columns and config.persist_column_docs() %}
+        comment on column {{ relation }}.{{ adapter.quote(column.name) if column.quote else column.name }}
+        is {{ postgres_escape_comment(column.description) }};
+        {%- endfor -%}
+    {%- endset -%}
+    {%- if comments | trim -%}{%- do run_query(comments) -%}{%- endif -%}
 {%- endmacro %}

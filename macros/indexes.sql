@@ -7,14 +7,11 @@
 {% macro create_declared_indexes() -%}
     {%- for index in config.meta_get('declared_indexes', []) %}
     {%- set name = declared_index_name(this.identifier, index) %}
-    {%- set exists = run_query(
-        "select 1 from pg_index where indexrelid = to_regclass('" ~ this.schema ~ "." ~ name ~ "')"
-        ~ " and indrelid = '" ~ this ~ "'::regclass") if execute else none %}
-    {%- if exists is not none and exists | length == 0 %}
-    -- The name may still belong to the table that this one replaces in this same transaction.
+    {%- if not is_incremental() %}
+    -- The name still belongs to the table that this one replaces in this same transaction.
     drop index if exists {{ this.schema }}.{{ name }};
-    {{ create_index(index, name, this) }}
     {%- endif %}
+    {{ create_index(index, name, this, 'if not exists') }}
     {%- endfor %}
 {%- endmacro %}
 

@@ -129,6 +129,6 @@
         end loop;
     end $granary$;
     {{ show_masked(mart, mart.old_columns.keys() | list) }}
-    {{ grant_relation(mart.shown, mart.node.config.grants or {}, is_new=true) }}
+    {{ grant_relation(mart.shown, mart.node.config.grants) }}
     commit;
 {%- endmacro %}

@@ -44,7 +44,8 @@
     {%- set holds = publish_holds(despite) -%}
     {%- if waiting and not holds -%}
         {%- do tell_of_marts_without_a_model(known) -%}
-        {{ script_for(describe_marts(known, waiting), grant_others(known, waiting)) }}
+        {%- set held = grants_held() -%}
+        {{ script_for(describe_marts(known, waiting), held, grant_others(known, waiting, held)) }}
     {%- elif waiting -%}
         {%- set more = ' and ' ~ (holds | length - 5) ~ ' more' if holds | length > 5 else '' -%}
         {%- do exceptions.warn('nothing was published; ' ~ published_schema() ~ ' stays as it was: '
@@ -66,7 +67,7 @@
 {%- endmacro %}
 
 {#- The whole script: columns that are new first, then everything else in one transaction. -#}
-{% macro script_for(marts, other_grants) -%}
+{% macro script_for(marts, held, other_grants) -%}
     {%- set schema = published_schema() -%}
     {%- for mart in marts if mart.way == 'refuse' -%}
         {%- set it = 'it' if mart.dependants | length == 1 else 'them' -%}
@@ -108,12 +109,12 @@
     {{ write_ledger(marts) }}
     delete from ops.unpublished where unpublished_id in (select unpublished_id from publish_scope);
     {{ analyze_what_changed(marts) }}
-    {{ grant_published(marts) }}
+    {{ grant_published(marts, held) }}
     {{ other_grants }}
     {%- for mart in marts if mart.way == 'replace' %}
     {{ swap(mart) }}
     {%- endfor %}
-    {{ show_published(marts | selectattr('has_view') | list) }}
+    {{ show_published(marts | selectattr('has_view') | list, held) }}
     commit;
     select pg_advisory_unlock({{ publish_lock() }})
 {%- endmacro %}

@@ -106,7 +106,7 @@ class Build:
 
     def _start(self, command: list[str]) -> DbtCliInvocation:
         return DbtCliInvocation.run(
-            args=[dbt_manifest.executable(), *command],
+            args=[*dbt_manifest.DBT, *command],
             env=dbt_manifest.environment(self._settings, self._target),
             manifest=self._manifest,
             dagster_dbt_translator=self._translator,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from orchestration.progress import Problem
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 FAILED = frozenset({"error", "fail", "runtime error", "partial success"})
 SURE_TO_FAIL_AGAIN = ("Compilation Error", "Parsing Error")
 """How dbt's message starts when trying again cannot help. An audit that stops a model is a Compilation Error too."""
+
+LINE = re.compile(r"^[\d:.]+ \[(\w+) *\] \[.{10}\]: ", re.MULTILINE)
+"""How dbt begins what it writes into its log, with the level."""
 
 
 def problems_of(target: Path, manifest: Mapping[str, Any]) -> tuple[list[Problem], bool]:
@@ -65,11 +69,6 @@ def problem_of(node: Mapping[str, Any], result: Mapping[str, Any]) -> Problem:
 def last_error(target: Path) -> str:
     """Return the last error in dbt's own log, or how to find out."""
     log = target / "dbt.log"
-    for line in reversed(log.read_text(errors="replace").splitlines() if log.exists() else []):
-        try:
-            info = json.loads(line)["info"]
-        except (ValueError, KeyError, TypeError):
-            continue
-        if info["level"] == "error":
-            return " ".join(str(info["msg"]).split())[:600]
-    return "it left no results and no error"
+    _, *said = LINE.split(log.read_text(errors="replace")) if log.exists() else [""]
+    errors = [words for level, words in zip(said[::2], said[1::2], strict=True) if level == "error"]
+    return " ".join(errors[-1].split())[:600] if errors else "it left no results and no error"

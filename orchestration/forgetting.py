@@ -287,7 +287,7 @@ def publish(settings: Settings) -> None:
     with dbt_manifest.building(settings):
         done = subprocess.run(
             [
-                *(dbt_manifest.executable(), "build", "--exclude-resource-type", "unit_test"),
+                *(*dbt_manifest.DBT, "build", "--exclude-resource-type", "unit_test"),
                 *("--vars", json.dumps(dbt_manifest.INCREMENTAL_VARS)),
             ],
             cwd=dbt_manifest.PROJECT_DIR,

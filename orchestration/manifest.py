@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -36,6 +35,8 @@ PARTIAL_PARSE = "partial_parse.msgpack"
 INCREMENTAL_VARS = {"test_scope": "new"}
 """Vars of every run that is no full refresh. dbt parses everything again when the vars differ from those of the
 last parse (3 s here), so the manifest is parsed with them."""
+DBT = (sys.executable, "-m", "orchestration.dbt_process")
+"""The dbt of this environment, whether or not the environment is activated."""
 
 
 def folder(settings: Settings) -> Path:
@@ -43,26 +44,15 @@ def folder(settings: Settings) -> Path:
     return settings.home / "dagster" / "dbt"
 
 
-def executable() -> str:
-    """Return the dbt of this environment, whether or not the environment is activated.
-
-    Raises:
-        GranaryError: there is none.
-    """
-    beside = Path(sys.executable).with_name("dbt")
-    if found := (str(beside) if beside.exists() else shutil.which("dbt")):
-        return found
-    raise GranaryError("dbt is not installed", str(beside), "run `make setup`")
-
-
 def environment(settings: Settings, target_path: Path) -> dict[str, str]:
-    """Return the environment of a dbt process: this warehouse, its own folder, structured logs, no calls home."""
+    """Return the environment of a dbt process: this warehouse, its own folder, structured output, no calls home."""
     return settings.environment() | {
         "DBT_PROJECT_DIR_DIR": str(PROJECT_DIR),
         "DBT_PROFILES_DIR": str(PROJECT_DIR),
         "DBT_TARGET_PATH": str(target_path),
         "DBT_LOG_PATH": str(target_path),
         "DBT_LOG_FORMAT": "json",
+        "DBT_LOG_FORMAT_FILE": "debug",
         "DBT_USE_COLORS": "false",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
@@ -88,7 +78,7 @@ def prepare(settings: Settings) -> Path:
             return manifest
         stamp.unlink(missing_ok=True)
         done = subprocess.run(
-            [executable(), "parse", "--quiet", "--vars", json.dumps(INCREMENTAL_VARS)],
+            [*DBT, "parse", "--quiet", "--vars", json.dumps(INCREMENTAL_VARS)],
             cwd=PROJECT_DIR,
             env=environment(settings, home),
             capture_output=True,

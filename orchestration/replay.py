@@ -85,7 +85,7 @@ def _build(settings: Settings, target: Path, selection: list[str]) -> subprocess
     with (home / "build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return subprocess.run(
-            [dbt_manifest.executable(), "build", "--full-refresh", *excluded, "--select", *selection],
+            [*dbt_manifest.DBT, "build", "--full-refresh", *excluded, "--select", *selection],
             cwd=dbt_manifest.PROJECT_DIR,
             env=dbt_manifest.environment(settings, target),
             stdout=subprocess.DEVNULL,

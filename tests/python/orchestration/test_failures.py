@@ -65,8 +65,8 @@ def test_one_row_is_one_row_and_a_broken_test_says_why() -> None:
 
 
 def test_a_dbt_that_died_is_tried_again_with_its_last_words(tmp_path: Path) -> None:
-    lines = [{"info": {"level": "error", "msg": "first"}}, {"info": {"level": "error", "msg": "out\nof memory"}}, {}]
-    (tmp_path / "dbt.log").write_text("\n".join(json.dumps(line) for line in lines) + "\nhalf a li")
+    lines = ("[error] [MainThread]: first", "[error] [Thread-2 (]: out\nof memory", "[info ] [MainThread]: the end")
+    (tmp_path / "dbt.log").write_text("".join(f"20:38:17.018601 {line}\n" for line in lines) + "20:38:17.0")
     assert last_error(tmp_path) == "out of memory"
     problems, again = problems_of(tmp_path, {"nodes": {}})
     assert again

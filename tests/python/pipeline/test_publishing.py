@@ -324,6 +324,24 @@ def test_columns_that_change_do_not_break_what_analysts_made(pipeline: Pipeline)
         execute(analyst, "select store_id from marts.dim_store")
 
 
+def test_grants_are_those_of_the_project(pipeline: Pipeline) -> None:
+    """What was given by hand, of the mart that is published and of others, is taken back by the next publish."""
+    grants = (
+        "select oid::regclass::text, array(select unnest(relacl)::text order by 1)"
+        f" from pg_class where relkind in ('r', 'v') and relnamespace in ({PUBLISHED}) order by 1"
+    )
+    before = pipeline.query(grants)
+    for mart in ("dim_store", "dim_date", "dim_household"):
+        pipeline.execute(
+            f"grant select, insert on marts.{mart} to public",
+            f"grant delete on marts.{mart} to auditor",
+            f"revoke select on marts.{mart} from analyst",
+        )
+    assert pipeline.query(grants) != before
+    change_store(pipeline)
+    assert pipeline.query(grants) == before
+
+
 def test_a_mart_without_a_model_is_told_and_kept(pipeline: Pipeline) -> None:
     pipeline.execute("set role transformer", "create table marts.fct_forgotten as select 1 as one", "reset role")
     said = change_store(pipeline)
