@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from warehouse.settings import Settings
 
 TOPIC = "coupon_redemptions"
-QUICK = "session.timeout.ms=6000&heartbeat.interval.ms=500"
+QUICK = "session.timeout.ms=3000&heartbeat.interval.ms=500"
 """The test broker waits half a session before it answers the first member of a group."""
 
 
