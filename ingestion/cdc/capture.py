@@ -27,11 +27,11 @@ from warehouse.faults import reached
 from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import pyarrow as pa
 
-    from ingestion.cdc.origin import Server, Slot
+    from ingestion.cdc.origin import Server
     from ingestion.cdc.pgoutput import Relation
     from ingestion.cdc.spec import Capture
     from ingestion.spec import Source
@@ -225,12 +225,12 @@ class Capturing:
         server, slot = self.origin.server(), self.origin.slot()
         check_slot(self.source, self.origin.where, state, server, slot)
         tables = look(self.origin, self.source.tables)
-        check_tables(self.source, self.origin.where, state, tables)
+        check_tables(self.source, self.origin, state, tables)
         assert slot is not None
         messages = self.origin.peek(PEEK_MESSAGES)
         first = next(messages, None)
         if first is None or not len(first):
-            self._idle(state, server, slot)
+            self._idle(state, server, _known(state, tables, {}))
             return False
         decoder = Decoder(state.skip)
         with self._transaction() as tx:
@@ -240,7 +240,7 @@ class Capturing:
             # All that was committed before the peek was in it, so the slot may skip what others than our tables wrote.
             end = max(decoder.end, server.flushed if complete else 0)
             as_of = datetime.fromisoformat(server.clock) if complete else _instant(decoder.committed)
-            after = state.at(end, as_of, tables={**state.tables, **seen})
+            after = state.at(end, as_of, tables=_known(state, tables, seen))
             self._store(tx, after)
         self.state = after
         reached("cdc-before-advance")
@@ -250,8 +250,8 @@ class Capturing:
 
     def _land(
         self, tx: LoadTransaction, decoder: Decoder, messages: Iterator[pa.Array], tables: dict[str, Origins]
-    ) -> tuple[int, dict[str, TableState]]:
-        """Store what the messages say, piece by piece; return their number, and the tables as they have last been."""
+    ) -> tuple[int, dict[str, Mapping[str, str]]]:
+        """Store what the messages say, piece by piece; return their number, and the types of the columns at last."""
         assert self.state is not None
         lander = Lander(tx, self.source, f"after {self.state.lsn}", self.run_id)
         by_oid = {tables[table.name].oid: table for table in self.source.tables}
@@ -277,7 +277,7 @@ class Capturing:
                 for change in differences(known, types):
                     lander.schema_change(table, load_id, change)
                 known = types
-            seen[table.name] = TableState(oid, known)
+            seen[table.name] = known
         return count, seen
 
     def _types(self, relation: Relation) -> dict[str, str]:
@@ -289,18 +289,29 @@ class Capturing:
             for column in relation.columns
         }
 
-    def _idle(self, state: State, server: Server, slot: Slot) -> None:
+    def _idle(self, state: State, server: Server, tables: Mapping[str, TableState]) -> None:
         """Let the slot pass what others wrote, now and then; say that the copy is complete."""
         clock = datetime.fromisoformat(server.clock)
-        if clock - datetime.fromisoformat(state.as_of) < HEARTBEAT:
+        if clock - datetime.fromisoformat(state.as_of) < HEARTBEAT and tables == state.tables:
             return
-        after = state.at(max(server.flushed, state.position), clock)
+        after = state.at(max(server.flushed, state.position), clock, tables=tables)
         with self._transaction() as tx:
             self._store(tx, after)
         self.state = after
         reached("cdc-before-advance")
         self.origin.advance(after.position)
         reached("cdc-after-advance")
+
+
+def _known(
+    state: State, tables: Mapping[str, Origins], types: Mapping[str, Mapping[str, str]]
+) -> dict[str, TableState]:
+    """Return what is known of the tables now: shapes from before the messages were read, types as these have them."""
+    return {
+        name: TableState(table.oid, types.get(name, known.types), table.shape.after(known.shape))
+        for name, table in tables.items()
+        for known in (state.tables[name],)
+    }
 
 
 def _instant(microseconds: int) -> datetime:

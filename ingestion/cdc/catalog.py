@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ingestion.cdc.altered import Shape, heirs
 from ingestion.cdc.spec import TableState
 from warehouse.connection import quote_name
 from warehouse.errors import GranaryError
@@ -49,13 +50,17 @@ where n.nspname = $2 and c.relname = $3 and c.relkind in ('r', 'p')
 
 @dataclass(frozen=True)
 class Origins:
-    """A captured table at the source: its oid, its published columns in order, their types, and a row filter or ''."""
+    """A captured table at the source: its oid, its published columns in order, their types, and a row filter or ''.
+
+    `shape` is what else its catalogue says; rows that were altered without a word in the log are known by it.
+    """
 
     schema: str
     name: str
     oid: int
     types: dict[str, str]
     filter: str
+    shape: Shape
 
     @property
     def sql_name(self) -> str:
@@ -65,7 +70,7 @@ class Origins:
     @property
     def state(self) -> TableState:
         """What is remembered of it."""
-        return TableState(self.oid, self.types)
+        return TableState(self.oid, self.types, self.shape)
 
 
 def place(table: Table) -> tuple[str, str]:
@@ -180,7 +185,14 @@ def _table(origin: Origin, table: Table) -> Origins:
     _check_key(table, types, columns, where)
     _check_identity(table, columns, identity if kind == "r" else leaves or "d", where, sql_name)
     _check_unique(table, json.loads(unique), where)
-    return Origins(schema, name, int(oid), types, entry.get("rowfilter") or "")
+    if children := heirs(origin, schema, name):
+        raise GranaryError(
+            f"tables inherit from it ({', '.join(children)}), and their rows do not arrive under its name",
+            where,
+            "capture each table that inherits by itself, or make it a partitioned table",
+        )
+    shape = Shape.look(origin, schema, name)
+    return Origins(schema, name, int(oid), types, entry.get("rowfilter") or "", shape)
 
 
 def _check_key(table: Table, types: dict[str, str], columns: dict[str, list[Any]], where: str) -> None:

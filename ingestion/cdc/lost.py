@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ingestion.cdc.altered import altered, attached
+from ingestion.cdc.catalog import source_names
 from ingestion.cdc.spec import lsn_text
 from warehouse.errors import GranaryError
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ingestion.cdc.catalog import Origins
-    from ingestion.cdc.origin import Server, Slot
+    from ingestion.cdc.origin import Origin, Server, Slot
     from ingestion.cdc.spec import State
     from ingestion.spec import Source
 
@@ -56,14 +58,26 @@ def check_slot(source: Source, where: str, state: State, server: Server, slot: S
         )
 
 
-def check_tables(source: Source, where: str, state: State, tables: Mapping[str, Origins]) -> None:
-    """Refuse tables that are not those which were copied.
+def check_tables(source: Source, origin: Origin, state: State, tables: Mapping[str, Origins]) -> None:
+    """Refuse tables that are not those which were copied, or whose rows were altered without a change in the log.
 
     Raises:
-        LostSlotError: one has not been copied yet, or was made anew since.
+        LostSlotError: one has not been copied yet, was made anew or was altered since.
     """
-    for name, table in tables.items():
-        if name not in state.tables:
-            raise LostSlotError(f"table {name} has not been copied yet", source.name, where)
-        if state.tables[name].oid != table.oid:
-            raise LostSlotError(f"table {name} was dropped and made anew at the source", source.name, where)
+    where = origin.where
+    for table in source.tables:
+        now = tables[table.name]
+        if table.name not in state.tables:
+            raise LostSlotError(f"table {table.name} has not been copied yet", source.name, where)
+        known = state.tables[table.name]
+        if known.oid != now.oid:
+            raise LostSlotError(f"table {table.name} was dropped and made anew at the source", source.name, where)
+        found = altered(known.shape, now.shape, source_names(table)) or attached(
+            origin, now.sql_name, known.shape, now.shape
+        )
+        if found:
+            raise LostSlotError(
+                f"table {table.name} was altered at the source so that rows differ and no change says so: {found}",
+                source.name,
+                where,
+            )

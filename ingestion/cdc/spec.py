@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pyarrow as pa
 
+from ingestion.cdc.altered import Shape
 from ingestion.spec import Column, Table, Unit
 
 if TYPE_CHECKING:
@@ -128,16 +129,20 @@ class State:
     def load(cls, text: str) -> State:
         """Return the state that `dump` wrote."""
         values = json.loads(text)
-        tables = {name: TableState(**table) for name, table in values.pop("tables").items()}
+        tables = {
+            name: TableState(table["oid"], table["types"], Shape.load(table.get("shape", {})))
+            for name, table in values.pop("tables").items()
+        }
         return cls(**values, tables=tables)
 
 
 @dataclass(frozen=True)
 class TableState:
-    """A captured table as last seen: its oid, and the type of each column."""
+    """A captured table as last seen: its oid, the type of each column in the log, and its shape in the catalogue."""
 
     oid: int
     types: Mapping[str, str]
+    shape: Shape = field(default_factory=Shape)
 
 
 CHANGE_COLUMNS = (

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ingestion.cdc.lost import check_slot
+from ingestion.cdc.catalog import look
+from ingestion.cdc.lost import check_slot, check_tables
 from ingestion.cdc.origin import Origin
 from ingestion.cdc.spec import STATE, State, lsn_text
 from ingestion.config import setting
@@ -61,10 +62,11 @@ def status(settings: Settings, source: Source) -> CaptureStatus:
     try:
         with Origin(setting(settings, capture.setting), capture, f"source {source.name}") as origin:
             server, slot = origin.server(), origin.slot()
-        if state is None or state.phase == "snapshot":
-            alarms.append(f"nothing has been copied yet; run `granary capture {source.name}`")
-        else:
-            check_slot(source, origin.where, state, server, slot)
+            if state is None or state.phase == "snapshot":
+                alarms.append(f"nothing has been copied yet; run `granary capture {source.name}`")
+            else:
+                check_slot(source, origin.where, state, server, slot)
+                check_tables(source, origin, state, look(origin, source.tables))
     except GranaryError as error:
         alarms.append(str(error))
     held = server.flushed - slot.restart if server and slot and slot.restart else None
