@@ -210,8 +210,9 @@ def test_a_capture_from_before_shapes_were_kept_goes_on_and_keeps_them(warehouse
     with connect(warehouse, autocommit=True) as connection:
         execute(
             connection,
-            "update ops.watermarks set value = (select jsonb_set(value::jsonb, '{tables}', (select"
-            " jsonb_object_agg(k, v - 'shape') from jsonb_each(value::jsonb -> 'tables') as t (k, v)))::text) where table_name = '@capture'",
+            "update ops.watermarks set value = (select jsonb_set(value::jsonb, '{tables}',"
+            " (select jsonb_object_agg(k, v - 'shape') from jsonb_each(value::jsonb -> 'tables') as t (k, v)))::text)"
+            " where table_name = '@capture'",
         )
     with opened(warehouse, copied.source) as capturing:
         capturing.once()
