@@ -34,24 +34,25 @@ def columns_of(table: Table) -> tuple[str, ...]:
     return tuple(column.name for column in table.columns if column.subject)
 
 
-def names_of(table: Table) -> set[str]:
+def names_of(table: Table) -> frozenset[str]:
     """Return all names under which a household's number is delivered, by the contract."""
-    return {name for column in table.columns if column.subject for name in (column.name, *column.aliases)}
-
-
-def known_names() -> frozenset[str]:
-    """Return the names of all sources that there are."""
-    from ingestion.sources import SOURCES  # noqa: PLC0415 - they import the readers, which know this module's callers
-
-    return frozenset().union(*(names_of(table) for source in SOURCES.values() for table in source.tables))
+    return frozenset(name for column in table.columns if column.subject for name in (column.name, *column.aliases))
 
 
 def verdict(payload: Any, names: Collection[str], is_theirs: Callable[[str], bool]) -> Verdict:
     """Say whether a row as it was received is a household's.
 
-    Where the row has a structure, only values under one of `names` count, however deep. Text without one (a broken
-    line) is perhaps theirs if their number stands in it by itself.
+    Where the row has a structure, only values under one of `names` count, and the deeper ones only if there is none
+    further up: what is nested in a row may be another thing's. Text without a structure (a broken line) is perhaps
+    theirs if their number stands in it by itself.
+
+    Args:
+        payload: the row.
+        names: those under which the contract of its table has a household's number; without one it is nobody's.
+        is_theirs: says whether a number is the household's.
     """
+    if not names:
+        return "not theirs"
     named = list(_named(payload, names))
     if named:
         return "theirs" if any(is_theirs(canonical(value)) for value in named) else "not theirs"
@@ -73,14 +74,12 @@ def numbers(payload: Any, names: Collection[str]) -> set[str]:
 
 
 def _named(value: Any, names: Collection[str]) -> Iterator[Any]:
-    """Yield the values under one of the names, at any depth, also in JSON within text."""
+    """Yield the values under one of the names where it stands highest, also in JSON within text."""
     if isinstance(value, dict):
-        for name, part in value.items():
-            if str(name) in names and not isinstance(part, (dict, list)):
-                if part is not None:
-                    yield part
-            else:
-                yield from _named(part, names)
+        here = [part for name, part in value.items() if str(name) in names and not isinstance(part, (dict, list))]
+        yield from (part for part in here if part is not None)
+        for part in () if here else value.values():
+            yield from _named(part, names)
     elif isinstance(value, (list, tuple)):
         for part in value:
             yield from _named(part, names)
@@ -110,9 +109,8 @@ class Sieve:
 
     def __init__(self, table: Table, forgotten: Forgotten) -> None:
         self.forgotten = forgotten
-        self.names = known_names() | names_of(table)
+        self.names = names_of(table)
         self.columns = columns_of(table)
-        self.agreed = {column.name for column in table.columns}
 
     def sift(
         self, batch: pa.RecordBatch, places: pa.Array, refusals: Sequence[Refusal]
@@ -132,19 +130,10 @@ class Sieve:
 
     def _mask(self, name: str, values: pa.Array) -> pa.Array | None:
         """Return which rows are of forgotten households by this column; None if none is."""
-        if name in self.columns or (name not in self.agreed and name in self.names):
-            theirs = [value for value in pc.unique(values).to_pylist() if self.forgotten.has(value)]
-            return pc.is_in(values, value_set=pa.array(theirs, values.type)) if theirs else None
-        if name in self.agreed or not pa.types.is_string(values.type):
+        if name not in self.columns:
             return None
-        # A nested value that no contract names lands as text.
-        nested = pc.fill_null(pc.match_substring_regex(values, "|".join(map(re.escape, sorted(self.names)))), False)
-        mine = {
-            index
-            for index in pc.indices_nonzero(nested).to_pylist()
-            if verdict(values[index].as_py(), self.names, self.forgotten.has) == "theirs"
-        }
-        return pa.array([index in mine for index in range(len(values))]) if mine else None
+        theirs = [value for value in pc.unique(values).to_pylist() if self.forgotten.has(value)]
+        return pc.is_in(values, value_set=pa.array(theirs, values.type)) if theirs else None
 
     def _refusal(self, refusal: Refusal) -> Refusal | None:
         found = verdict(refusal.payload, self.names, self.forgotten.has) if refusal.row else "not theirs"

@@ -37,7 +37,8 @@
 
 {#-
     On-run-start: every tier exists, and no personal column of a parent comes out of a child under the same name without
-    a tier of its own, or `not_personal` with the reason. tests/python/pipeline/test_personal_data.py follows renames.
+    a tier of its own, or `not_personal` with the reason, nor a number of a data subject without its `subject`, by which an
+    erasure finds it. tests/python/pipeline/test_personal_data.py follows renames.
 -#}
 {% macro check_tiers() -%}
     {%- if execute -%}
@@ -52,6 +53,11 @@
                             node.name ~ '.' ~ mine.name ~ ' comes from ' ~ nodes[id].name ~ ', where it is personal ('
                             ~ theirs.config.meta.personal ~ '): give it config.meta.personal, or config.meta.not_personal'
                             ~ ' with the reason (docs/access.md).') }}
+                    {%- elif mine and mine.config.meta.get('subject') != theirs.config.meta.get('subject') -%}
+                        {{ exceptions.raise_compiler_error(
+                            node.name ~ '.' ~ mine.name ~ ' comes from ' ~ nodes[id].name ~ ', where its subject is '
+                            ~ theirs.config.meta.get('subject', 'nobody') ~ ': give it the same config.meta.subject, so that'
+                            ~ ' an erasure finds it (docs/runbooks/forget-a-household.md).') }}
                     {%- endif -%}
                 {%- endfor -%}
             {%- endfor -%}

@@ -24,6 +24,7 @@ from ingestion.sources import SOURCES
 from orchestration import manifest as dbt_manifest
 from orchestration.failures import problems_of
 from orchestration.nodes import is_mart, meta, published, relation, schemas
+from orchestration.personal import tier
 from warehouse import erasing, households
 from warehouse.connection import Connection, columns_of, connect, execute, query, quote_relation
 from warehouse.erasing import Total
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from warehouse.forgotten import Key
     from warehouse.settings import Settings
 
-HOUSEHOLD_ID = "household_id"
-"""What dbt models call a household's number (DESIGN, section 6), whatever a source does."""
+SUBJECT = "household"
+"""What contracts, and the `meta` of models' columns, say of a household's number."""
 Builder = Callable[["Settings"], None]
 
 
@@ -50,7 +51,8 @@ class Forgotten:
     """What an erasure did.
 
     `totals` are what was taken from each relation, of marts by month; `left` the relations that still have the
-    household, `elsewhere` those of them that nobody here fills: their owners have to see to them.
+    household. `elsewhere` are those with its number in a column that is called like one with households, and that
+    nothing declares: their owners have to see to them.
     """
 
     erasures: tuple[int, ...]
@@ -124,9 +126,9 @@ def _erase_again(connection: Connection, where: Map, key: Key) -> tuple[Total, .
     """Take out every household that was forgotten and is there again, after an older dump was restored."""
     rows = query(connection, "select subject from ops.erasures where key_mark = $1", key.mark)
     subjects = {str(row[0]) for row in rows}
-    back = households.present(connection, key, (*where.raw, *where.kept), subjects, where)
+    back = households.present(connection, key, where, (*where.raw, *where.kept), subjects)
     totals: tuple[Total, ...] = ()
-    for numbers in back.values():
+    for numbers in back.relations.values():
         for household in numbers:
             totals += _erase(connection, where, key, household, None)
     return totals
@@ -149,9 +151,7 @@ def _finish(
         where = map_of(settings)
         ours, elsewhere = _left(settings, where, key, unfinished)
     if unfinished and not ours:
-        with connect(settings) as connection:
-            places = households.places_named(connection, where.names)
-        erasing.vacuum(settings, [place for place in places if _is_ours(settings, place.schema)])
+        erasing.vacuum(settings, where.places)
         with connect(settings) as connection:
             execute(
                 connection,
@@ -166,21 +166,40 @@ def _finish(
 def _left(
     settings: Settings, where: Map, key: Key, unfinished: Mapping[str, int]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the relations that still have one of these households: those that are filled here, and people's own."""
+    """Return the relations that still have one of these households: those that are declared, and others."""
     if not unfinished:
         return (), ()
     with connect(settings) as connection:
-        places = {*households.places_named(connection, where.names), *where.kept}
-        found = households.present(connection, key, sorted(places, key=str), set(unfinished), where)
-    left = {name for numbers in found.values() for relations in numbers.values() for name in relations}
-    ours = {name for name in left if _is_ours(settings, name.partition(".")[0])}
-    return tuple(sorted(ours)), tuple(sorted(left - ours))
+        ours = households.present(connection, key, where, where.places, set(unfinished))
+        others = households.holding(connection, key, _undeclared(settings, connection, where), set(unfinished))
+    left, elsewhere = (
+        {name for numbers in found.relations.values() for relations in numbers.values() for name in relations}
+        for found in (ours, others)
+    )
+    return tuple(sorted(left)), tuple(sorted(elsewhere))
 
 
-def _is_ours(settings: Settings, schema: str) -> bool:
-    """Return whether dbt or the loaders fill a schema; others are people's own."""
-    nodes = [node for node in _manifest(settings)["nodes"].values() if node["resource_type"] != "test"]
-    return schema in {"ops", *(name for node in nodes for name in schemas(node))} or schema.startswith("raw_")
+def _undeclared(settings: Settings, connection: Connection, where: Map) -> list[Place]:
+    """Return columns that are called like one with households, and of which nothing says what they are.
+
+    A column of a contract or a model says it by having no subject, unless it is a personal one of a model, which may
+    lack it by mistake.
+    """
+    names = frozenset().union(*where.names.values())
+    said = {(f"raw_{source}.{table.name}", column.name) for source, table in _tables() for column in table.columns}
+    said |= {
+        (f"{schema}.{_table(node)}", name)
+        for node in _nodes(settings)
+        for schema in schemas(node)
+        for name, column in node["columns"].items()
+        if not tier(column)
+    }
+    known = set(where.places)
+    return [
+        place
+        for place in households.table_columns(connection)
+        if place.column in names and place not in known and (place.name, place.column) not in said
+    ]
 
 
 # -- where households are ------------------------------------------------------------------------------------
@@ -190,28 +209,42 @@ def _manifest(settings: Settings) -> Mapping[str, Any]:
     return dbt_manifest.load(dbt_manifest.prepare(settings))
 
 
+def _nodes(settings: Settings) -> list[Mapping[str, Any]]:
+    return [node for node in _manifest(settings)["nodes"].values() if node["resource_type"] != "test"]
+
+
 def map_of(settings: Settings) -> Map:
-    """Return where households are, by the contracts of the sources, dbt's project and the catalogue."""
-    names = seam.known_names() | {HOUSEHOLD_ID}
-    nodes = [node for node in _manifest(settings)["nodes"].values() if node["resource_type"] != "test"]
+    """Return where households are, by the contracts of the sources and the models of dbt's project."""
+    nodes = _nodes(settings)
+    names = {f"raw_{source}.{table.name}": seam.names_of(table) for source, table in _tables()}
+    for node in nodes:
+        for place in _places(node):
+            names[place.name] = names.get(place.name, frozenset()) | {place.column}
     with connect(settings) as connection:
-        named = households.places_named(connection, names)
-        declared = [place for place in _declared() if columns_of(connection, place.relation)]
-        raw = {*declared, *(place for place in named if place.schema.startswith("raw_"))}
-        kept = [place for node in nodes if _stays(node) for place in _places(node, names)]
-        nested = list(_nested(connection))
-        marts = [mart for node in nodes if is_mart(node) for mart in _mart(connection, node, names)]
+        known = {(place.name, place.column) for place in households.table_columns(connection)}
+
+        def there(places: Iterator[Place]) -> tuple[Place, ...]:
+            return tuple(sorted({place for place in places if (place.name, place.column) in known}, key=str))
+
         return Map(
-            raw=tuple(sorted(raw, key=str)),
-            nested=tuple(place for place in nested if place.column != seam.KEY_BEFORE),
-            keys_before=tuple(place for place in nested if place.column == seam.KEY_BEFORE),
-            kept=tuple(place for place in kept if columns_of(connection, place.relation)),
-            marts=tuple(marts),
-            names=names,
-            judge=lambda payload, theirs: seam.verdict(payload, names, theirs),
-            numbers=lambda payload: seam.numbers(payload, names),
+            raw=there(
+                Place(f"raw_{source}", table.name, column)
+                for source, table in _tables()
+                for column in seam.columns_of(table)
+            ),
+            keys_before=there(
+                Place(f"raw_{source}", table.name, seam.KEY_BEFORE)
+                for source, table in _tables()
+                if seam.columns_of(table) and any(column.name == seam.KEY_BEFORE for column in table.columns)
+            ),
+            kept=there(place for node in nodes if _stays(node) for place in _places(node)),
+            built=there(place for node in nodes if not _stays(node) for place in _places(node)),
+            marts=tuple(mart for node in nodes if is_mart(node) for mart in _mart(connection, node)),
+            names={relation: found for relation, found in names.items() if found},
+            judge=seam.verdict,
+            numbers=seam.numbers,
             blank=seam.BLANK,
-            sources=frozenset([*SOURCES, *(place.schema.removeprefix("raw_") for place in raw)]),
+            sources=frozenset(SOURCES),
         )
 
 
@@ -224,27 +257,6 @@ def _tables() -> Iterator[tuple[str, Table]]:
                 yield source.name, changes_table(table)
 
 
-def _declared() -> list[Place]:
-    return [
-        Place(f"raw_{source}", table.name, column) for source, table in _tables() for column in seam.columns_of(table)
-    ]
-
-
-def _nested(connection: Connection) -> Iterator[Place]:
-    """Yield raw columns that may hold JSON: earlier keys of captured rows, and text that no contract names."""
-    agreed = {
-        (f"raw_{source}", table.name): {column.name for column in table.columns} - {seam.KEY_BEFORE}
-        for source, table in _tables()
-    }
-    texts = (
-        "select table_schema::text, table_name::text, column_name::text from information_schema.columns"
-        " where table_schema like 'raw\\_%' and data_type in ('text', 'json', 'jsonb') order by 1, 2, 3"
-    )
-    for schema, table, column in query(connection, texts):
-        if column not in agreed.get((schema, table), ()):
-            yield Place(schema, table, column)
-
-
 def _stays(node: Mapping[str, Any]) -> bool:
     """Return whether a node's rows stay, whatever is built: snapshots, and tables that are only appended to."""
     config = node["config"]
@@ -252,25 +264,28 @@ def _stays(node: Mapping[str, Any]) -> bool:
     return bool(node["resource_type"] == "snapshot" or appended)
 
 
-def _places(node: Mapping[str, Any], names: frozenset[str]) -> Iterator[Place]:
-    schema, _, table = relation(node).partition(".")
-    for name, column in node["columns"].items():
-        if condition := meta(column).get("household_where"):
-            yield Place(schema, table, name, condition)
-        elif name in names:
-            yield Place(schema, table, name)
+def _table(node: Mapping[str, Any]) -> str:
+    return relation(node).partition(".")[2]
 
 
-def _mart(connection: Connection, node: Mapping[str, Any], names: frozenset[str]) -> Iterator[Mart]:
+def _places(node: Mapping[str, Any]) -> Iterator[Place]:
+    """Yield the columns of a node that hold households, in every schema that has its rows."""
+    for schema in schemas(node):
+        for name, column in node["columns"].items():
+            if meta(column).get("subject") == SUBJECT:
+                yield Place(schema, _table(node), name, meta(column).get("subject_where", "true"))
+
+
+def _mart(connection: Connection, node: Mapping[str, Any]) -> Iterator[Mart]:
     """Yield a published mart that has households, with what the restatement ledger adds up of it (macros/publish*)."""
     schema, _, table = published(node).partition(".")
     kinds = columns_of(connection, quote_relation(schema, table))
     more = meta(node)
     measured = [name for name, kind in kinds.items() if kind == "numeric(12,2)" or name in more.get("measures", ())]
     day = more.get("business_date") or ("business_date" if "business_date" in kinds else "cast(null as date)")
-    for name in kinds:
-        if name in names:
-            yield Mart(Place(schema, table, name), day, tuple(measured))
+    for place in _places(node):
+        if place.schema == schema and place.column in kinds:
+            yield Mart(place, day, tuple(measured))
 
 
 # -- the marts follow ----------------------------------------------------------------------------------------

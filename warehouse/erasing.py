@@ -7,7 +7,6 @@ build that read before writes one afterwards. Models notice by the load ids of o
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -51,8 +50,6 @@ class Erasing:
         marts = [total for mart in self.where.marts for total in self._published(mart, household)]
         for place in self.where.raw:
             self._raw(place, matching(self.connection, place, household), household, erasure_id)
-        for place in self.where.nested:
-            self._nested(place, household, erasure_id)
         for place in self.where.keys_before:
             self._keys_before(place, household)
         for place in self.where.kept:
@@ -100,31 +97,17 @@ class Erasing:
         self._note(place.name, sum(row[1] for row in gone), measures)
         self._settle(place, {int(row[0]): int(row[1]) for row in gone}, erasure_id)
 
-    def _mentions(self, place: Place, household: str) -> list[tuple[str, int]]:
-        """Return place and load of the rows whose text holds JSON with the household in it."""
-        column = quote_name(place.column)
-        rows = query(
-            self.connection,
-            f"select ctid::text, _load_id, {column}::text from {place.relation}"
-            f" where position($1 in {column}::text) > 0",
-            household,
-        )
-        return [(row[0], int(row[1])) for row in rows if self.where.judge(row[2], household.__eq__) == "theirs"]
-
-    def _nested(self, place: Place, household: str, erasure_id: int) -> None:
-        """Delete raw rows with a nested value that is the household's."""
-        mine = self._mentions(place, household)
-        if mine:
-            ids = [ctid for ctid, _ in mine]
-            execute(self.connection, f"delete from {place.relation} where ctid = any($1::text[]::tid[])", ids)
-            self._note(place.name, len(mine))
-            self._settle(place, Counter(load_id for _, load_id in mine), erasure_id)
-
     def _keys_before(self, place: Place, household: str) -> None:
         """Empty the earlier keys of rows that were the household's and are another's now."""
-        ids = [ctid for ctid, _ in self._mentions(place, household)]
+        column, names = quote_name(place.column), self.where.names[place.name]
+        rows = query(
+            self.connection,
+            f"select ctid::text, {column}::text from {place.relation} where position($1 in {column}::text) > 0",
+            household,
+        )
+        ids = [ctid for ctid, text in rows if self.where.judge(text, names, household.__eq__) == "theirs"]
         if ids:
-            empty = f"update {place.relation} set {quote_name(place.column)} = null where ctid = any($1::text[]::tid[])"
+            empty = f"update {place.relation} set {column} = null where ctid = any($1::text[]::tid[])"
             execute(self.connection, empty, ids)
             self._note(place.name, len(ids))
 
@@ -163,13 +146,15 @@ class Erasing:
         """Delete refused rows of the household; text without structure that may be of it is taken out."""
         rows = query(
             self.connection,
-            "select quarantine_id, load_id, payload::text from ops.quarantine"
+            "select quarantine_id, load_id, 'raw_' || source || '.' || table_name, payload::text from ops.quarantine"
             " where row_number > 0 and position($1 in payload::text) > 0",
             household,
         )
         found: dict[str, list[tuple[int, int]]] = {}
-        for number, load_id, text in rows:
-            found.setdefault(self.where.judge(json.loads(text), household.__eq__), []).append((number, load_id))
+        for number, load_id, relation, text in rows:
+            if names := self.where.names.get(relation):
+                verdict = self.where.judge(json.loads(text), names, household.__eq__)
+                found.setdefault(verdict, []).append((number, load_id))
         mine, perhaps = found.get("theirs", []), found.get("perhaps", [])
         if mine:
             execute(
@@ -200,13 +185,14 @@ class Erasing:
         """Take the values of households' columns out of profiles that hold this one."""
         rows = query(
             self.connection,
-            "select profile_id, profile::text from ops.profiles where position($1 in profile::text) > 0",
+            "select profile_id, relation, profile::text from ops.profiles where position($1 in profile::text) > 0",
             household,
         )
         changed = 0
-        for number, text in rows:
+        for number, relation, text in rows:
             profile = json.loads(text)
-            theirs = [column for column in profile["columns"] if column["name"] in self.where.names]
+            names = self.where.names.get(relation, frozenset())
+            theirs = [column for column in profile["columns"] if column["name"] in names]
             mine = [column for column in theirs if household in map(canonical, shown_values(column))]
             for column in mine:
                 column |= {"minimum": None, "maximum": None, "percentiles": [], "top": [], "personal": True}

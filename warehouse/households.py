@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from warehouse.connection import Connection, columns_of, query, quote_name, quote_relation
@@ -15,15 +16,17 @@ if TYPE_CHECKING:
 WHOLE_TYPES = frozenset({"smallint", "integer", "bigint"})
 DIGITS = 18
 """Digits that any bigint can hold."""
-TABLES = """
+COLUMNS = """
     select n.nspname::text, c.relname::text, a.attname::text
     from pg_class as c
     inner join pg_namespace as n on n.oid = c.relnamespace
     inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-    where c.relkind in ('r', 'm') and c.relpersistence = 'p' and a.attname = any($1::text[])
+    where c.relkind in ('r', 'm', 'p') and c.relpersistence = 'p'
         and n.nspname not in ('pg_catalog', 'information_schema')
     order by 1, 2, 3
 """
+Names = Mapping[str, frozenset[str]]
+"""By relation (`schema.table`), the names under which its contract has a household's number."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +60,31 @@ class Mart:
 
 @dataclass(frozen=True)
 class Map:
-    """Where households are: raw tables, other tables that nobody builds anew, marts; the names of their columns.
+    """Where contracts and models say that households are. A column that only has such a name is none of them.
 
-    `nested` are raw columns of text that may hold JSON, `keys_before` those with the key that a row once had.
+    `raw` are raw tables, `kept` other tables whose rows stay whatever is built, `built` those that dbt builds anew,
+    `marts` the published ones. `keys_before` hold the key that a row once had, as JSON. `names` says under which names
+    refused rows, earlier keys and profiles of a relation have a household's number.
 
     `judge` says of a row as it was received whether it is "theirs", "perhaps" or "not theirs"; `numbers` returns those
     of the households that it may be of. `blank` takes the place of text that is taken out.
     """
 
     raw: tuple[Place, ...]
-    nested: tuple[Place, ...]
     keys_before: tuple[Place, ...]
     kept: tuple[Place, ...]
+    built: tuple[Place, ...]
     marts: tuple[Mart, ...]
-    names: frozenset[str]
-    judge: Callable[[Any, Callable[[str], bool]], str]
-    numbers: Callable[[Any], set[str]]
+    names: Names
+    judge: Callable[[Any, frozenset[str], Callable[[str], bool]], str]
+    numbers: Callable[[Any, frozenset[str]], set[str]]
     blank: dict[str, str]
     sources: frozenset[str]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Every column with households' numbers, in the order of their tables."""
+        return tuple(sorted({*self.raw, *self.kept, *self.built}, key=str))
 
 
 def shown_values(column: dict[str, Any]) -> list[Any]:
@@ -108,43 +118,51 @@ def households(connection: Connection, place: Place) -> list[str]:
     return [canonical(row[0]) for row in rows]
 
 
-def places_named(connection: Connection, names: Collection[str]) -> list[Place]:
-    """Return every column of a table in the database that has one of these names."""
-    return [Place(*map(str, row)) for row in query(connection, TABLES, sorted(names))]
+def table_columns(connection: Connection) -> list[Place]:
+    """Return every column of every table in the database."""
+    return [Place(*map(str, row)) for row in query(connection, COLUMNS)]
 
 
-def present(
-    connection: Connection, key: Key, places: Sequence[Place], subjects: Collection[str], where: Map | None = None
-) -> dict[str, dict[str, list[str]]]:
-    """Return which of these households (by hash) are still somewhere: hash -> number -> relations.
-
-    With `where` also those in nested values, refused rows and profiles.
-    """
-    found: dict[str, dict[str, list[str]]] = {}
-    known: dict[str, str] = {}
-
-    def note(number: str, relation: str) -> None:
-        subject = known.get(number) or known.setdefault(number, key.subject(number))
-        if subject in subjects:
-            relations = found.setdefault(subject, {}).setdefault(number, [])
-            if relation not in relations:
-                relations.append(relation)
-
+def holding(connection: Connection, key: Key, places: Sequence[Place], subjects: Collection[str]) -> Found:
+    """Return which of these households (by hash) columns hold."""
+    found = Found(key, subjects)
     for place in places:
         for number in households(connection, place):
-            note(number, place.name)
-    if where:
-        texts = [
-            (place.name, f"select {quote_name(place.column)} from {place.relation}")
-            for place in (*where.nested, *where.keys_before)
-        ]
-        texts.append(("ops.quarantine", "select payload::text from ops.quarantine where row_number > 0"))
-        for relation, sql in texts:
-            for (text,) in query(connection, sql):
-                for number in where.numbers(text) if text else ():
-                    note(number, relation)
-        for (text,) in query(connection, "select profile::text from ops.profiles"):
-            for column in json.loads(text)["columns"]:
-                for value in shown_values(column) if column["name"] in where.names else ():
-                    note(canonical(value), "ops.profiles")
+            found.note(number, place.name)
     return found
+
+
+def present(connection: Connection, key: Key, where: Map, places: Sequence[Place], subjects: Collection[str]) -> Found:
+    """Return which of these households (by hash) are in columns, earlier keys, refused rows and profiles."""
+    found = holding(connection, key, places, subjects)
+    for place in where.keys_before:
+        for (text,) in query(connection, f"select {quote_name(place.column)} from {place.relation}"):
+            for number in where.numbers(text, where.names[place.name]) if text else ():
+                found.note(number, place.name)
+    refused = "select 'raw_' || source || '.' || table_name, payload::text from ops.quarantine where row_number > 0"
+    for relation, text in query(connection, refused):
+        for number in where.numbers(text, where.names[relation]) if relation in where.names else ():
+            found.note(number, "ops.quarantine")
+    for relation, text in query(connection, "select relation, profile::text from ops.profiles"):
+        for column in json.loads(text)["columns"]:
+            for value in shown_values(column) if column["name"] in where.names.get(relation, ()) else ():
+                found.note(canonical(value), "ops.profiles")
+    return found
+
+
+@dataclass
+class Found:
+    """Numbers that are those of households known by hash: hash -> number -> relations."""
+
+    key: Key
+    subjects: Collection[str]
+    relations: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    known: dict[str, str] = field(default_factory=dict)
+
+    def note(self, number: str, relation: str) -> None:
+        """Take note of a number in a relation, if it is one of theirs."""
+        subject = self.known.get(number) or self.known.setdefault(number, self.key.subject(number))
+        if subject in self.subjects:
+            relations = self.relations.setdefault(subject, {}).setdefault(number, [])
+            if relation not in relations:
+                relations.append(relation)

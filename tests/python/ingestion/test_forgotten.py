@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 HOUSEHOLD = Column("buyer", pa.int64(), "Household.", personal="identifier", subject="household", aliases=("Buyer No",))
 PIECES = Column("pieces", pa.int64(), "Pieces.", minimum=1)
 NAMES = frozenset({"household_id", "buyer"})
+NO_NAMES: frozenset[str] = frozenset()
 LEDGER = (
     "select rows_read, rows_loaded, rows_quarantined, rows_forgotten from ops.load_audit"
     " where status <> 'failed' order by load_id"
@@ -94,6 +95,7 @@ def test_a_number_is_the_same_however_it_is_written() -> None:
         ({"order": '{"buyer": 7}'}, "theirs"),
         ({"order": "{'buyer': 7}"}, "theirs"),
         ({"order": "{'buyer': 77}"}, "not theirs"),
+        ({"buyer": 8, "referred_by": {"buyer": 7}}, "not theirs"),
         ({"quantity": 7}, "not theirs"),
         ({"line": "2017-01-07;7;12.70"}, "perhaps"),
         ({"line": "2017-01-07;77;7.70"}, "not theirs"),
@@ -104,6 +106,7 @@ def test_a_number_is_the_same_however_it_is_written() -> None:
 def test_only_a_named_number_is_a_household(payload: Any, said: str) -> None:
     assert verdict(payload, NAMES, "7".__eq__) == said
     assert ("7" in numbers(json.dumps(payload), NAMES)) == (said != "not theirs")
+    assert verdict(payload, NO_NAMES, "7".__eq__) == "not theirs"
 
 
 def test_rows_are_left_out_and_counted(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
@@ -129,23 +132,35 @@ def test_rows_are_left_out_and_counted(warehouse: Settings, shop: Shop, land: Lo
     assert rows(LEDGER) == [(4, 3, 1, 0), (4, 2, 0, 2), (4, 2, 0, 2), (3, 1, 2, 0)]
 
 
-def test_text_numbers_and_nested_values(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
-    """An identifier as text, a nested value that no contract names, and an identifier that no contract names."""
+def test_a_number_counts_only_where_the_contract_says_whose_it_is(
+    warehouse: Settings, shop: Shop, land: Load, rows: Rows
+) -> None:
+    """An identifier as text is one; a nested value and a column that the contract does not name are somebody else's."""
     remember(warehouse, 7)
     text = Column("buyer", pa.string(), "Household.", personal="identifier", subject="household")
-    contract = table(text, PIECES)
     shop.put(
         "a.csv",
         {
-            "id": [1, 2, 3, 4, 5],
-            "buyer": ["007", "8", "8", "8", "8"],
-            "pieces": [1] * 5,
-            "extra": [None, '{"household_id": 7}', '{"household_id": 70}', "household_id 7", None],
-            "household_id": [None, None, None, None, 7],
+            "id": [1, 2, 3, 7],
+            "buyer": ["007", "8", "8", "8"],
+            "pieces": [1] * 4,
+            "extra": [None, '{"buyer": 7}', '{"household_id": 7}', None],
+            "household_id": [None, None, None, 7],
         },
     )
-    assert land(contract).rows_forgotten == 3
-    assert rows("select id from raw_shop.orders order by id") == [(3,), (4,)]
+    assert land(table(text, PIECES)).rows_forgotten == 1
+    assert rows("select id from raw_shop.orders order by id") == [(2,), (3,), (7,)]
+
+
+def test_a_table_without_a_subject_loses_nothing(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
+    """Its column is called like a subject's in another table, and its broken line holds the number by itself."""
+    remember(warehouse, 7)
+    contract = table(Column("buyer", pa.int64(), "Purchasing department."), PIECES)
+    broken = Rejected("", "has 2 values", {"line": "9;7"}, 3)
+    shop.put("a.csv", Chunk(pa.RecordBatch.from_pydict({"id": [7], "buyer": [7], "pieces": [1]}), ((1, broken),)))
+    done = land(contract)
+    assert (done.rows_read, done.rows_loaded, done.rows_quarantined, done.rows_forgotten) == (2, 1, 1, 0)
+    assert rows("select payload::text from ops.quarantine") == [('{"line": "9;7"}',)]
 
 
 def test_a_cursor_passes_rows_that_are_left_out(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:

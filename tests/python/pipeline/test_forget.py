@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,10 @@ import pytest
 from demo import retailer
 from granary.health import look as health
 from ingestion.append import append
+from ingestion.cdc.spec import Capture
+from ingestion.forgetting import BLANK
 from ingestion.load import find, load_table
-from ingestion.spec import Chunk, Unit
+from ingestion.spec import Chunk, Column, Table, Unit
 from orchestration import forgetting
 from orchestration.defs.publishing import RESTATED, closed_months
 from tests.python.main_job.conftest import granary
@@ -145,12 +148,7 @@ def beginning(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> P
         "insert into intermediate.int_sales__unknown_members select load_id, entity, 1, 1"
         " from (select max(load_id) as load_id from ops.load_audit) as l,"
         " unnest(array['household', 'product']) as entity",
-        "create table raw_pos.letters (note text, _load_id bigint, _row integer)",
-        """insert into raw_pos.letters values ('{"to": {"household_id": 1}}', 1, 1)""",
-        """insert into raw_pos.letters values ('{"to": {"household_id": 2}}', 1, 2)""",
-        "create table raw_pos.cards_changes (household_id bigint, cdc_key_before text, _load_id bigint, _row integer)",
-        """insert into raw_pos.cards_changes values (1, null, 1, 1), (3, '{"household_id": "1"}', 1, 2)""",
-        "insert into ops.profiles (relation, row_count, profile) values ('x', 1, '"
+        "insert into ops.profiles (relation, row_count, profile) values ('raw_pos.transactions', 1, '"
         + json.dumps(
             {
                 "columns": [
@@ -177,8 +175,6 @@ def test_the_scan_finds_the_household_wherever_it_is(pipeline: Pipeline) -> None
         "raw_crm.households",
         "raw_events.coupon_redemptions",
         "raw_marketing.recipients",
-        "raw_pos.cards_changes",
-        "raw_pos.letters",
         "raw_pos.transactions",
         "snapshots.snap_crm__households",
     } <= set(found)
@@ -255,7 +251,7 @@ def test_totals_are_those_before_less_its_own(pipeline: Pipeline) -> None:
     rows = "select relation, row_count::int from ops.erased_totals where business_month is null order by 1"
     taken = dict(pipeline.query(rows))
     assert (taken["raw_pos.transactions"], taken["raw_events.coupon_redemptions"]) == (393, 3)
-    assert (taken["ops.quarantine"], taken["ops.profiles"], taken["raw_pos.cards_changes"]) == (1, 1, 1)
+    assert (taken["ops.quarantine"], taken["ops.profiles"]) == (1, 1)
     # Only the days on which it shopped were written again.
     assert pipeline.query(
         "select count(distinct business_date) from intermediate.int_sales__changed_dates where reason = 'erased'"
@@ -267,8 +263,6 @@ def test_others_keep_what_is_theirs(pipeline: Pipeline) -> None:
     assert pipeline.query("select entity from intermediate.int_sales__unknown_members where entity_id = 1") == [
         ("product",)
     ]
-    assert pipeline.query("select note from raw_pos.letters") == [('{"to": {"household_id": 2}}',)]
-    assert pipeline.query("select household_id, cdc_key_before from raw_pos.cards_changes") == [(3, None)]
     shown = "select c ->> 'name', c ->> 'minimum' from ops.profiles, jsonb_array_elements(profile -> 'columns') as c"
     assert pipeline.query(shown) == [("household_id", None), ("store_id", "1")]
 
@@ -407,9 +401,83 @@ def test_a_warehouse_that_is_restored_is_brought_back(
     assert health(restored).erasures_open == 0
 
 
+def test_only_what_is_declared_is_erased(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members have `id` as their subject. Goods have an `id` too, and 9002 is one of them."""
+
+    def table(name: str, **subject: Any) -> Table:
+        return Table(
+            name=name,
+            description="Made.",
+            location=name,
+            columns=(Column("id", pa.int64(), "Number.", nullable=False, **subject),),
+            key=("id",),
+            disposition="append",
+            freshness=timedelta(days=1),
+        )
+
+    members = table("members", personal="pseudonym", subject="household")
+    club = replace(
+        find("pos", "transactions")[0],
+        name="club",
+        settings=(),
+        tables=(members, table("goods")),
+        capture=Capture(setting="X", slot="x", publication="x"),
+    )
+    monkeypatch.setattr(forgetting, "SOURCES", {**forgetting.SOURCES, "club": club})
+    profile = {"columns": [{"name": "id", "minimum": "9002", "maximum": "9002", "percentiles": [], "top": []}]}
+    refused = (
+        "insert into ops.quarantine (source, table_name, identity, row_number, payload, load_id, unit, column_name,"
+        " reason, contract_version) select 'club', t.*, 1, 'made', 'id', 'made', 1 from (values"
+    )
+    pipeline.execute(
+        "create schema raw_club",
+        "create schema ada",
+        "create table ada.copies as select 9002 as household_id",
+        *(
+            statement
+            for name in ("members", "goods")
+            for statement in (
+                f"create table raw_club.{name} as select 9002::bigint as id, 1::bigint as _load_id, 1 as _row",
+                f"create table raw_club.{name}_changes as select 3::bigint as id, 1::bigint as _load_id, 1 as _row,"
+                """ '{"id": "9002"}'::text as cdc_key_before""",
+                f"insert into ops.profiles (relation, row_count, profile) values"
+                f" ('raw_club.{name}', 1, '{json.dumps(profile)}')",
+                f"""{refused} ('{name}', 'a', 1, '{{"id": 9002, "n": 1}}'::jsonb)) as t""",
+                f"""{refused} ('{name}', 'b', 2, '{{"line": "9002;x"}}'::jsonb)) as t""",
+            )
+        ),
+    )
+    done = forgetting.forget(pipeline.settings, "9002", build=nothing)
+    assert (done.finished, done.left, done.elsewhere) == (True, (), ("ada.copies",))
+    assert {total.relation: total.rows for total in done.totals} == {
+        "raw_club.members": 1,
+        "raw_club.members_changes": 1,
+        "ops.quarantine": 1,
+        "ops.quarantine, text taken out": 1,
+        "ops.profiles": 1,
+    }
+    assert pipeline.query("select id from raw_club.members") == []
+    assert pipeline.query("select id from raw_club.goods") == [(9002,)]
+    before = "select cdc_key_before from raw_club.{}_changes"
+    assert pipeline.query(before.format("members")) == [(None,)]
+    assert pipeline.query(before.format("goods")) == [('{"id": "9002"}',)]
+    assert pipeline.query(
+        "select table_name, payload::text from ops.quarantine where source = 'club' order by 1, row_number desc"
+    ) == [
+        ("goods", '{"line": "9002;x"}'),
+        ("goods", '{"id": 9002, "n": 1}'),
+        ("members", json.dumps(BLANK)),
+    ]
+    shown = (
+        "select relation, profile -> 'columns' -> 0 ->> 'minimum' from ops.profiles where relation ~ 'club' order by 1"
+    )
+    assert pipeline.query(shown) == [("raw_club.goods", "9002"), ("raw_club.members", None)]
+    pipeline.execute("drop schema ada cascade", "drop schema raw_club cascade")
+
+
 def test_nobody_is_named_in_what_is_kept(pipeline: Pipeline) -> None:
     kept = pipeline.query("select subject, key_mark from ops.erasures")
     assert all(len(subject) == 64 for subject, _ in kept)
     with pytest.raises(GranaryError, match="there is no such household"):
         forgetting.forget(pipeline.settings, "99", build=nothing)
-    assert len(pipeline.query("select subject from ops.erasures")) == len(kept) == 4
+    assert len(pipeline.query("select subject from ops.erasures")) == len(kept) == 5
