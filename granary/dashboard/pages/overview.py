@@ -86,9 +86,9 @@ PAGE = Page(
             "points",
         ),
         Figure(
-            "Private-label share",
+            "Private-label share of sales",
             "months",
-            ratio("private_label_share", "", "percent", "private_value", "sales_without_fuel"),
+            ratio("private_label_sales_share", "", "percent", "private_value", "sales_without_fuel"),
             ratio("previous", "", "percent", "previous_private_value", "previous_sales_without_fuel"),
             BEFORE,
             "points",
@@ -120,7 +120,13 @@ PAGE = Page(
             (
                 key("department", "Department"),
                 total("sales", "Sales", "cents"),
-                ratio("private_label_share", "Private-label share", "percent", "private_value", "sales_without_fuel"),
+                ratio(
+                    "private_label_sales_share",
+                    "Private-label share of sales",
+                    "percent",
+                    "private_value",
+                    "sales_without_fuel",
+                ),
             ),
             bars("department", "Department", "sales", "Sales", MONEY),
             order="sales",

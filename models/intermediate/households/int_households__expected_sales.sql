@@ -34,6 +34,6 @@ select
     reference_date,
     days_back,
     cast(recent_value as numeric(12, 2)) as last_90_days_value,
-    cast(90 * sales_value / days_known as numeric(12, 2)) as average_rate_value,
+    cast(90 * sales_value / greatest(days_known, 90) as numeric(12, 2)) as average_rate_value,
     cast((recent_value + 90 * sales_value / greatest(days_known, 90)) / 2 as numeric(12, 2)) as expected_value
 from known

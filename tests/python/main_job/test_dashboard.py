@@ -192,7 +192,7 @@ def test_filters_give_figures_that_were_worked_out(browser: Reader) -> None:
     assert [row[0] for row in browser.table("effects")] == ["8", "13", "18", "27"]
     browser.open("categories")
     browser.choose("department", "GROCERY")
-    assert browser.figures()["Private-label share"] == "27.1%"
+    assert browser.figures()["Private-label share of sales"] == "27.1%"
     assert browser.figures()["Sales"] == "$2,316,394"
 
 

@@ -37,7 +37,7 @@ OF_LINES = {
     "units": f"sum(quantity) {NOT_FUEL}",
     "average_unit_price": f"sum(sales_value) {NOT_FUEL} / nullif(sum(quantity) {NOT_FUEL}, 0)",
     "private_label_sales": "sum(sales_value) filter (where brand = 'Private' and not s.is_fuel)",
-    "private_label_share": "sum(sales_value) filter (where brand = 'Private' and not s.is_fuel)"
+    "private_label_sales_share": "sum(sales_value) filter (where brand = 'Private' and not s.is_fuel)"
     f" / nullif(sum(sales_value) {NOT_FUEL}, 0)",
     "regular_value": "sum(sales_value) + sum(retail_disc) + sum(coupon_match_disc)",
     "loyalty_discount": "sum(retail_disc)",
