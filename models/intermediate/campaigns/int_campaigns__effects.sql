@@ -9,6 +9,7 @@ households as (
         comparison,
         household_id,
         is_contacted,
+        is_contacted_elsewhere,
         earlier_sales_value,
         before_sales_value,
         window_sales_value - before_sales_value as sales_change
@@ -24,6 +25,7 @@ stratified as (
         campaign_id,
         comparison,
         is_contacted,
+        is_contacted_elsewhere,
         before_sales_value,
         sales_change,
         case
@@ -38,19 +40,33 @@ stratified as (
 
 ),
 
+-- Once with every household that was not contacted, and once with those that no other campaign reached either.
+controls as (
+
+    select
+        stratified.*,
+        kinds.controls
+    from stratified
+    cross join (values ('all'), ('clean')) as kinds (controls)
+    where kinds.controls = 'all' or stratified.is_contacted or not stratified.is_contacted_elsewhere
+
+),
+
 strata as (
 
     select
         campaign_id,
         comparison,
+        controls,
         stratum,
         count(*) filter (where is_contacted) as contacted_count,
         count(*) filter (where not is_contacted) as control_count,
+        count(*) filter (where not is_contacted and is_contacted_elsewhere) as elsewhere_count,
         avg(before_sales_value) filter (where not is_contacted) as control_before,
         avg(sales_change) filter (where not is_contacted) as control_change,
         var_samp(sales_change) filter (where not is_contacted) as control_variance
-    from stratified
-    group by campaign_id, comparison, stratum
+    from controls
+    group by campaign_id, comparison, controls, stratum
 
 ),
 
@@ -59,13 +75,16 @@ compared as (
     select
         campaign_id,
         comparison,
+        strata.controls,
+        stratified.is_contacted_elsewhere,
         stratified.before_sales_value,
         stratified.sales_change,
         strata.control_before,
         strata.control_change,
         stratified.sales_change - strata.control_change as effect,
         strata.contacted_count * strata.control_variance / strata.control_count as control_error,
-        cast(strata.control_count as numeric) / strata.contacted_count as controls_per_contacted
+        cast(strata.control_count as numeric) / strata.contacted_count as controls_per_contacted,
+        cast(strata.elsewhere_count as numeric) / strata.contacted_count as elsewhere_per_contacted
     from stratified
     inner join strata using (campaign_id, comparison, stratum)
     where stratified.is_contacted and strata.control_count >= 2
@@ -75,8 +94,12 @@ compared as (
 select
     campaign_id,
     comparison,
+    controls,
     count(*) as matched_household_count,
     cast(round(sum(controls_per_contacted)) as integer) as control_household_count,
+    cast(count(*) filter (where is_contacted_elsewhere) / cast(count(*) as numeric) as numeric(9, 6))
+        as matched_elsewhere_share,
+    cast(sum(elsewhere_per_contacted) / sum(controls_per_contacted) as numeric(9, 6)) as control_elsewhere_share,
     cast(avg(before_sales_value) as numeric(18, 6)) as matched_before,
     cast(avg(control_before) as numeric(18, 6)) as control_before,
     cast(avg(sales_change) as numeric(18, 6)) as matched_change,
@@ -86,4 +109,4 @@ select
         sqrt(var_samp(effect) / count(*) + sum(control_error) / (count(*) * count(*))) as numeric(18, 6)
     ) as effect_std_error
 from compared
-group by campaign_id, comparison
+group by campaign_id, comparison, controls

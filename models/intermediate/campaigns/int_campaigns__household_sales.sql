@@ -22,6 +22,21 @@ contacts as (
 
 ),
 
+elsewhere as (
+
+    select distinct -- several other campaigns may have reached a household
+        windows.campaign_id,
+        windows.comparison,
+        contacts.household_id
+    from windows
+    inner join contacts
+        on
+            windows.campaign_id <> contacts.campaign_id
+            and windows.window_start_date <= contacts.end_date
+            and windows.window_end_date >= contacts.start_date
+
+),
+
 baskets as (
 
     select * from {{ ref('fct_baskets') }}
@@ -51,6 +66,7 @@ select
     windows.comparison,
     households.household_id,
     contacts.household_id is not null as is_contacted,
+    elsewhere.household_id is not null as is_contacted_elsewhere,
     cast(
         case when windows.is_window_covered then coalesce(spent.in_window, 0) end as numeric(12, 2)
     ) as window_sales_value,
@@ -65,6 +81,11 @@ select
 from windows
 cross join households
 left join contacts on windows.campaign_id = contacts.campaign_id and households.household_id = contacts.household_id
+left join elsewhere
+    on
+        windows.campaign_id = elsewhere.campaign_id
+        and windows.comparison = elsewhere.comparison
+        and households.household_id = elsewhere.household_id
 left join spent
     on
         windows.campaign_id = spent.campaign_id

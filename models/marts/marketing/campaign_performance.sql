@@ -16,14 +16,21 @@ windows as (
 effects as (
 
     select * from {{ ref('int_campaigns__effects') }}
-    where comparison = 'campaign'
+    where comparison = 'campaign' and controls = 'all'
+
+),
+
+cleaned as (
+
+    select * from {{ ref('int_campaigns__effects') }}
+    where comparison = 'campaign' and controls = 'clean'
 
 ),
 
 placebos as (
 
     select * from {{ ref('int_campaigns__effects') }}
-    where comparison = 'placebo'
+    where comparison = 'placebo' and controls = 'all'
 
 ),
 
@@ -89,6 +96,8 @@ select
     cast(effects.matched_household_count as integer) as matched_household_count,
     cast(contacted.household_count - effects.matched_household_count as integer) as unmatched_household_count,
     cast(effects.control_household_count as integer) as control_household_count,
+    effects.matched_elsewhere_share,
+    effects.control_elsewhere_share,
     cast(effects.matched_before as numeric(12, 2)) as matched_before,
     cast(effects.control_before as numeric(12, 2)) as control_before,
     cast(effects.matched_change as numeric(12, 2)) as matched_change,
@@ -99,11 +108,16 @@ select
     cast(effects.effect + 1.96 * effects.effect_std_error as numeric(12, 2)) as effect_high,
     effects.matched_household_count < 30 as is_small_sample,
     cast(placebos.effect as numeric(12, 2)) as placebo_effect,
-    cast(placebos.effect_std_error as numeric(12, 2)) as placebo_std_error
+    cast(placebos.effect_std_error as numeric(12, 2)) as placebo_std_error,
+    cast(cleaned.control_household_count as integer) as clean_control_household_count,
+    cast(cleaned.effect as numeric(12, 2)) as clean_effect,
+    cast(cleaned.effect - 1.96 * cleaned.effect_std_error as numeric(12, 2)) as clean_effect_low,
+    cast(cleaned.effect + 1.96 * cleaned.effect_std_error as numeric(12, 2)) as clean_effect_high
 from campaigns
 inner join windows on campaigns.campaign_id = windows.campaign_id
 left join contacted on campaigns.campaign_id = contacted.campaign_id
 left join effects on campaigns.campaign_id = effects.campaign_id
+left join cleaned on campaigns.campaign_id = cleaned.campaign_id
 left join placebos on campaigns.campaign_id = placebos.campaign_id
 left join offered on campaigns.campaign_id = offered.campaign_id
 left join redeemed on campaigns.campaign_id = redeemed.campaign_id
