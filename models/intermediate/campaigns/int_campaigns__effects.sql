@@ -84,7 +84,7 @@ compared as (
         stratified.sales_change - strata.control_change as effect,
         strata.contacted_count * strata.control_variance / strata.control_count as control_error,
         cast(strata.control_count as numeric) / strata.contacted_count as controls_per_contacted,
-        cast(strata.elsewhere_count as numeric) / strata.contacted_count as elsewhere_per_contacted
+        cast(strata.elsewhere_count as numeric) / strata.control_count as control_elsewhere_share
     from stratified
     inner join strata using (campaign_id, comparison, stratum)
     where stratified.is_contacted and strata.control_count >= 2
@@ -99,7 +99,7 @@ select
     cast(round(sum(controls_per_contacted)) as integer) as control_household_count,
     cast(count(*) filter (where is_contacted_elsewhere) / cast(count(*) as numeric) as numeric(9, 6))
         as matched_elsewhere_share,
-    cast(sum(elsewhere_per_contacted) / sum(controls_per_contacted) as numeric(9, 6)) as control_elsewhere_share,
+    cast(avg(control_elsewhere_share) as numeric(9, 6)) as control_elsewhere_share,
     cast(avg(before_sales_value) as numeric(18, 6)) as matched_before,
     cast(avg(control_before) as numeric(18, 6)) as control_before,
     cast(avg(sales_change) as numeric(18, 6)) as matched_change,

@@ -42,6 +42,8 @@ MART_ROWS = {
     "dim_household": 2_469 + 70,
     "campaign_performance": 27,
     "coupon_performance": 1_197,
+    "coupon_products": 111_332,
+    "repeated_placements": 2 * 12_785,
     "redemption_attribution": 2_102,
     "promotion_performance": 8_871,
     "promotion_lift": 68_509,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tests.python.main_job.conftest import Year
 
 LINES = "marts.fct_sales as s inner join marts.dim_product as p using (product_key)"
+TODAY = f"{LINES} inner join marts.dim_product as today on today.product_id = s.product_id and today.is_current"
 NOT_FUEL = "filter (where not s.is_fuel)"
 OF_LINES = {
     "sales": "sum(sales_value)",
@@ -116,6 +117,9 @@ OF_CONTACTS = {
     "contacted_households": "count(distinct household_id)",
     "redeeming_contacts": "count(*) filter (where redeemed)",
     "redemption_rate": "count(*) filter (where redeemed) * 1.0 / count(*)",
+    "redeeming_contacted_households": "count(distinct household_id) filter (where redeemed)",
+    "household_redemption_rate": "count(distinct household_id) filter (where redeemed) * 1.0"
+    " / count(distinct household_id)",
     "campaign_sales": WITHIN,
     "campaign_sales_before": BEFORE,
     "campaign_lift": f"({WITHIN} - {BEFORE}) / {BEFORE}",
@@ -189,6 +193,7 @@ MONTH = "date_trunc('month', business_date)"
 COMPARISONS = [
     Lines(),
     Lines(**BY_DEPARTMENT),
+    Comparison(TODAY, OF_LINES, "product_today__product_category", "today.product_category"),
     distinct("s.product_id", PRODUCTS),
     distinct("s.product_id", PRODUCTS, **BY_DEPARTMENT),
     distinct("basket_id", CONTAINING),
