@@ -27,9 +27,14 @@ p{margin:.25rem 0;color:var(--quiet)}code{font-size:.9em;color:var(--ink)}a{colo
 """
 
 
-def policy(script: str = "") -> str:
-    """Return a content security policy under which this script runs and nothing else, and nothing is loaded."""
+def policy(script: str = "", *, beside: bool = False) -> str:
+    """Return a content security policy under which this script runs and nothing else, and nothing is loaded.
+
+    With `beside` it is a script from a file beside the page. (A hash would not do: browsers refuse to check one of a
+    file that is opened from a disk.)
+    """
     code = f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" if script else "'none'"
+    code = "'self'" if beside else code
     return f"default-src 'none'; script-src {code}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 

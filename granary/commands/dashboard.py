@@ -46,6 +46,7 @@ def dashboard(
 
     try:
         from granary.dashboard.export import NAMES, steps, write
+        from granary.dashboard.html import SCRIPT
     except ModuleNotFoundError as error:
         raise GranaryError(f"the dashboard needs {error.name}", todo="install it: `make setup`") from None
     links = Addresses("" if export else DOCS, "" if export else DAGSTER)
@@ -54,7 +55,7 @@ def dashboard(
     folder = export.expanduser() if export else PROJECT / "target" / "dashboard"
     with show.counting(steps()) as tell:
         written = write(settings, folder, links, tell)
-    size = sum(path.stat().st_size for path in written) / 1e6
+    size = sum(path.stat().st_size for path in (*written, folder / SCRIPT)) / 1e6
     show.line(f"Written: {len(written)} pages, {size:.1f} MB: {written[0]}")
     if not export:
         serve(folder, NAMES, port)

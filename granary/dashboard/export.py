@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from granary.dashboard.html import MARK, render
+from granary.dashboard.html import MARK, SCRIPT, SCRIPT_MARK, render, script
 from granary.dashboard.pages import PAGES
+from granary.dashboard.parts import STATE
 from granary.dashboard.read import read
 from granary.html import write as write_page
 from warehouse.errors import GranaryError
@@ -14,11 +16,12 @@ from warehouse.errors import GranaryError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from granary.dashboard.parts import Dataset
     from granary.dashboard.read import Rows
     from orchestration.addresses import Addresses
     from warehouse.settings import Settings
 
-NAMES = tuple(f"{page.name}.html" for page in PAGES)
+NAMES = (*(f"{page.name}.html" for page in PAGES), SCRIPT)
 
 
 def write(settings: Settings, folder: Path, links: Addresses, tell: Callable[[str], None]) -> list[Path]:
@@ -34,19 +37,24 @@ def write(settings: Settings, folder: Path, links: Addresses, tell: Callable[[st
         GranaryError: the folder holds something that is not the dashboard's, or the marts cannot be read.
     """
     _check(folder)
-    datasets = {dataset.name: dataset for page in PAGES for dataset in page.datasets}
-    return write_pages(read(settings, datasets.values(), tell), folder, links, tell)
+    return write_pages(read(settings, _datasets().values(), tell), folder, links, tell)
+
+
+def _datasets() -> dict[str, Dataset]:
+    return {dataset.name: dataset for dataset in (STATE, *(one for page in PAGES for one in page.datasets))}
 
 
 def write_pages(data: Mapping[str, Rows], folder: Path, links: Addresses, tell: Callable[[str], None]) -> list[Path]:
-    """Write every page from rows that have been read."""
+    """Write every page from rows that have been read, and the script that they share before them."""
     written = []
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        write_page(folder / SCRIPT, script())
         for page in PAGES:
             tell(page.title)
             path = folder / f"{page.name}.html"
-            write_page(path, render(page, PAGES, data, links))
+            write_page(path, render(page, PAGES, data, links, now))
             written.append(path)
     except OSError as error:
         raise GranaryError(
@@ -57,7 +65,7 @@ def write_pages(data: Mapping[str, Rows], folder: Path, links: Addresses, tell: 
 
 def steps() -> int:
     """Return how many times `write` tells of a step."""
-    return len({dataset.name for page in PAGES for dataset in page.datasets}) + len(PAGES)
+    return len(_datasets()) + len(PAGES)
 
 
 def _check(folder: Path) -> None:
@@ -77,4 +85,5 @@ def _ours(path: Path) -> bool:
     if path.name.removesuffix(".new") not in NAMES or not path.is_file() or path.is_symlink():
         return False
     with path.open(encoding="utf-8", errors="replace") as file:
-        return path.name.endswith(".new") or MARK in file.read(500)
+        start = file.read(500)
+        return path.name.endswith(".new") or MARK in start or start.startswith(SCRIPT_MARK)

@@ -1,4 +1,4 @@
-"""Makes a page of its parts and rows: one file with everything in it, that a strict policy lets run nothing else."""
+"""Makes a page of its parts and rows: a file with its rows in it, that a strict policy lets run our script alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import vl_convert
 
+from granary.dashboard.parts import STATE
 from granary.dashboard.read import marts_of
-from granary.dashboard.theme import CONFIG
+from granary.dashboard.theme import CONFIG, RANGES
 from granary.html import BASE, elsewhere, embedded, policy, when
 
 if TYPE_CHECKING:
@@ -25,47 +26,50 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 MARK = '<meta name="generator" content="granary dashboard">'
 """In each of our pages, so that an export recognises what it may overwrite."""
+SCRIPT, SCRIPT_MARK = "charts.js", "// granary dashboard"
+"""The file with the script of all pages, and how it begins."""
+MANY = 30
+"""More choices than these are searched by typing."""
 
 
-def render(page: Page, pages: Sequence[Page], data: Mapping[str, Rows], links: Addresses) -> str:
-    """Return the page's HTML."""
-    code = script()
+def render(page: Page, pages: Sequence[Page], data: Mapping[str, Rows], links: Addresses, written: str) -> str:
+    """Return the page's HTML; `written` is when that is."""
     near = elsewhere("elsewhere", {"Data documentation": links.docs, "Dagster": links.dagster})
     style = BASE + (HERE / "page.css").read_text(encoding="utf-8")
     figures = "".join(_figure(number, figure) for number, figure in enumerate(page.figures))
-    charts = "".join(_chart(chart, data[chart.dataset].sql, links) for chart in page.charts)
+    charts = "".join(_chart(chart, page, data[chart.dataset], links) for chart in page.charts)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'{MARK}<meta http-equiv="Content-Security-Policy" content="{policy(code)}">'
+        f'{MARK}<meta http-equiv="Content-Security-Policy" content="{policy(beside=True)}">'
         f"<title>{escape(page.title)} · Granary</title>"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<style>{style}</style></head><body><a class="skip" href="#main">To the content</a>'
         f"<header><strong>Granary</strong>{_pages(page, pages)}{near}</header>"
         f'<main id="main"><h1>{escape(page.title)}</h1><p class="lead">{escape(page.lead)}</p>'
-        "<noscript><p>The figures and charts are drawn by a script in this file: please allow it to run.</p></noscript>"
+        f'<p class="state">{_state(data[STATE.name], written)}</p>'
+        f"<noscript><p>The figures and charts are drawn by {SCRIPT}, a script beside this file: please allow it to run."
+        "</p></noscript>"
         f"{_filters(page.filters, data)}"
         + (f'<dl class="figures" aria-live="polite">{figures}</dl>' if figures else "")
         + f'<div class="charts">{charts}</div></main>'
-        "<footer><p>Made from the schema <code>marts</code> in one snapshot. Nothing in this file loads anything from"
-        f" elsewhere.{when(links, 'docs', 'dagster')}</p></footer>"
+        f"<footer><p>Made from the schema <code>marts</code> in one snapshot. This file loads {SCRIPT} beside it, and"
+        f" nothing from elsewhere.{when(links, 'docs', 'dagster')}</p></footer>"
         f'<script type="application/json" id="page">{embedded(_payload(page, data))}</script>'
-        f"<script>{code}</script></body></html>\n"
+        f'<script src="{SCRIPT}"></script></body></html>\n'
     )
 
 
 @cache
 def script() -> str:
-    """Return Vega-Lite with all that it needs, and our script after it; the same text for every page.
-
-    An HTML parser normalises line ends and ends a script at its closing tag, so the text has neither.
-    """
+    """Return Vega-Lite with all that it needs, and our script after it: one file for all pages."""
     library: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub forgets the default
     ours = (HERE / "page.js").read_text(encoding="utf-8")
-    return f"(() => {{{library}}})();\n{ours}".replace("\r", "").replace("</script", "<\\/script")
+    return f"{SCRIPT_MARK}\n(() => {{{library}}})();\n{ours}"
 
 
 def _payload(page: Page, data: Mapping[str, Rows]) -> dict[str, Any]:
     return {
+        "ranges": RANGES,
         "datasets": {
             dataset.name: {
                 "columns": data[dataset.name].columns,
@@ -136,11 +140,40 @@ def _filter(one: Filter, rows: Rows) -> str:
     values = list(dict.fromkeys(row[place] for row in rows.rows if row[place] is not None))
     first = values[-1] if one.latest and values else ""
     options = "".join(f'<option value="{escape(str(value))}">{escape(str(value))}</option>' for value in values)
+    about = f'id="filter-{one.column}" data-column="{one.column}" data-first="{escape(str(first))}" autocomplete="off"'
+    label = f'<div><label for="filter-{one.column}">{escape(one.label)}</label>'
+    if len(values) <= MANY:
+        return f'{label}<select {about}><option value="">{escape(one.everything)}</option>{options}</select></div>'
     return (
-        f'<div><label for="filter-{one.column}">{escape(one.label)}</label>'
-        f'<select id="filter-{one.column}" data-column="{one.column}" data-first="{escape(str(first))}"'
-        f' autocomplete="off"><option value="">{escape(one.everything)}</option>{options}</select></div>'
+        f'{label}<input type="search" {about} list="choices-{one.column}" placeholder="{escape(one.everything)}">'
+        f'<datalist id="choices-{one.column}">{options}</datalist></div>'
     )
+
+
+def _state(state: Rows, written: str) -> str:
+    """Return up to which day the page has data, and when that was published and written."""
+    data_up_to, published_at = state.rows[0] if state.rows else (None, None)
+    parts = [
+        f"Data up to {escape(str(data_up_to))}" if data_up_to else "No sales yet",
+        f"published {escape(str(published_at))} UTC" if published_at else "",
+        f"written {escape(written)} UTC",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def opening(page: Page, chart: Chart, rows: Rows) -> list[dict[str, Any]]:
+    """Return the rows of a chart that its page shows when it opens: what the filters begin with, and no totals."""
+    found = [dict(zip(rows.columns, row, strict=True)) for row in rows.rows]
+    totals = next(dataset.totals for dataset in page.datasets if dataset.name == chart.dataset)
+    for one in page.filters:
+        if one.column not in rows.columns or one.column in chart.ignores:
+            continue
+        values = [row[one.column] for row in found if row[one.column] is not None]
+        if one.latest and values:
+            found = [row for row in found if row[one.column] == values[-1]]
+        elif one.column in totals:
+            found = [row for row in found if row[one.column] is None]
+    return found
 
 
 def _figure(number: int, figure: Figure) -> str:
@@ -159,8 +192,11 @@ def _read(sql: str, links: Addresses) -> str:
     return f'<p class="from">From {", ".join(names)}</p>' if names else ""
 
 
-def _chart(chart: Chart, sql: str, links: Addresses) -> str:
+def _chart(chart: Chart, page: Page, rows: Rows, links: Addresses) -> str:
+    opened = opening(page, chart, rows)
+    finding = (chart.finding(opened) if opened else None) or chart.title
     table = (
+        '<p class="shown"></p>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(chart.title)}: table">'
         "<table><thead></thead><tbody></tbody></table></div>"
     )
@@ -168,10 +204,11 @@ def _chart(chart: Chart, sql: str, links: Addresses) -> str:
     drawn = f'<div class="chart" role="img" aria-label="{told}"><div aria-hidden="true"></div></div>'
     return (
         f'<section id="{chart.name}"{" class=wide" if chart.wide else ""} aria-labelledby="{chart.name}-title">'
-        f'<h2 id="{chart.name}-title">{escape(chart.title)}</h2><p>{escape(chart.note)}</p>'
+        f'<h2 id="{chart.name}-title" data-title="{escape(chart.title)}" data-finding="{escape(finding)}">'
+        f"{escape(finding)}</h2><p>{escape(chart.note)}</p>"
         f'<p class="empty" hidden>{escape(chart.empty)}</p>'
         + (f"{drawn}<details><summary>As a table</summary>{table}</details>" if chart.draw else table)
         + f'<details><summary>The query and its rows</summary><p><button type="button" class="download">Download as CSV'
         f'<span class="hidden">: {escape(chart.title)}</span></button></p>'
-        f'<pre tabindex="0" aria-label="SQL">{escape(sql)}</pre></details>{_read(sql, links)}</section>'
+        f'<pre tabindex="0" aria-label="SQL">{escape(rows.sql)}</pre></details>{_read(rows.sql, links)}</section>'
     )

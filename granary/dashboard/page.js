@@ -13,8 +13,18 @@
     times: (value) => `${formats.decimal(value)} ×`,
   };
   const narrow = matchMedia("(max-width: 40rem)");
-  const controls = [...document.querySelectorAll("select[data-column]")];
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const controls = [...document.querySelectorAll("[data-column]")];
   const views = new Map();
+
+  function values(control) {
+    return [...(control.list ?? control).options].map((option) => option.value);
+  }
+
+  // What a control asks for; a text that is none of its choices asks for everything.
+  function wanted(control) {
+    return values(control).includes(control.value) ? control.value : "";
+  }
 
   function number(options) {
     const format = new Intl.NumberFormat("en-US", options);
@@ -40,7 +50,8 @@
     for (const control of controls) {
       const place = columns.indexOf(control.dataset.column);
       if (place < 0 || ignores.includes(control.dataset.column)) continue;
-      if (control.value !== "") tests.push((row) => row[place] === control.value);
+      const value = wanted(control);
+      if (value !== "") tests.push((row) => row[place] === value);
       else if (totals.includes(control.dataset.column)) tests.push((row) => row[place] === null);
     }
     return rows
@@ -72,7 +83,8 @@
       Object.fromEntries(chart.columns.map((column) => [column.name, measure(group, column)])),
     );
     if (chart.order) rows.sort((a, b) => (b[chart.order] ?? -Infinity) - (a[chart.order] ?? -Infinity));
-    return chart.limit ? rows.slice(0, chart.limit) : rows;
+    const kept = chart.limit ? rows.slice(0, chart.limit) : rows;
+    return { rows: kept, cut: rows.length - kept.length };
   }
 
   function figure(target, { dataset, column, previous, change, note }) {
@@ -90,6 +102,30 @@
       // Whether more discount is good news is not ours to say: only what is sold has colours.
     if (change === "relative" && size !== "0.0") line.classList.add(moved > 0 ? "up" : "down");
     } else line.textContent = previous ? "nothing earlier to compare with" : note;
+  }
+
+  // The finding is what the page says when it opens; once something is chosen, the heading says what is shown.
+  function title(chart) {
+    const { columns } = page.datasets[chart.dataset];
+    const moved = controls.some(
+      (control) =>
+        columns.includes(control.dataset.column) &&
+        !chart.ignores.includes(control.dataset.column) &&
+        wanted(control) !== control.dataset.first,
+    );
+    const heading = document.getElementById(`${chart.name}-title`);
+    heading.textContent = moved ? heading.dataset.title : heading.dataset.finding;
+  }
+
+  // How many rows a table has: what is cut off, or has to be scrolled to, is said.
+  function count(section, { rows, cut }) {
+    const number = rows.length.toLocaleString("en-US");
+    const all = (rows.length + cut).toLocaleString("en-US");
+    section.querySelector(".shown").textContent = cut
+      ? `The first ${number} of ${all} rows; scroll to see all of these.`
+      : rows.length > 10
+        ? `${number} rows; scroll to see all.`
+        : "";
   }
 
   function fill(table, chart, rows) {
@@ -119,7 +155,7 @@
 
   function download(chart) {
     const lines = [chart.columns.map((column) => column.name)];
-    for (const row of grouped(chart)) lines.push(chart.columns.map((column) => row[column.name]));
+    for (const row of grouped(chart).rows) lines.push(chart.columns.map((column) => row[column.name]));
     const text = lines.map((line) => line.map(field).join(",")).join("\r\n") + "\r\n";
     const link = element("a", "", { download: `${chart.name}.csv` });
     link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
@@ -127,9 +163,25 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
-  // A chart of horizontal bands is as high as there are bands.
+  // A chart of horizontal bands is as high as there are bands; on a phone long labels take two lines.
   function height({ step }, rows) {
-    return step.size * new Set(rows.map((row) => row[step.field])).size;
+    const size = narrow.matches ? Math.max(step.size, 30) : step.size;
+    return size * new Set(rows.map((row) => row[step.field])).size;
+  }
+
+  function halves(label) {
+    const text = String(label);
+    if (text.length <= 18 || !text.includes(" ")) return [text];
+    const spaces = [...text].flatMap((letter, place) => (letter === " " ? [place] : []));
+    const middle = spaces.reduce((a, b) => (Math.abs(b - text.length / 2) < Math.abs(a - text.length / 2) ? b : a));
+    return [text.slice(0, middle), text.slice(middle + 1)];
+  }
+
+  function wrap(spec, { field }, rows) {
+    const labels = Object.fromEntries(rows.map((row) => [row[field], halves(row[field])]));
+    for (const { encoding } of spec.layer ?? [spec])
+      if (encoding.y?.field === field)
+        encoding.y.axis = { ...encoding.y.axis, labelExpr: `${JSON.stringify(labels)}[datum.value]`, labelLimit: 190 };
   }
 
   async function draw(chart, rows) {
@@ -141,7 +193,7 @@
     canvas.hidden = rows.length === 0;
     if (!rows.length) return;
     const known = views.get(chart.name);
-    if (known && known.narrow === narrow.matches) {
+    if (known && known.dark === dark.matches && !narrow.matches && !known.narrow) {
       if (chart.step) known.view.height(height(chart, rows));
       await known.view.data("table", rows).runAsync();
       return;
@@ -155,20 +207,26 @@
       spec.columns = Math.max(2, Math.floor(width / 190));
       spec.spec.width = Math.floor((width - 50) / spec.columns) - 22;
     }
-    if (narrow.matches) spec.config.axis.labelLimit = 120;
+    Object.assign(spec.config.range, page.ranges[dark.matches ? "dark" : "light"]);
+    if (narrow.matches) {
+      spec.config.axisY = { labelLimit: 120 };
+      if (chart.step) wrap(spec, chart.step, rows);
+    }
     if (known) known.finalize();
     // The interpreter instead of compiled expressions: the page's policy forbids to make code of text.
     const options = { ast: true, renderer: "svg", actions: false };
     const made = await vegaEmbed(canvas.firstElementChild, spec, options);
-    views.set(chart.name, { view: made.view, finalize: made.finalize, narrow: narrow.matches });
+    views.set(chart.name, { view: made.view, finalize: made.finalize, narrow: narrow.matches, dark: dark.matches });
   }
 
   async function show() {
     page.figures.forEach((one, place) => figure(document.getElementById(`figure-${place}`), one));
     for (const chart of page.charts) {
-      const rows = grouped(chart);
-      fill(document.querySelector(`#${chart.name} table`), chart, rows);
-      await draw(chart, rows);
+      const found = grouped(chart);
+      title(chart);
+      count(document.getElementById(chart.name), found);
+      fill(document.querySelector(`#${chart.name} table`), chart, found.rows);
+      await draw(chart, found.rows);
     }
     document.documentElement.dataset.ready = String(Number(document.documentElement.dataset.ready || 0) + 1);
   }
@@ -190,31 +248,35 @@
   function choose() {
     const asked = new URLSearchParams(location.hash.slice(1));
     for (const control of controls) {
-      const values = [...control.options].map((option) => option.value);
-      const wanted = asked.get(control.dataset.column);
-      control.value = wanted !== null && values.includes(wanted) ? wanted : control.dataset.first;
+      const value = asked.get(control.dataset.column);
+      control.value = value !== null && values(control).includes(value) ? value : control.dataset.first;
     }
   }
 
   function remember() {
-    const kept = controls.filter((control) => control.value !== control.dataset.first);
-    const hash = new URLSearchParams(kept.map((control) => [control.dataset.column, control.value])).toString();
+    const kept = controls.filter((control) => wanted(control) !== control.dataset.first);
+    const hash = new URLSearchParams(kept.map((control) => [control.dataset.column, wanted(control)])).toString();
     history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
   }
 
   for (const control of controls)
     control.addEventListener("change", () => {
+      control.toggleAttribute("aria-invalid", control.value !== wanted(control));
       remember();
       redraw();
     });
   document.getElementById("reset")?.addEventListener("click", () => {
-    for (const control of controls) control.value = control.dataset.first;
+    for (const control of controls) {
+      control.value = control.dataset.first;
+      control.removeAttribute("aria-invalid");
+    }
     remember();
     redraw();
   });
   for (const chart of page.charts)
     document.querySelector(`#${chart.name} .download`).addEventListener("click", () => download(chart));
   narrow.addEventListener("change", redraw);
+  dark.addEventListener("change", redraw);
   choose();
   redraw();
 })();

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,10 @@ class Dataset:
     totals: tuple[str, ...] = ()
     role: str = "analyst"
     needs: str | None = None
+
+
+STATE = Dataset("state", role="transformer", needs="ops.publishes")
+"""Up to which day the marts have data, and when they were published: each page says it."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,10 @@ class Figure:
     change: Literal["relative", "points"] = "relative"
 
 
+Found = Sequence[Mapping[str, Any]]
+"""The rows of a data set by the names of its columns, as a page shows them when it opens."""
+
+
 @dataclass(frozen=True)
 class Chart:
     """A drawing of grouped rows; the same rows are in its table and its download."""
@@ -94,6 +103,8 @@ class Chart:
     columns: tuple[Column, ...]
     draw: Callable[[alt.Chart], alt.Chart | alt.LayerChart | alt.FacetChart] | None
     """Draws the rows; None shows the table alone."""
+    finding: Callable[[Found], str | None] = lambda _: None
+    """Returns what the rows say, as a sentence; it is the heading as long as no filter is chosen, else the title is."""
     ignores: tuple[str, ...] = ()
     """Filters that do not act here."""
     order: str | None = None

@@ -25,7 +25,7 @@ CONFIG: dict[str, Any] = {
         "gridColor": "var(--line)",
         "domainColor": "var(--line)",
         "tickColor": "var(--line)",
-        "labelLimit": 220,
+        "labelLimit": 420,
     },
     "legend": {
         "labelColor": "var(--ink)",
@@ -37,5 +37,19 @@ CONFIG: dict[str, Any] = {
         "labelLimit": 260,
     },
     "header": {"labelColor": "var(--ink)", "titleColor": "var(--quiet)", "labelFontSize": 12},
-    "range": {"category": [BLUE, ORANGE, GREEN, GREY, SKY, PINK], "heatmap": {"scheme": "blues"}},
+    "range": {"category": [BLUE, ORANGE, GREEN, GREY, SKY, PINK]},
 }
+
+RANGES = {
+    "light": {
+        "heatmap": ["#e3eef7", "#9cc6e3", "#4292c6", "#08519c"],
+        "diverging": ["#d55e00", "#f4f4f2", "#0072b2"],
+    },
+    "dark": {
+        "heatmap": ["#1b2e40", "#23577f", "#4b9bd1", "#b9dff7"],
+        "diverging": ["#ff9a4d", "#252c34", "#74c0f5"],
+    },
+}
+"""The colours of cells, from less to more; more is blue everywhere. In the dark, less is what is near the page."""
+LESS, MORE = "var(--on-less)", "var(--on-more)"
+"""The colours of letters on cells of less and of more (page.css)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 
+from granary.dashboard import findings
 from granary.dashboard.pages.shared import COUNT, MONEY, PERCENT, bars, day_told
 from granary.dashboard.parts import Chart, Dataset, Figure, Filter, Page, key, ratio, total, value
 from granary.dashboard.theme import BLUE, GREEN, GREY, ORANGE
@@ -120,6 +121,7 @@ PAGE = Page(
                 value("finding", "Finding", "text"),
             ),
             _effects,
+            finding=findings.effects,
         ),
         Chart(
             "rates",
@@ -135,6 +137,7 @@ PAGE = Page(
                 value("redemptions", "Redemptions", "count"),
             ),
             _rates,
+            finding=findings.rates,
         ),
         Chart(
             "timeline",
@@ -151,6 +154,7 @@ PAGE = Page(
                 value("products", "Products", "count"),
             ),
             _timeline,
+            finding=findings.timeline,
         ),
         Chart(
             "top-coupons",
@@ -167,6 +171,9 @@ PAGE = Page(
             bars("coupon", "Coupon", "redemptions", "Redemptions", COUNT, step=22),
             order="redemptions",
             limit=15,
+            finding=findings.leads(
+                "coupon", "redemptions", "Coupon {first} was redeemed most: {share} of the redemptions"
+            ),
         ),
         Chart(
             "traces",
@@ -176,6 +183,7 @@ PAGE = Page(
             (key("attribution", "Outcome"), total("redemptions", "Redemptions", "count")),
             bars("attribution", "Outcome", "redemptions", "Redemptions", COUNT, step=32),
             order="redemptions",
+            finding=findings.share("traced", "redemptions", "{share} of the redemptions are found on a receipt"),
         ),
     ),
 )

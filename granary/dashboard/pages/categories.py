@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import altair as alt
 
-from granary.dashboard.pages.shared import COUNT, MONEY, PERCENT, SHORT_MONEY, bars, day, day_told
+from granary.dashboard import findings
+from granary.dashboard.pages.shared import COUNT, DAYS, MONEY, PERCENT, SHORT_MONEY, bars, day, day_told
 from granary.dashboard.parts import Chart, Dataset, Figure, Filter, Page, key, ratio, total, value
 from granary.dashboard.theme import BLUE, GREEN, GREY, ORANGE
 
@@ -18,13 +19,13 @@ def _heat(base: alt.Chart) -> alt.Chart:
                 timeUnit="utcyearweek",
                 title=None,
                 scale=alt.Scale(type="utc"),
-                axis=alt.Axis(format="%b %d", tickCount=8, labelOverlap=True),
+                axis=DAYS,
             ),
             y=alt.Y("department:N", sort=None, title=None),
             color=alt.Color(
                 "sales_index:Q",
                 title="Times its mean week",
-                scale=alt.Scale(scheme="blueorange", domain=[0, 1, 2], domainMid=1, clamp=True),
+                scale=alt.Scale(range="diverging", domain=[0, 1, 2], domainMid=1, clamp=True),
                 legend=alt.Legend(gradientLength=160, tickCount=3),
             ),
             tooltip=[
@@ -108,9 +109,9 @@ PAGE = Page(
         Chart(
             "weeks",
             "Departments week by week, against their own mean",
-            "Sales of a whole week, as a multiple of the department's mean week: blue is less, orange"
-            " more, twice and above"
-            " is darkest. The largest department is at the top.",
+            "Sales of a whole week, as a multiple of the department's mean week: blue is more, orange"
+            " less, twice and above"
+            " is bluest. The largest department is at the top.",
             "department_weeks",
             (
                 key("department", "Department"),
@@ -120,6 +121,7 @@ PAGE = Page(
             ),
             _heat,
             wide=True,
+            finding=findings.department_peaks,
         ),
         Chart(
             "top-categories",
@@ -135,6 +137,7 @@ PAGE = Page(
             bars("category", "Category", "sales", "Sales", MONEY, step=21),
             order="sales",
             limit=20,
+            finding=findings.leads("category", "sales", "{first} sells most: {share} of the sales"),
         ),
         Chart(
             "department-sales",
@@ -143,6 +146,7 @@ PAGE = Page(
             "department_weeks",
             (key("week_start", "Week from"), total("sales", "Sales", "cents")),
             _weeks,
+            finding=findings.best_week,
         ),
         Chart(
             "private-labels",
@@ -171,6 +175,9 @@ PAGE = Page(
             ),
             order="private_value",
             limit=12,
+            finding=findings.share(
+                "private_value", "sales_without_fuel", "Own brands make {share} of the sales without fuel"
+            ),
         ),
         Chart(
             "abc",
@@ -184,6 +191,7 @@ PAGE = Page(
                 value("abc_class", "Class", "text"),
             ),
             _abc,
+            finding=findings.few_products,
         ),
         Chart(
             "abc-classes",
@@ -197,6 +205,7 @@ PAGE = Page(
                 ratio("per_product", "Sales per product", "cents", "sales", "products"),
             ),
             bars("abc_class", "Class", "sales", "Sales", MONEY, step=34),
+            finding=findings.leads("abc_class", "sales", "Class {first} makes {share} of the sales"),
         ),
         Chart(
             "pairs",
@@ -213,6 +222,7 @@ PAGE = Page(
             ),
             bars("pair", "Categories", "lift", "Lift", ",.1f", step=21, colour=ORANGE),
             wide=True,
+            finding=findings.pairs,
         ),
     ),
 )

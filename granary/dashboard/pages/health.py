@@ -6,6 +6,7 @@ it shows of them as the role `transformer`, counts and times only.
 
 from __future__ import annotations
 
+from granary.dashboard import findings
 from granary.dashboard.pages.shared import COUNT, bars
 from granary.dashboard.parts import Chart, Dataset, Figure, Page, key, ratio, total, value
 
@@ -42,6 +43,7 @@ PAGE = Page(
                 value("difference", "Difference", "cents"),
             ),
             None,
+            finding=findings.reconciled,
         ),
         Chart(
             "covered",
@@ -55,6 +57,7 @@ PAGE = Page(
                 value("days_without_sales", "Without", "count"),
             ),
             bars("month", "Month", "days_with_sales", "Days with sales", COUNT, step=22),
+            finding=findings.covered,
         ),
         Chart(
             "loaded",
@@ -67,12 +70,13 @@ PAGE = Page(
                 value("last_good_at", "Last good load", "text"),
                 value("active_rows", "Rows in use", "count"),
                 value("rows_quarantined", "Quarantined", "count"),
-                value("quarantined_share", "Quarantined", "percent"),
+                value("quarantined_share", "Share quarantined", "percent"),
                 value("failed_loads", "Failed loads, ever", "count"),
             ),
             None,
             wide=True,
             empty="No load is recorded here.",
+            finding=findings.loaded,
         ),
         Chart(
             "audited",
@@ -83,11 +87,12 @@ PAGE = Page(
                 key("mart", "Mart"),
                 total("tests", "Tests", "count"),
                 total("failing", "Failing", "count"),
-                ratio("failing_rate", "Failing", "percent", "failing", "tests"),
+                ratio("failing_rate", "Share failing", "percent", "failing", "tests"),
                 value("audited_at", "Audited at", "text"),
             ),
             None,
             empty="No audit is recorded here.",
+            finding=findings.audited,
         ),
         Chart(
             "restated",
@@ -107,6 +112,7 @@ PAGE = Page(
             None,
             wide=True,
             empty="No closed month has changed, or no publish is recorded yet.",
+            finding=findings.restated,
         ),
     ),
 )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import altair as alt
 
+from granary.dashboard import findings
 from granary.dashboard.pages.shared import COUNT, MONEY, PERCENT, bars, columns
 from granary.dashboard.parts import Chart, Dataset, Figure, Filter, Page, key, ratio, total, value
-from granary.dashboard.theme import GREEN
+from granary.dashboard.theme import GREEN, LESS, MORE
 
 
 def _rfm(base: alt.Chart) -> alt.LayerChart:
@@ -18,7 +19,6 @@ def _rfm(base: alt.Chart) -> alt.LayerChart:
         color=alt.Color(
             "sales_per_household:Q",
             title="Sales per household",
-            scale=alt.Scale(scheme="blues"),
             legend=alt.Legend(format="$,.0f", gradientLength=160, tickCount=4),
         ),
         tooltip=[
@@ -32,8 +32,8 @@ def _rfm(base: alt.Chart) -> alt.LayerChart:
     )
     counts = place.mark_text(fontSize=13, fontWeight="bold", dy=-7).encode(text=alt.Text("households:Q", format=COUNT))
     names = place.mark_text(fontSize=10, dy=9, limit={"expr": "width / 5 - 6"}).encode(text="segment:N")
-    # Dark cells need light letters: 3,000 dollars is where white on blue becomes the more legible.
-    light = alt.condition("datum.sales_per_household > 2600", alt.value("#ffffff"), alt.value("#10202f"))
+    # Letters turn where the other colour becomes the more legible.
+    light = alt.condition("datum.sales_per_household > 2600", alt.value(MORE), alt.value(LESS))
     return alt.layer(cells, counts.encode(color=light), names.encode(color=light)).properties(height=320)
 
 
@@ -43,7 +43,7 @@ def _cohorts(base: alt.Chart) -> alt.LayerChart:
         y=alt.Y("cohort:N", sort=None, title=None),
     )
     cells = place.mark_rect().encode(
-        color=alt.Color("retention:Q", title="Active", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=None),
+        color=alt.Color("retention:Q", title="Active", scale=alt.Scale(domain=[0, 1]), legend=None),
         tooltip=[
             alt.Tooltip("cohort:N", title="First purchase in"),
             alt.Tooltip("month:N", title="Month"),
@@ -54,7 +54,7 @@ def _cohorts(base: alt.Chart) -> alt.LayerChart:
     )
     told = place.mark_text(fontSize=11).encode(
         text=alt.Text("percent:Q", format=".0f"),
-        color=alt.condition("datum.retention > 0.6", alt.value("#ffffff"), alt.value("#10202f")),
+        color=alt.condition("datum.retention > 0.6", alt.value(MORE), alt.value(LESS)),
     )
     return alt.layer(cells, told).transform_calculate(percent="100 * datum.retention").properties(height=alt.Step(26))
 
@@ -81,7 +81,7 @@ PAGE = Page(
         Chart(
             "rfm-map",
             "Recency and frequency: where the households are",
-            "In a cell: households and segment; the darker, the more dollars per household. Scores are"
+            "In a cell: households and segment; the bluer, the more dollars per household. Scores are"
             " fifths: 5 came last"
             " and comes most often.",
             "rfm",
@@ -95,6 +95,9 @@ PAGE = Page(
                 ratio("lapsed_rate", "Lapsed", "percent", "lapsed", "households"),
             ),
             _rfm,
+            finding=findings.leads(
+                "segment", "households", "“{first}” is the largest segment: {share} of the households"
+            ),
         ),
         Chart(
             "segments",
@@ -111,6 +114,7 @@ PAGE = Page(
             ),
             bars("segment", "Segment", "sales", "Sales", MONEY, step=30, colour=GREEN),
             order="sales",
+            finding=findings.leads("segment", "sales", "Segment “{first}” buys {share} of everything sold"),
         ),
         Chart(
             "cohort-triangle",
@@ -128,6 +132,7 @@ PAGE = Page(
                 value("retention", "Retention", "percent"),
             ),
             _cohorts,
+            finding=findings.cohorts,
         ),
         Chart(
             "tenths",
@@ -141,6 +146,7 @@ PAGE = Page(
                 value("sales_share", "Of all sales", "percent"),
             ),
             columns("tenth", "Tenth", "sales_share", "Share of sales", PERCENT),
+            finding=findings.tenths,
         ),
     ),
 )

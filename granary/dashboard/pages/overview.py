@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 
+from granary.dashboard import findings
 from granary.dashboard.pages.shared import COUNT, MONEY, SHORT_MONEY, bars, day, day_told
 from granary.dashboard.parts import Chart, Dataset, Figure, Filter, Page, key, ratio, total, value
 from granary.dashboard.theme import BLUE, ORANGE, SKY
@@ -111,6 +112,7 @@ PAGE = Page(
             _days,
             ignores=("month",),
             wide=True,
+            finding=findings.daily_sales,
         ),
         Chart(
             "departments",
@@ -131,6 +133,7 @@ PAGE = Page(
             bars("department", "Department", "sales", "Sales", MONEY),
             order="sales",
             limit=12,
+            finding=findings.leads("department", "sales", "{first} makes {share} of the sales"),
         ),
         Chart(
             "weekdays",
@@ -145,6 +148,7 @@ PAGE = Page(
                 ratio("average_basket", "Average basket", "cents", "sales", "baskets"),
             ),
             _weekdays,
+            finding=findings.weekdays,
         ),
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 
+from granary.dashboard import findings
 from granary.dashboard.pages.shared import COUNT, MONEY, PERCENT, bars, columns
 from granary.dashboard.parts import Chart, Dataset, Figure, Filter, Page, key, ratio, total, value
 from granary.dashboard.theme import BLUE, ORANGE
@@ -13,7 +14,7 @@ def _weeks(base: alt.Chart) -> alt.Chart:
     return (
         base.mark_area(line={"color": BLUE}, color=BLUE, opacity=0.25)
         .encode(
-            x=alt.X("week:Q", title="Week of the retailer", scale=alt.Scale(nice=False)),
+            x=alt.X("week:Q", title="Week of the retailer, 2017", scale=alt.Scale(nice=False)),
             y=alt.Y("promoted_share:Q", title="On promotion", axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=True)),
             tooltip=[
                 alt.Tooltip("week:Q", title="Week"),
@@ -29,12 +30,12 @@ def _placements(base: alt.Chart) -> alt.Chart:
     return (
         base.mark_rect()
         .encode(
-            x=alt.X("mailer:N", title="In the mailer", axis=alt.Axis(labelAngle=-40, labelLimit=130)),
+            x=alt.X("mailer:N", title="In the mailer", axis=alt.Axis(labelAngle=-40)),
             y=alt.Y("display:N", title=None),
             color=alt.Color(
                 "sales:Q",
                 title="Sales, logarithmic",
-                scale=alt.Scale(type="symlog", scheme="blues"),
+                scale=alt.Scale(type="symlog"),
                 legend=alt.Legend(format="$,.2~s", gradientLength=160, values=[100, 10_000, 1_000_000]),
             ),
             tooltip=[
@@ -96,6 +97,7 @@ PAGE = Page(
                 ratio("promoted_share", "Share", "percent", "on_sales", "known_sales"),
             ),
             _weeks,
+            finding=findings.share("on_sales", "known_sales", "{share} of the sales are on promotion"),
         ),
         Chart(
             "discounts",
@@ -110,6 +112,7 @@ PAGE = Page(
             ),
             bars("promotion", "Promotion", "loyalty_rate", "Loyalty discount", PERCENT, step=44),
             order="sales",
+            finding=findings.discounts,
         ),
         Chart(
             "placement-map",
@@ -124,6 +127,7 @@ PAGE = Page(
                 ratio("loyalty_rate", "Loyalty discount", "percent", "loyalty_discount", "regular_value"),
             ),
             _placements,
+            finding=findings.placements,
         ),
         Chart(
             "lifts",
@@ -136,6 +140,7 @@ PAGE = Page(
                 total("on_sales", "Sales on promotion", "cents"),
             ),
             columns("lift_class", "Lift", "products", "Products", COUNT),
+            finding=findings.share("gaining", "products", "{share} of the products sell more on promotion"),
         ),
         Chart(
             "lift-products",
@@ -153,6 +158,7 @@ PAGE = Page(
             order="on_sales",
             limit=20,
             wide=True,
+            finding=findings.lift_products,
         ),
     ),
 )

@@ -11,6 +11,10 @@ from granary.dashboard.theme import BLUE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+YEAR = "datum.index === 0 || utcmonth(datum.value) === 0 ? utcFormat(datum.value, '%Y') : ''"
+DAYS = alt.Axis(labelExpr=f"[utcFormat(datum.value, '%b %d'), {YEAR}]", tickCount=8, labelOverlap=True)
+"""An axis of days; the year stands under the first label and under January."""
+
 MONEY, SHORT_MONEY, COUNT, PERCENT = "$,.2f", "$,.2~s", ",.0f", ".1%"
 
 
@@ -67,7 +71,7 @@ def day(field: str, label: str | None = None) -> alt.X:
         type="temporal",
         scale=alt.Scale(type="utc"),
         title=label,
-        axis=alt.Axis(format="%b %d", tickCount=8, labelOverlap=True),
+        axis=DAYS,
     )
 
 

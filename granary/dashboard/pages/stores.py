@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 
+from granary.dashboard import findings
 from granary.dashboard.pages.shared import COUNT, MONEY, PERCENT, SHORT_MONEY, bars
 from granary.dashboard.parts import Chart, Dataset, Figure, Filter, Page, key, ratio, total, value
 from granary.dashboard.theme import BLUE, ORANGE
@@ -65,7 +66,10 @@ def _scatter(base: alt.Chart) -> alt.Chart:
         base.mark_point(opacity=0.6)
         .encode(
             x=alt.X(
-                "baskets:Q", title="Baskets", scale=alt.Scale(type="symlog"), axis=alt.Axis(tickCount=6, format="~s")
+                "baskets:Q",
+                title="Baskets, logarithmic",
+                scale=alt.Scale(type="log"),
+                axis=alt.Axis(values=[1, 3, 10, 30, 100, 300, 1000, 3000, 10000], format=",d"),
             ),
             y=alt.Y("average_basket:Q", title="Average basket", axis=alt.Axis(format="$,.0f")),
             tooltip=[
@@ -116,6 +120,7 @@ PAGE = Page(
             bars("store", "Store", "sales", "Sales", MONEY, step=22),
             order="sales",
             limit=20,
+            finding=findings.largest_stores,
         ),
         Chart(
             "changes",
@@ -126,11 +131,12 @@ PAGE = Page(
                 key("store", "Store"),
                 value("sales_last_28d", "Last 28 days", "cents"),
                 value("sales_previous_28d", "The 28 before", "cents"),
-                value("sales_change", "Change", "cents"),
+                value("sales_change", "Change in dollars", "cents"),
                 value("sales_change_rate", "Change", "percent"),
             ),
             _changes,
             limit=20,
+            finding=findings.changes,
         ),
         Chart(
             "multiples",
@@ -148,6 +154,7 @@ PAGE = Page(
             _multiples,
             ignores=("month", "store"),
             wide=True,
+            finding=findings.multiples,
         ),
         Chart(
             "baskets",
@@ -161,6 +168,7 @@ PAGE = Page(
                 ratio("average_basket", "Average basket", "cents", "sales", "baskets"),
             ),
             _scatter,
+            finding=findings.store_baskets,
         ),
         Chart(
             "concentration",
@@ -175,6 +183,7 @@ PAGE = Page(
             ),
             _concentration,
             ignores=("store",),
+            finding=findings.concentration,
         ),
     ),
 )

@@ -52,8 +52,17 @@ class Reader:
     def choose(self, column: str, value: str) -> None:
         """Choose a filter's value and wait until all is drawn anew."""
         before = self.tab.get_attribute("html", "data-ready")
-        self.tab.select_option(f"#filter-{column}", value)
+        control = self.tab.locator(f"#filter-{column}")
+        if control.evaluate("one => one.tagName") == "SELECT":
+            control.select_option(value)
+        else:
+            control.fill(value)
+            control.dispatch_event("change")
         self.tab.wait_for_selector(f'html:not([data-ready="{before}"])', state="attached")
+
+    def heading(self, chart: str) -> str:
+        """Return the heading of a chart."""
+        return str(self.tab.text_content(f"#{chart}-title"))
 
     def figures(self) -> dict[str, str]:
         """Return the figures as they are shown, by label."""

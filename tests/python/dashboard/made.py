@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from granary.dashboard.pages import PAGES
+from granary.dashboard.parts import STATE
 from granary.dashboard.read import Rows
 
 
@@ -20,4 +21,5 @@ def made(text: str = "some") -> dict[str, Rows]:
                     kinds[part.dataset][name] = shown if column.format == "text" else 1.0
         for choice in page.filters:
             kinds[choice.dataset][choice.column] = text
+    kinds[STATE.name] = {"data_up_to": "2017-01-02", "published_at": "2017-01-03 04:05"}
     return {name: Rows(tuple(row), [list(row.values())], f"-- {text}") for name, row in kinds.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,11 @@ import pytest
 import yaml
 
 from granary.dashboard.export import NAMES, write, write_pages
-from granary.dashboard.html import MARK
+from granary.dashboard.html import MARK, specification
 from granary.dashboard.pages import PAGES
-from granary.dashboard.parts import Dataset
+from granary.dashboard.parts import STATE, Dataset
 from granary.dashboard.read import QUERIES, Rows, read
+from granary.dashboard.theme import RANGES
 from orchestration.addresses import Addresses
 from tests.python.dashboard.made import made
 from warehouse.connection import connect, execute
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from warehouse.settings import Settings
 
 
+PAGE_NAMES = [f"{page.name}.html" for page in PAGES]
+
+
 def quiet(_: str) -> None:
     """Show no progress."""
 
@@ -32,7 +37,7 @@ def quiet(_: str) -> None:
 def test_an_export_replaces_its_own_pages_and_leaves_nothing_else(tmp_path: Path) -> None:
     for _ in range(2):
         written = write_pages(made(), tmp_path / "pages", Addresses(), quiet)
-    assert sorted(path.name for path in written) == sorted(NAMES)
+    assert [path.name for path in written] == PAGE_NAMES
     assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == sorted(NAMES)
     assert all(path.stat().st_size < 3_000_000 for path in written)
 
@@ -85,7 +90,7 @@ def test_only_the_page_of_health_reads_more_than_an_analyst_may() -> None:
 
 
 def test_every_query_is_shown_and_every_shown_query_is_there() -> None:
-    used = {dataset.name for page in PAGES for dataset in page.datasets}
+    used = {STATE.name, *(dataset.name for page in PAGES for dataset in page.datasets)}
     assert used == {path.stem for path in QUERIES.glob("*.sql")}
     for page in PAGES:
         names = {dataset.name for dataset in page.datasets}
@@ -97,7 +102,7 @@ def test_the_documentation_knows_what_each_page_reads() -> None:
     """Its exposures bring the links from a mart, in the documentation and in Dagster, to the pages that show it."""
     exposures = yaml.safe_load((PROJECT / "models/marts/exposures.yml").read_text())["exposures"]
     told = {one["url"]: one for one in exposures if one["name"].startswith("dashboard_")}
-    assert list(told) == [f"http://127.0.0.1:8090/{name}" for name in NAMES]
+    assert list(told) == [f"http://127.0.0.1:8090/{name}" for name in PAGE_NAMES]
     for page, exposure in zip(PAGES, told.values(), strict=True):
         text = "".join((QUERIES / f"{dataset.name}.sql").read_text() for dataset in page.datasets)
         read_by_it = set(re.findall(r"(?:from|join) (?:marts|ops)\.(\w+)", text)) - {"model_audits"}  # no model
@@ -124,7 +129,7 @@ def test_each_chart_says_which_marts_it_is_made_from(tmp_path: Path) -> None:
     write_pages(rows, tmp_path / "alone", Addresses("", ""), quiet)
     page = (tmp_path / "alone" / "index.html").read_text()
     assert page.count('<p class="from">From <code>a</code>, <code>b</code></p>') == len(PAGES[0].charts)
-    assert re.findall(r'href="([^"]*)"', page.partition("<script")[0]) == ["#main", *NAMES]
+    assert re.findall(r'href="([^"]*)"', page.partition("<script")[0]) == ["#main", *PAGE_NAMES]
 
 
 def test_pages_name_no_outside_address(tmp_path: Path) -> None:
@@ -133,14 +138,49 @@ def test_pages_name_no_outside_address(tmp_path: Path) -> None:
         assert MARK in page
         assert re.findall(r'(?:src|href|action)="([^"]*)"', page.partition("<script")[0]) == [
             "#main",
-            *NAMES,
+            *PAGE_NAMES,
             "http://127.0.0.1:8080/",
             "http://127.0.0.1:3000/",
         ]
         assert "unsafe-eval" not in page
-        assert "script-src 'sha256-" in page
+        assert "default-src 'none'; script-src 'self';" in page
+        assert re.findall(r"<script ?([^>]*)>", page) == ['type="application/json" id="page"', 'src="charts.js"']
 
 
 def test_empty_marts_give_empty_pages(tmp_path: Path) -> None:
     nothing = {name: Rows(rows.columns, [], rows.sql) for name, rows in made().items()}
-    assert len(write_pages(nothing, tmp_path, Addresses(), quiet)) == len(PAGES)
+    written = write_pages(nothing, tmp_path, Addresses(), quiet)
+    assert len(written) == len(PAGES)
+    assert ">No sales yet · written " in written[0].read_text()
+
+
+def test_each_page_says_how_recent_it_is(tmp_path: Path) -> None:
+    for path in write_pages(made(), tmp_path, Addresses(), quiet):
+        said = re.search(r'<p class="state">([^<]*)</p>', path.read_text())
+        assert said
+        assert re.fullmatch(
+            r"Data up to 2017-01-02 · published 2017-01-03 04:05 UTC · written 20\d\d-\d\d-\d\d \d\d:\d\d UTC", said[1]
+        )
+
+
+def test_the_script_is_there_once(tmp_path: Path) -> None:
+    written = write_pages(made(), tmp_path, Addresses(), quiet)
+    assert all(path.stat().st_size < 100_000 for path in written)
+    assert (tmp_path / "charts.js").stat().st_size > 500_000
+
+
+def test_no_table_has_two_columns_of_one_name() -> None:
+    for page in PAGES:
+        for chart in page.charts:
+            labels = [column.label for column in chart.columns]
+            assert len(set(labels)) == len(labels), f"{page.name}: {chart.name}"
+
+
+def test_more_is_blue_on_every_page() -> None:
+    """The diverging scale goes from orange to blue, in the light and in the dark; no chart has a scheme of its own."""
+    for colours in RANGES.values():
+        low, _, high = (tuple(int(one[place : place + 2], 16) for place in (1, 3, 5)) for one in colours["diverging"])
+        assert low[0] > low[2]
+        assert high[2] > high[0]
+    drawn = [specification(chart) for page in PAGES for chart in page.charts]
+    assert not any('"scheme"' in json.dumps(one) for one in drawn)
