@@ -25,7 +25,7 @@ def _heat(base: alt.Chart) -> alt.Chart:
             color=alt.Color(
                 "sales_index:Q",
                 title="Times its mean week",
-                scale=alt.Scale(range="diverging", domain=[0, 1, 2], domainMid=1, clamp=True),
+                scale=alt.Scale(range="diverging", domain=[0, 2], domainMid=1, clamp=True, interpolate="rgb"),
                 legend=alt.Legend(gradientLength=160, tickCount=3),
             ),
             tooltip=[
