@@ -12,7 +12,7 @@ import typer
 
 from granary import log, show
 from granary.commands import authoring, capture, dashboard, diff, explain, forget, quarantine, roles, streams
-from granary.commands.options import AsJson, ready
+from granary.commands.options import AsJson, ready, start
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
 
@@ -33,11 +33,9 @@ To = Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last busin
 
 @app.command(epilog="Example: granary up")
 def up() -> None:
-    """Start the warehouse server and bring its own tables and roles up to date."""
-    from warehouse import server
-
+    """Start the warehouse server and bring its own tables and roles up to date; raw tables are there, if empty."""
     settings = Settings.load()
-    started = server.up(settings)
+    started = start(settings)
     show.line(f"The warehouse is {'started' if started else 'up'}: {_place(settings)}")
 
 

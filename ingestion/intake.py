@@ -65,6 +65,7 @@ class LoadResult:
     units_unreadable: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     rows_forgotten: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -136,16 +137,23 @@ class Intake:
         self.sieve: Sieve | None = None
         self.lock = Lock()
 
-    def know_raw(self, tx: LoadTransaction) -> None:
-        """Learn the raw table's types, in which rows are sent (of new and of widened columns), and who is forgotten."""
+    def know_raw(self, tx: LoadTransaction, *, rebuild: bool = False) -> None:
+        """Learn the raw table's types, in which rows are sent (of new and of widened columns), and who is forgotten.
+
+        In a rebuild the contract's columns get the contract's types, whatever they were widened to.
+        """
         if gone := forgotten(tx.connection, tx.settings):
             self.sieve = Sieve(self.table, gone)
         names = {field.name for field in LOAD_COLUMNS}
         present = {name: arrow_type(kind) for name, kind in tx.columns(self.target).items() if name not in names}
-        self.fresh = not present
+        self.fresh = not tx.query(
+            "select 1 from ops.load_audit where source = $1 and table_name = $2 and status <> 'failed' limit 1",
+            self.source.name,
+            self.table.name,
+        )
         self.raw = {name: kind for name, kind in present.items() if name not in self.agreed}
         for name, kind in present.items():
-            if name in self.agreed and widens(self.agreed[name], kind):
+            if name in self.agreed and not rebuild and widens(self.agreed[name], kind):
                 self.evolved.setdefault(name, kind)
 
     @property
@@ -256,8 +264,7 @@ class Intake:
             return tx.merge(self.opened, arriving, complete=complete, cursor=cursor)
         if self.table.disposition == "append" and self.table.key:
             return tx.add(self.opened, arriving), 0
-        tx.copy(self.opened, arriving)
-        return self.accepted, 0
+        return tx.copy(self.opened, arriving), 0
 
     def result(
         self,
@@ -266,6 +273,7 @@ class Intake:
         watermarks: tuple[str | None, str | None],
         seconds: float,
         changes: tuple[Change, ...],
+        warnings: Sequence[str] = (),
     ) -> LoadResult:
         """Return what became of these units; `watermarks` are that before and that after."""
         return LoadResult(
@@ -286,6 +294,7 @@ class Intake:
             units_unreadable=tuple(piece.unit.name for piece in pieces if piece.unreadable),
             changes=changes,
             rows_forgotten=sum(piece.forgotten for piece in pieces),
+            warnings=tuple(warnings),
         )
 
 

@@ -46,6 +46,7 @@ def load_table(
     *,
     window: Window | None = None,
     full_refresh: bool = False,
+    rebuild: bool = False,
     dry_run: bool = False,
     run_id: str = "",
     progress: Callable[[Progress], None] | None = None,
@@ -59,6 +60,8 @@ def load_table(
         window: for tables partitioned by day, only units of these business dates.
         full_refresh: read everything again and replace the table, within the same transaction; with a window,
             read its units again and replace them.
+        rebuild: read everything again, and give the raw table the types and the key that the contract has now; rows
+            that the source does not offer any more are kept.
         dry_run: read and check, then roll back.
         run_id: the run that this load belongs to, for the ledger.
         progress: called after each batch.
@@ -70,7 +73,7 @@ def load_table(
     spec, contract = find(source, table)
     learnt = Learnt()
     while True:
-        loading = Loading(settings, spec, contract, window, full_refresh, run_id, progress, learnt)
+        loading = Loading(settings, spec, contract, window, full_refresh, run_id, progress, learnt, rebuild=rebuild)
         try:
             return loading.run(dry_run=dry_run)
         except BeginAgainError:

@@ -13,8 +13,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program t
 
 def ready() -> Settings:
     """Return the settings of a warehouse that is up, starting the embedded one if need be."""
+    settings = Settings.load()
+    start(settings)
+    return settings
+
+
+def start(settings: Settings) -> bool:
+    """Have the warehouse up, with the raw tables that contracts declare; return whether a server was started."""
+    from ingestion.raw import create_missing
     from warehouse import server
 
-    settings = Settings.load()
-    server.up(settings)
-    return settings
+    started = server.up(settings)
+    create_missing(settings)
+    return started

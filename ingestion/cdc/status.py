@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ingestion.cdc.lost import check_slot
+from ingestion.cdc.lost import check_rows, check_slot
 from ingestion.cdc.origin import Origin
 from ingestion.cdc.spec import STATE, State, lsn_text
 from ingestion.config import setting
@@ -65,6 +65,8 @@ def status(settings: Settings, source: Source) -> CaptureStatus:
             alarms.append(f"nothing has been copied yet; run `granary capture {source.name}`")
         else:
             check_slot(source, origin.where, state, server, slot)
+            with connect(settings, role="loader") as connection:
+                check_rows(connection, source)
     except GranaryError as error:
         alarms.append(str(error))
     held = server.flushed - slot.restart if server and slot and slot.restart else None
