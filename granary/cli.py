@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from datetime import date
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -15,6 +15,9 @@ from granary.commands import authoring, capture, dashboard, diff, explain, forge
 from granary.commands.options import AsJson, ready, start
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from ingestion.intake import LoadResult
 
 app = typer.Typer(
     help="A retail loyalty warehouse: load sources, build marts, look at both.",
@@ -83,32 +86,50 @@ def load(
     first: From = None,
     last: To = None,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Read everything again.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Read again in the types and the key that the contract has now.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check, load nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Load what is new in the sources, each table in one transaction."""
+    """Load what is new in the sources, each table in one transaction.
+
+    A table that cannot be loaded costs nobody else: the others are, and the exit code is 1.
+    """
     from granary.systems import reachable
     from ingestion.load import load_table
-    from ingestion.select import select
+    from ingestion.select import select, unusable
 
     window = _window(first, last)
-    chosen = select(what or [])
+    if rebuild and (window or full_refresh or not what):
+        raise typer.BadParameter("--rebuild goes with the names of tables, and with neither dates nor --full-refresh")
+    chosen = select(what or [], usable=True)
     settings = ready()
-    results = []
+    results: list[LoadResult] = []
+    failures: list[tuple[str, Exception]] = [("", error) for error in unusable(what or [])]
     with reachable(settings), show.loading(quiet=as_json) as progress:
         for source, table in chosen:
-            results.append(
-                load_table(
-                    settings,
-                    source,
-                    table,
-                    window=window,
-                    full_refresh=full_refresh,
-                    dry_run=dry_run,
-                    progress=progress,
+            try:
+                results.append(
+                    load_table(
+                        settings,
+                        source,
+                        table,
+                        window=window,
+                        full_refresh=full_refresh,
+                        rebuild=rebuild,
+                        dry_run=dry_run,
+                        progress=progress,
+                    )
                 )
-            )
-    show.json(results) if as_json else show.loads(results)
+            except Exception as error:
+                failures.append((f"{source}.{table}", error))
+    failed = [{"table": name, "status": "failed", "error": str(failure)} for name, failure in failures]
+    show.json([*results, *failed]) if as_json else show.loads(results)
+    for name, failure in failures:
+        report(failure, name)
+    if failures:
+        raise typer.Exit(1)
 
 
 @app.command(
@@ -226,14 +247,20 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app(standalone_mode=True)
-    except GranaryError as error:
-        log.failure(error)
-        print(f"granary: {error}", file=sys.stderr)
-        sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        where = log.failure(error)
-        print(f"granary: a defect in Granary: {type(error).__name__}: {error}; details in {where}", file=sys.stderr)
+        report(error)
         sys.exit(1)
+
+
+def report(error: Exception, place: str = "") -> None:
+    """Say on standard error what went wrong, in one line, and put its details into the log; `place` is a table."""
+    where = log.failure(error)
+    if isinstance(error, GranaryError):
+        mine = place and place not in str(error)
+        print(f"granary: {place + ': ' if mine else ''}{error}", file=sys.stderr)
+    else:
+        at = f"{place}: " if place else ""
+        print(f"granary: {at}a defect in Granary: {type(error).__name__}: {error}; details in {where}", file=sys.stderr)

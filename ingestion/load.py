@@ -8,10 +8,12 @@ import psycopg
 
 from ingestion.intake import UNKNOWN, LoadResult, Progress, recognised
 from ingestion.loading import BeginAgainError, Learnt, Loading, Window
-from ingestion.sources import SOURCES
+from ingestion.sources import BROKEN, SOURCES
 from warehouse.connection import connect, query, reason
 from warehouse.errors import GranaryError
 from warehouse.ledger import landed
+from warehouse.raw_tables import lost
+from warehouse.records import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +29,11 @@ def find(source: str, table: str) -> tuple[Source, Table]:
     """Return the specs of a source and its table.
 
     Raises:
-        GranaryError: there is no such source or table; the error names those that there are.
+        GranaryError: there is no such source or table; the error names those that there are. Or its module cannot be
+            used.
     """
+    if source in BROKEN:
+        raise BROKEN[source]
     if source not in SOURCES:
         raise GranaryError(f"there is no source {source!r}", todo=f"sources are {', '.join(SOURCES)}")
     spec = SOURCES[source]
@@ -99,14 +104,26 @@ def _told(error: BaseException, loading: Loading) -> BaseException:
 
 
 def pending_dates(settings: Settings, source: str) -> list[date]:
-    """Return the business dates of day-partitioned units that are new or changed since they were loaded."""
+    """Return the business dates of day-partitioned units that are new or changed since they were loaded.
+
+    Where the raw table lost rows, that is all of them.
+
+    Raises:
+        GranaryError: the source cannot be asked.
+    """
+    if source in BROKEN:
+        raise BROKEN[source]
+    if source not in SOURCES:
+        return []
     spec = SOURCES[source]
     reader = spec.reader(settings)
     dates: set[date] = set()
     with connect(settings, role="loader") as connection:
         for table in spec.tables:
             if table.partition == "day":
-                known = landed(connection, source, table.name)
+                target = Target(source, table.name, table.schema, table.key)
+                missing = lost(connection, target, by_load=table.disposition == "replace_unit")
+                known = {} if missing else landed(connection, source, table.name)
                 dates |= {
                     unit.date
                     for unit in reader.units(table, None)

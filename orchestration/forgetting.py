@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion import forgetting as seam
 from ingestion.cdc.spec import changes_table
-from ingestion.sources import SOURCES
+from ingestion.sources import BROKEN, SOURCES
 from orchestration import manifest as dbt_manifest
 from orchestration.failures import problems_of
 from orchestration.nodes import is_mart, meta, published, relation, schemas
@@ -191,7 +191,13 @@ def _manifest(settings: Settings) -> Mapping[str, Any]:
 
 
 def map_of(settings: Settings) -> Map:
-    """Return where households are, by the contracts of the sources, dbt's project and the catalogue."""
+    """Return where households are, by the contracts of the sources, dbt's project and the catalogue.
+
+    Raises:
+        GranaryError: a source's module cannot be used, so that nobody knows where in its tables they are.
+    """
+    for error in BROKEN.values():
+        raise error
     names = seam.known_names() | {HOUSEHOLD_ID}
     nodes = [node for node in _manifest(settings)["nodes"].values() if node["resource_type"] != "test"]
     with connect(settings) as connection:
