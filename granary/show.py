@@ -113,10 +113,12 @@ def loads(results: Sequence[LoadResult]) -> None:
             line(f"{r.source}.{r.table}: column {change.column} {change.change}: {change.detail}")
         for warning in r.warnings:
             line(f"{r.source}.{r.table}: {warning}")
+        for refused in r.refused:
+            line(f"{r.source}.{r.table}: refused: {refused}")
         for unit in r.units_unreadable:
             line(f"{r.source}.{r.table}: {unit} is unreadable and in quarantine: `granary quarantine list`")
     if any(r.rows_quarantined for r in results):
-        line("Refused rows are kept: `granary quarantine list` says why.")
+        line("Refused rows are kept: `granary quarantine list` has them all.")
 
 
 def planned(source: PlannedSource) -> None:

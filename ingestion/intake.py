@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
+from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from ingestion.checks import conform, shape
 from ingestion.forgetting import Sieve
+from ingestion.refusals import told
 from ingestion.types import widens
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from ingestion.spec import Chunk, Source, Table, Unit
     from warehouse.writer import LoadTransaction
 
+SHOWN_REFUSALS = 3
+"""Refused rows of a load that are told at once; `granary quarantine list` has all."""
 KEPT_REFUSALS = 10_000
 """A load that refuses more rows than this has failed whatever its share: memory stays bounded."""
 
@@ -66,6 +70,8 @@ class LoadResult:
     changes: tuple[Change, ...] = ()
     rows_forgotten: int = 0
     warnings: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    """The first of the rows that were refused: where they are, and why."""
 
 
 @dataclass
@@ -239,7 +245,7 @@ class Intake:
         """Return the error of a load that refuses too many rows."""
         first = refusals[0]
         return GranaryError(
-            f"{number} rows break the contract; row {first.row}: {first.column or 'it'} {first.reason}",
+            f"{number} rows break the contract; row {first.row}: {told(self.table, first)}",
             self.place,
             "nothing of this load has landed; ask the source's owner",
         )
@@ -265,6 +271,13 @@ class Intake:
         if self.table.disposition == "append" and self.table.key:
             return tx.add(self.opened, arriving), 0
         return tx.copy(self.opened, arriving), 0
+
+    def _first_refused(self, pieces: Iterable[Piece]) -> Iterator[str]:
+        for piece in pieces:
+            for refusal in piece.refusals:
+                if refusal.row:
+                    place = f"row {refusal.row}" if refusal.line is None else f"line {refusal.line}"
+                    yield f"{piece.unit.name}, {place}: {told(self.table, refusal)}"
 
     def result(
         self,
@@ -295,6 +308,7 @@ class Intake:
             changes=changes,
             rows_forgotten=sum(piece.forgotten for piece in pieces),
             warnings=tuple(warnings),
+            refused=tuple(islice(self._first_refused(pieces), SHOWN_REFUSALS)),
         )
 
 

@@ -36,11 +36,10 @@ def value(table: Table, column: str, payload: Mapping[str, Any]) -> str:
 
 def told(table: Table, refusal: Refusal) -> str:
     """Return a refusal in words: 'price is no decimal128(18, 2): "1.2.3"'."""
-    return reason(table, refusal.column, refusal.reason, refusal.payload)
+    return f"{refusal.column or 'it'} {reason(table, refusal.column, refusal.reason, refusal.payload)}"
 
 
 def reason(table: Table, column: str, why: str, payload: Mapping[str, Any]) -> str:
-    """Return column, reason and value of a refused row in words."""
+    """Return why a row was refused, with the column's value: 'is no decimal128(18, 2): "1.2.3"'."""
     shown = value(table, column, payload)
-    words = f"{column} {why}" if column else f"it {why}"
-    return f"{words} ({shown})" if shown == HIDDEN else f"{words}: {shown}" if shown else words
+    return f"{why} ({shown})" if shown == HIDDEN else f"{why}: {shown}" if shown else why

@@ -161,13 +161,15 @@ def accounting(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=CHECK,
-        passed=not lost and not result.rows_quarantined and not result.units_unreadable,
+        passed=not lost and not result.rows_quarantined and not result.units_unreadable and not result.warnings,
         severity=dg.AssetCheckSeverity.ERROR if lost else dg.AssetCheckSeverity.WARN,
         metadata={
             "rows refused": result.rows_quarantined,
             "rows lost": lost,
             "rows of forgotten households": result.rows_forgotten,
             "unreadable": ", ".join(result.units_unreadable[:SHOWN]) or "none",
+            "first refused": "; ".join(result.refused) or "none",
+            "warnings": "; ".join(result.warnings) or "none",
         },
     )
 
@@ -202,7 +204,9 @@ def rows_of(settings: Settings, source: Source, table: Table) -> int:
 
 def summary(result: LoadResult) -> str:
     """Return in words what a load refused and what was new in the delivery's shape."""
-    parts = [f"{result.rows_quarantined:,} rows refused"] if result.rows_quarantined else []
+    parts = list(result.warnings)
+    if result.rows_quarantined:
+        parts.append(f"{result.rows_quarantined:,} rows refused, first {'; '.join(result.refused)}")
     parts += [f"{unit} unreadable" for unit in result.units_unreadable[:SHOWN]]
     parts += [f"{change.column} {change.change} ({change.detail})" for change in result.changes]
     return "; ".join(parts)
