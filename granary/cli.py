@@ -12,7 +12,7 @@ import typer
 
 from granary import log, show
 from granary.commands import authoring, capture, dashboard, diff, explain, forget, quarantine, roles, streams
-from granary.commands.options import AsJson, ready, start
+from granary.commands.options import AsJson, ready, start, tell_settings
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
 
@@ -59,7 +59,9 @@ def status(as_json: AsJson = False) -> None:
     """
     from granary.health import look
 
-    health = look(Settings.load())
+    settings = Settings.load()
+    tell_settings(settings)
+    health = look(settings)
     show.json(health) if as_json else show.health(health)
     if not health.well:
         raise typer.Exit(1)
@@ -105,6 +107,7 @@ def load(
         raise typer.BadParameter("--rebuild goes with the names of tables, and with neither dates nor --full-refresh")
     chosen = select(what or [], usable=True)
     settings = ready()
+    tell_settings(settings)
     results: list[LoadResult] = []
     failures: list[tuple[str, Exception]] = [("", error) for error in unusable(what or [])]
     with reachable(settings), show.loading(quiet=as_json) as progress:
@@ -151,6 +154,7 @@ def run(
 
     window = _window(first, last)
     settings = ready()
+    tell_settings(settings)
     with reachable(settings), show.running(quiet=as_json) as on_event:
         outcome = run_job(
             settings,

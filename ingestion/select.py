@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ingestion.cdc.spec import changes_table
+from ingestion.config import problems
 from ingestion.sources import BROKEN, SOURCES
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from warehouse.settings import Settings
 
 
 def select(names: Sequence[str], *, changes: bool = False, usable: bool = False) -> list[tuple[str, str]]:
@@ -44,3 +47,11 @@ def select(names: Sequence[str], *, changes: bool = False, usable: bool = False)
 def unusable(names: Sequence[str]) -> list[GranaryError]:
     """Return why sources cannot be used, of those that are named; no name means all."""
     return [error for source, error in BROKEN.items() if not names or source in {n.partition(".")[0] for n in names}]
+
+
+def settings_problems(settings: Settings) -> list[str]:
+    """Return what is wrong with the file of the sources' settings; see `ingestion.config.problems`."""
+    known = {name for source in SOURCES.values() for name in source.settings}
+    known |= {name for one in SOURCES.values() if one.stream for name in (one.stream.address, one.stream.secrets)}
+    known |= {one.capture.setting for one in SOURCES.values() if one.capture}
+    return problems(settings, known)

@@ -298,7 +298,9 @@ class Source:
         except (ValueError, TypeError, KeyError, NameError) as error:
             words = validation.in_words(error)
             if isinstance(error, KeyError):
-                words = f"it does not name {words} among its settings"
+                words = f"it does not name {error} among its settings"
+            for value in filter(None, values.values()):  # they may be secrets
+                words = words.replace(value, "…")
             where = f"ingestion/sources/{self.name}.py"
             raise GranaryError(f"source {self.name} cannot be opened: {words}", where, "correct its module") from None
 

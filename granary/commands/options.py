@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -16,6 +17,14 @@ def ready() -> Settings:
     settings = Settings.load()
     start(settings)
     return settings
+
+
+def tell_settings(settings: Settings) -> None:
+    """Say on standard error what is wrong with the file of the sources' settings."""
+    from ingestion.select import settings_problems
+
+    for problem in settings_problems(settings):
+        print(f"granary: {problem}", file=sys.stderr)
 
 
 def start(settings: Settings) -> bool:
