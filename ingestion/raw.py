@@ -10,6 +10,7 @@ import psycopg
 from ingestion.cdc.spec import changes_table
 from ingestion.sources import SOURCES
 from warehouse.connection import connect, query
+from warehouse.errors import GranaryError
 from warehouse.records import Target
 from warehouse.writer import LoadTransaction
 
@@ -49,16 +50,9 @@ def create_missing(settings: Settings) -> list[str]:
             name = f"raw_{target.source}.{target.table}"
             if name in here:
                 continue
-            ((free,),) = query(
-                connection,
-                "select pg_try_advisory_xact_lock(hashtextextended($1, 0))",
-                f"granary.load.{target.source}",
-            )
-            # Another `granary up` may be making it at the same moment.
-            with suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
-                if free:
-                    with LoadTransaction(settings, target.source, connection) as tx:
-                        tx.ensure_table(target, bulk=True)
-                    made.append(name)
-            connection.rollback()
+            # The source may be loaded just now, or another `granary up` be making the table.
+            with suppress(GranaryError, psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
+                with LoadTransaction(settings, target.source, connection, wait_seconds=0.01) as tx:
+                    tx.ensure_table(target, bulk=True)
+                made.append(name)
     return made

@@ -33,25 +33,34 @@ LOCK_WAIT_SECONDS = 120
 class LoadTransaction:
     """One transaction of one source's loader; leaving the `with` block without an error commits it."""
 
-    def __init__(self, settings: Settings, source: str, connection: Connection | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        source: str,
+        connection: Connection | None = None,
+        *,
+        wait_seconds: float | None = None,
+    ) -> None:
         """Connect as the role `loader`, unless there is a connection to use, and take the source's lock.
 
         Raises:
-            GranaryError: another loader of the source is still at work after `LOCK_WAIT_SECONDS`.
+            GranaryError: another loader of the source is still at work after so many seconds, by default
+                `LOCK_WAIT_SECONDS`.
         """
+        wait_seconds = LOCK_WAIT_SECONDS if wait_seconds is None else wait_seconds
         self.settings, self.source = settings, source
         self.kept = connection is not None
         self.connection = connection or connect(settings, role="loader")
         self.emptied: set[str] = set()
         try:
-            execute(self.connection, f"set local lock_timeout = '{LOCK_WAIT_SECONDS}s'")
+            execute(self.connection, f"set local lock_timeout = '{round(wait_seconds * 1000)}ms'")
             execute(self.connection, "select pg_advisory_xact_lock(hashtextextended($1, 0))", f"granary.load.{source}")
             execute(self.connection, "set local lock_timeout = 0")
         except Exception as error:
             self._leave()
             if "lock timeout" in str(error):
                 raise GranaryError(
-                    f"another load of source {source} has been running for over {LOCK_WAIT_SECONDS} s",
+                    f"another load of source {source} has been running for over {wait_seconds:g} s",
                     source,
                     "wait for it, or end it",
                 ) from None

@@ -7,7 +7,7 @@ import pyarrow as pa
 from ingestion.readers.files import FileReader
 from ingestion.spec import Column, Source, Table
 
-LARGEST = 100_000
+LARGEST = 1_000_000
 """Dollars of a line: models keep money in numeric(12, 2), and add lines up. The year's dearest line is 840.00."""
 FIRST, LAST = (datetime.fromisoformat(text) for text in ("2016-11-01 04:00:00", "2018-03-01 04:59:59.999999"))
 """The calendar of the marts (`calendar_start` and `calendar_end` in dbt_project.yml) as New York days, in UTC."""
