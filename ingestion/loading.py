@@ -156,7 +156,8 @@ class Loading:
             pieces[0].deleted += gone
             changed += stored + gone
         if self.rebuild and table.disposition != "replace":
-            offered = [old for p in pieces if p.unit.name in known for old in known[p.unit.name].load_ids]
+            read = [p.unit.name for p in pieces if not p.unreadable and p.unit.name in known]
+            offered = [old for name in read for old in known[name].load_ids]
             kept = again.bring_back(tx, table, target, offered, self.place)
             changed += kept
             if kept:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
-from ingestion import load
+from granary import cli
+from ingestion import load, raw, select
 from ingestion.append import append
 from ingestion.load import load_table
-from ingestion.spec import Chunk, Column, Unit
+from ingestion.spec import Chunk, Column, Unit, UnreadableError
 from tests.python.ingestion.shop import Shop, table
 from warehouse.connection import connect, execute, query
 from warehouse.errors import GranaryError
@@ -161,3 +163,48 @@ def test_an_empty_table_takes_any_type(shop: Shop, land: Load, rows: Rows) -> No
     shop.put("b", texts(id=["1"], price=["1.5"]))
     land(table(price(MONEY)))
     assert rows("select price from raw_shop.orders") == [(Decimal("1.50"),)]
+
+
+def test_the_command_rebuilds_what_is_named(
+    warehouse: Settings, shop: Shop, land: Load, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.put("a", texts(id=[1], price=["1.50"]))
+    land(table(price(pa.string())))
+    contract = table(price(MONEY))
+    for module in (load, raw, select):
+        monkeypatch.setattr(module, "SOURCES", {"shop": shop.source(contract)})
+    for wrong in (["--rebuild"], ["shop.orders", "--rebuild", "--full-refresh"]):
+        assert CliRunner().invoke(cli.app, ["load", *wrong]).exit_code == 2
+    done = CliRunner().invoke(cli.app, ["load", "shop.orders", "--rebuild"])
+    assert done.exit_code == 0, done.output
+    assert rows("select price from raw_shop.orders") == [(Decimal("1.50"),)]
+
+
+def test_a_rebuild_that_is_only_tried_changes_nothing(shop: Shop, land: Load, rows: Rows) -> None:
+    shop.put("a", texts(id=[1], price=["1.50"]))
+    land(table(price(pa.string())))
+    assert land(table(price(MONEY)), rebuild=True, dry_run=True).rows_loaded == 1
+    assert rows("select price from raw_shop.orders") == [("1.50",)]
+
+
+def test_a_rebuild_of_a_source_that_offers_little_is_refused_below_the_floor(
+    shop: Shop, land: Load, rows: Rows
+) -> None:
+    options: dict[str, Any] = {"disposition": "replace", "key": ("id",)}
+    shop.put("a", texts(id=["1", "2", "3"], price=["1", "2", "3"]))
+    land(table(price(pa.string()), **options))
+    shop.put("a", texts(id=["1"], price=["1"]), fingerprint="2")
+    with pytest.raises(GranaryError, match="the source offers 1 rows, the table has 3: below its floor of 50%"):
+        land(table(price(MONEY), **options), rebuild=True)
+    assert rows("select id, price from raw_shop.orders order by id") == [(1, "1"), (2, "2"), (3, "3")]
+
+
+def test_a_damaged_unit_keeps_its_rows_through_a_rebuild(shop: Shop, land: Load, rows: Rows) -> None:
+    shop.put("a", texts(id=[1], price=["1.50"]))
+    shop.put("b", texts(id=[2], price=["2.50"]))
+    land(table(price(pa.string())))
+    shop.put("a", fingerprint="2", error=UnreadableError("it is damaged", "a"))
+    result = land(table(price(MONEY)), rebuild=True)
+    assert result.units_unreadable == ("a",)
+    assert rows("select id, price from raw_shop.orders order by id") == [(1, Decimal("1.50")), (2, Decimal("2.50"))]
+    assert land(table(price(MONEY))).status == "unchanged"
