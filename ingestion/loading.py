@@ -294,6 +294,10 @@ class Loading:
             f"{lost}: somebody dropped, renamed or emptied it, or deleted rows; the source was read from the beginning,"
             f" and {rows:,} rows are there now"
         )
+        streamed = self.source.stream is not None and self.table.name in self.source.stream.topics
+        if streamed and (self.table.key or not lost.present):
+            tx.execute("delete from ops.watermarks where source = $1 and table_name = $2", tx.source, self.table.name)
+            self.warnings.append("its stream begins at the oldest message that the log still has")
         if gone:
             self.warnings.append(f"lost, since the source does not offer them any more: {again.several(gone)}")
 

@@ -27,7 +27,7 @@ def check(spec: Any, label: str) -> None:
     for field in fields(spec):
         try:
             wanted = eval(str(field.type), vars(sys.modules[type(spec).__module__]))  # noqa: S307 - our own annotation
-        except (NameError, TypeError):
+        except (NameError, TypeError, SyntaxError):
             continue  # imported for type checkers only
         value = getattr(spec, field.name)
         if _fits(value, wanted):

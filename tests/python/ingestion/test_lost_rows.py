@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 from ingestion import load
 from ingestion.append import append
 from ingestion.load import load_table
-from ingestion.spec import Chunk, Column, Unit
+from ingestion.spec import Chunk, Column, Stream, Unit
 from tests.python.ingestion.shop import Shop, table
 from warehouse import raw_tables
 from warehouse.connection import connect, execute
@@ -164,6 +165,30 @@ def test_what_cannot_come_back_stops_the_load_until_it_is_accepted(
     result = land(contract, rebuild=True)
     assert "0 rows are there now" in result.warnings[0]
     assert land(contract).status == "unchanged"
+
+
+def test_a_stream_begins_anew(
+    warehouse: Settings,
+    shop: Shop,
+    rows: Rows,
+    outside: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    contract = table(disposition="append", key=("id",))
+    source = replace(shop.source(contract), stream=Stream({"orders": "orders"}, "ADDRESS", "SECRETS"))
+    monkeypatch.setattr(load, "SOURCES", {"shop": source})
+    shop.put("a", {"id": [1, 2]})
+    load_table(warehouse, "shop", "orders")
+    batch = [Chunk(pa.RecordBatch.from_pydict({"id": [3]}))]
+    with LoadTransaction(warehouse, "shop") as tx:
+        append(tx, source, contract, Unit("orders[0]"), batch, position='{"kafka:orders[0]": "1"}')
+    load_table(warehouse, "shop", "orders")
+    assert rows("select value from ops.watermarks") == [('{"kafka:orders[0]": "1"}',)]
+    outside("delete from raw_shop.orders where id = 3")
+    assert load_table(warehouse, "shop", "orders").warnings[1:] == (
+        "its stream begins at the oldest message that the log still has",
+    )
+    assert rows("select value from ops.watermarks") == []
 
 
 def test_a_batch_into_a_table_that_was_dropped_does_not_hide_the_loss(
