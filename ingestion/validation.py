@@ -14,6 +14,14 @@ from warehouse.errors import GranaryError
 UNKNOWN_KEYWORD = r"(?:\w+\.)*?(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'.*"
 
 
+class Checked:
+    """A dataclass whose fields are checked when it is made."""
+
+    def __post_init__(self) -> None:
+        """Check the fields; see `check`."""
+        check(self, type(self).__name__)
+
+
 def check(spec: Any, label: str) -> None:
     """Check the fields of a dataclass against their annotations, as far as those can be looked up.
 
@@ -61,6 +69,8 @@ def _fits(value: Any, wanted: Any) -> bool:  # noqa: PLR0911 - one kind of annot
         if kinds[-1:] == (...,):
             return all(_fits(part, kinds[0]) for part in value)
         return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if wanted is Any:
+        return True
     if wanted is None or wanted is type(None):
         return value is None
     if wanted in (int, float):  # a truth value is no number, a whole number is one

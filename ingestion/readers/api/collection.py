@@ -49,7 +49,7 @@ class Since:
 
 
 @dataclass(frozen=True)
-class Parent:
+class Parent(validation.Checked):
     """The collection per whose rows another one is delivered, as in /campaigns/{campaign_id}/coupons.
 
     `key` fills the hole in the path; a changed `version` (a time, a revision) means that it is to be read again.

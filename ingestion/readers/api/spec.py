@@ -27,7 +27,7 @@ class ApiKey:
 
 
 @dataclass(frozen=True)
-class Basic:
+class Basic(validation.Checked):
     """A user and a password (RFC 7617)."""
 
     user: str

@@ -11,6 +11,7 @@ import pytest
 
 from ingestion.config import setting
 from ingestion.readers.api.collection import Since
+from ingestion.readers.api.pages import Page
 from ingestion.readers.api.spec import ApiKey
 from ingestion.readers.database import DatabaseReader
 from ingestion.readers.files.formats import Csv
@@ -188,6 +189,8 @@ def test_mistyped_words_of_readers_are_refused() -> None:
         Since("since", written="unix")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="zero_dates is one of refuse, null and not 'nul'"):
         DatabaseReader("sqlite:///x", zero_dates="nul")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Page: first is a whole number and not '1'"):
+        Page(first="1")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="secret is text and not something else"):
         ApiKey("X-Key", 12345)  # type: ignore[arg-type]
 
