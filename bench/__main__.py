@@ -93,7 +93,7 @@ def _compare(settings: Settings, connection: Connection, source: str, table: str
     ours, reference, peaks, count = [], [], [], 0
     for number in range(ROUNDS):
         execute(connection, f"drop table if exists raw_{source}.{table}")
-        execute(connection, "truncate ops.load_audit")
+        execute(connection, "truncate ops.load_audit, ops.raw_tables")
         execute(connection, "checkpoint")
         seconds, count, peak = _load(source, table)
         ours.append(seconds)

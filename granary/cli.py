@@ -6,15 +6,18 @@ import os
 import signal
 import sys
 from datetime import date
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from granary import log, show
 from granary.commands import authoring, capture, dashboard, diff, explain, forget, quarantine, roles, streams
-from granary.commands.options import AsJson, ready
+from granary.commands.options import AsJson, ready, start, tell_settings
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from ingestion.intake import LoadResult
 
 app = typer.Typer(
     help="A retail loyalty warehouse: load sources, build marts, look at both.",
@@ -33,11 +36,9 @@ To = Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last busin
 
 @app.command(epilog="Example: granary up")
 def up() -> None:
-    """Start the warehouse server and bring its own tables and roles up to date."""
-    from warehouse import server
-
+    """Start the warehouse server and bring its own tables and roles up to date; raw tables are there, if empty."""
     settings = Settings.load()
-    started = server.up(settings)
+    started = start(settings)
     show.line(f"The warehouse is {'started' if started else 'up'}: {_place(settings)}")
 
 
@@ -58,7 +59,9 @@ def status(as_json: AsJson = False) -> None:
     """
     from granary.health import look
 
-    health = look(Settings.load())
+    settings = Settings.load()
+    tell_settings(settings)
+    health = look(settings)
     show.json(health) if as_json else show.health(health)
     if not health.well:
         raise typer.Exit(1)
@@ -85,32 +88,51 @@ def load(
     first: From = None,
     last: To = None,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Read everything again.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Read again in the types and the key that the contract has now.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check, load nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Load what is new in the sources, each table in one transaction."""
+    """Load what is new in the sources, each table in one transaction.
+
+    A table that cannot be loaded costs nobody else: the others are, and the exit code is 1.
+    """
     from granary.systems import reachable
     from ingestion.load import load_table
-    from ingestion.select import select
+    from ingestion.select import select, unusable
 
     window = _window(first, last)
-    chosen = select(what or [])
+    if rebuild and (window or full_refresh or not what):
+        raise typer.BadParameter("--rebuild goes with the names of tables, and with neither dates nor --full-refresh")
+    chosen = select(what or [], usable=True)
     settings = ready()
-    results = []
+    tell_settings(settings)
+    results: list[LoadResult] = []
+    failures: list[tuple[str, Exception]] = [("", error) for error in unusable(what or [])]
     with reachable(settings), show.loading(quiet=as_json) as progress:
         for source, table in chosen:
-            results.append(
-                load_table(
-                    settings,
-                    source,
-                    table,
-                    window=window,
-                    full_refresh=full_refresh,
-                    dry_run=dry_run,
-                    progress=progress,
+            try:
+                results.append(
+                    load_table(
+                        settings,
+                        source,
+                        table,
+                        window=window,
+                        full_refresh=full_refresh,
+                        rebuild=rebuild,
+                        dry_run=dry_run,
+                        progress=progress,
+                    )
                 )
-            )
-    show.json(results) if as_json else show.loads(results)
+            except Exception as error:
+                failures.append((f"{source}.{table}", error))
+    failed = [{"table": name, "status": "failed", "error": str(failure)} for name, failure in failures]
+    show.json([*results, *failed]) if as_json else show.loads(results)
+    for name, failure in failures:
+        report(failure, name)
+    if failures:
+        raise typer.Exit(1)
 
 
 @app.command(
@@ -132,6 +154,7 @@ def run(
 
     window = _window(first, last)
     settings = ready()
+    tell_settings(settings)
     with reachable(settings), show.running(quiet=as_json) as on_event:
         outcome = run_job(
             settings,
@@ -228,14 +251,20 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app(standalone_mode=True)
-    except GranaryError as error:
-        log.failure(error)
-        print(f"granary: {error}", file=sys.stderr)
-        sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        where = log.failure(error)
-        print(f"granary: a defect in Granary: {type(error).__name__}: {error}; details in {where}", file=sys.stderr)
+        report(error)
         sys.exit(1)
+
+
+def report(error: Exception, place: str = "") -> None:
+    """Say on standard error what went wrong, in one line, and put its details into the log; `place` is a table."""
+    where = log.failure(error)
+    if isinstance(error, GranaryError):
+        mine = place and place not in str(error)
+        print(f"granary: {place + ': ' if mine else ''}{error}", file=sys.stderr)
+    else:
+        at = f"{place}: " if place else ""
+        print(f"granary: {at}a defect in Granary: {type(error).__name__}: {error}; details in {where}", file=sys.stderr)

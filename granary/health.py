@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ingestion.select import select
+from ingestion.sources import BROKEN
 from warehouse import server
-from warehouse.connection import connect, query
+from warehouse.connection import connect, query, quote_relation
 from warehouse.forgotten import entries
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from warehouse.connection import Connection
     from warehouse.settings import Settings
 
@@ -62,11 +66,19 @@ class Health:
     layers: tuple[dict[str, Any], ...] = ()
     erasures: int = 0
     erasures_open: int = 0
+    unusable: tuple[str, ...] = ()
+    """Sources whose modules cannot be used, and why."""
+    lost: tuple[str, ...] = ()
+    """Raw tables that are gone with the rows that they held, or empty."""
 
     @property
     def well(self) -> bool:
-        """Whether the server is up and no table's last load failed."""
-        return self.running and all(load["status"] != "failed" for load in self.loads)
+        """Whether the server is up, every source can be used, and no table's last load failed or rows are gone.
+
+        What was loaded by a source or a table that is no longer declared does not count.
+        """
+        failed = any(load["status"] == "failed" and load["declared"] for load in self.loads)
+        return self.running and not (failed or self.unusable or self.lost)
 
 
 def look(settings: Settings) -> Health:
@@ -77,12 +89,38 @@ def look(settings: Settings) -> Health:
     with connect(settings) as connection:
         if not query(connection, "select 1 where to_regclass('ops.load_audit') is not null"):
             return Health(True, place)
-        loads, layers = _rows(connection, LOADS), _rows(connection, RELATIONS)
+        declared = set(select([], changes=True))
+        unusable = {name: str(error) for name, error in BROKEN.items()}
+        loads = tuple(
+            load | {"declared": (pair := (load["source"], load["table_name"])) in declared or pair[0] in unusable}
+            for load in _rows(connection, LOADS)
+        )
+        layers = _rows(connection, RELATIONS)
+        found = Health(True, place, loads, layers, unusable=tuple(unusable.values()), lost=_lost(connection, declared))
         if not query(connection, "select 1 where to_regclass('ops.erasures') is not null"):
-            return Health(True, place, loads, layers)
+            return found
         finished = dict(query(connection, "select subject, finished_at is not null from ops.erasures"))
         subjects = {*finished, *(entry.subject for entry in entries(settings))}
-        return Health(True, place, loads, layers, len(subjects), sum(not finished.get(one) for one in subjects))
+        unfinished = sum(not finished.get(one) for one in subjects)
+        return replace(found, erasures=len(subjects), erasures_open=unfinished)
+
+
+def _lost(connection: Connection, declared: Collection[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the raw tables that are gone, or empty, while their loads had brought rows; the next load repairs that."""
+    if not query(connection, "select 1 where to_regclass('ops.raw_tables') is not null"):
+        return ()
+    found = []
+    for source, table, rows in query(
+        connection, "select source, table_name, row_count from ops.raw_tables where row_count > 0 order by 1, 2"
+    ):
+        name = quote_relation(f"raw_{source}", table)
+        if (source, table) not in declared:
+            continue
+        there = query(connection, "select to_regclass($1) is not null", name) == [(True,)]
+        if not there or not query(connection, f"select 1 from {name} limit 1"):
+            state = "is empty" if there else "is gone"
+            found.append(f"raw_{source}.{table} {state}, and held {rows:,} rows: `granary load {source}.{table}`")
+    return tuple(found)
 
 
 def _rows(connection: Connection, sql: str) -> tuple[dict[str, Any], ...]:

@@ -95,6 +95,8 @@ def loading(*, quiet: bool) -> Iterator[Callable[[LoadProgress], None] | None]:
 
 def loads(results: Sequence[LoadResult]) -> None:
     """Print what each table load did."""
+    if not results:
+        return
     table(
         "Loaded",
         ("table", "status", "units", "read", "loaded", "quarantined", "forgotten", "deleted", "seconds"),
@@ -109,10 +111,14 @@ def loads(results: Sequence[LoadResult]) -> None:
     for r in results:
         for change in r.changes:
             line(f"{r.source}.{r.table}: column {change.column} {change.change}: {change.detail}")
+        for warning in r.warnings:
+            line(f"{r.source}.{r.table}: {warning}")
+        for refused in r.refused:
+            line(f"{r.source}.{r.table}: refused: {refused}")
         for unit in r.units_unreadable:
             line(f"{r.source}.{r.table}: {unit} is unreadable and in quarantine: `granary quarantine list`")
     if any(r.rows_quarantined for r in results):
-        line("Refused rows are kept: `granary quarantine list` says why.")
+        line("Refused rows are kept: `granary quarantine list` has them all.")
 
 
 def planned(source: PlannedSource) -> None:
@@ -141,13 +147,21 @@ def health(found: Health) -> None:
             ("table", "status", "finished", "rows in 24 h", "quarantined", "forgotten", "error"),
             [
                 (
-                    f"{load['source']}.{load['table_name']}", load["status"],
+                    f"{load['source']}.{load['table_name']}",
+                    load["status"] if load["declared"] else f"{load['status']}, no longer declared",
                     f"{load['finished_at']:%Y-%m-%d %H:%M:%S}", load["rows_today"], load["quarantined"],
                     load["forgotten"], load["error"] or "",
                 )
                 for load in found.loads
             ],
         )  # fmt: skip
+    for problem in (*found.unusable, *found.lost):
+        line(problem)
+    if any(not load["declared"] for load in found.loads):
+        line(
+            "What is no longer declared in ingestion/sources/ does not count. Its raw tables and its lines in the"
+            " ledger stay for the record; `drop schema raw_<source> cascade` in `granary psql` removes the tables."
+        )
     if found.erasures:
         line(f"{found.erasures:,} forgotten household{'' if found.erasures == 1 else 's'}.")
     if found.erasures_open:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingestion.bounds import outside
 from ingestion.spec import Chunk, Rejected
 from ingestion.types import CAST_ERRORS, cast, fit, instants, plain, widest
 from warehouse.errors import GranaryError
@@ -186,20 +187,14 @@ def _problems(column: Column | None, values: pa.Array) -> list[tuple[str, pa.Arr
     if pa.types.is_string(values.type) and holds_nul(values):
         found.append(("holds a NUL character", pc.fill_null(pc.match_substring(values, "\0"), False)))
     if column is None:
-        return found
+        return [*found, *outside(column, values)]
     if not column.nullable and values.null_count:
         found.append(("is null", values.is_null()))
-    if (column.minimum is not None or column.maximum is not None) and len(values):
-        extremes = pc.min_max(values).as_py()
-        low, high = column.minimum, column.maximum
-        if low is not None and extremes["min"] is not None and extremes["min"] < low:
-            found.append((f"is below {low:g}", pc.fill_null(pc.less(values, low), False)))
-        if high is not None and extremes["max"] is not None and extremes["max"] > high:
-            found.append((f"is above {high:g}", pc.fill_null(pc.greater(values, high), False)))
+    found += outside(column, values)
     if column.allowed:
-        outside = pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, pa.array(column.allowed))))
-        if pc.any(outside).as_py():
-            found.append((f"is none of {', '.join(column.allowed)}", outside))
+        others = pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, pa.array(column.allowed))))
+        if pc.any(others).as_py():
+            found.append((f"is none of {', '.join(column.allowed)}", others))
     return found
 
 

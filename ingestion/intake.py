@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
+from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from ingestion.checks import conform, shape
 from ingestion.forgetting import Sieve
+from ingestion.refusals import told
 from ingestion.types import widens
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from ingestion.spec import Chunk, Source, Table, Unit
     from warehouse.writer import LoadTransaction
 
+SHOWN_REFUSALS = 3
+"""Refused rows of a load that are told at once; `granary quarantine list` has all."""
 KEPT_REFUSALS = 10_000
 """A load that refuses more rows than this has failed whatever its share: memory stays bounded."""
 
@@ -65,6 +69,9 @@ class LoadResult:
     units_unreadable: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     rows_forgotten: int = 0
+    warnings: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    """The first of the rows that were refused: where they are, and why."""
 
 
 @dataclass
@@ -136,16 +143,23 @@ class Intake:
         self.sieve: Sieve | None = None
         self.lock = Lock()
 
-    def know_raw(self, tx: LoadTransaction) -> None:
-        """Learn the raw table's types, in which rows are sent (of new and of widened columns), and who is forgotten."""
+    def know_raw(self, tx: LoadTransaction, *, rebuild: bool = False) -> None:
+        """Learn the raw table's types, in which rows are sent (of new and of widened columns), and who is forgotten.
+
+        In a rebuild the contract's columns get the contract's types, whatever they were widened to.
+        """
         if gone := forgotten(tx.connection, tx.settings):
             self.sieve = Sieve(self.table, gone)
         names = {field.name for field in LOAD_COLUMNS}
         present = {name: arrow_type(kind) for name, kind in tx.columns(self.target).items() if name not in names}
-        self.fresh = not present
+        self.fresh = not tx.query(
+            "select 1 from ops.load_audit where source = $1 and table_name = $2 and status <> 'failed' limit 1",
+            self.source.name,
+            self.table.name,
+        )
         self.raw = {name: kind for name, kind in present.items() if name not in self.agreed}
         for name, kind in present.items():
-            if name in self.agreed and widens(self.agreed[name], kind):
+            if name in self.agreed and not rebuild and widens(self.agreed[name], kind):
                 self.evolved.setdefault(name, kind)
 
     @property
@@ -231,7 +245,7 @@ class Intake:
         """Return the error of a load that refuses too many rows."""
         first = refusals[0]
         return GranaryError(
-            f"{number} rows break the contract; row {first.row}: {first.column or 'it'} {first.reason}",
+            f"{number} rows break the contract; row {first.row}: {told(self.table, first)}",
             self.place,
             "nothing of this load has landed; ask the source's owner",
         )
@@ -256,8 +270,14 @@ class Intake:
             return tx.merge(self.opened, arriving, complete=complete, cursor=cursor)
         if self.table.disposition == "append" and self.table.key:
             return tx.add(self.opened, arriving), 0
-        tx.copy(self.opened, arriving)
-        return self.accepted, 0
+        return tx.copy(self.opened, arriving), 0
+
+    def _first_refused(self, pieces: Iterable[Piece]) -> Iterator[str]:
+        for piece in pieces:
+            for refusal in piece.refusals:
+                if refusal.row:
+                    place = f"row {refusal.row}" if refusal.line is None else f"line {refusal.line}"
+                    yield f"{piece.unit.name}, {place}: {told(self.table, refusal)}"
 
     def result(
         self,
@@ -266,6 +286,7 @@ class Intake:
         watermarks: tuple[str | None, str | None],
         seconds: float,
         changes: tuple[Change, ...],
+        warnings: Sequence[str] = (),
     ) -> LoadResult:
         """Return what became of these units; `watermarks` are that before and that after."""
         return LoadResult(
@@ -286,6 +307,8 @@ class Intake:
             units_unreadable=tuple(piece.unit.name for piece in pieces if piece.unreadable),
             changes=changes,
             rows_forgotten=sum(piece.forgotten for piece in pieces),
+            warnings=tuple(warnings),
+            refused=tuple(islice(self._first_refused(pieces), SHOWN_REFUSALS)),
         )
 
 

@@ -8,10 +8,12 @@ import psycopg
 
 from ingestion.intake import UNKNOWN, LoadResult, Progress, recognised
 from ingestion.loading import BeginAgainError, Learnt, Loading, Window
-from ingestion.sources import SOURCES
+from ingestion.sources import BROKEN, SOURCES
 from warehouse.connection import connect, query, reason
 from warehouse.errors import GranaryError
 from warehouse.ledger import landed
+from warehouse.raw_tables import lost
+from warehouse.records import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +29,11 @@ def find(source: str, table: str) -> tuple[Source, Table]:
     """Return the specs of a source and its table.
 
     Raises:
-        GranaryError: there is no such source or table; the error names those that there are.
+        GranaryError: there is no such source or table; the error names those that there are. Or its module cannot be
+            used.
     """
+    if source in BROKEN:
+        raise BROKEN[source]
     if source not in SOURCES:
         raise GranaryError(f"there is no source {source!r}", todo=f"sources are {', '.join(SOURCES)}")
     spec = SOURCES[source]
@@ -46,6 +51,7 @@ def load_table(
     *,
     window: Window | None = None,
     full_refresh: bool = False,
+    rebuild: bool = False,
     dry_run: bool = False,
     run_id: str = "",
     progress: Callable[[Progress], None] | None = None,
@@ -59,6 +65,8 @@ def load_table(
         window: for tables partitioned by day, only units of these business dates.
         full_refresh: read everything again and replace the table, within the same transaction; with a window,
             read its units again and replace them.
+        rebuild: read everything again, and give the raw table the types and the key that the contract has now; rows
+            that the source does not offer any more are kept.
         dry_run: read and check, then roll back.
         run_id: the run that this load belongs to, for the ledger.
         progress: called after each batch.
@@ -70,7 +78,7 @@ def load_table(
     spec, contract = find(source, table)
     learnt = Learnt()
     while True:
-        loading = Loading(settings, spec, contract, window, full_refresh, run_id, progress, learnt)
+        loading = Loading(settings, spec, contract, window, full_refresh, run_id, progress, learnt, rebuild=rebuild)
         try:
             return loading.run(dry_run=dry_run)
         except BeginAgainError:
@@ -96,14 +104,26 @@ def _told(error: BaseException, loading: Loading) -> BaseException:
 
 
 def pending_dates(settings: Settings, source: str) -> list[date]:
-    """Return the business dates of day-partitioned units that are new or changed since they were loaded."""
+    """Return the business dates of day-partitioned units that are new or changed since they were loaded.
+
+    Where the raw table lost rows, that is all of them.
+
+    Raises:
+        GranaryError: the source cannot be asked.
+    """
+    if source in BROKEN:
+        raise BROKEN[source]
+    if source not in SOURCES:
+        return []
     spec = SOURCES[source]
     reader = spec.reader(settings)
     dates: set[date] = set()
     with connect(settings, role="loader") as connection:
         for table in spec.tables:
             if table.partition == "day":
-                known = landed(connection, source, table.name)
+                target = Target(source, table.name, table.schema, table.key)
+                missing = lost(connection, target, by_load=table.disposition == "replace_unit")
+                known = {} if missing else landed(connection, source, table.name)
                 dates |= {
                     unit.date
                     for unit in reader.units(table, None)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from ingestion import again
 from ingestion.ahead import ahead
+from ingestion.cdc.lost import check_held
 from ingestion.checks import ContractBrokenError
 from ingestion.intake import UNKNOWN, Intake, LoadResult, Piece, Progress, ShapeChangedError, newer, recognised
 from ingestion.spec import Recalling, StillWrittenError, Unit, UnreadableError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ingestion.spec import Reader, Source, Table
+    from warehouse.raw_tables import Lost
     from warehouse.records import Landed, Target
     from warehouse.settings import Settings
 
@@ -61,10 +64,15 @@ class Loading:
         run_id: str,
         progress: Callable[[Progress], None] | None,
         learnt: Learnt,
+        *,
+        rebuild: bool = False,
     ) -> None:
         self.settings, self.source, self.table, self.window = settings, source, table, window
-        self.full_refresh, self.run_id, self.learnt = full_refresh, run_id, learnt
-        self.anew = full_refresh and window is None and table.disposition != "append"
+        self.rebuild, self.run_id, self.learnt = rebuild, run_id, learnt
+        self.anew = full_refresh and not rebuild and window is None and table.disposition != "append"
+        self.everything = full_refresh or rebuild
+        self.lost: Lost | None = None
+        self.warnings: list[str] = []
         self.intake = Intake(source, table, learnt.evolved, progress)
         self.place = self.intake.place
         self.committing = False
@@ -74,9 +82,14 @@ class Loading:
         """Load what is new, or only read and check it; see `ingestion.load.load_table` for what it raises."""
         reader = self.source.reader(self.settings)
         with LoadTransaction(self.settings, self.source.name) as tx:
-            before = None if self.full_refresh else tx.watermark(self.table.name)
+            if self.source.capture:
+                check_held(tx.connection, self.source, self.table)
+            self.lost = tx.lost(self.intake.target, by_load=self.table.disposition == "replace_unit")
+            if self.lost:  # as if it had never been loaded, whatever the days that were asked for
+                self.everything, self.window = True, None
+            before = None if self.everything else tx.watermark(self.table.name)
             known = {} if self.anew else landed(tx.connection, self.source.name, self.table.name)
-            if isinstance(reader, Recalling) and not self.full_refresh:
+            if isinstance(reader, Recalling) and not self.everything:
                 reader.recall({name: max(unit.fingerprints) for name, unit in known.items() if unit.fingerprints})
             units = [
                 unit
@@ -99,7 +112,7 @@ class Loading:
 
     def _new(self, tx: LoadTransaction, offered: Unit, known: dict[str, Landed]) -> Unit | None:
         """Return the unit, with its fingerprint, if it has to be read."""
-        ledger = UNKNOWN if self.full_refresh else known.get(offered.name, UNKNOWN)
+        ledger = UNKNOWN if self.everything else known.get(offered.name, UNKNOWN)
         unit, mark = recognised(offered, ledger)
         if mark is None:
             return unit
@@ -114,7 +127,7 @@ class Loading:
         self, tx: LoadTransaction, reader: Reader, pieces: list[Piece], before: str | None, known: dict[str, Landed]
     ) -> LoadResult:
         intake = self.intake
-        intake.know_raw(tx)
+        intake.know_raw(tx, rebuild=self.rebuild)
         with closing(ahead(self._rows(reader, pieces, before))) as stream:
             first = next(stream, None)
             target = intake.open()
@@ -131,34 +144,47 @@ class Loading:
         known: dict[str, Landed],
     ) -> LoadResult:
         table, intake = self.table, self.intake
+        held = self._held(tx, target)
+        if self.rebuild:
+            again.set_aside(tx, target)
         for change in tx.ensure_table(target, bulk=True):
             intake.changes[change] = None
-        held = tx.held(target, count=table.disposition != "replace_unit") if self._shrinks() else 0
         deleted = self._clear(tx, target, pieces, known, held)
         changed = deleted
         if first is not None:
             stored, gone = intake.store(tx, chain([first], stream), complete=table.disposition == "replace")
             pieces[0].deleted += gone
             changed += stored + gone
+        if self.rebuild and table.disposition != "replace":
+            read = [p.unit.name for p in pieces if not p.unreadable and p.unit.name in known]
+            offered = [old for name in read for old in known[name].load_ids]
+            kept = again.bring_back(tx, table, target, offered, self.place)
+            changed += kept
+            if kept:
+                self.warnings.append(f"{kept:,} rows that the source does not offer any more were kept")
         self._guard(tx, target, pieces, held)
         if changed:
             tx.digest(target, changed)
         return self._record(tx, target, pieces, known, before, changed)
 
-    def _shrinks(self) -> bool:
-        return self.anew or self.table.disposition == "replace"
+    def _held(self, tx: LoadTransaction, target: Target) -> int:
+        """Return the rows that the load may not lose too many of, or 0 if it takes none away."""
+        if self.rebuild:
+            return tx.rows(target)
+        return tx.expected(target) if self.lost or self.anew or self.table.disposition == "replace" else 0
 
     def _clear(
         self, tx: LoadTransaction, target: Target, pieces: list[Piece], known: dict[str, Landed], held: int
     ) -> int:
         """Delete the rows that this load replaces, and return how many."""
-        if self.anew and self.table.disposition != "replace":
-            if held:
+        if self.rebuild or (self.anew and self.table.disposition != "replace"):
+            if held and not self.rebuild:
                 tx.truncate(target)
             if pieces:
                 pieces[0].deleted = held
             return held
-        if self.table.disposition in ("replace_unit", "merge"):
+        # What an append without a key read again would be there twice.
+        if self.table.disposition in ("replace_unit", "merge") or (self.lost and not self.table.key):
             for piece in pieces:
                 if not piece.unreadable and piece.unit.name in known:
                     piece.deleted = tx.delete_loads(target, known[piece.unit.name].load_ids)
@@ -195,7 +221,15 @@ class Loading:
         if len(refusals) > self.table.max_refused * read:
             raise self.intake.refused(refusals, f"{len(refusals):,} of {read:,}")
         if held:
-            left = tx.rows(target) if self.table.disposition == "replace" else loaded
+            counted = self.lost or self.rebuild or self.table.disposition == "replace"
+            left = tx.rows(target) if counted else loaded
+            if self.lost and not self.rebuild and left < max(1, self.table.floor * held):
+                raise GranaryError(
+                    f"{self.lost}; the source offers what makes {left:,}, below the floor of {self.table.floor:.0%}",
+                    self.place,
+                    "put the rows back from a backup, or take what the source has:"
+                    f" `granary load {self.place} --rebuild`",
+                )
             if left < max(1, self.table.floor * held):
                 raise GranaryError(
                     f"the source offers {left:,} rows, the table has {held:,}:"
@@ -215,13 +249,13 @@ class Loading:
     ) -> LoadResult:
         """Write the ledger, the refused rows, the shape's changes and the watermark."""
         name = self.table.name
-        news = changed or any(piece.refusals or piece.unit.fingerprint for piece in pieces)
+        news = changed or self.lost or any(piece.refusals or piece.unit.fingerprint for piece in pieces)
         status = "loaded" if news else "unchanged"
         after = newer(self.table, before, self.intake.newest)
         noted = pieces or [Piece(Unit(self.table.location), tx.next_load_ids(1)[0], began=self.started)]
         read = [piece for piece in pieces if not piece.unreadable]
-        if self.anew and pieces:
-            tx.supersede_all(name, pieces[0].load_id)
+        if (self.anew and pieces) or (self.lost and not self.lost.present):
+            tx.supersede_all(name, noted[0].load_id)
         tx.supersede({old: p.load_id for p in read if p.unit.name in known for old in known[p.unit.name].load_ids})
         marks = {"run_id": self.run_id, "watermark_before": before, "watermark_after": after}
         record(tx.connection, [piece.audit(self.source.name, name, status, **marks) for piece in noted])
@@ -239,10 +273,33 @@ class Loading:
         quarantine.settle(
             tx.connection, target, (p.unit.name for p in read if p.unit.fingerprint), [p.load_id for p in read]
         )
+        if self.lost:
+            self._tell_lost(tx, target, self.lost, known, {piece.unit.name for piece in read})
         changes = self.intake.record_changes(tx, noted[0].load_id)
         if self.table.cursor and after and after != before:
             tx.set_watermark(name, after, pieces[-1].load_id)
-        return self.intake.result(pieces, status, (before, after), time.perf_counter() - self.started, changes)
+        return self.intake.result(
+            pieces, status, (before, after), time.perf_counter() - self.started, changes, self.warnings
+        )
+
+    def _tell_lost(
+        self, tx: LoadTransaction, target: Target, lost: Lost, known: dict[str, Landed], read: set[str]
+    ) -> None:
+        """Have the ledger agree with the raw table again, and say what was lost and what of it came back."""
+        gone = [name for name in known if name not in read]
+        if lost.present:
+            gone = again.settle(tx, target) if self.table.disposition == "replace_unit" else []
+        rows = tx.recount(target)
+        self.warnings.append(
+            f"{lost}: somebody dropped, renamed or emptied it, or deleted rows; the source was read from the beginning,"
+            f" and {rows:,} rows are there now"
+        )
+        streamed = self.source.stream is not None and self.table.name in self.source.stream.topics
+        if streamed and (self.table.key or not lost.present):
+            tx.execute("delete from ops.watermarks where source = $1 and table_name = $2", tx.source, self.table.name)
+            self.warnings.append("its stream begins at the oldest message that the log still has")
+        if gone:
+            self.warnings.append(f"lost, since the source does not offer them any more: {again.several(gone)}")
 
     def record_failure(self, error: BaseException) -> None:
         """Keep the failure in the ledger, in a transaction of its own; the warehouse itself may be what failed."""

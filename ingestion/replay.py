@@ -17,6 +17,7 @@ from ingestion.cdc.rows import NOT_HERE
 from ingestion.cdc.spec import changes_table
 from ingestion.intake import Intake, Piece
 from ingestion.load import find, load_table
+from ingestion.refusals import reason, told
 from ingestion.sources import SOURCES
 from ingestion.spec import Chunk, Unit
 from warehouse.connection import connect, execute, query
@@ -65,6 +66,15 @@ class Entry:
     status: str
     first_seen_at: datetime
     last_seen_at: datetime
+
+    @property
+    def why(self) -> str:
+        """The reason, with the value at fault unless it may be personal; see `refusals.value`."""
+        try:
+            table = _find(self.source, self.table)[1]
+        except GranaryError:  # no longer declared, so nobody knows what is personal
+            return self.reason
+        return reason(table, self.column, self.reason, self.payload)
 
     @property
     def place(self) -> str:
@@ -248,7 +258,7 @@ class _Way:
         piece = Piece(Unit(""), 0)
         for _ in intake.batches(piece, [self._chunk(rows, absent)]):
             pass
-        bad = {refusal.row - 1: f"{refusal.column} {refusal.reason}" for refusal in piece.refusals}
+        bad = {refusal.row - 1: told(self.table, refusal) for refusal in piece.refusals}
         if self.captured:
             fit = [index for index in range(len(rows)) if index not in bad]
             undoing = late.overtaken(self.tx, self.source, self.captured, [rows[index] for index in fit])

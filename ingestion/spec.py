@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
-from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from ingestion import validation
 from warehouse.errors import GranaryError
+from warehouse.records import arrow_type, sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +36,8 @@ Personal = Literal["identifier", "demographic", "pseudonym"]
 """The tier of a column with personal data; the same ones as in dbt (the var `personal_tiers`, docs/access.md).
 identifier: it names or reaches a person. demographic: it says something about one. pseudonym: it tells persons apart
 and names nobody."""
+Bound = int | float | Decimal | date | datetime
+"""The least or the greatest value of a column, of the column's own kind; of text and bytes the length."""
 NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
@@ -39,6 +45,9 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 class Column:
     """One column of a contract: its Arrow type, and what a row must satisfy to be loaded.
 
+    `minimum` and `maximum` are of the column's kind: numbers, dates, instants (with a zone where the column has one).
+    Those of text are its number of characters, those of binary columns that of bytes. A number that is not finite
+    (NaN, Infinity) is refused, unless `finite` is False; NaN is never within bounds.
     `aliases` are other names under which a source delivers it: a header such as "Household ID", or a former name.
     `missing` says whether a delivery without it stops the load or lands nulls. `subject` says whose number an
     identifier is: rows of a household can be found, and forgotten, only where it says "household".
@@ -48,26 +57,34 @@ class Column:
     type: pa.DataType
     description: str
     nullable: bool = True
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: Bound | None = None
+    maximum: Bound | None = None
     allowed: tuple[str, ...] = ()
     personal: Personal | None = None
     aliases: tuple[str, ...] = ()
     missing: Literal["refuse", "null"] = "refuse"
     subject: Literal["household"] | None = None
+    finite: bool = True
 
     def __post_init__(self) -> None:
         """Check the column."""
+        validation.check(self, f"column {self.name}")
         _check(NAME.fullmatch(self.name) is not None, f"column name {self.name!r} is not lower snake case")
         _check(bool(self.description), f"column {self.name} has no description")
         _check(
             self.subject is None or self.personal in ("identifier", "pseudonym"),
             f"column {self.name} has a subject, so it tells persons apart: personal is identifier or pseudonym",
         )
+        _check_type(self.type, f"column {self.name}")
+        for bound in ("minimum", "maximum"):
+            _check_bound(getattr(self, bound), self.type, f"column {self.name}: {bound}")
         _check(
-            self.personal is None or self.personal in get_args(Personal),
-            f"column {self.name}: there is no tier of personal data {self.personal!r};"
-            f" write one of {', '.join(get_args(Personal))}",
+            self.minimum is None or self.maximum is None or self.minimum <= self.maximum,  # type: ignore[operator]
+            f"column {self.name}: its minimum is over its maximum",
+        )
+        _check(
+            self.finite or pa.types.is_floating(self.type),
+            f"column {self.name}: only floating-point numbers can be other than finite",
         )
         _check(not self.allowed or self.type == pa.string(), f"column {self.name}: allowed values need text")
         _check(
@@ -101,6 +118,7 @@ class Table:
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
+        validation.check(self, f"table {self.name}")
         names = [column.name for column in self.columns]
         _check(NAME.fullmatch(self.name) is not None, f"table name {self.name!r} is not lower snake case")
         _check(bool(names), f"table {self.name} has no columns")
@@ -225,6 +243,10 @@ class Stream:
     address: str
     secrets: str
 
+    def __post_init__(self) -> None:
+        """Check the stream."""
+        validation.check(self, "stream")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -242,6 +264,7 @@ class Source:
 
     def __post_init__(self) -> None:
         """Check the source."""
+        validation.check(self, f"source {self.name}")
         _check(NAME.fullmatch(self.name) is not None, f"source name {self.name!r} is not lower snake case")
         names = [table.name for table in self.tables]
         _check(len(set(names)) == len(names) > 0, f"source {self.name} needs tables with different names")
@@ -265,11 +288,51 @@ class Source:
         """Open the system with the settings of this machine.
 
         Raises:
-            GranaryError: one of its settings is missing.
+            GranaryError: one of its settings is missing, or what it is opened with is wrong.
         """
         from ingestion.config import setting  # noqa: PLC0415 - specs stay free of I/O until a load needs it
 
-        return self.open_reader({name: setting(settings, name) for name in self.settings})
+        values = {name: setting(settings, name) for name in self.settings}
+        try:
+            return self.open_reader(values)
+        except (ValueError, TypeError, KeyError, NameError) as error:
+            words = validation.in_words(error)
+            if isinstance(error, KeyError):
+                words = f"it does not name {error} among its settings"
+            for value in filter(None, values.values()):  # they may be secrets
+                words = words.replace(value, "…")
+            where = f"ingestion/sources/{self.name}.py"
+            raise GranaryError(f"source {self.name} cannot be opened: {words}", where, "correct its module") from None
+
+
+def _check_type(kind: pa.DataType, label: str) -> None:
+    try:
+        arrow_type(sql_type(kind))
+    except (GranaryError, ValueError):
+        raise ValueError(
+            f"{label}: no raw column can hold {kind}; there are int16, int32, int64, float32, float64, bool_, date32,"
+            " timestamp('us') with or without tz, string, binary, and decimals"
+        ) from None
+
+
+def _check_bound(bound: Bound | None, kind: pa.DataType, label: str) -> None:
+    """Refuse a bound that values of the type cannot be compared with."""
+    t = pa.types
+    if bound is None:
+        return
+    if t.is_date(kind):
+        day = isinstance(bound, date) and not isinstance(bound, datetime)
+        _check(day, f"{label} is a date: write date(2017, 1, 1)")
+    elif t.is_timestamp(kind):
+        zoned = "datetime(2017, 1, 1, tzinfo=timezone.utc)" if kind.tz else "datetime(2017, 1, 1)"
+        fits = isinstance(bound, datetime) and (bound.tzinfo is None) == (kind.tz is None)
+        _check(fits, f"{label} is an instant{'' if kind.tz else ' without a zone'}: write {zoned}")
+    elif t.is_string(kind) or t.is_binary(kind):
+        _check(isinstance(bound, int) and bound >= 0, f"{label} is a length, a whole number from 0")
+    else:
+        _check(not t.is_boolean(kind), f"{label}: truth values have no bounds")
+        finite = isinstance(bound, (int, float, Decimal)) and math.isfinite(bound)
+        _check(finite, f"{label} is a number, and not {bound!r}")
 
 
 def _check(holds: bool, problem: str) -> None:

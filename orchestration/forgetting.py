@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion import forgetting as seam
 from ingestion.cdc.spec import changes_table
-from ingestion.sources import SOURCES
+from ingestion.sources import BROKEN, SOURCES
 from orchestration import manifest as dbt_manifest
 from orchestration.failures import problems_of
 from orchestration.nodes import is_mart, meta, published, relation, schemas
@@ -214,7 +214,13 @@ def _nodes(settings: Settings) -> list[Mapping[str, Any]]:
 
 
 def map_of(settings: Settings) -> Map:
-    """Return where households are, by the contracts of the sources and the models of dbt's project."""
+    """Return where households are, by the contracts of the sources and the models of dbt's project.
+
+    Raises:
+        GranaryError: a source's module cannot be used, so that nobody knows where in its tables they are.
+    """
+    for error in BROKEN.values():
+        raise error
     nodes = _nodes(settings)
     names = {f"raw_{source}.{table.name}": seam.names_of(table) for source, table in _tables()}
     for node in nodes:

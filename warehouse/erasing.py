@@ -127,6 +127,13 @@ class Erasing:
             erasure_id,
             number,
         )
+        execute(
+            self.connection,
+            "update ops.raw_tables set row_count = row_count - $3 where source = $1 and table_name = $2",
+            source,
+            place.table,
+            sum(loads.values()),
+        )
         # Rows of a captured table are counted by the load of its changes.
         execute(
             self.connection,

@@ -101,3 +101,18 @@ def forget_unreadable(connection: Connection, source: str, table: str, unit: str
         table,
         unit,
     )
+
+
+def shrink(connection: Connection, load_id: int, rows: int) -> None:
+    """Have the ledger say that fewer rows of a load are there than it brought: others took them away.
+
+    Its fingerprint becomes another, so that the unit is read again when the source offers it again.
+    """
+    execute(
+        connection,
+        "update ops.load_audit set rows_read = rows_read - rows_loaded + $2, rows_loaded = $2,"
+        " fingerprint = 'lost ' || fingerprint, version = null, error ="
+        " (rows_loaded - $2) || ' of ' || rows_loaded || ' rows were taken away outside of Granary' where load_id = $1",
+        load_id,
+        rows,
+    )

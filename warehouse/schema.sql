@@ -94,6 +94,44 @@ create unique index if not exists load_audit_active on ops.load_audit (source, t
 where status = 'loaded' and superseded_by is null and fingerprint is not null;
 create index if not exists load_audit_by_table on ops.load_audit (source, table_name, load_id);
 
+-- What each raw table is to hold. A warehouse that was made before this table was counts once what it has.
+do $$
+declare
+    loaded record;
+    held bigint;
+begin
+    if to_regclass('ops.raw_tables') is not null then
+        return;
+    end if;
+    create table ops.raw_tables (
+        source text not null,
+        table_name text not null,
+        row_count bigint not null,
+        file oid,
+        primary key (source, table_name)
+    );
+    comment on table ops.raw_tables is
+    'How many rows each raw table is to hold, by what its loads did, and the file that holds them: a table that was dropped or emptied outside is noticed.';
+    for loaded in
+        select
+            source, table_name, to_regclass(format('%I.%I', 'raw_' || source, table_name)) as relation,
+            coalesce(sum(rows_loaded) filter (where status = 'loaded' and superseded_by is null), 0) as brought
+        from ops.load_audit
+        group by source, table_name
+    loop
+        held := 0;
+        if loaded.relation is not null then
+            execute format('select count(*) from %s', loaded.relation) into held;
+        end if;
+        insert into ops.raw_tables (source, table_name, row_count, file)
+        values (
+            loaded.source, loaded.table_name, case held when 0 then loaded.brought else held end,
+            pg_relation_filenode(loaded.relation)
+        );
+    end loop;
+end
+$$;
+
 create table if not exists ops.watermarks (
     source text not null,
     table_name text not null,
@@ -197,11 +235,13 @@ comment on table ops.whole_builds is
 comment on table ops.model_watermarks is 'Which loads each incremental model holds; dbt moves it in the transaction that builds the model.';
 
 -- A raw column may take a wider type while views stand on it: they are taken down and put up again as they were, with
--- owner, grants and comments. Only for raw tables and only for types that hold every value of the present one.
+-- owner, grants and comments. Only for raw tables and only for types that hold every value of the present one; a table
+-- without rows takes any type.
 create or replace function ops.widen_column(relation regclass, column_name name, new_type text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     old_type text;
+    holds_rows boolean;
     views jsonb;
     dependent jsonb;
     statement text;
@@ -211,7 +251,8 @@ begin
     inner join pg_class as c on c.oid = a.attrelid
     inner join pg_namespace as n on n.oid = c.relnamespace
     where a.attrelid = relation and a.attname = column_name and n.nspname like 'raw\_%' and c.relkind = 'r';
-    if not (
+    execute format('select exists (select from %s)', relation) into holds_rows;
+    if holds_rows and not (
         (old_type = 'smallint' and new_type in ('integer', 'bigint'))
         or (old_type = 'integer' and new_type = 'bigint')
         or (old_type in ('smallint', 'integer', 'bigint') and new_type ~ '^numeric\(\d+,\d+\)$')
@@ -274,9 +315,17 @@ begin
     for dependent in select value from jsonb_array_elements(coalesce(views, '[]')) with ordinality order by ordinality desc loop
         execute format('drop view %s', dependent ->> 'name');
     end loop;
-    execute format('alter table %s alter column %I type %s', relation, column_name, new_type);
+    execute format(
+        'alter table %s alter column %I type %s%s', relation, column_name, new_type,
+        case when not holds_rows then format(' using null::%s', new_type) else '' end
+    );
     for dependent in select value from jsonb_array_elements(coalesce(views, '[]')) with ordinality order by ordinality loop
-        execute format('create view %s as %s', dependent ->> 'name', dependent ->> 'definition');
+        begin
+            execute format('create view %s as %s', dependent ->> 'name', dependent ->> 'definition');
+        exception when others then
+            raise exception 'the view % cannot stand on % of type % (%): drop it first, dbt makes its own again',
+                dependent ->> 'name', column_name, new_type, sqlerrm;
+        end;
         for statement in select value from jsonb_array_elements_text(dependent -> 'statements') loop
             execute statement;
         end loop;
@@ -298,9 +347,9 @@ comment on table ops.profiles is 'What tables and files held when somebody profi
 create index if not exists profiles_by_relation on ops.profiles (relation, profile_id);
 
 grant usage on schema ops to loader, transformer, auditor;
-grant select, insert, update on ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes to loader;
+grant select, insert, update on ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables to loader;
 grant select on ops.erasures to loader;
-grant delete on ops.quarantine, ops.watermarks to loader;
+grant delete on ops.quarantine, ops.watermarks, ops.raw_tables to loader;
 grant usage on all sequences in schema ops to loader;
 grant create on schema ops to transformer;
 grant select on all tables in schema ops to transformer;

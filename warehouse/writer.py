@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pyarrow as pa
 
+from warehouse import raw_tables
 from warehouse.binary_copy import copy_into, copy_into_new
 from warehouse.connection import columns_of, connect, count, execute, query, quote_name, reason
 from warehouse.errors import GranaryError
@@ -19,7 +20,7 @@ from warehouse.faults import reached
 from warehouse.records import LOAD_COLUMNS, LOAD_ID, ROW, Change, Target, sql_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
     from warehouse.connection import Connection
@@ -32,25 +33,34 @@ LOCK_WAIT_SECONDS = 120
 class LoadTransaction:
     """One transaction of one source's loader; leaving the `with` block without an error commits it."""
 
-    def __init__(self, settings: Settings, source: str, connection: Connection | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        source: str,
+        connection: Connection | None = None,
+        *,
+        wait_seconds: float | None = None,
+    ) -> None:
         """Connect as the role `loader`, unless there is a connection to use, and take the source's lock.
 
         Raises:
-            GranaryError: another loader of the source is still at work after `LOCK_WAIT_SECONDS`.
+            GranaryError: another loader of the source is still at work after so many seconds, by default
+                `LOCK_WAIT_SECONDS`.
         """
+        wait_seconds = LOCK_WAIT_SECONDS if wait_seconds is None else wait_seconds
         self.settings, self.source = settings, source
         self.kept = connection is not None
         self.connection = connection or connect(settings, role="loader")
         self.emptied: set[str] = set()
         try:
-            execute(self.connection, f"set local lock_timeout = '{LOCK_WAIT_SECONDS}s'")
+            execute(self.connection, f"set local lock_timeout = '{round(wait_seconds * 1000)}ms'")
             execute(self.connection, "select pg_advisory_xact_lock(hashtextextended($1, 0))", f"granary.load.{source}")
             execute(self.connection, "set local lock_timeout = 0")
         except Exception as error:
             self._leave()
             if "lock timeout" in str(error):
                 raise GranaryError(
-                    f"another load of source {source} has been running for over {LOCK_WAIT_SECONDS} s",
+                    f"another load of source {source} has been running for over {wait_seconds:g} s",
                     source,
                     "wait for it, or end it",
                 ) from None
@@ -111,20 +121,32 @@ class LoadTransaction:
         """Return the columns of a raw table as it is: name -> Postgres type; nothing if it is missing."""
         return columns_of(self.connection, target.sql_name)
 
-    def held(self, target: Target, *, count: bool) -> int:
-        """Return the rows that a raw table holds: counted, or as the ledger has them.
+    def expected(self, target: Target) -> int:
+        """Return the rows that a raw table is to hold, by what its loads did."""
+        return raw_tables.expected(self.connection, target)
 
-        Where units are replaced whole the two are equal, and counting 21 million rows takes a second or two.
-        """
-        if count:
-            return self.rows(target)
-        ((rows,),) = self.query(
-            "select coalesce(sum(rows_loaded), 0)::bigint from ops.load_audit where source = $1 and table_name = $2"
-            " and status = 'loaded' and superseded_by is null",
+    def recount(self, target: Target) -> int:
+        """Count a raw table, and keep that as what it is to hold."""
+        return raw_tables.counted(self.connection, target)
+
+    def lost(self, target: Target, *, by_load: bool) -> raw_tables.Lost | None:
+        """Return how a raw table lacks rows that its loads brought; `by_load` as there."""
+        return raw_tables.lost(self.connection, target, by_load=by_load)
+
+    def note(self, target: Target, rows: int) -> None:
+        """Keep that a raw table has so many rows more, or fewer; each method below that changes it does so itself."""
+        raw_tables.note(self.connection, target, rows)
+
+    def brought(self, target: Target) -> list[tuple[int, str, int, int]]:
+        """Return the loads of a table whose units are replaced whole: (id, unit, rows loaded, rows that are there)."""
+        return self.query(
+            "select load_id, unit, rows_loaded, coalesce(held.row_count, 0) from ops.load_audit as l"
+            f" left join (select {LOAD_ID} as id, count(*) as row_count from {target.sql_name} group by 1) as held"
+            " on held.id = l.load_id where source = $1 and table_name = $2 and status = 'loaded'"
+            " and superseded_by is null order by load_id",
             self.source,
             target.table,
         )
-        return int(rows)
 
     # -- what changes ----------------------------------------------------------------------------------------
 
@@ -144,6 +166,8 @@ class LoadTransaction:
         present = self.columns(target)
         if present:
             changes = []
+            if bulk and target.sql_name not in self.emptied:
+                self._freshen(target)
             for name, kind in wanted.items():
                 if name not in present:
                     self.execute(f"alter table {target.sql_name} add column {quote_name(name)} {kind}")
@@ -169,6 +193,16 @@ class LoadTransaction:
             self._index(target)
         return []
 
+    def _freshen(self, target: Target) -> None:
+        """Empty a table that holds nothing, so that a bulk load need not write its rows to the log as well."""
+        if self.query(f"select 1 from {target.sql_name} limit 1"):
+            return
+        with suppress(psycopg.errors.LockNotAvailable), self.connection.transaction():
+            # Where somebody looks at it, they are written twice.
+            self.execute(f"lock table {target.sql_name} in access exclusive mode nowait")
+            self.execute(f"truncate {target.sql_name}")
+            self.emptied.add(target.sql_name)
+
     def _ensure_key(self, target: Target) -> None:
         """Give a table its key that was made when its contract had none: without it, a row could land twice.
 
@@ -189,50 +223,74 @@ class LoadTransaction:
 
     def _index(self, target: Target) -> None:
         """Make the index on the load id: loads append in order of it, so a block range index of some kilobytes does."""
-        self.execute(
-            f"create index {quote_name(_brin(target))} on {target.sql_name} using brin ({LOAD_ID})"
-            " with (pages_per_range = 16)"
-        )
+        self.execute(f"create index on {target.sql_name} using brin ({LOAD_ID}) with (pages_per_range = 16)")
+
+    def _indexes(self, target: Target) -> list[str]:
+        """Return the block range indexes of a raw table, as SQL; a renamed table keeps its own."""
+        return [
+            str(row[0])
+            for row in self.query(
+                "select i.indexrelid::regclass::text from pg_index as i inner join pg_class as c"
+                " on c.oid = i.indexrelid inner join pg_am as a on a.oid = c.relam"
+                " where i.indrelid = to_regclass($1) and a.amname = 'brin'",
+                target.sql_name,
+            )
+        ]
 
     def _widen(self, target: Target, column: str, kind: str) -> None:
         try:
             self.query("select ops.widen_column($1::text::regclass, $2::text::name, $3)", target.sql_name, column, kind)
         except psycopg.Error as error:
             raise GranaryError(
-                reason(error),
+                error.diag.message_primary or reason(error),
                 f"{self.source}.{target.table}",
-                "keep the column's earlier type in the contract, or rename the table and load it anew",
+                "keep the column's earlier type in the contract, or have its rows read again in the new one:"
+                f" `granary load {self.source}.{target.table} --rebuild`",
             ) from None
 
     def truncate(self, target: Target) -> None:
         """Empty a raw table and forget its watermark."""
         self.execute(f"truncate {target.sql_name}")
         self.emptied.add(target.sql_name)
-        self.execute(f"drop index if exists {quote_name('raw_' + self.source)}.{quote_name(_brin(target))}")
+        for index in self._indexes(target):
+            self.execute(f"drop index {index}")
+        self.note(target, -self.expected(target))
         self.execute("delete from ops.watermarks where source = $1 and table_name = $2", self.source, target.table)
 
     def delete_loads(self, target: Target, load_ids: Iterable[int]) -> int:
         """Delete the rows of some loads and return how many there were."""
         ids = ", ".join(str(int(load_id)) for load_id in load_ids)
-        return count(self.connection, f"delete from {target.sql_name} where {LOAD_ID} in ({ids})") if ids else 0
+        gone = count(self.connection, f"delete from {target.sql_name} where {LOAD_ID} in ({ids})") if ids else 0
+        self.note(target, -gone)
+        return gone
 
     def digest(self, target: Target, changed: int) -> None:
         """Have the block range index and the planner know the rows that have just come; models read them next.
 
         Statistics are made anew when over a twentieth of the rows changed; for less, autovacuum is soon enough.
         """
-        name = f"{quote_name('raw_' + self.source)}.{quote_name(_brin(target))}"
-        if self.query("select to_regclass($1::text)::text", name) == [(None,)]:
+        indexes = self._indexes(target)
+        if not indexes:
             self._index(target)
-        else:
-            self.query("select brin_summarize_new_values($1::text::regclass)", name)
+        for index in indexes:
+            self.query("select brin_summarize_new_values($1::text::regclass)", index)
         ((known,),) = self.query("select reltuples from pg_class where oid = to_regclass($1::text)", target.sql_name)
         if changed * 20 > known:
             self.execute(f"analyze {target.sql_name}")
 
-    def copy(self, target: Target, batches: Iterable[pa.RecordBatch]) -> None:
-        """Append record batches by binary COPY; their schema is the target's plus the load columns."""
-        copy_into(self.connection, target.sql_name, batches, frozen=target.sql_name in self.emptied)
+    def copy(self, target: Target, batches: Iterable[pa.RecordBatch]) -> int:
+        """Append record batches by binary COPY, of the target's schema plus the load columns; return their rows."""
+        rows = 0
+
+        def counted() -> Iterator[pa.RecordBatch]:
+            nonlocal rows
+            for batch in batches:
+                rows += batch.num_rows
+                yield batch
+
+        copy_into(self.connection, target.sql_name, counted(), frozen=target.sql_name in self.emptied)
+        self.note(target, rows)
+        return rows
 
     def add(self, target: Target, batches: Iterable[pa.RecordBatch]) -> int:
         """Insert rows whose key is not there yet; the first row of a key counts. Returns the rows inserted."""
@@ -244,6 +302,7 @@ class LoadTransaction:
             f" order by {LOAD_ID}, {ROW} on conflict do nothing",
         )
         self.execute("drop table append_stage")
+        self.note(target, added)
         return added
 
     def merge(
@@ -275,7 +334,8 @@ class LoadTransaction:
         changed = count(
             self.connection,
             f"update {target.sql_name} as old set {assign} from merge_rows as new where {matches} and {differs}",
-        ) + count(
+        )
+        added = count(
             self.connection,
             f"insert into {target.sql_name} ({names}) select {names} from merge_rows as new"
             f" where not exists (select 1 from {target.sql_name} as old where {matches})",
@@ -288,7 +348,8 @@ class LoadTransaction:
                 f" where not exists (select 1 from merge_rows as new where {matches})",
             )
         self.execute("drop table merge_stage, merge_rows")
-        return changed, deleted
+        self.note(target, added - deleted)
+        return changed + added, deleted
 
     def supersede(self, replaced: dict[int, int]) -> None:
         """Mark loads as replaced: earlier load id -> the load id that took its place."""
@@ -328,8 +389,3 @@ class LoadTransaction:
             value,
             load_id,
         )
-
-
-def _brin(target: Target) -> str:
-    """Return the name of the raw table's index on the load id."""
-    return f"{target.table}_{LOAD_ID.strip('_')}"

@@ -96,9 +96,11 @@ def _take(settings: Settings, sources: list[Source], follow: bool, anew: bool, a
 
 
 def _captured(name: str | None) -> list[Source]:
-    from ingestion.sources import SOURCES
+    from ingestion.sources import BROKEN, SOURCES
     from warehouse.errors import GranaryError
 
+    if name and name in BROKEN:
+        raise BROKEN[name]
     captured = {source.name: source for source in SOURCES.values() if source.capture}
     if name is None and captured:
         return list(captured.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -13,8 +14,24 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program t
 
 def ready() -> Settings:
     """Return the settings of a warehouse that is up, starting the embedded one if need be."""
+    settings = Settings.load()
+    start(settings)
+    return settings
+
+
+def tell_settings(settings: Settings) -> None:
+    """Say on standard error what is wrong with the file of the sources' settings."""
+    from ingestion.select import settings_problems
+
+    for problem in settings_problems(settings):
+        print(f"granary: {problem}", file=sys.stderr)
+
+
+def start(settings: Settings) -> bool:
+    """Have the warehouse up, with the raw tables that contracts declare; return whether a server was started."""
+    from ingestion.raw import create_missing
     from warehouse import server
 
-    settings = Settings.load()
-    server.up(settings)
-    return settings
+    started = server.up(settings)
+    create_missing(settings)
+    return started

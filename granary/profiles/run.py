@@ -55,12 +55,15 @@ def personal_columns(settings: Settings, relation: str) -> set[str]:
     """Return the columns that a contract or a dbt model marks as personal.
 
     Raises:
-        GranaryError: dbt cannot parse the project, so that nobody knows what is personal in its models.
+        GranaryError: the source's module cannot be used, or dbt cannot parse the project, so that nobody knows what is
+            personal.
     """
     schema, _, table = relation.partition(".")
     if schema.startswith("raw_"):
-        from ingestion.sources import SOURCES
+        from ingestion.sources import BROKEN, SOURCES
 
+        if schema[4:] in BROKEN:
+            raise BROKEN[schema[4:]]
         tables = SOURCES[schema[4:]].tables if schema[4:] in SOURCES else ()
         return {column.name for one in tables if one.name == table for column in one.columns if column.personal}
     from orchestration import manifest

@@ -15,7 +15,7 @@ import psycopg
 from ingestion.cdc import snapshot
 from ingestion.cdc.catalog import Origins, check_server, ensure_publication, look
 from ingestion.cdc.landing import Lander, differences
-from ingestion.cdc.lost import check_slot, check_tables
+from ingestion.cdc.lost import check_rows, check_slot, check_tables
 from ingestion.cdc.origin import Origin
 from ingestion.cdc.pgoutput import Decoder
 from ingestion.cdc.rows import chunk
@@ -108,6 +108,7 @@ class Capturing:
         self.connection = connection
         self.copied = self.changes = self.refused = 0
         self.started = time.perf_counter()
+        self.checked = False
         check_server(origin)
         self.state = self._stored()
 
@@ -133,6 +134,10 @@ class Capturing:
                 self._snapshot(take_over=anew)
                 if progress:
                     progress(self.result())
+            elif not self.checked:
+                with self._transaction() as tx:
+                    check_rows(tx.connection, self.source)
+            self.checked = True
             while self._take():
                 if progress:
                     progress(self.result())

@@ -63,6 +63,8 @@ def apply(tx: LoadTransaction, changes: Target, target: Target, load_id: int, ro
     after, deleted = -1, 0
     if resets is not None:
         after, deleted = int(resets), count(tx.connection, f"delete from {target.sql_name}")
+        tx.note(target, deleted - tx.expected(target))  # it is whole again, whatever others did to it
+        tx.recount(changes)
     events = f"select {listed}, {ROW}, cdc_op = 'delete' as gone from cdc_batch where {ROW} > {after}"
     if moves:
         earlier = ", ".join(f"earlier.{name}" for name in key)
@@ -85,6 +87,7 @@ def apply(tx: LoadTransaction, changes: Target, target: Target, load_id: int, ro
     )
     tx.execute("set local enable_seqscan = on")
     tx.execute("drop table cdc_batch, cdc_last")
+    tx.note(target, stored - deleted)
     tx.digest(target, stored + deleted)
     return stored, deleted
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from ingestion.cdc.altered import altered, attached
 from ingestion.cdc.catalog import source_names
-from ingestion.cdc.spec import lsn_text
+from ingestion.cdc.spec import changes_table, lsn_text
 from warehouse.errors import GranaryError
+from warehouse.raw_tables import lost
+from warehouse.records import Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,11 +17,12 @@ if TYPE_CHECKING:
     from ingestion.cdc.catalog import Origins
     from ingestion.cdc.origin import Origin, Server, Slot
     from ingestion.cdc.spec import State
-    from ingestion.spec import Source
+    from ingestion.spec import Source, Table
+    from warehouse.connection import Connection
 
 
 class LostSlotError(GranaryError):
-    """The slot no longer has every change since the last one stored: only a new snapshot makes the copy right."""
+    """Changes since the last one stored, or rows that were, are gone: only a new snapshot makes the copy right."""
 
     def __init__(self, what: str, source: str, where: str) -> None:
         """Say how to repair it."""
@@ -33,27 +36,27 @@ def check_slot(source: Source, where: str, state: State, server: Server, slot: S
         LostSlotError: it says what happened to the slot.
     """
 
-    def lost(what: str) -> LostSlotError:
+    def gone(what: str) -> LostSlotError:
         return LostSlotError(what, source.name, where)
 
     assert source.capture is not None
     name = source.capture.slot
     if (server.system, server.timeline) != (state.system, state.timeline):
-        raise lost("the source is another server than before, was restored, or failed over")
+        raise gone("the source is another server than before, was restored, or failed over")
     if server.flushed < state.position:
-        raise lost(
+        raise gone(
             f"the source's log ends at {lsn_text(server.flushed)}, before what is stored ({state.lsn}): it was restored"
         )
     if slot is None:
-        raise lost(f"replication slot {name} is gone")
+        raise gone(f"replication slot {name} is gone")
     if slot.database != server.database:
-        raise lost(f"replication slot {name} belongs to database {slot.database}, not {server.database}")
+        raise gone(f"replication slot {name} belongs to database {slot.database}, not {server.database}")
     if slot.plugin != "pgoutput":
-        raise lost(f"replication slot {name} is made for {slot.plugin}, not pgoutput")
+        raise gone(f"replication slot {name} is made for {slot.plugin}, not pgoutput")
     if slot.lost:
-        raise lost(f"the source has thrown away changes that replication slot {name} needed ({slot.lost})")
+        raise gone(f"the source has thrown away changes that replication slot {name} needed ({slot.lost})")
     if slot.confirmed > state.position:
-        raise lost(
+        raise gone(
             f"replication slot {name} was moved by somebody else, from {state.lsn} to {lsn_text(slot.confirmed)}"
         )
 
@@ -81,3 +84,20 @@ def check_tables(source: Source, origin: Origin, state: State, tables: Mapping[s
                 source.name,
                 where,
             )
+
+
+def check_rows(connection: Connection, source: Source) -> None:
+    """Refuse to go on from raw tables that do not hold what was captured: changes alone do not make it up.
+
+    Raises:
+        LostSlotError: somebody dropped or emptied one, or deleted rows of it.
+    """
+    for table in source.tables:
+        for contract in (table, changes_table(table)):
+            check_held(connection, source, contract)
+
+
+def check_held(connection: Connection, source: Source, table: Table) -> None:
+    """Refuse a raw table of a captured source that does not hold what was captured; see `check_rows`."""
+    if missing := lost(connection, Target(source.name, table.name, table.schema, ()), by_load=False):
+        raise LostSlotError(str(missing), source.name, f"{source.name}.{table.name}")

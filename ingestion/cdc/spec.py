@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pyarrow as pa
 
+from ingestion import validation
 from ingestion.cdc.altered import Shape
 from ingestion.spec import Column, Table, Unit
 
@@ -43,6 +44,7 @@ class Capture:
 
     def __post_init__(self) -> None:
         """Check the names."""
+        validation.check(self, "capture")
         if not SLOT.fullmatch(self.slot):
             raise ValueError(f"slot name {self.slot!r} has other characters than a-z, 0-9 and _")
         if not self.publication or "\0" in self.publication:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ingestion.cdc.catalog import look
-from ingestion.cdc.lost import check_slot, check_tables
+from ingestion.cdc.lost import check_rows, check_slot, check_tables
 from ingestion.cdc.origin import Origin
 from ingestion.cdc.spec import STATE, State, lsn_text
 from ingestion.config import setting
@@ -67,6 +67,8 @@ def status(settings: Settings, source: Source) -> CaptureStatus:
             else:
                 check_slot(source, origin.where, state, server, slot)
                 check_tables(source, origin, state, look(origin, source.tables))
+                with connect(settings, role="loader") as connection:
+                    check_rows(connection, source)
     except GranaryError as error:
         alarms.append(str(error))
     held = server.flushed - slot.restart if server and slot and slot.restart else None

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ingestion import validation
 from ingestion.readers.api.collection import Since, Watch, decoded
 from ingestion.readers.api.http import ADVICE, Client, backoff
 from ingestion.readers.api.messages import Call
@@ -56,6 +57,7 @@ class Query:
 
     def __post_init__(self) -> None:
         """Check that it is one query, and that it declares the variables that we set."""
+        validation.check(self, f"Query {self.path}")
         bare = NOISE.sub(" ", self.text)
         depth, kinds = 0, []
         for word in re.findall(r"[{}()]|[A-Za-z_]\w*", bare):

@@ -1,25 +1,64 @@
-"""The systems that Granary reads: one module each, which names its tables, keys, cursors and contracts."""
+"""The systems that Granary reads: one module each, which names its tables, keys, cursors and contracts.
+
+A module that cannot be imported, or whose contract is wrong, costs its own source only: it is in `BROKEN`, with the
+error that says why, and whatever is about that source raises it.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
+from traceback import walk_tb
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from ingestion.validation import in_words
+from warehouse.errors import GranaryError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from ingestion.spec import Source
 
 
-def _sources() -> Iterator[Source]:
-    """Yield the SOURCE of each module in this folder, in order of the modules' names."""
-    for module in sorted(iter_modules(__path__), key=lambda module: module.name):
-        source: Source = import_module(f"{__name__}.{module.name}").SOURCE
-        if source.name != module.name:
-            raise ValueError(f"source {source.name!r} has to be in {source.name}.py, and not in {module.name}.py")
-        yield source
+def collect(package: str, folders: Iterable[str]) -> tuple[dict[str, Source], dict[str, GranaryError]]:
+    """Return the SOURCE of each module of a package, in order of the modules' names, and the errors of the others."""
+    found: dict[str, Source] = {}
+    broken: dict[str, GranaryError] = {}
+    for module in sorted(iter_modules(folders), key=lambda module: module.name):
+        try:
+            found[module.name] = _source(package, module.name)
+        except (Exception, SystemExit) as error:
+            place = Path(getattr(module.module_finder, "path", "")) / f"{module.name}.py"
+            broken[module.name] = GranaryError(
+                f"source {module.name} cannot be used: {in_words(error)}",
+                _where(error, place),
+                "correct its module; other sources are not affected",
+            )
+    return found, broken
 
 
-SOURCES: Mapping[str, Source] = MappingProxyType({source.name: source for source in _sources()})
+def _source(package: str, name: str) -> Source:
+    from ingestion.spec import Source  # noqa: PLC0415 - specs import readers, which know this module's callers
+
+    source = getattr(import_module(f"{package}.{name}"), "SOURCE", None)
+    if not isinstance(source, Source):
+        raise ValueError("the module has no SOURCE")
+    if source.name != name:
+        raise ValueError(f"source {source.name!r} has to be in {source.name}.py, and not in {name}.py")
+    return source
+
+
+def _where(error: BaseException, place: Path) -> str:
+    """Return the file and, if it is known, the line at fault."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    lines = [line for frame, line in walk_tb(error.__traceback__) if Path(frame.f_code.co_filename) == place]
+    return f"{place}, line {lines[-1]}" if lines else str(place)
+
+
+_found, _broken = collect(__name__, __path__)
+SOURCES: Mapping[str, Source] = MappingProxyType(_found)
+BROKEN: Mapping[str, GranaryError] = MappingProxyType(_broken)
+"""The sources whose modules cannot be used, and why."""

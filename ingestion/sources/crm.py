@@ -1,13 +1,22 @@
 """Customer and product master: a Postgres database whose rows change in place and carry the time of the change."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pyarrow as pa
 
 from ingestion.readers.database import DatabaseReader
 from ingestion.spec import Column, Source, Table
 
-UPDATED_AT = Column("updated_at", pa.timestamp("us", tz="UTC"), "When the row last changed.", nullable=False)
+LONGEST = 200
+"""Characters of a text: marts are indexed by some, and an index takes no long ones. The year's longest has 30."""
+UPDATED_AT = Column(
+    "updated_at",
+    pa.timestamp("us", tz="UTC"),
+    "When the row last changed.",
+    nullable=False,
+    minimum=datetime(2000, 1, 1, tzinfo=timezone.utc),
+    maximum=datetime(2100, 1, 1, tzinfo=timezone.utc),
+)
 
 HOUSEHOLDS = Table(
     name="households",
@@ -26,13 +35,21 @@ HOUSEHOLDS = Table(
             personal="pseudonym",
             subject="household",
         ),
-        Column("age", pa.string(), "Age bracket of its head, in years.", personal="demographic"),
-        Column("income", pa.string(), "Bracket of yearly income, in US dollars.", personal="demographic"),
-        Column("home_ownership", pa.string(), "Owner or renter, known or probable.", personal="demographic"),
-        Column("marital_status", pa.string(), "Married or unmarried.", personal="demographic"),
-        Column("household_size", pa.string(), "Persons, up to 5+.", personal="demographic"),
-        Column("household_comp", pa.string(), "Adults and kids, in words.", personal="demographic"),
-        Column("kids_count", pa.string(), "Kids, up to 3+.", personal="demographic"),
+        Column("age", pa.string(), "Age bracket of its head, in years.", personal="demographic", maximum=LONGEST),
+        Column(
+            "income", pa.string(), "Bracket of yearly income, in US dollars.", personal="demographic", maximum=LONGEST
+        ),
+        Column(
+            "home_ownership",
+            pa.string(),
+            "Owner or renter, known or probable.",
+            personal="demographic",
+            maximum=LONGEST,
+        ),
+        Column("marital_status", pa.string(), "Married or unmarried.", personal="demographic", maximum=LONGEST),
+        Column("household_size", pa.string(), "Persons, up to 5+.", personal="demographic", maximum=LONGEST),
+        Column("household_comp", pa.string(), "Adults and kids, in words.", personal="demographic", maximum=LONGEST),
+        Column("kids_count", pa.string(), "Kids, up to 3+.", personal="demographic", maximum=LONGEST),
         UPDATED_AT,
     ),
 )
@@ -48,11 +65,11 @@ PRODUCTS = Table(
     columns=(
         Column("product_id", pa.int64(), "Product.", nullable=False),
         Column("manufacturer_id", pa.int64(), "Maker of the product."),
-        Column("department", pa.string(), "Top of the product hierarchy, which is not a tree."),
+        Column("department", pa.string(), "Top of the product hierarchy, which is not a tree.", maximum=LONGEST),
         Column("brand", pa.string(), "National, or Private for the retailer's own.", allowed=("National", "Private")),
-        Column("product_category", pa.string(), "Middle of the hierarchy."),
-        Column("product_type", pa.string(), "Bottom of the hierarchy."),
-        Column("package_size", pa.string(), "Size as printed, in no agreed unit."),
+        Column("product_category", pa.string(), "Middle of the hierarchy.", maximum=LONGEST),
+        Column("product_type", pa.string(), "Bottom of the hierarchy.", maximum=LONGEST),
+        Column("package_size", pa.string(), "Size as printed, in no agreed unit.", maximum=LONGEST),
         UPDATED_AT,
     ),
 )

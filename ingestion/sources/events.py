@@ -3,12 +3,16 @@
 Whichever channels an event comes by, and in whatever order, it lands once: by its id.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pyarrow as pa
 
 from ingestion.readers.files import FileReader
 from ingestion.spec import Column, Source, Stream, Table
+
+FIRST = datetime(2016, 11, 1, 4, tzinfo=timezone.utc)
+LAST = datetime(2018, 3, 1, 4, 59, 59, 999999, tzinfo=timezone.utc)
+"""The calendar of the marts (`calendar_start` and `calendar_end` in dbt_project.yml) as New York days."""
 
 COUPON_REDEMPTIONS = Table(
     name="coupon_redemptions",
@@ -19,9 +23,16 @@ COUPON_REDEMPTIONS = Table(
     partition="day",
     freshness=timedelta(days=9),
     columns=(
-        Column("event_id", pa.string(), "The sender's id of the event.", nullable=False),
+        Column("event_id", pa.string(), "The sender's id of the event.", nullable=False, maximum=200),
         Column("type", pa.string(), "Kind of event.", nullable=False, allowed=("coupon_redeemed",)),
-        Column("occurred_at", pa.timestamp("us", tz="UTC"), "When it happened.", nullable=False),
+        Column(
+            "occurred_at",
+            pa.timestamp("us", tz="UTC"),
+            "When it happened.",
+            nullable=False,
+            minimum=FIRST,
+            maximum=LAST,
+        ),
         Column(
             "household_id",
             pa.int64(),

@@ -1,6 +1,6 @@
 """Marketing: a JSON API with campaigns, and for each the households that it reached and its coupons."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pyarrow as pa
 
@@ -9,6 +9,8 @@ from ingestion.spec import Column, Source, Table
 
 PAGES = Cursor("next_page_token", "page_token", size=("page_size", 5000))
 BY_CAMPAIGN = Parent(Endpoint("/v1/campaigns", pagination=PAGES), key="campaign_id", version="updated_at")
+
+FIRST, LAST = datetime(2000, 1, 1, tzinfo=timezone.utc), datetime(2100, 1, 1, tzinfo=timezone.utc)
 
 CAMPAIGN_ID = Column("campaign_id", pa.int64(), "Campaign.", nullable=False)
 
@@ -23,9 +25,30 @@ CAMPAIGNS = Table(
     columns=(
         CAMPAIGN_ID,
         Column("campaign_type", pa.string(), "Type A, B or C.", nullable=False, allowed=("Type A", "Type B", "Type C")),
-        Column("start_date", pa.date32(), "First day of the window.", nullable=False),
-        Column("end_date", pa.date32(), "Last day of the window.", nullable=False),
-        Column("updated_at", pa.timestamp("us", tz="UTC"), "When the campaign last changed.", nullable=False),
+        Column(
+            "start_date",
+            pa.date32(),
+            "First day of the window.",
+            nullable=False,
+            minimum=FIRST.date(),
+            maximum=LAST.date(),
+        ),
+        Column(
+            "end_date",
+            pa.date32(),
+            "Last day of the window.",
+            nullable=False,
+            minimum=FIRST.date(),
+            maximum=LAST.date(),
+        ),
+        Column(
+            "updated_at",
+            pa.timestamp("us", tz="UTC"),
+            "When the campaign last changed.",
+            nullable=False,
+            minimum=FIRST,
+            maximum=LAST,
+        ),
     ),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ingestion.config import setting
-from ingestion.sources import SOURCES
+from ingestion.sources import BROKEN, SOURCES
 from ingestion.streams.address import Address, parse
 from ingestion.streams.decoding import JsonDecoder
 from ingestion.streams.loop import Counts, Limits, StreamLoop
@@ -25,6 +25,8 @@ def streaming(name: str) -> tuple[Source, Stream]:
     Raises:
         GranaryError: there is no such source, or it does not stream; the error names those that do.
     """
+    if name in BROKEN:
+        raise BROKEN[name]
     found = SOURCES.get(name)
     if found is None or found.stream is None:
         those = ", ".join(source.name for source in SOURCES.values() if source.stream) or "none"

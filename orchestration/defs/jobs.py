@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster_dbt import build_dbt_asset_selection
 
-from ingestion.sources import SOURCES
 from orchestration.defs.dbt import DbtOptions
 from orchestration.defs.loaders import KEYS, key_of
 from orchestration.defs.publishing import ASSET as RESTATEMENTS
@@ -25,10 +24,10 @@ def jobs(dbt: dg.AssetsDefinition, external: Sequence[dg.AssetSpec]) -> list[Job
     """Return the jobs over the loaders, these dbt assets, and the checks of tables without a loader (the ledger)."""
     ledger = dg.AssetSelection.checks_for_assets(*(spec.key for spec in external))
     everything = dg.AssetSelection.all() | ledger
-    promotions = dg.AssetSelection.assets(PROMOTIONS)
+    promotions = dg.AssetSelection.assets(*(key for key in KEYS if key == PROMOTIONS))
     other_loaders = dg.AssetSelection.assets(*KEYS) - promotions
     only_promotions = (promotions | promotions.downstream()) - other_loaders.downstream()
-    crm = dg.AssetSelection.assets(*(key_of("crm", table.name) for table in SOURCES["crm"].tables))
+    crm = dg.AssetSelection.assets(*(key for key in KEYS if key.path[0] == "crm"))
     crm_snapshots = build_dbt_asset_selection([dbt], "resource_type:snapshot") & crm.downstream()
     return [
         job("everything", everything, "Load what is new in every system; snapshot, build and test what follows."),

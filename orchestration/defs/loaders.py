@@ -11,7 +11,7 @@ from datetime import date, timedelta
 import dagster as dg
 
 from ingestion.load import LoadResult, Progress, load_table, row_count
-from ingestion.sources import SOURCES
+from ingestion.sources import BROKEN, SOURCES
 from ingestion.spec import Source, Table
 from orchestration.defs.resources import RunOptions, Warehouse, earlier_days
 from orchestration.progress import Event, Problem, Severity, tell
@@ -46,11 +46,28 @@ def partitions(last: date | None) -> dg.DailyPartitionsDefinition:
 
 
 def loaders(days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Return the assets that load the tables of every source; `days` are the partitions of the daily ones."""
+    """Return the assets that load the tables of every source; `days` are the partitions of the daily ones.
+
+    A source whose module cannot be used has one asset, which fails and says why.
+    """
     with warnings.catch_warnings():
         # Backfill policies are marked beta; without one Dagster starts one run per day of a backfill.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return [loader(source, table, days) for source in SOURCES.values() for table in source.tables]
+        every = [loader(source, table, days) for source in SOURCES.values() for table in source.tables]
+        return every + [unusable(name, error) for name, error in BROKEN.items()]
+
+
+def unusable(name: str, error: GranaryError) -> dg.AssetsDefinition:
+    """Return the asset of a source whose module cannot be used: it fails in each run, and costs nobody else's."""
+    problem = Problem(error.what, error.where, error.todo)
+
+    @dg.asset(key=key_of(name, "module"), description=str(error), group_name=name)
+    def fail() -> None:
+        tell(Event("failed", "load", name, group=name, detail=str(problem)))
+        tell(problem)
+        raise dg.Failure(str(problem), allow_retries=False)
+
+    return fail
 
 
 def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -144,13 +161,15 @@ def accounting(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=CHECK,
-        passed=not lost and not result.rows_quarantined and not result.units_unreadable,
+        passed=not lost and not result.rows_quarantined and not result.units_unreadable and not result.warnings,
         severity=dg.AssetCheckSeverity.ERROR if lost else dg.AssetCheckSeverity.WARN,
         metadata={
             "rows refused": result.rows_quarantined,
             "rows lost": lost,
             "rows of forgotten households": result.rows_forgotten,
             "unreadable": ", ".join(result.units_unreadable[:SHOWN]) or "none",
+            "first refused": "; ".join(result.refused) or "none",
+            "warnings": "; ".join(result.warnings) or "none",
         },
     )
 
@@ -185,7 +204,9 @@ def rows_of(settings: Settings, source: Source, table: Table) -> int:
 
 def summary(result: LoadResult) -> str:
     """Return in words what a load refused and what was new in the delivery's shape."""
-    parts = [f"{result.rows_quarantined:,} rows refused"] if result.rows_quarantined else []
+    parts = list(result.warnings)
+    if result.rows_quarantined:
+        parts.append(f"{result.rows_quarantined:,} rows refused, first {'; '.join(result.refused)}")
     parts += [f"{unit} unreadable" for unit in result.units_unreadable[:SHOWN]]
     parts += [f"{change.column} {change.change} ({change.detail})" for change in result.changes]
     return "; ".join(parts)

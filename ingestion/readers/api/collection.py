@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from ingestion import validation
 from ingestion.readers.api.http import ADVICE
 from ingestion.readers.api.messages import Call
 from ingestion.readers.api.pages import Got, NotAgreedError, Pagination, dig
@@ -30,6 +31,10 @@ class Since:
     written: Literal["iso", "date", "seconds", "milliseconds", "number"] = "iso"
     overlap: timedelta = timedelta(0)
 
+    def __post_init__(self) -> None:
+        """Check how the watermark is written."""
+        validation.check(self, f"Since {self.param}")
+
     def value(self, watermark: str) -> str:
         """Return the watermark (an instant in ISO 8601, or digits) as the service expects it."""
         if self.written == "number":
@@ -44,7 +49,7 @@ class Since:
 
 
 @dataclass(frozen=True)
-class Parent:
+class Parent(validation.Checked):
     """The collection per whose rows another one is delivered, as in /campaigns/{campaign_id}/coupons.
 
     `key` fills the hole in the path; a changed `version` (a time, a revision) means that it is to be read again.
@@ -84,6 +89,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         """Check that a hole is filled."""
+        validation.check(self, f"Endpoint {self.path}")
         if ("{" in self.path) != (self.parent is not None):
             raise ValueError(f"{self.path}: a hole in a path and a parent that fills it go together")
 

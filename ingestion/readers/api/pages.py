@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ingestion.validation import Checked
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -69,7 +71,7 @@ class Pagination(Protocol):
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(Checked):
     """Numbered pages: ?page=1, ?page=2, ...
 
     Reading ends at an empty page, at the announced total, at the number of `pages`, or where `more` (a path) is false.
@@ -95,7 +97,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Offset:
+class Offset(Checked):
     """Pages by the number of rows before them; it counts the rows that came, not those that were asked for."""
 
     param: str = "offset"
@@ -114,7 +116,7 @@ class Offset:
 
 
 @dataclass(frozen=True)
-class Cursor:
+class Cursor(Checked):
     """Pages by a token that each answer gives at the path `token` for the next one.
 
     A null or empty token is the end, and so is a missing one if it is `optional`. If the answer has no token but
@@ -145,7 +147,7 @@ class Cursor:
 
 
 @dataclass(frozen=True)
-class LinkHeader:
+class LinkHeader(Checked):
     """Pages by a header: Link: <https://…?page=2>; rel="next" (RFC 8288)."""
 
     size: Size | None = None
@@ -165,7 +167,7 @@ class LinkHeader:
 
 
 @dataclass(frozen=True)
-class NextLink:
+class NextLink(Checked):
     """Pages by a link in the answer, at the path `link`; null or empty at the end, or missing if `optional`."""
 
     link: str = "next"

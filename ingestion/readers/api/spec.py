@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from ingestion import validation
+
 MIB = 2**20
 
 
@@ -19,12 +21,13 @@ class ApiKey:
 
     def __post_init__(self) -> None:
         """Check the place."""
+        validation.check(self, "ApiKey")
         if self.place not in ("header", "query"):
             raise ValueError(f"a key is sent in the header or in the query, not in the {self.place}")
 
 
 @dataclass(frozen=True)
-class Basic:
+class Basic(validation.Checked):
     """A user and a password (RFC 7617)."""
 
     user: str
@@ -47,6 +50,7 @@ class OAuth2:
 
     def __post_init__(self) -> None:
         """Check the address and the style."""
+        validation.check(self, "OAuth2")
         check_url(self.token_url)
         if self.style not in ("header", "body"):
             raise ValueError(f"client credentials are sent in the header or in the body, not in the {self.style}")
@@ -87,6 +91,7 @@ class Api:
 
     def __post_init__(self) -> None:
         """Check the address and the limits."""
+        validation.check(self, "Api")
         check_url(self.url)
         limits = (self.attempts, self.timeout, self.deadline, self.max_bytes, self.max_pages, self.max_depth)
         if min(limits) <= 0 or self.longest_wait < 0 or (self.rate is not None and self.rate <= 0):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, get_args
 from uuid import uuid4
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from ingestion.readers.database.connecting import Database
 from ingestion.readers.database.parallel import interleaved
 from ingestion.readers.database.types import INSTANT, WALL, delivered
-from ingestion.readers.database.values import Field
+from ingestion.readers.database.values import Field, ZeroDates
 from ingestion.readers.database.window import Overlap, Part, origin, ranges, splittable, start_of, wall_time
 from ingestion.spec import Chunk, Rejected, Unit
 from warehouse.errors import GranaryError
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ingestion.readers.database.types import SourceColumn
-    from ingestion.readers.database.values import ZeroDates
     from ingestion.spec import Column, Table
 
 
@@ -84,6 +83,8 @@ class DatabaseReader:
         """
         self.database = Database(uri, timeout)
         self.overlap = Overlap(overlap, overlap_number)
+        if zero_dates not in get_args(ZeroDates):
+            raise ValueError(f"zero_dates is one of {', '.join(get_args(ZeroDates))} and not {zero_dates!r}")
         self.parallel, self.zone, self.zero_dates = parallel, zone, zero_dates
 
     def units(self, table: Table, watermark: str | None) -> list[Unit]:

@@ -6,12 +6,18 @@ from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 from typing import TypeAlias
 
+from ingestion import validation
+
 Detect = None
 """The default of an option that is found out from the file itself."""
 
 
 class _Shown:
     """Shows only what differs from the defaults, as Python source: what `sniff` finds is written into a module."""
+
+    def __post_init__(self) -> None:
+        """Check the options' types."""
+        validation.check(self, type(self).__name__)
 
     def __repr__(self) -> str:
         told = [f for f in fields(self) if getattr(self, f.name) != f.default]  # type: ignore[arg-type]
@@ -48,6 +54,7 @@ class Csv(_Shown):
 
     def __post_init__(self) -> None:
         """Check the options."""
+        super().__post_init__()
         for name in ("delimiter", "quote", "escape"):
             value = getattr(self, name)
             if value is not None and (len(value.encode()) > 1 or value in ("\n", "\r")):
@@ -117,6 +124,7 @@ class FixedWidth(_Shown):
 
     def __post_init__(self) -> None:
         """Check the options."""
+        super().__post_init__()
         if not any(name for name, _ in self.columns) or any(width < 1 for _, width in self.columns):
             raise ValueError("a fixed-width file has columns of at least one character")
 

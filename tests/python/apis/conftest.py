@@ -171,7 +171,9 @@ def warehouse(settings: Settings) -> Settings:
     """Return that warehouse with nothing in it; much quicker than one of its own for each test."""
     with connect(settings, autocommit=True) as connection:
         execute(connection, "drop schema if exists raw_shop cascade")
-        execute(connection, "truncate ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes")
+        execute(
+            connection, "truncate ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables"
+        )
     return settings
 
 

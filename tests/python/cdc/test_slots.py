@@ -494,3 +494,17 @@ def test_drop_by_the_owner_removes_both(warehouse: Settings, shop: Shop, monkeyp
     assert shop.rows("select count(*) from pg_publication") == [(0,)]
     once(warehouse, shop.source)
     assert shop.differences(warehouse) == {}
+
+
+@pytest.mark.parametrize("harm", ["truncate raw_shop.articles", "drop table raw_shop.articles_changes cascade"])
+def test_raw_rows_that_somebody_took_away(warehouse: Settings, shop: Shop, rows: Rows, harm: str) -> None:
+    shop.sql("insert into articles (id, name) select n, 'x' from generate_series(1, 5) as n on conflict do nothing")
+    once(warehouse, shop.source)
+    with connect(warehouse, autocommit=True) as connection:
+        execute(connection, harm)
+    with pytest.raises(LostSlotError, match=r"its loads had brought \d+"):
+        once(warehouse, shop.source)
+    assert any("its loads had brought" in alarm for alarm in status(warehouse, shop.source).alarms)
+    once(warehouse, shop.source, anew=True)
+    assert shop.differences(warehouse) == {}
+    once(warehouse, shop.source)

@@ -62,7 +62,7 @@ def test_replayed_row_lands_once_after_the_contract_was_corrected(
         "is below 1",
         {"id": 2, "pieces": 0},
     )
-    assert replay(warehouse, [entry], {}) == [Replayed("shop", "orders", (), ((1, "pieces is below 1"),))]
+    assert replay(warehouse, [entry], {}) == [Replayed("shop", "orders", (), ((1, 'pieces is below 1: "0"'),))]
     assert rows(STATES) == [("open", False)]
     land(table(Column("pieces", pa.int64(), "Pieces.", minimum=0), contract=2))
     assert replay(warehouse, [entry], {}) == [Replayed("shop", "orders", (1,), ())]

@@ -11,10 +11,12 @@ import pytest
 from ingestion.sources import SOURCES
 from orchestration import manifest as dbt_manifest
 from orchestration.definitions import defs
+from orchestration.defs import jobs, loaders
 from orchestration.defs.assemble import assemble, last_date
 from orchestration.defs.loaders import CHECKS, KEYS, partitions
 from orchestration.defs.publishing import PUBLISH_CHECKS
 from orchestration.instance import environment, inside
+from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,6 +182,24 @@ def test_the_jobs_select_what_their_names_say(definitions: dg.Definitions) -> No
     crm = nodes(definitions, "crm_snapshots")
     assert {"households", "products", "stores", "snap_crm__households", "snap_crm__products"} <= crm
     assert not {"snap_marketing__campaigns", "dim_household", "campaigns"} & crm
+
+
+@pytest.mark.parametrize("gone", ["pos", "crm"])
+def test_a_source_that_cannot_be_used_costs_no_other(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    error = GranaryError(f"source {gone} cannot be used: it is not Python", f"{gone}.py, line 1", "correct it")
+    monkeypatch.setattr(loaders, "BROKEN", {gone: error})
+    monkeypatch.setattr(loaders, "SOURCES", {name: source for name, source in SOURCES.items() if name != gone})
+    for module in (loaders, jobs):
+        monkeypatch.setattr(module, "KEYS", [key for key in KEYS if key.path[0] != gone])
+    found = assemble(settings)
+    graph = found.resolve_asset_graph()
+    assert dg.AssetKey([gone, "module"]) in graph.executable_asset_keys
+    assert not {key for key in KEYS if key.path[0] == gone} & graph.executable_asset_keys
+    selected = found.resolve_job_def("everything").asset_layer.selected_asset_keys
+    assert {dg.AssetKey([gone, "module"]), dg.AssetKey(["events", "coupon_redemptions"])} <= selected
+    assert {job.name for job in found.resolve_all_job_defs()} >= {"daily", "weekly_promotions", "crm_snapshots"}
 
 
 def test_schedules_are_in_the_stores_time_zone_and_stopped_until_asked_for(definitions: dg.Definitions) -> None:

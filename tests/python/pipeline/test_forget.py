@@ -232,6 +232,8 @@ def test_killed_at_any_point_and_run_again_it_is_as_if_run_once(pipeline: Pipeli
     assert "Nothing is left to do." in run(pipeline, "1", "--yes").stdout
     assert holders(pipeline.settings, "1") == ["ada.mine"]
     pipeline.execute("drop schema ada cascade")
+    for source, table, rows in pipeline.query("select source, table_name, row_count from ops.raw_tables"):
+        assert pipeline.query(f"select count(*) from raw_{source}.{table}") == [(rows,)], table
 
 
 def test_totals_are_those_before_less_its_own(pipeline: Pipeline) -> None:
