@@ -171,6 +171,7 @@ class Intake:
                 shaped = shape(self.table, delivered, where, self.raw | self.evolved, text=chunk.text)
                 self.changes |= dict.fromkeys(shaped.changes)
                 self._know(shaped.fields)
+            self.changes |= dict.fromkeys(chunk.notes)
             accepted, places, refusals = conform(self.table, shaped, chunk, piece.read + 1)
             self._see_newest(accepted)
             if self.sieve:

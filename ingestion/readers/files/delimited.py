@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv as rfc4180
 import re
 from collections import Counter
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,17 +14,21 @@ import pyarrow.csv as pcsv
 
 from ingestion.readers.files.dialect import detect
 from ingestion.readers.files.records import Quoting, records
-from ingestion.readers.files.text import HEAD_BYTES, utf8
+from ingestion.readers.files.text import HEAD_BYTES, LEGACY, Doubt, certain, utf8
 from ingestion.readers.files.unpack import damaged
 from ingestion.spec import Chunk, Rejected, UnreadableError
+from warehouse.records import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from ingestion.readers.files.formats import Csv
     from ingestion.readers.files.limits import Limits
     from ingestion.readers.files.notation import Notation
     from ingestion.spec import Table
+
+    Reopen = Callable[[], AbstractContextManager[IO[bytes]]]
 
 FAILURES = 3
 """Blocks in which a column may fail to parse before it is read as text from the start."""
@@ -32,14 +37,18 @@ TINY = re.compile(rb"[eE]-\d{3}")
 """Numbers that may be too small for a float64, and become zero."""
 
 FAILED = re.compile(r"In CSV column #(\d+)")
+GUESSED = Change("", "guessed", f"the text is no UTF-8 and is read as {LEGACY}: declare its encoding")
 ADVICE = "ask the source to deliver it again"
 
 
-def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: str) -> Iterator[Chunk]:
+def read(
+    stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: str, reopen: Reopen | None = None
+) -> Iterator[Chunk]:
     """Yield a delimited text's rows.
 
     A block parses straight to the contract's types. If a value in it does not, its column of that block stays text,
     and the load refuses the row alone; rows with too few or too many fields are refused here, with their line.
+    `reopen` opens the text once more, from its beginning.
 
     Raises:
         UnreadableError: a quoted value never ends, or the text has no header where it should have one.
@@ -47,9 +56,10 @@ def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: s
     types = {name: column.type for column in table.columns for name in (column.name, *column.aliases)}
     head = stream.read(HEAD_BYTES)
     headless = options.header is False or bool(options.columns)
+    doubt = None if certain(head, options.encoding) else Doubt(reopen, head)
     options = detect(head, options, {name.lower() for name in types})
     quoting = Quoting(*(str(each).encode() for each in (options.delimiter, options.quote, options.escape)))
-    runs = records(utf8(head, stream, str(options.encoding)), quoting, limits.record, where)
+    runs = records(utf8(head, stream, doubt or str(options.encoding)), quoting, limits.record, where)
     parser = None
     skip, lines = options.skip, 0
     for run, first in runs:
@@ -66,7 +76,8 @@ def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: s
             data, line = data[at:], first + data.count(b"\n", 0, at)
         if parser is not None and data:
             lines += 1
-            yield parser.chunk(data, line)
+            notes = (GUESSED,) if doubt and doubt.encoding == LEGACY else ()
+            yield replace(parser.chunk(data, line), notes=notes)
     if parser is None:
         if not headless:
             raise UnreadableError("the file is empty, without even a header", where, ADVICE)
