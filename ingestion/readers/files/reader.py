@@ -216,7 +216,7 @@ def _rows(  # noqa: PLR0911 - one format, one line
     if isinstance(found, formats.Avro):
         return avro.read(source, limits, where)
     if isinstance(found, formats.Excel):
-        return excel.read(source, found, limits, where)
+        return excel.read(source, found, table, limits, where)
     if isinstance(found, formats.FixedWidth):
         return fixed_width.read(source, found, table, limits, where)
     return xml_rows.read(source, found, table, limits, where)
