@@ -162,8 +162,8 @@ def _zstandard(packed: bytes, most: int) -> bytes:
 def _whole(unpacker: Any, packed: bytes, most: int) -> bytes:
     """Unpack a block whose end, and with it its checksum if the codec has one, must have come."""
     data = bytes(unpacker.decompress(packed, most + 1))
-    if len(data) <= most and (not unpacker.eof or unpacker.unused_data):
-        raise ValueError("a block's packed bytes do not end where they should")
+    if len(data) <= most and not unpacker.eof:
+        raise ValueError("a block's packed bytes are cut off")
     return data
 
 

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingestion.checks import row_of
-from ingestion.spec import Chunk, Rejected
+from ingestion.readers.files import stripes
+from ingestion.readers.files.unpack import damaged
+from ingestion.spec import Chunk, Rejected, UnreadableError
+from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BATCH_ROWS = 131_072
+BATCH_ROWS, READ_BYTES = 131_072, 1 << 20
+SCRIPT = Path(__file__).with_name("stripes.py")
+ADVICE = "ask the source for Parquet, or for dates"
 LOST: Any = object()
 """Stands for a value that is neither null nor text."""
 
@@ -28,25 +39,50 @@ def read_parquet(source: IO[bytes] | str) -> Iterator[Chunk]:
     Arrow's threads are not used: reading is ahead of the warehouse as it is, and for files of some thousand rows
     they take nearly as much processor time as the decoding itself.
     """
-    with pq.ParquetFile(source, coerce_int96_timestamp_unit="us", page_checksum_verification=True) as file:
-        empty = True
-        for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
-            empty = False
-            yield _chunk(batch)
-        if empty:
-            yield _chunk(pa.RecordBatch.from_pylist([], schema=file.schema_arrow))
+    try:
+        with pq.ParquetFile(source, coerce_int96_timestamp_unit="us", page_checksum_verification=True) as file:
+            empty = True
+            for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
+                empty = False
+                yield _chunk(batch)
+            if empty:
+                yield _chunk(pa.RecordBatch.from_pylist([], schema=file.schema_arrow))
+    except UnicodeDecodeError as error:  # a name of a column
+        raise damaged(error, "", "parquet") from None
 
 
 def read_orc(source: IO[bytes] | str) -> Iterator[Chunk]:
-    """Yield an ORC file's rows, by stripe."""
-    from pyarrow import orc  # noqa: PLC0415 - not every build of Arrow has it
-
-    file = orc.ORCFile(source)
-    for number in range(file.nstripes):
-        stripe = file.read_stripe(number)
-        yield from (_chunk(stripe.slice(at, BATCH_ROWS)) for at in range(0, stripe.num_rows, BATCH_ROWS))
-    if not file.nrows:
-        yield _chunk(pa.RecordBatch.from_pylist([], schema=file.schema))
+    """Yield an ORC file's rows, as another process reads them, which a damaged file may end."""
+    command = [sys.executable, "-I", str(SCRIPT)]
+    with ExitStack() as stack:
+        file = stack.enter_context(Path(source).open("rb")) if isinstance(source, str) else source
+        words = stack.enter_context(tempfile.TemporaryFile())
+        child = subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=words)
+        assert child.stdout is not None
+        try:
+            try:
+                with pa.ipc.open_stream(child.stdout) as stream:
+                    empty = True
+                    for batch in stream:
+                        empty = False
+                        yield _chunk(batch)
+                    if empty:
+                        yield _chunk(pa.RecordBatch.from_pylist([], schema=stream.schema))
+            except (pa.ArrowException, OSError, UnicodeDecodeError):
+                if not child.wait():
+                    raise
+            code = child.wait()
+        finally:
+            child.kill()
+            child.communicate()
+        words.seek(0)
+        told = words.read(READ_BYTES).decode("utf-8", "replace")
+    if code in (stripes.HERE, -signal.SIGKILL, -signal.SIGTERM):
+        raise GranaryError(f"the process that reads ORC failed: {told.strip() or 'it was ended'}", "", "load it again")
+    if "out of range for nanosecond" in told:
+        raise UnreadableError("it has a time outside of the years 1678 to 2261, and ORC is read no further", "", ADVICE)
+    if code:
+        raise damaged(ValueError(told.strip() or "its reader broke off"), "", "orc")
 
 
 def _chunk(batch: pa.RecordBatch) -> Chunk:

@@ -18,6 +18,7 @@ import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import orc
 
 from ingestion.readers.files import Json
 from ingestion.spec import Column
@@ -114,6 +115,35 @@ def test_a_flipped_bit_is_found_and_nothing_of_the_file_lands(
     assert zone.rows("count(distinct _load_id)", "1") == [(1,)]
 
 
+def orc_file(values: Any) -> bytes:
+    """Return an ORC file with columns id and t."""
+    out = io.BytesIO()
+    orc.write_table(pa.table({"id": [1, 2], "t": values}), out)
+    return out.getvalue()
+
+
+def test_orc_values_land_or_refuse_their_file(zone: Zone) -> None:
+    inside = pa.array([datetime(2261, 1, 1), datetime(1678, 1, 1, 0, 0, 0, 1)], pa.timestamp("us"))  # noqa: DTZ001
+    outside = pa.array([datetime(9999, 12, 31), datetime(2017, 1, 1)], pa.timestamp("us"))  # noqa: DTZ001
+    zone.put("people_1.orc", orc_file(inside))
+    zone.put("people_2.orc", orc_file(outside))
+    zone.put("people_3.orc.gz", gzip.compress(orc_file(inside)))
+    result = zone.load(table(columns=COLUMNS[:1]))
+    assert zone.rows("id, t") == [(number, t) for _ in range(2) for number, t in enumerate(inside.to_pylist(), 1)]
+    assert result.units_unreadable == ("people_2.orc",)
+    [(row, *_, reason, _)] = zone.refused()
+    assert (row, reason) == (0, "it has a time outside of the years 1678 to 2261, and ORC is read no further")
+
+
+def test_an_orc_file_that_breaks_its_reader_is_damaged(zone: Zone) -> None:
+    reader = zone.folder / "stripes.py"
+    reader.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    zone.patch.setattr("ingestion.readers.files.columnar.SCRIPT", reader)
+    zone.put("people.orc", orc_file(pa.array([1, 2])))
+    assert zone.load(table(columns=COLUMNS[:1])).units_unreadable == ("people.orc",)
+    assert "damaged or not orc" in zone.refused()[0][3]
+
+
 ZSTD = b"\x28\xb5\x2f\xfd\x24"
 """A frame of one segment with a checksum: the lower half of XXH64, which for nothing at all is 99E9D851 (hex)."""
 
@@ -144,7 +174,8 @@ def test_avro_values_at_the_ends_of_their_types(zone: Zone) -> None:
         "ms": ({"type": "long", "logicalType": "timestamp-millis"}, [253_402_300_799_999, 0, 0], [
             datetime(9999, 12, 31, 23, 59, 59, 999000, timezone.utc), datetime(1970, 1, 1, tzinfo=timezone.utc)]),
         "us": ({"type": "long", "logicalType": "local-timestamp-micros"},
-            [-62_135_596_800_000_000, 1, 253_402_300_800_000_000], [datetime(1, 1, 1), datetime(1970, 1, 1, 0, 0, 0, 1)]),  # noqa: DTZ001
+            [-62_135_596_800_000_000, 1, 253_402_300_800_000_000],
+            [datetime(1, 1, 1), datetime(1970, 1, 1, 0, 0, 0, 1)]),  # noqa: DTZ001
         "day": ({"type": "int", "logicalType": "date"}, [2_932_896, -719_162, 0], [date(9999, 12, 31), date(1, 1, 1)]),
         "price": ({"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2},
             [(9999).to_bytes(2, "big"), (-1).to_bytes(1, "big", signed=True), b"\x00"],
