@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from ingestion.spec import Chunk, Rejected
 from ingestion.types import CAST_ERRORS, cast, fit, instants, plain, widest
-from ingestion.values import readable
+from ingestion.values import bare, readable, unpacked
 from warehouse.errors import GranaryError
 from warehouse.records import LOAD_COLUMNS, Change, Refusal, sql_type
 
@@ -170,6 +170,22 @@ def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.R
         columns, places = [values.filter(keep) for values in columns], places.filter(keep)
     accepted = pa.RecordBatch.from_arrays(columns, schema=pa.schema(shaped.fields))
     return accepted, places, sorted(refusals, key=lambda refusal: refusal.row)
+
+
+def cut_off(shaped: Shape, batch: pa.RecordBatch) -> list[Change]:
+    """Return the columns whose times have parts of a microsecond, which Postgres does not keep: they are told once."""
+    found = []
+    for field, origin in zip(shaped.fields, shaped.origins, strict=True):
+        if (
+            origin is None
+            or not pa.types.is_timestamp(field.type)
+            or not pa.types.is_timestamp(bare(batch.schema.field(origin).type))
+        ):
+            continue
+        values = unpacked(batch.column(origin))
+        if values.type.unit == "ns" and (values.view(pa.int64()).fill_null(0).to_numpy() % 1000).any():
+            found.append(Change(field.name, "narrowed", "nanoseconds came: parts of a microsecond are cut off"))
+    return found
 
 
 def row_of(batch: pa.RecordBatch, index: int) -> dict[str, Any]:

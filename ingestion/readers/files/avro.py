@@ -18,9 +18,9 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from ingestion.readers.files.columnar import to_json
+from ingestion.readers.files.columnar import NO_JSON, to_json
 from ingestion.readers.files.unpack import damaged
-from ingestion.spec import Chunk, UnreadableError
+from ingestion.spec import Chunk, Rejected, UnreadableError
 from ingestion.types import decimal
 from ingestion.values import INT_BITS, as_text
 from warehouse.errors import GranaryError
@@ -193,6 +193,7 @@ class _Column:
             self.type, self.logical = decimal(found.get("precision", 1), self.scale), logical
         elif (base, logical) in LOGICAL or (base, logical) in TEXT:
             self.type, self.logical = LOGICAL.get((base, logical), pa.string()), logical
+        self.nested = pa.types.is_string(self.type) and not self.logical and base not in ("string", "enum")
         if self.logical and only is branches[0]:
             bare = {key: value for key, value in found.items() if key != "logicalType"}
             self.kept = [bare if each is only else each for each in schema] if isinstance(schema, list) else bare
@@ -213,15 +214,31 @@ class _Column:
             return as_text(pa.array([p and (p[0], p[1], p[2] * 10**6) for p in parts], pa.month_day_nano_interval()))
         if self.logical:
             return pa.array(values, pa.int32() if self.type.bit_width == INT_BITS else pa.int64()).view(self.type)
-        if pa.types.is_string(self.type):
-            values = [value if value is None or isinstance(value, str) else _text(value) for value in values]
         return pa.array(values, self.type)
 
 
 def _chunk(rows: list[dict[str, Any]], columns: list[_Column]) -> Chunk:
+    bad: dict[int, Rejected] = {}
+    for column in columns:
+        if not column.nested:
+            continue
+        for index, row in enumerate(rows):
+            try:
+                row[column.name] = _text(row[column.name])
+            except ValueError:
+                bad.setdefault(index, Rejected(column.name, NO_JSON, row))
+    if bad:
+        rows = [row for index, row in enumerate(rows) if index not in bad]
     arrays = {column.name: column.array([row[column.name] for row in rows]) for column in columns}
-    return Chunk(pa.RecordBatch.from_pydict(arrays))
+    return Chunk(pa.RecordBatch.from_pydict(arrays), tuple(sorted(bad.items())))
 
 
-def _text(value: Any) -> str:
+def _text(value: Any) -> str | None:
+    """Return what is nested, or of several types, as JSON text.
+
+    Raises:
+        ValueError: it holds what JSON cannot.
+    """
+    if value is None or isinstance(value, str):
+        return value
     return str(value) if isinstance(value, (date, datetime, Decimal)) else to_json(value)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ingestion.checks import row_of
 from ingestion.readers.files import stripes
 from ingestion.readers.files.unpack import damaged
 from ingestion.spec import Chunk, Rejected, UnreadableError
+from ingestion.values import as_text
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 BATCH_ROWS, READ_BYTES = 131_072, 1 << 20
 SCRIPT = Path(__file__).with_name("stripes.py")
 ADVICE = "ask the source for Parquet, or for dates"
+NO_JSON = "holds what JSON cannot: a number that is not finite, a NUL, or a date outside of the years 1 to 9999"
 LOST: Any = object()
 """Stands for a value that is neither null nor text."""
 
@@ -88,23 +91,24 @@ def read_orc(source: IO[bytes] | str) -> Iterator[Chunk]:
 def _chunk(batch: pa.RecordBatch) -> Chunk:
     """Write structs, lists and maps as JSON text: raw tables have plain columns.
 
-    A row that holds a date or time within them that no calendar has is refused.
+    A row is refused if they hold what JSON cannot: a date or time that no calendar has, a number that is not finite.
     """
     if not any(pa.types.is_nested(field.type) for field in batch.schema):
         return Chunk(batch)
     columns: list[pa.Array] = []
     lost: dict[int, str] = {}
-    for name, values in zip(batch.schema.names, batch.columns, strict=True):
+    for name, received in zip(batch.schema.names, batch.columns, strict=True):
+        values = received
         columns.append(values)
         if pa.types.is_nested(values.type):
+            values = values.cast(_pythonic(values.type), safe=False)
             texts = [_nested(values, index) for index in range(len(values))]
             lost |= {index: name for index, text in enumerate(texts) if text is LOST}
             columns[-1] = pa.array([None if text is LOST else text for text in texts], pa.string())
     flat = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
     if not lost:
         return Chunk(flat)
-    reason = "holds a value that JSON cannot, such as a date outside of the years 1 to 9999"
-    rejected = {index: Rejected(name, reason, row_of(flat, index)) for index, name in lost.items()}
+    rejected = {index: Rejected(name, NO_JSON, row_of(flat, index)) for index, name in lost.items()}
     keep = pa.array([index not in lost for index in range(flat.num_rows)])
     return Chunk(flat.filter(keep), tuple(sorted(rejected.items())))
 
@@ -117,10 +121,34 @@ def _nested(values: pa.Array, index: int) -> Any:
         return LOST
 
 
+def _pythonic(kind: pa.DataType) -> pa.DataType:
+    """Return a nested type with microseconds in place of nanoseconds, of which Python's times have none."""
+    t = pa.types
+    if t.is_struct(kind):
+        return pa.struct([field.with_type(_pythonic(field.type)) for field in kind])
+    if t.is_map(kind):
+        return pa.map_(_pythonic(kind.key_type), _pythonic(kind.item_type))
+    if t.is_list(kind) or t.is_large_list(kind):
+        inner = kind.value_field.with_type(_pythonic(kind.value_type))
+        return pa.list_(inner) if t.is_list(kind) else pa.large_list(inner)
+    if getattr(kind, "unit", "") != "ns":
+        return kind
+    return pa.timestamp("us", kind.tz) if t.is_timestamp(kind) else pa.duration("us") if t.is_duration(kind) else kind
+
+
 def to_json(value: Any) -> str:
-    """Return a nested value as JSON text; what JSON lacks (dates, decimals, bytes) is written as text."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    """Return a nested value as JSON text; what JSON lacks (dates, decimals, bytes) is written as text.
+
+    Raises:
+        ValueError: it holds a number that is not finite, or a NUL, which no reader of JSON takes.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain, allow_nan=False)
+    if "\\u0000" in text:
+        raise ValueError("a text holds a NUL")
+    return text
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return as_text(pa.array([value], pa.duration("us")))[0].as_py()
     return value.hex() if isinstance(value, bytes) else str(value)

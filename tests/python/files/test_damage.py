@@ -208,3 +208,14 @@ def test_an_avro_decimal_of_more_digits_than_its_schema_says_keeps_them_or_is_re
     zone.load(table(columns=(COLUMNS[0], Column("price", pa.decimal128(4, 2), "Dollars."))))
     assert zone.rows("id, price") == [(1, Decimal("1.00"))]
     assert "12345.67" in zone.refused()[0][4]
+
+
+def test_an_avro_list_that_holds_no_json_refuses_its_row(zone: Zone) -> None:
+    schema = {"type": "record", "name": "person", "fields": [
+        {"name": "id", "type": "long"}, {"name": "points", "type": {"type": "array", "items": "double"}},
+    ]}  # fmt: skip
+    rows = [{"id": 1, "points": [1.5]}, {"id": 2, "points": [float("nan")]}, {"id": 3, "points": []}]
+    zone.put("people.avro", avro(schema, schema, rows))
+    zone.load(table(columns=COLUMNS[:1]))
+    assert zone.rows("id, points") == [(1, "[1.5]"), (3, "[]")]
+    assert [(row, column) for row, _, column, _, _ in zone.refused()] == [(2, "points")]
