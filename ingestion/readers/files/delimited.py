@@ -18,6 +18,7 @@ from ingestion.readers.files.records import Quoting, records
 from ingestion.readers.files.text import HEAD_BYTES, LEGACY, Doubt, certain, utf8
 from ingestion.readers.files.unpack import damaged
 from ingestion.spec import Chunk, Rejected, UnreadableError
+from ingestion.values import beyond
 from warehouse.records import Change
 
 if TYPE_CHECKING:
@@ -143,13 +144,13 @@ class Parser:
             if b"\0" in data:
                 raise pa.ArrowInvalid("a NUL byte")
             sound, batch = data, self._parse(data, as_text)
-            if infinite := self._infinite(batch):
-                batch = self._tolerant(data, as_text | infinite)
+            if unreal := self._unreal(batch):
+                batch = self._tolerant(data, as_text | unreal)
         except pa.ArrowInvalid:
             sound, rejected = self._sound(data, line)
             batch = self._tolerant(sound, as_text)
-            if infinite := self._infinite(batch):
-                batch = self._tolerant(sound, as_text | infinite)
+            if unreal := self._unreal(batch):
+                batch = self._tolerant(sound, as_text | unreal)
         # Rows are lines unless a value has a newline, or a line is blank; refused rows know their own.
         straight = sound.count(b"\n") == batch.num_rows and not rejected
         batch, misfits = self.notation.settled(batch, self.types)
@@ -186,12 +187,13 @@ class Parser:
             kinds.append(pa.types.is_floating)
         return frozenset(name for name, kind in self.types.items() if any(fits(kind) for fits in kinds))
 
-    def _infinite(self, batch: pa.RecordBatch) -> frozenset[str]:
-        """Return the columns with numbers that are not finite: sent as such, or too large, as 1e400 is."""
+    def _unreal(self, batch: pa.RecordBatch) -> frozenset[str]:
+        """Return the columns with a number that is not finite (sent as such, or as 1e400), or with the year 0."""
         return frozenset(
             name
             for name, values in zip(self.names, batch.columns, strict=True)
-            if pa.types.is_floating(values.type) and pc.all(pc.is_finite(values)).as_py() is False
+            if beyond(values) is not None
+            or (pa.types.is_floating(values.type) and pc.all(pc.is_finite(values)).as_py() is False)
         )
 
     def _parse(self, data: bytes, as_text: frozenset[str]) -> pa.RecordBatch:

@@ -22,6 +22,7 @@ from pyarrow import orc
 
 from ingestion.readers.files import Json
 from ingestion.spec import Column
+from tests.python.files.books import workbook
 from tests.python.files.conftest import label, table
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ FILES: list[tuple[str, bytes, list[float]]] = [
     ("people.zip", _stored("a.csv", TEXT), [0.1, 0.5, 0.9]),
     ("people.zip", _stored("a.json", DOCUMENT), [0.001, 0.9]),
     ("people.json.gz", gzip.compress(DOCUMENT, 0), [0.001, 0.9]),
+    ("people.xlsx", workbook(A=[["id", "name"], *([row["id"], row["name"]] for row in ROWS)]), [0.3, 0.6]),
     *(("people.avro", avro(PEOPLE, PEOPLE, ROWS, codec), [0.1, 0.5, 0.9]) for codec in ("bzip2", "xz", "snappy")),
 ]  # fmt: skip
 

@@ -107,3 +107,11 @@ def test_what_is_this_file_looks_at_all_of_it(tmp_path: Path) -> None:
     ):
         (tmp_path / "a.csv").write_bytes(content)
         assert sniff(str(tmp_path / "a.csv")).options.encoding == encoding  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["people.json", "people.jsonl"])
+def test_json_is_never_of_windows(zone: Zone, name: str) -> None:
+    zone.put(name, b'{"id": 1, "name": "Zo\xeb"}\n' if name.endswith("l") else b'[{"id": 1, "name": "Zo\xeb"}]')
+    result = zone.load(table(columns=COLUMNS, max_refused=1))
+    assert (zone.query("select count(*) from ops.quarantine where source = $1", zone.name)) == [(1,)]
+    assert (zone.rows("id"), result.changes) == ([], ())

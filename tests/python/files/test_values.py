@@ -258,3 +258,19 @@ def test_nested_values_are_json_or_refuse_their_row(zone: Zone) -> None:
         (6, None, "0.0", None),
     ]
     assert [(row, column) for row, _, column, _, _ in zone.refused()] == [(2, "doc"), (3, "doc"), (4, "doc")]
+
+
+def test_a_decimal_column_widens_to_the_digits_that_came(zone: Zone) -> None:
+    contract = table(columns=(ID, Column("n", pa.decimal128(20, 2), "A number.")), retyped="widen")
+    zone.put("people_1.parquet", parquet({"n": pa.array(["1.25"]).cast(pa.decimal128(20, 2))}))
+    zone.load(contract)
+    zone.put("people_2.parquet", parquet({"n": pa.array(["1e45"]).cast(pa.decimal256(50, 3))}))
+    zone.load(contract)
+    assert zone.rows("n") == [(Decimal("1.25"),), (Decimal("1e45"),)]
+
+
+def test_the_year_zero_is_shown_as_it_was_written(zone: Zone) -> None:
+    zone.put("people.csv", "id,t\n1,0000-01-01 00:00:00\n2,0001-01-01 00:00:00\n")
+    zone.load(table(columns=(ID, Column("t", pa.timestamp("us"), "Time."))))
+    assert zone.rows("id, t") == [(2, at(1, 1, 1))]
+    assert '"0000-01-01 00:00:00"' in zone.refused()[0][4]
