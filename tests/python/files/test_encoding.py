@@ -15,6 +15,8 @@ from ingestion.readers.files.sniff import sniff
 from ingestion.spec import Column
 from tests.python.files.books import archive
 from tests.python.files.conftest import label, table
+from warehouse import server
+from warehouse.connection import connect, execute
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,3 +117,16 @@ def test_json_is_never_of_windows(zone: Zone, name: str) -> None:
     result = zone.load(table(columns=COLUMNS, max_refused=1))
     assert (zone.query("select count(*) from ops.quarantine where source = $1", zone.name)) == [(1,)]
     assert (zone.rows("id"), result.changes) == ([], ())
+
+
+def test_a_warehouse_that_was_made_before_takes_guesses(zone: Zone) -> None:
+    with connect(zone.settings) as connection:
+        execute(
+            connection,
+            "alter table ops.schema_changes drop constraint schema_changes_change_check,"
+            " add constraint schema_changes_change_check check (change in ('added', 'ignored')) not valid",
+        )
+        connection.commit()
+    server.prepare(zone.settings)
+    _, refused, told = load(zone, lines(LATIN))
+    assert (refused, told) == ([], GUESSED)
