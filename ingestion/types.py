@@ -169,7 +169,8 @@ def _convert(values: pa.Array, wanted: pa.DataType) -> pa.Array:
         values = values.cast(pa.float32())
     if t.is_timestamp(wanted) and t.is_timestamp(found) and found.unit == "ns":
         # Sources may keep nanoseconds; Postgres keeps microseconds.
-        return _in_calendar(pc.floor_temporal(values, unit="microsecond").cast(wanted))
+        cut = pc.floor_temporal(values.view(pa.timestamp("ns")), unit="microsecond").cast(pa.timestamp("us"))
+        return _in_calendar(cut.view(pa.timestamp("us", found.tz)).cast(wanted))
     if t.is_floating(found) and t.is_decimal(wanted):
         return values.cast(pa.string()).cast(wanted)  # by its shortest digits: the binary ones are never exact
     done = values.cast(wanted)

@@ -274,3 +274,12 @@ def test_the_year_zero_is_shown_as_it_was_written(zone: Zone) -> None:
     zone.load(table(columns=(ID, Column("t", pa.timestamp("us"), "Time."))))
     assert zone.rows("id, t") == [(2, at(1, 1, 1))]
     assert '"0000-01-01 00:00:00"' in zone.refused()[0][4]
+
+
+@pytest.mark.parametrize("zone_name", ["+02:00", "America/New_York", "UTC"])
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_instants_of_any_zone_land_in_utc(zone: Zone, zone_name: str, unit: str) -> None:
+    parts = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}[unit]
+    zone.put("people.parquet", parquet({"t": array(pa.timestamp(unit, zone_name), -parts, 1_483_358_400 * parts)}))
+    zone.load(table(columns=(ID,)))
+    assert zone.rows("t at time zone 'UTC'") == [(at(1969, 12, 31, 23, 59, 59),), (at(2017, 1, 2, 12),)]
