@@ -110,7 +110,8 @@ def loads(results: Sequence[LoadResult]) -> None:
     )  # fmt: skip
     for r in results:
         for change in r.changes:
-            line(f"{r.source}.{r.table}: column {change.column} {change.change}: {change.detail}")
+            what = f"column {change.column} " if change.column else ""
+            line(f"{r.source}.{r.table}: {what}{change.change}: {change.detail}")
         for warning in r.warnings:
             line(f"{r.source}.{r.table}: {warning}")
         for refused in r.refused:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from ingestion.bounds import outside
 from ingestion.spec import Chunk, Rejected
 from ingestion.types import CAST_ERRORS, cast, fit, instants, plain, widest
+from ingestion.values import bare, readable, unpacked
 from warehouse.errors import GranaryError
 from warehouse.records import LOAD_COLUMNS, Change, Refusal, sql_type
 
@@ -163,13 +164,34 @@ def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.R
     ]
     if broken:
         refusals += [
-            _refusal(chunk, first, places[index].as_py() - first, name, problem, batch.slice(index, 1).to_pylist()[0])
+            _refusal(chunk, first, places[index].as_py() - first, name, problem, row_of(batch, index))
             for index, (name, problem) in broken.items()
         ]
         keep = pa.array([index not in broken for index in range(batch.num_rows)])
         columns, places = [values.filter(keep) for values in columns], places.filter(keep)
     accepted = pa.RecordBatch.from_arrays(columns, schema=pa.schema(shaped.fields))
     return accepted, places, sorted(refusals, key=lambda refusal: refusal.row)
+
+
+def cut_off(shaped: Shape, batch: pa.RecordBatch) -> list[Change]:
+    """Return the columns whose times have parts of a microsecond, which Postgres does not keep: they are told once."""
+    found = []
+    for field, origin in zip(shaped.fields, shaped.origins, strict=True):
+        if (
+            origin is None
+            or not pa.types.is_timestamp(field.type)
+            or not pa.types.is_timestamp(bare(batch.schema.field(origin).type))
+        ):
+            continue
+        values = unpacked(batch.column(origin))
+        if values.type.unit == "ns" and (values.view(pa.int64()).fill_null(0).to_numpy() % 1000).any():
+            found.append(Change(field.name, "narrowed", "nanoseconds came: parts of a microsecond are cut off"))
+    return found
+
+
+def row_of(batch: pa.RecordBatch, index: int) -> dict[str, Any]:
+    """Return a row for people to read, whatever it holds."""
+    return {name: readable(values, index) for name, values in zip(batch.schema.names, batch.columns, strict=True)}
 
 
 def _refusal(
@@ -186,6 +208,8 @@ def _problems(column: Column | None, values: pa.Array) -> list[tuple[str, pa.Arr
     found = []
     if pa.types.is_string(values.type) and holds_nul(values):
         found.append(("holds a NUL character", pc.fill_null(pc.match_substring(values, "\0"), False)))
+    if pa.types.is_string(values.type) and (broken := no_text(values)) is not None:
+        found.append(("is no text: its bytes are no UTF-8", broken))
     if column is None:
         return [*found, *outside(column, values)]
     if not column.nullable and values.null_count:
@@ -205,6 +229,25 @@ def holds_nul(values: pa.Array) -> bool:
         return False
     ends = np.frombuffer(values.buffers()[1], np.int32)[values.offset : values.offset + len(values) + 1]
     return not np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].all()
+
+
+def no_text(values: pa.Array) -> pa.Array | None:
+    """Return the mask of texts whose bytes are no UTF-8, which Postgres cannot hold; None if all are.
+
+    Formats that say where a text ends (Parquet, ORC) let in any bytes.
+    """
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        return pa.array([not _decodes(each) for each in values.cast(pa.binary()).to_pylist()])
+    return None
+
+
+def _decodes(text: bytes | None) -> bool:
+    try:
+        return text is None or bool(text.decode()) or True
+    except UnicodeDecodeError:
+        return False
 
 
 def from_rows(table: Table, rows: Sequence[Any]) -> Chunk:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.checks import conform, shape
+from ingestion.checks import conform, cut_off, shape
 from ingestion.forgetting import Sieve
 from ingestion.refusals import told
 from ingestion.types import widens
@@ -185,6 +185,7 @@ class Intake:
                 shaped = shape(self.table, delivered, where, self.raw | self.evolved, text=chunk.text)
                 self.changes |= dict.fromkeys(shaped.changes)
                 self._know(shaped.fields)
+            self.changes |= dict.fromkeys([*chunk.notes, *cut_off(shaped, chunk.batch)])
             accepted, places, refusals = conform(self.table, shaped, chunk, piece.read + 1)
             self._see_newest(accepted)
             if self.sieve:

@@ -5,37 +5,52 @@ from __future__ import annotations
 import csv as rfc4180
 import re
 from collections import Counter
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
 from ingestion.readers.files.dialect import detect
 from ingestion.readers.files.records import Quoting, records
-from ingestion.readers.files.text import HEAD_BYTES, utf8
+from ingestion.readers.files.text import HEAD_BYTES, LEGACY, Doubt, certain, utf8
 from ingestion.readers.files.unpack import damaged
 from ingestion.spec import Chunk, Rejected, UnreadableError
+from ingestion.values import beyond
+from warehouse.records import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from ingestion.readers.files.formats import Csv
     from ingestion.readers.files.limits import Limits
+    from ingestion.readers.files.notation import Notation
     from ingestion.spec import Table
+
+    Reopen = Callable[[], AbstractContextManager[IO[bytes]]]
 
 FAILURES = 3
 """Blocks in which a column may fail to parse before it is read as text from the start."""
 
+TINY = re.compile(rb"[eE]-\d{3}")
+"""Numbers that may be too small for a float64, and become zero."""
+
 FAILED = re.compile(r"In CSV column #(\d+)")
+GUESSED = Change("", "guessed", f"the text is no UTF-8 and is read as {LEGACY}: declare its encoding")
 ADVICE = "ask the source to deliver it again"
 
 
-def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: str) -> Iterator[Chunk]:
+def read(
+    stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: str, reopen: Reopen | None = None
+) -> Iterator[Chunk]:
     """Yield a delimited text's rows.
 
     A block parses straight to the contract's types. If a value in it does not, its column of that block stays text,
     and the load refuses the row alone; rows with too few or too many fields are refused here, with their line.
+    `reopen` opens the text once more, from its beginning.
 
     Raises:
         UnreadableError: a quoted value never ends, or the text has no header where it should have one.
@@ -43,9 +58,10 @@ def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: s
     types = {name: column.type for column in table.columns for name in (column.name, *column.aliases)}
     head = stream.read(HEAD_BYTES)
     headless = options.header is False or bool(options.columns)
+    doubt = None if certain(head, options.encoding) else Doubt(reopen, head)
     options = detect(head, options, {name.lower() for name in types})
     quoting = Quoting(*(str(each).encode() for each in (options.delimiter, options.quote, options.escape)))
-    runs = records(utf8(head, stream, str(options.encoding)), quoting, limits.record, where)
+    runs = records(utf8(head, stream, doubt or str(options.encoding)), quoting, limits.record, where)
     parser = None
     skip, lines = options.skip, 0
     for run, first in runs:
@@ -62,7 +78,8 @@ def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: s
             data, line = data[at:], first + data.count(b"\n", 0, at)
         if parser is not None and data:
             lines += 1
-            yield parser.chunk(data, line)
+            notes = (GUESSED,) if doubt and doubt.encoding == LEGACY else ()
+            yield replace(parser.chunk(data, line), notes=notes)
     if parser is None:
         if not headless:
             raise UnreadableError("the file is empty, without even a header", where, ADVICE)
@@ -114,22 +131,70 @@ class Parser:
         """Remember the text's columns and how it is written; types that text is not parsed to stay text."""
         self.names, self.options, self.quoting = tuple(names), options, quoting
         self.types = {name: types[name] for name in names if name in types and _parsed(types[name])}
-        self.failures: Counter[str] = Counter()
+        self.notation = options.notation
+        # What Arrow cannot read as it is written, or reads as another value, stays text until it is settled.
+        always = [name for name, kind in self.types.items() if _rewritten(self.notation, kind)]
+        self.failures: Counter[str] = Counter(dict.fromkeys(always, FAILURES))
 
     def chunk(self, data: bytes, line: int) -> Chunk:
         """Return a run of records that begins on a line as rows."""
-        as_text = frozenset(name for name, times in self.failures.items() if times >= FAILURES)
+        as_text = frozenset(name for name, times in self.failures.items() if times >= FAILURES) | self._doubtful(data)
         rejected: tuple[tuple[int, Rejected], ...] = ()
         try:
             if b"\0" in data:
                 raise pa.ArrowInvalid("a NUL byte")
-            batch = self._parse(data, as_text)
+            sound, batch = data, self._parse(data, as_text)
+            if unreal := self._unreal(batch):
+                batch = self._tolerant(data, as_text | unreal)
         except pa.ArrowInvalid:
-            data, rejected = self._sound(data, line)
-            batch = self._tolerant(data, as_text)
+            sound, rejected = self._sound(data, line)
+            batch = self._tolerant(sound, as_text)
+            if unreal := self._unreal(batch):
+                batch = self._tolerant(sound, as_text | unreal)
         # Rows are lines unless a value has a newline, or a line is blank; refused rows know their own.
-        straight = data.count(b"\n") == batch.num_rows and not rejected
-        return Chunk(self._normal(batch), rejected, text=True, line=line if straight else None)
+        straight = sound.count(b"\n") == batch.num_rows and not rejected
+        batch, misfits = self.notation.settled(batch, self.types)
+        if not misfits:
+            return Chunk(batch, rejected, text=True, line=line if straight else None)
+        places = self._places(batch.num_rows, rejected, None if straight else data, line)
+        bad = [(places[i][0], Rejected(name, why, row, places[i][1])) for i, (name, why, row) in misfits.items()]
+        keep = pa.array([index not in misfits for index in range(batch.num_rows)])
+        return Chunk(batch.filter(keep), tuple(sorted([*rejected, *bad], key=lambda each: each[0])), text=True)
+
+    def _places(
+        self, rows: int, rejected: tuple[tuple[int, Rejected], ...], data: bytes | None, line: int
+    ) -> list[tuple[int, int]]:
+        """Return the index in the run, and the line, of each row that was not rejected; data if rows are no lines."""
+        if data is None:
+            return [(index, line + index) for index in range(rows)]
+        gone = {index for index, _ in rejected}
+        starts = [start for start, end in self.quoting.split(data) if data[start:end].strip(b"\r\n")]
+        lines, at = [], 0
+        for start in starts:
+            line += data.count(b"\n", at, start)
+            at = start
+            lines.append(line)
+        return [(index, lines[index]) for index in range(len(lines)) if index not in gone]
+
+    def _doubtful(self, data: bytes) -> frozenset[str]:
+        """Return columns to be parsed value by value: Arrow would take 0x1F for 31, and 1e-400 for 0."""
+        codes = np.frombuffer(data, np.uint8)
+        lower = codes | 0x20  # many times as quick as looking for words of two characters
+        kinds = []
+        if ((lower[1:] == ord("x")) & (codes[:-1] == ord("0"))).any():
+            kinds.append(pa.types.is_integer)
+        if ((lower[:-1] == ord("e")) & (codes[1:] == ord("-"))).any() and TINY.search(data):
+            kinds.append(pa.types.is_floating)
+        return frozenset(name for name, kind in self.types.items() if any(fits(kind) for fits in kinds))
+
+    def _unreal(self, batch: pa.RecordBatch) -> frozenset[str]:
+        """Return the columns with a number that is not finite (sent as such, or as 1e400), or with the year 0."""
+        return frozenset(
+            name
+            for name, values in zip(self.names, batch.columns, strict=True)
+            if beyond(values) is not None
+            or (pa.types.is_floating(values.type) and pc.all(pc.is_finite(values)).as_py() is False)
+        )
 
     def _parse(self, data: bytes, as_text: frozenset[str]) -> pa.RecordBatch:
         """Parse sound records; those columns as text, the others to their types.
@@ -156,7 +221,6 @@ class Parser:
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
                 decimal_point=options.decimal,
-                timestamp_parsers=[*options.dates, pcsv.ISO8601] if options.dates else None,
             ),
         )
         return parsed.combine_chunks().to_batches()[0]
@@ -220,30 +284,16 @@ class Parser:
             )
         return wrong
 
-    def _normal(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Write values that stayed text as the load reads them: ISO 8601 dates, a point before decimals."""
-        if self.options.decimal == "." and not self.options.dates:
-            return batch
-        columns = []
-        for name, values in zip(self.names, batch.columns, strict=True):
-            wanted = self.types.get(name)
-            if wanted is None or values.type == wanted:
-                columns.append(values)
-            elif pa.types.is_timestamp(wanted) or pa.types.is_date(wanted):
-                columns.append(
-                    _iso(values, self.options.dates, "%Y-%m-%d" + " %H:%M:%S" * pa.types.is_timestamp(wanted))
-                )
-            else:
-                columns.append(pc.replace_substring(values, self.options.decimal, "."))
-        return pa.RecordBatch.from_arrays(columns, names=list(self.names))
 
+def _rewritten(notation: Notation, kind: pa.DataType) -> bool:
+    """Return whether Arrow's parser is not to be trusted with a type: it reads 31.02. as 3 March, and knows no groups.
 
-def _iso(values: pa.Array, patterns: tuple[str, ...], shape: str) -> pa.Array:
-    """Return dates that are written in one of the patterns in ISO 8601, and others as they are."""
-    for pattern in patterns:
-        parsed = pc.strptime(values, pattern, "us", error_is_null=True)
-        values = pc.coalesce(pc.strftime(parsed, shape), values)
-    return values
+    Of float32, it makes zero out of 1e-60; text is read by what refuses that.
+    """
+    t = pa.types
+    if t.is_timestamp(kind) or t.is_date(kind):
+        return bool(notation.dates)
+    return bool(notation.thousands) or t.is_float32(kind)
 
 
 def _no_text(record: bytes) -> str | None:
@@ -263,7 +313,7 @@ def _parsed(wanted: pa.DataType) -> bool:
     return bool(
         t.is_integer(wanted)
         or t.is_floating(wanted)
-        or t.is_decimal128(wanted)
+        or t.is_decimal(wanted)
         or t.is_date32(wanted)
         or t.is_timestamp(wanted)
         or t.is_boolean(wanted)

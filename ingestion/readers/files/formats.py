@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import TypeAlias
 
 from ingestion import validation
+from ingestion.readers.files.notation import Notation
 
 Detect = None
 """The default of an option that is found out from the file itself."""
@@ -38,7 +39,8 @@ class Csv(_Shown):
         skip: lines before the header, such as a title.
         null: texts that stand for no value when they are not quoted.
         decimal: the decimal point of numbers.
-        dates: `strptime` patterns of dates and times that are not ISO 8601.
+        thousands: what stands between groups of three digits; "" if nothing may.
+        dates: `strptime` patterns of dates and times that are not ISO 8601; the first that fits is taken.
     """
 
     delimiter: str | None = Detect
@@ -50,11 +52,18 @@ class Csv(_Shown):
     skip: int = 0
     null: tuple[str, ...] = ("",)
     decimal: str = "."
+    thousands: str = ""
     dates: tuple[str, ...] = ()
+
+    @property
+    def notation(self) -> Notation:
+        """How values are written."""
+        return Notation(self.decimal, self.thousands, self.dates)
 
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
+        _ = self.notation
         for name in ("delimiter", "quote", "escape"):
             value = getattr(self, name)
             if value is not None and (len(value.encode()) > 1 or value in ("\n", "\r")):
@@ -98,11 +107,11 @@ class Excel(_Shown):
     """A sheet of a workbook (.xlsx, .xlsm, .xlsb, .xls, .ods).
 
     Attributes:
-        sheet: its name, or its place from 0.
+        sheet: its name, or its place from 0; None is the first, and the load says which others are not read.
         header_row: the row with the names, from 1; rows above it are skipped.
     """
 
-    sheet: str | int = 0
+    sheet: str | int | None = None
     header_row: int = 1
 
 
@@ -115,16 +124,26 @@ class FixedWidth(_Shown):
         encoding: a codec's name.
         skip: lines before the first row.
         null: texts (after blanks are cut off) that stand for no value.
+        decimal: as in `Csv`, and so are thousands and dates.
     """
 
     columns: tuple[tuple[str, int], ...]
     encoding: str = "utf-8"
     skip: int = 0
     null: tuple[str, ...] = ("",)
+    decimal: str = "."
+    thousands: str = ""
+    dates: tuple[str, ...] = ()
+
+    @property
+    def notation(self) -> Notation:
+        """How values are written."""
+        return Notation(self.decimal, self.thousands, self.dates)
 
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
+        _ = self.notation
         if not any(name for name, _ in self.columns) or any(width < 1 for _, width in self.columns):
             raise ValueError("a fixed-width file has columns of at least one character")
 

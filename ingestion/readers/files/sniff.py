@@ -19,7 +19,7 @@ from ingestion.readers.files.limits import Limits
 from ingestion.readers.files.names import check_columns
 from ingestion.readers.files.reader import read_rows
 from ingestion.readers.files.store import open_store
-from ingestion.readers.files.text import HEAD_BYTES
+from ingestion.readers.files.text import BLOCK_BYTES, HEAD_BYTES, encoding_of
 from ingestion.readers.files.unpack import compression, member, members, unpacked
 from ingestion.spec import Column, Table
 from warehouse.errors import GranaryError
@@ -83,10 +83,11 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
     limits, where = Limits(), f"{store.place}/{name}"
     with _opened(path, name, limits, where) as (inner, stream):
         head = _head(stream)
-    found = _format(inner, head)
-    if isinstance(found, formats.Csv):
-        found = _dialect(head, found)
-    elif isinstance(found, formats.Json):
+        found = _format(inner, head)
+        if isinstance(found, formats.Csv):  # here, for its encoding is that of the whole text
+            blocks = iter(lambda: stream.read(BLOCK_BYTES), b"")
+            found = _dialect(head, replace(found, encoding=encoding_of(head, None, blocks)))
+    if isinstance(found, formats.Json):
         found = _json(head)
     elif found is None:
         found = formats.Xml(row=_row(head, where))
