@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import psycopg
 
+from ingestion import repeats
 from ingestion.ahead import ahead
 from ingestion.checks import ContractBrokenError
-from ingestion.intake import UNKNOWN, Intake, LoadResult, Piece, Progress, ShapeChangedError, newer, recognised
-from ingestion.spec import Recalling, StillWrittenError, Unit, UnreadableError
+from ingestion.intake import (
+    UNKNOWN,
+    Intake,
+    LoadResult,
+    Piece,
+    Progress,
+    ShapeChangedError,
+    TooManyRefusedError,
+    newer,
+    recognised,
+)
+from ingestion.spec import Left, Listing, Recalling, StillWrittenError, Unit, UnreachableError, UnreadableError
 from warehouse import quarantine
 from warehouse.connection import connect, query
 from warehouse.errors import GranaryError
-from warehouse.ledger import forget_unreadable, landed, record, record_changes
+from warehouse.ledger import forget_unreadable, landed, record, record_changes, record_left
 from warehouse.records import Refusal
 from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     import pyarrow as pa
 
     from ingestion.spec import Reader, Source, Table
+    from warehouse.connection import Connection
     from warehouse.records import Landed, Target
     from warehouse.settings import Settings
 
@@ -45,7 +57,10 @@ class Learnt:
 
     evolved: dict[str, pa.DataType] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
-    unfinished: set[str] = field(default_factory=set)
+    unfinished: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, tuple[Piece, GranaryError]] = field(default_factory=dict)
+    single: set[str] = field(default_factory=set)
+    """Units that may be loaded whatever else has their content."""
 
 
 class Loading:
@@ -61,11 +76,18 @@ class Loading:
         run_id: str,
         progress: Callable[[Progress], None] | None,
         learnt: Learnt,
+        neighbours: Sequence[Table] = (),
+        accepted: Collection[str] = (),
     ) -> None:
         self.settings, self.source, self.table, self.window = settings, source, table, window
         self.full_refresh, self.run_id, self.learnt = full_refresh, run_id, learnt
         self.anew = full_refresh and window is None and table.disposition != "append"
         self.intake = Intake(source, table, learnt.evolved, progress)
+        self.tables = [*source.tables, *neighbours]
+        self.left: list[Left] = []
+        self.accepted = accepted
+        self.holding: set[str] = set()
+        self.summary: GranaryError | None = None
         self.place = self.intake.place
         self.committing = False
         self.started = time.perf_counter()
@@ -75,16 +97,30 @@ class Loading:
         reader = self.source.reader(self.settings)
         with LoadTransaction(self.settings, self.source.name) as tx:
             before = None if self.full_refresh else tx.watermark(self.table.name)
-            known = {} if self.anew else landed(tx.connection, self.source.name, self.table.name)
+            ledger = landed(tx.connection, self.source.name, self.table.name)
+            known = {} if self.anew else ledger
+            self.holding = {name for name, unit in ledger.items() if unit.holds}
             if isinstance(reader, Recalling) and not self.full_refresh:
                 reader.recall({name: max(unit.fingerprints) for name, unit in known.items() if unit.fingerprints})
-            units = [
-                unit
-                for offered in reader.units(self.table, before)
-                if self._wanted(offered) and (unit := self._new(tx, offered, known)) is not None
+            units, copies = self._units(tx, reader.units(self.table, before), known, ledger)
+            if self.learnt.failed and not units:
+                raise self._nothing_landed()
+            self.left = [Left(name, "waiting", reason) for name, reason in self.learnt.unfinished.items()]
+            if isinstance(reader, Listing):
+                self.left += [one for one in reader.left(self.tables) if one.unit not in self.learnt.unfinished]
+            told = {unit.name for unit in units}
+            self.left += [
+                Left(name, "duplicate", f"it has the content of {other}")
+                for name, other in copies.items()
+                if name not in told
             ]
             pieces = [
-                Piece(unit, load_id, unreadable=self.learnt.unreadable.get(unit.name))
+                Piece(
+                    unit,
+                    load_id,
+                    unreadable=unit.problem or self.learnt.unreadable.get(unit.name),
+                    copy_of=copies.get(unit.name, ""),
+                )
                 for unit, load_id in zip(units, tx.next_load_ids(len(units)), strict=True)
             ]
             result = self._land(tx, reader, pieces, before, known)
@@ -97,18 +133,48 @@ class Loading:
         in_window = not self.window or unit.date is None or self.window[0] <= unit.date <= self.window[1]
         return in_window and unit.name not in self.learnt.unfinished
 
-    def _new(self, tx: LoadTransaction, offered: Unit, known: dict[str, Landed]) -> Unit | None:
-        """Return the unit, with its fingerprint, if it has to be read."""
+    def _units(
+        self, tx: LoadTransaction, offered: Sequence[Unit], known: dict[str, Landed], ledger: dict[str, Landed]
+    ) -> tuple[list[Unit], dict[str, str]]:
+        """Return the units to read, and which units have the content of another one.
+
+        Where a later unit overwrites an earlier one's rows by key, it waits for one that failed.
+        """
+        learnt = self.learnt
+        new: list[tuple[Unit, bool]] = []
+        failed = ""
+        for each in filter(self._wanted, offered):
+            try:
+                unit = None if each.name in learnt.failed else self._new(tx, each, known)
+            except UnreachableError as error:
+                learnt.failed[each.name] = Piece(each, 0), error
+            except StillWrittenError as error:
+                learnt.unfinished[each.name] = error.what
+            else:
+                if unit and failed and self.table.disposition == "merge":
+                    learnt.unfinished[each.name] = f"it waits for {failed}, which comes before it"
+                elif unit:
+                    new.append(unit)
+            failed = each.name if each.name in learnt.failed else failed
+        if learnt.failed and (self.anew or self.table.disposition == "replace"):
+            raise self._nothing_landed()
+        if missing := sorted({*self.accepted} - {each.name for each in offered}):
+            raise GranaryError(f"the source has no unit {missing[0]!r}", self.place, "name one that the load has told")
+        accepted = {*learnt.single, *self.accepted}
+        return repeats.resolve(self.table, new, ledger, keeps=learnt.unreadable, accepted=accepted, anew=self.anew)
+
+    def _new(self, tx: LoadTransaction, offered: Unit, known: dict[str, Landed]) -> tuple[Unit, bool] | None:
+        """Return the unit, with its fingerprint, if it has to be read, and whether it was left out as a duplicate."""
         ledger = UNKNOWN if self.full_refresh else known.get(offered.name, UNKNOWN)
         unit, mark = recognised(offered, ledger)
         if mark is None:
-            return unit
+            return unit, False
         if unit.version not in ledger.versions:
             tx.see_version(self.table.name, unit.name, mark, unit.version)
         if ledger.unreadable and mark not in ledger.unreadable:  # delivered damaged, and back as it was loaded before
             forget_unreadable(tx.connection, self.source.name, self.table.name, unit.name)
             quarantine.close_unit(tx.connection, self.source.name, self.table.name, unit.name)
-        return None
+        return (unit, True) if mark in ledger.duplicate_marks else None
 
     def _land(
         self, tx: LoadTransaction, reader: Reader, pieces: list[Piece], before: str | None, known: dict[str, Landed]
@@ -137,7 +203,9 @@ class Loading:
         deleted = self._clear(tx, target, pieces, known, held)
         changed = deleted
         if first is not None:
-            stored, gone = intake.store(tx, chain([first], stream), complete=table.disposition == "replace")
+            whole = not self.learnt.failed and not self.learnt.unfinished and not any(p.unreadable for p in pieces)
+            complete = table.disposition == "replace" and whole
+            stored, gone = intake.store(tx, chain([first], stream), complete=complete)
             pieces[0].deleted += gone
             changed += stored + gone
         self._guard(tx, target, pieces, held)
@@ -160,7 +228,7 @@ class Loading:
             return held
         if self.table.disposition in ("replace_unit", "merge"):
             for piece in pieces:
-                if not piece.unreadable and piece.unit.name in known:
+                if piece.lands and piece.unit.name in known:
                     piece.deleted = tx.delete_loads(target, known[piece.unit.name].load_ids)
         return sum(piece.deleted for piece in pieces)
 
@@ -172,16 +240,45 @@ class Loading:
                 payload = {"unit": unit.name, "bytes": unit.bytes, "fingerprint": unit.fingerprint}
                 piece.refusals = [Refusal(0, "", piece.unreadable, payload)]
                 continue
+            if piece.copy_of:
+                if any(other.unit.name == piece.copy_of and not other.loaded for other in pieces):
+                    self.learnt.single.add(unit.name)  # nothing lands twice where there is nothing
+                    raise BeginAgainError
+                continue
             try:
                 yield from self.intake.batches(piece, reader.read(self.table, unit, before))
             except ShapeChangedError as error:
                 raise BeginAgainError from error
             except UnreadableError as error:
+                if self.anew and unit.name in self.holding:
+                    raise  # what it held before would be gone with nothing in its place
                 self.learnt.unreadable[unit.name] = error.what
                 raise BeginAgainError from error
             except StillWrittenError as error:
-                self.learnt.unfinished.add(unit.name)
+                self.learnt.unfinished[unit.name] = error.what
                 raise BeginAgainError from error
+            except (ContractBrokenError, TooManyRefusedError, UnreachableError) as error:
+                self._fail([(piece, error)])
+
+    def _fail(self, failed: list[tuple[Piece, GranaryError]]) -> NoReturn:
+        """Begin again without units that failed, so that the others land.
+
+        Raises:
+            GranaryError: nothing can land without them: the table is replaced, or the unit is all that is new.
+        """
+        self.learnt.failed |= {piece.unit.name: (piece, error) for piece, error in failed}
+        if self._shrinks() or any(piece.unit.fingerprint is None for piece, _ in failed):
+            raise failed[0][1]
+        raise BeginAgainError
+
+    def _nothing_landed(self) -> GranaryError:
+        """Return the error of a load all of whose units failed."""
+        errors = [error for _, error in self.learnt.failed.values()]
+        if len(errors) == 1:
+            return errors[0]
+        more = f"{errors[0].what}; {len(errors) - 1:,} more of its units failed too"
+        self.summary = GranaryError(more, errors[0].where, errors[0].todo)
+        return self.summary
 
     def _guard(self, tx: LoadTransaction, target: Target, pieces: list[Piece], held: int) -> None:
         """Refuse a load that would lose a table's rows, or that refuses too many."""
@@ -192,8 +289,16 @@ class Loading:
             raise RuntimeError(
                 f"{self.place}: {read} rows read, {loaded} loaded, {len(refusals)} refused, {forgotten} forgotten"
             )
-        if len(refusals) > self.table.max_refused * read:
-            raise self.intake.refused(refusals, f"{len(refusals):,} of {read:,}")
+        most = self.table.max_refused
+        if len(refusals) > most * read:
+            counted = [(piece, sum(refusal.row > 0 for refusal in piece.refusals)) for piece in pieces]
+            self._fail(
+                [
+                    (piece, self.intake.refused(piece, f"{number:,} of {piece.read:,}"))
+                    for piece, number in counted
+                    if number > most * piece.read
+                ]
+            )
         if held:
             left = tx.rows(target) if self.table.disposition == "replace" else loaded
             if left < max(1, self.table.floor * held):
@@ -215,11 +320,11 @@ class Loading:
     ) -> LoadResult:
         """Write the ledger, the refused rows, the shape's changes and the watermark."""
         name = self.table.name
-        news = changed or any(piece.refusals or piece.unit.fingerprint for piece in pieces)
+        news = changed or any(piece.refusals or (piece.unit.fingerprint and not piece.copy_of) for piece in pieces)
         status = "loaded" if news else "unchanged"
         after = newer(self.table, before, self.intake.newest)
         noted = pieces or [Piece(Unit(self.table.location), tx.next_load_ids(1)[0], began=self.started)]
-        read = [piece for piece in pieces if not piece.unreadable]
+        read = [piece for piece in pieces if piece.lands]
         if self.anew and pieces:
             tx.supersede_all(name, pieces[0].load_id)
         tx.supersede({old: p.load_id for p in read if p.unit.name in known for old in known[p.unit.name].load_ids})
@@ -242,18 +347,33 @@ class Loading:
         changes = self.intake.record_changes(tx, noted[0].load_id)
         if self.table.cursor and after and after != before:
             tx.set_watermark(name, after, pieces[-1].load_id)
-        return self.intake.result(pieces, status, (before, after), time.perf_counter() - self.started, changes)
+        self._record_failed(tx.connection, list(self.learnt.failed.values()))
+        kept = [(one.unit, one.outcome, one.reason) for one in self.left if one.outcome in ("waiting", "passed over")]
+        record_left(tx.connection, self.source.name, name, noted[-1].load_id, kept)
+        left = [Left(p.unit.name, "duplicate", f"it has the content of {p.copy_of}") for p in pieces if p.copy_of]
+        left += [Left(unit, "failed", str(error)) for unit, (_, error) in self.learnt.failed.items()]
+        seconds = time.perf_counter() - self.started
+        return self.intake.result(pieces, status, (before, after), seconds, changes, [*left, *self.left])
 
     def record_failure(self, error: BaseException) -> None:
         """Keep the failure in the ledger, in a transaction of its own; the warehouse itself may be what failed."""
-        words = str(error) or type(error).__name__
+        failed: list[tuple[Piece, BaseException]] = list(self.learnt.failed.values())
+        if error is not self.summary and all(error is not known for _, known in failed):
+            failed.append((Piece(Unit(self.table.location), 0, began=self.started), error))
         with suppress(GranaryError, psycopg.Error, OSError), connect(self.settings, role="loader") as connection:
-            load_id = int(str(query(connection, "select nextval('ops.load_id')")[0][0]))
-            piece = Piece(Unit(self.table.location), load_id, began=self.started)
-            record(
-                connection,
-                [piece.audit(self.source.name, self.table.name, "failed", run_id=self.run_id, error=words)],
-            )
-            if isinstance(error, ContractBrokenError):
-                record_changes(connection, self.source.name, self.table.name, load_id, [error.change])
+            self._record_failed(connection, failed)
             connection.commit()
+
+    def _record_failed(self, connection: Connection, failed: Sequence[tuple[Piece, BaseException]]) -> None:
+        """Keep units for which the load failed: a row in the ledger, what was refused of them, the broken contract."""
+        names = self.source.name, self.table.name
+        for piece, error in failed:
+            load_id = int(str(query(connection, "select nextval('ops.load_id')")[0][0]))
+            words = str(error) or type(error).__name__
+            rows = replace(piece, load_id=load_id, loaded=0, forgotten=0, bytes=0, unreadable=None, copy_of="")
+            record(connection, [rows.audit(*names, "failed", run_id=self.run_id, error=words)])
+            quarantine.forget_failed(connection, *names, piece.unit.name)
+            refused = ((piece.unit.name, True, load_id, refusal) for refusal in piece.refusals if refusal.row)
+            quarantine.keep(connection, *names, self.table.contract, refused, "failed")
+            if isinstance(error, ContractBrokenError):
+                record_changes(connection, *names, load_id, [error.change])
