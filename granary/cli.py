@@ -86,15 +86,24 @@ def load(
     last: To = None,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Read everything again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check, load nothing.")] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Load it though its content has landed under another name."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load what is new in the sources, each table in one transaction."""
+    """Load what is new in the sources, each table in one transaction.
+
+    What was seen and not taken is told with its reason. Exits with 1 if a file could not be loaded; the others land.
+    """
     from granary.systems import reachable
     from ingestion.load import load_table
     from ingestion.select import select
 
     window = _window(first, last)
     chosen = select(what or [])
+    if accept and len(chosen) != 1:
+        raise typer.BadParameter("--accept needs the name of one table")
     settings = ready()
     results = []
     with reachable(settings), show.loading(quiet=as_json) as progress:
@@ -108,9 +117,36 @@ def load(
                     full_refresh=full_refresh,
                     dry_run=dry_run,
                     progress=progress,
+                    accepted=accept or (),
                 )
             )
     show.json(results) if as_json else show.loads(results)
+    if any(result.failed for result in results):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: granary withdraw pos.transactions transactions/2017-03-11.parquet")
+def withdraw(
+    table: Annotated[str, typer.Argument(metavar="SOURCE.TABLE")],
+    units: Annotated[list[str], typer.Argument(metavar="FILE...", help="As `ops.load_audit` names it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take the rows of a file that is gone from its place out of the warehouse; `granary run` has the marts follow."""
+    from granary.systems import reachable
+    from ingestion.select import select
+    from ingestion.withdrawal import withdraw as take_out
+
+    if len(chosen := select([table])) != 1:
+        raise typer.BadParameter(f"{table!r} is no single table; write SOURCE.TABLE")
+    settings = ready()
+    with reachable(settings):
+        done = take_out(settings, *chosen[0], units)
+    if as_json:
+        show.json(done)
+    else:
+        for one in done:
+            show.line(f"{table}: {one.unit} is withdrawn, {one.rows_deleted:,} rows are deleted.")
+        show.line("Next: `granary run` has the marts follow.")
 
 
 @app.command(

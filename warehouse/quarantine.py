@@ -81,12 +81,12 @@ def keep(
     execute(connection, "drop table refused_rows")
 
 
-def close_unit(connection: Connection, source: str, table: str, unit: str) -> None:
-    """Close what is said of a unit as a whole: it is readable after all."""
+def close_unit(connection: Connection, source: str, table: str, unit: str, *, rows: bool = False) -> None:
+    """Close what is said of a unit as a whole: it is readable after all; or, with `rows`, all that is said of it."""
     execute(
         connection,
         "update ops.quarantine set status = 'superseded' where source = $1 and table_name = $2 and unit = $3"
-        " and status = 'open' and row_number = 0",
+        f" and status = 'open'{'' if rows else ' and row_number = 0'}",
         source,
         table,
         unit,
