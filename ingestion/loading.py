@@ -160,8 +160,17 @@ class Loading:
             raise self._nothing_landed()
         if missing := sorted({*self.accepted} - {each.name for each in offered}):
             raise GranaryError(f"the source has no unit {missing[0]!r}", self.place, "name one that the load has told")
+        if self.table.disposition == "replace" and new:
+            new = [(unit, False) for unit in self._whole(offered, {unit.name: unit for unit, _ in new}, known)]
         accepted = {*learnt.single, *self.accepted}
         return repeats.resolve(self.table, new, ledger, keeps=learnt.unreadable, accepted=accepted, anew=self.anew)
+
+    def _whole(self, offered: Sequence[Unit], new: dict[str, Unit], known: dict[str, Landed]) -> Iterator[Unit]:
+        """Yield every unit that has rows: what a table that is replaced does not read, it would lose."""
+        for each in filter(self._wanted, offered):
+            held = known.get(each.name, UNKNOWN).holds
+            if each.name in new or held:
+                yield new.get(each.name) or replace(each, fingerprint=max(held))
 
     def _new(self, tx: LoadTransaction, offered: Unit, known: dict[str, Landed]) -> tuple[Unit, bool] | None:
         """Return the unit, with its fingerprint, if it has to be read, and whether it was left out as a duplicate."""

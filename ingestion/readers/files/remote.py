@@ -37,7 +37,8 @@ SPARE_BYTES = 1 << 30
 
 BLOCK_BYTES = 4 << 20
 TIMEOUT_SECONDS = 60
-REFUSALS = ("PermissionError", "PermissionDenied", "NoCredentialsError", "ClientResponseError")
+REFUSALS = ("PermissionError", "PermissionDenied", "SFTPPermissionDenied", "NoCredentialsError", "ClientResponseError")
+ABSENCES = ("SFTPNoSuchFile", "SFTPNoSuchPath")
 EXTRA = "install them: pip install 'granary[files]'"
 OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "adl"})
 """Places that are listed by prefix: one question for all folders."""
@@ -78,7 +79,9 @@ class RemoteStore:
                 raise GranaryError("the landing zone is missing", self.place, error.todo) from None
             listed: Iterable[Step] = [(self._name(path), info) for path, info in found.items()]
         else:
-            listed = self._walk(fixed(pattern), lambda folder: enters(pattern, folder))
+            listed = list(self._walk(fixed(pattern), lambda folder: enters(pattern, folder)))
+            if not listed:
+                self._look_for_place()
         entries = [
             self._looked(name, info, entered=enters(pattern, name))
             for name, info in listed
@@ -107,9 +110,7 @@ class RemoteStore:
                     raise GranaryError(error.what, error.where, error.todo) from None
                 yield folder, error.what
                 continue
-            except StillWrittenError:
-                if not folder and self.scheme not in OBJECTS:
-                    raise GranaryError("the landing zone is missing", self.place, "mount or create it") from None
+            except StillWrittenError:  # gone meanwhile, or never there
                 continue
             for info in listed:
                 name = self._name(info["name"])
@@ -119,6 +120,14 @@ class RemoteStore:
                     waiting.append(name)
                 else:
                     yield name, info
+
+    def _look_for_place(self) -> None:
+        """Tell an empty place from one that is not there; some servers list the one like the other."""
+        try:
+            with self._explained("") as files:
+                files.info(self._path("").rstrip("/") or "/")
+        except StillWrittenError:
+            raise GranaryError("the landing zone is missing", self.place, "mount or create it") from None
 
     def _looked(self, name: str, info: Mapping[str, Any] | str, *, entered: bool) -> Entry | None:
         """Return what is there under a name, if it could be a file."""
@@ -278,7 +287,7 @@ def _what(error: Exception) -> str:
         return "the location has an option that it cannot have"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full, so no copy can be made in {tempfile.gettempdir()} (TMPDIR moves it)"
-    if isinstance(error, FileNotFoundError) or status == HTTPStatus.NOT_FOUND:
+    if isinstance(error, FileNotFoundError) or kind in ABSENCES or status == HTTPStatus.NOT_FOUND:
         return MISSING
     if kind in REFUSALS and status in (None, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return REFUSED
