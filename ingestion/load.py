@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from ingestion.failures import BeginAgainError, Learnt
 from ingestion.intake import UNKNOWN, LoadResult, Progress, recognised
-from ingestion.loading import BeginAgainError, Learnt, Loading, Window
+from ingestion.loading import Loading, Window
 from ingestion.sources import SOURCES
 from ingestion.spec import StillWrittenError, UnreachableError
 from warehouse.connection import connect, query, reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date
 from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
@@ -14,6 +14,7 @@ import psycopg
 from ingestion import repeats
 from ingestion.ahead import ahead
 from ingestion.checks import ContractBrokenError
+from ingestion.failures import BeginAgainError, NothingLandedError, nothing_landed, record_failed
 from ingestion.intake import (
     UNKNOWN,
     Intake,
@@ -27,9 +28,9 @@ from ingestion.intake import (
 )
 from ingestion.spec import Left, Listing, Recalling, StillWrittenError, Unit, UnreachableError, UnreadableError
 from warehouse import quarantine
-from warehouse.connection import connect, query
+from warehouse.connection import connect
 from warehouse.errors import GranaryError
-from warehouse.ledger import forget_unreadable, landed, record, record_changes, record_left
+from warehouse.ledger import forget_unreadable, landed, record, record_left
 from warehouse.records import Refusal
 from warehouse.writer import LoadTransaction
 
@@ -38,29 +39,13 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from ingestion.failures import Learnt
     from ingestion.spec import Reader, Source, Table
-    from warehouse.connection import Connection
     from warehouse.records import Landed, Target
     from warehouse.settings import Settings
 
 Window = tuple[date, date]
 """First and last business date, both included."""
-
-
-class BeginAgainError(Exception):
-    """The load has learnt something that it should have known when it opened its COPY."""
-
-
-@dataclass
-class Learnt:
-    """What a load finds out on its way and needs to know from the start: it outlives a new beginning."""
-
-    evolved: dict[str, pa.DataType] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
-    unfinished: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, tuple[Piece, GranaryError]] = field(default_factory=dict)
-    single: set[str] = field(default_factory=set)
-    """Units that may be loaded whatever else has their content."""
 
 
 class Loading:
@@ -84,17 +69,17 @@ class Loading:
         self.anew = full_refresh and window is None and table.disposition != "append"
         self.intake = Intake(source, table, learnt.evolved, progress)
         self.tables = [*source.tables, *neighbours]
-        self.left: list[Left] = []
+        self.copies: dict[str, str] = {}
+        self.reader: Reader | None = None
         self.accepted = accepted
         self.holding: set[str] = set()
-        self.summary: GranaryError | None = None
         self.place = self.intake.place
         self.committing = False
         self.started = time.perf_counter()
 
     def run(self, *, dry_run: bool) -> LoadResult:
         """Load what is new, or only read and check it; see `ingestion.load.load_table` for what it raises."""
-        reader = self.source.reader(self.settings)
+        reader = self.reader = self.source.reader(self.settings)
         with LoadTransaction(self.settings, self.source.name) as tx:
             before = None if self.full_refresh else tx.watermark(self.table.name)
             ledger = landed(tx.connection, self.source.name, self.table.name)
@@ -104,16 +89,8 @@ class Loading:
                 reader.recall({name: max(unit.fingerprints) for name, unit in known.items() if unit.fingerprints})
             units, copies = self._units(tx, reader.units(self.table, before), known, ledger)
             if self.learnt.failed and not units:
-                raise self._nothing_landed()
-            self.left = [Left(name, "waiting", reason) for name, reason in self.learnt.unfinished.items()]
-            if isinstance(reader, Listing):
-                self.left += [one for one in reader.left(self.tables) if one.unit not in self.learnt.unfinished]
-            told = {unit.name for unit in units}
-            self.left += [
-                Left(name, "duplicate", f"it has the content of {other}")
-                for name, other in copies.items()
-                if name not in told
-            ]
+                raise nothing_landed(self.learnt)
+            self.copies = copies
             pieces = [
                 Piece(
                     unit,
@@ -157,7 +134,7 @@ class Loading:
                     new.append(unit)
             failed = each.name if each.name in learnt.failed else failed
         if learnt.failed and (self.anew or self.table.disposition == "replace"):
-            raise self._nothing_landed()
+            raise nothing_landed(self.learnt)
         if missing := sorted({*self.accepted} - {each.name for each in offered}):
             raise GranaryError(f"the source has no unit {missing[0]!r}", self.place, "name one that the load has told")
         if self.table.disposition == "replace" and new:
@@ -280,15 +257,6 @@ class Loading:
             raise failed[0][1]
         raise BeginAgainError
 
-    def _nothing_landed(self) -> GranaryError:
-        """Return the error of a load all of whose units failed."""
-        errors = [error for _, error in self.learnt.failed.values()]
-        if len(errors) == 1:
-            return errors[0]
-        more = f"{errors[0].what}; {len(errors) - 1:,} more of its units failed too"
-        self.summary = GranaryError(more, errors[0].where, errors[0].todo)
-        return self.summary
-
     def _guard(self, tx: LoadTransaction, target: Target, pieces: list[Piece], held: int) -> None:
         """Refuse a load that would lose a table's rows, or that refuses too many."""
         read, loaded = sum(p.read for p in pieces), sum(p.loaded for p in pieces)
@@ -356,33 +324,26 @@ class Loading:
         changes = self.intake.record_changes(tx, noted[0].load_id)
         if self.table.cursor and after and after != before:
             tx.set_watermark(name, after, pieces[-1].load_id)
-        self._record_failed(tx.connection, list(self.learnt.failed.values()))
-        kept = [(one.unit, one.outcome, one.reason) for one in self.left if one.outcome in ("waiting", "passed over")]
+        record_failed(tx.connection, self.source, self.table, self.run_id, self.learnt.failed.values())
+        left = self._left()
+        kept = [(one.unit, one.outcome, one.reason) for one in left if one.outcome in ("waiting", "passed over")]
         record_left(tx.connection, self.source.name, name, noted[-1].load_id, kept)
-        left = [Left(p.unit.name, "duplicate", f"it has the content of {p.copy_of}") for p in pieces if p.copy_of]
-        left += [Left(unit, "failed", str(error)) for unit, (_, error) in self.learnt.failed.items()]
         seconds = time.perf_counter() - self.started
-        return self.intake.result(pieces, status, (before, after), seconds, changes, [*left, *self.left])
+        return self.intake.result(pieces, status, (before, after), seconds, changes, left)
+
+    def _left(self) -> list[Left]:
+        """Return what the source has and this load did not take, but for what is in quarantine."""
+        left = self.learnt.left()
+        left += [Left(unit, "duplicate", f"it has the content of {other}") for unit, other in self.copies.items()]
+        if isinstance(self.reader, Listing):
+            left += [one for one in self.reader.left(self.tables) if one.unit not in self.learnt.unfinished]
+        return left
 
     def record_failure(self, error: BaseException) -> None:
         """Keep the failure in the ledger, in a transaction of its own; the warehouse itself may be what failed."""
         failed: list[tuple[Piece, BaseException]] = list(self.learnt.failed.values())
-        if error is not self.summary and all(error is not known for _, known in failed):
+        if not isinstance(error, NothingLandedError) and all(error is not known for _, known in failed):
             failed.append((Piece(Unit(self.table.location), 0, began=self.started), error))
         with suppress(GranaryError, psycopg.Error, OSError), connect(self.settings, role="loader") as connection:
-            self._record_failed(connection, failed)
+            record_failed(connection, self.source, self.table, self.run_id, failed)
             connection.commit()
-
-    def _record_failed(self, connection: Connection, failed: Sequence[tuple[Piece, BaseException]]) -> None:
-        """Keep units for which the load failed: a row in the ledger, what was refused of them, the broken contract."""
-        names = self.source.name, self.table.name
-        for piece, error in failed:
-            load_id = int(str(query(connection, "select nextval('ops.load_id')")[0][0]))
-            words = str(error) or type(error).__name__
-            rows = replace(piece, load_id=load_id, loaded=0, forgotten=0, bytes=0, unreadable=None, copy_of="")
-            record(connection, [rows.audit(*names, "failed", run_id=self.run_id, error=words)])
-            quarantine.forget_failed(connection, *names, piece.unit.name)
-            refused = ((piece.unit.name, True, load_id, refusal) for refusal in piece.refusals if refusal.row)
-            quarantine.keep(connection, *names, self.table.contract, refused, "failed")
-            if isinstance(error, ContractBrokenError):
-                record_changes(connection, *names, load_id, [error.change])

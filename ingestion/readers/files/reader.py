@@ -23,7 +23,7 @@ from ingestion.spec import Chunk, Left, Unit, UnreachableError, UnreadableError
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ingestion.readers.files.formats import Format
     from ingestion.spec import Table
@@ -113,7 +113,7 @@ class FileReader:
         return name + self.done if self.done.startswith(".") else str(PurePosixPath(name).parent / self.done)
 
     def left(self, tables: Sequence[Table]) -> list[Left]:
-        """Return the files that the last call of `units` left waiting, and those that none of these tables takes."""
+        """Return what the last calls of `units` and `read` left out, and the files that none of these tables takes."""
         patterns = [table.location for table in tables]
         markers = [self._marker(pattern) for pattern in patterns] if self.done else []
         found = dict(self._waiting)
@@ -136,6 +136,11 @@ class FileReader:
             return Unit(entry.name, fingerprint=f"no file: {problem}", bytes=max(entry.size, 0), problem=problem)
         content = partial(self._content, entry)
         return Unit(entry.name, version=entry.version, content=content, bytes=max(entry.size, 0), date=day)
+
+    def _skip(self, name: str, member: str) -> None:
+        """Note a member of an archive that is none of the data."""
+        place = f"{name}, {member}"
+        self._waiting[place] = Left(place, "passed over", "its name does not tell its format, as other members' do")
 
     def _content(self, entry: Entry) -> str:
         if entry.unreachable:
@@ -160,7 +165,7 @@ class FileReader:
         checked: pa.Schema | None = None
         refused = 0
         try:
-            for chunk in read_rows(path, unit.name, declared, table, self.limits, where, self.members):
+            for chunk in read_rows(path, unit.name, declared, table, self.limits, where, self.members, self._skip):
                 if chunk.batch.schema is not checked:
                     check_columns(chunk.batch.schema.names, known, where)
                     checked = chunk.batch.schema
@@ -181,9 +186,19 @@ class FileReader:
 
 
 def read_rows(
-    path: Path, name: str, declared: Format | None, table: Table, limits: Limits, where: str, pattern: str = "*"
+    path: Path,
+    name: str,
+    declared: Format | None,
+    table: Table,
+    limits: Limits,
+    where: str,
+    pattern: str = "*",
+    skip: Callable[[str, str], None] = lambda _name, _member: None,
 ) -> Iterator[Chunk]:
-    """Yield the rows of a file on this machine, unpacked as its content says, in the declared format or its name's."""
+    """Yield the rows of a file on this machine, unpacked as its content says, in the declared format or its name's.
+
+    `skip` is told of a member of an archive that has no known format, where others have one.
+    """
     found, packed = formats.by_name(name)
     found = declared or found
     with path.open("rb") as handle:
@@ -195,6 +210,11 @@ def read_rows(
             chosen = members(archive, pattern, limits, where)
             if not chosen:
                 raise UnreadableError(f"the archive has no member {pattern!r}", where, "ask the source for it")
+            known = [info for info in chosen if declared or formats.by_name(info.filename)[0]]
+            for info in chosen if known else ():
+                if info not in known:
+                    skip(name, info.filename)
+            chosen = known or chosen
             for info in chosen:
                 place = f"{where}, {info.filename}"
                 inner = _known(declared or formats.by_name(info.filename)[0], place)

@@ -38,7 +38,7 @@ SPARE_BYTES = 1 << 30
 BLOCK_BYTES = 4 << 20
 TIMEOUT_SECONDS = 60
 REFUSALS = ("PermissionError", "PermissionDenied", "SFTPPermissionDenied", "NoCredentialsError", "ClientResponseError")
-ABSENCES = ("SFTPNoSuchFile", "SFTPNoSuchPath")
+ABSENCES = ("SFTPNoSuchFile", "SFTPNoSuchPath", "NoSuchBucket", "NoSuchKey")
 EXTRA = "install them: pip install 'granary[files]'"
 OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "adl"})
 """Places that are listed by prefix: one question for all folders."""

@@ -283,10 +283,11 @@ def test_the_command_tells_each_reason_once_in_lines(zone: Zone, capsys: pytest.
 
 
 def test_what_a_mac_puts_into_an_archive_is_no_member(zone: Zone) -> None:
-    members = {"a.csv": (HEADER + ADA).encode(), "__MACOSX/._a.csv": b"x", ".DS_Store": b"x"}
+    members = {"a.csv": (HEADER + ADA).encode(), "__MACOSX/._a.csv": b"x", ".DS_Store": b"x", "README": b"Hello"}
     zone.put("people_1.zip", archive(**members))
     zone.put("people_2.zip", archive(**{"__MACOSX/._a.csv": b"x"}))
     zone.put("people_3.zip", archive())
     result = zone.load()
     assert (result.units_loaded, result.units_unreadable) == (("people_1.zip",), ("people_2.zip", "people_3.zip"))
+    assert ("people_1.zip, README", "passed over") in told(result.left)
     assert zone.rows("id") == [(1,)]

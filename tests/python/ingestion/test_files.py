@@ -190,7 +190,9 @@ def test_wrong_column_type(warehouse: Settings, landing: Landing, rows: Rows) ->
 
 def test_missing_column(warehouse: Settings, landing: Landing, rows: Rows) -> None:
     landing.put("2017-01-02", lines("2017-01-02", 2).drop_columns(["week"]))
-    _refused_whole(warehouse, rows, "column week is missing")
+    found = ", ".join(name for name in lines("2017-01-02").column_names if name != "week")
+    words = f"column week is missing: the contract has it, the source has not; what came are {found}"
+    _refused_whole(warehouse, rows, words)
     assert rows("select column_name, change from ops.schema_changes") == [("week", "missing")]
 
 
