@@ -32,6 +32,8 @@ SEEKING = (formats.Parquet, formats.Orc, formats.Avro, formats.Excel)
 """Formats that are read from several places of the file, not from its beginning to its end."""
 
 HEAD_BYTES = 4
+MOST_LEFT = 1_000
+"""Files of no table that a load names."""
 
 
 class FileReader:
@@ -120,9 +122,12 @@ class FileReader:
         for name in self.store.names():
             if name not in found and not any(takes(marker, name) for marker in markers):
                 outcome = left_out(name, patterns)
+                if outcome is not None and len(found) == MOST_LEFT:
+                    reason = f"over {MOST_LEFT:,} files are left out; the others are not named"
+                    return [*sorted(found.values(), key=lambda one: one.unit), Left(self.place, "passed over", reason)]
                 if outcome is not None:
                     found[name] = outcome
-        return [found[name] for name in sorted(found)]
+        return sorted(found.values(), key=lambda one: one.unit)
 
     def _unit(self, table: Table, entry: Entry) -> Unit:
         self._seen[entry.name] = entry

@@ -12,6 +12,7 @@ import hashlib
 import shutil
 import tempfile
 import time
+from collections import deque
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -24,7 +25,7 @@ from urllib.parse import parse_qsl, urlsplit
 from ingestion.readers.files.copies import Copies
 from ingestion.readers.files.formats import by_name
 from ingestion.readers.files.patterns import enters, fixed, takes
-from ingestion.readers.files.store import YOUNG_SECONDS, Entry, same, shown
+from ingestion.readers.files.store import LOOKED_INTO, YOUNG_SECONDS, Entry, looked_into, same, shown
 from ingestion.spec import StillWrittenError, UnreachableError
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
@@ -42,9 +43,6 @@ ABSENCES = ("SFTPNoSuchFile", "SFTPNoSuchPath", "NoSuchBucket", "NoSuchKey")
 EXTRA = "install them: pip install 'granary[files]'"
 OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "adl"})
 """Places that are listed by prefix: one question for all folders."""
-
-LOOKED_INTO = 500
-"""Folders of a server that are looked through for files that no table takes."""
 
 MISSING, REFUSED = "there is no such file or folder", "the server refuses our credentials"
 Step = tuple[str, "Mapping[str, Any] | str"]
@@ -90,18 +88,18 @@ class RemoteStore:
         return sorted((entry for entry in entries if entry), key=lambda entry: entry.name)
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all files in the first `LOOKED_INTO` folders; a web server tells none."""
+        """Yield the names of the files in the first folders; a web server tells none."""
         if not self.web:
             looked = count(1)
-            for name, info in self._walk("", lambda _: next(looked) < LOOKED_INTO):
+            for name, info in self._walk("", lambda folder: looked_into(folder) and next(looked) < LOOKED_INTO):
                 if isinstance(info, str) or info["type"] != "directory":
                     yield shown(name)
 
     def _walk(self, folder: str, wanted: Callable[[str], bool]) -> Iterator[Step]:
         """Yield what is below a folder: (name, what the server says of it, or why a folder cannot be looked into)."""
-        waiting = [folder]
+        waiting = deque([folder])
         while waiting:
-            folder = waiting.pop()
+            folder = waiting.popleft()
             try:
                 with self._explained(folder) as files:
                     listed = files.ls(self._path(folder).rstrip("/") or "/", detail=True)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 import time
+from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -25,6 +26,9 @@ YOUNG_SECONDS = 2.0
 """A file that changed this recently may change again within the same tick of its clock: its times prove nothing."""
 
 HASH_BYTES = 1 << 20
+LOOKED_INTO = 500
+"""Folders that are looked through for files that no table takes."""
+
 ADVICE = "ask the source to deliver it again"
 ADVICE_HERE = "mend that on this machine or server, and load again"
 UNPRINTABLE = "its name has characters that cannot be printed, or bytes that are no UTF-8"
@@ -59,7 +63,7 @@ class Store(Protocol):
         ...
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all files, as far as the place can list them."""
+        """Yield the names of the files in the first `LOOKED_INTO` folders that are not hidden."""
         ...
 
     def entry(self, name: str) -> Entry:
@@ -118,6 +122,11 @@ def same(before: Entry, now: Entry, place: str) -> None:
         raise StillWrittenError("the file changed while it was read", f"{place}/{now.name}", "it is left for later")
 
 
+def looked_into(folder: str) -> bool:
+    """Return whether files of this folder are told if no table takes them: not those of a hidden one."""
+    return not any(part[0] in "._" for part in folder.split("/"))
+
+
 def shown(name: str) -> str:
     """Return a name as it can be printed and kept: what cannot is written as Python does."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
@@ -149,8 +158,19 @@ class LocalStore:
         return [entry for entry in found if entry is not None]
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all files, as people read them."""
-        yield from (shown(name) for name, folder in self._walk(lambda _: True) if not folder)
+        """Yield the names of the files in the first folders, as people read them; near ones come first."""
+        waiting, seen = deque([""]), set[str]()
+        while waiting and len(seen) < LOOKED_INTO:
+            folder = waiting.popleft()
+            real = os.path.realpath(self.folder / folder)
+            if real in seen:
+                continue
+            seen.add(real)
+            for name, is_folder in self._walk(lambda _: False, folder):
+                if not is_folder:
+                    yield shown(name)
+                elif name != folder and looked_into(name) and self._inside(name):
+                    waiting.append(name)
 
     def entry(self, name: str) -> Entry:
         """Return a file as it is now."""

@@ -56,6 +56,21 @@ def test_a_file_that_no_table_takes_is_told_at_each_load_and_kept(zone: Zone) ->
     ]
 
 
+def test_a_place_that_holds_everything_is_looked_through_in_part(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingestion.readers.files.store.LOOKED_INTO", 3)
+    monkeypatch.setattr("ingestion.readers.files.reader.MOST_LEFT", 2)
+    zone.put("flights.csv", HEADER + ADA)
+    for name in ("a/1.csv", "a/deep/2.csv", "b/3.csv", "c/4.csv", ".cache/5.csv"):
+        zone.put(name, HEADER)
+    (zone.folder / "a" / "again").symlink_to(zone.folder)
+    reader = FileReader(str(zone.folder))
+    assert sorted(reader.store.names()) == ["a/1.csv", "b/3.csv", "flights.csv"]
+    monkeypatch.setattr("ingestion.readers.files.store.LOOKED_INTO", 99)
+    left = reader.left([table("flights.csv")])
+    assert [one.unit for one in left] == ["a/1.csv", "b/3.csv", str(zone.folder)]
+    assert left[-1].reason == "over 2 files are left out; the others are not named"
+
+
 def test_files_of_another_source_in_the_same_place_are_not_told(zone: Zone) -> None:
     zone.put("flights.csv", HEADER + ADA)
     zone.put("planes.csv", HEADER + BO)
