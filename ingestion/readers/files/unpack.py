@@ -34,6 +34,8 @@ DAMAGED = (
 )
 ADVICE = "ask the source to deliver it again"
 HERE = "mend that on this machine, and load again"
+QUOTED = re.compile(r"(invalid value|, got \d+).*")
+"""Where Arrow's errors begin to quote what is in the file: it may be personal."""
 WANTED = re.compile(r"(?:m|re)alloc of size (\d+) failed")
 
 
@@ -97,7 +99,7 @@ def damaged(error: BaseException, where: str, kind: str = "what it should be") -
     What the operating system refuses says nothing of the file: those errors have a number, those of the libraries
     have none. A file that asks for more memory than any machine has is damaged all the same.
     """
-    words = " ".join(str(error).split())[:200] or type(error).__name__
+    words = QUOTED.sub(r"\1", " ".join(str(error).split()))[:200] or type(error).__name__
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return UnreachableError(f"this machine cannot read or unpack the file: {_system(error)}", where, HERE)
     if isinstance(error, MemoryError):

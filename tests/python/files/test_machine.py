@@ -17,6 +17,7 @@ from granary import cli
 from ingestion.readers.files import columnar, copies
 from ingestion.readers.files import reader as files_reader
 from ingestion.readers.files.store import LocalStore
+from ingestion.readers.files.unpack import damaged
 from tests.python.files.conftest import PEOPLE, bucket_files, table
 from warehouse.errors import GranaryError
 
@@ -113,6 +114,13 @@ def test_a_file_that_wants_more_memory_than_any_machine_has_is_damaged(
     monkeypatch.setattr(columnar, "read_parquet", broken)
     zone.put("people_1.parquet", packed(1))
     assert zone.load(CONTRACT).units_unreadable == ("people_1.parquet",)
+
+
+def test_what_a_library_quotes_of_a_file_is_not_told() -> None:
+    for words in ("CSV conversion error to int64: invalid value 'Ada'", "Expected 2 columns, got 3: Ada,Lovelace,x"):
+        error = damaged(pa.ArrowInvalid(words), "people.csv")
+        assert "Ada" not in str(error)
+        assert words.partition("'")[0].partition(":")[0] in str(error)
 
 
 def test_a_file_without_permission_costs_itself_and_is_read_once_there_is_one(
