@@ -92,11 +92,16 @@ def load(
         bool, typer.Option("--rebuild", help="Read again in the types and the key that the contract has now.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check, load nothing.")] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Load it though its content has landed under another name."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Load what is new in the sources, each table in one transaction.
 
-    A table that cannot be loaded costs nobody else: the others are, and the exit code is 1.
+    A table or a file that cannot be loaded costs nobody else: the others are loaded, and the exit code is 1. What was
+    seen and not taken is told with its reason.
     """
     from granary.systems import reachable
     from ingestion.load import load_table
@@ -106,6 +111,8 @@ def load(
     if rebuild and (window or full_refresh or not what):
         raise typer.BadParameter("--rebuild goes with the names of tables, and with neither dates nor --full-refresh")
     chosen = select(what or [], usable=True)
+    if accept and len(chosen) != 1:
+        raise typer.BadParameter("--accept needs the name of one table")
     settings = ready()
     tell_settings(settings)
     results: list[LoadResult] = []
@@ -123,6 +130,7 @@ def load(
                         rebuild=rebuild,
                         dry_run=dry_run,
                         progress=progress,
+                        accepted=accept or (),
                     )
                 )
             except Exception as error:
@@ -131,8 +139,32 @@ def load(
     show.json([*results, *failed]) if as_json else show.loads(results)
     for name, failure in failures:
         report(failure, name)
-    if failures:
+    if failures or any(result.failed for result in results):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: granary withdraw pos.transactions transactions/2017-03-11.parquet")
+def withdraw(
+    table: Annotated[str, typer.Argument(metavar="SOURCE.TABLE")],
+    units: Annotated[list[str], typer.Argument(metavar="FILE...", help="As `ops.load_audit` names it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take the rows of a file that is gone from its place out of the warehouse; `granary run` has the marts follow."""
+    from granary.systems import reachable
+    from ingestion.select import select
+    from ingestion.withdrawal import withdraw as take_out
+
+    if len(chosen := select([table])) != 1:
+        raise typer.BadParameter(f"{table!r} is no single table; write SOURCE.TABLE")
+    settings = ready()
+    with reachable(settings):
+        done = take_out(settings, *chosen[0], units)
+    if as_json:
+        show.json(done)
+    else:
+        for one in done:
+            show.line(f"{table}: {one.unit} is withdrawn, {one.rows_deleted:,} rows are deleted.")
+        show.line("Next: `granary run` has the marts follow.")
 
 
 @app.command(

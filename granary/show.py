@@ -31,6 +31,18 @@ if TYPE_CHECKING:
     from orchestration.progress import Event
     from orchestration.run import AssetOutcome, RunOutcome
 
+LEFT = {
+    "unreadable": "is in quarantine",
+    "failed": "could not be loaded",
+    "duplicate": "was not loaded",
+    "waiting": "waits",
+    "passed over": "is passed over",
+}
+"""What is said of a unit that a load did not take, by its outcome."""
+
+SHOWN_UNITS = 10
+"""Units of one table and outcome that are named."""
+
 console = Console(highlight=False, soft_wrap=False)
 
 
@@ -116,10 +128,26 @@ def loads(results: Sequence[LoadResult]) -> None:
             line(f"{r.source}.{r.table}: {warning}")
         for refused in r.refused:
             line(f"{r.source}.{r.table}: refused: {refused}")
-        for unit in r.units_unreadable:
-            line(f"{r.source}.{r.table}: {unit} is unreadable and in quarantine: `granary quarantine list`")
+    not_taken(results)
     if any(r.rows_quarantined for r in results):
         line("Refused rows are kept: `granary quarantine list` has them all.")
+
+
+def not_taken(results: Sequence[LoadResult]) -> None:
+    """Print what loads saw and did not take, and why; what no table takes is told once for its source."""
+    told: dict[tuple[str, str], dict[str, str]] = {}
+    for r in results:
+        for one in r.left:
+            place = r.source if one.outcome == "passed over" else f"{r.source}.{r.table}"
+            told.setdefault((place, one.outcome), {})[one.unit] = one.reason
+    for (place, outcome), units in told.items():
+        for unit, reason in list(units.items())[:SHOWN_UNITS]:
+            text = f"{place}: {unit} {LEFT[outcome]}: {reason}"
+            print(f"granary: {text}", file=sys.stderr) if outcome == "failed" else line(text)
+        if (more := len(units) - SHOWN_UNITS) > 0:
+            line(f"{place}: {more:,} more {LEFT[outcome]}: see `granary load --json`, or ops.files_left.")
+    if any(outcome == "duplicate" for _, outcome in told):
+        line("A file with the content of another one is loaded by `granary load SOURCE.TABLE --accept FILE`.")
 
 
 def planned(source: PlannedSource) -> None:

@@ -25,15 +25,18 @@ if TYPE_CHECKING:
 NAME_BYTES = 63
 """Bytes that Postgres keeps of a name."""
 
+SHOWN_NAMES = 30
+"""Delivered columns that an error names."""
+
 
 class ContractBrokenError(GranaryError):
     """A source delivered another shape than agreed: the load of that table stops, and nothing of it lands."""
 
-    def __init__(self, column: str, change: str, detail: str, where: str) -> None:
-        """Keep what ops.schema_changes records."""
+    def __init__(self, column: str, change: str, detail: str, where: str, more: str = "") -> None:
+        """Keep what ops.schema_changes records; `more` is only told."""
         self.change = Change(column, change, detail)
         super().__init__(
-            f"the contract is broken: column {column} is {change}: {detail}",
+            f"the contract is broken: column {column} is {change}: {detail}{more}",
             where,
             "ask the source's owner, or change the table's contract in ingestion/sources/",
         )
@@ -81,7 +84,7 @@ def shape(
     changes: list[Change] = []
     for column in table.columns:
         wanted = raw.get(column.name, column.type)
-        origin = _origin(column, names, where)
+        origin = _origin(table, column, names, where)
         origins.append(origin)
         if origin is None:
             changes.append(Change(column.name, "missing", "the contract has it, the source has not"))
@@ -114,14 +117,24 @@ def shape(
     return Shape(tuple(fields), tuple(origins), tuple(changes))
 
 
-def _origin(column: Column, names: Sequence[str], where: str) -> str | None:
+def _origin(table: Table, column: Column, names: Sequence[str], where: str) -> str | None:
     """Return the name under which a column was delivered."""
     present = [name for name in (column.name, *column.aliases) if name in names]
     if len(present) > 1:
         raise ContractBrokenError(column.name, "retyped", f"it is there twice, as {' and as '.join(present)}", where)
     if not present and column.missing == "refuse":
-        raise ContractBrokenError(column.name, "missing", "the contract has it, the source has not", where)
+        detail = "the contract has it, the source has not"
+        raise ContractBrokenError(column.name, "missing", detail, where, _delivered(table, names))
     return present[0] if present else None
+
+
+def _delivered(table: Table, names: Sequence[str]) -> str:
+    """Return which columns came; where none is the contract's, they may be values of a file without a header."""
+    known = {name for column in table.columns for name in (column.name, *column.aliases)}
+    if known.isdisjoint(names) and any(column.personal for column in table.columns):
+        return f", and none of the {len(names):,} columns that came is the contract's"
+    more = f" and {len(names) - SHOWN_NAMES:,} more" if len(names) > SHOWN_NAMES else ""
+    return f"; what came are {', '.join(name[:NAME_BYTES] for name in names[:SHOWN_NAMES])}{more}"
 
 
 def _check_name(name: str, where: str) -> None:

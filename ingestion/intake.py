@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from ingestion.checks import conform, cut_off, shape
 from ingestion.forgetting import Sieve
 from ingestion.refusals import told
+from ingestion.spec import Left
 from ingestion.types import widens
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
@@ -72,6 +73,12 @@ class LoadResult:
     warnings: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     """The first of the rows that were refused: where they are, and why."""
+    left: tuple[Left, ...] = ()
+
+    @property
+    def failed(self) -> tuple[Left, ...]:
+        """The units for which the load failed, though others landed."""
+        return tuple(one for one in self.left if one.outcome == "failed")
 
 
 @dataclass
@@ -90,6 +97,7 @@ class Piece:
     forgotten: int = 0
     refusals: list[Refusal] = field(default_factory=list)
     unreadable: str | None = None
+    copy_of: str = ""
 
     def audit(self, source: str, table: str, status: str, **more: Any) -> Audit:
         """Return the unit's row of the ledger."""
@@ -101,7 +109,7 @@ class Piece:
             unit=self.unit.name,
             fingerprint=self.unit.fingerprint,
             version=self.unit.version,
-            status="unreadable" if self.unreadable else status,
+            status="unreadable" if self.unreadable else "duplicate" if self.copy_of else status,
             rows_read=self.read,
             rows_loaded=self.loaded,
             rows_quarantined=sum(refusal.row > 0 for refusal in self.refusals),
@@ -110,8 +118,17 @@ class Piece:
             bytes=self.bytes,
             seconds=seconds,
             started_at=self.started,
-            **{"error": self.unreadable} | more,
+            **{"error": self.unreadable or (self.copy_of and f"it has the content of {self.copy_of}") or None} | more,
         )
+
+    @property
+    def lands(self) -> bool:
+        """Whether its rows take the place of earlier ones."""
+        return not self.unreadable and not self.copy_of
+
+
+class TooManyRefusedError(GranaryError):
+    """More of a unit's rows break the contract than a load may refuse."""
 
 
 class ShapeChangedError(Exception):
@@ -223,7 +240,7 @@ class Intake:
         piece.bytes += accepted.nbytes
         piece.refusals += refusals
         if len(piece.refusals) > KEPT_REFUSALS:
-            raise self.refused(piece.refusals, f"over {KEPT_REFUSALS:,}")
+            raise self.refused(piece, f"over {KEPT_REFUSALS:,}")
         if self.progress:
             self.progress(Progress(self.source.name, self.table.name, piece.unit.name, piece.read))
 
@@ -242,13 +259,14 @@ class Intake:
         new = record_changes(tx.connection, self.source.name, self.table.name, load_id, self.changes)
         return tuple(change for change in new if not (self.fresh and change.change == "renamed"))
 
-    def refused(self, refusals: list[Refusal], number: str) -> GranaryError:
-        """Return the error of a load that refuses too many rows."""
-        first = refusals[0]
-        return GranaryError(
-            f"{number} rows break the contract; row {first.row}: {told(self.table, first)}",
-            self.place,
-            "nothing of this load has landed; ask the source's owner",
+    def refused(self, piece: Piece, number: str) -> TooManyRefusedError:
+        """Return the error of a unit of which too many rows are refused."""
+        first = piece.refusals[0]
+        line = "" if first.line is None else f" (line {first.line})"
+        return TooManyRefusedError(
+            f"{number} rows break the contract; row {first.row}{line}: {told(self.table, first)}",
+            f"{self.place}, {piece.unit.name}",
+            "nothing of it has landed; `granary quarantine list --status failed` has the rows, ask the source's owner",
         )
 
     def store(
@@ -288,13 +306,15 @@ class Intake:
         seconds: float,
         changes: tuple[Change, ...],
         warnings: Sequence[str] = (),
+        left: Iterable[Left] = (),
     ) -> LoadResult:
-        """Return what became of these units; `watermarks` are that before and that after."""
+        """Return what became of these units, and of what is `left`; `watermarks` are that before and that after."""
+        unreadable = tuple(Left(p.unit.name, "unreadable", p.unreadable) for p in pieces if p.unreadable)
         return LoadResult(
             source=self.source.name,
             table=self.table.name,
             status=status,
-            units=len(pieces),
+            units=sum(not piece.copy_of for piece in pieces),
             rows_read=sum(piece.read for piece in pieces),
             rows_loaded=sum(piece.loaded for piece in pieces),
             rows_quarantined=sum(1 for piece in pieces for refusal in piece.refusals if refusal.row),
@@ -304,12 +324,13 @@ class Intake:
             watermark_before=watermarks[0],
             watermark_after=watermarks[1],
             load_ids=tuple(piece.load_id for piece in pieces),
-            units_loaded=tuple(piece.unit.name for piece in pieces if not piece.unreadable),
-            units_unreadable=tuple(piece.unit.name for piece in pieces if piece.unreadable),
+            units_loaded=tuple(piece.unit.name for piece in pieces if piece.lands),
+            units_unreadable=tuple(one.unit for one in unreadable),
             changes=changes,
             rows_forgotten=sum(piece.forgotten for piece in pieces),
             warnings=tuple(warnings),
             refused=tuple(islice(self._first_refused(pieces), SHOWN_REFUSALS)),
+            left=(*unreadable, *left),
         )
 
 

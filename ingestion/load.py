@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psycopg
 
+from ingestion.failures import BeginAgainError, Learnt
 from ingestion.intake import UNKNOWN, LoadResult, Progress, recognised
-from ingestion.loading import BeginAgainError, Learnt, Loading, Window
+from ingestion.loading import Loading, Window
 from ingestion.sources import BROKEN, SOURCES
+from ingestion.spec import StillWrittenError, UnreachableError
 from warehouse.connection import connect, query, reason
 from warehouse.errors import GranaryError
 from warehouse.ledger import landed
@@ -16,10 +19,11 @@ from warehouse.raw_tables import lost
 from warehouse.records import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
     from datetime import date
 
-    from ingestion.spec import Source, Table
+    from ingestion.spec import Source, Table, Unit
+    from warehouse.records import Landed
     from warehouse.settings import Settings
 
 __all__ = ["LoadResult", "Progress", "Window", "find", "load_table", "pending_dates", "row_count"]
@@ -55,6 +59,7 @@ def load_table(
     dry_run: bool = False,
     run_id: str = "",
     progress: Callable[[Progress], None] | None = None,
+    accepted: Collection[str] = (),
 ) -> LoadResult:
     """Load what is new in one table, exactly once.
 
@@ -70,6 +75,10 @@ def load_table(
         dry_run: read and check, then roll back.
         run_id: the run that this load belongs to, for the ledger.
         progress: called after each batch.
+        accepted: units that are loaded though their content has landed under another name.
+
+    Returns:
+        What landed, and in `left` what did not: where some units failed and others landed, `failed` has the former.
 
     Raises:
         GranaryError: the source, the data or the server failed; the raw table is as it was before, and the ledger
@@ -77,8 +86,21 @@ def load_table(
     """
     spec, contract = find(source, table)
     learnt = Learnt()
+    near = _neighbours(settings, spec)
     while True:
-        loading = Loading(settings, spec, contract, window, full_refresh, run_id, progress, learnt, rebuild=rebuild)
+        loading = Loading(
+            settings,
+            spec,
+            contract,
+            window,
+            full_refresh,
+            run_id,
+            progress,
+            learnt,
+            rebuild=rebuild,
+            neighbours=near,
+            accepted=accepted,
+        )
         try:
             return loading.run(dry_run=dry_run)
         except BeginAgainError:
@@ -90,8 +112,26 @@ def load_table(
             raise told from (None if told is error else error)
 
 
+def _neighbours(settings: Settings, spec: Source) -> list[Table]:
+    """Return the tables of other sources that lie in the same place: their files are not passed over."""
+    with suppress(GranaryError):
+        place = getattr(spec.reader(settings), "place", None)
+        if place:
+            return [table for other in SOURCES.values() if other is not spec for table in _in(place, settings, other)]
+    return []
+
+
+def _in(place: str, settings: Settings, source: Source) -> Sequence[Table]:
+    with suppress(Exception):  # whatever is wrong with another source is not this one's affair
+        if getattr(source.reader(settings), "place", None) == place:
+            return source.tables
+    return ()
+
+
 def _told(error: BaseException, loading: Loading) -> BaseException:
     """Return what a person is told of a failure: the driver's words for one of the warehouse, else the error itself."""
+    if isinstance(error, MemoryError):
+        return GranaryError("this machine has too little memory left", loading.place, "free some, and load again")
     if not isinstance(error, (psycopg.Error, OSError)):
         return error
     # An answer to the commit that is lost leaves open which of the two it was; the next load finds out.
@@ -127,9 +167,16 @@ def pending_dates(settings: Settings, source: str) -> list[date]:
                 dates |= {
                     unit.date
                     for unit in reader.units(table, None)
-                    if unit.date and recognised(unit, known.get(unit.name, UNKNOWN))[1] is None
+                    if unit.date and _is_new(unit, known.get(unit.name, UNKNOWN))
                 }
     return sorted(dates)
+
+
+def _is_new(unit: Unit, ledger: Landed) -> bool:
+    try:
+        return recognised(unit, ledger)[1] is None
+    except (UnreachableError, StillWrittenError):  # its load will say so
+        return True
 
 
 def row_count(settings: Settings, source: str, table: str) -> int:

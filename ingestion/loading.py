@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import date
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import psycopg
 
-from ingestion import again
+from ingestion import again, repeats
 from ingestion.ahead import ahead
 from ingestion.cdc.lost import check_held
 from ingestion.checks import ContractBrokenError
-from ingestion.intake import UNKNOWN, Intake, LoadResult, Piece, Progress, ShapeChangedError, newer, recognised
-from ingestion.spec import Recalling, StillWrittenError, Unit, UnreadableError
+from ingestion.failures import BeginAgainError, NothingLandedError, nothing_landed, record_failed
+from ingestion.intake import (
+    UNKNOWN,
+    Intake,
+    LoadResult,
+    Piece,
+    Progress,
+    ShapeChangedError,
+    TooManyRefusedError,
+    newer,
+    recognised,
+)
+from ingestion.spec import Left, Listing, Recalling, StillWrittenError, Unit, UnreachableError, UnreadableError
 from warehouse import quarantine
-from warehouse.connection import connect, query
+from warehouse.connection import connect
 from warehouse.errors import GranaryError
-from warehouse.ledger import forget_unreadable, landed, record, record_changes
+from warehouse.ledger import forget_unreadable, landed, record, record_left
 from warehouse.records import Refusal
 from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     import pyarrow as pa
 
+    from ingestion.failures import Learnt
     from ingestion.spec import Reader, Source, Table
     from warehouse.raw_tables import Lost
     from warehouse.records import Landed, Target
@@ -36,19 +48,6 @@ if TYPE_CHECKING:
 
 Window = tuple[date, date]
 """First and last business date, both included."""
-
-
-class BeginAgainError(Exception):
-    """The load has learnt something that it should have known when it opened its COPY."""
-
-
-@dataclass
-class Learnt:
-    """What a load finds out on its way and needs to know from the start: it outlives a new beginning."""
-
-    evolved: dict[str, pa.DataType] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
-    unfinished: set[str] = field(default_factory=set)
 
 
 class Loading:
@@ -66,6 +65,8 @@ class Loading:
         learnt: Learnt,
         *,
         rebuild: bool = False,
+        neighbours: Sequence[Table] = (),
+        accepted: Collection[str] = (),
     ) -> None:
         self.settings, self.source, self.table, self.window = settings, source, table, window
         self.rebuild, self.run_id, self.learnt = rebuild, run_id, learnt
@@ -74,13 +75,18 @@ class Loading:
         self.lost: Lost | None = None
         self.warnings: list[str] = []
         self.intake = Intake(source, table, learnt.evolved, progress)
+        self.tables = [*source.tables, *neighbours]
+        self.copies: dict[str, str] = {}
+        self.reader: Reader | None = None
+        self.accepted = accepted
+        self.holding: set[str] = set()
         self.place = self.intake.place
         self.committing = False
         self.started = time.perf_counter()
 
     def run(self, *, dry_run: bool) -> LoadResult:
         """Load what is new, or only read and check it; see `ingestion.load.load_table` for what it raises."""
-        reader = self.source.reader(self.settings)
+        reader = self.reader = self.source.reader(self.settings)
         with LoadTransaction(self.settings, self.source.name) as tx:
             if self.source.capture:
                 check_held(tx.connection, self.source, self.table)
@@ -88,16 +94,22 @@ class Loading:
             if self.lost:  # as if it had never been loaded, whatever the days that were asked for
                 self.everything, self.window = True, None
             before = None if self.everything else tx.watermark(self.table.name)
-            known = {} if self.anew else landed(tx.connection, self.source.name, self.table.name)
+            ledger = landed(tx.connection, self.source.name, self.table.name)
+            known = {} if self.anew else ledger
+            self.holding = {name for name, unit in ledger.items() if unit.holds}
             if isinstance(reader, Recalling) and not self.everything:
                 reader.recall({name: max(unit.fingerprints) for name, unit in known.items() if unit.fingerprints})
-            units = [
-                unit
-                for offered in reader.units(self.table, before)
-                if self._wanted(offered) and (unit := self._new(tx, offered, known)) is not None
-            ]
+            units, copies = self._units(tx, reader.units(self.table, before), known, ledger)
+            if self.learnt.failed and not units:
+                raise nothing_landed(self.learnt)
+            self.copies = copies
             pieces = [
-                Piece(unit, load_id, unreadable=self.learnt.unreadable.get(unit.name))
+                Piece(
+                    unit,
+                    load_id,
+                    unreadable=unit.problem or self.learnt.unreadable.get(unit.name),
+                    copy_of=copies.get(unit.name, ""),
+                )
                 for unit, load_id in zip(units, tx.next_load_ids(len(units)), strict=True)
             ]
             result = self._land(tx, reader, pieces, before, known)
@@ -110,18 +122,58 @@ class Loading:
         in_window = not self.window or unit.date is None or self.window[0] <= unit.date <= self.window[1]
         return in_window and unit.name not in self.learnt.unfinished
 
-    def _new(self, tx: LoadTransaction, offered: Unit, known: dict[str, Landed]) -> Unit | None:
-        """Return the unit, with its fingerprint, if it has to be read."""
+    def _units(
+        self, tx: LoadTransaction, offered: Sequence[Unit], known: dict[str, Landed], ledger: dict[str, Landed]
+    ) -> tuple[list[Unit], dict[str, str]]:
+        """Return the units to read, and which units have the content of another one.
+
+        Where a later unit overwrites an earlier one's rows by key, it waits for one that failed.
+        """
+        learnt = self.learnt
+        new: list[tuple[Unit, bool]] = []
+        failed = ""
+        for each in filter(self._wanted, offered):
+            try:
+                unit = None if each.name in learnt.failed else self._new(tx, each, known)
+            except UnreachableError as error:
+                learnt.failed[each.name] = Piece(each, 0), error
+            except StillWrittenError as error:
+                learnt.unfinished[each.name] = error.what
+            else:
+                if unit and failed and self.table.disposition == "merge":
+                    learnt.unfinished[each.name] = f"it waits for {failed}, which comes before it"
+                elif unit:
+                    new.append(unit)
+            failed = each.name if each.name in learnt.failed else failed
+        if learnt.failed and (self.anew or self.table.disposition == "replace"):
+            raise nothing_landed(self.learnt)
+        if missing := sorted({*self.accepted} - {each.name for each in offered}):
+            raise GranaryError(f"the source has no unit {missing[0]!r}", self.place, "name one that the load has told")
+        if self.table.disposition == "replace" and new:
+            new = [(unit, False) for unit in self._whole(offered, {unit.name: unit for unit, _ in new}, known)]
+        anew = self.anew or self.lost is not None
+        accepted = {*learnt.single, *self.accepted}
+        return repeats.resolve(self.table, new, ledger, keeps=learnt.unreadable, accepted=accepted, anew=anew)
+
+    def _whole(self, offered: Sequence[Unit], new: dict[str, Unit], known: dict[str, Landed]) -> Iterator[Unit]:
+        """Yield every unit that has rows: what a table that is replaced does not read, it would lose."""
+        for each in filter(self._wanted, offered):
+            held = known.get(each.name, UNKNOWN).holds
+            if each.name in new or held:
+                yield new.get(each.name) or replace(each, fingerprint=max(held))
+
+    def _new(self, tx: LoadTransaction, offered: Unit, known: dict[str, Landed]) -> tuple[Unit, bool] | None:
+        """Return the unit, with its fingerprint, if it has to be read, and whether it was left out as a duplicate."""
         ledger = UNKNOWN if self.everything else known.get(offered.name, UNKNOWN)
         unit, mark = recognised(offered, ledger)
         if mark is None:
-            return unit
+            return unit, False
         if unit.version not in ledger.versions:
             tx.see_version(self.table.name, unit.name, mark, unit.version)
         if ledger.unreadable and mark not in ledger.unreadable:  # delivered damaged, and back as it was loaded before
             forget_unreadable(tx.connection, self.source.name, self.table.name, unit.name)
             quarantine.close_unit(tx.connection, self.source.name, self.table.name, unit.name)
-        return None
+        return (unit, True) if mark in ledger.duplicate_marks else None
 
     def _land(
         self, tx: LoadTransaction, reader: Reader, pieces: list[Piece], before: str | None, known: dict[str, Landed]
@@ -152,11 +204,13 @@ class Loading:
         deleted = self._clear(tx, target, pieces, known, held)
         changed = deleted
         if first is not None:
-            stored, gone = intake.store(tx, chain([first], stream), complete=table.disposition == "replace")
+            whole = not self.learnt.failed and not self.learnt.unfinished and not any(p.unreadable for p in pieces)
+            complete = table.disposition == "replace" and whole
+            stored, gone = intake.store(tx, chain([first], stream), complete=complete)
             pieces[0].deleted += gone
             changed += stored + gone
         if self.rebuild and table.disposition != "replace":
-            read = [p.unit.name for p in pieces if not p.unreadable and p.unit.name in known]
+            read = [p.unit.name for p in pieces if p.lands and p.unit.name in known]
             offered = [old for name in read for old in known[name].load_ids]
             kept = again.bring_back(tx, table, target, offered, self.place)
             changed += kept
@@ -186,7 +240,7 @@ class Loading:
         # What an append without a key read again would be there twice.
         if self.table.disposition in ("replace_unit", "merge") or (self.lost and not self.table.key):
             for piece in pieces:
-                if not piece.unreadable and piece.unit.name in known:
+                if piece.lands and piece.unit.name in known:
                     piece.deleted = tx.delete_loads(target, known[piece.unit.name].load_ids)
         return sum(piece.deleted for piece in pieces)
 
@@ -198,16 +252,40 @@ class Loading:
                 payload = {"unit": unit.name, "bytes": unit.bytes, "fingerprint": unit.fingerprint}
                 piece.refusals = [Refusal(0, "", piece.unreadable, payload)]
                 continue
+            if piece.copy_of:
+                if any(other.unit.name == piece.copy_of and not other.loaded for other in pieces):
+                    self.learnt.single.add(unit.name)  # nothing lands twice where there is nothing
+                    raise BeginAgainError
+                continue
             try:
                 yield from self.intake.batches(piece, reader.read(self.table, unit, before))
             except ShapeChangedError as error:
                 raise BeginAgainError from error
             except UnreadableError as error:
+                if self.anew and unit.name in self.holding:
+                    raise  # what it held before would be gone with nothing in its place
                 self.learnt.unreadable[unit.name] = error.what
                 raise BeginAgainError from error
             except StillWrittenError as error:
-                self.learnt.unfinished.add(unit.name)
+                self.learnt.unfinished[unit.name] = error.what
                 raise BeginAgainError from error
+            except (ContractBrokenError, TooManyRefusedError, UnreachableError) as error:
+                self._fail([(piece, error)])
+
+    def _fail(self, failed: list[tuple[Piece, GranaryError]]) -> NoReturn:
+        """Begin again without units that failed, so that the others land.
+
+        Raises:
+            GranaryError: nothing can land without them: the table is replaced, or the unit is all that is new.
+        """
+        self.learnt.failed |= {piece.unit.name: (piece, error) for piece, error in failed}
+        if (
+            self.anew
+            or self.table.disposition == "replace"
+            or any(piece.unit.fingerprint is None for piece, _ in failed)
+        ):
+            raise failed[0][1]
+        raise BeginAgainError
 
     def _guard(self, tx: LoadTransaction, target: Target, pieces: list[Piece], held: int) -> None:
         """Refuse a load that would lose a table's rows, or that refuses too many."""
@@ -218,8 +296,16 @@ class Loading:
             raise RuntimeError(
                 f"{self.place}: {read} rows read, {loaded} loaded, {len(refusals)} refused, {forgotten} forgotten"
             )
-        if len(refusals) > self.table.max_refused * read:
-            raise self.intake.refused(refusals, f"{len(refusals):,} of {read:,}")
+        most = self.table.max_refused
+        if len(refusals) > most * read:
+            refused = [(piece, sum(refusal.row > 0 for refusal in piece.refusals)) for piece in pieces]
+            self._fail(
+                [
+                    (piece, self.intake.refused(piece, f"{number:,} of {piece.read:,}"))
+                    for piece, number in refused
+                    if number > most * piece.read
+                ]
+            )
         if held:
             counted = self.lost or self.rebuild or self.table.disposition == "replace"
             left = tx.rows(target) if counted else loaded
@@ -249,11 +335,15 @@ class Loading:
     ) -> LoadResult:
         """Write the ledger, the refused rows, the shape's changes and the watermark."""
         name = self.table.name
-        news = changed or self.lost or any(piece.refusals or piece.unit.fingerprint for piece in pieces)
+        news = (
+            changed
+            or self.lost
+            or any(piece.refusals or (piece.unit.fingerprint and not piece.copy_of) for piece in pieces)
+        )
         status = "loaded" if news else "unchanged"
         after = newer(self.table, before, self.intake.newest)
         noted = pieces or [Piece(Unit(self.table.location), tx.next_load_ids(1)[0], began=self.started)]
-        read = [piece for piece in pieces if not piece.unreadable]
+        read = [piece for piece in pieces if piece.lands]
         if (self.anew and pieces) or (self.lost and not self.lost.present):
             tx.supersede_all(name, noted[0].load_id)
         tx.supersede({old: p.load_id for p in read if p.unit.name in known for old in known[p.unit.name].load_ids})
@@ -278,9 +368,20 @@ class Loading:
         changes = self.intake.record_changes(tx, noted[0].load_id)
         if self.table.cursor and after and after != before:
             tx.set_watermark(name, after, pieces[-1].load_id)
-        return self.intake.result(
-            pieces, status, (before, after), time.perf_counter() - self.started, changes, self.warnings
-        )
+        record_failed(tx.connection, self.source, self.table, self.run_id, self.learnt.failed.values())
+        left = self._left()
+        kept = [(one.unit, one.outcome, one.reason) for one in left if one.outcome in ("waiting", "passed over")]
+        record_left(tx.connection, self.source.name, name, noted[-1].load_id, kept)
+        seconds = time.perf_counter() - self.started
+        return self.intake.result(pieces, status, (before, after), seconds, changes, self.warnings, left)
+
+    def _left(self) -> list[Left]:
+        """Return what the source has and this load did not take, but for what is in quarantine."""
+        left = self.learnt.left()
+        left += [Left(unit, "duplicate", f"it has the content of {other}") for unit, other in self.copies.items()]
+        if isinstance(self.reader, Listing):
+            left += [one for one in self.reader.left(self.tables) if one.unit not in self.learnt.unfinished]
+        return left
 
     def _tell_lost(
         self, tx: LoadTransaction, target: Target, lost: Lost, known: dict[str, Landed], read: set[str]
@@ -303,14 +404,9 @@ class Loading:
 
     def record_failure(self, error: BaseException) -> None:
         """Keep the failure in the ledger, in a transaction of its own; the warehouse itself may be what failed."""
-        words = str(error) or type(error).__name__
+        failed: list[tuple[Piece, BaseException]] = list(self.learnt.failed.values())
+        if not isinstance(error, NothingLandedError) and all(error is not known for _, known in failed):
+            failed.append((Piece(Unit(self.table.location), 0, began=self.started), error))
         with suppress(GranaryError, psycopg.Error, OSError), connect(self.settings, role="loader") as connection:
-            load_id = int(str(query(connection, "select nextval('ops.load_id')")[0][0]))
-            piece = Piece(Unit(self.table.location), load_id, began=self.started)
-            record(
-                connection,
-                [piece.audit(self.source.name, self.table.name, "failed", run_id=self.run_id, error=words)],
-            )
-            if isinstance(error, ContractBrokenError):
-                record_changes(connection, self.source.name, self.table.name, load_id, [error.change])
+            record_failed(connection, self.source, self.table, self.run_id, failed)
             connection.commit()

@@ -315,5 +315,6 @@ def _read_again(
         for entry in landed:
             execute(connection, CLOSE_READ, entry.quarantine_id)
         connection.commit()
-    refused = [(entry.quarantine_id, entry.reason) for entry in units if entry not in landed]
+    today = {one.unit: one.reason for one in result.left}
+    refused = [(entry.quarantine_id, today.get(entry.unit, entry.reason)) for entry in units if entry not in landed]
     return [entry.quarantine_id for entry in landed], refused

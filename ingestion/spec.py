@@ -16,7 +16,7 @@ from warehouse.errors import GranaryError
 from warehouse.records import arrow_type, sql_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ingestion.cdc.spec import Capture
     from warehouse.records import Change
@@ -33,6 +33,8 @@ Retyped = Literal["fit", "widen", "refuse"]
 """What happens when a column is delivered in a wider type than agreed (bigint for integer, timestamp for date).
 fit: values that fit are loaded, rows with others are refused. widen: the raw column takes the wider type.
 refuse: the load stops. A narrower type always fits."""
+Copies = Literal["tell", "load"]
+"""What happens to a unit with the content of another one: it is told and left out, or loaded as well."""
 Personal = Literal["identifier", "demographic", "pseudonym"]
 """The tier of a column with personal data; the same ones as in dbt (the var `personal_tiers`, docs/access.md).
 identifier: it names or reaches a person. demographic: it says something about one. pseudonym: it tells persons apart
@@ -99,7 +101,9 @@ class Table:
 
     `location` is what the source's reader needs to find it: a path pattern, a table name or an endpoint.
     `floor` is the least share of its present rows that a replacing load may leave; `max_refused` the largest
-    share of refused rows that a load may have. `partition` is "day" if each unit is one business date.
+    share of refused rows that a load may have. `partition` is "day" if each unit is one business date. `copies` says
+    whether a file with the content of another one is told and left out, or loaded as well, such as a daily price list
+    that did not change.
     """
 
     name: str
@@ -116,6 +120,7 @@ class Table:
     contract: int = 1
     floor: float = 0.5
     max_refused: float = 0.005
+    copies: Copies = "tell"
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -152,7 +157,8 @@ class Unit:
     `fingerprint` tells whether the unit's content changed since it was loaded. Where finding it out means reading the
     content, `version` is a cheap identity (size and times of a file, an ETag) that the ledger is asked first, and
     `content` returns the fingerprint, called only for a version that the ledger does not know. A unit without all
-    three is new by nature (a window past a cursor).
+    three is new by nature (a window past a cursor). `problem` says why something that lies among the units is none,
+    such as a link that leads elsewhere: it is quarantined without being opened.
     """
 
     name: str
@@ -161,6 +167,7 @@ class Unit:
     date: date | None = None
     version: str | None = None
     content: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    problem: str = ""
 
 
 class UnreadableError(GranaryError):
@@ -168,7 +175,28 @@ class UnreadableError(GranaryError):
 
 
 class StillWrittenError(GranaryError):
-    """A unit changed while it was read: it is left for the next load, the others land."""
+    """A unit changed, or went, while it was read: it is left for the next load, which is told, and the others land."""
+
+
+class UnreachableError(GranaryError):
+    """A unit could not be read for a reason that is not in its content: no permission, a full disk, no known format.
+
+    Nothing is said of the unit: its load fails, the others land, and the next load reads it.
+    """
+
+
+@dataclass(frozen=True)
+class Left:
+    """Something in the source's place that a load did not take, and why.
+
+    passed over: no table of the source takes it. waiting: a later load will, such as a file that is still written.
+    duplicate: its content has landed under another name. unreadable: it is in quarantine. failed: it is not, and the
+    load failed for it.
+    """
+
+    unit: str
+    outcome: Literal["passed over", "waiting", "duplicate", "unreadable", "failed"]
+    reason: str
 
 
 class Reader(Protocol):
@@ -189,6 +217,15 @@ class Recalling(Protocol):
 
     def recall(self, known: Mapping[str, str]) -> None:
         """Take note of the fingerprints that units had when they were loaded."""
+        ...
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A reader whose place can be looked through for what no table takes."""
+
+    def left(self, tables: Sequence[Table]) -> list[Left]:
+        """Return what the last call of `units` left waiting, and what none of these tables takes."""
         ...
 
 

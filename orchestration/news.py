@@ -28,7 +28,7 @@ class State:
 def state(settings: Settings, fingerprint: str) -> State:
     """Return the state as it is now."""
     newest = (
-        "select greatest((select max(load_id) from ops.load_audit where status = 'loaded'),"
+        "select greatest((select max(load_id) from ops.load_audit where status in ('loaded', 'withdrawn')),"
         " (select max(load_id) from ops.erased_rows), 0)"
     )
     with connect(settings, role="transformer") as connection:

@@ -144,7 +144,7 @@ def run_job(
         raise KeyboardInterrupt
     failed = [event for event in seen.checks.values() if event.severity == "error"]
     return RunOutcome(
-        success=result.success,
+        success=result.success and not failed,
         run_id=result.run_id,
         job=name,
         seconds=time.monotonic() - started,
@@ -154,7 +154,7 @@ def run_job(
         checks_failed=len(failed),
         checks_by_group=Counter(event.group for event in seen.checks.values() if event.passed),
         warnings=tuple(event.name for event in seen.checks.values() if event.severity == "warn"),
-        failures=() if result.success else tuple(seen.problems or unexplained(result, log)),
+        failures=() if result.success and not failed else tuple(seen.problems or unexplained(result, log)),
         log=log,
     )
 

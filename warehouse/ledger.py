@@ -21,10 +21,10 @@ def landed(connection: Connection, source: str, table: str) -> dict[str, Landed]
     """Return what the ledger knows of each unit of a raw table."""
     rows = query(
         connection,
-        "select unit, fingerprint, version, load_id, status from ops.load_audit where source = $1 and table_name = $2"
-        " and status in ('loaded', 'unreadable') and superseded_by is null and unit in (select unit from ops.load_audit"
-        " where source = $1 and table_name = $2 and superseded_by is null and fingerprint is not null)"
-        " order by load_id",
+        "select unit, fingerprint, version, load_id, status, rows_read from ops.load_audit where source = $1"
+        " and table_name = $2 and status in ('loaded', 'unreadable', 'duplicate') and superseded_by is null and unit in"
+        " (select unit from ops.load_audit where source = $1 and table_name = $2 and superseded_by is null"
+        " and fingerprint is not null) order by load_id",
         source,
         table,
     )
@@ -37,6 +37,9 @@ def landed(connection: Connection, source: str, table: str) -> dict[str, Landed]
             versions=frozenset(str(row[1]) for row in known if row[1] is not None),
             load_ids=tuple(int(str(row[2])) for row in known),
             unreadable=frozenset(str(mark) for row in known if row[3] == "unreadable" for mark in row[:2] if mark),
+            holds=frozenset(str(row[0]) for row in known if row[0] and row[3] == "loaded" and row[4]),
+            duplicate=next((str(row[0]) for row in reversed(known) if row[3] == "duplicate"), None),
+            duplicate_marks=frozenset(str(mark) for row in known if row[3] == "duplicate" for mark in row[:2] if mark),
         )
         for unit, known in units.items()
     }
@@ -89,6 +92,24 @@ def record_changes(
                 change.detail,
             )
     return new
+
+
+def record_left(
+    connection: Connection, source: str, table: str, load_id: int, left: Iterable[tuple[str, str, str]]
+) -> None:
+    """Keep what a load saw and did not take: (unit, outcome, reason); what no table takes is the source's."""
+    execute(
+        connection,
+        "insert into ops.files_left (source, table_name, unit, outcome, reason, load_id)"
+        " select $1, case outcome when 'passed over' then '' else $2 end, unit, outcome, reason, $3"
+        " from unnest($4::text[], $5::text[], $6::text[]) as seen (unit, outcome, reason)"
+        " on conflict (source, table_name, unit) do update set outcome = excluded.outcome, reason = excluded.reason,"
+        " load_id = excluded.load_id, last_seen_at = clock_timestamp()",
+        source,
+        table,
+        load_id,
+        *([list(column) for column in zip(*left, strict=True)] or [[], [], []]),
+    )
 
 
 def forget_unreadable(connection: Connection, source: str, table: str, unit: str) -> None:

@@ -24,9 +24,16 @@ from warehouse.connection import Connection
 
 
 def keep(
-    connection: Connection, source: str, table: str, contract: int, refused: Iterable[tuple[str, bool, int, Refusal]]
+    connection: Connection,
+    source: str,
+    table: str,
+    contract: int,
+    refused: Iterable[tuple[str, bool, int, Refusal]],
+    status: str = "open",
 ) -> None:
     """Keep refused rows as they were received: (unit, whether its rows have lasting places, load id, refusal).
+
+    With the status "failed" they are those of units that did not land at all, kept to be looked at.
 
     A row that is still refused keeps its entry, and with it when it was first seen. It is known by its content and
     by its place, if that lasts: a line of a file or an offset does, a row's number in a cursor window does not.
@@ -63,21 +70,34 @@ def keep(
     copy_into_new(connection, "refused_rows", batch.schema, [batch])
     execute(
         connection,
-        f"insert into ops.quarantine ({', '.join(names)}, payload, contract_version, first_seen_at, last_seen_at)"
-        f" select {', '.join(names)}, payload::jsonb, {int(contract)}, now(), now() from refused_rows"
+        f"insert into ops.quarantine"
+        f" ({', '.join(names)}, payload, contract_version, status, first_seen_at, last_seen_at)"
+        f" select {', '.join(names)}, payload::jsonb, {int(contract)}, $1, now(), now() from refused_rows"
         " on conflict (source, table_name, identity) where status = 'open' do update set"
         " load_id = excluded.load_id, unit = excluded.unit, row_number = excluded.row_number,"
         " contract_version = excluded.contract_version, last_seen_at = clock_timestamp()",
+        status,
     )
     execute(connection, "drop table refused_rows")
 
 
-def close_unit(connection: Connection, source: str, table: str, unit: str) -> None:
-    """Close what is said of a unit as a whole: it is readable after all."""
+def close_unit(connection: Connection, source: str, table: str, unit: str, *, rows: bool = False) -> None:
+    """Close what is said of a unit as a whole: it is readable after all; or, with `rows`, all that is said of it."""
     execute(
         connection,
         "update ops.quarantine set status = 'superseded' where source = $1 and table_name = $2 and unit = $3"
-        " and status = 'open' and row_number = 0",
+        f" and status = 'open'{'' if rows else ' and row_number = 0'}",
+        source,
+        table,
+        unit,
+    )
+
+
+def forget_failed(connection: Connection, source: str, table: str, unit: str) -> None:
+    """Remove the rows of a unit's last failed load: it fails again, lands or is withdrawn."""
+    execute(
+        connection,
+        "delete from ops.quarantine where source = $1 and table_name = $2 and unit = $3 and status = 'failed'",
         source,
         table,
         unit,
@@ -90,7 +110,7 @@ def settle(connection: Connection, target: Target, replaced: Iterable[str], load
     That is what units held that were now delivered anew, and rows whose key has now arrived in good order.
     """
     table = target.source, target.table
-    mine = "source = $1 and table_name = $2 and status = 'open'"
+    mine = "source = $1 and table_name = $2 and status in ('open', 'failed')"
     if not load_ids or not query(connection, f"select 1 from ops.quarantine where {mine} limit 1", *table):
         return
     ids = ", ".join(str(int(load_id)) for load_id in load_ids)

@@ -107,6 +107,12 @@ class Landed:
     load_ids: tuple[int, ...]
     unreadable: frozenset[str] = frozenset()
     """Those of the fingerprints and versions whose content could not be read."""
+    holds: frozenset[str] = frozenset()
+    """Those of the fingerprints whose rows are there."""
+    duplicate: str | None = None
+    """The fingerprint with which it was last left out, having the content of another unit."""
+    duplicate_marks: frozenset[str] = frozenset()
+    """Those of the fingerprints and versions with which it was left out."""
 
 
 NAMES = {

@@ -60,6 +60,14 @@ begin
         alter table ops.load_audit add constraint nothing_silent
         check (status <> 'loaded' or rows_read = rows_loaded + rows_quarantined + rows_forgotten);
     end if;
+    if to_regclass('ops.load_audit') is not null and to_regclass('ops.files_left') is null then
+        alter table ops.load_audit drop constraint load_audit_status_check;
+        alter table ops.load_audit add constraint load_audit_status_check
+        check (status in ('loaded', 'unchanged', 'failed', 'unreadable', 'duplicate', 'withdrawn'));
+        alter table ops.quarantine drop constraint quarantine_status_check;
+        alter table ops.quarantine add constraint quarantine_status_check
+        check (status in ('open', 'replayed', 'dropped', 'superseded', 'failed'));
+    end if;
 end
 $$;
 
@@ -71,7 +79,9 @@ create table if not exists ops.load_audit (
     unit text not null,
     fingerprint text,
     version text,
-    status text not null check (status in ('loaded', 'unchanged', 'failed', 'unreadable')),
+    status text not null check (
+        status in ('loaded', 'unchanged', 'failed', 'unreadable', 'duplicate', 'withdrawn')
+    ),
     rows_read bigint not null,
     rows_loaded bigint not null,
     rows_quarantined bigint not null,
@@ -89,7 +99,7 @@ create table if not exists ops.load_audit (
         status <> 'loaded' or rows_read = rows_loaded + rows_quarantined + rows_forgotten
     )
 );
-comment on table ops.load_audit is 'One row per unit (file, page set, cursor window, micro-batch) that a loader landed, found unchanged, could not read or failed on.';
+comment on table ops.load_audit is 'One row per unit (file, page set, cursor window, micro-batch) that a loader landed, found unchanged, could not read, knew under another name, failed on or withdrew.';
 create unique index if not exists load_audit_active on ops.load_audit (source, table_name, unit)
 where status = 'loaded' and superseded_by is null and fingerprint is not null;
 create index if not exists load_audit_by_table on ops.load_audit (source, table_name, load_id);
@@ -155,7 +165,7 @@ create table if not exists ops.quarantine (
     reason text not null,
     payload jsonb not null,
     contract_version integer not null,
-    status text not null default 'open' check (status in ('open', 'replayed', 'dropped', 'superseded')),
+    status text not null default 'open' check (status in ('open', 'replayed', 'dropped', 'superseded', 'failed')),
     replayed_load_id bigint,
     first_seen_at timestamptz not null default clock_timestamp(),
     last_seen_at timestamptz not null default clock_timestamp()
@@ -163,6 +173,20 @@ create table if not exists ops.quarantine (
 comment on table ops.quarantine is
 'Rows that a contract refused and files that could not be read (row_number 0), as they were received, with the reason.';
 create unique index if not exists quarantine_open on ops.quarantine (source, table_name, identity) where status = 'open';
+
+create table if not exists ops.files_left (
+    source text not null,
+    table_name text not null,
+    unit text not null,
+    outcome text not null,
+    reason text not null,
+    load_id bigint not null,
+    first_seen_at timestamptz not null default clock_timestamp(),
+    last_seen_at timestamptz not null default clock_timestamp(),
+    primary key (source, table_name, unit)
+);
+comment on table ops.files_left is
+'What loads saw in a source''s place and did not take: files of no table (table_name is empty), and files that wait.';
 
 create table if not exists ops.schema_changes (
     change_id bigint generated always as identity primary key,
@@ -359,7 +383,8 @@ comment on table ops.profiles is 'What tables and files held when somebody profi
 create index if not exists profiles_by_relation on ops.profiles (relation, profile_id);
 
 grant usage on schema ops to loader, transformer, auditor;
-grant select, insert, update on ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables to loader;
+grant select, insert, update on
+    ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables, ops.files_left to loader;
 grant select on ops.erasures to loader;
 grant delete on ops.quarantine, ops.watermarks, ops.raw_tables to loader;
 grant usage on all sequences in schema ops to loader;

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 @quarantine.command("list", epilog="Examples: granary quarantine list · granary quarantine list pos --status all")
 def list_entries(
     what: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...")] = None,
-    status: Annotated[str, typer.Option(help="open, replayed, dropped, superseded or all.")] = "open",
+    status: Annotated[str, typer.Option(help="open, replayed, dropped, superseded, failed or all.")] = "open",
     limit: Annotated[int, typer.Option(help="The most entries to list.", min=1)] = 100,
     as_json: AsJson = False,
 ) -> None:
@@ -32,7 +32,7 @@ def list_entries(
     from ingestion.replay import entries
     from ingestion.select import select
 
-    if status not in (allowed := ("open", "replayed", "dropped", "superseded", "all")):
+    if status not in (allowed := ("open", "replayed", "dropped", "superseded", "failed", "all")):
         raise typer.BadParameter(f"--status is one of {', '.join(allowed)}")
     found = entries(
         Settings.load(),
@@ -93,6 +93,9 @@ def replay(
         raise typer.BadParameter("give the entries' numbers, or --table")
     settings = Settings.load()
     chosen = ways.entries(settings, ids or (), tables=select(tables, changes=True) if tables else ())
+    if failed := [entry for entry in chosen if entry.status == "failed"]:
+        words = f"entry {failed[0].quarantine_id} is of a load that failed, of which nothing has landed"
+        raise GranaryError(words, failed[0].unit, "mend the cause, and `granary load` reads it whole")
     if closed := [entry.quarantine_id for entry in chosen if entry.status != "open"]:
         raise GranaryError(f"entry {closed[0]} is no longer open", "ops.quarantine", "leave it out")
     results = ways.replay(settings, chosen, dict(map(_assignment, changes or [])))

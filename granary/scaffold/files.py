@@ -110,7 +110,7 @@ def _list_remote(where: str) -> tuple[str, list[str]]:
     if where.startswith(("http://", "https://")) or _known(name):
         return folder, [name]
     store = open_store(where, {})
-    names = [entry.name for entry in store.entries("**", "the source") if not is_temporary(entry.name, "**")]
+    names = [e.name for e in store.entries("**", "the source") if not is_temporary(e.name, "**") and not e.problem]
     if not names:
         raise GranaryError("the place has no files", store.place, "check the address")
     return where, names

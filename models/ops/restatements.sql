@@ -66,7 +66,7 @@ loaded as (
     from publishes
     inner join {{ source('ops', 'load_audit') }} as loads
         on
-            loads.status = 'loaded'
+            loads.status in ('loaded', 'withdrawn')
             and loads.load_id > coalesce(cast(publishes.previously_seen ->> loads.source as bigint), 0)
             and loads.load_id <= cast(publishes.loads_seen ->> loads.source as bigint)
     group by publishes.publish_id

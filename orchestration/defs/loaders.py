@@ -90,7 +90,11 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
         partitions_def=days if daily else None,
         backfill_policy=dg.BackfillPolicy.single_run() if daily else None,
         check_specs=[
-            dg.AssetCheckSpec(CHECK, asset=key, description="Rows read = rows loaded + rows refused; none refused."),
+            dg.AssetCheckSpec(
+                CHECK,
+                asset=key,
+                description="Rows read = rows loaded + rows refused; none refused, and no file that was not taken.",
+            ),
             dg.AssetCheckSpec(CONTRACT_CHECK, asset=key, description="The delivery has the shape that was agreed."),
         ],
         # It looks at the last load alone, so backfilling an old day looks fresh; the watermark says how far data reach.
@@ -126,6 +130,8 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
             tell(problem)
             raise dg.Failure(str(problem), allow_retries=False) from error
         tell(Event("finished", "load", name, source.name, result.rows_loaded, result.seconds, detail=result.status))
+        for one in result.failed:
+            tell(Problem(f"{name}: {one.unit} could not be loaded: {one.reason}", name, "the other units have landed"))
         for check in (accounting(key, result), contract_check(key, result)):
             if not check.passed:
                 severity: Severity = "warn" if check.severity is dg.AssetCheckSeverity.WARN else "error"
@@ -156,22 +162,32 @@ def column_schema(table: Table) -> dg.TableSchema:
 
 
 def accounting(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
-    """Return the check that no row was lost; it only warns of refused rows, which are kept and can be replayed."""
+    """Return the check that no row was lost and no unit failed.
+
+    It only warns of refused rows, which are kept and can be replayed, and of what was not taken.
+    """
     lost = result.rows_read - result.rows_loaded - result.rows_quarantined - result.rows_forgotten
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=CHECK,
-        passed=not lost and not result.rows_quarantined and not result.units_unreadable and not result.warnings,
-        severity=dg.AssetCheckSeverity.ERROR if lost else dg.AssetCheckSeverity.WARN,
+        passed=not lost and not result.rows_quarantined and not not_taken(result) and not result.warnings,
+        severity=dg.AssetCheckSeverity.ERROR if lost or result.failed else dg.AssetCheckSeverity.WARN,
         metadata={
             "rows refused": result.rows_quarantined,
             "rows lost": lost,
             "rows of forgotten households": result.rows_forgotten,
-            "unreadable": ", ".join(result.units_unreadable[:SHOWN]) or "none",
+            "not taken": "\n".join(not_taken(result)[:SHOWN]) or "none",
             "first refused": "; ".join(result.refused) or "none",
             "warnings": "; ".join(result.warnings) or "none",
         },
     )
+
+
+def not_taken(result: LoadResult) -> list[str]:
+    """Return what a load saw and did not take; what no table takes is told by the first table of the source."""
+    first = SOURCES[result.source].tables[0].name if result.source in SOURCES else result.table
+    told = [one for one in result.left if one.outcome != "passed over" or result.table == first]
+    return [f"{one.unit} {one.outcome}: {one.reason}" for one in told]
 
 
 def contract_check(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
@@ -207,7 +223,7 @@ def summary(result: LoadResult) -> str:
     parts = list(result.warnings)
     if result.rows_quarantined:
         parts.append(f"{result.rows_quarantined:,} rows refused, first {'; '.join(result.refused)}")
-    parts += [f"{unit} unreadable" for unit in result.units_unreadable[:SHOWN]]
+    parts += not_taken(result)[:SHOWN]
     parts += [f"{change.column} {change.change} ({change.detail})" for change in result.changes]
     return "; ".join(parts)
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ingestion.spec import UnreachableError
+
 if TYPE_CHECKING:
     from ingestion.readers.files.store import Entry
 
@@ -42,10 +44,13 @@ class Copies:
 
     def new(self) -> Path:
         """Return a new empty file that only its owner may read."""
-        if self.folder is None:
-            _sweep()
-            self.folder = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-")
-        handle, name = tempfile.mkstemp(dir=self.folder.name)
+        try:
+            if self.folder is None:
+                _sweep()
+                self.folder = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-")
+            handle, name = tempfile.mkstemp(dir=self.folder.name)
+        except OSError as error:
+            raise UnreachableError(f"no copy can be made: {error.strerror}", "TMPDIR", "free or move it") from None
         os.close(handle)
         return Path(name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from ingestion.readers.files.unpack import DAMAGED, damaged
 from ingestion.readers.files.workbook import REFUSED
-from ingestion.spec import Chunk, Rejected, UnreadableError
+from ingestion.spec import Chunk, Rejected, UnreachableError, UnreadableError
 from warehouse.errors import GranaryError
 from warehouse.records import Change
 
@@ -103,6 +104,8 @@ def _rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Iter
         told = words.read(READ_BYTES).decode("utf-8", "replace").strip().splitlines() or [""]
     if code == REFUSED:
         raise UnreadableError(told[-1], where, "declare another sheet")
+    if code in (-signal.SIGKILL, -signal.SIGTERM):
+        raise UnreachableError("the process that reads the workbook was ended by this machine", where, "load again")
     if code < 0 or "memory allocation" in told[0] or "MemoryError" in told[-1]:
         raise UnreadableError(f"the sheet takes over {limits.memory:,} bytes of memory", where, "deliver it as CSV")
     if code:

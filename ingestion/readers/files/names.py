@@ -8,9 +8,9 @@ from datetime import date
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from ingestion.readers.files.formats import stem
-from ingestion.spec import UnreadableError
-from warehouse.errors import GranaryError
+from ingestion.readers.files.formats import by_name, stem
+from ingestion.readers.files.patterns import takes
+from ingestion.spec import Left, UnreadableError
 from warehouse.records import LOAD_ID, ROW
 
 if TYPE_CHECKING:
@@ -40,19 +40,38 @@ def is_temporary(name: str, pattern: str) -> bool:
     )
 
 
-def day_of(name: str, where: str) -> date:
+def left_out(name: str, patterns: Sequence[str]) -> Left | None:
+    """Return why a file is left out, or None if a pattern takes it, or if it is hidden by convention."""
+    path = PurePosixPath(name)
+    taken_by = [pattern for pattern in patterns if takes(pattern, name)]
+    if any(not is_temporary(name, pattern) for pattern in taken_by):
+        return None
+    plain = path.name.lstrip("._")
+    inside_hidden = any(part[0] in "._" for part in path.parts[:-1])
+    if inside_hidden or plain != path.name:
+        if inside_hidden or not plain or by_name(plain)[0] is None or is_temporary(plain, ""):
+            return None
+        names = (name, str(path.with_name(plain)))
+        meant = any(takes(pattern, each) for pattern in patterns for each in names)
+        return Left(name, "passed over", "a name that begins with '.' or '_' hides a file") if meant else None
+    if is_temporary(name, ""):
+        return Left(name, "waiting", "its name says that it is still being written")
+    return Left(name, "passed over", "no table of the source takes it")
+
+
+def day_of(name: str) -> date:
     """Return the business date that a file is named by.
 
     Raises:
-        GranaryError: it is not named by one.
+        ValueError: it is not named by one; the text says so.
     """
     day = stem(name)
     if not DAY.fullmatch(day):
-        raise GranaryError("the file is not named by its business date", where, "rename it YYYY-MM-DD")
+        raise ValueError("the file is not named by its business date (YYYY-MM-DD)")
     try:
         return date.fromisoformat(day)
     except ValueError:
-        raise GranaryError("the file's name is no date", where, "rename it YYYY-MM-DD") from None
+        raise ValueError("the file's name is no date (YYYY-MM-DD)") from None
 
 
 def check_columns(names: Sequence[str], known: Collection[str], where: str) -> None:

@@ -15,14 +15,15 @@ import pyarrow as pa
 
 from ingestion.readers.files import avro, columnar, delimited, excel, fixed_width, formats, json_rows, xml_rows
 from ingestion.readers.files.limits import Limits
-from ingestion.readers.files.names import check_columns, day_of, is_temporary
-from ingestion.readers.files.store import Entry, open_store, safe_pattern, same
+from ingestion.readers.files.names import check_columns, day_of, is_temporary, left_out
+from ingestion.readers.files.patterns import takes
+from ingestion.readers.files.store import ADVICE_HERE, Entry, open_store, safe_pattern, same
 from ingestion.readers.files.unpack import DAMAGED, compression, damaged, member, members, unpacked
-from ingestion.spec import Chunk, Unit, UnreadableError
+from ingestion.spec import Chunk, Left, Unit, UnreachableError, UnreadableError
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ingestion.readers.files.delimited import Reopen
     from ingestion.readers.files.formats import Format
@@ -32,6 +33,8 @@ SEEKING = (formats.Parquet, formats.Orc, formats.Avro, formats.Excel)
 """Formats that are read from several places of the file, not from its beginning to its end."""
 
 HEAD_BYTES = 4
+MOST_LEFT = 1_000
+"""Files of no table that a load names."""
 
 
 class FileReader:
@@ -75,44 +78,88 @@ class FileReader:
         self.settle, self.done, self.members = settle, done, members
         self.limits = limits or Limits()
         self.store = open_store(location, credentials or {})
+        self.place = self.store.place
         self._seen: dict[str, Entry] = {}
+        self._waiting: dict[str, Left] = {}
 
     def units(self, table: Table, watermark: str | None) -> list[Unit]:
         """Return the files in order of their names; hidden, temporary, unsettled and unmarked ones are left alone.
 
+        What lies among them and is no file to read, or has no name to go by, is a unit with a problem.
+
         Raises:
-            GranaryError: the place is missing, a file cannot be read, or a day's file is not named by its day.
+            GranaryError: the place is missing, or does not answer.
         """
         del watermark
         pattern = safe_pattern(table.location, self.store.place)
         entries = [e for e in self.store.entries(pattern, table.name) if not is_temporary(e.name, pattern)]
+        self._waiting = self._unfinished(table, pattern, [entry for entry in entries if not entry.problem])
+        return [self._unit(table, entry) for entry in entries if entry.name not in self._waiting]
+
+    def _unfinished(self, table: Table, pattern: str, entries: Sequence[Entry]) -> dict[str, Left]:
+        """Return the files that are not complete yet, as their times or markers say, with the reason."""
+        waiting = {}
+        latest = time.time() - self.settle
         if self.settle:
-            latest = time.time() - self.settle
-            entries = [entry for entry in entries if entry.modified is None or entry.modified <= latest]
+            for entry in entries:
+                if entry.modified is not None and entry.modified > latest:
+                    waiting[entry.name] = f"it changed less than {self.settle:g} s ago"
         if self.done:
-            marker = self.done if self.done.startswith(".") else ""
-            markers = pattern + marker if marker else str(PurePosixPath(pattern).parent / self.done)
-            present = {entry.name for entry in self.store.entries(markers, table.name)}
-            entries = [
-                entry
-                for entry in entries
-                if (entry.name + marker if marker else str(PurePosixPath(entry.name).parent / self.done)) in present
-            ]
-        return [self._unit(table, entry) for entry in entries]
+            present = {entry.name for entry in self.store.entries(self._marker(pattern), table.name)}
+            for entry in entries:
+                if (marker := self._marker(entry.name)) not in present:
+                    waiting[entry.name] = f"its marker {marker} is missing"
+        return {name: Left(name, "waiting", reason) for name, reason in waiting.items()}
+
+    def _marker(self, name: str) -> str:
+        """Return the name of the marker of a complete file."""
+        return name + self.done if self.done.startswith(".") else str(PurePosixPath(name).parent / self.done)
+
+    def left(self, tables: Sequence[Table]) -> list[Left]:
+        """Return what the last calls of `units` and `read` left out, and the files that none of these tables takes."""
+        patterns = [table.location for table in tables]
+        markers = [self._marker(pattern) for pattern in patterns] if self.done else []
+        found = dict(self._waiting)
+        for name in self.store.names():
+            if name not in found and not any(takes(marker, name) for marker in markers):
+                outcome = left_out(name, patterns)
+                if outcome is not None and len(found) == MOST_LEFT:
+                    reason = f"over {MOST_LEFT:,} files are left out; the others are not named"
+                    return [*sorted(found.values(), key=lambda one: one.unit), Left(self.place, "passed over", reason)]
+                if outcome is not None:
+                    found[name] = outcome
+        return sorted(found.values(), key=lambda one: one.unit)
 
     def _unit(self, table: Table, entry: Entry) -> Unit:
         self._seen[entry.name] = entry
-        day = day_of(entry.name, f"{self.store.place}/{entry.name}") if table.partition == "day" else None
-        content = partial(self.store.content, entry)
+        day, problem = None, entry.problem
+        if table.partition == "day" and not problem:
+            try:
+                day = day_of(entry.name)
+            except ValueError as error:
+                problem = str(error)
+        if problem:
+            return Unit(entry.name, fingerprint=f"no file: {problem}", bytes=max(entry.size, 0), problem=problem)
+        content = partial(self._content, entry)
         return Unit(entry.name, version=entry.version, content=content, bytes=max(entry.size, 0), date=day)
+
+    def _skip(self, name: str, member: str) -> None:
+        """Note a member of an archive that is none of the data."""
+        place = f"{name}, {member}"
+        self._waiting[place] = Left(place, "passed over", "its name does not tell its format, as other members' do")
+
+    def _content(self, entry: Entry) -> str:
+        if entry.unreachable:
+            raise UnreachableError(entry.unreachable, f"{self.store.place}/{entry.name}", ADVICE_HERE)
+        return self.store.content(entry)
 
     def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[Chunk]:
         """Yield the file's rows.
 
         Raises:
             UnreadableError: it is damaged, not of its format, a bomb, or has hostile names.
-            StillWrittenError: it changed while it was read.
-            GranaryError: it is gone, or nobody knows its format.
+            UnreachableError: this machine or its server could not read it, or nobody knows its format.
+            StillWrittenError: it changed, or went, while it was read.
         """
         del watermark
         where = f"{self.store.place}/{unit.name}"
@@ -124,7 +171,7 @@ class FileReader:
         checked: pa.Schema | None = None
         refused = 0
         try:
-            for chunk in read_rows(path, unit.name, declared, table, self.limits, where, self.members):
+            for chunk in read_rows(path, unit.name, declared, table, self.limits, where, self.members, self._skip):
                 if chunk.batch.schema is not checked:
                     check_columns(chunk.batch.schema.names, known, where)
                     checked = chunk.batch.schema
@@ -145,9 +192,19 @@ class FileReader:
 
 
 def read_rows(
-    path: Path, name: str, declared: Format | None, table: Table, limits: Limits, where: str, pattern: str = "*"
+    path: Path,
+    name: str,
+    declared: Format | None,
+    table: Table,
+    limits: Limits,
+    where: str,
+    pattern: str = "*",
+    skip: Callable[[str, str], None] = lambda _name, _member: None,
 ) -> Iterator[Chunk]:
-    """Yield the rows of a file on this machine, unpacked as its content says, in the declared format or its name's."""
+    """Yield the rows of a file on this machine, unpacked as its content says, in the declared format or its name's.
+
+    `skip` is told of a member of an archive that has no known format, where others have one.
+    """
     found, packed = formats.by_name(name)
     found = declared or found
     with path.open("rb") as handle:
@@ -159,6 +216,11 @@ def read_rows(
             chosen = members(archive, pattern, limits, where)
             if not chosen:
                 raise UnreadableError(f"the archive has no member {pattern!r}", where, "ask the source for it")
+            taken = [info for info in chosen if declared or formats.by_name(info.filename)[0]]
+            for info in chosen if taken else ():
+                if info not in taken:
+                    skip(name, info.filename)
+            chosen = taken or chosen
             for info in chosen:
                 place = f"{where}, {info.filename}"
                 inner = _known(declared or formats.by_name(info.filename)[0], place)
@@ -176,7 +238,7 @@ def read_rows(
 
 def _known(found: Format | None, where: str) -> Format:
     if found is None:
-        raise GranaryError("the file's name does not tell its format", where, "declare it: FileReader(format=…)")
+        raise UnreachableError("the file's name does not tell its format", where, "declare it: FileReader(format=…)")
     return found
 
 

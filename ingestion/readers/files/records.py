@@ -87,7 +87,12 @@ def records(blocks: Iterator[bytes], quoting: Quoting, limit: int, where: str) -
         end = quoting.cut(data)
         rest = data[end:]
         if len(rest) > limit:
-            _endless(where, number + data.count(b"\n", 0, end))
+            line = number + data.count(b"\n", 0, end)
+            if quoting.quote and quoting.quote in rest:
+                _endless(where, line)
+            raise UnreadableError(
+                f"a row has no end: it is longer than {limit:,} bytes", f"{where}, line {line}", "is it text?"
+            )
         if end:
             yield data[:end], number
             number += data.count(b"\n", 0, end)

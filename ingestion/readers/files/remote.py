@@ -12,30 +12,40 @@ import hashlib
 import shutil
 import tempfile
 import time
+from collections import deque
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from ingestion.readers.files.copies import Copies
-from ingestion.readers.files.store import YOUNG_SECONDS, Entry, same
-from ingestion.spec import StillWrittenError
+from ingestion.readers.files.formats import by_name
+from ingestion.readers.files.patterns import enters, fixed, takes
+from ingestion.readers.files.store import LOOKED_INTO, YOUNG_SECONDS, Entry, looked_into, same, shown
+from ingestion.spec import StillWrittenError, UnreachableError
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 SPARE_BYTES = 1 << 30
 """What copying leaves free on the disk: the warehouse may be on it."""
 
 BLOCK_BYTES = 4 << 20
 TIMEOUT_SECONDS = 60
-REFUSALS = ("PermissionError", "PermissionDenied", "NoCredentialsError", "ClientResponseError")
+REFUSALS = ("PermissionError", "PermissionDenied", "SFTPPermissionDenied", "NoCredentialsError", "ClientResponseError")
+ABSENCES = ("SFTPNoSuchFile", "SFTPNoSuchPath", "NoSuchBucket", "NoSuchKey")
 EXTRA = "install them: pip install 'granary[files]'"
+OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "adl"})
+"""Places that are listed by prefix: one question for all folders."""
+
+MISSING, REFUSED = "there is no such file or folder", "the server refuses our credentials"
+Step = tuple[str, "Mapping[str, Any] | str"]
 TIMES = ("LastModified", "mtime", "last_modified", "Last-Modified", "updated", "modified")
 
 
@@ -59,19 +69,80 @@ class RemoteStore:
         del table
         if self.web:
             return [self.entry(pattern)]
-        with self._explained(pattern) as files:
-            root = f"{self._root}/" if self._root or self.scheme == "sftp" else ""
-            found = files.glob(root + pattern, detail=True)
-        entries = []
-        for path, info in found.items():
-            name = path.lstrip("/").removeprefix(root.lstrip("/"))
-            if info["type"] == "link":
-                raise GranaryError("the file is a link, which may leave the landing zone", self._where(name), "copy it")
-            if ".." in name.split("/") or not name.isprintable():
-                raise GranaryError("a file has a hostile name", self._where(ascii(name)), "remove it")
-            if info["type"] == "file":
-                entries.append(self._entry(name, info))
-        return sorted(entries, key=lambda entry: entry.name)
+        if self.scheme in OBJECTS:
+            try:
+                with self._explained(pattern) as files:
+                    found = files.glob(self._path(pattern), detail=True)
+            except StillWrittenError as error:
+                raise GranaryError("the landing zone is missing", self.place, error.todo) from None
+            listed: Iterable[Step] = [(self._name(path), info) for path, info in found.items()]
+        else:
+            listed = list(self._walk(fixed(pattern), lambda folder: enters(pattern, folder)))
+            if not listed:
+                self._look_for_place()
+        entries = [
+            self._looked(name, info, entered=enters(pattern, name))
+            for name, info in listed
+            if takes(pattern, name) or (isinstance(info, str) and enters(pattern, name))
+        ]
+        return sorted((entry for entry in entries if entry), key=lambda entry: entry.name)
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of the files in the first folders; a web server tells none."""
+        if not self.web:
+            looked = count(1)
+            for name, info in self._walk("", lambda folder: looked_into(folder) and next(looked) < LOOKED_INTO):
+                if isinstance(info, str) or info["type"] != "directory":
+                    yield shown(name)
+
+    def _walk(self, folder: str, wanted: Callable[[str], bool]) -> Iterator[Step]:
+        """Yield what is below a folder: (name, what the server says of it, or why a folder cannot be looked into)."""
+        waiting = deque([folder])
+        while waiting:
+            folder = waiting.popleft()
+            try:
+                with self._explained(folder) as files:
+                    listed = files.ls(self._path(folder).rstrip("/") or "/", detail=True)
+            except UnreachableError as error:
+                if not folder:
+                    raise GranaryError(error.what, error.where, error.todo) from None
+                yield folder, error.what
+                continue
+            except StillWrittenError:  # gone meanwhile, or never there
+                continue
+            for info in listed:
+                name = self._name(info["name"])
+                if name in ("", folder):
+                    continue
+                if info["type"] == "directory" and wanted(name):
+                    waiting.append(name)
+                else:
+                    yield name, info
+
+    def _look_for_place(self) -> None:
+        """Tell an empty place from one that is not there; some servers list the one like the other."""
+        try:
+            with self._explained("") as files:
+                files.info(self._path("").rstrip("/") or "/")
+        except StillWrittenError:
+            raise GranaryError("the landing zone is missing", self.place, "mount or create it") from None
+
+    def _looked(self, name: str, info: Mapping[str, Any] | str, *, entered: bool) -> Entry | None:
+        """Return what is there under a name, if it could be a file."""
+        problem = ""
+        if isinstance(info, str):
+            return Entry(name, -1, None, "", None, unreachable=info)
+        if ".." in name.split("/") or not name.isprintable():
+            problem = "its name has characters that cannot be printed, or leads elsewhere"
+        elif info["type"] == "link":
+            problem = "it is a link, which may leave the landing zone"
+        elif info["type"] == "directory":
+            problem = "it is a folder with a file's name" if not entered and by_name(name)[0] else ""
+        elif info["type"] != "file":
+            problem = "it is no regular file"
+        if problem:
+            return Entry(shown(name), -1, None, problem, None, problem=problem)
+        return None if info["type"] == "directory" else self._entry(name, info)
 
     def entry(self, name: str) -> Entry:
         """Return a file as it is now."""
@@ -102,8 +173,17 @@ class RemoteStore:
         """Do nothing: a copy does not change."""
 
     def _fetch(self, entry: Entry) -> tuple[Path, str]:
-        state = hashlib.sha256()
         path = self._copies.new()
+        try:
+            found = self._copied(entry, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        reached("file-copied")
+        return path, found
+
+    def _copied(self, entry: Entry, path: Path) -> str:
+        state = hashlib.sha256()
         size = 0
         # Reading a web page from its beginning needs no ranges, which not every server has.
         how = {"block_size": 0} if self.web else {}
@@ -122,10 +202,9 @@ class RemoteStore:
         if size != now.size >= 0 and entry.identity == now.identity:
             raise GranaryError(f"{size:,} of {now.size:,} bytes came", self._where(entry.name), "load again")
         same(entry, now, self.place)
-        reached("file-copied")
-        return path, state.hexdigest()
+        return state.hexdigest()
 
-    def _entry(self, name: str, info: dict[str, Any]) -> Entry:
+    def _entry(self, name: str, info: Mapping[str, Any]) -> Entry:
         size = info.get("size")
         moment = next((info[key] for key in TIMES if info.get(key)), None)
         modified = _seconds(moment)
@@ -137,6 +216,10 @@ class RemoteStore:
             old = modified is not None and time.time() - modified >= YOUNG_SECONDS
             version = f"{size}:{moment}" if old and size is not None else None
         return Entry(name, -1 if size is None else int(size), modified, identity, version)
+
+    def _name(self, path: str) -> str:
+        """Return the name below the place of what the server calls by this path."""
+        return path.lstrip("/").removeprefix(self._root.lstrip("/")).strip("/")
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if self._root or self.scheme == "sftp" else name
@@ -158,7 +241,11 @@ class RemoteStore:
         except ImportError:
             raise GranaryError(f"the packages for {self.scheme}:// are not there", self.place, EXTRA) from None
         except Exception as error:  # the libraries below share no base class
-            raise GranaryError(_what(error), where, "check the location, the credentials and the server") from None
+            words, todo = _what(error), "check the location, the credentials and the server"
+            if words == MISSING and not self.web:
+                raise StillWrittenError("the file is gone", where, todo) from None
+            kind = UnreachableError if words == REFUSED else GranaryError
+            raise kind(words, where, todo) from None
 
     def _connect(self) -> Any:
         import fsspec  # type: ignore[import-untyped]  # noqa: PLC0415 - half a second, that only remote files pay
@@ -198,10 +285,10 @@ def _what(error: Exception) -> str:
         return "the location has an option that it cannot have"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full, so no copy can be made in {tempfile.gettempdir()} (TMPDIR moves it)"
-    if isinstance(error, FileNotFoundError) or status == HTTPStatus.NOT_FOUND:
-        return "there is no such file or folder"
+    if isinstance(error, FileNotFoundError) or kind in ABSENCES or status == HTTPStatus.NOT_FOUND:
+        return MISSING
     if kind in REFUSALS and status in (None, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return "the server refuses our credentials"
+        return REFUSED
     if kind == "HostKeyNotVerifiable":
         return "the server's host key is not known, so it may be another's"
     return f"the server answered {status}" if status else f"the server cannot be read: {kind}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import re
 import zipfile
 import zlib
 from contextlib import ExitStack, contextmanager
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ingestion.spec import UnreadableError
+from ingestion.spec import UnreachableError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +28,15 @@ MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x
 ARCHIVES = (*MAGIC, b"7z\xbc\xaf\x27\x1c", b"Rar!", b"\xfd7zXZ", b"\x1f\x9d")
 ENCRYPTED = 0x1
 LINK = 0o120000
-DAMAGED = (OSError, EOFError, pa.ArrowInvalid, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+DAMAGED = (
+    *(OSError, EOFError, MemoryError, NotImplementedError, RuntimeError),
+    *(pa.ArrowInvalid, zipfile.BadZipFile, zlib.error),
+)
 ADVICE = "ask the source to deliver it again"
+HERE = "mend that on this machine, and load again"
+QUOTED = re.compile(r"(invalid value|, got \d+).*")
+"""Where Arrow's errors begin to quote what is in the file: it may be personal."""
+WANTED = re.compile(r"(?:m|re)alloc of size (\d+) failed")
 
 
 def compression(head: bytes) -> str | None:
@@ -41,6 +51,7 @@ class Bounded(io.RawIOBase):
         """Wrap a stream that has `read`; `packed` is the bytes that it comes from."""
         self.stream, self.where, self.seen = stream, where, 0
         self.most = min(limits.unpacked, max(limits.ratio_from, limits.ratio * packed))
+        self.suspicious = max(limits.record, limits.ratio * packed)
 
     def readable(self) -> bool:
         """Return True."""
@@ -60,19 +71,52 @@ class Bounded(io.RawIOBase):
             raise UnreadableError("there is an archive within the archive", self.where, "unpack it once")
         self.seen += len(block)
         if self.seen > self.most:
-            raise UnreadableError(
-                f"the file unpacks to over {self.most:,} bytes, as an archive bomb does",
-                self.where,
-                "if it is honest, raise the limits of its FileReader",
-            )
+            raise self._bomb(self.most)
         buffer[: len(block)] = block
         return len(block)
 
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Have a bomb be called one, though a parser found something else in it before the limit was reached."""
+        try:
+            yield
+        except UnreadableError:
+            if self.seen > self.suspicious:
+                raise self._bomb(self.suspicious) from None
+            raise
 
-def damaged(error: BaseException, where: str, kind: str = "what it should be") -> UnreadableError:
-    """Return the error of a file that the library of its format, or of its compression, cannot read."""
-    words = " ".join(str(error).split())[:200] or type(error).__name__
+    def _bomb(self, size: int) -> UnreadableError:
+        return UnreadableError(
+            f"the file unpacks to over {size:,} bytes, as an archive bomb does",
+            self.where,
+            "if it is honest, raise the limits of its FileReader",
+        )
+
+
+def damaged(error: BaseException, where: str, kind: str = "what it should be") -> UnreadableError | UnreachableError:
+    """Return the error of a file that the library of its format, or of its compression, cannot read.
+
+    What the operating system refuses says nothing of the file: those errors have a number, those of the libraries
+    have none. A file that asks for more memory than any machine has is damaged all the same.
+    """
+    words = QUOTED.sub(r"\1", " ".join(str(error).split()))[:200] or type(error).__name__
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return UnreachableError(f"this machine cannot read or unpack the file: {_system(error)}", where, HERE)
+    if isinstance(error, MemoryError):
+        wanted = WANTED.search(words)
+        if wanted is None or int(wanted[1]) < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+            return UnreachableError("this machine has too little memory left to read the file", where, HERE)
     return UnreadableError(f"the file is damaged or not {kind}: {words}", where, ADVICE)
+
+
+def _system(error: OSError) -> str:
+    """Return what the operating system refused, and where a person can do something about it."""
+    words = os.strerror(error.errno or 0)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return f"{words} in the folder for temporary files (TMPDIR moves it)"
+    if error.errno == errno.ENOENT:
+        return "there is no folder for temporary files that can be written (TMPDIR names one)"
+    return words
 
 
 @contextmanager
@@ -89,7 +133,9 @@ def unpacked(path: Path, limits: Limits, where: str) -> Iterator[IO[bytes]]:
         if kind in ("gzip", "bz2", "zstd"):
             packed = stack.enter_context(pa.OSFile(str(path)))
             stream = stack.enter_context(pa.CompressedInputStream(packed, kind))
-            yield io.BufferedReader(Bounded(stream, path.stat().st_size, limits, where), 1 << 20)
+            bounded = Bounded(stream, path.stat().st_size, limits, where)
+            with bounded.named():
+                yield io.BufferedReader(bounded, 1 << 20)
         else:
             yield raw
 
@@ -138,5 +184,6 @@ def member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limits: Limits, wher
         stream = archive.open(info)
     except DAMAGED as error:
         raise damaged(error, where) from None
-    with stream:
-        yield io.BufferedReader(Bounded(stream, info.compress_size, limits, where), 1 << 20)
+    bounded = Bounded(stream, info.compress_size, limits, where)
+    with stream, bounded.named():
+        yield io.BufferedReader(bounded, 1 << 20)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shutil
+import socket
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fastavro
@@ -14,12 +17,14 @@ import pytest
 
 from ingestion.readers.files import Csv, Excel, Json, Limits, Xml
 from ingestion.readers.files.store import LocalStore
-from ingestion.spec import Column
+from ingestion.spec import Column, StillWrittenError
 from tests.python.files.books import archive, workbook
 from tests.python.files.conftest import PEOPLE, label, table
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.python.files.conftest import Zone
 
 GOOD = "id,name,born,score\n1,Ada,,1\n"
@@ -117,6 +122,9 @@ def test_an_instant_without_its_zone_is_refused_alone(zone: Zone) -> None:
         ("people.zip", b"PK\x03\x04 and nothing else", "damaged"),
         ("people.csv.gz", gzip.compress(b"id,name\n" + b"1,a\n" * 200_000), "as an archive bomb does"),
         ("people.zip", archive(**{"people.csv": b"id,name\n" + b"1,a\n" * 200_000}), "as an archive bomb does"),
+        ("people.csv.gz", gzip.compress(b'id,name\n1,"' + b"x" * 90_000), "as an archive bomb does"),
+        ("people.csv", "", "the file is empty, without even a header"),
+        ("people.jsonl.gz", gzip.compress(b'{"id":"' + b"x" * 90_000), "as an archive bomb does"),
         ("people.csv", "id,name\n1," + "x" * 10_000_000, "has no end"),
         ("people.jsonl", '{"id":1,"name":"' + "x" * 10_000_000, "longer than 50,000 bytes"),
         ("people.json", '[{"id":1,"name":"' + "x" * 10_000_000, "longer than 50,000 bytes"),
@@ -226,20 +234,20 @@ def test_links_that_leave_the_landing_zone(zone: Zone, tmp_path_factory: pytest.
     (zone.folder / "people.csv").symlink_to(inner)
     assert zone.load().rows_loaded == 1
     (zone.folder / "people_2.csv").symlink_to(outside / "people.csv")
-    with pytest.raises(GranaryError, match="a link that leaves the landing zone"):
-        zone.load()
-    (zone.folder / "people_2.csv").unlink()
+    zone.put("people_3.csv", "id,name,born,score\n3,Cy,,3\n")
+    result = zone.load()
+    assert (result.units_unreadable, result.units_loaded) == (("people_2.csv",), ("people_3.csv",))
+    assert _why(zone, "people_2.csv") == "it is a link that leaves the landing zone"
     (zone.folder / "people_folder").symlink_to(outside)
-    with pytest.raises(GranaryError, match="a link that leaves the landing zone"):
-        zone.load(table("people_folder/*.csv"))
+    assert zone.load(table("people_folder/*.csv")).units_unreadable == ("people_folder",)
 
 
 def test_a_name_from_elsewhere_stays_in_the_landing_zone(zone: Zone) -> None:
     store = LocalStore(zone.folder)
-    with pytest.raises(GranaryError, match="the file is gone"):
+    with pytest.raises(StillWrittenError, match="the file is gone"):
         store.entry("/etc/passwd")
     (zone.folder / "itself").symlink_to(zone.folder)
-    with pytest.raises(GranaryError, match="a link that leaves the landing zone"):
+    with pytest.raises(StillWrittenError, match="a link that leaves the landing zone"):
         store.entry("itself")
 
 
@@ -249,23 +257,91 @@ def test_a_location_that_leaves_the_landing_zone(zone: Zone, location: str) -> N
         zone.load(table(location))
 
 
-def test_a_name_of_a_file_that_is_no_text(zone: Zone) -> None:
-    zone.put("people\n2017 ERROR.csv", GOOD)
-    with pytest.raises(GranaryError, match="hostile name") as error:
-        zone.load()
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (b"people\n2017 ERROR.csv", "people\\n2017 ERROR.csv"),
+        (b"people_\xff\xe9.csv", "people_\\udcff\\udce9.csv"),
+        ("people_\u202egpj.csv".encode(), "people_\\u202egpj.csv"),
+    ],
+)
+def test_a_name_of_a_file_that_is_no_text_costs_that_file_alone(zone: Zone, name: bytes, told: str) -> None:
+    zone.put("people_good.csv", GOOD)
+    (Path(os.fsencode(zone.folder).decode()) / os.fsdecode(name)).write_text(GOOD.replace("Ada", "Eve"))
+    result = zone.load()
+    assert (result.units_unreadable, zone.rows("id, name")) == ((told,), [(1, "Ada")])
+    assert _why(zone, told) == "its name has characters that cannot be printed, or bytes that are no UTF-8"
+    assert zone.load().status == "unchanged"
 
 
-def test_what_is_no_regular_file(zone: Zone) -> None:
-    os.mkfifo(zone.folder / "people.csv")
-    with pytest.raises(GranaryError, match="it is no regular file"):
-        zone.load()
+def _pipe(path: Path, _: Path) -> None:
+    os.mkfifo(path)
+
+
+def _socket(path: Path, _: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(path))  # the whole path may be too long for a socket
+
+
+def _folder(path: Path, _: Path) -> None:
+    path.mkdir()
+    (path / "part.csv").write_text(GOOD)
+
+
+def _nowhere(path: Path, _: Path) -> None:
+    path.symlink_to(path.with_name("nothing.csv"))
+
+
+def _circle(path: Path, _: Path) -> None:
+    path.symlink_to(path)
+
+
+def _device(path: Path, _: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _elsewhere(path: Path, elsewhere: Path) -> None:
+    (elsewhere / "secret.csv").write_text(GOOD)
+    path.symlink_to(elsewhere / "secret.csv")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (_pipe, "it is no regular file"),
+        (_socket, "it is no regular file"),
+        (_folder, "it is a folder with a file's name"),
+        (_nowhere, "it is a link that leads nowhere"),
+        (_circle, "it is a link that leads to itself"),
+        (_device, "it is a link that leaves the landing zone"),
+        (_elsewhere, "it is a link that leaves the landing zone"),
+    ],
+    ids=lambda value: getattr(value, "__name__", "").strip("_"),
+)
+def test_what_is_no_file_costs_itself_and_lands_once_it_is_one(
+    zone: Zone, make: Callable[[Path, Path], None], reason: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    zone.put("people_1.csv", GOOD)
+    foreign = zone.folder / "people_2.csv"
+    make(foreign, tmp_path_factory.mktemp("elsewhere"))
+    zone.put("people_3.csv", "id,name,born,score\n3,Cy,,3\n")
+    result = zone.load()
+    assert (result.units_loaded, result.units_unreadable) == (("people_1.csv", "people_3.csv"), ("people_2.csv",))
+    assert (_why(zone, "people_2.csv"), next(one.reason for one in result.left)) == (reason, reason)
+    assert zone.load().status == "unchanged"
+    shutil.rmtree(foreign) if foreign.is_dir() and not foreign.is_symlink() else foreign.unlink()
+    zone.put("people_2.csv", "id,name,born,score\n2,Bo,,2\n")
+    assert zone.load().units_loaded == ("people_2.csv",)
+    assert zone.query("select status from ops.quarantine where source = $1", zone.name) == [("superseded",)]
 
 
 def test_an_unknown_format(zone: Zone) -> None:
     zone.put("people.dat", GOOD)
     with pytest.raises(GranaryError, match="does not tell its format"):
         zone.load()
+    zone.put("people_2.csv", "id,name,born,score\n2,Bo,,2\n")
+    result = zone.load()
+    assert (result.units_loaded, [one.unit for one in result.failed]) == (("people_2.csv",), ["people.dat"])
     assert zone.load(format="csv").rows_loaded == 1
 
 

@@ -459,3 +459,17 @@ def test_watermark_never_goes_back(shop: Shop, land: Load) -> None:
     assert land(contract).watermark_after == "2017-01-09"
     shop.put("a", {"id": [2], "at": [date(2017, 1, 2)]}, fingerprint=None)
     assert land(contract).watermark_after == "2017-01-09"
+
+
+def test_a_missing_column_names_what_came_but_no_values_of_a_file_without_a_header(shop: Shop, land: Load) -> None:
+    contract = table(Column("name", pa.string(), "Name.", personal="identifier"))
+    shop.put("a", {"id": [1], "Name": ["Ada"], "city": ["Ely"]})
+    with pytest.raises(GranaryError, match=r"column name is missing: .*; what came are id, Name, city"):
+        land(contract)
+    shop.put("a", {"1": [2], "Ada": ["Bo"]}, fingerprint="2")
+    with pytest.raises(GranaryError, match="none of the 2 columns that came is the contract's") as error:
+        land(contract)
+    assert "Ada" not in str(error.value)
+    shop.put("a", {f"column_{number}": [1] for number in range(40)}, fingerprint="3")
+    with pytest.raises(GranaryError, match=r"column_29 and 10 more \(shop\.orders, a\)"):
+        land(table())

@@ -149,26 +149,31 @@ def test_truncated_parquet_is_quarantined_as_a_file(warehouse: Settings, landing
     assert rows(TOTAL) == [(6, 12)]
 
 
-def test_unreadable_file(warehouse: Settings, landing: Landing, rows: Rows) -> None:
+def test_what_is_no_days_file_is_quarantined_alone(
+    warehouse: Settings, landing: Landing, tmp_path: Path, rows: Rows
+) -> None:
+    (tmp_path / "secret").write_text("x")
     (landing.folder / "transactions" / "2017-01-02.parquet").mkdir()
-    _refused_whole(warehouse, rows, "the file cannot be read: Is a directory")
+    (landing.folder / "transactions" / "2017-01-03.parquet").symlink_to(tmp_path / "secret")
+    landing.put("2017-02-30", lines("2017-01-04"))
+    landing.put("report", lines("2017-01-04"))
+    landing.put("2017-01-05", lines("2017-01-05"))
+    result = load_table(warehouse, "pos", "transactions")
+    assert (result.units_loaded, result.rows_loaded) == (("transactions/2017-01-05.parquet",), 3)
+    assert rows("select unit, reason from ops.quarantine order by unit") == [
+        ("transactions/2017-01-02.parquet", "it is a folder with a file's name"),
+        ("transactions/2017-01-03.parquet", "it is a link that leaves the landing zone"),
+        ("transactions/2017-02-30.parquet", "the file's name is no date (YYYY-MM-DD)"),
+        ("transactions/report.parquet", "the file is not named by its business date (YYYY-MM-DD)"),
+    ]
+    assert pending_dates(warehouse, "pos") == []
+    assert load_table(warehouse, "pos", "transactions").status == "unchanged"
 
 
 def test_missing_landing_zone(warehouse: Settings, landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRANARY_POS_LANDING", str(landing.folder / "nowhere"))
     with pytest.raises(GranaryError, match="the landing zone of transactions is missing"):
         load_table(warehouse, "pos", "transactions")
-
-
-def test_link_out_of_the_landing_zone(warehouse: Settings, landing: Landing, tmp_path: Path, rows: Rows) -> None:
-    (tmp_path / "secret").write_text("x")
-    (landing.folder / "transactions" / "2017-01-02.parquet").symlink_to(tmp_path / "secret")
-    _refused_whole(warehouse, rows, "a link that leaves the landing zone")
-
-
-def test_file_that_is_not_named_by_its_day(warehouse: Settings, landing: Landing, rows: Rows) -> None:
-    landing.put("today", lines("2017-01-02"))
-    _refused_whole(warehouse, rows, "the file is not named by its business date")
 
 
 def test_file_still_being_written_is_left_alone(warehouse: Settings, landing: Landing) -> None:
@@ -185,7 +190,9 @@ def test_wrong_column_type(warehouse: Settings, landing: Landing, rows: Rows) ->
 
 def test_missing_column(warehouse: Settings, landing: Landing, rows: Rows) -> None:
     landing.put("2017-01-02", lines("2017-01-02", 2).drop_columns(["week"]))
-    _refused_whole(warehouse, rows, "column week is missing")
+    found = ", ".join(name for name in lines("2017-01-02").column_names if name != "week")
+    words = f"column week is missing: the contract has it, the source has not; what came are {found}"
+    _refused_whole(warehouse, rows, words)
     assert rows("select column_name, change from ops.schema_changes") == [("week", "missing")]
 
 
@@ -229,7 +236,56 @@ def test_refused_rows_are_kept_and_counted(warehouse: Settings, landing: Landing
 def test_too_many_refused_rows_change_nothing(warehouse: Settings, landing: Landing, rows: Rows) -> None:
     landing.put("2017-01-02", lines("2017-01-02", 3, household_id=[1, None, 3]))
     _refused_whole(warehouse, rows, "1 of 3 rows break the contract; row 2: household_id is null")
-    assert rows("select count(*) from ops.quarantine") == [(0,)]
+    assert rows("select error like '%(pos.transactions, transactions/2017-01-02.parquet)%' from ops.load_audit") == [
+        (True,)
+    ]
+    kept = "select unit, row_number, column_name, reason, payload ->> 'product_id' from ops.quarantine"
+    mine = [("transactions/2017-01-02.parquet", 2, "household_id", "is null", "2")]
+    assert rows(f"{kept} where status = 'failed'") == rows(kept) == mine
+    with pytest.raises(GranaryError, match="1 of 3 rows"):
+        load_table(warehouse, "pos", "transactions")
+    assert rows(kept) == mine  # once, however often the load fails
+    landing.put("2017-01-02", lines("2017-01-02", 3))
+    assert load_table(warehouse, "pos", "transactions").rows_loaded == 3
+    assert rows("select status from ops.quarantine") == [("superseded",)]
+
+
+def test_a_days_bad_data_hold_no_other_day(warehouse: Settings, landing: Landing, rows: Rows) -> None:
+    """A column is gone, too many rows are refused, a column is retyped: each costs its day, and no other."""
+    for day in ("2017-01-02", "2017-01-04", "2017-01-06", "2017-01-08"):
+        landing.put(day, lines(day, 2))
+    landing.put("2017-01-03", lines("2017-01-03", 2).drop_columns(["week"]))
+    landing.put("2017-01-05", lines("2017-01-05", 3, household_id=[1, None, 3]))
+    landing.put("2017-01-07", lines("2017-01-07", 2, quantity=["one", "two"]))
+    result = load_table(warehouse, "pos", "transactions")
+    assert result.units_loaded == tuple(f"transactions/2017-01-0{day}.parquet" for day in (2, 4, 6, 8))
+    assert [(one.unit[-18:-8], one.outcome) for one in result.failed] == [
+        ("2017-01-03", "failed"),
+        ("2017-01-07", "failed"),
+        ("2017-01-05", "failed"),
+    ]
+    assert rows(TOTAL) == [(8, 12)]
+    assert rows("select unit, rows_loaded from ops.load_audit where status = 'failed' order by unit") == [
+        (f"transactions/2017-01-0{day}.parquet", 0) for day in (3, 5, 7)
+    ]
+    assert pending_dates(warehouse, "pos") == [date(2017, 1, day) for day in (3, 5, 7)]
+    landing.put("2017-01-03", lines("2017-01-03", 2))
+    again = load_table(warehouse, "pos", "transactions")
+    assert (again.units_loaded, len(again.failed)) == (("transactions/2017-01-03.parquet",), 2)
+    assert rows(TOTAL) == [(10, 15)]
+    with pytest.raises(GranaryError, match="1 more of its units failed too"):
+        load_table(warehouse, "pos", "transactions")
+
+
+def test_a_full_refresh_without_a_days_rows_is_refused(warehouse: Settings, landing: Landing, rows: Rows) -> None:
+    landing.put("2017-01-02", lines("2017-01-02", 3))
+    landing.put("2017-01-03", lines("2017-01-03", 1))
+    load_table(warehouse, "pos", "transactions")
+    for broken in (b"damaged", lines("2017-01-03", 1).drop_columns(["week"])):
+        landing.put("2017-01-03", broken)
+        with pytest.raises(GranaryError, match=r"damaged|week is missing"):
+            load_table(warehouse, "pos", "transactions", full_refresh=True)
+        assert rows(TOTAL) == [(4, 7)]
 
 
 def test_nanoseconds_are_cut_to_microseconds(warehouse: Settings, landing: Landing, rows: Rows) -> None:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from demo import retailer
+from ingestion.withdrawal import withdraw
 from orchestration.instance import environment, inside, open_instance
 from warehouse.connection import connect, execute
 from warehouse.errors import GranaryError
@@ -78,7 +79,10 @@ def test_a_damaged_file_is_quarantined_alone_and_told(place: Place, first: RunOu
         landing.write_bytes(whole)
     assert outcome.success, outcome.failures
     told = [warning for warning in outcome.warnings if warning.startswith("every_row_accounted_for")]
-    assert told == ["every_row_accounted_for of pos.transactions: transactions/2017-02-05.parquet unreadable"]
+    [words] = told
+    assert words.startswith(
+        "every_row_accounted_for of pos.transactions: transactions/2017-02-05.parquet unreadable: the file is damaged"
+    )
     day = "select count(*) > 0 from marts.fct_sales where business_date = '2017-02-05'"
     assert place.rows(day) == [(False,)]
     assert place.run().success
@@ -102,6 +106,34 @@ def test_a_broken_contract_stops_the_run_before_dbt_with_one_sentence(place: Pla
     assert "2017-02-06.parquet" in str(outcome.failures[0])
     assert outcome.failures[0].todo
     assert not [event for event in place.events if event.stage == "dbt"]
+
+
+def test_a_bad_day_fails_the_run_and_holds_no_other_day_and_a_withdrawn_one_leaves_the_marts(
+    place: Place, first: RunOutcome
+) -> None:
+    assert first.success
+    retailer.advance(place.settings, date(2017, 2, 8))
+    landing = place.settings.home / "demo" / "landing" / "pos" / "transactions" / "2017-02-07.parquet"
+    whole = landing.read_bytes()
+    days = "select business_date::text from marts.fct_sales where business_date >= '2017-02-06' group by 1 order by 1"
+    pq.write_table(pq.read_table(landing).drop_columns(["week"]), landing)
+    try:
+        outcome = place.run()
+        assert not outcome.success
+        [problem] = outcome.failures
+        assert "2017-02-07.parquet could not be loaded: the contract is broken: column week is missing" in problem.what
+        assert place.rows(days) == [("2017-02-06",), ("2017-02-08",)]
+        landing.write_bytes(whole)
+        assert place.run().success
+        assert place.rows(days) == [("2017-02-06",), ("2017-02-07",), ("2017-02-08",)]
+        landing.unlink()
+        withdraw(place.settings, "pos", "transactions", ["transactions/2017-02-07.parquet"])
+        assert place.run().success
+        assert place.rows(days) == [("2017-02-06",), ("2017-02-08",)]
+    finally:
+        landing.write_bytes(whole)
+    assert place.run().success
+    assert place.rows(days) == [("2017-02-06",), ("2017-02-07",), ("2017-02-08",)]
 
 
 def test_a_server_that_goes_away_before_dbt_is_explained(
@@ -146,6 +178,7 @@ def test_days_for_a_job_without_days_are_refused(place: Place) -> None:
 STOPPED = """
 import sys
 from demo import retailer
+from ingestion.withdrawal import withdraw
 from orchestration.run import run_job
 from warehouse.settings import Settings
 settings = Settings.load()
