@@ -10,15 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.spec import Chunk, Rejected
-from ingestion.types import CAST_ERRORS, cast, fit, instants, plain, widest
+from ingestion.types import cast, fit, plain, widest
 from warehouse.errors import GranaryError
 from warehouse.records import LOAD_COLUMNS, Change, Refusal, sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ingestion.spec import Column, Table
+    from ingestion.spec import Chunk, Column, Table
 
 NAME_BYTES = 63
 """Bytes that Postgres keeps of a name."""
@@ -210,84 +209,3 @@ def holds_nul(values: pa.Array) -> bool:
         return False
     ends = np.frombuffer(values.buffers()[1], np.int32)[values.offset : values.offset + len(values) + 1]
     return not np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].all()
-
-
-def from_rows(table: Table, rows: Sequence[Any]) -> Chunk:
-    """Turn JSON objects into a chunk with the contract's columns and those that it does not name.
-
-    A missing key is a null. A row with a value that its column cannot hold is rejected alone.
-    """
-    rejected: dict[int, Rejected] = {}
-    good: list[dict[str, Any]] = []
-    for index, row in enumerate(rows):
-        if isinstance(row, dict):
-            good.append(row)
-        else:
-            rejected[index] = Rejected("", "is no JSON object", {"row": row})
-    places = [index for index in range(len(rows)) if index not in rejected]
-    arrays: dict[str, pa.Array] = {}
-    for column in table.columns:
-        name = column.name
-        values = [_value(row, column) for row in good] if column.aliases else [row.get(name) for row in good]
-        if (array := _fitting(values, column.type)) is not None:
-            arrays[column.name] = array
-            continue
-        for place, row in zip(places, good, strict=True):
-            if _fitting([_value(row, column)], column.type) is None:
-                rejected.setdefault(place, Rejected(column.name, f"is no {column.type}", row))
-    if len(rejected) > len(rows) - len(good):
-        kept = from_rows(table, [row for index, row in enumerate(rows) if index not in rejected])
-        return Chunk(kept.batch, tuple(sorted(rejected.items())))
-    known = {name for column in table.columns for name in (column.name, *column.aliases)}
-    for name in sorted({name for row in good for name in row} - known):
-        arrays[name] = _loose([row.get(name) for row in good])
-    return Chunk(pa.RecordBatch.from_pydict(arrays), tuple(sorted(rejected.items())))
-
-
-def _value(row: dict[str, Any], column: Column) -> Any:
-    """Return a row's value of a column, under whichever of its names it came."""
-    return next((row[name] for name in (column.name, *column.aliases) if name in row), None)
-
-
-def _fitting(values: list[Any], wanted: pa.DataType) -> pa.Array | None:
-    """Return the values as a column, or None if one does not fit."""
-    try:
-        return to_array(values, wanted)
-    except CAST_ERRORS:
-        return None
-
-
-def to_array(values: list[Any], wanted: pa.DataType) -> pa.Array:
-    """Build a column from JSON values; text is parsed only for dates and times, booleans are never numbers.
-
-    Raises:
-        pa.ArrowInvalid: a value does not fit.
-    """
-    t = pa.types
-    if t.is_timestamp(wanted) or t.is_date(wanted):
-        texts = pa.array(values, pa.string())
-        if t.is_timestamp(wanted) and wanted.tz:
-            return instants(texts).cast(wanted)
-        return texts.cast(wanted)
-    if t.is_decimal(wanted) and not any(isinstance(value, bool) for value in values):
-        return pa.array([None if value is None else str(value) for value in values], pa.string()).cast(wanted)
-    if (t.is_integer(wanted) or t.is_floating(wanted)) and any(isinstance(value, bool) for value in values):
-        raise pa.ArrowInvalid("a boolean is not a number")
-    if t.is_integer(wanted) and any(isinstance(value, float) and not value.is_integer() for value in values):
-        raise pa.ArrowInvalid("a fraction is no whole number")
-    return pa.array(values, wanted)
-
-
-def _loose(values: list[Any]) -> pa.Array:
-    """Build a column that no contract names; mixed or nested values become JSON text."""
-    try:
-        array = pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
-    return (
-        array
-        if plain(array.type) != pa.string()
-        else pa.array(
-            [value if value is None or isinstance(value, str) else str(value) for value in values], pa.string()
-        )
-    )

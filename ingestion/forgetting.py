@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -76,11 +77,10 @@ def _named(value: Any, names: Collection[str]) -> Iterator[Any]:
     """Yield the values under one of the names, at any depth, also in JSON within text."""
     if isinstance(value, dict):
         for name, part in value.items():
-            if str(name) in names and not isinstance(part, (dict, list)):
-                if part is not None:
-                    yield part
-            else:
-                yield from _named(part, names)
+            values = part if isinstance(part, list) else [part]  # a field that was named twice
+            if str(name) in names:
+                yield from (each for each in values if each is not None and not isinstance(each, (dict, list)))
+            yield from _named(part, names)
     elif isinstance(value, (list, tuple)):
         for part in value:
             yield from _named(part, names)
@@ -99,7 +99,7 @@ def parsed(text: str) -> Any:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, (str, int)):
+    if isinstance(value, (str, int, Decimal)):
         yield str(value)
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
         yield from _texts(part)

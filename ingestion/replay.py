@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -17,10 +16,12 @@ from ingestion.cdc.rows import NOT_HERE
 from ingestion.cdc.spec import changes_table
 from ingestion.intake import Intake, Piece
 from ingestion.load import find, load_table
+from ingestion.objects import text_of
 from ingestion.sources import SOURCES
 from ingestion.spec import Chunk, Unit
 from warehouse.connection import connect, execute, query
 from warehouse.errors import GranaryError
+from warehouse.jsontext import decode
 from warehouse.ledger import forget_unreadable
 from warehouse.writer import LoadTransaction
 
@@ -123,7 +124,7 @@ def entries(
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     values = list(row)
-    values[8] = json.loads(values[8])
+    values[8] = decode(values[8])
     return Entry(*values)
 
 
@@ -270,19 +271,13 @@ class _Way:
 def _texts(table: Table, payload: Mapping[str, Any]) -> dict[str, str | None]:
     """Return a payload as texts, with the contract's names instead of the delivered ones."""
     names = {alias: column.name for column in table.columns for alias in column.aliases}
-    return {names.get(name, name): _text(value) for name, value in payload.items()}
+    return {names.get(name, name): text_of(value) for name, value in payload.items()}
 
 
 def _as_text(names: Sequence[str], rows: Sequence[Mapping[str, str | None]]) -> Chunk:
     """Return rows as a chunk of text with these columns; a missing value is null."""
     arrays = [pa.array([row.get(name) for row in rows], pa.string()) for name in names]
     return Chunk(pa.RecordBatch.from_arrays(arrays, names=list(names)), text=True)
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value)
 
 
 def _read_again(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from ingestion.readers.api.http import ADVICE
 from ingestion.readers.api.messages import Call
 from ingestion.readers.api.pages import Got, NotAgreedError, Pagination, dig
-from ingestion.readers.api.rows import parse
 from warehouse.errors import GranaryError
+from warehouse.jsontext import NotJsonError, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,9 +185,9 @@ def decoded(answer: Answer, where: str) -> Any:
         GranaryError: it is none.
     """
     try:
-        return parse(answer.body)
-    except ValueError:
-        raise GranaryError("the answer is no JSON", where, ADVICE) from None
+        return decode(answer.body)
+    except NotJsonError as error:
+        raise GranaryError(f"the answer {error}", where, ADVICE) from None
 
 
 def _number(value: Any, path: str) -> int:

@@ -141,7 +141,7 @@ def test_refused_events_are_told_and_kept(sender: Sender) -> None:
         "is no int64",
         "is no JSON: Expecting property name enclosed in double quotes",
         "is no UTF-8 text",
-        "is nested too deeply",
+        "is nested deeper than 64 levels",
     ]
     assert [payload for _, payload in kept[4:6]] == [{"line": "{c6"}, {"base64": "/w=="}]
 
