@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +11,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingestion.objects import name_fits, too_many
+from ingestion.spec import Chunk, Rejected, UnreadableError
 from ingestion.types import cast, fit, plain, widest
 from warehouse.errors import GranaryError
-from warehouse.records import LOAD_COLUMNS, Change, Refusal, sql_type
+from warehouse.records import Change, Refusal, sql_type
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from ingestion.spec import Chunk, Column, Table
+    from ingestion.spec import Column, Table
 
-NAME_BYTES = 63
-"""Bytes that Postgres keeps of a name."""
+KEY_BYTES = 2_600
+"""Bytes of a key: an entry of Postgres's index has 2,704 at most."""
+AHEAD = timedelta(days=2)
+"""How far a time of change may be ahead of our clock: zones differ by up to 26 hours, and clocks by some more."""
 
 
 class ContractBrokenError(GranaryError):
@@ -123,8 +128,72 @@ def _origin(column: Column, names: Sequence[str], where: str) -> str | None:
 
 def _check_name(name: str, where: str) -> None:
     """Refuse a new column whose name no raw column can have: empty, too long, unprintable, or one of ours."""
-    if not name.isprintable() or not 1 <= len(name.encode()) <= NAME_BYTES or name in {f.name for f in LOAD_COLUMNS}:
+    if not name_fits(name):
         raise ContractBrokenError(repr(name)[:80], "added", "no raw column can have this name", where)
+
+
+def in_future(values: pa.Array) -> pa.Array | None:
+    """Return the mask of times of change that lie in the future, None if none does; whole numbers have no clock.
+
+    The watermark would follow the first of them, and hide every change up to then. A row that is refused for it stays
+    past the watermark: it is read again by each load, and lands when its time has come.
+    """
+    kind, latest = values.type, datetime.now(timezone.utc).replace(microsecond=0) + AHEAD
+    if pa.types.is_timestamp(kind):
+        limit = pa.scalar(latest if kind.tz else latest.replace(tzinfo=None), kind)
+    elif pa.types.is_date(kind):
+        limit = pa.scalar(latest.date(), kind)
+    else:
+        return None
+    early = pc.fill_null(pc.greater(values, limit), False)
+    return early if pc.any(early).as_py() else None
+
+
+def _too_long(values: pa.Array, most: int) -> pa.Array | None:
+    """Return the mask of texts of a key that are too long for its index, None if none is."""
+    if not (pa.types.is_string(values.type) or pa.types.is_binary(values.type)):
+        return None
+    long = pc.fill_null(pc.greater(pc.binary_length(values), most), False)
+    return long if pc.any(long).as_py() else None
+
+
+def within_cap(table: Table, chunk: Chunk, known: Collection[str], *, whole: bool, where: str) -> Chunk:
+    """Reject the rows whose new columns would be more than the table may gain, first come, first served.
+
+    Args:
+        table: the contract.
+        chunk: rows as delivered.
+        known: the columns beyond the contract that the raw table has or gets.
+        whole: the rows are of a unit that can be refused whole.
+        where: the unit, for errors.
+
+    Raises:
+        UnreadableError: with `whole`, no row has so few columns: it is the unit that is not as agreed.
+    """
+    batch = chunk.batch
+    contract = {name for column in table.columns for name in (column.name, *column.aliases)}
+    new = [name for name in batch.schema.names if name not in contract and name not in known]
+    room = max(0, table.max_new_columns - len(known))
+    if table.new_columns != "add" or len(new) <= room:
+        return chunk
+    count = sum(batch.column(name).is_valid().to_numpy(zero_copy_only=False).astype(np.int32) for name in new)
+    if whole and batch.num_rows and (count > room).all():
+        raise UnreadableError(f"it {too_many(table)}", where, "ask for fewer, or raise the table's max_new_columns")
+    holds = np.stack([batch.column(name).is_valid().to_numpy(zero_copy_only=False) for name in new])
+    admitted: set[int] = set()
+    good = np.ones(batch.num_rows, bool)
+    for index in range(batch.num_rows):
+        wanted = admitted.union(np.flatnonzero(holds[:, index]).tolist())
+        good[index] = len(wanted) <= room
+        admitted = wanted if good[index] else admitted
+    places, rejected = chunk.places(0), list(chunk.rejected)
+    for index in np.flatnonzero(~good).tolist():
+        row = batch.slice(index, 1).to_pylist()[0]
+        payload = {name: value for name, value in row.items() if value is not None}
+        rejected.append((places[index].as_py(), Rejected("", too_many(table), payload)))
+    dropped = {name for place, name in enumerate(new) if place not in admitted}
+    kept = batch.select([name for name in batch.schema.names if name not in dropped]).filter(pa.array(good))
+    return replace(chunk, batch=kept, rejected=tuple(sorted(rejected, key=lambda pair: pair[0])))
 
 
 def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.RecordBatch, pa.Array, list[Refusal]]:
@@ -150,6 +219,10 @@ def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.R
             values, misfits = cast(batch.column(origin), field.type, text=chunk.text)
         columns.append(values)
         problems = _problems(contract.get(field.name), values)
+        if field.name == table.cursor and (early := in_future(values)) is not None:
+            problems.append(("lies in the future", early))
+        if field.name in table.key and (long := _too_long(values, KEY_BYTES // len(table.key))) is not None:
+            problems.append((f"is longer than the {KEY_BYTES // len(table.key):,} bytes that a key may have", long))
         if misfits is not None:
             problems.insert(0, (f"is no {field.type}", misfits))
         for problem, mask in problems:

@@ -13,7 +13,17 @@ import psycopg
 
 from ingestion.ahead import ahead
 from ingestion.checks import ContractBrokenError
-from ingestion.intake import UNKNOWN, Intake, LoadResult, Piece, Progress, ShapeChangedError, newer, recognised
+from ingestion.intake import (
+    UNKNOWN,
+    Intake,
+    LoadResult,
+    Piece,
+    Progress,
+    ShapeChangedError,
+    newer,
+    recognised,
+    trusted,
+)
 from ingestion.spec import Recalling, StillWrittenError, Unit, UnreadableError
 from warehouse import quarantine
 from warehouse.connection import connect, query
@@ -66,6 +76,7 @@ class Loading:
         self.full_refresh, self.run_id, self.learnt = full_refresh, run_id, learnt
         self.anew = full_refresh and window is None and table.disposition != "append"
         self.intake = Intake(source, table, learnt.evolved, progress)
+        self.intake.by_unit = True
         self.place = self.intake.place
         self.committing = False
         self.started = time.perf_counter()
@@ -74,7 +85,7 @@ class Loading:
         """Load what is new, or only read and check it; see `ingestion.load.load_table` for what it raises."""
         reader = self.source.reader(self.settings)
         with LoadTransaction(self.settings, self.source.name) as tx:
-            before = None if self.full_refresh else tx.watermark(self.table.name)
+            before = None if self.full_refresh else trusted(self.table, tx.watermark(self.table.name))
             known = {} if self.anew else landed(tx.connection, self.source.name, self.table.name)
             if isinstance(reader, Recalling) and not self.full_refresh:
                 reader.recall({name: max(unit.fingerprints) for name, unit in known.items() if unit.fingerprints})

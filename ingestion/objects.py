@@ -18,7 +18,7 @@ from warehouse.jsontext import Flaw, digits, encode, flaw_in, shown
 from warehouse.records import LOAD_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence, Set
 
     from ingestion.spec import Table
 
@@ -36,18 +36,18 @@ class Fields:
     def __init__(self, table: Table) -> None:
         self.table = table
         self.several = {c.name: (c.name, *c.aliases) for c in table.columns if c.aliases}
-        self.known = {name for column in table.columns for name in (column.name, *column.aliases)}
+        self.known: set[str] = {name for column in table.columns for name in (column.name, *column.aliases)}
         self.new: dict[str, None] = {}
         """New names so far, in the order in which they came."""
 
-    def flaw(self, row: Collection[str]) -> tuple[str, str] | None:
+    def flaw(self, row: Set[str]) -> tuple[str, str] | None:
         """Return why a row with these names cannot be taken (the column, the reason); else note its new ones."""
         for column, names in self.several.items():
             if len(there := [name for name in names if name in row]) > 1:
                 return twice(column, there)
-        new = [name for name in row if name not in self.known and name not in self.new]
-        if not new:
+        if row <= self.known:
             return None
+        new = [name for name in row if name not in self.known]
         if self.table.new_columns == "ignore":
             new = list(filter(name_fits, new))[: self.table.max_new_columns - len(self.new)]  # enough to tell of it
         elif not all(map(name_fits, new)):
@@ -55,6 +55,7 @@ class Fields:
         elif len(self.new) + len(new) > self.table.max_new_columns:
             return "", too_many(self.table)
         self.new |= dict.fromkeys(new)
+        self.known |= set(new)
         return None
 
 
@@ -100,7 +101,7 @@ def _taken(index: int, row: Any, fields: Fields, rejected: dict[int, Rejected]) 
     """Return whether a row is an object whose names can be taken; reject it otherwise."""
     if not isinstance(row, dict):
         rejected[index] = no_object(row)
-    elif found := fields.flaw(row):
+    elif found := fields.flaw(row.keys()):
         rejected[index] = Rejected(*found, shown(row))
     return index not in rejected
 

@@ -245,7 +245,7 @@ class StreamLoop:
             except (psycopg.Error, OSError, AwayError, RegistryUnavailableError) as error:
                 self._disconnect()
                 words = str(error) if isinstance(error, GranaryError) else reason(error)
-                if not _passes(error):
+                if not passes(error):
                     raise GranaryError(
                         f"the warehouse refuses a batch: {words}",
                         self.source.name,
@@ -294,7 +294,7 @@ def _topic(pair: tuple[Run, object]) -> str:
     return pair[0].topic
 
 
-def _passes(error: Exception) -> bool:
+def passes(error: Exception) -> bool:
     """Return whether a failure may pass by itself."""
     if isinstance(error, psycopg.Error):
         return (error.sqlstate or "")[:2] in WAITABLE
