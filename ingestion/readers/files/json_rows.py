@@ -59,7 +59,8 @@ def _block(table: Table, data: bytes, line: int, extra: dict[str, pa.DataType], 
     """Parse a run of lines; `extra` remembers the types of columns that the contract does not name."""
     if not _only_objects(data) or _is_deep(data) or any(sum(names) > 1 for names in _used(table, data)):
         return _by_line(table, data, line)
-    _check_keys(data, [name.encode() for name in (*table.schema.names, *extra)], limits, where)
+    if (keys := _keys(data, [name.encode() for name in (*table.schema.names, *extra)])) > table.max_new_columns:
+        return _not_crowded(_by_line(table, data, line), keys, limits, where)
     wanted = {field.name: field.type for field in _fields(table, data)}
     # An instant needs its zone, and a number is no date. Arrow is not so strict, so it gives us the text.
     times = {name: kind for name, kind in wanted.items() if pa.types.is_timestamp(kind) or pa.types.is_date(kind)}
@@ -96,13 +97,25 @@ def _only_objects(data: bytes) -> bool:
     return bool(good and np.isin(after[codes == ord("}")], np.frombuffer(b",}]\r\n", np.uint8)).all())
 
 
-def _check_keys(data: bytes, known: Sequence[bytes], limits: Limits, where: str) -> None:
-    """Refuse a run of lines with too many different keys: each would be a column, as long as the run.
+def _keys(data: bytes, known: Sequence[bytes]) -> int:
+    """Return how many different keys a run of lines has beyond those that are known: each would be a column.
 
     Counting the keys that are known is quick, and shows in most runs that there are no others.
     """
-    if data.count(b'":') > sum(data.count(b'"%s":' % name) for name in known):
-        limits.check_columns(len(set(KEY.findall(data))), where)
+    if data.count(b'":') <= sum(data.count(b'"%s":' % name) for name in known):
+        return 0
+    return len(set(KEY.findall(data)) - set(known))
+
+
+def _not_crowded(chunk: Chunk, keys: int, limits: Limits, where: str) -> Chunk:
+    """Return rows if only some of them have too many keys.
+
+    Raises:
+        UnreadableError: most do, so it is the file that is not as agreed.
+    """
+    if chunk.batch.num_rows * 2 < chunk.rows:
+        limits.check_columns(keys, where)
+    return chunk
 
 
 def _timed(batch: pa.RecordBatch, times: Mapping[str, pa.DataType]) -> pa.RecordBatch:
@@ -213,8 +226,8 @@ def read_document(stream: IO[bytes], options: Json, table: Table, limits: Limits
         empty = True
         while batch := list(islice(values, BATCH_ROWS)):
             empty = False
-            limits.check_columns(len({key for value in batch if isinstance(value, dict) for key in value}), where)
-            yield from_rows(table, batch)
+            keys = len({key for value in batch if isinstance(value, dict) for key in value})
+            yield _not_crowded(from_rows(table, batch), keys, limits, where)
         if empty:
             yield from_rows(table, [])
     except ValueError as error:
@@ -227,7 +240,7 @@ class _Cursor:
 
     def __init__(self, stream: IO[bytes], limit: int, where: str) -> None:
         head = stream.read(BLOCK_BYTES)
-        self.encoding = encoding_of(head)
+        self.encoding = encoding_of(head, "utf-8")  # RFC 8259: a byte that is no UTF-8 is damage, not another encoding
         self.blocks = utf8(head, stream, self.encoding)
         self.utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self.text, self.at, self.done = "", 0, False
