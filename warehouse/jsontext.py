@@ -164,6 +164,19 @@ def encode(value: Any) -> str:
     return orjson.dumps(value, default=_fragment, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
 
 
+def written(value: Any) -> str:
+    """Return any nested value as JSON text; what JSON lacks (dates, decimals, bytes) is written as text.
+
+    Raises:
+        ValueError: it holds a number that is not finite, a NUL character or half of a surrogate pair.
+    """
+    text = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    text.encode()
+    if re.search(r"(?<!\\)(?:\\\\)*\\u0000", text):
+        raise ValueError("holds a NUL character")
+    return text
+
+
 def _fragment(value: Any) -> orjson.Fragment:
     if isinstance(value, Decimal) and value.is_finite():
         return orjson.Fragment(digits(value))

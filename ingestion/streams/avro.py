@@ -7,7 +7,6 @@ can read what was written with a schema, `compatibility` says.
 
 from __future__ import annotations
 
-import json
 import struct
 from base64 import b64encode
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from ingestion.streams.log import Decoded
 from ingestion.streams.registry import UnknownSchemaError
 from ingestion.types import CAST_ERRORS
 from warehouse.errors import GranaryError
+from warehouse.jsontext import written as json_written
 from warehouse.records import Change
 
 if TYPE_CHECKING:
@@ -241,7 +241,12 @@ def _value(value: Any, kind: pa.DataType) -> Any:
         return value.encode() if isinstance(value, str) and pa.types.is_binary(kind) else value
     if isinstance(value, bytes):
         return value.decode("utf-8") if _is_utf8(value) else b64encode(value).decode()
-    return str(value) if isinstance(value, UUID) else json.dumps(value, default=str, ensure_ascii=False)
+    if isinstance(value, UUID):
+        return str(value)
+    try:
+        return json_written(value)
+    except ValueError:
+        return value  # which is no text: its row is refused
 
 
 def _is_utf8(value: bytes) -> bool:

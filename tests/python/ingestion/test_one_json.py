@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from ingestion.checks import conform, shape
+from ingestion.objects import text_of
 from ingestion.readers.api.rows import Rows
 from ingestion.readers.files import json_rows
 from ingestion.readers.files.formats import Json
@@ -221,6 +222,21 @@ def test_a_byte_order_mark_is_no_character_wherever_files_were_put_together() ->
 def test_what_stands_around_the_rows_of_a_document_is_read_too(text: bytes, path: str) -> None:
     with pytest.raises(Exception, match="the file is no JSON"):
         list(json_rows.read_document(io.BytesIO(text), Json(path), contract(), Limits(), "here"))
+
+
+# -- the quarantine, and back ------------------------------------------------------------------------------------------
+
+
+def test_a_refused_row_keeps_its_digits_in_the_quarantine_and_on_its_way_back() -> None:
+    text = b'{"id":18446744073709551615,"amount":123456789012345678.91,"more":{"x":[0.10,1e2]}}'
+    _, (refusal,) = land(contract(), stream(contract(), [text]))
+    kept = json_text(refusal.payload)
+    assert kept == '{"id": 18446744073709551615, "amount": 123456789012345678.91, "more": {"x": [0.10, 100]}}'
+    assert {name: text_of(value) for name, value in decode(kept).items()} == {
+        "id": "18446744073709551615",
+        "amount": "123456789012345678.91",
+        "more": '{"x":[0.10,100]}',
+    }
 
 
 # -- new columns -------------------------------------------------------------------------------------------------------
