@@ -125,6 +125,8 @@ class Rows:
 
     def _shallow(self, values: list[Any]) -> list[Any]:
         """Return values with a flaw in place of each that is nested too deep."""
+        if {dict, list}.isdisjoint(map(type, values)):
+            return values
         return [
             Flaw(f"is nested deeper than {self.max_depth} levels", value)
             if isinstance(value, (dict, list)) and depth(value) > self.max_depth

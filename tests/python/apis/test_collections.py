@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -200,6 +201,17 @@ def test_a_wrong_total_is_noticed(
     with pytest.raises(GranaryError, match="8 rows were announced, 7 have come"):
         load(warehouse, service, source, Endpoint("/items", pagination=Offset(), total="total"))
     assert nothing_landed()
+
+
+@pytest.mark.parametrize("pagination", [NextLink("next"), Cursor("next", "cursor")])
+def test_a_missing_way_on_is_no_end_unless_it_is_declared_so(
+    warehouse: Settings, service: Service, source: Declare, rows: Rows, pagination: NextLink | Cursor
+) -> None:
+    service.routes["/items"] = lambda _: {"data": ITEMS}
+    with pytest.raises(GranaryError, match=r"not the agreed JSON: see next \(http://.*/items, page 1\)"):
+        load(warehouse, service, source, Endpoint("/items", pagination=pagination))
+    load(warehouse, service, source, Endpoint("/items", pagination=replace(pagination, optional=True)))
+    assert rows(LANDED) == ALL
 
 
 def test_a_total_saves_the_empty_page(warehouse: Settings, service: Service, source: Declare) -> None:

@@ -157,6 +157,12 @@ def test_poison_does_not_stop_the_stream(kafka: Broker, warehouse: Settings, row
     assert landed(warehouse)[-1] == ("e14",)
 
 
+def test_batches_end_after_so_many_messages(kafka: Broker, warehouse: Settings) -> None:
+    kafka.send(*[event(n) for n in range(10)])
+    counts = open_stream(warehouse, "events", Limits(rows=4, seconds=5.0)).run(once=True)
+    assert (counts.rows_loaded, counts.batches) == (10, 3)
+
+
 def test_events_that_all_came_before_move_nothing_but_the_position(
     kafka: Broker, warehouse: Settings, rows: Rows
 ) -> None:
