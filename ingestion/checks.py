@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,15 @@ def _check_name(name: str, where: str) -> None:
         raise ContractBrokenError(repr(name)[:80], "added", "no raw column can have this name", where)
 
 
+def _rounded(texts: pa.Array, doubles: pa.Array) -> pa.Array | None:
+    """Return the mask of numbers that came as text, for their digits, and that doubles do not hold."""
+    if not (pa.types.is_string(texts.type) and pa.types.is_floating(doubles.type)):
+        return None
+    pairs = zip(texts.to_pylist(), doubles.to_pylist(), strict=True)
+    mask = pa.array([double is not None and Decimal(text) != Decimal(repr(double)) for text, double in pairs])
+    return mask if pc.any(mask).as_py() else None
+
+
 def in_future(values: pa.Array) -> pa.Array | None:
     """Return the mask of times of change that lie in the future, None if none does; whole numbers have no clock.
 
@@ -217,6 +227,8 @@ def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.R
             values, misfits = pa.nulls(batch.num_rows, field.type), None
         else:
             values, misfits = cast(batch.column(origin), field.type, text=chunk.text)
+            if not chunk.text and (rounded := _rounded(batch.column(origin), values)) is not None:
+                misfits = rounded if misfits is None else pc.or_(misfits, rounded)
         columns.append(values)
         problems = _problems(contract.get(field.name), values)
         if field.name == table.cursor and (early := in_future(values)) is not None:

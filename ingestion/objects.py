@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ingestion.spec import Chunk, Rejected
 from ingestion.types import CAST_ERRORS, instants
-from warehouse.jsontext import Flaw, digits, encode, flaw_in, shown
+from warehouse.jsontext import BOTH, Flaw, digits, encode, flaw_in, shown
 from warehouse.records import LOAD_COLUMNS
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Fields:
 
 def twice(column: str, names: Sequence[str]) -> tuple[str, str]:
     """Return why a row with a column under two names cannot be taken: whichever value we took, the other would go."""
-    return column, f"is there twice, as {' and as '.join(names)}"
+    return column, f"{BOTH}, as {' and as '.join(names)}"
 
 
 def too_many(table: Table) -> str:
@@ -108,9 +108,7 @@ def _taken(index: int, row: Any, fields: Fields, rejected: dict[int, Rejected]) 
 
 def no_object(row: Any) -> Rejected:
     """Return the refusal of what is no JSON object, or one without a meaning."""
-    payload = shown(row)
-    reason = row.reason if isinstance(row, Flaw) else "is no JSON object"
-    return Rejected("", reason, payload if isinstance(payload, dict) else {"row": payload})
+    return Rejected("", row.reason if isinstance(row, Flaw) else "is no JSON object", {"row": shown(row)})
 
 
 def fitted(

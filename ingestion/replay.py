@@ -21,7 +21,7 @@ from ingestion.sources import SOURCES
 from ingestion.spec import Chunk, Unit
 from warehouse.connection import connect, execute, query
 from warehouse.errors import GranaryError
-from warehouse.jsontext import decode
+from warehouse.jsontext import decode, is_flaw
 from warehouse.ledger import forget_unreadable
 from warehouse.writer import LoadTransaction
 
@@ -214,7 +214,7 @@ def _replay_rows(
                 for index, entry in enumerate(mine)
                 if entry.reason == NOT_HERE and entry.column not in changes
             }
-            bad = way.refusals(values, absent)
+            bad = way.refusals(values, absent) | _unknown(mine, changes)
             good = [index for index in range(len(mine)) if index not in bad]
             if good:
                 load_id = way.land(unit, [values[index] for index in good])
@@ -230,6 +230,15 @@ def _replay_rows(
                 refused.append((mine[index].quarantine_id, reason))
             landed += [mine[index].quarantine_id for index in good]
     return landed, refused
+
+
+def _unknown(chosen: Sequence[Entry], changes: Mapping[str, str]) -> dict[int, str]:
+    """Return the entries of which one cannot say what they hold, unless the value is given; by their index."""
+    return {
+        index: f"{entry.column} {entry.reason}: give its value"
+        for index, entry in enumerate(chosen)
+        if entry.column and is_flaw(entry.reason) and entry.column not in changes
+    }
 
 
 @dataclass(frozen=True)

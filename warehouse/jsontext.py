@@ -29,6 +29,12 @@ SUSPECT = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)|[\ud800-\udfff]")
 UNHEARD = re.compile("[\ud800-\udfff\0]")
 
 
+TWICE, BOTH, DEEPER = "names the field", "is there twice", "is nested deeper than"
+BEYOND, NO_NUMBER = "holds a number beyond those that a double can hold", "which is no JSON number"
+HALF, NO_TEXT = "holds half of a surrogate pair", "holds text that is no UTF-8"
+"""Why a row is refused of which one cannot say what it holds: nobody but a person can give the value."""
+
+
 class NotJsonError(ValueError):
     """A text is no JSON; the message says why, in a clause about it."""
 
@@ -73,7 +79,7 @@ def decode_at(text: str, at: int) -> tuple[Any, int]:
     try:
         value, end = _decoder.raw_decode(text, at)
     except RecursionError:
-        raise NotJsonError(f"is nested deeper than {MAX_DEPTH} levels") from None
+        raise NotJsonError(f"{DEEPER} {MAX_DEPTH} levels") from None
     return _bounded(value, UNHEARD if SUSPECT.search(text, at, end) else None), end
 
 
@@ -95,7 +101,7 @@ def _bounded(value: Any, unheard: re.Pattern[str] | None) -> Any:
                 kind = type(inner)
                 if kind is list or kind is dict:
                     if depth == MAX_DEPTH:
-                        part[key] = Flaw(f"is nested deeper than {MAX_DEPTH} levels", "…")
+                        part[key] = Flaw(f"{DEEPER} {MAX_DEPTH} levels", "…")
                     elif unheard and kind is dict and (flaw := next(filter(None, map(_broken, inner)), None)):
                         part[key] = Flaw(flaw.reason, {_escaped(name): value for name, value in inner.items()})
                     else:
@@ -114,10 +120,10 @@ def _broken(text: str) -> Flaw | None:
     if not found:
         return None
     letter = found[0]
-    why = "a NUL character" if letter == "\0" else "half of a surrogate pair"
+    why = "holds a NUL character" if letter == "\0" else HALF
     if "\udc80" <= letter <= "\udcff":  # how the decoder hands on a byte that is none
-        why = "text that is no UTF-8"
-    return Flaw(f"holds {why}", _escaped(text))
+        why = NO_TEXT
+    return Flaw(why, _escaped(text))
 
 
 def _escaped(text: str) -> str:
@@ -133,7 +139,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Flaw:
         every.setdefault(name, []).append(value)
     twice = next(name for name, values in every.items() if len(values) > 1)
     together = {name: values if len(values) > 1 else values[0] for name, values in every.items()}
-    return Flaw(f"names the field {twice[:80]!r} twice", together)
+    return Flaw(f"{TWICE} {twice[:80]!r} twice", together)
 
 
 def _whole(digits: str) -> int | Decimal | Flaw:
@@ -144,12 +150,12 @@ def _number(digits: str) -> Decimal | Flaw:
     near = float(digits)
     if len(digits) > MAX_DIGITS or isinf(near) or (near == 0 and digits.lower().partition("e")[0].strip("-0.")):
         shown = digits if len(digits) <= MAX_DIGITS else f"{digits[:MAX_DIGITS]}…"
-        return Flaw("holds a number beyond those that a double can hold", shown)
+        return Flaw(BEYOND, shown)
     return Decimal(digits)
 
 
 def _constant(name: str) -> Flaw:
-    return Flaw(f"holds {name}, which is no JSON number", name)
+    return Flaw(f"holds {name}, {NO_NUMBER}", name)
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_whole, parse_float=_number, parse_constant=_constant)
@@ -188,6 +194,11 @@ def digits(number: int | Decimal) -> str:
     if isinstance(number, int) or abs(number.adjusted()) > PLAIN:
         return str(number)
     return f"{number:f}"
+
+
+def is_flaw(reason: str) -> bool:
+    """Return whether a row was refused for a flaw: what is shown of it is then not what it means."""
+    return reason.startswith((TWICE, BEYOND, DEEPER, HALF, NO_TEXT, BOTH)) or reason.endswith(NO_NUMBER)
 
 
 def shown(value: Any) -> Any:

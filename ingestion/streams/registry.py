@@ -150,7 +150,7 @@ class Registry:
             )
         try:
             found = json.loads(content) if status == 200 and len(content) <= MAX_BYTES else None  # noqa: PLR2004 - OK
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise RegistryUnavailableError(f"the schema registry answered {status}", self.url, "try again later")

@@ -11,7 +11,7 @@ from ingestion.checks import ContractBrokenError
 from ingestion.objects import Fields, fitted, no_object, texts, twice
 from ingestion.readers.api.pages import dig
 from ingestion.spec import Chunk, Rejected
-from warehouse.jsontext import Flaw, shown
+from warehouse.jsontext import DEEPER, Flaw, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -128,7 +128,7 @@ class Rows:
         if {dict, list}.isdisjoint(map(type, values)):
             return values
         return [
-            Flaw(f"is nested deeper than {self.max_depth} levels", value)
+            Flaw(f"{DEEPER} {self.max_depth} levels", value)
             if isinstance(value, (dict, list)) and depth(value) > self.max_depth
             else value
             for value in values

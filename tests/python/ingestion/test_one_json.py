@@ -239,6 +239,16 @@ def test_a_refused_row_keeps_its_digits_in_the_quarantine_and_on_its_way_back() 
     }
 
 
+def test_a_column_of_doubles_that_no_contract_names_takes_no_number_that_it_would_round() -> None:
+    chunk = stream(contract(), [b'{"id":1,"v":0.5}', b'{"id":2,"v":123456789012345678.91}', b'{"id":3,"v":null}'])
+    assert chunk.batch["v"].to_pylist() == ["0.5", "123456789012345678.91", None]
+    raw = {"v": pa.float64()}
+    shaped = shape(contract(), chunk.batch.schema, "here", raw)
+    accepted, _, (refusal,) = conform(contract(), shaped, chunk, 0)
+    assert accepted["v"].to_pylist() == [0.5, None]
+    assert (refusal.row, refusal.column) == (1, "v")
+
+
 # -- new columns -------------------------------------------------------------------------------------------------------
 
 
