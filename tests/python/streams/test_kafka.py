@@ -157,6 +157,25 @@ def test_poison_does_not_stop_the_stream(kafka: Broker, warehouse: Settings, row
     assert landed(warehouse)[-1] == ("e14",)
 
 
+def test_what_the_warehouse_itself_refuses_is_kept_and_stops_nothing(
+    kafka: Broker, warehouse: Settings, rows: Rows
+) -> None:
+    """Whatever the reason is: here a constraint that somebody has added to the raw table."""
+    kafka.send(event(0))
+    open_stream(warehouse, "events").run(once=True)
+    with connect(warehouse, autocommit=True) as connection:
+        execute(connection, "alter table raw_events.coupon_redemptions add check (campaign_id <> 13)")
+    kafka.send(*[event(n) for n in range(1, 30)], b"{")
+    counts = open_stream(warehouse, "events").run(once=True)
+    assert (counts.rows_read, counts.rows_loaded, counts.rows_quarantined) == (30, 28, 2)
+    assert differences(warehouse, [f"e{n}" for n in range(30) if n != 12]) == (0, 0)
+    assert positions(warehouse) == {f"kafka:{TOPIC}[0]": "31"}
+    assert rows("select line, reason, payload ->> 'event_id' from ops.quarantine order by line") == [
+        (12, "is refused by the warehouse (SQLSTATE 23514)", "e12"),
+        (30, "is no JSON: Expecting property name enclosed in double quotes", None),
+    ]
+
+
 def test_batches_end_after_so_many_messages(kafka: Broker, warehouse: Settings) -> None:
     kafka.send(*[event(n) for n in range(10)])
     counts = open_stream(warehouse, "events", Limits(rows=4, seconds=5.0)).run(once=True)
