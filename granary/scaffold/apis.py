@@ -148,7 +148,7 @@ def _column(values: list[Any]) -> pa.ChunkedArray:
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:
         return pa.chunked_array([pa.array(values, pa.bool_())])
-    if kinds and kinds <= {int, Decimal}:
+    if kinds and kinds <= {int, float, Decimal}:
         written = [None if value is None else format(Decimal(str(value)), "f") for value in values]
         return typed(pa.table({"": pa.array(written, pa.string())}), text="all").column(0)
     if kinds == {str}:
