@@ -7,6 +7,7 @@ import json as _json
 import sys
 import time
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -57,7 +58,15 @@ def json(value: Any) -> None:
     def plain(item: Any) -> Any:
         return dataclasses.asdict(item) if dataclasses.is_dataclass(item) and not isinstance(item, type) else item
 
-    print(_json.dumps([plain(v) for v in value] if isinstance(value, list) else plain(value), default=str, indent=1))
+    print(
+        _json.dumps([plain(v) for v in value] if isinstance(value, list) else plain(value), default=_number, indent=1)
+    )
+
+
+def _number(value: object) -> float | str:
+    """Return a decimal as a number if it keeps its digits so, and anything else as text."""
+    near = float(value) if isinstance(value, Decimal) else None
+    return near if near is not None and Decimal(repr(near)) == value else str(value)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

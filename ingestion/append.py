@@ -3,19 +3,87 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import psycopg
+import pyarrow as pa
+
 from ingestion.intake import Intake, LoadResult, Piece, ShapeChangedError
+from ingestion.spec import Chunk, Rejected
 from warehouse import quarantine
 from warehouse.ledger import record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    import pyarrow as pa
-
-    from ingestion.spec import Chunk, Source, Table, Unit
+    from ingestion.spec import Source, Table, Unit
     from warehouse.writer import LoadTransaction
+
+OF_THE_DATA = ("22", "23", "54")
+"""Classes of SQLSTATE that a row can be the cause of: data, integrity constraints, limits of the server."""
+
+
+def append_sound(
+    tx: LoadTransaction,
+    source: Source,
+    table: Table,
+    unit: Unit,
+    chunks: Iterable[Chunk],
+    *,
+    run_id: str = "",
+    position: str | None = None,
+) -> LoadResult:
+    """Like `append`, but a row that the warehouse itself refuses goes to the quarantine, too, and stops nothing."""
+    rows = list(chunks)
+
+    def attempt(some: list[Chunk]) -> LoadResult:
+        return append(tx, source, table, unit, some, run_id=run_id, position=position)
+
+    tx.execute("savepoint sound")
+    try:
+        return attempt(rows)
+    except psycopg.Error as error:
+        if (error.sqlstate or "")[:2] not in OF_THE_DATA:
+            raise
+        tx.execute("rollback to savepoint sound")
+
+    def refusal(batch: pa.RecordBatch) -> str | None:
+        """Return the state with which the warehouse refuses rows; its words may show their values."""
+        try:
+            attempt([Chunk(batch)])
+        except psycopg.Error as error:
+            if (error.sqlstate or "")[:2] not in OF_THE_DATA:
+                raise
+            return error.sqlstate
+        finally:
+            tx.execute("rollback to savepoint sound")
+        return None
+
+    return attempt([_without(chunk, _refused(chunk.batch, 0, refusal)) for chunk in rows])
+
+
+def _refused(batch: pa.RecordBatch, first: int, refusal: Callable[[pa.RecordBatch], str | None]) -> dict[int, str]:
+    """Return the places of the rows that are refused, each with its state, by halving."""
+    state = refusal(batch) if batch.num_rows else None
+    if state is None:
+        return {}
+    if batch.num_rows == 1:
+        return {first: state}
+    half = batch.num_rows // 2
+    return _refused(batch.slice(0, half), first, refusal) | _refused(batch.slice(half), first + half, refusal)
+
+
+def _without(chunk: Chunk, refused: dict[int, str]) -> Chunk:
+    """Return a chunk in which these rows of its batch are rejected."""
+    if not refused:
+        return chunk
+    places, rejected = chunk.places(0), list(chunk.rejected)
+    for index, state in refused.items():
+        row = chunk.batch.slice(index, 1).to_pylist()[0]
+        rejected.append((places[index].as_py(), Rejected("", f"is refused by the warehouse (SQLSTATE {state})", row)))
+    keep = pa.array([index not in refused for index in range(chunk.batch.num_rows)])
+    return replace(chunk, batch=chunk.batch.filter(keep), rejected=tuple(sorted(rejected, key=lambda pair: pair[0])))
 
 
 def append(

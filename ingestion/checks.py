@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +13,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestion.bounds import outside
-from ingestion.spec import Chunk, Rejected
-from ingestion.types import CAST_ERRORS, cast, fit, instants, plain, widest
+from ingestion.objects import NAME_BYTES, name_fits, too_many
+from ingestion.spec import Chunk, Rejected, UnreadableError
+from ingestion.types import cast, fit, plain, widest
 from ingestion.values import bare, readable, unpacked
 from warehouse.errors import GranaryError
-from warehouse.records import LOAD_COLUMNS, Change, Refusal, sql_type
+from warehouse.records import Change, Refusal, sql_type
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ingestion.spec import Column, Table
 
-NAME_BYTES = 63
-"""Bytes that Postgres keeps of a name."""
+KEY_BYTES = 2_600
+"""Bytes of a key: an entry of Postgres's index has 2,704 at most."""
+AHEAD = timedelta(days=2)
+"""How far a time of change may be ahead of our clock: zones differ by up to 26 hours, and clocks by some more."""
 
 SHOWN_NAMES = 30
 """Delivered columns that an error names."""
@@ -139,8 +144,81 @@ def _delivered(table: Table, names: Sequence[str]) -> str:
 
 def _check_name(name: str, where: str) -> None:
     """Refuse a new column whose name no raw column can have: empty, too long, unprintable, or one of ours."""
-    if not name.isprintable() or not 1 <= len(name.encode()) <= NAME_BYTES or name in {f.name for f in LOAD_COLUMNS}:
+    if not name_fits(name):
         raise ContractBrokenError(repr(name)[:80], "added", "no raw column can have this name", where)
+
+
+def _rounded(texts: pa.Array, doubles: pa.Array) -> pa.Array | None:
+    """Return the mask of numbers that came as text, for their digits, and that doubles do not hold."""
+    if not (pa.types.is_string(texts.type) and pa.types.is_floating(doubles.type)):
+        return None
+    pairs = zip(texts.to_pylist(), doubles.to_pylist(), strict=True)
+    mask = pa.array([double is not None and Decimal(text) != Decimal(repr(double)) for text, double in pairs])
+    return mask if pc.any(mask).as_py() else None
+
+
+def in_future(values: pa.Array) -> pa.Array | None:
+    """Return the mask of times of change that lie in the future, None if none does; whole numbers have no clock.
+
+    The watermark would follow the first of them, and hide every change up to then. A row that is refused for it stays
+    past the watermark: it is read again by each load, and lands when its time has come.
+    """
+    kind, latest = values.type, datetime.now(timezone.utc).replace(microsecond=0) + AHEAD
+    if pa.types.is_timestamp(kind):
+        limit = pa.scalar(latest if kind.tz else latest.replace(tzinfo=None), kind)
+    elif pa.types.is_date(kind):
+        limit = pa.scalar(latest.date(), kind)
+    else:
+        return None
+    early = pc.fill_null(pc.greater(values, limit), False)
+    return early if pc.any(early).as_py() else None
+
+
+def _too_long(values: pa.Array, most: int) -> pa.Array | None:
+    """Return the mask of texts of a key that are too long for its index, None if none is."""
+    if not (pa.types.is_string(values.type) or pa.types.is_binary(values.type)):
+        return None
+    long = pc.fill_null(pc.greater(pc.binary_length(values), most), False)
+    return long if pc.any(long).as_py() else None
+
+
+def within_cap(table: Table, chunk: Chunk, known: Collection[str], *, whole: bool, where: str) -> Chunk:
+    """Reject the rows whose new columns would be more than the table may gain, first come, first served.
+
+    Args:
+        table: the contract.
+        chunk: rows as delivered.
+        known: the columns beyond the contract that the raw table has or gets.
+        whole: the rows are of a unit that can be refused whole.
+        where: the unit, for errors.
+
+    Raises:
+        UnreadableError: with `whole`, no row has so few columns: it is the unit that is not as agreed.
+    """
+    batch = chunk.batch
+    contract = {name for column in table.columns for name in (column.name, *column.aliases)}
+    new = [name for name in batch.schema.names if name not in contract and name not in known]
+    room = max(0, table.max_new_columns - len(known))
+    if table.new_columns != "add" or len(new) <= room:
+        return chunk
+    count = sum(batch.column(name).is_valid().to_numpy(zero_copy_only=False).astype(np.int32) for name in new)
+    if whole and batch.num_rows and (count > room).all():
+        raise UnreadableError(f"it {too_many(table)}", where, "ask for fewer, or raise the table's max_new_columns")
+    holds = np.stack([batch.column(name).is_valid().to_numpy(zero_copy_only=False) for name in new])
+    admitted: set[int] = set()
+    good = np.ones(batch.num_rows, bool)
+    for index in range(batch.num_rows):
+        wanted = admitted.union(np.flatnonzero(holds[:, index]).tolist())
+        good[index] = len(wanted) <= room
+        admitted = wanted if good[index] else admitted
+    places, rejected = chunk.places(0), list(chunk.rejected)
+    for index in np.flatnonzero(~good).tolist():
+        row = batch.slice(index, 1).to_pylist()[0]
+        payload = {name: value for name, value in row.items() if value is not None}
+        rejected.append((places[index].as_py(), Rejected("", too_many(table), payload)))
+    dropped = {name for place, name in enumerate(new) if place not in admitted}
+    kept = batch.select([name for name in batch.schema.names if name not in dropped]).filter(pa.array(good))
+    return replace(chunk, batch=kept, rejected=tuple(sorted(rejected, key=lambda pair: pair[0])))
 
 
 def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.RecordBatch, pa.Array, list[Refusal]]:
@@ -164,8 +242,14 @@ def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.R
             values, misfits = pa.nulls(batch.num_rows, field.type), None
         else:
             values, misfits = cast(batch.column(origin), field.type, text=chunk.text)
+            if not chunk.text and (rounded := _rounded(batch.column(origin), values)) is not None:
+                misfits = rounded if misfits is None else pc.or_(misfits, rounded)
         columns.append(values)
         problems = _problems(contract.get(field.name), values)
+        if field.name == table.cursor and (early := in_future(values)) is not None:
+            problems.append(("lies in the future", early))
+        if field.name in table.key and (long := _too_long(values, KEY_BYTES // len(table.key))) is not None:
+            problems.append((f"is longer than the {KEY_BYTES // len(table.key):,} bytes that a key may have", long))
         if misfits is not None:
             problems.insert(0, (f"is no {field.type}", misfits))
         for problem, mask in problems:
@@ -261,84 +345,3 @@ def _decodes(text: bytes | None) -> bool:
         return text is None or bool(text.decode()) or True
     except UnicodeDecodeError:
         return False
-
-
-def from_rows(table: Table, rows: Sequence[Any]) -> Chunk:
-    """Turn JSON objects into a chunk with the contract's columns and those that it does not name.
-
-    A missing key is a null. A row with a value that its column cannot hold is rejected alone.
-    """
-    rejected: dict[int, Rejected] = {}
-    good: list[dict[str, Any]] = []
-    for index, row in enumerate(rows):
-        if isinstance(row, dict):
-            good.append(row)
-        else:
-            rejected[index] = Rejected("", "is no JSON object", {"row": row})
-    places = [index for index in range(len(rows)) if index not in rejected]
-    arrays: dict[str, pa.Array] = {}
-    for column in table.columns:
-        name = column.name
-        values = [_value(row, column) for row in good] if column.aliases else [row.get(name) for row in good]
-        if (array := _fitting(values, column.type)) is not None:
-            arrays[column.name] = array
-            continue
-        for place, row in zip(places, good, strict=True):
-            if _fitting([_value(row, column)], column.type) is None:
-                rejected.setdefault(place, Rejected(column.name, f"is no {column.type}", row))
-    if len(rejected) > len(rows) - len(good):
-        kept = from_rows(table, [row for index, row in enumerate(rows) if index not in rejected])
-        return Chunk(kept.batch, tuple(sorted(rejected.items())))
-    known = {name for column in table.columns for name in (column.name, *column.aliases)}
-    for name in sorted({name for row in good for name in row} - known):
-        arrays[name] = _loose([row.get(name) for row in good])
-    return Chunk(pa.RecordBatch.from_pydict(arrays), tuple(sorted(rejected.items())))
-
-
-def _value(row: dict[str, Any], column: Column) -> Any:
-    """Return a row's value of a column, under whichever of its names it came."""
-    return next((row[name] for name in (column.name, *column.aliases) if name in row), None)
-
-
-def _fitting(values: list[Any], wanted: pa.DataType) -> pa.Array | None:
-    """Return the values as a column, or None if one does not fit."""
-    try:
-        return to_array(values, wanted)
-    except CAST_ERRORS:
-        return None
-
-
-def to_array(values: list[Any], wanted: pa.DataType) -> pa.Array:
-    """Build a column from JSON values; text is parsed only for dates and times, booleans are never numbers.
-
-    Raises:
-        pa.ArrowInvalid: a value does not fit.
-    """
-    t = pa.types
-    if t.is_timestamp(wanted) or t.is_date(wanted):
-        texts = pa.array(values, pa.string())
-        if t.is_timestamp(wanted) and wanted.tz:
-            return instants(texts).cast(wanted)
-        return texts.cast(wanted)
-    if t.is_decimal(wanted) and not any(isinstance(value, bool) for value in values):
-        return pa.array([None if value is None else str(value) for value in values], pa.string()).cast(wanted)
-    if (t.is_integer(wanted) or t.is_floating(wanted)) and any(isinstance(value, bool) for value in values):
-        raise pa.ArrowInvalid("a boolean is not a number")
-    if t.is_integer(wanted) and any(isinstance(value, float) and not value.is_integer() for value in values):
-        raise pa.ArrowInvalid("a fraction is no whole number")
-    return pa.array(values, wanted)
-
-
-def _loose(values: list[Any]) -> pa.Array:
-    """Build a column that no contract names; mixed or nested values become JSON text."""
-    try:
-        array = pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
-    return (
-        array
-        if plain(array.type) != pa.string()
-        else pa.array(
-            [value if value is None or isinstance(value, str) else str(value) for value in values], pa.string()
-        )
-    )

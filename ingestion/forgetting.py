@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -76,8 +77,14 @@ def numbers(payload: Any, names: Collection[str]) -> set[str]:
 def _named(value: Any, names: Collection[str]) -> Iterator[Any]:
     """Yield the values under one of the names where it stands highest, also in JSON within text."""
     if isinstance(value, dict):
-        here = [part for name, part in value.items() if str(name) in names and not isinstance(part, (dict, list))]
-        yield from (part for part in here if part is not None)
+        here = [
+            each  # a field that was named twice is a list
+            for name, part in value.items()
+            if str(name) in names
+            for each in (part if isinstance(part, list) else [part])
+            if not isinstance(each, (dict, list))
+        ]
+        yield from (each for each in here if each is not None)
         for part in () if here else value.values():
             yield from _named(part, names)
     elif isinstance(value, (list, tuple)):
@@ -98,7 +105,7 @@ def parsed(text: str) -> Any:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, (str, int)):
+    if isinstance(value, (str, int, Decimal)):
         yield str(value)
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
         yield from _texts(part)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.checks import conform, cut_off, shape
+from ingestion.checks import conform, cut_off, in_future, shape, within_cap
 from ingestion.forgetting import Sieve
 from ingestion.refusals import told
 from ingestion.spec import Left
@@ -152,6 +152,8 @@ class Intake:
         self.agreed = {column.name: column.type for column in table.columns}
         self.raw: dict[str, pa.DataType] = {}
         self.fresh = False
+        self.by_unit = False
+        """Whether a unit can be refused whole, and be read again later."""
         self.place = f"{source.name}.{table.name}"
         self.changes: dict[Change, None] = {}
         self.newest: Any = None
@@ -195,8 +197,10 @@ class Intake:
         """
         where = f"{self.place}, {piece.unit.name}"
         shaped = delivered = None
-        for chunk in chunks:
+        for delivered_chunk in chunks:
             reached("extracted")
+            known = (self.raw | self.evolved).keys() - self.agreed.keys()
+            chunk = within_cap(self.table, delivered_chunk, known, whole=self.by_unit, where=where)
             if shaped is None or delivered is None or not chunk.batch.schema.equals(delivered):
                 delivered = chunk.batch.schema
                 shaped = shape(self.table, delivered, where, self.raw | self.evolved, text=chunk.text)
@@ -371,6 +375,17 @@ def newer(table: Table, before: str | None, newest: Any) -> str | None:
     if before is not None and newest < parse_watermark(table, before):
         return before
     return newest.isoformat() if isinstance(newest, (datetime, date)) else str(newest)
+
+
+def trusted(table: Table, watermark: str | None) -> str | None:
+    """Return a watermark, or None if it lies in the future: it followed a row that is refused today."""
+    if watermark is None or table.cursor is None:
+        return watermark
+    try:
+        value = pa.array([parse_watermark(table, watermark)], table.column(table.cursor).type)
+    except (ValueError, TypeError):
+        return watermark  # of another type than the cursor has now: the reader says so
+    return watermark if in_future(value) is None else None
 
 
 def parse_watermark(table: Table, text: str) -> Any:

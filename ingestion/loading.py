@@ -26,6 +26,7 @@ from ingestion.intake import (
     TooManyRefusedError,
     newer,
     recognised,
+    trusted,
 )
 from ingestion.spec import Left, Listing, Recalling, StillWrittenError, Unit, UnreachableError, UnreadableError
 from warehouse import quarantine
@@ -80,6 +81,7 @@ class Loading:
         self.reader: Reader | None = None
         self.accepted = accepted
         self.holding: set[str] = set()
+        self.intake.by_unit = True
         self.place = self.intake.place
         self.committing = False
         self.started = time.perf_counter()
@@ -93,7 +95,7 @@ class Loading:
             self.lost = tx.lost(self.intake.target, by_load=self.table.disposition == "replace_unit")
             if self.lost:  # as if it had never been loaded, whatever the days that were asked for
                 self.everything, self.window = True, None
-            before = None if self.everything else tx.watermark(self.table.name)
+            before = None if self.everything else trusted(self.table, tx.watermark(self.table.name))
             ledger = landed(tx.connection, self.source.name, self.table.name)
             known = {} if self.anew else ledger
             self.holding = {name for name, unit in ledger.items() if unit.holds}

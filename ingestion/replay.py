@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -17,12 +16,14 @@ from ingestion.cdc.rows import NOT_HERE
 from ingestion.cdc.spec import changes_table
 from ingestion.intake import Intake, Piece
 from ingestion.load import find, load_table
+from ingestion.objects import text_of
 from ingestion.readers.files.notation import AS_WRITTEN
 from ingestion.refusals import reason, told
 from ingestion.sources import SOURCES
 from ingestion.spec import Chunk, Unit
 from warehouse.connection import connect, execute, query
 from warehouse.errors import GranaryError
+from warehouse.jsontext import decode, is_flaw
 from warehouse.ledger import forget_unreadable
 from warehouse.writer import LoadTransaction
 
@@ -134,7 +135,7 @@ def entries(
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     values = list(row)
-    values[8] = json.loads(values[8])
+    values[8] = decode(values[8])
     return Entry(*values)
 
 
@@ -230,7 +231,7 @@ def _replay_rows(
                 for index, entry in enumerate(mine)
                 if entry.reason.endswith(AS_WRITTEN) and entry.column not in changes
             }
-            bad = way.refusals(values, absent) | foreign
+            bad = way.refusals(values, absent) | foreign | _unknown(mine, changes)
             good = [index for index in range(len(mine)) if index not in bad]
             if good:
                 load_id = way.land(unit, [values[index] for index in good])
@@ -246,6 +247,15 @@ def _replay_rows(
                 refused.append((mine[index].quarantine_id, reason))
             landed += [mine[index].quarantine_id for index in good]
     return landed, refused
+
+
+def _unknown(chosen: Sequence[Entry], changes: Mapping[str, str]) -> dict[int, str]:
+    """Return the entries of which one cannot say what they hold, unless the value is given; by their index."""
+    return {
+        index: f"{entry.column} {entry.reason}: give its value"
+        for index, entry in enumerate(chosen)
+        if entry.column and is_flaw(entry.reason) and entry.column not in changes
+    }
 
 
 @dataclass(frozen=True)
@@ -287,19 +297,13 @@ class _Way:
 def _texts(table: Table, payload: Mapping[str, Any]) -> dict[str, str | None]:
     """Return a payload as texts, with the contract's names instead of the delivered ones."""
     names = {alias: column.name for column in table.columns for alias in column.aliases}
-    return {names.get(name, name): _text(value) for name, value in payload.items()}
+    return {names.get(name, name): text_of(value) for name, value in payload.items()}
 
 
 def _as_text(names: Sequence[str], rows: Sequence[Mapping[str, str | None]]) -> Chunk:
     """Return rows as a chunk of text with these columns; a missing value is null."""
     arrays = [pa.array([row.get(name) for row in rows], pa.string()) for name in names]
     return Chunk(pa.RecordBatch.from_arrays(arrays, names=list(names)), text=True)
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value)
 
 
 def _read_again(

@@ -101,7 +101,8 @@ class Table:
 
     `location` is what the source's reader needs to find it: a path pattern, a table name or an endpoint.
     `floor` is the least share of its present rows that a replacing load may leave; `max_refused` the largest
-    share of refused rows that a load may have. `partition` is "day" if each unit is one business date. `copies` says
+    share of refused rows that a load may have; `max_new_columns` the most columns that the raw table may have beyond
+    the contract. `partition` is "day" if each unit is one business date. `copies` says
     whether a file with the content of another one is told and left out, or loaded as well, such as a daily price list
     that did not change.
     """
@@ -121,6 +122,7 @@ class Table:
     floor: float = 0.5
     max_refused: float = 0.005
     copies: Copies = "tell"
+    max_new_columns: int = 200
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -138,6 +140,7 @@ class Table:
         )
         _check(all(not self.column(k).nullable for k in self.key), f"table {self.name}: a key column may be null")
         _check(0 <= self.floor <= 1 and 0 <= self.max_refused <= 1, f"table {self.name}: shares are from 0 to 1")
+        _check(self.max_new_columns >= 0, f"table {self.name}: max_new_columns is a number of columns")
         _check(self.freshness > timedelta(0), f"table {self.name}: freshness must be positive")
 
     def column(self, name: str) -> Column:

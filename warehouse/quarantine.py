@@ -6,6 +6,7 @@ import json
 from base64 import b64encode
 from collections import Counter
 from datetime import date, datetime
+from decimal import Decimal
 from hashlib import sha256
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from warehouse.binary_copy import copy_into_new
 from warehouse.connection import execute, query, quote_name
+from warehouse.jsontext import digits
 from warehouse.records import LOAD_ID, Refusal, Target
 
 if TYPE_CHECKING:
@@ -134,20 +136,23 @@ def settle(connection: Connection, target: Target, replaced: Iterable[str], load
 
 def json_text(payload: object) -> str:
     """Return a refused row as JSON that jsonb can hold: no NUL, no lone surrogate, no NaN; bytes as base64."""
-    return json.dumps(_plain(payload), allow_nan=False)
+    return _written(payload)
 
 
-def _plain(value: Any) -> Any:  # noqa: PLR0911 - one type, one line
+def _written(value: Any) -> str:  # noqa: PLR0911 - one type, one line
+    """Return a value as JSON; numbers keep their digits, and what JSON does not have becomes text."""
     if isinstance(value, dict):
-        return {_plain(str(name)): _plain(part) for name, part in value.items()}
+        return f"{{{', '.join(f'{_written(str(name))}: {_written(part)}' for name, part in value.items())}}}"
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return f"[{', '.join(map(_written, value))}]"
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return {"base64": b64encode(value).decode()}
+        return _written({"base64": b64encode(value).decode()})
     if isinstance(value, str):
-        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-    if isinstance(value, float) and not isfinite(value):
-        return str(value)
+        return json.dumps(value.replace("\0", "\ufffd").encode("utf-8", "replace").decode())
     if isinstance(value, (datetime, date)):
-        return value.isoformat()
-    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+        return json.dumps(value.isoformat())
+    if isinstance(value, Decimal) and value.is_finite():
+        return digits(value)
+    if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and isfinite(value)):
+        return json.dumps(value)
+    return _written(str(value))

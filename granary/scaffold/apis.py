@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from datetime import timedelta
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from granary.scaffold.plan import Found, Opening, typed
 from granary.scaffold.source import Group, construction, literal
+from ingestion.objects import texts
 from ingestion.profiling.names import snake
 from warehouse.errors import GranaryError
 
@@ -149,9 +149,8 @@ def _column(values: list[Any]) -> pa.ChunkedArray:
     if kinds == {bool}:
         return pa.chunked_array([pa.array(values, pa.bool_())])
     if kinds and kinds <= {int, float, Decimal}:
-        texts = pa.array([None if value is None else format(Decimal(str(value)), "f") for value in values], pa.string())
-        return typed(pa.table({"": texts}), text="all").column(0)
+        written = [None if value is None else format(Decimal(str(value)), "f") for value in values]
+        return typed(pa.table({"": pa.array(written, pa.string())}), text="all").column(0)
     if kinds == {str}:
         return typed(pa.table({"": pa.array(values, pa.string())}), text="times").column(0)
-    written = [value if value is None or isinstance(value, str) else json.dumps(value, default=str) for value in values]
-    return pa.chunked_array([pa.array(written, pa.string())])
+    return pa.chunked_array([texts(values)])

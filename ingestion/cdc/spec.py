@@ -177,6 +177,7 @@ def changes_table(table: Table) -> Table:
         disposition="append",
         freshness=table.freshness,
         new_columns=table.new_columns,
+        max_new_columns=table.max_new_columns,
         contract=table.contract,
     )
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion import validation
 from ingestion.readers.api.collection import Since, Watch, decoded
-from ingestion.readers.api.http import ADVICE, Client, backoff
+from ingestion.readers.api.exchange import ADVICE
+from ingestion.readers.api.http import Client, backoff
 from ingestion.readers.api.messages import Call
 from ingestion.readers.api.nested import Nested, collection_of, declared_for, tables_within
 from ingestion.readers.api.pages import NotAgreedError, dig
@@ -128,19 +129,20 @@ class GraphqlReader:
         rows.finish(f"{table.name}, {unit.name}")
 
     def _pages(self, query: Query, table: Table, watermark: str | None) -> Iterator[list[Any]]:
-        where = f"{Call(self.client.api.url).where}, {query.path}"
         variables: dict[str, Any] = dict(query.variables) | (dict([query.size]) if query.size else {})
         if query.since and table.cursor and watermark:
             variables[query.since.param] = query.since.value(watermark)
-        watch, cursors = Watch(True, where), set[str]()
+        watch, cursors = Watch(True), set[str]()
         for number in range(1, self.client.api.max_pages + 1):
+            part = f"{query.path}, page {number}"
+            where = Call(self.client.api.url, part=part).where
             try:
-                rows, cursor = _page(self._ask(query, variables, where), query)
+                rows, cursor = _page(self._ask(query, variables, part), query)
             except NotAgreedError as missing:
                 raise GranaryError(f"the answer is not the agreed JSON: see {missing}", where, ADVICE) from None
             if cursor is not None and cursor in cursors:
                 raise GranaryError("the pages run in a circle: a cursor came twice", where, ADVICE)
-            watch.see(rows)
+            watch.see(rows, where)
             yield rows
             if cursor is None:
                 return
@@ -149,12 +151,13 @@ class GraphqlReader:
             cursors.add(cursor)
             variables[query.after] = cursor
 
-    def _ask(self, query: Query, variables: dict[str, Any], where: str) -> Any:
+    def _ask(self, query: Query, variables: dict[str, Any], part: str) -> Any:
         """Return an answer's `data`, which has no errors beside it; wait when the service says that we ask too much."""
         import orjson  # noqa: PLC0415 - only this kind of source pays for it
 
         api = self.client.api
-        call = Call(api.url, data=orjson.dumps({"query": query.text, "variables": variables}))
+        call = Call(api.url, data=orjson.dumps({"query": query.text, "variables": variables}), part=part)
+        where = call.where
         for attempt in range(1, api.attempts + 1):
             answer = self.client.attempt(call)
             # Errors in a query are answered with 200 or with 400 (GraphQL over HTTP, draft of 2025, section 6).

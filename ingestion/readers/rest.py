@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ingestion.readers.api.collection import Endpoint, Parent, Since, pages
-from ingestion.readers.api.http import ADVICE, Client, conditions, validator
+from ingestion.readers.api.exchange import ADVICE
+from ingestion.readers.api.http import Client, conditions, validator
 from ingestion.readers.api.nested import Nested, collection_of, declared_for, tables_within
 from ingestion.readers.api.pages import Cursor, LinkHeader, NextLink, NotAgreedError, Offset, Page, dig
 from ingestion.readers.api.rows import Rows

@@ -7,7 +7,6 @@ can read what was written with a schema, `compatibility` says.
 
 from __future__ import annotations
 
-import json
 import struct
 from base64 import b64encode
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from ingestion.streams.log import Decoded
 from ingestion.streams.registry import UnknownSchemaError
 from ingestion.types import CAST_ERRORS, decimal
 from warehouse.errors import GranaryError
+from warehouse.jsontext import written as json_written
 from warehouse.records import Change
 
 if TYPE_CHECKING:
@@ -248,9 +248,12 @@ def _value(value: Any, kind: pa.DataType) -> Any:
         return value.encode() if isinstance(value, str) and pa.types.is_binary(kind) else value
     if isinstance(value, bytes):
         return value.decode("utf-8") if _is_utf8(value) else b64encode(value).decode()
-    if isinstance(value, time):
-        return value.isoformat()
-    return str(value) if isinstance(value, UUID) else json.dumps(value, default=str, ensure_ascii=False)
+    if isinstance(value, (time, UUID)):
+        return str(value) if isinstance(value, UUID) else value.isoformat()
+    try:
+        return json_written(value)
+    except ValueError:
+        return value  # which is no text: its row is refused
 
 
 def _is_utf8(value: bytes) -> bool:

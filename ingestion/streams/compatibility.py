@@ -72,7 +72,10 @@ def incompatibilities(table: Table, writer: Any) -> list[Change]:
     written = {field["name"]: field["type"] for field in writer["fields"]}
     found = []
     for column in table.columns:
-        name = next((name for name in (column.name, *column.aliases) if name in written), None)
+        names = [name for name in (column.name, *column.aliases) if name in written]
+        if len(names) > 1:
+            found.append(Change(column.name, "retyped", f"it is there twice, as {' and as '.join(names)}"))
+        name = names[0] if names else None
         if name is None:
             if column.missing == "refuse":
                 found.append(Change(column.name, "missing", "the contract has it, the schema has not"))

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import re
 from base64 import b64encode
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from ingestion.checks import from_rows
+from ingestion.objects import from_rows
 from ingestion.spec import Rejected
 from ingestion.streams.log import Decoded
-from warehouse.records import LOAD_COLUMNS
+from warehouse.jsontext import Flaw, NotJsonError, decode, flaw_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ingestion.spec import Table
     from ingestion.streams.log import Message
-
-NAME_BYTES = 63
-RESERVED = frozenset(field.name for field in LOAD_COLUMNS)
-BIGGEST = 2**63
-"""Whole numbers from here on fit no column."""
 
 
 class UnfitError(ValueError):
@@ -34,7 +27,6 @@ class JsonDecoder:
     def __init__(self, table: Table, max_bytes: int) -> None:
         """Decode for this contract; a message of more than `max_bytes` is refused."""
         self.table, self.max_bytes = table, max_bytes
-        self._known = {name for column in table.columns for name in (column.name, *column.aliases)}
 
     def check(self, topic: str) -> list[str]:
         """Return nothing: JSON has no schema to be asked for."""
@@ -49,7 +41,7 @@ class JsonDecoder:
         rejected: dict[int, Rejected] = {}
         for index, message in enumerate(messages):
             try:
-                rows.append(self._named(parse_object(checked(message.value, self.max_bytes))))
+                rows.append(parse_object(checked(message.value, self.max_bytes)))
                 places.append(index)
             except UnfitError as error:
                 rejected[index] = Rejected("", str(error), payload(message.value), message.line)
@@ -58,22 +50,6 @@ class JsonDecoder:
             message = messages[places[index]]
             rejected[places[index]] = Rejected(bad.column, bad.reason, payload(message.value), message.line)
         return [Decoded(chunk.batch, tuple(sorted(rejected.items())))]
-
-    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a row whose new fields can all be columns: one sender's slip must not stop the stream.
-
-        Raises:
-            UnfitError: one cannot.
-        """
-        new = row.keys() - self._known
-        if new and self.table.new_columns == "add" and not all(map(name_fits, new)):
-            raise UnfitError("names a field that no column can have the name of")
-        return row
-
-
-def name_fits(name: str) -> bool:
-    """Return whether a raw column can have this name."""
-    return name.isprintable() and 1 <= len(name.encode()) <= NAME_BYTES and name not in RESERVED
 
 
 def checked(value: bytes | None, max_bytes: int) -> bytes:
@@ -90,60 +66,32 @@ def checked(value: bytes | None, max_bytes: int) -> bytes:
 
 
 def parse_object(value: bytes) -> dict[str, Any]:
-    """Return a JSON object.
+    """Return a JSON object; parts of it that mean nothing are a `Flaw`, as in `jsontext.decode`.
 
     Raises:
-        UnfitError: it is no UTF-8, no JSON, no object, or holds what no column can: half of a surrogate pair, or a
-            number that is none.
+        UnfitError: it is no UTF-8, no JSON, or no object that means something.
     """
     row = parse_json(value)
+    if isinstance(row, Flaw):
+        raise UnfitError(row.reason)
     if not isinstance(row, dict):
         raise UnfitError("is no JSON object")
     return row
 
 
 def parse_json(value: bytes) -> Any:
-    """Return a JSON value; see `parse_object`."""
+    """Return a JSON value.
+
+    Raises:
+        UnfitError: it is no UTF-8, or no JSON.
+    """
     try:
-        text = value.decode("utf-8")
-        found = FAST.decode(text)
-        if not isinstance(found, dict) or text.count('":') != len(found) or LONG.search(text):
-            found = STRICT.decode(text)
-        if "\\u" in text:
-            json.dumps(found, ensure_ascii=False).encode("utf-8")
+        value.decode("utf-8")
+        return decode(value)
     except UnicodeDecodeError:
         raise UnfitError("is no UTF-8 text") from None
-    except UnicodeEncodeError:
-        raise UnfitError("holds half of a surrogate pair") from None
-    except RecursionError:
-        raise UnfitError("is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise UnfitError(f"is no JSON: {error.msg}") from None
-    return found
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise UnfitError("names a field twice")
-    return found
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > 20 or not -BIGGEST <= int(digits) < BIGGEST:  # noqa: PLR2004 - a sign and 19 digits
-        raise UnfitError("holds a whole number of more than 64 bits")
-    return int(digits)
-
-
-def _no_number(name: str) -> NoReturn:
-    raise UnfitError(f"holds {name}, which is no JSON number")
-
-
-FAST = json.JSONDecoder(parse_constant=_no_number)
-STRICT = json.JSONDecoder(parse_constant=_no_number, parse_int=_whole, object_pairs_hook=_object)
-"""The strict one looks at each number and object in Python, which takes three times as long. A flat object with as many
-`":` as fields, and no long number, cannot hold what it refuses."""
-LONG = re.compile(r"\d{19}")
+    except NotJsonError as error:
+        raise UnfitError(str(error)) from None
 
 
 def payload(value: bytes | None) -> dict[str, Any]:
@@ -151,7 +99,9 @@ def payload(value: bytes | None) -> dict[str, Any]:
     if value is None:
         return {}
     try:
-        return parse_object(value)
+        row = parse_object(value)
+        if flaw_in(row) is None:
+            return row
     except UnfitError:
         pass
     try:

@@ -196,9 +196,7 @@ class KinesisLog:
                 f"Kinesis refuses: {code}", self._where, "check the stream's name and the credentials"
             ) from None
         except self._broken as error:
-            raise AwayError(
-                f"Kinesis does not answer: {type(error).__name__}", self._where, "check the address"
-            ) from None
+            raise AwayError(f"Kinesis does not answer: {str(error)[:200]}", self._where, "check the address") from None
         return answer
 
     def landed(self, runs: Sequence[Run]) -> None:

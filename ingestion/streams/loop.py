@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
-from ingestion.append import append
+from ingestion.append import append_sound
 from ingestion.checks import ContractBrokenError
 from ingestion.spec import Chunk, Unit
 from ingestion.streams.log import AwayError, Positions, StreamStoppedError
@@ -200,7 +200,9 @@ class StreamLoop:
                     if stored.get(run.partition) != run.start:
                         raise FencedError(run.partition, run.start, stored.get(run.partition))
                     held = moved(held, self.log.kind, run.partition, run.end)
-                    done = append(tx, self.source, table, Unit(run.partition), parts, run_id=self.run_id, position=held)
+                    done = append_sound(
+                        tx, self.source, table, Unit(run.partition), parts, run_id=self.run_id, position=held
+                    )
                     record_changes(tx.connection, self.source.name, table.name, done.load_ids[0], changes)
                     counted.rows_read += done.rows_read
                     counted.rows_loaded += done.rows_loaded
@@ -245,7 +247,7 @@ class StreamLoop:
             except (psycopg.Error, OSError, AwayError, RegistryUnavailableError) as error:
                 self._disconnect()
                 words = str(error) if isinstance(error, GranaryError) else reason(error)
-                if not _passes(error):
+                if not passes(error):
                     raise GranaryError(
                         f"the warehouse refuses a batch: {words}",
                         self.source.name,
@@ -294,7 +296,7 @@ def _topic(pair: tuple[Run, object]) -> str:
     return pair[0].topic
 
 
-def _passes(error: Exception) -> bool:
+def passes(error: Exception) -> bool:
     """Return whether a failure may pass by itself."""
     if isinstance(error, psycopg.Error):
         return (error.sqlstate or "")[:2] in WAITABLE

@@ -17,6 +17,7 @@ import psycopg
 
 from ingestion.append import append
 from ingestion.spec import Unit
+from ingestion.streams.loop import passes
 from warehouse.connection import connect, reason
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
@@ -111,14 +112,13 @@ class Receiver:
         """Land deliveries together; if one of them cannot land, each for itself, so that it harms no other."""
         try:
             outcomes = self._commit(group)
-        except (psycopg.Error, OSError, BusyError) as error:
-            self._disconnect()
-            words = str(error) if isinstance(error, BusyError) else reason(error)
-            for delivery in group:
-                delivery.outcome.set_exception(BusyError(words))
         except Exception as error:
             self._disconnect()
-            if len(group) > 1:
+            if isinstance(error, (psycopg.Error, OSError, BusyError)) and passes(error):
+                words = str(error) if isinstance(error, BusyError) else reason(error)
+                for delivery in group:
+                    delivery.outcome.set_exception(BusyError(words))
+            elif len(group) > 1:
                 for delivery in group:
                     self._land([delivery])
             else:

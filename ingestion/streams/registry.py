@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from ingestion.readers.api.exchange import failure_words
 from warehouse.errors import GranaryError
 
 TIMEOUT_SECONDS = 10
@@ -139,9 +140,8 @@ class Registry:
                 status = answer.status_code
                 content = answer.raw.read(MAX_BYTES + 1, decode_content=True)
         except (self._failures, OSError) as error:
-            raise RegistryUnavailableError(
-                f"the schema registry does not answer: {type(error).__name__}", self.url, "is it up? try again"
-            ) from None
+            words = failure_words(error, TIMEOUT_SECONDS).replace("the service", "the schema registry")
+            raise RegistryUnavailableError(words, self.url, "is it up? try again") from None
         if status == NOT_FOUND:
             return None
         if status in (401, 403):
@@ -150,7 +150,7 @@ class Registry:
             )
         try:
             found = json.loads(content) if status == 200 and len(content) <= MAX_BYTES else None  # noqa: PLR2004 - OK
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise RegistryUnavailableError(f"the schema registry answered {status}", self.url, "try again later")

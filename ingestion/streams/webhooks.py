@@ -8,8 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ingestion.checks import ContractBrokenError, conform, from_rows, shape
+from ingestion.checks import ContractBrokenError, conform, shape
 from ingestion.config import setting
+from ingestion.objects import from_rows
 from ingestion.sources import SOURCES
 from ingestion.spec import Chunk, Rejected
 from ingestion.streams import signatures

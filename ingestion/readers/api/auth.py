@@ -12,6 +12,7 @@ from urllib.parse import quote, quote_plus, urlencode
 from ingestion.readers.api.messages import Call, shown
 from ingestion.readers.api.spec import ApiKey, Basic, OAuth2
 from warehouse.errors import GranaryError
+from warehouse.jsontext import NotJsonError, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,10 +144,8 @@ def basic(user: str, secret: str) -> str:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    import orjson  # noqa: PLC0415 - only this kind of source pays for it
-
     try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        found = decode(body)
+    except NotJsonError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from ingestion import validation
-from ingestion.readers.api.http import ADVICE
+from ingestion.readers.api.exchange import ADVICE
 from ingestion.readers.api.messages import Call
 from ingestion.readers.api.pages import Got, NotAgreedError, Pagination, dig
-from ingestion.readers.api.rows import parse
 from warehouse.errors import GranaryError
+from warehouse.jsontext import NotJsonError, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ingestion.readers.api.http import Client
     from ingestion.readers.api.messages import Answer, Pairs
+
+NO_CONTENT = 204
+ENDS = frozenset({400, 404, 410, 416})
+"""Answers that services give behind the last page."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Endpoint:
         total: the dotted path of the number of all rows, which must not change while they are read, and must be right.
             For collections that are not always in motion: a row deleted from a page that was read moves another one
             off the page that is read next.
+        ends: the answers (such as 404) by which the service says that there is no further page. A 204 always says so.
+            They say nothing of the first page, for a mistyped path is answered alike, unless the path has a hole.
         conditional: the validator (ETag, Last-Modified) of the first page stands for the whole collection. That of
             a collection of one page does so by nature.
     """
@@ -85,11 +91,14 @@ class Endpoint:
     parent: Parent | None = None
     params: Pairs = ()
     total: str | None = None
+    ends: tuple[int, ...] = ()
     conditional: bool = False
 
     def __post_init__(self) -> None:
-        """Check that a hole is filled."""
+        """Check that a hole is filled, and that what ends a collection is no failure."""
         validation.check(self, f"Endpoint {self.path}")
+        if not set(self.ends) <= ENDS:
+            raise ValueError(f"{self.path}: pages end with {', '.join(map(str, sorted(ENDS)))}, not with {self.ends}")
         if ("{" in self.path) != (self.parent is not None):
             raise ValueError(f"{self.path}: a hole in a path and a parent that fills it go together")
 
@@ -120,13 +129,19 @@ def pages(
         GranaryError: the service fails, answers with another shape than agreed, its pages run in a circle or never
             end, or the collection changes its length while it is read.
     """
-    api, where = client.api, call.where
+    api, name = client.api, call.where
     fixed = call.params[: len(call.params) - len(endpoint.pagination.start())] if endpoint.pagination else call.params
     asked = {(call.url, call.params)}
-    watch, count, number, announced = Watch(unique, where), 0, 0, None
+    watch, count, number, announced = Watch(unique), 0, 0, None
     while True:
         number += 1
-        answer, first = first or client.ask(call), None
+        call = replace(call, part=f"page {number}" if endpoint.pagination else "")
+        where = call.where
+        ends = endpoint.ends if number > 1 or endpoint.parent else ()
+        answer, first = first or client.ask(call, ends), None
+        if answer.status == NO_CONTENT or answer.status in ends:
+            _complete(announced, count, name)
+            return
         try:
             body = decoded(answer, where)
             rows = dig(body, endpoint.rows)
@@ -139,12 +154,8 @@ def pages(
         except NotAgreedError as missing:
             raise GranaryError(f"the answer is not the agreed JSON: see {missing}", where, ADVICE) from None
         announced = total if announced is None else announced
-        if announced is not None and following is None and count != announced:
-            raise GranaryError(
-                f"the collection changed while it was read: {announced:,} rows were announced, {count:,} have come",
-                where,
-                ADVICE,
-            )
+        if following is None:
+            _complete(announced, count, name)
         what = "link" if isinstance(following, str) else "page token"
         if isinstance(following, str):
             call = Call(client.link(answer.url, following, where))
@@ -152,7 +163,7 @@ def pages(
             call = Call(call.url, (*fixed, *following))
         if following is not None and (call.url, call.params) in asked:
             raise GranaryError(f"the pages run in a circle: a {what} came twice", where, ADVICE)
-        watch.see(rows)
+        watch.see(rows, where)
         yield rows
         if following is None:
             return
@@ -161,16 +172,26 @@ def pages(
         asked.add((call.url, call.params))
 
 
+def _complete(announced: int | None, count: int, where: str) -> None:
+    """Check that as many rows have come as were announced."""
+    if announced is not None and count != announced:
+        raise GranaryError(
+            f"the collection changed while it was read: {announced:,} rows were announced, {count:,} have come",
+            where,
+            ADVICE,
+        )
+
+
 class Watch:
     """Notices a page that was there before."""
 
-    def __init__(self, unique: bool, where: str) -> None:
-        self.unique, self.where = unique, where
+    def __init__(self, unique: bool) -> None:
+        self.unique = unique
         self.previous: list[Any] = []
         self.ends: set[int] = set()
 
-    def see(self, rows: list[Any]) -> None:
-        """Remember a page.
+    def see(self, rows: list[Any], where: str) -> None:
+        """Remember a page, which came from `where`.
 
         Rows without keys may repeat, and so may a page of one such row; a longer page hardly, right after itself.
 
@@ -179,7 +200,7 @@ class Watch:
         """
         ends = hash(repr((len(rows), rows[0], rows[-1]))) if rows else 0
         if rows and ((self.unique and ends in self.ends) or (len(rows) > 1 and rows == self.previous)):
-            raise GranaryError("the pages run in a circle: a page came twice", self.where, ADVICE)
+            raise GranaryError("the pages run in a circle: a page came twice", where, ADVICE)
         self.ends.add(ends)
         self.previous = rows
 
@@ -191,9 +212,9 @@ def decoded(answer: Answer, where: str) -> Any:
         GranaryError: it is none.
     """
     try:
-        return parse(answer.body)
-    except ValueError:
-        raise GranaryError("the answer is no JSON", where, ADVICE) from None
+        return decode(answer.body)
+    except NotJsonError as error:
+        raise GranaryError(f"the answer {error}", where, ADVICE) from None
 
 
 def _number(value: Any, path: str) -> int:

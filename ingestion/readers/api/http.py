@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from dataclasses import replace
@@ -11,25 +12,26 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from ingestion.readers.api.auth import authenticator
-from ingestion.readers.api.messages import Answer
+from ingestion.readers.api.exchange import ADVICE, Exchange, failure_words
 from ingestion.readers.api.spec import check_url
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from requests import Response, Session
 
-    from ingestion.readers.api.messages import Call
+    from ingestion.readers.api.messages import Answer, Call
     from ingestion.readers.api.spec import Api
 
-ADVICE = "nothing of this load has landed; load again when the service is well"
+log = logging.getLogger(__name__)
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that may be another one in a moment."""
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
-CHUNK_BYTES = 2**17
+TOLD_SECONDS = 5.0
+"""A wait as long as this is told while it lasts."""
 BACKOFF_SECONDS = 0.5
 
 
@@ -43,16 +45,16 @@ class Client:
         self._session: Session | None = None
         self._next = 0.0
 
-    def ask(self, call: Call) -> Answer:
-        """Return the answer to a call, after as many attempts as the API allows.
+    def ask(self, call: Call, ends: Collection[int] = ()) -> Answer:
+        """Return the answer to a call, after as many attempts as the API allows; `ends` are also good ones.
 
         Raises:
             GranaryError: the address is not the API's, the service does not answer, asks for a wait that is too long,
                 refuses our credentials, sends more than agreed, or answers with an error.
         """
-        return self.check(self.attempt(call), call)
+        return self.check(self.attempt(call), call, ends)
 
-    def check(self, answer: Answer, call: Call) -> Answer:
+    def check(self, answer: Answer, call: Call, ends: Collection[int] = ()) -> Answer:
         """Return an answer if it is a good one; see `ask` for what it raises."""
         if answer.status in (401, 403):
             raise GranaryError(
@@ -61,7 +63,7 @@ class Client:
         if answer.status == 429:  # noqa: PLR2004
             raise GranaryError("the service still limits our rate after every retry (429)", call.where, ADVICE)
         unchanged = answer.status == 304 and any(name.startswith("If-") for name, _ in call.headers)  # noqa: PLR2004
-        if answer.status != 200 and not unchanged:  # noqa: PLR2004
+        if answer.status not in (200, 204, *ends) and not unchanged:
             raise GranaryError(f"the service answered {answer.status}", call.where, ADVICE)
         return answer
 
@@ -80,11 +82,9 @@ class Client:
                 if isinstance(error, passing) and not sure and attempt < self.api.attempts:
                     time.sleep(backoff(attempt, self.api.longest_wait))
                     continue
-                if isinstance(error, failures.ContentDecodingError):
-                    raise GranaryError("the answer's compression is damaged", call.where, ADVICE) from None
-                # Its own words may show the address with its query.
-                kind = type(error).__name__
-                raise GranaryError(f"the service does not answer ({kind})", call.where, ADVICE) from None
+                tried = f", {attempt} times" if attempt > 1 else ""
+                what = failure_words(error, self.api.timeout)
+                raise GranaryError(f"{what}{tried}", call.where, ADVICE) from None
             if answer.status == 401 and not renewed and self.auth.renew():  # noqa: PLR2004
                 renewed, attempt = True, attempt - 1
                 continue
@@ -95,6 +95,8 @@ class Client:
                 raise GranaryError(f"the service asks us to wait {asked:.0f} s", call.where, ADVICE)
             if attempt >= self.api.attempts:
                 return answer
+            if asked >= TOLD_SECONDS:
+                log.warning("%s: the service asks us to wait %.0f s", call.where, asked)
             # Never sooner than asked; those who were told the same time should not come back at once.
             time.sleep(asked + random.uniform(0, 0.1 * asked) if asked else backoff(attempt, self.api.longest_wait))  # noqa: S311
 
@@ -130,38 +132,32 @@ class Client:
         raise GranaryError(f"the service redirects more than {MAX_REDIRECTS} times", call.where, ADVICE)
 
     def _send(self, call: Call, url: str, params: tuple[tuple[str, str], ...]) -> Answer:
+        """Send one request, and give up when the whole of its answer is not there in time."""
         self._pace()
+        session, exchange = self.session(), Exchange(call.where, self.api.max_bytes)
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
         headers |= dict(self.api.headers) | dict(call.headers)
         if call.data is not None:
             headers["Content-Type"] = call.content_type
-        with self.session().request(
-            "GET" if call.data is None else "POST",
-            url,
-            params=params,
-            data=call.data,
-            headers=headers,
-            auth=self.auth,
-            timeout=(self.api.timeout, self.api.timeout),
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            body = self._body(response, call.where)
-            return Answer(response.status_code, url, response.headers, body)
 
-    def _body(self, response: Response, where: str) -> bytes:
-        """Read the answer, no further than the API's limit, whatever it says of its length and however it is packed."""
-        limit, until = self.api.max_bytes, time.monotonic() + self.api.deadline
-        parts: list[bytes] = []
-        size = 0
-        for part in response.iter_content(CHUNK_BYTES):
-            size += len(part)
-            if size > limit:
-                raise GranaryError(f"the answer is larger than {limit:,} bytes", where, "ask for smaller pages")
-            if time.monotonic() > until:
-                raise GranaryError(f"the answer takes longer than {self.api.deadline:g} s", where, ADVICE)
-            parts.append(part)
-        return b"".join(parts)
+        def send() -> Response:
+            return session.request(
+                "GET" if call.data is None else "POST",
+                url,
+                params=params,
+                data=call.data,
+                headers=headers,
+                auth=self.auth,
+                timeout=(self.api.timeout, self.api.timeout),
+                allow_redirects=False,
+                stream=True,
+            )
+
+        try:
+            return exchange.run(send, url, self.api.deadline)
+        except BaseException:
+            self._session = None  # a connection that is still busy must not be used again
+            raise
 
     def _token(self, call: Call) -> Answer:
         """Ask a token endpoint: a service of its own, with neither our session nor our headers.

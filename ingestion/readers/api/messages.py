@@ -21,11 +21,13 @@ class Call:
     headers: Pairs = field(default=(), repr=False)
     data: bytes | None = field(default=None, repr=False)
     content_type: str = "application/json"
+    part: str = ""
+    """What of the collection is asked for, such as "page 3", for errors."""
 
     @property
     def where(self) -> str:
-        """The address as it may be shown."""
-        return shown(self.url)
+        """What is asked for, as it may be shown."""
+        return f"{shown(self.url)}, {self.part}" if self.part else shown(self.url)
 
 
 @dataclass(frozen=True)

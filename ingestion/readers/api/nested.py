@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ingestion.objects import no_object
 from ingestion.readers.api.pages import NotAgreedError, dig
 from ingestion.spec import Rejected
 from warehouse.errors import GranaryError
+from warehouse.jsontext import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -54,12 +56,12 @@ class Nested:
     def rows(self, parent: Any) -> Iterator[Any]:
         """Yield the rows of one parent: objects, or what is `Rejected` because it is not as agreed."""
         if not isinstance(parent, dict):
-            yield Rejected("", "is no JSON object", {"row": parent})
+            yield no_object(parent)
             return
         try:
             inherited = {column: dig(parent, path) for column, path in self.keys}
         except NotAgreedError as missing:
-            yield Rejected(str(missing), "is missing in the row that holds the list", parent)
+            yield Rejected(str(missing), "is missing in the row that holds the list", shown(parent))
             return
         yield from _unfold(parent, self.levels, inherited)
 
@@ -69,7 +71,7 @@ def _unfold(row: dict[str, Any], levels: Sequence[tuple[str, str]], inherited: d
     try:
         members = listed(dig(row, path, None))
     except NotAgreedError as error:
-        yield Rejected(path, str(error), inherited | {path: dig(row, path, None)})
+        yield Rejected(path, str(error), shown(inherited | {path: dig(row, path, None)}))
         return
     for number, member in enumerate(members, 1):
         known = inherited | {place: number}
@@ -79,7 +81,7 @@ def _unfold(row: dict[str, Any], levels: Sequence[tuple[str, str]], inherited: d
         elif isinstance(member, dict):
             yield from _unfold(member, deeper, known)
         else:
-            yield Rejected(path, "is no list of objects", known | {"row": member})
+            yield Rejected(path, "is no list of objects", shown(known | {"row": member}))
 
 
 def listed(value: Any) -> list[Any]:

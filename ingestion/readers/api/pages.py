@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ingestion.validation import Checked
+from warehouse.jsontext import digits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,9 +143,9 @@ class Cursor(Checked):
             token = dig(got.body, self.token, None if self.optional else MISSING)
         if token is None or token == "" or token is False or (self.more and got.ends(self.more)):
             return None
-        if isinstance(token, bool) or not isinstance(token, (str, int)):
+        if isinstance(token, bool) or not isinstance(token, (str, int, Decimal)):
             raise NotAgreedError(self.token)
-        return (*_size(self.size), (self.param, str(token)))
+        return (*_size(self.size), (self.param, token if isinstance(token, str) else digits(token)))
 
 
 @dataclass(frozen=True)

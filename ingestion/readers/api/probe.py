@@ -11,6 +11,7 @@ from ingestion.readers.api.messages import Answer, Call
 from ingestion.readers.api.pages import Cursor, Got, LinkHeader, NextLink, Offset, Page, Pagination, dig
 from ingestion.readers.api.spec import Api
 from warehouse.errors import GranaryError
+from warehouse.jsontext import NotJsonError, decode, flaw_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +95,7 @@ class _Probe:
         total = next((p for p, v in names.items() if _last(p) in TOTALS and _count(v) and v >= len(self.rows)), None)
         pagination, more = self._pagination(names)
         url = f"{self.url}?{urlencode(self.params)}" if self.params else self.url
-        sample = tuple(row for row in [*self.rows, *more] if isinstance(row, dict))
+        sample = tuple(row for row in [*self.rows, *more] if isinstance(row, dict) and not flaw_in(row))
         validated = any(name in self.first.headers for name in ("ETag", "Last-Modified"))
         # A total that is smaller than what a collection of several pages has is that of the page.
         told = total if total and (pagination is None or names[total] > len(self.rows)) else None
@@ -188,11 +189,9 @@ def _scalars(body: Any, rows: str, path: str = "", depth: int = 0) -> Iterator[t
 
 
 def _json(answer: Answer, where: str) -> Any:
-    import orjson  # noqa: PLC0415 - only this kind of source pays for it
-
     try:
-        return orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
+        return decode(answer.body)
+    except NotJsonError:
         raise GranaryError("the answer is no JSON", where, "give the address of a JSON API") from None
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, get_args
 from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ingestion.readers.database.connecting import Database
 from ingestion.readers.database.parallel import interleaved
 from ingestion.readers.database.types import INSTANT, WALL, delivered
 from ingestion.readers.database.values import Field, ZeroDates
 from ingestion.readers.database.window import Overlap, Part, origin, ranges, splittable, start_of, wall_time
-from ingestion.spec import Chunk, Rejected, Unit
+from ingestion.spec import Chunk, Unit
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 
     from ingestion.readers.database.types import SourceColumn
     from ingestion.spec import Column, Table
-
-
-AHEAD = timedelta(days=2)
-"""How far a time of change may be ahead of our clock: zones differ by up to 26 hours, and clocks by some more."""
 
 
 class Session(Protocol):
@@ -134,10 +129,9 @@ class DatabaseReader:
                 raise GranaryError(f"the source has no column {table.cursor}", where, "check the table's cursor")
             parts = ranges(key, sessions[0].extent(key), len(sessions)) if key else [Part(cursor, start)]
             empty = True
-            latest = datetime.now(timezone.utc) + AHEAD
             for chunk in _stream(sessions, fields, parts):
                 empty = False
-                yield of_the_past(chunk, cursor, latest) if cursor else chunk
+                yield chunk
             if empty:
                 schema = pa.schema([(field.name, field.type) for field in fields])
                 yield Chunk(pa.RecordBatch.from_pylist([], schema=schema))
@@ -165,30 +159,6 @@ class DatabaseReader:
         if self.zone and wanted == INSTANT and (found.declared.type == WALL or found.declared.loose):
             return Field(found.name, INSTANT, found.text, found.nullable, self.zone)
         return Field(found.name, delivered(found.declared, wanted), found.text, found.nullable)
-
-
-def of_the_past(chunk: Chunk, cursor: str, latest: datetime) -> Chunk:
-    """Refuse rows whose time of change lies in the future.
-
-    The watermark would follow the first of them, and hide every change up to then. They are read again by each load,
-    being past the watermark, and land when their time has come.
-    """
-    values = chunk.batch.column(cursor)
-    kind = values.type
-    if pa.types.is_timestamp(kind):
-        limit = pa.scalar(latest if kind.tz else latest.replace(tzinfo=None), kind)
-    elif pa.types.is_date(kind):
-        limit = pa.scalar(latest.date(), kind)
-    else:
-        return chunk
-    early = pc.fill_null(pc.less_equal(values, limit), True)
-    if pc.all(early).as_py() is not False:
-        return chunk
-    places, rejected = chunk.places(0), list(chunk.rejected)
-    for index in pc.indices_nonzero(pc.invert(early)).to_pylist():
-        payload = chunk.batch.slice(index, 1).to_pylist()[0]
-        rejected.append((places[index].as_py(), Rejected(cursor, "lies in the future", payload)))
-    return Chunk(chunk.batch.filter(early), tuple(sorted(rejected, key=lambda pair: pair[0])))
 
 
 def _stream(sessions: Sequence[Session], fields: list[Field], parts: list[Part]) -> Iterator[Chunk]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from ingestion.spec import Chunk, Rejected
 from ingestion.types import CAST_ERRORS
+from warehouse.jsontext import written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -204,7 +204,7 @@ def _text(value: Any, _: Field) -> str:
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise ValueError("is no UTF-8 text")
     if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return written(value)
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
     if isinstance(value, timedelta):

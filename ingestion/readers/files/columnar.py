@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ingestion.checks import row_of
 from ingestion.readers.files import stripes
 from ingestion.readers.files.unpack import damaged
-from ingestion.spec import Chunk, Rejected, UnreadableError
+from ingestion.spec import Chunk, Rejected, UnreachableError, UnreadableError
 from ingestion.values import as_text
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def read_orc(source: IO[bytes] | str) -> Iterator[Chunk]:
         words.seek(0)
         told = words.read(READ_BYTES).decode("utf-8", "replace")
     if code in (stripes.HERE, -signal.SIGKILL, -signal.SIGTERM):
-        raise UnreachableError(f"the process that reads ORC failed: {told.strip() or 'it was ended'}", "", "load it again")
+        raise UnreachableError(
+            f"the process that reads ORC failed: {told.strip() or 'it was ended'}", "", "load it again"
+        )
     if "out of range for nanosecond" in told:
         raise UnreadableError("it has a time outside of the years 1678 to 2261, and ORC is read no further", "", ADVICE)
     if code:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from dataclasses import replace
+from decimal import Decimal
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from ingestion.checks import from_rows
+from ingestion.objects import from_rows
 from ingestion.readers.files.text import BLOCK_BYTES, certain, encoding_of, lines, utf8
 from ingestion.spec import Chunk, Rejected, UnreadableError
+from warehouse.jsontext import BLANK, MAX_DEPTH, NotJsonError, decode, decode_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ingestion.readers.files.formats import Json
     from ingestion.readers.files.limits import Limits
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
 BATCH_ROWS = 16_384
 KEY = re.compile(rb'"([^"\\]*)"\s*:')
 ZONE = r"(Z|[+-]\d\d:?\d\d)$"
-BLANK = " \t\r\n"
+EXACT_DIGITS = 16
+"""Every number of fewer digits is a double's shortest form, so it comes out as it went in."""
+TINY = 1e-290
+VERY_SMALL = re.compile(rb"[:\s]-?[\d.]+[eE]-\d{3}")
 ADVICE = "ask the source to deliver it again"
 
 
@@ -51,12 +57,13 @@ def read_lines(stream: IO[bytes], table: Table, limits: Limits, where: str) -> I
 
 def _block(table: Table, data: bytes, line: int, extra: dict[str, pa.DataType], limits: Limits, where: str) -> Chunk:
     """Parse a run of lines; `extra` remembers the types of columns that the contract does not name."""
-    if not _only_objects(data):
+    if not _only_objects(data) or _is_deep(data) or any(sum(names) > 1 for names in _used(table, data)):
         return _by_line(table, data, line)
-    _check_keys(data, [name.encode() for name in (*table.schema.names, *extra)], limits, where)
+    if (keys := _keys(data, [name.encode() for name in (*table.schema.names, *extra)])) > table.max_new_columns:
+        return _not_crowded(_by_line(table, data, line), keys, limits, where)
     wanted = {field.name: field.type for field in _fields(table, data)}
-    # An instant needs its zone. Arrow would take one without for UTC, so it gives us the text.
-    times = {name: kind for name, kind in wanted.items() if pa.types.is_timestamp(kind)}
+    # An instant needs its zone, and a number is no date. Arrow is not so strict, so it gives us the text.
+    times = {name: kind for name, kind in wanted.items() if pa.types.is_timestamp(kind) or pa.types.is_date(kind)}
     schema = pa.schema(list((wanted | dict.fromkeys(times, pa.string()) | extra).items()))
     try:
         batch = _arrow(data, schema)
@@ -66,9 +73,10 @@ def _block(table: Table, data: bytes, line: int, extra: dict[str, pa.DataType], 
             new = {name: pa.string() if pa.types.is_timestamp(kind) else kind for name, kind in new.items()}
             batch = _arrow(data, pa.schema([*schema, *new.items()]))
         batch = _timed(batch, times)
+        batch.validate(full=True)  # text is UTF-8
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return _by_line(table, data, line)
-    if any(pa.types.is_nested(field.type) for field in batch.schema) or b"\\u0000" in data:
+    if any(pa.types.is_nested(field.type) for field in batch.schema) or b"\\u0000" in data or _rounds(batch, new, data):
         return _by_line(table, data, line)
     extra |= {name: kind for name, kind in new.items() if not pa.types.is_null(kind)}
     return Chunk(batch, line=line if data.count(b"\n") == batch.num_rows else None)
@@ -89,13 +97,25 @@ def _only_objects(data: bytes) -> bool:
     return bool(good and np.isin(after[codes == ord("}")], np.frombuffer(b",}]\r\n", np.uint8)).all())
 
 
-def _check_keys(data: bytes, known: Sequence[bytes], limits: Limits, where: str) -> None:
-    """Refuse a run of lines with too many different keys: each would be a column, as long as the run.
+def _keys(data: bytes, known: Sequence[bytes]) -> int:
+    """Return how many different keys a run of lines has beyond those that are known: each would be a column.
 
     Counting the keys that are known is quick, and shows in most runs that there are no others.
     """
-    if data.count(b'":') > sum(data.count(b'"%s":' % name) for name in known):
-        limits.check_columns(len(set(KEY.findall(data))), where)
+    if data.count(b'":') <= sum(data.count(b'"%s":' % name) for name in known):
+        return 0
+    return len(set(KEY.findall(data)) - set(known))
+
+
+def _not_crowded(chunk: Chunk, keys: int, limits: Limits, where: str) -> Chunk:
+    """Return rows if only some of them have too many keys.
+
+    Raises:
+        UnreadableError: most do, so it is the file that is not as agreed.
+    """
+    if chunk.batch.num_rows * 2 < chunk.rows:
+        limits.check_columns(keys, where)
+    return chunk
 
 
 def _timed(batch: pa.RecordBatch, times: Mapping[str, pa.DataType]) -> pa.RecordBatch:
@@ -107,19 +127,62 @@ def _timed(batch: pa.RecordBatch, times: Mapping[str, pa.DataType]) -> pa.Record
     for name, kind in times.items():
         place = batch.schema.get_field_index(name)
         texts = batch.column(place)
+        if pa.types.is_date(kind):
+            batch = batch.set_column(place, name, texts.cast(kind))
+            continue
         if kind.tz and pc.all(pc.match_substring_regex(texts, ZONE)).as_py() is False:
             raise pa.ArrowInvalid("an instant has no zone")
         batch = batch.set_column(place, name, texts.cast(pa.timestamp("us", kind.tz and "UTC")).cast(kind))
     return batch
 
 
+def _used(table: Table, data: bytes) -> list[list[bool]]:
+    """Return for each column of the contract which of its names stand in a run of lines."""
+    return [[json.dumps(n).encode() in data for n in (c.name, *c.aliases)] if c.aliases else [] for c in table.columns]
+
+
 def _fields(table: Table, data: bytes) -> Iterator[pa.Field]:
-    """Yield the contract's columns, under the names that the block uses."""
-    for column in table.columns:
-        used = [name for name in column.aliases if json.dumps(name).encode() in data]
-        if not used or f'"{column.name}"'.encode() in data:
-            yield pa.field(column.name, column.type)
-        yield from (pa.field(name, column.type) for name in used)
+    """Yield the contract's columns, each under the one name that the block uses."""
+    for column, used in zip(table.columns, _used(table, data), strict=True):
+        names = [column.name, *column.aliases]
+        yield pa.field(next((name for name, here in zip(names, used, strict=False) if here), column.name), column.type)
+
+
+def _is_deep(data: bytes) -> bool:
+    """Return whether a line may be nested deeper than values may be: Arrow's reader overflows the stack on it."""
+    if data.count(b"[") + data.count(b"{") < data.count(b"\n") + MAX_DEPTH:
+        return False
+    codes = np.frombuffer(data, np.uint8)
+    opening = np.flatnonzero((codes == ord("[")) | (codes == ord("{")))
+    lines = np.searchsorted(np.flatnonzero(codes == ord("\n")), opening)
+    return bool(np.bincount(lines).max() > MAX_DEPTH)
+
+
+def _rounds(batch: pa.RecordBatch, new: Iterable[str], data: bytes) -> bool:
+    """Return whether a double may not be the number that was written; looks at the text only where it has to."""
+    doubles = [field.name for field in batch.schema if pa.types.is_floating(field.type)]
+    for name in doubles:
+        size = pc.abs(batch.column(name))
+        extremes = pc.min_max(size).as_py()
+        if extremes["max"] is None:
+            continue
+        # From 2^53 on whole numbers have gaps, and NaN and Infinity are no JSON; near zero, small ones become zero.
+        if not extremes["max"] < 2**53 or pc.any(pc.is_nan(size)).as_py():
+            return True
+        if extremes["min"] < TINY and (b"e-" in data or b"E-" in data) and VERY_SMALL.search(data):
+            return True
+    # A double of the contract rounds by agreement.
+    return not all(_exact(name, batch.column(name), data) for name in new if name in doubles)
+
+
+def _exact(name: str, values: pa.Array, data: bytes) -> bool:
+    """Return whether a column of doubles surely has each number as it was written."""
+    texts = re.findall(rb"%s\s*:\s*(-?\d[\d.eE+-]*)" % re.escape(json.dumps(name).encode()), data)
+    doubles = values.drop_null().to_pylist()
+    return len(texts) == len(doubles) and all(
+        len(text) < EXACT_DIGITS or Decimal(text.decode()) == Decimal(repr(double))
+        for text, double in zip(texts, doubles, strict=True)
+    )
 
 
 def _arrow(data: bytes, schema: pa.Schema) -> pa.RecordBatch:
@@ -138,48 +201,17 @@ def _by_line(table: Table, data: bytes, first: int) -> Chunk:
     for line, text in enumerate(data.split(b"\n")[:-1], first):
         if not text.strip():
             continue
-        index = len(values) + len(broken)
         try:
-            values.append(_decoder.decode(text.decode("utf-8").strip()))
+            values.append(decode(text))
             places.append(line)
-        except (ValueError, RecursionError) as error:
-            reason = getattr(error, "msg", None) or str(error).partition(":")[0]
+        except NotJsonError as error:
             shown = text.rstrip(b"\r").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
-            broken[index] = Rejected("", f"is no JSON: {reason}", {"line": shown}, line)
-    return _rows(table, values, broken, places)
-
-
-def _rows(
-    table: Table, values: Sequence[Any], broken: Mapping[int, Rejected] | None = None, lines: Sequence[int] = ()
-) -> Chunk:
-    """Return JSON values as a chunk, with those that were broken before, by their place among all."""
-    broken = dict(broken or {})
-    chunk = from_rows(table, [_renamed(table, value) for value in values])
-    places = [index for index in range(len(values) + len(broken)) if index not in broken]
+            broken[len(values) + len(broken)] = Rejected("", str(error), {"line": shown}, line)
+    chunk = from_rows(table, values)
+    good = [index for index in range(len(values) + len(broken)) if index not in broken]
     for index, bad in chunk.rejected:
-        line = lines[index] if lines else bad.line
-        broken[places[index]] = Rejected(bad.column, bad.reason, bad.payload, line)
+        broken[good[index]] = replace(bad, line=places[index])
     return Chunk(chunk.batch, tuple(sorted(broken.items())))
-
-
-def _renamed(table: Table, row: Any) -> Any:
-    """Return an object with its aliases as the contract's names and what is nested in it as JSON text."""
-    if not isinstance(row, dict):
-        return row
-    aliases = {alias: column.name for column in table.columns for alias in column.aliases}
-    return {
-        (aliases[key] if key in aliases and aliases[key] not in row else key): (
-            json.dumps(value, ensure_ascii=False, separators=(",", ":")) if isinstance(value, (dict, list)) else value
-        )
-        for key, value in row.items()
-    }
-
-
-def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON value")
-
-
-_decoder = json.JSONDecoder(parse_constant=_constant)
 
 
 def read_document(stream: IO[bytes], options: Json, table: Table, limits: Limits, where: str) -> Iterator[Chunk]:
@@ -194,12 +226,12 @@ def read_document(stream: IO[bytes], options: Json, table: Table, limits: Limits
         empty = True
         while batch := list(islice(values, BATCH_ROWS)):
             empty = False
-            limits.check_columns(len({key for value in batch if isinstance(value, dict) for key in value}), where)
-            yield _rows(table, batch)
+            keys = len({key for value in batch if isinstance(value, dict) for key in value})
+            yield _not_crowded(from_rows(table, batch), keys, limits, where)
         if empty:
             yield from_rows(table, [])
-    except (ValueError, RecursionError) as error:
-        words = getattr(error, "msg", None) or str(error)[:200] or "it is nested too deeply"
+    except ValueError as error:
+        words = getattr(error, "msg", None) or str(error)[:200]
         raise UnreadableError(f"the file is no JSON: {words}", where, ADVICE) from None
 
 
@@ -208,23 +240,28 @@ class _Cursor:
 
     def __init__(self, stream: IO[bytes], limit: int, where: str) -> None:
         head = stream.read(BLOCK_BYTES)
-        self.encoding = certain(head) or "utf-8"
+        self.encoding = certain(head) or "utf-8"  # RFC 8259: a byte that is no UTF-8 is damage, not another encoding
         self.blocks = utf8(head, stream, self.encoding)
-        self.utf8 = codecs.getincrementaldecoder("utf-8")()
+        self.utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self.text, self.at, self.done = "", 0, False
         self.limit, self.where = limit, where
 
     def rows(self, path: list[str]) -> Iterator[Any]:
-        """Yield the elements of the array at a path, or the one object there."""
-        for key in path:
-            self._into(key)
-        if self._peek() != "[":
+        """Yield the elements of the array at a path, or the one object there, and check what stands around it."""
+        within = [self._into(key) for key in path]
+        if self._peek() == "[":
+            yield from self._elements()
+        else:
             yield self._value()
-            if not path and self._peek():
-                raise ValueError("there is more than one value; is it JSON Lines?")
-            return
+        for key, before in zip(reversed(path), reversed(within), strict=True):
+            self._out(key, before)
+        if self._peek():
+            raise ValueError("there is more than one value; is it JSON Lines?")
+
+    def _elements(self) -> Iterator[Any]:
         self.at += 1
         if self._peek() == "]":
+            self.at += 1
             return
         while True:
             yield self._value()
@@ -235,22 +272,43 @@ class _Cursor:
             if mark != ",":
                 raise ValueError("an array has no end")
 
-    def _into(self, key: str) -> None:
-        """Step to the value of a key of the object at hand."""
+    def _into(self, key: str) -> set[str]:
+        """Step to the value of a key of the object at hand, and return the keys before it."""
         if self._peek() != "{":
             raise ValueError(f"there is no object that could have the key {key!r}")
         self.at += 1
+        before: set[str] = set()
         while self._peek() == '"':
-            name = self._value()
-            if self._peek() != ":":
-                break
-            self.at += 1
-            if name == key:
-                return
+            if self._key(before) == key:
+                return before
             self._value()
             if self._peek() == ",":
                 self.at += 1
         raise ValueError(f"there is no key {key!r}")
+
+    def _out(self, key: str, before: set[str]) -> None:
+        """Step over what follows the value of a key, to the end of its object."""
+        seen = before | {key}
+        while (mark := self._peek()) == ",":
+            self.at += 1
+            if self._peek() != '"':
+                break
+            self._key(seen)
+            self._value()
+        if mark != "}":
+            raise ValueError("an object has no end")
+        self.at += 1
+
+    def _key(self, seen: set[str]) -> str:
+        """Step over a key and its colon."""
+        name = str(self._value())
+        if name in seen:
+            raise ValueError(f"the field {name[:80]!r} is there twice")
+        seen.add(name)
+        if self._peek() != ":":
+            raise ValueError(f"the field {name[:80]!r} has no value")
+        self.at += 1
+        return name
 
     def _peek(self) -> str:
         """Return the next character that is not blank, "" at the end."""
@@ -267,7 +325,7 @@ class _Cursor:
         self._peek()
         while True:
             try:
-                value, end = _decoder.raw_decode(self.text, self.at)
+                value, end = decode_at(self.text, self.at)
                 if end < len(self.text) or self.done:
                     self.at = end
                     return value

@@ -5,14 +5,22 @@ from __future__ import annotations
 import base64
 import gzip
 import logging
+import os
+import signal
+import socket
+import threading
 import time
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
+from urllib3.exceptions import NewConnectionError
 
+from ingestion.readers.api.exchange import failure_words
 from ingestion.readers.api.http import Client, backoff, conditions, retry_after, validator
 from ingestion.readers.api.messages import Call
 from ingestion.readers.api.spec import Api, ApiKey, Basic, OAuth2
@@ -152,9 +160,81 @@ def test_an_answer_that_drips_has_a_deadline(service: Service) -> None:
     service.gone.set()
 
 
+@pytest.mark.parametrize("announced", [b"", b"200 OK\r\nContent-Length: 100000\r\n\r\n", b"200 OK\r\nX: "])
+def test_bytes_that_drip_do_not_put_the_deadline_off(announced: bytes) -> None:
+    """A timeout starts anew with each byte: in the status line, in the headers, or in a body of a known length."""
+    over = threading.Event()
+
+    def drip(listening: socket.socket) -> None:
+        connection = listening.accept()[0]
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 " + announced)
+            while not over.wait(0.02):
+                connection.sendall(b"1")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=drip, args=(listening,))
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(GranaryError, match=r"the answer takes longer than 0\.3 s \(.*/x, page 7\)"):
+            Client(Api(url, deadline=0.3)).ask(Call(f"{url}/x", part="page 7"))
+        assert time.monotonic() - began < 5
+        over.set()
+        thread.join()
+
+
+def test_ctrl_c_ends_the_wait_at_once(service: Service) -> None:
+    service.routes["/x"] = lambda _: service.gone.wait(30)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    pressed = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        began = time.monotonic()
+        pressed.start()
+        with pytest.raises(KeyboardInterrupt):
+            get(service, timeout=30, deadline=30)
+        assert time.monotonic() - began < 10
+    finally:
+        pressed.join()
+        signal.signal(signal.SIGINT, before)
+        service.gone.set()
+
+
+def test_failures_are_told_in_words() -> None:
+    """No name of an exception, and no query, which may hold a secret."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/x"
+
+        def hang_up() -> None:
+            listening.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(GranaryError) as closed:
+            Client(Api(url, attempts=1)).ask(Call(url, (("page", SECRET),)))
+        thread.join()
+    with pytest.raises(GranaryError) as refused:
+        Client(Api(url, attempts=1)).ask(Call(url, part="page 3"))
+    assert closed.value.what == "the service does not answer: the connection broke off"
+    assert closed.value.where == url
+    assert (refused.value.what, refused.value.where) == (
+        "the service does not answer: it refuses the connection",
+        f"{url}, page 3",
+    )
+    unknown = requests.ConnectionError(NewConnectionError(object(), "http://h?key=secret"))  # type: ignore[arg-type]
+    unknown.__context__ = socket.gaierror(-2, "Name or service not known")
+    assert failure_words(unknown, 10) == "the service does not answer: its host is not known"
+
+
+def test_an_answer_that_always_breaks_off(service: Service) -> None:
+    service.routes["/x"] = lambda _: Reply([1, 2, 3], length=100)
+    with pytest.raises(GranaryError, match=r"^the answer broke off, 2 times \(http://127\.0\.0\.1:\d+/x\)"):
+        get(service, attempts=2)
+
+
 def test_a_service_that_says_nothing_times_out(service: Service) -> None:
     service.routes["/x"] = lambda _: service.gone.wait(5)
-    with pytest.raises(GranaryError, match=r"the service does not answer \(ReadTimeout\)"):
+    with pytest.raises(GranaryError, match=r"does not answer: it sent nothing for 0\.1 s, 2 times"):
         get(service, timeout=0.1, attempts=2)
     assert len(service.asked) == 2
     service.gone.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -202,6 +203,17 @@ def test_a_wrong_total_is_noticed(
     assert nothing_landed()
 
 
+@pytest.mark.parametrize("pagination", [NextLink("next"), Cursor("next", "cursor")])
+def test_a_missing_way_on_is_no_end_unless_it_is_declared_so(
+    warehouse: Settings, service: Service, source: Declare, rows: Rows, pagination: NextLink | Cursor
+) -> None:
+    service.routes["/items"] = lambda _: {"data": ITEMS}
+    with pytest.raises(GranaryError, match=r"not the agreed JSON: see next \(http://.*/items, page 1\)"):
+        load(warehouse, service, source, Endpoint("/items", pagination=pagination))
+    load(warehouse, service, source, Endpoint("/items", pagination=replace(pagination, optional=True)))
+    assert rows(LANDED) == ALL
+
+
 def test_a_total_saves_the_empty_page(warehouse: Settings, service: Service, source: Declare) -> None:
     service.routes["/items"] = lambda r: {"data": part(at(r, "offset")), "total": 7}
     endpoint = Endpoint("/items", pagination=Offset(), total="total")
@@ -235,7 +247,7 @@ def test_a_next_link_to_elsewhere_is_refused(
     [
         (b"<html>", "the answer is no JSON"),
         (b'{"data": [{"id": 1', "the answer is no JSON"),
-        (b"[" * 5000, "the answer is no JSON"),
+        (b"[" * 5000, "the answer is nested deeper than 64 levels"),
         ([], "the answer is not the agreed JSON: see data"),
         ({"data": {"id": 1}}, "the answer is not the agreed JSON: see data"),
         ({"data": [], "other": None}, "the answer is not the agreed JSON: see meta.next"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import shutil
 import socket
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -208,6 +210,20 @@ def test_an_avro_block_that_is_a_bomb(zone: Zone) -> None:
     out = io.BytesIO()
     fastavro.writer(out, schema, [{"id": 1, "name": "x" * 5_000_000}], codec="deflate")
     _refused(zone, "people.avro", out.getvalue(), "as a bomb does", limits=LOW)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json"])
+def test_a_file_with_hundreds_of_new_columns_costs_itself(zone: Zone, suffix: str) -> None:
+    zone.put("people_1.csv", "id,name,rank\n1,a,1\n")
+    names = [f"n{number}" for number in range(300)]
+    row = json.dumps({"id": 2} | dict.fromkeys(names, 1))
+    content = {"csv": f"id,{','.join(names)}\n2,{','.join('1' * 300)}\n", "jsonl": row + "\n", "json": f"[{row}]"}
+    zone.put(f"people_2.{suffix}", content[suffix])
+    columns = tuple(replace(column, missing="null" if column.nullable else "refuse") for column in PEOPLE)
+    result = zone.load(table(columns=columns))
+    assert zone.rows("id, name") == [(1, "a")]
+    assert (len(result.units_unreadable), result.rows_quarantined) in ((1, 0), (0, 1))
+    assert "would bring the table over 200 columns that its contract does not name" in zone.refused()[0][3]
 
 
 def test_a_json_path_that_is_not_there(zone: Zone) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -12,10 +13,12 @@ from typer.testing import CliRunner
 from granary.cli import app
 from ingestion import load, select
 from ingestion.load import load_table
+from ingestion.objects import from_rows
 from ingestion.replay import Replayed, drop, entries, replay
 from ingestion.spec import Chunk, Column, Rejected, UnreadableError
 from tests.python.ingestion.shop import Shop, table
 from warehouse.errors import GranaryError
+from warehouse.jsontext import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +76,36 @@ def test_replayed_row_lands_once_after_the_contract_was_corrected(
         "select bool_and(rows_read = rows_loaded + rows_quarantined), sum(rows_loaded)::bigint from ops.load_audit"
     )
     assert rows(balance + " where superseded_by is null") == [(True, 2)]
+
+
+def test_json_that_was_refused_keeps_its_digits_on_the_way_back(
+    warehouse: Settings, shop: Shop, land: Load, rows: Rows
+) -> None:
+    contract = table(PIECES, Column("price", pa.decimal128(20, 2), "Price."), Column("more", pa.string(), "More."))
+    written = (
+        b'{"id":1,"qty":0,"price":123456789012345678.91,"more":{"x":[1.50,18446744073709551615]}}',
+        b'{"id":2,"qty":1,"pieces":2,"more":"a"}',
+        b'{"id":3,"qty":1,"more":{"x":1,"x":2}}',
+        b'{"id":4,"id":5,"qty":1}',
+    )
+    shop.put("a.jsonl", from_rows(contract, [decode(row) for row in written]))
+    land(contract)
+    said = "{} is there twice, as pieces and as qty: give its value"
+    assert [done.refused for done in replay(warehouse, entries(warehouse), {})] == [
+        (
+            (1, "pieces is below 1"),
+            (2, said.format("pieces")),
+            (3, "more names the field 'x' twice: give its value"),
+            (4, "it holds none of the table's columns: give their values"),
+        )
+    ]
+    replay(warehouse, entries(warehouse, [1, 2]), {"pieces": "7"})
+    replay(warehouse, entries(warehouse, [3]), {"more": "told"})
+    assert rows("select id, pieces, price, more from raw_shop.orders order by id") == [
+        (1, 7, Decimal("123456789012345678.91"), '{"x":[1.50,18446744073709551615]}'),
+        (2, 7, None, "a"),
+        (3, 1, None, "told"),
+    ]
 
 
 def test_replayed_row_goes_with_its_unit(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:

@@ -191,7 +191,7 @@ def test_api_long_wait_is_not_obeyed(warehouse: Settings, service: Service) -> N
 def test_api_silent(warehouse: Settings, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     impatient(monkeypatch, attempts=1, timeout=0.2)
     monkeypatch.setenv("GRANARY_MARKETING_URL", "http://127.0.0.1:1")
-    with pytest.raises(GranaryError, match=r"the service does not answer \(ConnectionError\)"):
+    with pytest.raises(GranaryError, match="the service does not answer: it refuses the connection"):
         load_table(warehouse, "marketing", "campaigns")
 
 
@@ -199,7 +199,7 @@ def test_api_times_out(warehouse: Settings, service: Service, monkeypatch: pytes
     impatient(monkeypatch, attempts=1, timeout=0.2)
     service.hang()
     try:
-        with pytest.raises(GranaryError, match=r"the service does not answer \(ReadTimeout\)"):
+        with pytest.raises(GranaryError, match=r"the service does not answer: it sent nothing for 0\.2 s"):
             load_table(warehouse, "marketing", "campaigns")
     finally:
         service.release()

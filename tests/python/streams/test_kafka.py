@@ -100,7 +100,7 @@ def test_rows_land_once_and_poison_is_kept(kafka: Broker, warehouse: Settings, r
         (f"{TOPIC}[0]", 52, "", "is no JSON object"),
         (f"{TOPIC}[0]", 53, "", "is no JSON: Expecting property name enclosed in double quotes"),
         (f"{TOPIC}[0]", 54, "", "is empty: an event log has no deletions"),
-        (f"{TOPIC}[0]", 55, "", "holds half of a surrogate pair"),
+        (f"{TOPIC}[0]", 55, "household_id", "holds half of a surrogate pair"),
         (f"{TOPIC}[0]", 56, "type", "is none of coupon_redeemed"),
         (f"{TOPIC}[0]", 57, "household_id", "is no int64"),
         (f"{TOPIC}[0]", 58, "occurred_at", "is no timestamp[us, tz=UTC]"),
@@ -119,6 +119,67 @@ def test_rows_land_once_and_poison_is_kept(kafka: Broker, warehouse: Settings, r
     assert lags[1].messages == 0 or lags[1].seconds > 0
     assert open_stream(warehouse, "events").run(once=True).rows_read == 1
     assert len(landed(warehouse)) == 102
+
+
+def test_poison_does_not_stop_the_stream(kafka: Broker, warehouse: Settings, rows: Rows) -> None:
+    """What a database or a parser chokes on: numbers without end, thousands of new fields, keys for no index."""
+    kafka.send(
+        event(1),
+        json.dumps(event(2)).replace('"household_id": 3', f'"household_id": {"9" * 5000}').encode(),
+        json.dumps(event(3, note=0)).replace('"note": 0', f'"note": {"9" * 5000}').encode(),
+        json.dumps(event(4, note=0)).replace('"note": 0', '"note": 1e400000').encode(),
+        event(5, **{f"field_{n}": n for n in range(2000)}),
+        event(6, event_id="".join(f"{n:x}" for n in range(2000))),
+        b'{"event_id":"e7","event_id":"e8"}',
+        event(9, note={"deep": "x\0"}),
+        event(10, **{f"one_{n}": n for n in range(150)}),
+        event(11, **{f"two_{n}": n for n in range(150)}),
+        event(12, note={"amount": 1.5}),
+    )
+    counts = open_stream(warehouse, "events").run(once=True)
+    assert (counts.rows_read, counts.rows_loaded, counts.rows_quarantined) == (11, 3, 8)
+    assert landed(warehouse) == [("e1",), ("e10",), ("e12",)]
+    number = "holds a number beyond those that a double can hold"
+    crowd = "would bring the table over 200 columns that its contract does not name"
+    assert rows("select line, column_name, reason from ops.quarantine order by line") == [
+        (1, "household_id", number),
+        (2, "note", number),
+        (3, "note", number),
+        (4, "", crowd),
+        (5, "event_id", "is longer than the 2,600 bytes that a key may have"),
+        (6, "", "names the field 'event_id' twice"),
+        (7, "note", "holds a NUL character"),
+        (9, "", crowd),
+    ]
+    # The cap is that of the table, not of a batch.
+    kafka.send(event(13, **{f"two_{n}": n for n in range(150)}), event(14, one_7=7))
+    assert open_stream(warehouse, "events").run(once=True).rows_loaded == 1
+    assert landed(warehouse)[-1] == ("e14",)
+
+
+def test_what_the_warehouse_itself_refuses_is_kept_and_stops_nothing(
+    kafka: Broker, warehouse: Settings, rows: Rows
+) -> None:
+    """Whatever the reason is: here a constraint that somebody has added to the raw table."""
+    kafka.send(event(0))
+    open_stream(warehouse, "events").run(once=True)
+    with connect(warehouse, autocommit=True) as connection:
+        execute(connection, "alter table raw_events.coupon_redemptions add check (campaign_id <> 13)")
+    kafka.send(*[event(n) for n in range(1, 30)], b"{")
+    counts = open_stream(warehouse, "events").run(once=True)
+    assert (counts.rows_read, counts.rows_loaded, counts.rows_quarantined) == (30, 28, 2)
+    assert differences(warehouse, [f"e{n}" for n in range(30) if n != 12]) == (0, 0)
+    assert positions(warehouse) == {f"kafka:{TOPIC}[0]": "31"}
+    assert rows("select line, reason, payload ->> 'event_id' from ops.quarantine order by line") == [
+        (12, "is refused by the warehouse (SQLSTATE 23514)", "e12"),
+        (30, "is no JSON: Expecting property name enclosed in double quotes", None),
+    ]
+
+
+def test_batches_end_after_so_many_messages(kafka: Broker, warehouse: Settings) -> None:
+    kafka.send(*[event(n) for n in range(10)])
+    counts = open_stream(warehouse, "events", Limits(rows=4, seconds=5.0)).run(once=True)
+    assert (counts.rows_loaded, counts.batches) == (10, 3)
 
 
 def test_events_that_all_came_before_move_nothing_but_the_position(

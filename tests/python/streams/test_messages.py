@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from base64 import b64encode
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 from ingestion.sources import SOURCES
 from ingestion.sources.events import COUPON_REDEMPTIONS
 from ingestion.spec import Stream
+from ingestion.streams import webhooks
 from ingestion.streams.address import parse
 from ingestion.streams.decoding import JsonDecoder
 from ingestion.streams.log import Message
@@ -117,6 +122,39 @@ def test_nothing_that_arrives_stops_the_decoder(values: list[bytes]) -> None:
     (decoded,) = JsonDecoder(COUPON_REDEMPTIONS, 100).decode("", messages)
     assert decoded.batch.num_rows + len(decoded.rejected) == len(messages)
     assert all(messages[index].line == bad.line for index, bad in decoded.rejected)
+
+
+def test_a_message_that_is_too_large_is_kept_as_it_is() -> None:
+    small, large = b'{"event_id": "a"}', b'{"event_id": "a", "note": "%s"}' % (b"x" * 100)
+    decoder = JsonDecoder(COUPON_REDEMPTIONS, len(large) - 1)
+    (decoded,) = decoder.decode("", [Message(small, 1), Message(large, 2)])
+    ((index, bad),) = decoded.rejected
+    assert (index, bad.reason, bad.line) == (1, f"is larger than {len(large) - 1} bytes", 2)
+    assert bad.payload == {"event_id": "a", "note": "x" * 100}
+
+
+def test_records_that_the_kinesis_producer_library_has_aggregated_are_not_taken_apart() -> None:
+    aggregated = b"\xf3\x89\x9a\xc2" + b'\n\x01a\x1a\x11{"event_id": "a"}' + bytes(16)
+    (decoded,) = JsonDecoder(COUPON_REDEMPTIONS, 1000).decode("", [Message(aggregated)])
+    ((_, bad),) = decoded.rejected
+    assert (bad.reason, bad.payload) == ("is no UTF-8 text", {"base64": b64encode(aggregated).decode()})
+
+
+def test_a_body_that_comes_too_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        """A request whose body never ends."""
+
+        headers: ClassVar[dict[str, str]] = {}
+
+        async def stream(self) -> AsyncIterator[bytes]:
+            while True:
+                yield b" "
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(webhooks, "BODY_SECONDS", 0.1)
+    with pytest.raises(webhooks.Answer) as caught:
+        asyncio.run(webhooks._body(Slow(), 1_000_000))  # type: ignore[arg-type]
+    assert (caught.value.status, caught.value.body) == (408, {"error": "the body did not arrive within 0.1 s"})
 
 
 @pytest.mark.parametrize("name", ["", "a\n", "_load_id", "ä" * 32])

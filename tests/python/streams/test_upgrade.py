@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ingestion.append import append
-from ingestion.checks import from_rows
+from ingestion.objects import from_rows
 from ingestion.sources import SOURCES
 from ingestion.sources.events import COUPON_REDEMPTIONS
 from ingestion.spec import Table, Unit

@@ -141,9 +141,24 @@ def test_refused_events_are_told_and_kept(sender: Sender) -> None:
         "is no int64",
         "is no JSON: Expecting property name enclosed in double quotes",
         "is no UTF-8 text",
-        "is nested too deeply",
+        "is nested deeper than 64 levels",
     ]
     assert [payload for _, payload in kept[4:6]] == [{"line": "{c6"}, {"base64": "/w=="}]
+
+
+def test_poison_is_answered_and_harms_no_other(sender: Sender) -> None:
+    long = json.dumps(event(1, event_id="p1")).replace('"household_id": 2', f'"household_id": {"9" * 5000}')
+    wide = event(2, event_id="p2", **{f"field_{n}": n for n in range(2000)})
+    with ThreadPoolExecutor(8) as pool:
+        bodies = [long.encode(), wide, *[event(n, event_id=f"p{n}") for n in range(3, 9)]]
+        statuses = [status for status, _ in pool.map(sender.post, bodies)]
+    assert statuses == [422, 422, *[202] * 6]
+    assert sender.ids("p%") == [f"p{n}" for n in range(3, 9)]
+    kept = sender.query("select reason from ops.quarantine where payload::text ~ '\"p[12]\"' order by 1")
+    assert [reason for (reason,) in kept] == [
+        "holds a number beyond those that a double can hold",
+        "would bring the table over 200 columns that its contract does not name",
+    ]
 
 
 def test_too_large(sender: Sender) -> None:
