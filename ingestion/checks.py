@@ -148,7 +148,8 @@ def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.R
         if origin is None:
             values, misfits = pa.nulls(batch.num_rows, field.type), None
         else:
-            values, misfits = cast(batch.column(origin), field.type, text=chunk.text)
+            words = contract[field.name].null if field.name in contract else ()
+            values, misfits = cast(without(batch.column(origin), words), field.type, text=chunk.text)
         columns.append(values)
         problems = _problems(contract.get(field.name), values)
         if misfits is not None:
@@ -169,6 +170,14 @@ def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.R
         columns, places = [values.filter(keep) for values in columns], places.filter(keep)
     accepted = pa.RecordBatch.from_arrays(columns, schema=pa.schema(shaped.fields))
     return accepted, places, sorted(refusals, key=lambda refusal: refusal.row)
+
+
+def without(values: pa.Array, words: Sequence[str]) -> pa.Array:
+    """Return text with null in place of the words that stand for no value; anything but text as it is."""
+    if not words or not pa.types.is_string(values.type):
+        return values
+    none = pc.is_in(pc.utf8_trim_whitespace(values), pa.array(words, pa.string()))
+    return pc.if_else(none, pa.scalar(None, pa.string()), values)
 
 
 def _refusal(

@@ -40,7 +40,8 @@ class Column:
     """One column of a contract: its Arrow type, and what a row must satisfy to be loaded.
 
     `aliases` are other names under which a source delivers it: a header such as "Household ID", or a former name.
-    `missing` says whether a delivery without it stops the load or lands nulls. `subject` says whose number an
+    `missing` says whether a delivery without it stops the load or lands nulls. `null` are texts that stand for no value
+    in this column ("NA", "-"), quoted or not and with blanks around them or not. `subject` says whose number an
     identifier is: rows of a household can be found, and forgotten, only where it says "household".
     """
 
@@ -55,9 +56,14 @@ class Column:
     aliases: tuple[str, ...] = ()
     missing: Literal["refuse", "null"] = "refuse"
     subject: Literal["household"] | None = None
+    null: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the column."""
+        _check(
+            isinstance(self.null, tuple) and all(isinstance(word, str) and word.strip() == word for word in self.null),
+            f"column {self.name}: null is a tuple of texts without blanks around them",
+        )
         _check(NAME.fullmatch(self.name) is not None, f"column name {self.name!r} is not lower snake case")
         _check(bool(self.description), f"column {self.name} has no description")
         _check(

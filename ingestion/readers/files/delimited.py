@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
 from ingestion.readers.files.dialect import detect
+from ingestion.readers.files.names import NOBODY, numbered
 from ingestion.readers.files.records import Quoting, records
 from ingestion.readers.files.text import HEAD_BYTES, utf8
 from ingestion.readers.files.unpack import damaged
@@ -41,6 +42,7 @@ def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: s
         UnreadableError: a quoted value never ends, or the text has no header where it should have one.
     """
     types = {name: column.type for column in table.columns for name in (column.name, *column.aliases)}
+    worded = {name for column in table.columns if column.null for name in (column.name, *column.aliases)}
     head = stream.read(HEAD_BYTES)
     headless = options.header is False or bool(options.columns)
     options = detect(head, options, {name.lower() for name in types})
@@ -57,6 +59,7 @@ def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: s
                 end = next(end for _, end in quoting.split(data[at:])) + at
                 if data[at:end].strip():
                     parser = _parser(data[at:end], options, quoting, types, table, where)
+                    parser.failures.update(dict.fromkeys(worded & set(parser.names), FAILURES))
                     limits.check_columns(len(parser.names), where)
                 at = end if parser is None or options.header else at
             data, line = data[at:], first + data.count(b"\n", 0, at)
@@ -84,8 +87,11 @@ def _parser(
 ) -> Parser:
     """Return the parser for the columns that the first record, or the contract, names."""
     cells = _cells(first, options)
+    named: Sequence[str]
     if options.header:
-        named = tuple(cell.strip() or f"column_{place}" for place, cell in enumerate(cells, 1))
+        named = numbered(cells, types)
+        if cells and not cells[-1].strip() and not {named[-1], NOBODY} & types.keys():
+            named[-1:] = [""]  # each row ends with a delimiter
         if not any(cell.strip() for cell in cells):
             raise UnreadableError("the header has no names", where, "declare the file's columns")
     else:
@@ -112,7 +118,9 @@ class Parser:
 
     def __init__(self, names: Sequence[str], types: Mapping[str, pa.DataType], options: Csv, quoting: Quoting) -> None:
         """Remember the text's columns and how it is written; types that text is not parsed to stay text."""
-        self.names, self.options, self.quoting = tuple(names), options, quoting
+        self.gap = f"column_{len(names)}" if names and not names[-1] else ""
+        self.names = (*names[:-1], self.gap) if self.gap else tuple(names)
+        self.options, self.quoting = options, quoting
         self.types = {name: types[name] for name in names if name in types and _parsed(types[name])}
         self.failures: Counter[str] = Counter()
 
@@ -129,7 +137,7 @@ class Parser:
             batch = self._tolerant(data, as_text)
         # Rows are lines unless a value has a newline, or a line is blank; refused rows know their own.
         straight = data.count(b"\n") == batch.num_rows and not rejected
-        return Chunk(self._normal(batch), rejected, text=True, line=line if straight else None)
+        return Chunk(self._without_gap(self._normal(batch)), rejected, text=True, line=line if straight else None)
 
     def _parse(self, data: bytes, as_text: frozenset[str]) -> pa.RecordBatch:
         """Parse sound records; those columns as text, the others to their types.
@@ -219,6 +227,12 @@ class Parser:
                 pcsv.ConvertOptions(column_types=dict.fromkeys(self.names, pa.binary()), include_columns=[]),
             )
         return wrong
+
+    def _without_gap(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Leave out what follows the delimiter at the end of each row: nothing, unless a row has a value there."""
+        if not self.gap or pc.any(pc.not_equal(batch.column(self.gap), "")).as_py():
+            return batch
+        return batch.drop_columns([self.gap])
 
     def _normal(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Write values that stayed text as the load reads them: ISO 8601 dates, a point before decimals."""

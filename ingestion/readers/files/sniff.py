@@ -16,7 +16,7 @@ import pyarrow as pa
 from ingestion.readers.files import formats
 from ingestion.readers.files.dialect import detect, rows
 from ingestion.readers.files.limits import Limits
-from ingestion.readers.files.names import check_columns
+from ingestion.readers.files.names import NOBODY, check_columns
 from ingestion.readers.files.reader import read_rows
 from ingestion.readers.files.store import open_store
 from ingestion.readers.files.text import HEAD_BYTES
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ingestion.readers.files.formats import Format
 
 ROWS = 10_000
-NOBODY = "granary_knows_no_column_yet"
 MAGIC: dict[bytes, Format] = {
     b"PAR1": formats.Parquet(),
     b"ORC": formats.Orc(),
