@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -238,6 +239,10 @@ def from_rows(table: Table, rows: Sequence[Any]) -> Chunk:
     for column in table.columns:
         name = column.name
         values = [_value(row, column) for row in good] if column.aliases else [row.get(name) for row in good]
+        if column.mixed:
+            values = [as_written(value) for value in values]
+            arrays[column.name] = pa.array(values, pa.string())
+            continue
         if (array := _fitting(values, column.type)) is not None:
             arrays[column.name] = array
             continue
@@ -251,6 +256,13 @@ def from_rows(table: Table, rows: Sequence[Any]) -> Chunk:
     for name in sorted({name for row in good for name in row} - known):
         arrays[name] = _loose([row.get(name) for row in good])
     return Chunk(pa.RecordBatch.from_pydict(arrays), tuple(sorted(rejected.items())))
+
+
+def as_written(value: Any) -> str | None:
+    """Return a JSON value as text: a text itself, numbers and truth values as JSON writes them."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, dict, list)) else str(value)
 
 
 def _value(row: dict[str, Any], column: Column) -> Any:

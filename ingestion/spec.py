@@ -41,7 +41,8 @@ class Column:
 
     `aliases` are other names under which a source delivers it: a header such as "Household ID", or a former name.
     `missing` says whether a delivery without it stops the load or lands nulls. `null` are texts that stand for no value
-    in this column ("NA", "-"), quoted or not and with blanks around them or not. `subject` says whose number an
+    in this column ("NA", "-"), quoted or not and with blanks around them or not. A text column that is `mixed` takes
+    the numbers and truth values of JSON too, as they were written. `subject` says whose number an
     identifier is: rows of a household can be found, and forgotten, only where it says "household".
     """
 
@@ -57,6 +58,7 @@ class Column:
     missing: Literal["refuse", "null"] = "refuse"
     subject: Literal["household"] | None = None
     null: tuple[str, ...] = ()
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         """Check the column."""
@@ -76,6 +78,7 @@ class Column:
             f" write one of {', '.join(get_args(Personal))}",
         )
         _check(not self.allowed or self.type == pa.string(), f"column {self.name}: allowed values need text")
+        _check(not self.mixed or self.type == pa.string(), f"column {self.name}: only text can be mixed")
         _check(
             self.missing == "refuse" or self.nullable, f"column {self.name} may be missing, so it has to be nullable"
         )

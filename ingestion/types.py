@@ -24,7 +24,7 @@ def fit(found: pa.DataType, wanted: pa.DataType) -> Fit:  # noqa: PLR0911 - one 
     if found == wanted or t.is_null(found):
         return "fits"
     if t.is_string(wanted):
-        return "fits" if t.is_large_string(found) or t.is_string_view(found) else "no"
+        return "fits" if t.is_string(plain(found)) else "no"
     if t.is_binary(wanted):
         return "fits" if t.is_large_binary(found) or t.is_fixed_size_binary(found) else "no"
     if t.is_integer(wanted) and t.is_integer(found):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections import Counter
+from dataclasses import fields, replace
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from granary.scaffold.apis import SECRET
 from granary.scaffold.plan import Found, Opening
@@ -21,15 +23,18 @@ from ingestion.profiling.names import snake
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from granary.scaffold.plan import Text
+    from granary.scaffold.reading import Text
+    from ingestion.readers.files.formats import Format
     from ingestion.readers.files.sniff import Sniffed
 
 ROWS = 200_000
 """Rows of one table that are looked at."""
 FILES = 24
 """Files of one table that are opened, spread over all of them."""
+LOOK_ROWS = 200
+"""Rows by which a file without a telling suffix shows whether it is a table."""
 MOST_FILES = 50_000
 DIGITS = re.compile(r"\d+(?:[-_.T]?\d+)*Z?")
 DATED = re.compile(r"(?<!\d)(\d{4})[-_.]?(\d{2})(?:[-_.]?(\d{2}))?(?!\d)")
@@ -53,8 +58,9 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
     folder, names = list_files(where)
     skipped = [f"{name!a}: its name has unprintable characters" for name in names if not name.isprintable()]
     names = [name for name in names if name.isprintable()]
-    skipped += [f"{name}: no known format" for name in names if not _known(name) and len(names) > 1]
-    groups = group([name for name in names if _known(name) or len(names) == 1])
+    strange = {name: why for name in names if not _known(name) and len(names) > 1 and (why := _no_table(folder, name))}
+    skipped += [f"{name}: {why}" for name, why in strange.items()]
+    groups = group([name for name in names if name not in strange])
     named = _table_names(groups)
     found, told = [], []
     for name, (pattern, members) in zip(named, groups.items(), strict=True):
@@ -63,9 +69,15 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
         if not only and len(members) == 1 and _is_empty(folder, members[0]):
             skipped.append(f"{members[0]}: it is empty")
             continue
-        table, sniffed = _sample(name, pattern, members, lambda file, limit: sniff(_join(folder, file), limit=limit))
+        try:
+            table, option = _sample(name, pattern, members, lambda file, limit: sniff(_join(folder, file), limit=limit))
+        except GranaryError as error:
+            if len(groups) == 1 or only:
+                raise
+            skipped.append(f"{pattern}: {error}")
+            continue
         found.append(table)
-        if (option := declared(sniffed)) is not None:
+        if option is not None:
             told.append(Group(f"{literal(snake(name))}: {option.head}", option.parts))
     if only and len(found) < len(only):
         missing = ", ".join(sorted(set(only) - {snake(name) for name in named}))
@@ -136,6 +148,22 @@ def _known(name: str) -> bool:
     return found is not None or packed == "zip" or name.lower().endswith(UNTOLD)
 
 
+def _no_table(folder: str, name: str) -> str:
+    """Return why a file whose suffix says nothing is no table; "" if it is delimited text, or tells what it is."""
+    from ingestion.readers.files.formats import Csv
+    from ingestion.readers.files.sniff import sniff
+
+    advice = "no known format; give the file itself to have it looked at"
+    if "://" in folder:
+        return advice
+    try:
+        found = sniff(_join(folder, name), limit=LOOK_ROWS)
+    except GranaryError:
+        return advice
+    plain = isinstance(found.options, Csv) and (found.sample.num_columns < 2 or found.refused)  # noqa: PLR2004
+    return advice if plain or not found.sample.num_rows else ""
+
+
 def _is_empty(folder: str, name: str) -> bool:
     path = Path(folder) / name
     return "://" not in folder and path.stat().st_size == 0
@@ -201,32 +229,114 @@ def _table_names(groups: dict[str, list[str]]) -> list[str]:
     return ["_".join(parts[-2:]) if often[parts[-1]] > 1 else parts[-1] for parts in said]
 
 
-def _sample(name: str, pattern: str, members: list[str], look: Callable[[str, int], Sniffed]) -> tuple[Found, Sniffed]:
-    """Read the first rows of some of a table's files, the oldest and the newest among them."""
+def _sample(
+    name: str, pattern: str, members: list[str], look: Callable[[str, int], Sniffed]
+) -> tuple[Found, Group | None]:
+    """Read the first rows of some of a table's files, the oldest and the newest among them.
+
+    Returns:
+        The table, and its format if the reader has to be told.
+    """
+    from ingestion.readers.files.sniff import together
+
     step = max(1, -(-(len(members) - 1) // (FILES - 1)))
     chosen = [*members[:-1:step], members[-1]]
     limit = max(1, ROWS // len(chosen))
-    seen = [look(member, limit) for member in chosen]
-    samples = [one.sample for one in seen]
+    seen = _aligned({member: look(member, limit + 1) for member in chosen})
+    rows = [one.sample.num_rows for one in seen.values()]
+    formats, said = agreed(seen)
+    samples = [one.sample.slice(0, limit) for one in seen.values()]
     headers = Counter(header for sample in samples for header in sample.column_names)
     try:
-        sample = pa.concat_tables(samples, promote_options="permissive")
+        sample = together(samples)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         words = str(error).splitlines()[0]
         raise GranaryError(
             f"the files of {name} do not fit together: {words}", pattern, "look at them one by one"
         ) from None
+    sample, formats = _without_gap(sample, formats)
     table = Found(
         name=name,
         location=pattern,
         sample=sample,
         freshness=_freshness(members),
-        text=text_of(seen[-1].format),
-        complete=len(chosen) == len(members) and all(one.num_rows < limit for one in samples),
+        text=text_of(seen[chosen[-1]].format),
+        complete=len(chosen) == len(members) and max(rows) <= limit,
         whole=True,
         optional=frozenset(header for header, times in headers.items() if times < len(samples)),
+        said=(*said, *_refused(seen)),
     )
-    return table, seen[-1]
+    return table, declared(formats, named=_tells(members))
+
+
+def _aligned(seen: dict[str, Sniffed]) -> dict[str, Sniffed]:
+    """Return files without a header under the names of one that has one, where they have as many columns."""
+    header = next((one.sample.column_names for one in seen.values() if getattr(one.options, "header", False)), None)
+    if header is None:
+        return seen
+    return {
+        name: one._replace(sample=one.sample.rename_columns(header))
+        if getattr(one.options, "header", None) is False and one.sample.num_columns == len(header)
+        else one
+        for name, one in seen.items()
+    }
+
+
+def agreed(seen: Mapping[str, Sniffed]) -> tuple[Format, list[str]]:
+    """Return the format that all files have; where they differ an option stays to be found out for each file.
+
+    Returns:
+        The format, and what to say of the differences.
+
+    Raises:
+        GranaryError: they are of different formats.
+    """
+    first_name, first = next(iter(seen.items()))
+    said, options = [], first.options
+    for name, one in seen.items():
+        if type(one.options) is not type(first.options):
+            where = f"{first_name} is {first.format}, {name} is {one.format}"
+            raise GranaryError("the files are of different formats", where, "look at them one by one")
+    for option in fields(options):
+        values = {getattr(one.options, option.name): name for name, one in seen.items()}
+        if len(values) > 1 and any((option.name, value) not in ORDINARY for value in values):
+            options = replace(options, **{option.name: option.default})  # type: ignore[arg-type]
+            shown = ", ".join(f"{value!r} in {name}" for value, name in list(values.items())[:2])
+            said.append(f"its files differ in {option.name} ({shown}): it is found out for each of them")
+    return options, said
+
+
+def _refused(seen: Mapping[str, Sniffed]) -> list[str]:
+    """Return what to say of rows that no load can take."""
+    bad = [(name, line, reason) for name, one in seen.items() for line, reason in one.refused]
+    if not bad:
+        return []
+    name, line, reason = bad[0]
+    rows = sum(one.sample.num_rows for one in seen.values()) + len(bad)
+    place = f"{name}, line {line}" if line else name
+    return [f"{len(bad):,} of {rows:,} rows cannot be read and will be refused ({place}: {reason})"]
+
+
+def _without_gap(sample: pa.Table, options: Format) -> tuple[pa.Table, Format]:
+    """Leave out the last column if it has neither a name nor a value, because each row ends with a delimiter."""
+    from ingestion.readers.files.formats import Csv
+
+    last = f"column_{sample.num_columns}"
+    if not isinstance(options, Csv) or sample.num_columns < 2 or sample.column_names[-1] != last:  # noqa: PLR2004
+        return sample, options
+    if pc.any(pc.not_equal(sample[last], "")).as_py():
+        return sample, options
+    if options.columns:
+        options = replace(options, columns=(*options.columns[:-1], ""))
+    return sample.drop_columns([last]), options
+
+
+def _tells(members: Sequence[str]) -> bool:
+    """Return whether the files' names tell their format, or that of their archive's members."""
+    from ingestion.readers.files.formats import by_name
+
+    found, packed = by_name(members[0])
+    return found is not None or packed == "zip"
 
 
 def _freshness(members: Sequence[str]) -> timedelta:
@@ -238,10 +348,14 @@ def _freshness(members: Sequence[str]) -> timedelta:
     return 2 * widest + timedelta(days=1)
 
 
-def declared(sniffed: Sniffed) -> Group | None:
+def declared(options: Format, *, named: bool) -> Group | None:
     """Return the format as an expression, if the reader would not find it out by itself from the file's name."""
-    shown = construction(sniffed.options, ORDINARY)
-    return shown if shown.parts else None
+    from ingestion.readers.files.formats import Csv
+
+    shown = construction(options, ORDINARY)
+    if not named and not shown.parts and isinstance(options, Csv):
+        return replace(shown, parts=(f"delimiter={literal(str(options.delimiter))}",))
+    return shown if shown.parts or not named else None
 
 
 ORDINARY = (
@@ -269,7 +383,7 @@ def opening(name: str, folder: str, told: Sequence[Group]) -> Opening:
 
 def read_whole(path: Path) -> pa.Table:
     """Return a single file as a table in the types that it would be loaded in."""
-    from granary.scaffold.plan import typed
+    from granary.scaffold.reading import typed
     from ingestion.readers.files.sniff import sniff
 
     found = sniff(str(path.absolute()), limit=10**9)

@@ -90,7 +90,7 @@ class Rows:
         arrays: dict[str, pa.Array] = {}
         for column in self.table.columns:
             name, values = self._column(column, rows, paths)
-            arrays[name] = self._array(column.name, values, column.type, rows, rejected)
+            arrays[name] = self._array(column.name, values, None if column.mixed else column.type, rows, rejected)
         for path in sorted(paths - self.declared - self.objects):
             values = _values(rows, path)
             if any(value is not None for value in values):

@@ -53,15 +53,14 @@ def detect(head: bytes, options: Csv, names: Collection[str] = ()) -> Csv:
     text = "\n".join(lines)
     quote = options.quote if options.quote is not None else _quote(text, options.delimiter)
     delimiters = DELIMITERS if options.delimiter is None else (options.delimiter,)
-    escapes = ("",) if options.escape is None else (options.escape,)
-    if options.escape is None and quote and f"\\{quote}" in text:
-        escapes = ("", "\\")
+    doubtful = options.escape is None and quote and f"\\{quote}" in text
+    escapes = ["", "\\"] if doubtful else [options.escape or ""]
     found = []
     for each in escapes:
         guesses = {one: _guess(text, one, quote, each, names) for one in delimiters}
         best = max(guesses, key=lambda one: guesses[one].score)
         found.append((_misquoted(text, best, quote, each) if len(escapes) > 1 else 0, each, best, guesses[best]))
-    # RFC 4180 knows no escape: a backslash belongs to its value wherever the text can be read so. `min` takes the first.
+    # RFC 4180 knows no escape: where a text can be read so, a backslash belongs to its value. `min` takes the first.
     _, escape, delimiter, guess = min(found, key=lambda one: one[0])
     header = options.header
     if header is None:

@@ -174,7 +174,8 @@ def test_the_tests_say_what_was_seen() -> None:
     sample = pa.table(
         {
             "Rental ID": [str(n) for n in range(40)],
-            "price": [f"{n * 1.5:.2f}" for n in range(40)],
+            "price": [f"{n * 7 % 40 * 1.5:.2f}" for n in range(40)],
+            "total": [f"{n * 1.5:.2f}" for n in range(40)],
             "Start": [f"2024-0{1 + n % 3}-15" for n in range(40)],
             "channel": ["app", "desk"] * 20,
             "note": ["", "x"] * 20,
@@ -206,6 +207,7 @@ def test_the_tests_say_what_was_seen() -> None:
             }
         },
     ]
+    assert whole["total"] == [{"not_null": {"name": "bikes_rentals_total_present"}}]  # it rises: later rows are above
     assert whole["rental_start"][1]["dbt_utils.accepted_range"]["arguments"] == {"min_value": "date '2024-01-01'"}
     assert whole["channel"][1] == {
         "accepted_values": {"name": "bikes_rentals_channel_known", "arguments": {"values": ["app", "desk"]}}
