@@ -56,7 +56,7 @@
 {% macro text_as_number(column, mark) -%}
     {%- set plain, signs = number_pattern(mark), '[$€£¥₹]|EUR|USD|GBP|CHF' -%}
     {%- set open = '([-+]? ?(' ~ signs ~ ')? ?[-+]?' ~ plain ~ ' ?(' ~ signs ~ ')?' -%}
-    {{ digits_of(column, mark, open ~ '|\(' ~ '(' ~ signs ~ ')?' ~ plain ~ '\))') }}
+    {{ digits_of(column, mark, open ~ '|[(]' ~ '(' ~ signs ~ ')?' ~ plain ~ '[)])') }}
 {%- endmacro %}
 
 {#- A number before a percent sign: 5% is 5. -#}
@@ -65,7 +65,7 @@
 {%- endmacro %}
 
 {% macro number_pattern(mark) -%}
-    {%- set fraction, group = '(\\' ~ mark ~ '[0-9]+)?', ',' if mark == '.' else '\.' -%}
+    {%- set fraction, group = '([' ~ mark ~ '][0-9]+)?', ',' if mark == '.' else '.' -%}
     ([1-9][0-9]{0,2}([{{ group }} ''][0-9]{3})+{{ fraction }}|(0|[1-9][0-9]*){{ fraction }})
 {%- endmacro %}
 
