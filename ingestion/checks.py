@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from ingestion.spec import Chunk, Rejected
 from ingestion.types import CAST_ERRORS, cast, fit, instants, plain, widest
+from ingestion.values import readable
 from warehouse.errors import GranaryError
 from warehouse.records import LOAD_COLUMNS, Change, Refusal, sql_type
 
@@ -164,7 +165,7 @@ def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.R
     ]
     if broken:
         refusals += [
-            _refusal(chunk, first, places[index].as_py() - first, name, problem, batch.slice(index, 1).to_pylist()[0])
+            _refusal(chunk, first, places[index].as_py() - first, name, problem, row_of(batch, index))
             for index, (name, problem) in broken.items()
         ]
         keep = pa.array([index not in broken for index in range(batch.num_rows)])
@@ -181,6 +182,11 @@ def without(values: pa.Array, words: Sequence[str]) -> pa.Array:
     return pc.if_else(none, pa.scalar(None, pa.string()), values)
 
 
+def row_of(batch: pa.RecordBatch, index: int) -> dict[str, Any]:
+    """Return a row for people to read, whatever it holds."""
+    return {name: readable(values, index) for name, values in zip(batch.schema.names, batch.columns, strict=True)}
+
+
 def _refusal(
     chunk: Chunk, first: int, index: int, column: str, reason: str, payload: dict[str, Any], line: int | None = None
 ) -> Refusal:
@@ -195,6 +201,8 @@ def _problems(column: Column | None, values: pa.Array) -> list[tuple[str, pa.Arr
     found = []
     if pa.types.is_string(values.type) and holds_nul(values):
         found.append(("holds a NUL character", pc.fill_null(pc.match_substring(values, "\0"), False)))
+    if pa.types.is_string(values.type) and (broken := no_text(values)) is not None:
+        found.append(("is no text: its bytes are no UTF-8", broken))
     if column is None:
         return found
     if not column.nullable and values.null_count:
@@ -220,6 +228,25 @@ def holds_nul(values: pa.Array) -> bool:
         return False
     ends = np.frombuffer(values.buffers()[1], np.int32)[values.offset : values.offset + len(values) + 1]
     return not np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].all()
+
+
+def no_text(values: pa.Array) -> pa.Array | None:
+    """Return the mask of texts whose bytes are no UTF-8, which Postgres cannot hold; None if all are.
+
+    Formats that say where a text ends (Parquet, ORC) let in any bytes.
+    """
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        return pa.array([not _decodes(each) for each in values.cast(pa.binary()).to_pylist()])
+    return None
+
+
+def _decodes(text: bytes | None) -> bool:
+    try:
+        return text is None or bool(text.decode()) or True
+    except UnicodeDecodeError:
+        return False
 
 
 def from_rows(table: Table, rows: Sequence[Any]) -> Chunk:

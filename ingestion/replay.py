@@ -17,6 +17,7 @@ from ingestion.cdc.rows import NOT_HERE
 from ingestion.cdc.spec import changes_table
 from ingestion.intake import Intake, Piece
 from ingestion.load import find, load_table
+from ingestion.readers.files.notation import AS_WRITTEN
 from ingestion.sources import SOURCES
 from ingestion.spec import Chunk, Unit
 from warehouse.connection import connect, execute, query
@@ -213,7 +214,13 @@ def _replay_rows(
                 for index, entry in enumerate(mine)
                 if entry.reason == NOT_HERE and entry.column not in changes
             }
-            bad = way.refusals(values, absent)
+            # 1.234 is another number where a comma is the decimal point: only a value that is given can stand for it.
+            foreign = {
+                index: f"{entry.column} {entry.reason}"
+                for index, entry in enumerate(mine)
+                if entry.reason.endswith(AS_WRITTEN) and entry.column not in changes
+            }
+            bad = way.refusals(values, absent) | foreign
             good = [index for index in range(len(mine)) if index not in bad]
             if good:
                 load_id = way.land(unit, [values[index] for index in good])

@@ -7,11 +7,16 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingestion.values import as_text, bare, beyond, unpacked
+
 Fit = Literal["fits", "may", "no"]
 """fits: every value can be cast. may: the delivered type is wider, single values decide. no: another kind."""
 
 DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
 """Decimal digits that an integer of so many bits may need."""
+
+NARROW, WIDE = 38, 76
+"""Digits of Arrow's decimals of 128 and of 256 bits."""
 
 CAST_ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 
@@ -19,14 +24,13 @@ CAST_ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, 
 def fit(found: pa.DataType, wanted: pa.DataType) -> Fit:  # noqa: PLR0911 - one rule, one line
     """Return how values of one type fit into another (a column of nulls fits everything)."""
     t = pa.types
-    if t.is_dictionary(found):
-        return fit(found.value_type, wanted)
+    found = bare(found)
     if found == wanted or t.is_null(found):
         return "fits"
     if t.is_string(wanted):
         return "fits" if t.is_string(plain(found)) else "no"
     if t.is_binary(wanted):
-        return "fits" if t.is_large_binary(found) or t.is_fixed_size_binary(found) else "no"
+        return "fits" if t.is_binary(plain(found)) else "no"
     if t.is_integer(wanted) and t.is_integer(found):
         return "fits" if _bits(found) <= _bits(wanted) else "may"
     if t.is_floating(wanted):
@@ -64,14 +68,13 @@ def _fit_decimal(found: pa.DataType, wanted: pa.DataType) -> Fit:
 def widest(found: pa.DataType, wanted: pa.DataType) -> pa.DataType:
     """Return the raw type that holds the values of both, for a column that may widen; `wanted` if there is none."""
     t = pa.types
-    if t.is_dictionary(found):
-        return widest(found.value_type, wanted)
+    found = bare(found)
     if t.is_integer(found) and t.is_integer(wanted):
         return pa.int64() if _bits(found) <= DIGITS_LIMIT else pa.decimal128(20, 0)
     if t.is_decimal(found) and (t.is_integer(wanted) or t.is_decimal(wanted)):
         scale = max(found.scale, wanted.scale if t.is_decimal(wanted) else 0)
         digits = wanted.precision - wanted.scale if t.is_decimal(wanted) else DIGITS[wanted.bit_width]
-        return pa.decimal128(min(38, max(found.precision - found.scale, digits) + scale), scale)
+        return decimal(max(found.precision - found.scale, digits) + scale, scale)
     if t.is_floating(found) and t.is_floating(wanted):
         return pa.float64()
     if t.is_timestamp(found) and found.tz is None and t.is_date(wanted):
@@ -91,21 +94,25 @@ DIGITS_LIMIT = 64
 def plain(found: pa.DataType) -> pa.DataType:  # noqa: PLR0911 - one rule, one line
     """Return the raw type of a column that no contract names; what has no plain type lands as text."""
     t = pa.types
-    if t.is_dictionary(found):
-        return plain(found.value_type)
+    found = bare(found)
     if t.is_integer(found):
         return pa.int64() if _bits(found) <= DIGITS_LIMIT else pa.decimal128(20, 0)
     if t.is_floating(found):
         return pa.float64()
+    if t.is_decimal(found):
+        return decimal(found.precision - min(found.scale, 0), max(found.scale, 0))
     if t.is_timestamp(found):
         return pa.timestamp("us", tz="UTC" if found.tz else None)
     if t.is_date(found):
         return pa.date32()
-    if t.is_binary(found) or t.is_large_binary(found) or t.is_fixed_size_binary(found):
+    if t.is_binary(found) or t.is_large_binary(found) or t.is_fixed_size_binary(found) or t.is_binary_view(found):
         return pa.binary()
-    if t.is_boolean(found) or t.is_decimal128(found):
-        return found
-    return pa.string()
+    return found if t.is_boolean(found) else pa.string()
+
+
+def decimal(precision: int, scale: int) -> pa.DataType:
+    """Return the decimal type of so many digits, as far as Arrow has one (76)."""
+    return pa.decimal128(precision, scale) if precision <= NARROW else pa.decimal256(min(precision, WIDE), scale)
 
 
 def cast(values: pa.Array, wanted: pa.DataType, *, text: bool = False) -> tuple[pa.Array, pa.Array | None]:
@@ -119,9 +126,8 @@ def cast(values: pa.Array, wanted: pa.DataType, *, text: bool = False) -> tuple[
     Returns:
         The cast column, in which values that do not fit are null, and the mask of those, or None if all fit.
     """
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    if values.type == wanted:
+    values = unpacked(values)
+    if values.type == wanted and not pa.types.is_temporal(wanted):
         return values, None
     how = _parse if text and pa.types.is_string(values.type) else _convert
     try:
@@ -155,19 +161,41 @@ def _misfits(
 
 
 def _convert(values: pa.Array, wanted: pa.DataType) -> pa.Array:
-    """Cast between types; what would be cut off or overflow is an error, but for fractions of a microsecond."""
-    t = pa.types
-    if t.is_timestamp(wanted) and t.is_timestamp(values.type):
+    """Cast between types; what would be cut off, rounded or overflow is an error, but for parts of a microsecond."""
+    t, found = pa.types, values.type
+    if t.is_string(wanted):
+        return as_text(values)
+    if t.is_float16(found):
+        values = values.cast(pa.float32())
+    if t.is_timestamp(wanted) and t.is_timestamp(found) and found.unit == "ns":
         # Sources may keep nanoseconds; Postgres keeps microseconds.
-        return values.cast(wanted, safe=False)
+        return _in_calendar(pc.floor_temporal(values, unit="microsecond").cast(wanted))
+    if t.is_floating(found) and t.is_decimal(wanted):
+        return values.cast(pa.string()).cast(wanted)  # by its shortest digits: the binary ones are never exact
     done = values.cast(wanted)
-    if (
-        t.is_date(wanted)
-        and t.is_timestamp(values.type)
-        and pc.all(pc.equal(done.cast(values.type), values)).as_py() is False
-    ):
-        raise pa.ArrowInvalid("a time of day would be cut off")
-    return done
+    if t.is_date(wanted) and t.is_timestamp(found):
+        _same(done.cast(found), values, "a time of day would be cut off")
+    elif t.is_floating(wanted) and t.is_decimal(found):
+        _same(done.cast(pa.string()).cast(found), values, "digits would be lost")
+    elif t.is_float32(wanted) and t.is_float64(found):
+        _same(done.cast(pa.string()), values.cast(pa.string()), "digits would be lost")
+    return _in_calendar(done)
+
+
+def _same(back: pa.Array, values: pa.Array, otherwise: str) -> None:
+    if pc.all(pc.equal(back, values)).as_py() is False:
+        raise pa.ArrowInvalid(otherwise)
+
+
+def _in_calendar(values: pa.Array) -> pa.Array:
+    """Return a column whose dates and times are of the years 1 to 9999.
+
+    Raises:
+        pa.ArrowInvalid: one is not.
+    """
+    if beyond(values) is not None:
+        raise pa.ArrowInvalid("it is outside of the years 1 to 9999")
+    return values
 
 
 def _parse(texts: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -178,12 +206,34 @@ def _parse(texts: pa.Array, wanted: pa.DataType) -> pa.Array:
     texts = pc.utf8_trim_whitespace(texts)
     texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
     if t.is_timestamp(wanted) and wanted.tz:
-        return instants(texts).cast(wanted)
+        return _in_calendar(instants(texts).cast(wanted))
     if t.is_boolean(wanted):
         return _booleans(texts)
-    if t.is_date(wanted) and pc.all(pc.match_substring_regex(texts, r"^\d{4}-\d\d-\d\d$")).as_py() is False:
-        raise pa.ArrowInvalid("a date is not written YYYY-MM-DD")
-    return texts.cast(wanted)
+    if t.is_date(wanted):
+        _all_like(texts, r"^\d{4}-\d\d-\d\d$", "a date is not written YYYY-MM-DD")
+    if t.is_integer(wanted):
+        _all_like(texts, r"^[+-]?\d+$", "a whole number is not written in digits")
+    if t.is_floating(wanted):
+        return _floats(texts, wanted)
+    return _in_calendar(texts.cast(wanted))
+
+
+def _all_like(texts: pa.Array, pattern: str, otherwise: str) -> None:
+    if pc.all(pc.match_substring_regex(texts, pattern)).as_py() is False:
+        raise pa.ArrowInvalid(otherwise)
+
+
+def _floats(texts: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Parse numbers; one so large or so small that the type takes it for infinite or zero does not fit."""
+    _all_like(texts, r"^(?i)[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)$", "it is no number")
+    done = texts.cast(wanted)
+    swallowed = pc.or_(
+        pc.and_(pc.is_inf(done), pc.match_substring_regex(texts, r"\d")),
+        pc.and_(pc.equal(done, 0), pc.match_substring_regex(texts, r"^[^eE]*[1-9]")),
+    )
+    if pc.any(swallowed).as_py():
+        raise pa.ArrowInvalid("a number is too large or too small")
+    return done
 
 
 def _booleans(texts: pa.Array) -> pa.Array:

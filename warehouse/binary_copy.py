@@ -174,11 +174,11 @@ def _numerics(column: pa.Array) -> tuple[str, NDArray[Any]]:
     """
     precision, scale = column.type.precision, column.type.scale
     before, after = -(-(precision - scale) // 4), -(-scale // 4)
-    words = _plain(column, np.dtype(("<u4", 4)))
+    words = _plain(column, np.dtype(("<u4", column.type.bit_width // 32)))
     limbs = list(words.T[::-1].astype(np.uint64))
     negative = limbs[0] >= 1 << 31
     carry = negative.astype(np.uint64)
-    for place in (3, 2, 1, 0):  # two's complement: the magnitude is the inverse plus one
+    for place in reversed(range(len(limbs))):  # two's complement: the magnitude is the inverse plus one
         turned = np.where(negative, limbs[place] ^ LIMB, limbs[place]) + carry
         limbs[place], carry = turned & LIMB, turned >> BITS
     found = np.empty((len(column), 4 + before + after), ">i2")

@@ -122,6 +122,8 @@ NAMES = {
     pa.string(): "text",
     pa.binary(): "bytea",
 }
+NARROW = 38
+"""Digits that a decimal of 128 bits has; one of 256 bits has 76."""
 TYPES = {name: arrow_type for arrow_type, name in NAMES.items()}
 
 
@@ -148,7 +150,8 @@ def arrow_type(name: str) -> pa.DataType:
         GranaryError: a type that no loader has made.
     """
     if numeric := re.fullmatch(r"numeric\((\d+),(\d+)\)", name):
-        return pa.decimal128(int(numeric[1]), int(numeric[2]))
+        kind = pa.decimal128 if int(numeric[1]) <= NARROW else pa.decimal256
+        return kind(int(numeric[1]), int(numeric[2]))
     try:
         return TYPES[name]
     except KeyError:

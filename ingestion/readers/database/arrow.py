@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,15 +11,10 @@ from ingestion.readers.database.types import UNBOUNDED
 from ingestion.readers.database.values import settled
 from ingestion.spec import Chunk, Rejected
 from ingestion.types import cast
+from ingestion.values import beyond, readable
 
 if TYPE_CHECKING:
     from ingestion.readers.database.values import Field
-
-FIRST, LAST = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999999)  # noqa: DTZ001 - of any zone
-EPOCH = 946_684_800_000_000
-"""Microseconds from 1970 to 2000, where Postgres counts from; the driver adds them to its infinities, and wraps."""
-INFINITIES = {-(2**63) + EPOCH - 1: "infinity", -(2**63) + EPOCH: "-infinity"}
-DAY_INFINITIES = {-(2**31) + 10_957 - 1: "infinity", -(2**31) + 10_957: "-infinity"}
 
 
 def chunk_of(fields: list[Field], batch: pa.RecordBatch) -> Chunk:
@@ -59,24 +53,6 @@ def _settle(field: Field, values: pa.Array) -> tuple[pa.Array, pa.Array | None, 
     return values, outside, "is outside of the years 1 to 9999"
 
 
-def beyond(values: pa.Array) -> pa.Array | None:
-    """Return the mask of infinities and of years that no calendar here has, or None if there are none."""
-    first = pa.scalar(FIRST, pa.timestamp("us")).cast(pa.int64())
-    last = pa.scalar(LAST, pa.timestamp("us")).cast(pa.int64())
-    if pa.types.is_date(values.type):
-        numbers, first, last = values.view(pa.int32()), _day(FIRST), _day(LAST)
-    else:
-        numbers = values.cast(pa.timestamp("us", tz=values.type.tz)).view(pa.int64())
-    least = pc.min_max(numbers)
-    if least["min"].as_py() is None or (least["min"].as_py() >= first.as_py() and least["max"].as_py() <= last.as_py()):
-        return None
-    return pc.fill_null(pc.or_(pc.less(numbers, first), pc.greater(numbers, last)), False)
-
-
-def _day(instant: datetime) -> pa.Scalar:
-    return pa.scalar((instant.date() - date(1970, 1, 1)).days, pa.int32())
-
-
 def _localised(values: pa.Array, zone: str) -> tuple[pa.Array, pa.Array | None]:
     """Return local times as instants, and the mask of those that the clocks showed twice or never."""
     utc = pa.timestamp("us", tz="UTC")
@@ -84,15 +60,3 @@ def _localised(values: pa.Array, zone: str) -> tuple[pa.Array, pa.Array | None]:
     late = pc.assume_timezone(values, zone, ambiguous="latest", nonexistent="latest").cast(utc)
     unclear = pc.fill_null(pc.not_equal(early, late), False)
     return early, unclear if pc.any(unclear).as_py() else None
-
-
-def readable(values: pa.Array, index: int) -> Any:
-    """Return a value for a person to read, whatever it is."""
-    try:
-        return values[index].as_py()
-    except (OverflowError, ValueError):
-        wide = pa.types.is_timestamp(values.type)
-        number = values.slice(index, 1).view(pa.int64() if wide else pa.int32())[0].as_py()
-        if wide:
-            return INFINITIES.get(number, f"{number} microseconds from 1970")
-        return DAY_INFINITIES.get(number, f"{number} days from 1970")

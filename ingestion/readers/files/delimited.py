@@ -13,6 +13,7 @@ import pyarrow.csv as pcsv
 
 from ingestion.readers.files.dialect import detect
 from ingestion.readers.files.names import NOBODY, numbered
+from ingestion.readers.files.notation import words_of
 from ingestion.readers.files.records import Quoting, records
 from ingestion.readers.files.text import HEAD_BYTES, utf8
 from ingestion.readers.files.unpack import damaged
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
 
     from ingestion.readers.files.formats import Csv
     from ingestion.readers.files.limits import Limits
+    from ingestion.readers.files.notation import Notation
     from ingestion.spec import Table
 
 FAILURES = 3
 """Blocks in which a column may fail to parse before it is read as text from the start."""
+
+TINY = re.compile(rb"[eE]-\d{3}")
+"""Numbers that may be too small for a float64, and become zero."""
 
 FAILED = re.compile(r"In CSV column #(\d+)")
 ADVICE = "ask the source to deliver it again"
@@ -42,7 +47,7 @@ def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: s
         UnreadableError: a quoted value never ends, or the text has no header where it should have one.
     """
     types = {name: column.type for column in table.columns for name in (column.name, *column.aliases)}
-    worded = {name for column in table.columns if column.null for name in (column.name, *column.aliases)}
+    words = words_of(table)
     head = stream.read(HEAD_BYTES)
     headless = options.header is False or bool(options.columns)
     options = detect(head, options, {name.lower() for name in types})
@@ -59,7 +64,7 @@ def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: s
                 end = next(end for _, end in quoting.split(data[at:])) + at
                 if data[at:end].strip():
                     parser = _parser(data[at:end], options, quoting, types, table, where)
-                    parser.failures.update(dict.fromkeys(worded & set(parser.names), FAILURES))
+                    parser.take_out(words)
                     limits.check_columns(len(parser.names), where)
                 at = end if parser is None or options.header else at
             data, line = data[at:], first + data.count(b"\n", 0, at)
@@ -122,22 +127,73 @@ class Parser:
         self.names = (*names[:-1], self.gap) if self.gap else tuple(names)
         self.options, self.quoting = options, quoting
         self.types = {name: types[name] for name in names if name in types and _parsed(types[name])}
-        self.failures: Counter[str] = Counter()
+        self.notation = options.notation
+        self.words: Mapping[str, tuple[str, ...]] = {}
+        # What Arrow cannot read as it is written, or reads as another value, stays text until it is settled.
+        always = [name for name, kind in self.types.items() if _rewritten(self.notation, kind)]
+        self.failures: Counter[str] = Counter(dict.fromkeys(always, FAILURES))
+
+    def take_out(self, words: Mapping[str, tuple[str, ...]]) -> None:
+        """Take words for no value, by column; such a column stays text until they are out of it."""
+        self.words = words
+        self.failures.update(dict.fromkeys(words.keys() & set(self.names), FAILURES))
 
     def chunk(self, data: bytes, line: int) -> Chunk:
         """Return a run of records that begins on a line as rows."""
-        as_text = frozenset(name for name, times in self.failures.items() if times >= FAILURES)
+        as_text = frozenset(name for name, times in self.failures.items() if times >= FAILURES) | self._doubtful(data)
         rejected: tuple[tuple[int, Rejected], ...] = ()
         try:
             if b"\0" in data:
                 raise pa.ArrowInvalid("a NUL byte")
-            batch = self._parse(data, as_text)
+            sound, batch = data, self._parse(data, as_text)
+            if infinite := self._infinite(batch):
+                batch = self._tolerant(data, as_text | infinite)
         except pa.ArrowInvalid:
-            data, rejected = self._sound(data, line)
-            batch = self._tolerant(data, as_text)
+            sound, rejected = self._sound(data, line)
+            batch = self._tolerant(sound, as_text)
+            if infinite := self._infinite(batch):
+                batch = self._tolerant(sound, as_text | infinite)
         # Rows are lines unless a value has a newline, or a line is blank; refused rows know their own.
-        straight = data.count(b"\n") == batch.num_rows and not rejected
-        return Chunk(self._without_gap(self._normal(batch)), rejected, text=True, line=line if straight else None)
+        straight = sound.count(b"\n") == batch.num_rows and not rejected
+        batch, misfits = self.notation.settled(self._without_gap(batch), self.types, self.words)
+        if not misfits:
+            return Chunk(batch, rejected, text=True, line=line if straight else None)
+        places = self._places(batch.num_rows, rejected, None if straight else data, line)
+        bad = [(places[i][0], Rejected(name, why, row, places[i][1])) for i, (name, why, row) in misfits.items()]
+        keep = pa.array([index not in misfits for index in range(batch.num_rows)])
+        return Chunk(batch.filter(keep), tuple(sorted([*rejected, *bad], key=lambda each: each[0])), text=True)
+
+    def _places(
+        self, rows: int, rejected: tuple[tuple[int, Rejected], ...], data: bytes | None, line: int
+    ) -> list[tuple[int, int]]:
+        """Return the index in the run, and the line, of each row that was not rejected; data if rows are no lines."""
+        if data is None:
+            return [(index, line + index) for index in range(rows)]
+        gone = {index for index, _ in rejected}
+        starts = [start for start, end in self.quoting.split(data) if data[start:end].strip(b"\r\n")]
+        lines, at = [], 0
+        for start in starts:
+            line += data.count(b"\n", at, start)
+            at = start
+            lines.append(line)
+        return [(index, lines[index]) for index in range(len(lines)) if index not in gone]
+
+    def _doubtful(self, data: bytes) -> frozenset[str]:
+        """Return columns to be parsed value by value: Arrow would take 0x1F for 31, and 1e-400 for 0."""
+        kinds = []
+        if b"0x" in data or b"0X" in data:
+            kinds.append(pa.types.is_integer)
+        if (b"e-" in data or b"E-" in data) and TINY.search(data):
+            kinds.append(pa.types.is_floating)
+        return frozenset(name for name, kind in self.types.items() if any(fits(kind) for fits in kinds))
+
+    def _infinite(self, batch: pa.RecordBatch) -> frozenset[str]:
+        """Return the columns with numbers that are not finite: sent as such, or too large, as 1e400 is."""
+        return frozenset(
+            name
+            for name, values in zip(self.names, batch.columns, strict=True)
+            if pa.types.is_floating(values.type) and pc.all(pc.is_finite(values)).as_py() is False
+        )
 
     def _parse(self, data: bytes, as_text: frozenset[str]) -> pa.RecordBatch:
         """Parse sound records; those columns as text, the others to their types.
@@ -164,7 +220,6 @@ class Parser:
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
                 decimal_point=options.decimal,
-                timestamp_parsers=[*options.dates, pcsv.ISO8601] if options.dates else None,
             ),
         )
         return parsed.combine_chunks().to_batches()[0]
@@ -234,30 +289,16 @@ class Parser:
             return batch
         return batch.drop_columns([self.gap])
 
-    def _normal(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Write values that stayed text as the load reads them: ISO 8601 dates, a point before decimals."""
-        if self.options.decimal == "." and not self.options.dates:
-            return batch
-        columns = []
-        for name, values in zip(self.names, batch.columns, strict=True):
-            wanted = self.types.get(name)
-            if wanted is None or values.type == wanted:
-                columns.append(values)
-            elif pa.types.is_timestamp(wanted) or pa.types.is_date(wanted):
-                columns.append(
-                    _iso(values, self.options.dates, "%Y-%m-%d" + " %H:%M:%S" * pa.types.is_timestamp(wanted))
-                )
-            else:
-                columns.append(pc.replace_substring(values, self.options.decimal, "."))
-        return pa.RecordBatch.from_arrays(columns, names=list(self.names))
 
+def _rewritten(notation: Notation, kind: pa.DataType) -> bool:
+    """Return whether Arrow's parser is not to be trusted with a type: it reads 31.02. as 3 March, and knows no groups.
 
-def _iso(values: pa.Array, patterns: tuple[str, ...], shape: str) -> pa.Array:
-    """Return dates that are written in one of the patterns in ISO 8601, and others as they are."""
-    for pattern in patterns:
-        parsed = pc.strptime(values, pattern, "us", error_is_null=True)
-        values = pc.coalesce(pc.strftime(parsed, shape), values)
-    return values
+    Of float32, it makes zero out of 1e-60; text is read by what refuses that.
+    """
+    t = pa.types
+    if t.is_timestamp(kind) or t.is_date(kind):
+        return bool(notation.dates)
+    return bool(notation.thousands) or t.is_float32(kind)
 
 
 def _no_text(record: bytes) -> str | None:
@@ -277,7 +318,7 @@ def _parsed(wanted: pa.DataType) -> bool:
     return bool(
         t.is_integer(wanted)
         or t.is_floating(wanted)
-        or t.is_decimal128(wanted)
+        or t.is_decimal(wanted)
         or t.is_date32(wanted)
         or t.is_timestamp(wanted)
         or t.is_boolean(wanted)

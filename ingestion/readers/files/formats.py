@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 from typing import TypeAlias
 
+from ingestion.readers.files.notation import Notation
+
 Detect = None
 """The default of an option that is found out from the file itself."""
 
@@ -32,7 +34,8 @@ class Csv(_Shown):
         skip: lines before the header, such as a title.
         null: texts that stand for no value when they are not quoted.
         decimal: the decimal point of numbers.
-        dates: `strptime` patterns of dates and times that are not ISO 8601.
+        thousands: what stands between groups of three digits; "" if nothing may.
+        dates: `strptime` patterns of dates and times that are not ISO 8601; the first that fits is taken.
     """
 
     delimiter: str | None = Detect
@@ -44,10 +47,17 @@ class Csv(_Shown):
     skip: int = 0
     null: tuple[str, ...] = ("",)
     decimal: str = "."
+    thousands: str = ""
     dates: tuple[str, ...] = ()
+
+    @property
+    def notation(self) -> Notation:
+        """How values are written."""
+        return Notation(self.decimal, self.thousands, self.dates)
 
     def __post_init__(self) -> None:
         """Check the options."""
+        _ = self.notation
         for name in ("delimiter", "quote", "escape"):
             value = getattr(self, name)
             if value is not None and (len(value.encode()) > 1 or value in ("\n", "\r")):
@@ -108,15 +118,25 @@ class FixedWidth(_Shown):
         encoding: a codec's name.
         skip: lines before the first row.
         null: texts (after blanks are cut off) that stand for no value.
+        decimal: as in `Csv`, and so are thousands and dates.
     """
 
     columns: tuple[tuple[str, int], ...]
     encoding: str = "utf-8"
     skip: int = 0
     null: tuple[str, ...] = ("",)
+    decimal: str = "."
+    thousands: str = ""
+    dates: tuple[str, ...] = ()
+
+    @property
+    def notation(self) -> Notation:
+        """How values are written."""
+        return Notation(self.decimal, self.thousands, self.dates)
 
     def __post_init__(self) -> None:
         """Check the options."""
+        _ = self.notation
         if not any(name for name, _ in self.columns) or any(width < 1 for _, width in self.columns):
             raise ValueError("a fixed-width file has columns of at least one character")
 

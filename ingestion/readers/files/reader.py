@@ -187,6 +187,8 @@ def _parsed(
             copy.seek(0)
             stream = copy
         yield from _rows(stream, found, table, limits, where)
+        while packed and stream.read(1 << 20):
+            pass  # checksums come last: also of what nobody asked for
 
 
 def _rows(  # noqa: PLR0911 - one format, one line
@@ -209,5 +211,5 @@ def _rows(  # noqa: PLR0911 - one format, one line
     if isinstance(found, formats.Excel):
         return excel.read(source, found, limits, where)
     if isinstance(found, formats.FixedWidth):
-        return fixed_width.read(source, found, limits, where)
+        return fixed_width.read(source, found, table, limits, where)
     return xml_rows.read(source, found, table, limits, where)
