@@ -162,7 +162,7 @@ def staging_yaml(source: PlannedSource, table: PlannedTable) -> str:
     }
     if len(table.key) > 1:
         grain = {"combination_of_columns": [staged[name] for name in table.key]}
-        test = {"name": short(f"{prefix}_grain"), "arguments": grain, **({} if table.sure or table.complete else WARN)}
+        test = {"name": short(f"{prefix}_grain"), "arguments": grain, **({} if table.sure else WARN)}
         model["data_tests"] = [{"dbt_utils.unique_combination_of_columns": test}]
     model["columns"] = [
         shown

@@ -25,7 +25,7 @@ NO_ID = re.compile(
 IDENTIFIER = re.compile(
     r"(^|_)(e?_?mail|email_address|phone|telephone|tel|mobile|cell|fax|ssn|social_security|passport|iban|tax_id"
     r"|card_number|credit_card|licen[cs]e_number|ip|ip_address"
-    r"|(first|last|full|given|family|sur|middle|maiden|nick|user|login|contact|customer|member|patient|guest)_?name"
+    r"|(first|last|full|given|family|sur|middle|maiden|nick|user|login|contact|customer|member|patient|guest)s?_?name"
     r"|surname)(_\d+|_?no|_number|_address)?$"
 )
 DEMOGRAPHIC = re.compile(
@@ -43,7 +43,7 @@ ASCII = {"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "
 def snake(text: str) -> str:
     """Return a header or file name in lower snake case with ASCII letters; empty if nothing of it is left."""
     plain = unicodedata.normalize("NFKD", "".join(ASCII.get(letter, letter) for letter in text))
-    plain = plain.encode("ascii", "ignore").decode()
+    plain = re.sub(r"(?<=\w)['\u2019](?=\w)", "", plain).encode("ascii", "ignore").decode()
     plain = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", plain))
     return re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
 
