@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -170,7 +171,7 @@ def _commented(received: pa.ChunkedArray, one: Reading, look: Written | None, co
         count = one.values.null_count - received.null_count
         said.append(f"{', '.join(one.null)} taken for no value in {count:,} of {len(received):,} rows")
     if look is not None:
-        share = f"{100 * look.share:.0f} %" if look.share < SURE else "all"
+        share = f"{math.floor(100 * look.share)} %" if look.share < SURE else "all"
         how = look.style if look.kind == "boolean" else HOW[look.style]
         if look.torn:
             said.append(f"{share} of its values look like {how}, others are written in another way: it stays text")

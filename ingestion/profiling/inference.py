@@ -124,8 +124,9 @@ def _fraction(values: pa.Array) -> pa.DataType | None:
 
 
 def _exponent(values: pa.Array) -> pa.DataType | None:
-    """Return float64 for numbers some of which a program wrote with an exponent."""
-    told = pc.any(pc.match_substring_regex(values, TOLD)).as_py()
+    """Return float64 for numbers some of which a program wrote with an exponent; R writes 1000 as 1e3 among 1012.3."""
+    fractions = pc.sum(pc.match_substring(values, ".")).as_py() or 0
+    told = 2 * fractions > len(values) or pc.any(pc.match_substring_regex(values, TOLD)).as_py()
     return _float(values) if told and _all(values, f"{FRACTION}|{EXPONENT}") else None
 
 
@@ -136,8 +137,8 @@ def _float(values: pa.Array) -> pa.DataType | None:
 
 
 def _all_differ(values: pa.Array, kind: pa.DataType) -> bool:
-    """Return whether different texts are different numbers: 1.1 and 1.10 are versions, or numbers of chapters."""
-    values = pc.unique(pc.replace_substring_regex(values, r"^-(0(\.0+)?)$", r"\1"))
+    """Return whether different texts are different numbers: 1.1 and 1.10 are versions; 12 and 12.0 are one number."""
+    values = pc.unique(pc.replace_substring_regex(pc.replace_substring_regex(values, r"\.0+$", ""), "^-0$", "0"))
     return len(pc.unique(values.cast(kind))) == len(values)
 
 

@@ -34,6 +34,7 @@ MONEY, ZONED, LOCAL = pa.decimal128(18, 2), pa.timestamp("us", tz="UTC"), pa.tim
         (["1e5", "2"], pa.string()),  # what program writes 1e5, and not 1e+05 or 100000?
         (["12E5", "13E7", "1E2"], pa.string()),  # codes of articles
         (["1.5E3", "12E5"], pa.string()),
+        (["1012.3", "1e3", "999.5"], pa.float64()),  # as R writes 1000
         (["1.5e25", "2"], pa.float64()),
         (["1e-05", "0.25", "1E+20"], pa.float64()),
         (["1.5e400"], pa.string()),  # no double holds it
@@ -43,6 +44,7 @@ MONEY, ZONED, LOCAL = pa.decimal128(18, 2), pa.timestamp("us", tz="UTC"), pa.tim
         (["1" * 40 + ".5"], pa.string()),
         (["1.9", "1.10", "1.1"], pa.string()),  # versions: two of them would be one number
         (["0.00", "-0.00", "1.50"], MONEY),
+        (["1012", "1012.0", "1011.9"], MONEY),
         (["00123", "124"], pa.string()),
         (["+4930123", "4930124"], pa.string()),
         (["1_000"], pa.string()),
