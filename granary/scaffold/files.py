@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import re
 from collections import Counter
-from dataclasses import fields, replace
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -14,25 +13,26 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from granary.scaffold.alike import agreed, aligned, declared, looks, refused, without_gap
 from granary.scaffold.apis import SECRET
 from granary.scaffold.plan import Found, Opening
-from granary.scaffold.source import Group, construction, literal
+from granary.scaffold.source import Group, literal
 from ingestion.profiling.names import snake
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from granary.scaffold.reading import Text
-    from ingestion.readers.files.formats import Format
     from ingestion.readers.files.sniff import Sniffed
 
 ROWS = 200_000
 """Rows of one table that are looked at."""
 FILES = 24
 """Files of one table that are opened, spread over all of them."""
+HEADS = 500
+"""Files of this machine whose beginnings are compared before a way of writing is declared for all of them."""
 LOOK_ROWS = 200
 """Rows by which a file without a telling suffix shows whether it is a table."""
 MOST_FILES = 50_000
@@ -70,7 +70,10 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
             skipped.append(f"{members[0]}: it is empty")
             continue
         try:
-            table, option = _sample(name, pattern, members, lambda file, limit: sniff(_join(folder, file), limit=limit))
+            heads = 0 if "://" in folder else HEADS
+            table, option = _sample(
+                name, pattern, members, lambda file, limit: sniff(_join(folder, file), limit=limit), heads
+            )
         except GranaryError as error:
             if len(groups) == 1 or only:
                 raise
@@ -230,7 +233,7 @@ def _table_names(groups: dict[str, list[str]]) -> list[str]:
 
 
 def _sample(
-    name: str, pattern: str, members: list[str], look: Callable[[str, int], Sniffed]
+    name: str, pattern: str, members: list[str], look: Callable[[str, int], Sniffed], heads: int
 ) -> tuple[Found, Group | None]:
     """Read the first rows of some of a table's files, the oldest and the newest among them.
 
@@ -242,9 +245,14 @@ def _sample(
     step = max(1, -(-(len(members) - 1) // (FILES - 1)))
     chosen = [*members[:-1:step], members[-1]]
     limit = max(1, ROWS // len(chosen))
-    seen = _aligned({member: look(member, limit + 1) for member in chosen})
+    seen, broken = looks(chosen, look, limit + 1)
+    seen = aligned(seen)
     rows = [one.sample.num_rows for one in seen.values()]
     formats, said = agreed(seen)
+    others = [member for member in members if member not in chosen]
+    if heads and others and declared(formats, named=True) is not None:
+        # What is declared must be so in files that were not opened, too.
+        formats, said = agreed(seen | looks(others[:: max(1, len(others) // heads)], look, 1)[0])
     samples = [one.sample.slice(0, limit) for one in seen.values()]
     headers = Counter(header for sample in samples for header in sample.column_names)
     try:
@@ -254,81 +262,19 @@ def _sample(
         raise GranaryError(
             f"the files of {name} do not fit together: {words}", pattern, "look at them one by one"
         ) from None
-    sample, formats = _without_gap(sample, formats)
+    sample, formats = without_gap(sample, formats)
     table = Found(
         name=name,
         location=pattern,
         sample=sample,
         freshness=_freshness(members),
-        text=text_of(seen[chosen[-1]].format),
+        text=text_of(next(iter(seen.values())).format),
         complete=len(chosen) == len(members) and max(rows) <= limit,
         whole=True,
         optional=frozenset(header for header, times in headers.items() if times < len(samples)),
-        said=(*said, *_refused(seen)),
+        said=(*broken, *said, *refused(seen)),
     )
     return table, declared(formats, named=_tells(members))
-
-
-def _aligned(seen: dict[str, Sniffed]) -> dict[str, Sniffed]:
-    """Return files without a header under the names of one that has one, where they have as many columns."""
-    header = next((one.sample.column_names for one in seen.values() if getattr(one.options, "header", False)), None)
-    if header is None:
-        return seen
-    return {
-        name: one._replace(sample=one.sample.rename_columns(header))
-        if getattr(one.options, "header", None) is False and one.sample.num_columns == len(header)
-        else one
-        for name, one in seen.items()
-    }
-
-
-def agreed(seen: Mapping[str, Sniffed]) -> tuple[Format, list[str]]:
-    """Return the format that all files have; where they differ an option stays to be found out for each file.
-
-    Returns:
-        The format, and what to say of the differences.
-
-    Raises:
-        GranaryError: they are of different formats.
-    """
-    first_name, first = next(iter(seen.items()))
-    said, options = [], first.options
-    for name, one in seen.items():
-        if type(one.options) is not type(first.options):
-            where = f"{first_name} is {first.format}, {name} is {one.format}"
-            raise GranaryError("the files are of different formats", where, "look at them one by one")
-    for option in fields(options):
-        values = {getattr(one.options, option.name): name for name, one in seen.items()}
-        if len(values) > 1 and any((option.name, value) not in ORDINARY for value in values):
-            options = replace(options, **{option.name: option.default})  # type: ignore[arg-type]
-            shown = ", ".join(f"{value!r} in {name}" for value, name in list(values.items())[:2])
-            said.append(f"its files differ in {option.name} ({shown}): it is found out for each of them")
-    return options, said
-
-
-def _refused(seen: Mapping[str, Sniffed]) -> list[str]:
-    """Return what to say of rows that no load can take."""
-    bad = [(name, line, reason) for name, one in seen.items() for line, reason in one.refused]
-    if not bad:
-        return []
-    name, line, reason = bad[0]
-    rows = sum(one.sample.num_rows for one in seen.values()) + len(bad)
-    place = f"{name}, line {line}" if line else name
-    return [f"{len(bad):,} of {rows:,} rows cannot be read and will be refused ({place}: {reason})"]
-
-
-def _without_gap(sample: pa.Table, options: Format) -> tuple[pa.Table, Format]:
-    """Leave out the last column if it has neither a name nor a value, because each row ends with a delimiter."""
-    from ingestion.readers.files.formats import Csv
-
-    last = f"column_{sample.num_columns}"
-    if not isinstance(options, Csv) or sample.num_columns < 2 or sample.column_names[-1] != last:  # noqa: PLR2004
-        return sample, options
-    if pc.any(pc.not_equal(sample[last], "")).as_py():
-        return sample, options
-    if options.columns:
-        options = replace(options, columns=(*options.columns[:-1], ""))
-    return sample.drop_columns([last]), options
 
 
 def _tells(members: Sequence[str]) -> bool:
@@ -346,23 +292,6 @@ def _freshness(members: Sequence[str]) -> timedelta:
         return STATIC
     widest = max(later - earlier for earlier, later in pairwise(days))
     return 2 * widest + timedelta(days=1)
-
-
-def declared(options: Format, *, named: bool) -> Group | None:
-    """Return the format as an expression, if the reader would not find it out by itself from the file's name."""
-    from ingestion.readers.files.formats import Csv
-
-    shown = construction(options, ORDINARY)
-    if not named and not shown.parts and isinstance(options, Csv):
-        return replace(shown, parts=(f"delimiter={literal(str(options.delimiter))}",))
-    return shown if shown.parts or not named else None
-
-
-ORDINARY = (
-    ("delimiter", ","), ("delimiter", "\t"), ("delimiter", "|"), ("quote", '"'), ("escape", ""),
-    ("encoding", "utf-8"), ("encoding", "ascii"), ("encoding", "utf-8-sig"), ("header", True),
-)  # fmt: skip
-"""What is detected without doubt in each file; a file without a header, or in an old encoding, is better declared."""
 
 
 def opening(name: str, folder: str, told: Sequence[Group]) -> Opening:
@@ -383,11 +312,13 @@ def opening(name: str, folder: str, told: Sequence[Group]) -> Opening:
 
 def read_whole(path: Path) -> pa.Table:
     """Return a single file as a table in the types that it would be loaded in."""
-    from granary.scaffold.reading import typed
+    from granary.scaffold.reading import read, words_of
     from ingestion.readers.files.sniff import sniff
 
     found = sniff(str(path.absolute()), limit=10**9)
-    return typed(found.sample, text=text_of(found.format))
+    text = text_of(found.format)
+    columns = read(found.sample, text, known=words_of(found.sample, text))
+    return pa.Table.from_arrays([column.values for column in columns], names=found.sample.column_names)
 
 
 def text_of(name: str) -> Text:

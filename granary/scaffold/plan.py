@@ -243,6 +243,12 @@ def _table(
         sure = bool(key) and (found.complete or all(map(looks_like_key, key)))
     whole = found.whole or not sure
     cursor = None if whole else known.get(given_cursor or "") or (known[found.cursor] if found.cursor else None)
+    if given_cursor and cursor == known.get(given_cursor) and cursor and sample[cursor].null_count:
+        raise GranaryError(
+            f"the given cursor {cursor} is empty in {sample[cursor].null_count:,} of {sample.num_rows:,} rows",
+            name,
+            "such a row would never be read again; give another column, or none to have the table read whole",
+        )
     if cursor is None and not whole and not found.snapshot:
         cursor = _cursor(sample)
     columns = tuple(

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from ingestion.readers.files.formats import Format
 
 ROWS = 10_000
+WHOLE_BYTES = 64 << 20
+"""A JSON document up to this size is parsed at once to find out its types."""
 MAGIC: dict[bytes, Format] = {
     b"PAR1": formats.Parquet(),
     b"ORC": formats.Orc(),
@@ -105,11 +107,11 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
     taken: list[pa.Table] = []
     refused: list[tuple[int | None, str]] = []
     try:
-        chunks = (
-            json_lines(path, name, limits, where, limit)
-            if isinstance(found, formats.JsonLines)
-            else read_rows(path, name, found, table, limits, where)
-        )
+        chunks = read_rows(path, name, found, table, limits, where)
+        if isinstance(found, formats.JsonLines):
+            chunks = json_lines(path, name, limits, where, limit)
+        elif isinstance(found, formats.Json) and (rows := _document(path, name, found, limits, where)):
+            chunks = iter([_of_rows(rows[:limit], limits, where, ())])
         for chunk in chunks:
             check_columns(chunk.batch.schema.names, (), where)
             taken.append(pa.Table.from_batches([chunk.batch]))
@@ -144,10 +146,32 @@ def json_lines(path: Path, name: str, limits: Limits, where: str, limit: int) ->
                 refused.append((len(rows) + len(refused), Rejected("", bad, {}, number)))
             else:
                 rows.append(row)
+    yield _of_rows(rows, limits, where, tuple(refused))
+
+
+def _document(path: Path, name: str, found: formats.Json, limits: Limits, where: str) -> list[dict[str, Any]]:
+    """Return the objects of a document that is small enough to be held, with every digit; empty if it is not plain."""
+    with _opened(path, name, limits, where) as (_, stream):
+        data = stream.read(WHOLE_BYTES + 1)
+    if len(data) > WHOLE_BYTES:
+        return []
+    try:
+        value = json.loads(data.decode("utf-8-sig"), parse_float=Decimal, parse_constant=_no_number)
+        for key in filter(None, found.path.split(".")):
+            value = value[key]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return []
+    rows = value if isinstance(value, list) else [value]
+    return rows if all(isinstance(row, dict) for row in rows) else []
+
+
+def _of_rows(
+    rows: Sequence[dict[str, Any]], limits: Limits, where: str, refused: tuple[tuple[int, Rejected], ...]
+) -> Chunk:
     names = list(dict.fromkeys(key for row in rows for key in row))
     limits.check_columns(len(names), where)
     arrays = [column([row.get(key) for row in rows]) for key in names]
-    yield Chunk(pa.RecordBatch.from_arrays(arrays, names=names), tuple(refused))
+    return Chunk(pa.RecordBatch.from_arrays(arrays, names=names), refused)
 
 
 def _lines(blocks: Iterator[bytes], limits: Limits, where: str) -> Iterator[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +182,18 @@ def test_files_that_differ_are_not_declared_alike(tmp_path: Path) -> None:
     assert [group.parts for group in look("shop", str(tmp_path)).opening.formats] == [('delimiter=";"',)]
 
 
+def test_a_way_of_writing_is_declared_only_if_files_that_were_not_opened_have_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaffold_files, "FILES", 3)
+    for month in range(1, 10):
+        (tmp_path / f"t_2024-0{month}.csv").write_text("id;name\n1;Ada\n2;Ben\n")
+    (tmp_path / "t_2024-04.csv").write_text("id,name\n1,Ada\n2,Ben\n")
+    source = look("shop", str(tmp_path))
+    assert source.opening.formats == ()
+    assert any("differ in delimiter" in words for words in source.said)
+
+
 def test_rows_that_no_load_can_take_are_told(tmp_path: Path) -> None:
     place = folder(tmp_path, t="id,name\n1,Ada\n2,Ben,more\n3,Cleo\n")
     (said,) = [words for words in look("shop", place).said if "refused" in words]
@@ -196,6 +209,25 @@ def test_a_file_that_cannot_be_read_costs_only_itself(tmp_path: Path) -> None:
     source = look("shop", str(tmp_path))
     assert [table.name for table in source.tables] == ["good"]
     assert source.skipped[0].startswith("late.orc: ")
+
+
+def test_one_broken_file_among_others_costs_only_itself(tmp_path: Path) -> None:
+    (tmp_path / "t_2024-01.csv").write_text('id,name\n1,"never closed\n')
+    (tmp_path / "t_2024-02.csv").write_text("id,name\n1,Ada\n")
+    source = look("shop", str(tmp_path))
+    assert source.said[0].startswith("t: t_2024-01.csv cannot be read, and no load will take it: ")
+    assert source.tables[0].rows == 1
+
+
+def test_a_given_cursor_that_is_empty_somewhere_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "shop.db") as connection:
+        connection.executescript(
+            "create table orders (id integer primary key, changed timestamp);"
+            "insert into orders values (1, '2024-01-01 00:00:00'), (2, null);"
+        )
+    connection.close()
+    with pytest.raises(GranaryError, match="the given cursor changed is empty in 1 of 2 rows"):
+        look("shop", f"sqlite:///{tmp_path}/shop.db", cursors={"orders": "changed"})
 
 
 def test_dates_that_do_not_tell_their_order_stay_text(tmp_path: Path) -> None:

@@ -124,8 +124,13 @@ ODD: dict[str, Odd] = {
     "large numbers in JSON": Odd(
         {"t.jsonl": '{"device": 18446744073709551615, "sum": 4.5, "n": 1}\n{"device": 18446744073709551614, "n": 2}\n'},
         {"t": 2},
-        {"device, n from raw_odd.t order by n": [
-            (Decimal("18446744073709551615"), 1), (Decimal("18446744073709551614"), 2)]},
+        {"device, sum, n from raw_odd.t order by n": [
+            (Decimal("18446744073709551615"), Decimal("4.5"), 1), (Decimal("18446744073709551614"), None, 2)]},
+    ),
+    "numbers in a JSON document": Odd(
+        {"t.json": '{"rows": [{"n": 1, "sum": 4.5, "v": 7, "o": {"a": 1}}, {"n": 2, "sum": 1, "v": "x", "o": null}]}'},
+        {"t": 2},
+        {"sum, v, o from raw_odd.t order by n": [(Decimal("4.5"), "7", '{"a":1}'), (1, "x", None)]},
     ),
     "types without a counterpart": Odd(
         {"t.parquet": {
