@@ -24,6 +24,7 @@ PERIOD = re.compile(r"(19|20)\d\d([-/]?(0[1-9]|1[0-2]|Q[1-4]))?")
 """What a header may call a column that is a number: a year, a month, a quarter."""
 NO_VALUE = frozenset(("", "na", "n/a", "nan", "null", "none", "-", "\\n"))
 """Cells that say nothing of what their column is, in lower case."""
+COUNTED = 3
 MOSTLY = 0.9
 """The share of a column's values that say what it is."""
 
@@ -122,7 +123,8 @@ def _misquoted(text: str, delimiter: str, quote: str, escape: str) -> int:
 def _is_header(found: list[list[str]], names: Collection[str]) -> bool:
     """Return whether a first row has names: known ones, or what its columns' values show to be names.
 
-    A word over numbers or dates is one, and so is a year over what is no year. A number or a date over others is not.
+    A word over numbers or dates is one, and so is a year over what is no year, or 1, 2, 3 over what does not count on.
+    Another number or date is not.
     Where all is text, words that come again further down in their own column are values; otherwise they are names.
     """
     first = [cell.strip() for cell in found[0]] if found else []
@@ -135,7 +137,20 @@ def _is_header(found: list[list[str]], names: Collection[str]) -> bool:
     verdicts = [
         _names(cell, [value for value in values if _kind(value)]) for cell, values in zip(first, columns, strict=True)
     ]
-    return "word over values" in verdicts or "value" not in verdicts
+    if "word over values" in verdicts:
+        return True
+    numbers = [place for place, cell in enumerate(first) if _kind(cell) == "number"]
+    if _counts(first, numbers) and sum(_counts(row, numbers) for row in others) < len(others) / 2:
+        verdicts = ["" if place in numbers else verdict for place, verdict in enumerate(verdicts)]
+    return "value" not in verdicts
+
+
+def _counts(row: list[str], places: list[int]) -> bool:
+    """Return whether cells count on by one, three of them at least: the months 1 to 12 as names of columns."""
+    cells = [row[place].strip() for place in places if place < len(row)]
+    if len(cells) < COUNTED or not all(cell.isascii() and cell.isdigit() for cell in cells):
+        return False
+    return [int(cell) for cell in cells] == list(range(int(cells[0]), int(cells[0]) + len(cells)))
 
 
 def _names(cell: str, values: list[str]) -> str:
