@@ -108,7 +108,8 @@ def loads(results: Sequence[LoadResult]) -> None:
     )  # fmt: skip
     for r in results:
         for change in r.changes:
-            line(f"{r.source}.{r.table}: column {change.column} {change.change}: {change.detail}")
+            what = f"column {change.column} " if change.column else ""
+            line(f"{r.source}.{r.table}: {what}{change.change}: {change.detail}")
         for unit in r.units_unreadable:
             line(f"{r.source}.{r.table}: {unit} is unreadable and in quarantine: `granary quarantine list`")
     if any(r.rows_quarantined for r in results):

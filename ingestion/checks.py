@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ingestion.spec import Chunk, Rejected
 from ingestion.types import CAST_ERRORS, cast, fit, instants, plain, widest
-from ingestion.values import readable
+from ingestion.values import bare, readable, unpacked
 from warehouse.errors import GranaryError
 from warehouse.records import LOAD_COLUMNS, Change, Refusal, sql_type
 
@@ -180,6 +180,22 @@ def without(values: pa.Array, words: Sequence[str]) -> pa.Array:
         return values
     none = pc.is_in(pc.utf8_trim_whitespace(values), pa.array(words, pa.string()))
     return pc.if_else(none, pa.scalar(None, pa.string()), values)
+
+
+def cut_off(shaped: Shape, batch: pa.RecordBatch) -> list[Change]:
+    """Return the columns whose times have parts of a microsecond, which Postgres does not keep: they are told once."""
+    found = []
+    for field, origin in zip(shaped.fields, shaped.origins, strict=True):
+        if (
+            origin is None
+            or not pa.types.is_timestamp(field.type)
+            or not pa.types.is_timestamp(bare(batch.schema.field(origin).type))
+        ):
+            continue
+        values = unpacked(batch.column(origin))
+        if values.type.unit == "ns" and (values.view(pa.int64()).fill_null(0).to_numpy() % 1000).any():
+            found.append(Change(field.name, "narrowed", "nanoseconds came: parts of a microsecond are cut off"))
+    return found
 
 
 def row_of(batch: pa.RecordBatch, index: int) -> dict[str, Any]:

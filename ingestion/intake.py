@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.checks import conform, shape
+from ingestion.checks import conform, cut_off, shape
 from ingestion.forgetting import Sieve
 from ingestion.types import widens
 from warehouse.errors import GranaryError
@@ -171,6 +171,7 @@ class Intake:
                 shaped = shape(self.table, delivered, where, self.raw | self.evolved, text=chunk.text)
                 self.changes |= dict.fromkeys(shaped.changes)
                 self._know(shaped.fields)
+            self.changes |= dict.fromkeys([*chunk.notes, *cut_off(shaped, chunk.batch)])
             accepted, places, refusals = conform(self.table, shaped, chunk, piece.read + 1)
             self._see_newest(accepted)
             if self.sieve:

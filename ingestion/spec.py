@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ingestion.cdc.spec import Capture
+    from warehouse.records import Change
     from warehouse.settings import Settings
 
 Disposition = Literal["replace_unit", "merge", "replace", "append"]
@@ -200,13 +201,15 @@ class Chunk:
     """A run of consecutive rows of a unit: those that are Arrow, and by their index in the run those that are not.
 
     With `text`, string columns hold what was received and are parsed to the contract's types. `line` is the physical
-    line (or offset) of the run's first row, where each row is one line.
+    line (or offset) of the run's first row, where each row is one line. `notes` are what the reader had to guess, or
+    left unread.
     """
 
     batch: pa.RecordBatch
     rejected: tuple[tuple[int, Rejected], ...] = ()
     text: bool = False
     line: int | None = None
+    notes: tuple[Change, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -133,13 +133,25 @@ create table if not exists ops.schema_changes (
     table_name text not null,
     column_name text not null,
     change text not null check (
-        change in ('added', 'ignored', 'missing', 'renamed', 'retyped', 'narrowed', 'widened')
+        change in ('added', 'guessed', 'ignored', 'missing', 'renamed', 'retyped', 'narrowed', 'widened')
     ),
     detail text not null,
     seen_at timestamptz not null default clock_timestamp()
 );
 comment on table ops.schema_changes is
 'Every difference between a contract and what a source delivered; one that lasts is kept once.';
+do $$
+begin
+    if not exists (
+        select from pg_constraint
+        where conrelid = 'ops.schema_changes'::regclass and pg_get_constraintdef(oid) like '%guessed%'
+    ) then
+        alter table ops.schema_changes drop constraint schema_changes_change_check;
+        alter table ops.schema_changes add constraint schema_changes_change_check
+        check (change in ('added', 'guessed', 'ignored', 'missing', 'renamed', 'retyped', 'narrowed', 'widened'));
+    end if;
+end
+$$;
 create index if not exists schema_changes_by_table on ops.schema_changes (source, table_name, column_name, change_id);
 
 -- Who is forgotten, by a keyed hash: nothing here names a household. See docs/decisions/0023.

@@ -9,16 +9,20 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import struct
 import zlib
 from datetime import date, datetime
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
+from uuid import UUID
 
 import pyarrow as pa
 
-from ingestion.readers.files.columnar import to_json
+from ingestion.readers.files.columnar import NO_JSON, to_json
 from ingestion.readers.files.unpack import damaged
-from ingestion.spec import Chunk, UnreadableError
+from ingestion.spec import Chunk, Rejected, UnreadableError
+from ingestion.types import decimal
+from ingestion.values import INT_BITS, as_text
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -40,13 +44,21 @@ PRIMITIVES = {
     "enum": pa.string(),
     "null": pa.null(),
 }
+INSTANT, WALL = {"tz": "UTC"}, {"tz": None}
 LOGICAL = {
-    "date": pa.date32(),
-    "timestamp-millis": pa.timestamp("us", tz="UTC"),
-    "timestamp-micros": pa.timestamp("us", tz="UTC"),
-    "local-timestamp-millis": pa.timestamp("us"),
-    "local-timestamp-micros": pa.timestamp("us"),
+    ("int", "date"): pa.date32(),
+    ("int", "time-millis"): pa.time32("ms"),
+    ("long", "time-micros"): pa.time64("us"),
+    **{
+        ("long", f"{kind}timestamp-{unit}"): pa.timestamp(short, **zone)
+        for kind, zone in (("", INSTANT), ("local-", WALL))
+        for unit, short in (("millis", "ms"), ("micros", "us"), ("nanos", "ns"))
+    },
 }
+"""Types that are kept as numbers, and read as such: Python has no date for some of them."""
+
+TEXT = {("string", "uuid"), ("fixed", "uuid"), ("fixed", "duration")}
+"""Types that land as text."""
 
 
 def read(stream: IO[bytes], limits: Limits, where: str) -> Iterator[Chunk]:
@@ -67,7 +79,10 @@ def read(stream: IO[bytes], limits: Limits, where: str) -> Iterator[Chunk]:
         if not isinstance(schema, dict) or schema.get("type") != "record":
             raise UnreadableError("the file's schema is no record", where, "ask the source for records")
         codec = str(header.metadata.get("avro.codec", "null"))
-        fields = {field["name"]: _arrow_type(field["type"]) for field in schema["fields"]}
+        named: dict[str, Any] = {}
+        columns = [_Column(field["name"], field["type"], named) for field in schema["fields"]]
+        kept = [field | {"type": column.kept} for field, column in zip(schema["fields"], columns, strict=True)]
+        schema = parse_schema({k: v for k, v in schema.items() if not k.startswith("__")} | {"fields": kept})
         stream.seek(-SYNC_BYTES, io.SEEK_CUR)  # the header ends with the marker that follows each block
         sync = stream.read(SYNC_BYTES)
         rows: list[dict[str, Any]] = []
@@ -78,10 +93,12 @@ def read(stream: IO[bytes], limits: Limits, where: str) -> Iterator[Chunk]:
                 rows.append(schemaless_reader(block, schema, None))  # type: ignore[arg-type]
                 if len(rows) == BATCH_ROWS:
                     empty = False
-                    yield _chunk(rows, fields)
+                    yield _chunk(rows, columns)
                     rows = []
+            if block.tell() < len(data):
+                raise ValueError("a block has more bytes than its records")
         if rows or empty:
-            yield _chunk(rows, fields)
+            yield _chunk(rows, columns)
     except GranaryError:
         raise
     except Exception as error:  # fastavro raises whatever a damaged byte leads to
@@ -142,40 +159,86 @@ def _zstandard(packed: bytes, most: int) -> bytes:
         return bytes(stream.read(most + 1))
 
 
+def _whole(unpacker: Any, packed: bytes, most: int) -> bytes:
+    """Unpack a block whose end, and with it its checksum if the codec has one, must have come."""
+    data = bytes(unpacker.decompress(packed, most + 1))
+    if len(data) <= most and not unpacker.eof:
+        raise ValueError("a block's packed bytes are cut off")
+    return data
+
+
 UNPACK: dict[str, Callable[[bytes, int], bytes]] = {
     "null": lambda packed, _: packed,
-    "deflate": lambda packed, most: zlib.decompressobj(-15).decompress(packed, most + 1),
-    "bzip2": lambda packed, most: bz2.BZ2Decompressor().decompress(packed, most + 1),
-    "xz": lambda packed, most: lzma.LZMADecompressor().decompress(packed, most + 1),
+    "deflate": lambda packed, most: _whole(zlib.decompressobj(-15), packed, most),
+    "bzip2": lambda packed, most: _whole(bz2.BZ2Decompressor(), packed, most),
+    "xz": lambda packed, most: _whole(lzma.LZMADecompressor(), packed, most),
     "snappy": _snappy,
     "zstandard": _zstandard,
 }
 
 
-def _arrow_type(schema: Any) -> pa.DataType:
-    """Return the Arrow type of a field; text for what has no plain one, to be filled with JSON."""
-    if isinstance(schema, list):
-        kinds = [kind for kind in schema if kind != "null"]
-        return _arrow_type(kinds[0]) if len(kinds) == 1 else pa.string()
-    if isinstance(schema, dict):
-        logical = schema.get("logicalType")
-        if logical == "decimal" and schema.get("precision", 0) <= 38:  # noqa: PLR2004 - what Arrow's decimal holds
-            return pa.decimal128(schema["precision"], schema.get("scale", 0))
-        if logical in LOGICAL:
-            return LOGICAL[logical]
-        return pa.string() if logical else PRIMITIVES.get(schema["type"], pa.string())
-    return PRIMITIVES.get(schema, pa.string())
+class _Column:
+    """A field of the records: its name, the schema by which its values are read, and what is made of them."""
+
+    def __init__(self, name: str, schema: Any, named: dict[str, Any]) -> None:
+        """Find out what a field is; `named` remembers the types that fields before it have defined."""
+        branches = [each for each in schema if each != "null"] if isinstance(schema, list) else [schema]
+        only = named.get(str(branches[0]), branches[0]) if len(branches) == 1 else None
+        found: dict[str, Any] = only if isinstance(only, dict) else {"type": only}
+        base, logical = str(found["type"]), str(found.get("logicalType"))
+        named |= {found["name"]: found} if "name" in found else {}
+        self.name, self.kept, self.logical, self.scale = name, schema, "", int(found.get("scale", 0))
+        self.type = PRIMITIVES.get(base, pa.string())
+        if logical == "decimal" and base in ("bytes", "fixed"):
+            self.type, self.logical = decimal(found.get("precision", 1), self.scale), logical
+        elif (base, logical) in LOGICAL or (base, logical) in TEXT:
+            self.type, self.logical = LOGICAL.get((base, logical), pa.string()), logical
+        self.nested = pa.types.is_string(self.type) and not self.logical and base not in ("string", "enum")
+        if self.logical and only is branches[0]:
+            bare = {key: value for key, value in found.items() if key != "logicalType"}
+            self.kept = [bare if each is only else each for each in schema] if isinstance(schema, list) else bare
+
+    def array(self, values: list[Any]) -> pa.Array:
+        """Return values as they are kept as a column."""
+        if self.logical == "decimal":
+            numbers = [None if value is None else int.from_bytes(value, "big", signed=True) for value in values]
+            digits = max((len(str(abs(number))) for number in numbers if number is not None), default=0)
+            texts = [None if number is None else f"{number}e-{self.scale}" for number in numbers]
+            if digits > self.type.precision:  # more than the schema says: the contract decides
+                return pa.array(texts, pa.string()).cast(decimal(digits, self.scale))
+            return pa.array(texts, pa.string()).cast(self.type)
+        if self.logical == "uuid":
+            return pa.array([str(UUID(bytes=v)) if isinstance(v, bytes) else v for v in values], pa.string())
+        if self.logical == "duration":
+            parts = [None if value is None else struct.unpack("<3I", value) for value in values]
+            return as_text(pa.array([p and (p[0], p[1], p[2] * 10**6) for p in parts], pa.month_day_nano_interval()))
+        if self.logical:
+            return pa.array(values, pa.int32() if self.type.bit_width == INT_BITS else pa.int64()).view(self.type)
+        return pa.array(values, self.type)
 
 
-def _chunk(rows: list[dict[str, Any]], fields: dict[str, pa.DataType]) -> Chunk:
-    columns = {}
-    for name, kind in fields.items():
-        values = [row[name] for row in rows]
-        if pa.types.is_string(kind):
-            values = [value if value is None or isinstance(value, str) else _text(value) for value in values]
-        columns[name] = pa.array(values, kind)
-    return Chunk(pa.RecordBatch.from_pydict(columns))
+def _chunk(rows: list[dict[str, Any]], columns: list[_Column]) -> Chunk:
+    bad: dict[int, Rejected] = {}
+    for column in columns:
+        if not column.nested:
+            continue
+        for index, row in enumerate(rows):
+            try:
+                row[column.name] = _text(row[column.name])
+            except ValueError:
+                bad.setdefault(index, Rejected(column.name, NO_JSON, row))
+    if bad:
+        rows = [row for index, row in enumerate(rows) if index not in bad]
+    arrays = {column.name: column.array([row[column.name] for row in rows]) for column in columns}
+    return Chunk(pa.RecordBatch.from_pydict(arrays), tuple(sorted(bad.items())))
 
 
-def _text(value: Any) -> str:
+def _text(value: Any) -> str | None:
+    """Return what is nested, or of several types, as JSON text.
+
+    Raises:
+        ValueError: it holds what JSON cannot.
+    """
+    if value is None or isinstance(value, str):
+        return value
     return str(value) if isinstance(value, (date, datetime, Decimal)) else to_json(value)

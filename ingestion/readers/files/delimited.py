@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv as rfc4180
 import re
 from collections import Counter
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
@@ -15,17 +17,22 @@ from ingestion.readers.files.dialect import detect
 from ingestion.readers.files.names import NOBODY, numbered
 from ingestion.readers.files.notation import words_of
 from ingestion.readers.files.records import Quoting, records
-from ingestion.readers.files.text import HEAD_BYTES, utf8
+from ingestion.readers.files.text import HEAD_BYTES, LEGACY, Doubt, certain, utf8
 from ingestion.readers.files.unpack import damaged
 from ingestion.spec import Chunk, Rejected, UnreadableError
+from ingestion.values import beyond
+from warehouse.records import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from ingestion.readers.files.formats import Csv
     from ingestion.readers.files.limits import Limits
     from ingestion.readers.files.notation import Notation
     from ingestion.spec import Table
+
+    Reopen = Callable[[], AbstractContextManager[IO[bytes]]]
 
 FAILURES = 3
 """Blocks in which a column may fail to parse before it is read as text from the start."""
@@ -34,14 +41,18 @@ TINY = re.compile(rb"[eE]-\d{3}")
 """Numbers that may be too small for a float64, and become zero."""
 
 FAILED = re.compile(r"In CSV column #(\d+)")
+GUESSED = Change("", "guessed", f"the text is no UTF-8 and is read as {LEGACY}: declare its encoding")
 ADVICE = "ask the source to deliver it again"
 
 
-def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: str) -> Iterator[Chunk]:
+def read(
+    stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: str, reopen: Reopen | None = None
+) -> Iterator[Chunk]:
     """Yield a delimited text's rows.
 
     A block parses straight to the contract's types. If a value in it does not, its column of that block stays text,
     and the load refuses the row alone; rows with too few or too many fields are refused here, with their line.
+    `reopen` opens the text once more, from its beginning.
 
     Raises:
         UnreadableError: a quoted value never ends, or the text has no header where it should have one.
@@ -50,9 +61,10 @@ def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: s
     words = words_of(table)
     head = stream.read(HEAD_BYTES)
     headless = options.header is False or bool(options.columns)
+    doubt = None if certain(head, options.encoding) else Doubt(reopen, head)
     options = detect(head, options, {name.lower() for name in types})
     quoting = Quoting(*(str(each).encode() for each in (options.delimiter, options.quote, options.escape)))
-    runs = records(utf8(head, stream, str(options.encoding)), quoting, limits.record, where)
+    runs = records(utf8(head, stream, doubt or str(options.encoding)), quoting, limits.record, where)
     parser = None
     skip, lines = options.skip, 0
     for run, first in runs:
@@ -70,7 +82,8 @@ def read(stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: s
             data, line = data[at:], first + data.count(b"\n", 0, at)
         if parser is not None and data:
             lines += 1
-            yield parser.chunk(data, line)
+            notes = (GUESSED,) if doubt and doubt.encoding == LEGACY else ()
+            yield replace(parser.chunk(data, line), notes=notes)
     if parser is None:
         if not headless:
             raise UnreadableError("the file is empty, without even a header", where, ADVICE)
@@ -146,13 +159,13 @@ class Parser:
             if b"\0" in data:
                 raise pa.ArrowInvalid("a NUL byte")
             sound, batch = data, self._parse(data, as_text)
-            if infinite := self._infinite(batch):
-                batch = self._tolerant(data, as_text | infinite)
+            if unreal := self._unreal(batch):
+                batch = self._tolerant(data, as_text | unreal)
         except pa.ArrowInvalid:
             sound, rejected = self._sound(data, line)
             batch = self._tolerant(sound, as_text)
-            if infinite := self._infinite(batch):
-                batch = self._tolerant(sound, as_text | infinite)
+            if unreal := self._unreal(batch):
+                batch = self._tolerant(sound, as_text | unreal)
         # Rows are lines unless a value has a newline, or a line is blank; refused rows know their own.
         straight = sound.count(b"\n") == batch.num_rows and not rejected
         batch, misfits = self.notation.settled(self._without_gap(batch), self.types, self.words)
@@ -180,19 +193,22 @@ class Parser:
 
     def _doubtful(self, data: bytes) -> frozenset[str]:
         """Return columns to be parsed value by value: Arrow would take 0x1F for 31, and 1e-400 for 0."""
+        codes = np.frombuffer(data, np.uint8)
+        lower = codes | 0x20  # many times as quick as looking for words of two characters
         kinds = []
-        if b"0x" in data or b"0X" in data:
+        if ((lower[1:] == ord("x")) & (codes[:-1] == ord("0"))).any():
             kinds.append(pa.types.is_integer)
-        if (b"e-" in data or b"E-" in data) and TINY.search(data):
+        if ((lower[:-1] == ord("e")) & (codes[1:] == ord("-"))).any() and TINY.search(data):
             kinds.append(pa.types.is_floating)
         return frozenset(name for name, kind in self.types.items() if any(fits(kind) for fits in kinds))
 
-    def _infinite(self, batch: pa.RecordBatch) -> frozenset[str]:
-        """Return the columns with numbers that are not finite: sent as such, or too large, as 1e400 is."""
+    def _unreal(self, batch: pa.RecordBatch) -> frozenset[str]:
+        """Return the columns with a number that is not finite (sent as such, or as 1e400), or with the year 0."""
         return frozenset(
             name
             for name, values in zip(self.names, batch.columns, strict=True)
-            if pa.types.is_floating(values.type) and pc.all(pc.is_finite(values)).as_py() is False
+            if beyond(values) is not None
+            or (pa.types.is_floating(values.type) and pc.all(pc.is_finite(values)).as_py() is False)
         )
 
     def _parse(self, data: bytes, as_text: frozenset[str]) -> pa.RecordBatch:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -16,27 +17,32 @@ import pyarrow as pa
 
 from ingestion.readers.files.unpack import DAMAGED, damaged
 from ingestion.readers.files.workbook import REFUSED
-from ingestion.spec import Chunk, UnreadableError
+from ingestion.spec import Chunk, Rejected, UnreadableError
 from warehouse.errors import GranaryError
+from warehouse.records import Change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ingestion.readers.files.formats import Excel
     from ingestion.readers.files.limits import Limits
+    from ingestion.spec import Table
 
-    Row = list[str | None]
+    Row = list[str | dict[str, str] | None]
 
 BATCH_ROWS = 16_384
 READ_BYTES = 1 << 20
 
 
-def read(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Iterator[Chunk]:
+def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where: str) -> Iterator[Chunk]:
     """Yield a sheet's rows as text: numbers as written, dates in ISO 8601. Rows without any value are left out.
+
+    A row with an error (#DIV/0!) or a formula that was never computed is refused, unless nobody wants its column.
 
     Args:
         stream: a real file, which a process can inherit.
         options: the sheet and its header.
+        table: the contract, which may ignore columns that it does not name.
         limits: the bytes that it may unpack to, and take in memory.
         where: the file, for errors.
 
@@ -48,26 +54,40 @@ def read(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Itera
         raise GranaryError("reading a workbook needs a package", where, "pip install 'granary[files]'")
     _weigh(stream, limits, where)
     rows = _rows(stream, options, limits, where)
+    others = next(rows, [])
+    notes = (_unread(others),) if others and options.sheet is None else ()
     header = next(islice(rows, options.header_row - 1, None), [])
     width = _filled(header)
     if not width:
         for _ in rows:
             pass  # if the process failed, it is heard of before the lack of a header
         raise UnreadableError("the sheet has no header", f"{where}, row {options.header_row}", "declare its header_row")
-    titles = [(cell or f"column_{place}").strip() for place, cell in enumerate(header[:width], 1)]
+    if failed := next((cell for cell in header if isinstance(cell, dict)), None):
+        raise UnreadableError(
+            f"the header has {failed['error']}", f"{where}, row {options.header_row}", "mend the sheet"
+        )
+    titles = [str(cell or f"column_{place}").strip() for place, cell in enumerate(header[:width], 1)]
+    known = {name for column in table.columns for name in (column.name, *column.aliases)}
+    wanted = [table.new_columns != "ignore" or title in known for title in titles]
     line, empty = options.header_row + 1, True
     while batch := list(islice(rows, BATCH_ROWS)):
-        filled = [row for row in batch if any(row)]
+        filled = [(line + place, row) for place, row in enumerate(batch) if any(row)]
         if filled:
             empty = False
-            yield _chunk(titles, filled, line if len(filled) == len(batch) else None)
+            chunk = _chunk(titles, filled, wanted)
+            yield replace(chunk, line=line if len(chunk.batch) == len(batch) else None, notes=notes)
         line += len(batch)
     if empty:
-        yield _chunk(titles, [], line)
+        yield replace(_chunk(titles, [], wanted), line=line, notes=notes)
+
+
+def _unread(sheets: Sequence[object]) -> Change:
+    several = f"sheets {', '.join(map(repr, sheets))} are" if len(sheets) > 1 else f"sheet {sheets[0]!r} is"
+    return Change("", "ignored", f"the {several} not read: declare which one is, Excel(sheet=…)")
 
 
 def _rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Iterator[Row]:
-    """Yield every row of the sheet, from its first on, as the other process reads it."""
+    """Yield the names of the sheets that are not read, then every row of the sheet, as the other process reads it."""
     script = str(Path(__file__).with_name("workbook.py"))
     command = [sys.executable, "-I", script, json.dumps(options.sheet), str(limits.memory)]
     with tempfile.TemporaryFile() as words:
@@ -89,12 +109,28 @@ def _rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Iter
         raise damaged(ValueError(told[-1]), where, "a workbook")
 
 
-def _chunk(titles: Sequence[str], rows: Sequence[Row], line: int | None) -> Chunk:
-    """Return rows as text; cells to the right of the header's last name get a column of their own."""
-    width = max([len(titles), *map(_filled, rows)])
+def _chunk(titles: Sequence[str], rows: Sequence[tuple[int, Row]], wanted: Sequence[bool]) -> Chunk:
+    """Return numbered rows as text; cells to the right of the header's last name get a column of their own."""
+    width = max([len(titles), *(_filled(row) for _, row in rows)])
     names = [*titles, *(f"column_{place}" for place in range(len(titles) + 1, width + 1))]
-    columns = [pa.array([row[at] if at < len(row) else None for row in rows], pa.string()) for at in range(width)]
-    return Chunk(pa.RecordBatch.from_arrays(columns, names=names), text=True, line=line)
+    good: list[list[str | None]] = []
+    bad: list[tuple[int, Rejected]] = []
+    for index, (line, row) in enumerate(rows):
+        failed = [at for at, cell in enumerate(row) if isinstance(cell, dict) and (at >= len(wanted) or wanted[at])]
+        texts = [cell["error"] if isinstance(cell, dict) else cell for cell in row]
+        if failed:
+            at = failed[0]
+            reason = f"is {texts[at]} in cell {_letters(at)}{line}"
+            bad.append((index, Rejected(names[at], reason, dict(zip(names, texts, strict=False)), line)))
+        else:
+            good.append(texts)
+    columns = [pa.array([row[at] if at < len(row) else None for row in good], pa.string()) for at in range(width)]
+    return Chunk(pa.RecordBatch.from_arrays(columns, names=names), tuple(bad), text=True)
+
+
+def _letters(place: int) -> str:
+    """Return the name of a column: that of the one at place 27, from 0, is AB."""
+    return (_letters(place // 26 - 1) if place > 25 else "") + chr(65 + place % 26)  # noqa: PLR2004 - letters
 
 
 def _filled(row: Row) -> int:

@@ -101,11 +101,11 @@ class Excel(_Shown):
     """A sheet of a workbook (.xlsx, .xlsm, .xlsb, .xls, .ods).
 
     Attributes:
-        sheet: its name, or its place from 0.
+        sheet: its name, or its place from 0; None is the first, and the load says which others are not read.
         header_row: the row with the names, from 1; rows above it are skipped.
     """
 
-    sheet: str | int = 0
+    sheet: str | int | None = None
     header_row: int = 1
 
 

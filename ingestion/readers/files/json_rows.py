@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from ingestion.checks import from_rows
-from ingestion.readers.files.text import BLOCK_BYTES, encoding_of, lines, utf8
+from ingestion.readers.files.text import BLOCK_BYTES, certain, encoding_of, lines, utf8
 from ingestion.spec import Chunk, Rejected, UnreadableError
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class _Cursor:
 
     def __init__(self, stream: IO[bytes], limit: int, where: str) -> None:
         head = stream.read(BLOCK_BYTES)
-        self.encoding = encoding_of(head)
+        self.encoding = certain(head) or "utf-8"
         self.blocks = utf8(head, stream, self.encoding)
         self.utf8 = codecs.getincrementaldecoder("utf-8")()
         self.text, self.at, self.done = "", 0, False

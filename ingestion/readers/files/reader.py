@@ -24,6 +24,7 @@ from warehouse.errors import GranaryError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ingestion.readers.files.delimited import Reopen
     from ingestion.readers.files.formats import Format
     from ingestion.spec import Table
 
@@ -162,12 +163,15 @@ def read_rows(
                 place = f"{where}, {info.filename}"
                 inner = _known(declared or formats.by_name(info.filename)[0], place)
                 with member(archive, info, limits, place) as stream:
-                    yield from _parsed(stream, inner, table, limits, place, True)
+                    yield from _parsed(
+                        stream, inner, table, limits, place, True, partial(member, archive, info, limits, place)
+                    )
     elif kind is None and isinstance(found, (formats.Parquet, formats.Orc)):
         yield from _rows(str(path), found, table, limits, where)
     else:
         with unpacked(path, limits, where) as stream:
-            yield from _parsed(stream, _known(found, where), table, limits, where, kind not in (None, "zip"))
+            known, again = _known(found, where), partial(unpacked, path, limits, where)
+            yield from _parsed(stream, known, table, limits, where, kind not in (None, "zip"), again)
 
 
 def _known(found: Format | None, where: str) -> Format:
@@ -177,22 +181,25 @@ def _known(found: Format | None, where: str) -> Format:
 
 
 def _parsed(
-    stream: IO[bytes], found: Format, table: Table, limits: Limits, where: str, packed: bool
+    stream: IO[bytes], found: Format, table: Table, limits: Limits, where: str, packed: bool, again: Reopen
 ) -> Iterator[Chunk]:
-    """Yield the rows of a stream, by way of an unpacked copy if its format needs to seek in it."""
+    """Yield the rows of a stream, by way of an unpacked copy if its format needs to seek in it.
+
+    `again` opens the same stream once more, from its beginning.
+    """
     with ExitStack() as stack:
         if packed and isinstance(found, SEEKING):
             copy = stack.enter_context(tempfile.TemporaryFile(prefix="granary-"))
             shutil.copyfileobj(stream, copy)
             copy.seek(0)
             stream = copy
-        yield from _rows(stream, found, table, limits, where)
+        yield from _rows(stream, found, table, limits, where, again)
         while packed and stream.read(1 << 20):
             pass  # checksums come last: also of what nobody asked for
 
 
 def _rows(  # noqa: PLR0911 - one format, one line
-    source: IO[bytes] | str, found: Format, table: Table, limits: Limits, where: str
+    source: IO[bytes] | str, found: Format, table: Table, limits: Limits, where: str, again: Reopen | None = None
 ) -> Iterator[Chunk]:
     """Yield the rows of a stream, or for Parquet and ORC of a path, in a format."""
     if isinstance(found, formats.Parquet):
@@ -201,7 +208,7 @@ def _rows(  # noqa: PLR0911 - one format, one line
         return columnar.read_orc(source)
     assert not isinstance(source, str)
     if isinstance(found, formats.Csv):
-        return delimited.read(source, found, table, limits, where)
+        return delimited.read(source, found, table, limits, where, again)
     if isinstance(found, formats.JsonLines):
         return json_rows.read_lines(source, table, limits, where)
     if isinstance(found, formats.Json):
@@ -209,7 +216,7 @@ def _rows(  # noqa: PLR0911 - one format, one line
     if isinstance(found, formats.Avro):
         return avro.read(source, limits, where)
     if isinstance(found, formats.Excel):
-        return excel.read(source, found, limits, where)
+        return excel.read(source, found, table, limits, where)
     if isinstance(found, formats.FixedWidth):
         return fixed_width.read(source, found, table, limits, where)
     return xml_rows.read(source, found, table, limits, where)

@@ -21,7 +21,7 @@ from ingestion.readers.files.limits import Limits
 from ingestion.readers.files.names import NOBODY, check_columns
 from ingestion.readers.files.reader import read_rows
 from ingestion.readers.files.store import open_store
-from ingestion.readers.files.text import HEAD_BYTES, lines, utf8
+from ingestion.readers.files.text import BLOCK_BYTES, HEAD_BYTES, encoding_of, lines, utf8
 from ingestion.readers.files.unpack import DAMAGED, compression, damaged, member, members, unpacked
 from ingestion.spec import Chunk, Column, Rejected, Table
 from warehouse.errors import GranaryError
@@ -88,10 +88,11 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
     limits, where = Limits(), f"{store.place}/{name}"
     with _opened(path, name, limits, where) as (inner, stream):
         head = _head(stream)
-    found = _format(inner, head)
-    if isinstance(found, formats.Csv):
-        found = _dialect(head, found)
-    elif isinstance(found, formats.Json):
+        found = _format(inner, head)
+        if isinstance(found, formats.Csv):  # here, for its encoding is that of the whole text
+            blocks = iter(lambda: stream.read(BLOCK_BYTES), b"")
+            found = _dialect(head, replace(found, encoding=encoding_of(head, None, blocks)))
+    if isinstance(found, formats.Json):
         found = _json(head)
     elif found is None:
         found = formats.Xml(row=_row(head, where))
@@ -133,7 +134,8 @@ def json_lines(path: Path, name: str, limits: Limits, where: str, limit: int) ->
     rows: list[dict[str, Any]] = []
     refused: list[tuple[int, Rejected]] = []
     with _opened(path, name, limits, where) as (_, stream):
-        blocks = utf8(b"", stream, "utf-8")
+        head = stream.read(HEAD_BYTES)
+        blocks = utf8(head, stream, encoding_of(head, "utf-8"))
         for text, number in _lines(blocks, limits, where):
             if len(rows) >= limit:
                 break

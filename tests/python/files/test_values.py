@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -89,10 +89,14 @@ def test_a_moment_outside_of_the_calendar_refuses_its_row(
         assert shown in payload
 
 
-def test_parts_of_a_microsecond_are_cut_off_towards_the_past(zone: Zone) -> None:
-    zone.put("people.parquet", parquet({"t": array(pa.timestamp("ns"), 1_999, -1)}))
-    zone.load(table(columns=(ID,)))
-    assert zone.rows("t") == [(at(1970, 1, 1, 0, 0, 0, 1),), (at(1969, 12, 31, 23, 59, 59, 999999),)]
+def test_parts_of_a_microsecond_are_cut_off_towards_the_past_and_that_is_told(zone: Zone) -> None:
+    zone.put("people_1.parquet", parquet({"t": array(pa.timestamp("ns"), 1_000, None)}))
+    assert [change.change for change in zone.load(table(columns=(ID,))).changes] == ["added"]
+    zone.put("people_2.parquet", parquet({"t": array(pa.timestamp("ns"), 1_999, -1)}))
+    told = [(change.column, change.change, change.detail) for change in zone.load(table(columns=(ID,))).changes]
+    assert told == [("t", "narrowed", "nanoseconds came: parts of a microsecond are cut off")]
+    moments = [at(1970, 1, 1, 0, 0, 0, 1), None, at(1970, 1, 1, 0, 0, 0, 1), at(1969, 12, 31, 23, 59, 59, 999999)]
+    assert zone.rows("t") == [(moment,) for moment in moments]
 
 
 def test_durations_and_times_of_day_land_as_text_with_their_units(zone: Zone) -> None:
@@ -238,3 +242,35 @@ def test_a_nested_date_that_no_calendar_has_refuses_its_row(zone: Zone) -> None:
     zone.load(table(columns=(ID,)))
     assert zone.rows("id, days") == [(1, '["1970-01-01"]')]
     assert [(row, column) for row, _, column, _, _ in zone.refused()] == [(2, "days")]
+
+
+def test_nested_values_are_json_or_refuse_their_row(zone: Zone) -> None:
+    kind = pa.struct([("at", pa.timestamp("ns")), ("took", pa.duration("ns")), ("n", pa.float64()), ("s", pa.string())])
+    values = [
+        {"at": at(2017, 1, 2), "took": timedelta(hours=24, seconds=3), "n": 1.5, "s": "x"},
+        {"n": float("nan")}, {"n": float("-inf")}, {"s": "a\0b"}, None, {"n": 0.0},
+    ]  # fmt: skip
+    zone.put("people.parquet", parquet({"doc": pa.array(values, kind)}))
+    zone.load(table(columns=(ID,), max_refused=1))
+    assert zone.rows("id, doc::jsonb->>'took', doc::jsonb->>'n', doc::jsonb->>'at'") == [
+        (1, "PT24H3S", "1.5", "2017-01-02 00:00:00"),
+        (5, None, None, None),
+        (6, None, "0.0", None),
+    ]
+    assert [(row, column) for row, _, column, _, _ in zone.refused()] == [(2, "doc"), (3, "doc"), (4, "doc")]
+
+
+def test_a_decimal_column_widens_to_the_digits_that_came(zone: Zone) -> None:
+    contract = table(columns=(ID, Column("n", pa.decimal128(20, 2), "A number.")), retyped="widen")
+    zone.put("people_1.parquet", parquet({"n": pa.array(["1.25"]).cast(pa.decimal128(20, 2))}))
+    zone.load(contract)
+    zone.put("people_2.parquet", parquet({"n": pa.array(["1e45"]).cast(pa.decimal256(50, 3))}))
+    zone.load(contract)
+    assert zone.rows("n") == [(Decimal("1.25"),), (Decimal("1e45"),)]
+
+
+def test_the_year_zero_is_shown_as_it_was_written(zone: Zone) -> None:
+    zone.put("people.csv", "id,t\n1,0000-01-01 00:00:00\n2,0001-01-01 00:00:00\n")
+    zone.load(table(columns=(ID, Column("t", pa.timestamp("us"), "Time."))))
+    assert zone.rows("id, t") == [(2, at(1, 1, 1))]
+    assert '"0000-01-01 00:00:00"' in zone.refused()[0][4]

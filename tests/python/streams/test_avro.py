@@ -215,6 +215,22 @@ def test_values_of_every_kind(registry: RegistryServer) -> None:
     ]
 
 
+def test_times_and_wide_decimals_keep_their_value(registry: RegistryServer) -> None:
+    """Nanoseconds are no microseconds, a time of day is text without quotes, 45 digits are a decimal."""
+    nanos = {"type": "long", "logicalType": "timestamp-nanos"}
+    wide = {"type": "bytes", "logicalType": "decimal", "precision": 45, "scale": 2}
+    schema = record(occurred_at=nanos, seen=nanos, opens={"type": "int", "logicalType": "time-millis"}, amount=wide)
+    at = 1_489_294_800_123_456_789
+    row = ROW | {"occurred_at": at, "seen": at, "opens": AT.time(), "amount": Decimal(10) ** 40}
+    decoder = AvroDecoder(table(), 10_000, Registry(registry.url))
+    (decoded,) = decoder.decode(TOPIC, [Message(wire(registry.register("n", schema), schema, row))])
+    moment = AT.replace(microsecond=123456)
+    assert decoded.rejected == ()
+    assert decoded.batch.select(["occurred_at", "seen", "opens", "amount"]).to_pylist() == [
+        {"occurred_at": moment, "seen": moment, "opens": "05:00:00", "amount": Decimal(10) ** 40}
+    ]
+
+
 @given(st.lists(st.binary(max_size=60), max_size=5))
 def test_nothing_that_arrives_stops_the_decoder(values: list[bytes]) -> None:
     class Known:
