@@ -120,9 +120,11 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
             if sum(part.num_rows for part in taken) >= limit:
                 break
         sample = together(taken).slice(0, limit)
-    except (*DAMAGED, pa.ArrowException) as error:
-        if isinstance(error, GranaryError):
+    except GranaryError as error:
+        if error.where:
             raise
+        raise type(error)(error.what, where, error.todo) from None
+    except (*DAMAGED, pa.ArrowException) as error:
         raise damaged(error, where, label) from None
     if NOBODY in sample.column_names:
         sample = sample.drop_columns([NOBODY])
