@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         "add-source",
         epilog="Examples: granary add-source bikes ~/exports --dry-run ·"
+        " granary add-source flights ~/flights --null NA --key weather=origin,time_hour ·"
         " granary add-source shop postgresql://reader@db.example/shop --table orders --cursor updated_at ·"
         " granary add-source weather https://api.example/v1/days --key day",
     )(add_source)
