@@ -161,17 +161,22 @@ def not_taken(results: Sequence[LoadResult]) -> None:
 
 def planned(source: PlannedSource) -> None:
     """Print what was found at a new source, and what was left out."""
-    table(
-        f"Source {source.name} ({source.kind})",
-        ("table", "rows seen", "columns", "key", "cursor", "personal"),
-        [
-            (
-                t.name, f"{t.rows:,}{'' if t.complete else ' of more'}", len(t.columns), ", ".join(t.key),
-                t.cursor or "", ", ".join(c.name for c in t.columns if c.personal),
-            )
-            for t in source.tables
-        ],
-    )  # fmt: skip
+    line(f"Source {source.name} ({source.kind})")
+    for t in source.tables:
+        parts = [f"{'all' if t.complete else 'the first'} {t.rows:,} rows seen", f"{len(t.columns)} columns"]
+        parts += [f"key {', '.join(t.key)}"] if t.key else ["no key"]
+        parts += [f"cursor {t.cursor}"] if t.cursor else []
+        personal = ", ".join(c.name for c in t.columns if c.personal)
+        line(f"  {t.name}: {'; '.join(parts + ([f'personal: {personal}'] if personal else []))}")
+    guesses(source)
+
+
+def guesses(source: PlannedSource) -> None:
+    """Print what was guessed, and what was left out."""
+    if source.said:
+        line("Guessed; correct what is wrong in the files:")
+    for words in source.said:
+        line(f"  {words}")
     for reason in source.skipped:
         line(f"Left out: {reason}")
 

@@ -241,8 +241,10 @@ def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.R
         if origin is None:
             values, misfits = pa.nulls(batch.num_rows, field.type), None
         else:
-            values, misfits = cast(batch.column(origin), field.type, text=chunk.text)
-            if not chunk.text and (rounded := _rounded(batch.column(origin), values)) is not None:
+            words = contract[field.name].null if field.name in contract else ()
+            given = without(batch.column(origin), words)
+            values, misfits = cast(given, field.type, text=chunk.text)
+            if not chunk.text and (rounded := _rounded(given, values)) is not None:
                 misfits = rounded if misfits is None else pc.or_(misfits, rounded)
         columns.append(values)
         problems = _problems(contract.get(field.name), values)
@@ -268,6 +270,14 @@ def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.R
         columns, places = [values.filter(keep) for values in columns], places.filter(keep)
     accepted = pa.RecordBatch.from_arrays(columns, schema=pa.schema(shaped.fields))
     return accepted, places, sorted(refusals, key=lambda refusal: refusal.row)
+
+
+def without(values: pa.Array, words: Sequence[str]) -> pa.Array:
+    """Return text with null in place of the words that stand for no value; anything but text as it is."""
+    if not words or not pa.types.is_string(values.type):
+        return values
+    none = pc.is_in(pc.utf8_trim_whitespace(values), pa.array(words, pa.string()))
+    return pc.if_else(none, pa.scalar(None, pa.string()), values)
 
 
 def cut_off(shaped: Shape, batch: pa.RecordBatch) -> list[Change]:

@@ -88,7 +88,8 @@ def from_rows(table: Table, rows: Sequence[Any]) -> Chunk:
         if column.aliases:
             names = fields.several[column.name]
             values = (next((row[name] for name in names if name in row), None) for row in good)
-        arrays[column.name] = fitted(column.name, list(values), column.type, rows, rejected)
+        wanted = texts if column.mixed else column.type
+        arrays[column.name] = fitted(column.name, list(values), wanted, rows, rejected)
     for name in sorted(fields.new):
         arrays[name] = fitted(name, [row.get(name) for row in good], loose, rows, rejected)
     batch = pa.RecordBatch.from_pydict(arrays)

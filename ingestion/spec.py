@@ -52,7 +52,9 @@ class Column:
     Those of text are its number of characters, those of binary columns that of bytes. A number that is not finite
     (NaN, Infinity) is refused, unless `finite` is False; NaN is never within bounds.
     `aliases` are other names under which a source delivers it: a header such as "Household ID", or a former name.
-    `missing` says whether a delivery without it stops the load or lands nulls. `subject` says whose number an
+    `missing` says whether a delivery without it stops the load or lands nulls. `null` are texts that stand for no value
+    in this column ("NA", "-"), quoted or not and with blanks around them or not. A text column that is `mixed` takes
+    the numbers and truth values of JSON too, as they were written. `subject` says whose number an
     identifier is: rows of a household can be found, and forgotten, only where it says "household".
     """
 
@@ -68,10 +70,16 @@ class Column:
     missing: Literal["refuse", "null"] = "refuse"
     subject: Literal["household"] | None = None
     finite: bool = True
+    null: tuple[str, ...] = ()
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         """Check the column."""
         validation.check(self, f"column {self.name}")
+        _check(
+            all(word.strip() == word for word in self.null),
+            f"column {self.name}: null is a tuple of texts without blanks around them",
+        )
         _check(NAME.fullmatch(self.name) is not None, f"column name {self.name!r} is not lower snake case")
         _check(bool(self.description), f"column {self.name} has no description")
         _check(
@@ -90,6 +98,7 @@ class Column:
             f"column {self.name}: only floating-point numbers can be other than finite",
         )
         _check(not self.allowed or self.type == pa.string(), f"column {self.name}: allowed values need text")
+        _check(not self.mixed or self.type == pa.string(), f"column {self.name}: only text can be mixed")
         _check(
             self.missing == "refuse" or self.nullable, f"column {self.name} may be missing, so it has to be nullable"
         )

@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         "add-source",
         epilog="Examples: granary add-source bikes ~/exports --dry-run ·"
+        " granary add-source flights ~/flights --null NA --key weather=origin,time_hour ·"
         " granary add-source shop postgresql://reader@db.example/shop --table orders --cursor updated_at ·"
         " granary add-source weather https://api.example/v1/days --key day",
     )(add_source)
@@ -39,6 +40,10 @@ def add_source(
     cursors: Annotated[
         list[str] | None,
         typer.Option("--cursor", metavar="[TABLE=]COLUMN", help="When a row last changed; else it is guessed."),
+    ] = None,
+    nulls: Annotated[
+        list[str] | None,
+        typer.Option("--null", metavar="[TABLE=]WORD", help="A text that stands for no value; else they are found."),
     ] = None,
     auth: Annotated[
         str | None,
@@ -64,11 +69,13 @@ def add_source(
         keys={table: tuple(column.split(",")) for table, column in _by_table(keys, "--key")},
         cursors=dict(_by_table(cursors, "--cursor")),
         header=auth,
+        words=_words(nulls),
     )
     if dry_run:
         for path, content in files(planned).items():
             show.line(f"── {path}")
             print(content)
+        show.guesses(planned)
         show.line("Nothing was written (--dry-run).")
         return
     written = write(planned, PROJECT, settings.home, force=force)
@@ -110,6 +117,16 @@ def profile(
         page = write_page(settings, PROJECT / "target")
         if not as_json:
             show.line(f"Written: {page}")
+
+
+def _words(given: list[str] | None) -> dict[str, tuple[str, ...]]:
+    """Return the words that stand for no value by table, "" for all of them."""
+    words: dict[str, tuple[str, ...]] = {}
+    for text in given or []:
+        table, separator, word = text.partition("=")
+        table, word = (table, word) if separator and table else ("", text)
+        words[table] = (*words.get(table, ()), word.strip())
+    return words
 
 
 def _by_table(given: list[str] | None, option: str) -> list[tuple[str, str]]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import re
 from datetime import timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
 
-from granary.scaffold.plan import Found, Opening, typed
+from granary.scaffold.plan import Found, Opening
+from granary.scaffold.reading import typed
 from granary.scaffold.source import Group, construction, literal
-from ingestion.objects import texts
+from ingestion.profiling.json_values import column
 from ingestion.profiling.names import snake
 from warehouse.errors import GranaryError
 
@@ -70,6 +70,7 @@ def find(name: str, url: str, only: Collection[str] = (), header: str | None = N
         location=shape.path,
         sample=sample,
         freshness=FRESHNESS,
+        text="times",
         complete=shape.pagination is None,
         whole=False,
         snapshot=True,
@@ -130,7 +131,8 @@ def columns(rows: Sequence[dict[str, Any]]) -> pa.Table:
     """Return JSON rows as a table: parts of nested objects as columns of their own, lists as JSON text."""
     flat = [dict(_flat(row)) for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
-    return pa.Table.from_arrays([_column([row.get(name) for row in flat]) for name in names], names=names)
+    found = pa.Table.from_arrays([column([row.get(name) for row in flat]) for name in names], names=names)
+    return typed(found, text="times")
 
 
 def _flat(row: dict[str, Any], path: str = "", depth: int = 0) -> Any:
@@ -141,16 +143,3 @@ def _flat(row: dict[str, Any], path: str = "", depth: int = 0) -> Any:
             yield from _flat(value, here, depth + 1)
         else:
             yield here, value
-
-
-def _column(values: list[Any]) -> pa.ChunkedArray:
-    """Return values in the type of a contract: fractions as decimals, text as dates and times where it is one."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {bool}:
-        return pa.chunked_array([pa.array(values, pa.bool_())])
-    if kinds and kinds <= {int, float, Decimal}:
-        written = [None if value is None else format(Decimal(str(value)), "f") for value in values]
-        return typed(pa.table({"": pa.array(written, pa.string())}), text="all").column(0)
-    if kinds == {str}:
-        return typed(pa.table({"": pa.array(values, pa.string())}), text="times").column(0)
-    return pa.chunked_array([texts(values)])

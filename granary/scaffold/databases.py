@@ -70,7 +70,7 @@ def _found(
     keys: Mapping[str, tuple[str, ...]],
     cursors: Mapping[str, str],
 ) -> Found:
-    sample, complete = _sample(reader, shape)
+    sample, complete, texts, notes = _sample(reader, shape)
     given = keys.get(snake(said), keys.get("", ()))
     key = given if set(given) <= set(sample.column_names) and given else shape.key
     cursor = cursors.get(snake(said), cursors.get(""))
@@ -87,11 +87,44 @@ def _found(
         cursor=cursor if key else None,
         # Without a key that the database guarantees, a row cannot be found again: the table is read whole.
         whole=not key,
+        said=notes,
+        numbers=frozenset(name for name in texts if "numeric" in texts[name] or "decimal" in texts[name]),
     )
 
 
-def _sample(reader: DatabaseReader, shape: TableShape) -> tuple[pa.Table, bool]:
-    """Read the first rows, and tell whether they are all."""
+def _sample(reader: DatabaseReader, shape: TableShape) -> tuple[pa.Table, bool, dict[str, str], tuple[str, ...]]:
+    """Read the first rows; a column with values that its declared type cannot hold here is read as text.
+
+    Returns:
+        The rows, whether they are all, the columns that became text with their declared types, and what to say of it.
+    """
+    types = {column.name: column.type for column in shape.columns}
+    declared = {column.name: column.declared for column in shape.columns}
+    texts: dict[str, str] = {}
+    said: list[str] = []
+    while True:
+        sample, complete, refused = _rows(reader, shape, types)
+        misfits = Counter(name for name, _ in refused)
+        wrong = [name for name in misfits if name in types and types[name] != pa.string()]
+        if not wrong:
+            break
+        for name in wrong:
+            types[name] = pa.string()
+            texts[name] = declared[name].lower()
+            count = f"{misfits[name]:,} of {sample.num_rows + len(refused):,} rows"
+            said.append(f"{name} is declared as {declared[name]}, and {count} have values that do not fit: it is text")
+    if refused:
+        name, reason = refused[0]
+        count = f"{len(refused):,} of {sample.num_rows + len(refused):,} rows"
+        said.append(f"{count} will be refused: {name} {reason}")
+        said = [words for words in said if not words.startswith(f"{name} is declared")]
+    return sample, complete, texts, tuple(said)
+
+
+def _rows(
+    reader: DatabaseReader, shape: TableShape, types: Mapping[str, pa.DataType]
+) -> tuple[pa.Table, bool, list[tuple[str, str]]]:
+    """Return the first rows in these types, whether they are all, and of each refused row the column and the reason."""
     from ingestion.spec import Column, Table
 
     aliases = {f"c{place}": column for place, column in enumerate(shape.columns)}
@@ -100,25 +133,30 @@ def _sample(reader: DatabaseReader, shape: TableShape) -> tuple[pa.Table, bool]:
         description="A table that nobody has described yet.",
         location=shape.location,
         columns=tuple(
-            Column(name, column.type, "Not described yet.", aliases=() if column.name == name else (column.name,))
+            Column(name, types[column.name], "Not yet.", aliases=() if column.name == name else (column.name,))
             for name, column in aliases.items()
         ),
         disposition="replace_unit",
         freshness=FRESHNESS,
     )
     batches: list[pa.RecordBatch] = []
+    refused: list[tuple[str, str]] = []
     rows = 0
     (unit,) = reader.units(table, None)
     stream: Any = reader.read(table, unit, None)
     with closing(stream):
         for chunk in stream:
             batches.append(chunk.batch)
-            rows += chunk.batch.num_rows
+            refused += [
+                (aliases[bad.column].name if bad.column in aliases else bad.column, bad.reason)
+                for _, bad in chunk.rejected
+            ]
+            rows += chunk.rows
             if rows > ROWS:
                 break
     sample = pa.Table.from_batches(batches).slice(0, ROWS)
     names = [column.name for column in shape.columns if column.name in sample.column_names]
-    return sample.select(names), rows <= ROWS
+    return sample.select(names), rows <= ROWS, refused
 
 
 def _some(names: Sequence[str]) -> str:

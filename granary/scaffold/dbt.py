@@ -12,7 +12,7 @@ import yaml
 
 from granary.scaffold.names import short
 from granary.scaffold.plan import enumeration
-from granary.scaffold.words import column_says, range_says, table_says
+from granary.scaffold.words import cast_says, column_says, range_says, table_says
 from ingestion.profiling.names import looks_like_key
 from warehouse.records import sql_type
 
@@ -29,6 +29,8 @@ where source = '{{ source_node.source_name }}' and table_name = '{{ this.identif
 LOAD_ID = "The load that brought the row; see `ops.load_audit`."
 LOAD_ROW = "Row number within the loaded unit (file, page set or cursor window), from 1."
 WARN = {"config": {"severity": "warn"}}
+LARGEST_BOUND = 2**53
+"""dbt keeps numbers as doubles and 64 bits, and YAML takes 1.5e+25 for text: beyond it nothing is exact."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -99,7 +101,8 @@ def _meta(column: PlannedColumn) -> dict[str, Any]:
 
 def staging_sql(source: PlannedSource, table: PlannedTable) -> str:
     """Return `stg_<source>__<table>.sql`: names and casts. Nothing but checked names enters it."""
-    lines = [_cast(column) for column in table.columns] + ["_load_id as load_id", "_row as load_row"]
+    lines = [line for column in table.columns for line in (_cast(column), *_written(column))]
+    lines += ["_load_id as load_id", "_row as load_row"]
     selected = ",\n".join(f"    {line}" for line in lines)
     return f"""\
 with
@@ -122,6 +125,26 @@ def _cast(column: PlannedColumn) -> str:
     return f"cast({column.name} as {data_type(column.type)}) as {column.staged}"
 
 
+def _written(column: PlannedColumn) -> list[str]:
+    """Return the staging column in which text is read as what it is, if it is; the text stands before it."""
+    look = column.written
+    if look is None:
+        return []
+    words = look.style.split("/") if look.kind == "boolean" else [look.style] if look.style else []
+    given = ", ".join(f"'{word}'" for word in (column.name, *words))
+    return [f"{{{{ text_as_{look.kind}({given}) }}}} as {column.cast}"]
+
+
+CAST_TYPES = {
+    "date": "date",
+    "timestamp": "timestamp without time zone",
+    "time": "time without time zone",
+    "number": "numeric",
+    "percent": "numeric",
+    "boolean": "boolean",
+}
+
+
 def data_type(kind: pa.DataType) -> str:
     """Return the type of a staging column, in the words that the project's SQL uses."""
     name = sql_type(kind)
@@ -139,9 +162,13 @@ def staging_yaml(source: PlannedSource, table: PlannedTable) -> str:
     }
     if len(table.key) > 1:
         grain = {"combination_of_columns": [staged[name] for name in table.key]}
-        test = {"name": short(f"{prefix}_grain"), "arguments": grain}
+        test = {"name": short(f"{prefix}_grain"), "arguments": grain, **({} if table.sure else WARN)}
         model["data_tests"] = [{"dbt_utils.unique_combination_of_columns": test}]
-    model["columns"] = [_column(prefix, table, column) for column in table.columns]
+    model["columns"] = [
+        shown
+        for column in table.columns
+        for shown in (_column(source, prefix, table, column), *_cast_column(prefix, table, column))
+    ]
     model["columns"] += [
         {"name": "load_id", "data_type": "bigint", "description": LOAD_ID},
         {"name": "load_row", "data_type": "integer", "description": LOAD_ROW},
@@ -154,9 +181,29 @@ def _evidence(table: PlannedTable) -> str:
     return f"Types, keys and tests come from {seen}; tests of ranges only warn."
 
 
-def _column(prefix: str, table: PlannedTable, column: PlannedColumn) -> dict[str, Any]:
+def _cast_column(prefix: str, table: PlannedTable, column: PlannedColumn) -> list[dict[str, Any]]:
+    """Return what a text is read as, and the test that finds the texts which cannot be read so."""
+    if column.written is None:
+        return []
+    reads = {
+        "name": short(f"{prefix}_{column.cast}_reads"),
+        "arguments": {"expression": f"is not null or nullif(trim({column.staged}), '') is null"},
+        **({} if table.complete and column.written.share == 1 else WARN),
+    }
+    return [
+        {
+            "name": column.cast,
+            "data_type": CAST_TYPES[column.written.kind],
+            "description": cast_says(column),
+            **_meta(column),
+            "data_tests": [{"dbt_utils.expression_is_true": reads}],
+        }
+    ]
+
+
+def _column(source: PlannedSource, prefix: str, table: PlannedTable, column: PlannedColumn) -> dict[str, Any]:
     described = column_says(column) + range_says(column)
-    tests = _tests(prefix, table, column)
+    tests = _tests(source, prefix, table, column)
     return {
         "name": column.staged,
         "data_type": data_type(column.type),
@@ -166,20 +213,29 @@ def _column(prefix: str, table: PlannedTable, column: PlannedColumn) -> dict[str
     }
 
 
-def _tests(prefix: str, table: PlannedTable, column: PlannedColumn) -> list[dict[str, Any]]:
+def _tests(source: PlannedSource, prefix: str, table: PlannedTable, column: PlannedColumn) -> list[dict[str, Any]]:
     """Return a column's tests. What was seen in all of the data fails, what was seen in a sample only warns."""
     name, sure = f"{prefix}_{column.staged}", {} if table.complete else WARN
     tests: list[dict[str, Any]] = []
+    key_sure = {} if table.sure else sure
     if table.key == (column.name,):
-        tests.append({"unique": {"name": short(f"{name}_unique")}})
+        tests.append({"unique": {"name": short(f"{name}_unique"), **key_sure}})
     if column.name in table.key:
-        tests.append({"not_null": {"name": short(f"{name}_present")}})
+        tests.append({"not_null": {"name": short(f"{name}_present"), **key_sure}})
     elif column.seen.rows and not column.seen.nulls:
         tests.append({"not_null": {"name": short(f"{name}_present"), **sure}})
     if values := enumeration(column):
         known = {"name": short(f"{name}_known"), "arguments": {"values": list(values)}, **sure}
         tests.append({"accepted_values": known})
-    if bounds := limits(column):
+    if column.parent:
+        other = next(one for one in source.tables if one.name == column.parent.table)
+        field = next(one.staged for one in other.columns if one.name == column.parent.column)
+        to = {"to": f"ref('stg_{source.name}__{other.name}')", "field": field}
+        tests.append({"relationships": {"name": short(f"{name}_in_{other.name}"), "arguments": to, **sure}})
+    # A key's next number, and what falls or rises further in rows that were not seen, is outside by nature.
+    beyond = column.name in table.key and not pa.types.is_temporal(column.type)
+    beyond |= column.seen.ordered and not table.complete
+    if not beyond and column.parent is None and (bounds := limits(column)):
         tests.append({"dbt_utils.accepted_range": {"name": short(f"{name}_in_range"), "arguments": bounds, **WARN}})
     return tests
 
@@ -187,14 +243,15 @@ def _tests(prefix: str, table: PlannedTable, column: PlannedColumn) -> list[dict
 def limits(column: PlannedColumn) -> dict[str, Any]:
     """Return the bounds of a range test: what was found, rounded outward to two digits; dates only have a first one.
 
-    Keys, personal data, and what has one value only get none: their next value is outside by nature.
+    Keys, personal data, what has one value only, and what rises or falls from row to row get none: their next value is
+    outside by nature. Nor does what is beyond a double's whole numbers: dbt cannot hold such a bound.
     """
     low, high = column.seen.minimum, column.seen.maximum
     if low is None or column.personal or looks_like_key(column.name) or column.seen.distinct < 2:  # noqa: PLR2004
         return {}
     if isinstance(low, (date, datetime)):
         return {"min_value": f"date '{low:%Y}-01-01'"}
-    if not all(math.isfinite(end) for end in (low, high)):
+    if column.seen.ordered or not all(math.isfinite(end) and abs(end) < LARGEST_BOUND for end in (low, high)):
         return {}
     return {"min_value": _outward(low, math.floor), "max_value": _outward(high, math.ceil)}
 

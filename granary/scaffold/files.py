@@ -14,22 +14,27 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 
+from granary.scaffold.alike import agreed, aligned, declared, looks, refused, without_gap
 from granary.scaffold.apis import SECRET
 from granary.scaffold.plan import Found, Opening
-from granary.scaffold.source import Group, construction, literal
+from granary.scaffold.source import Group, literal
 from ingestion.profiling.names import snake
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from granary.scaffold.plan import Text
+    from granary.scaffold.reading import Text
     from ingestion.readers.files.sniff import Sniffed
 
 ROWS = 200_000
 """Rows of one table that are looked at."""
 FILES = 24
 """Files of one table that are opened, spread over all of them."""
+HEADS = 500
+"""Files of this machine whose beginnings are compared before a way of writing is declared for all of them."""
+LOOK_ROWS = 200
+"""Rows by which a file without a telling suffix shows whether it is a table."""
 MOST_FILES = 50_000
 DIGITS = re.compile(r"\d+(?:[-_.T]?\d+)*Z?")
 DATED = re.compile(r"(?<!\d)(\d{4})[-_.]?(\d{2})(?:[-_.]?(\d{2}))?(?!\d)")
@@ -53,8 +58,9 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
     folder, names = list_files(where)
     skipped = [f"{name!a}: its name has unprintable characters" for name in names if not name.isprintable()]
     names = [name for name in names if name.isprintable()]
-    skipped += [f"{name}: no known format" for name in names if not _known(name) and len(names) > 1]
-    groups = group([name for name in names if _known(name) or len(names) == 1])
+    strange = {name: why for name in names if not _known(name) and len(names) > 1 and (why := _no_table(folder, name))}
+    skipped += [f"{name}: {why}" for name, why in strange.items()]
+    groups = group([name for name in names if name not in strange])
     named = _table_names(groups)
     found, told = [], []
     for name, (pattern, members) in zip(named, groups.items(), strict=True):
@@ -63,9 +69,18 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
         if not only and len(members) == 1 and _is_empty(folder, members[0]):
             skipped.append(f"{members[0]}: it is empty")
             continue
-        table, sniffed = _sample(name, pattern, members, lambda file, limit: sniff(_join(folder, file), limit=limit))
+        try:
+            heads = 0 if "://" in folder else HEADS
+            table, option = _sample(
+                name, pattern, members, lambda file, limit: sniff(_join(folder, file), limit=limit), heads
+            )
+        except GranaryError as error:
+            if len(groups) == 1 or only:
+                raise
+            skipped.append(f"{pattern}: {error}")
+            continue
         found.append(table)
-        if (option := declared(sniffed)) is not None:
+        if option is not None:
             told.append(Group(f"{literal(snake(name))}: {option.head}", option.parts))
     if only and len(found) < len(only):
         missing = ", ".join(sorted(set(only) - {snake(name) for name in named}))
@@ -136,6 +151,22 @@ def _known(name: str) -> bool:
     return found is not None or packed == "zip" or name.lower().endswith(UNTOLD)
 
 
+def _no_table(folder: str, name: str) -> str:
+    """Return why a file whose suffix says nothing is no table; "" if it is delimited text, or tells what it is."""
+    from ingestion.readers.files.formats import Csv
+    from ingestion.readers.files.sniff import sniff
+
+    advice = "no known format; give the file itself to have it looked at"
+    if "://" in folder:
+        return advice
+    try:
+        found = sniff(_join(folder, name), limit=LOOK_ROWS)
+    except GranaryError:
+        return advice
+    plain = isinstance(found.options, Csv) and (found.sample.num_columns < 2 or found.refused)  # noqa: PLR2004
+    return advice if plain or not found.sample.num_rows else ""
+
+
 def _is_empty(folder: str, name: str) -> bool:
     path = Path(folder) / name
     return "://" not in folder and path.stat().st_size == 0
@@ -201,32 +232,57 @@ def _table_names(groups: dict[str, list[str]]) -> list[str]:
     return ["_".join(parts[-2:]) if often[parts[-1]] > 1 else parts[-1] for parts in said]
 
 
-def _sample(name: str, pattern: str, members: list[str], look: Callable[[str, int], Sniffed]) -> tuple[Found, Sniffed]:
-    """Read the first rows of some of a table's files, the oldest and the newest among them."""
+def _sample(
+    name: str, pattern: str, members: list[str], look: Callable[[str, int], Sniffed], heads: int
+) -> tuple[Found, Group | None]:
+    """Read the first rows of some of a table's files, the oldest and the newest among them.
+
+    Returns:
+        The table, and its format if the reader has to be told.
+    """
+    from ingestion.readers.files.sniff import together
+
     step = max(1, -(-(len(members) - 1) // (FILES - 1)))
     chosen = [*members[:-1:step], members[-1]]
     limit = max(1, ROWS // len(chosen))
-    seen = [look(member, limit) for member in chosen]
-    samples = [one.sample for one in seen]
+    seen, broken = looks(chosen, look, limit + 1)
+    seen = aligned(seen)
+    rows = [one.sample.num_rows for one in seen.values()]
+    formats, said = agreed(seen)
+    others = [member for member in members if member not in chosen]
+    if heads and others and declared(formats, named=True) is not None:
+        # What is declared must be so in files that were not opened, too.
+        formats, said = agreed(seen | looks(others[:: max(1, len(others) // heads)], look, 1)[0])
+    samples = [one.sample.slice(0, limit) for one in seen.values()]
     headers = Counter(header for sample in samples for header in sample.column_names)
     try:
-        sample = pa.concat_tables(samples, promote_options="permissive")
+        sample = together(samples)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         words = str(error).splitlines()[0]
         raise GranaryError(
             f"the files of {name} do not fit together: {words}", pattern, "look at them one by one"
         ) from None
+    sample, formats = without_gap(sample, formats)
     table = Found(
         name=name,
         location=pattern,
         sample=sample,
         freshness=_freshness(members),
-        text=text_of(seen[-1].format),
-        complete=len(chosen) == len(members) and all(one.num_rows < limit for one in samples),
+        text=text_of(next(iter(seen.values())).format),
+        complete=len(chosen) == len(members) and max(rows) <= limit,
         whole=True,
         optional=frozenset(header for header, times in headers.items() if times < len(samples)),
+        said=(*broken, *said, *refused(seen)),
     )
-    return table, seen[-1]
+    return table, declared(formats, named=_tells(members))
+
+
+def _tells(members: Sequence[str]) -> bool:
+    """Return whether the files' names tell their format, or that of their archive's members."""
+    from ingestion.readers.files.formats import by_name
+
+    found, packed = by_name(members[0])
+    return found is not None or packed == "zip"
 
 
 def _freshness(members: Sequence[str]) -> timedelta:
@@ -236,19 +292,6 @@ def _freshness(members: Sequence[str]) -> timedelta:
         return STATIC
     widest = max(later - earlier for earlier, later in pairwise(days))
     return 2 * widest + timedelta(days=1)
-
-
-def declared(sniffed: Sniffed) -> Group | None:
-    """Return the format as an expression, if the reader would not find it out by itself from the file's name."""
-    shown = construction(sniffed.options, ORDINARY)
-    return shown if shown.parts else None
-
-
-ORDINARY = (
-    ("delimiter", ","), ("delimiter", "\t"), ("delimiter", "|"), ("quote", '"'), ("escape", ""),
-    ("encoding", "utf-8"), ("encoding", "ascii"), ("encoding", "utf-8-sig"), ("header", True),
-)  # fmt: skip
-"""What is detected without doubt in each file; a file without a header, or in an old encoding, is better declared."""
 
 
 def opening(name: str, folder: str, told: Sequence[Group]) -> Opening:
@@ -269,11 +312,13 @@ def opening(name: str, folder: str, told: Sequence[Group]) -> Opening:
 
 def read_whole(path: Path) -> pa.Table:
     """Return a single file as a table in the types that it would be loaded in."""
-    from granary.scaffold.plan import typed
+    from granary.scaffold.reading import read, words_of
     from ingestion.readers.files.sniff import sniff
 
     found = sniff(str(path.absolute()), limit=10**9)
-    return typed(found.sample, text=text_of(found.format))
+    text = text_of(found.format)
+    columns = read(found.sample, text, known=words_of(found.sample, text))
+    return pa.Table.from_arrays([column.values for column in columns], names=found.sample.column_names)
 
 
 def text_of(name: str) -> Text:

@@ -25,6 +25,7 @@ def look(
     keys: Mapping[str, tuple[str, ...]] | None = None,
     cursors: Mapping[str, str] | None = None,
     header: str | None = None,
+    words: Mapping[str, tuple[str, ...]] | None = None,
 ) -> PlannedSource:
     """Read a sample of a path, a database URL or an API URL, and decide on everything that is to be written.
 
@@ -35,6 +36,7 @@ def look(
         keys: keys that a person gave, by table ("" for any).
         cursors: likewise cursors.
         header: the header of an API's key, or "bearer".
+        words: likewise words that stand for no value; none to find them.
 
     Raises:
         GranaryError: the name is none, there is nothing at the place, or nothing of it can be loaded.
@@ -47,17 +49,17 @@ def look(
         from granary.scaffold import databases
 
         opening, found, kind, skipped = databases.find(name, where, only, keys or {}, cursors or {})
-        return plan(name, kind, opening, found, keys, cursors, skipped)
+        return plan(name, kind, opening, found, keys, cursors, skipped, words)
     if scheme and scheme[1] in ("http", "https") and not _is_file(where):
         from granary.scaffold import apis
 
         opening, found = apis.find(name, where, only, header)
-        return plan(name, "api", opening, found, keys, cursors)
+        return plan(name, "api", opening, found, keys, cursors, words=words)
     from granary.scaffold import files
 
     folder, found, skipped, told = files.find(where, only)
     kind = Counter(kind_of(table.location) for table in found).most_common(1)[0][0] if found else "csv"
-    return plan(name, kind, files.opening(name, folder, told), found, keys, cursors, skipped)
+    return plan(name, kind, files.opening(name, folder, told), found, keys, cursors, skipped, words)
 
 
 def _is_file(url: str) -> bool:

@@ -75,6 +75,15 @@ def staged_names(raw: Iterable[str], table: str) -> list[str]:
     return names
 
 
+def cast_names(staged: Iterable[tuple[str, str]], taken: Iterable[str]) -> dict[str, str]:
+    """Return the names of the staging columns that text is cast in, by that of the text: price -> price_number."""
+    taken = set(taken) | LOAD_COLUMNS
+    names: dict[str, str] = {}
+    for name, kind in staged:
+        names[name] = _free(f"{name[:LONGEST_COLUMN].rstrip('_')}_{kind}", {*taken, *names.values()})
+    return names
+
+
 def table_names(source: str, wanted: Iterable[str]) -> list[str]:
     """Return the tables' names, short enough for `stg_<source>__<table>`, and each only once."""
     room = LONGEST - len(f"stg_{source}__") - len("_99")

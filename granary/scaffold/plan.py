@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from granary.scaffold.names import check_source, raw_names, singular, staged_names, table_names
-from ingestion.profiling.evidence import Evidence, candidate_keys, evidence
-from ingestion.profiling.inference import infer
+from granary.scaffold.names import cast_names, check_source, raw_names, singular, staged_names, table_names
+from granary.scaffold.reading import Text, read, words_of
+from granary.scaffold.relations import Parent, parents
+from ingestion.profiling.evidence import Evidence, candidate_keys, evidence, repeats
 from ingestion.profiling.names import looks_like_key, personal
-from ingestion.types import cast
 from warehouse.errors import GranaryError
-from warehouse.records import sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from granary.scaffold.reading import Reading
     from granary.scaffold.source import Group
+    from ingestion.profiling.written import Written
     from ingestion.spec import Disposition
 
 CURSORS = ("updated_at", "modified_at", "last_modified", "last_updated", "changed_at", "updated", "modified")
 TOUCHED = ("row_", "last_", "date_")
 ENUMERATED = re.compile(r"\w[\w .,&/+-]*")
 """Values that a test may name: what Jinja, YAML or SQL could take for something else is left out."""
-
-
-Text = Literal["all", "times", "none"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,10 @@ class Found:
     """Whether it is read whole each time, because it cannot be asked for what is new (APIs)."""
     optional: frozenset[str] = frozenset()
     """Headers that not every delivery has."""
+    numbers: frozenset[str] = frozenset()
+    """Columns that are numbers by declaration and text because no type here holds them."""
+    said: tuple[str, ...] = ()
+    """What a person should know of how it was read: rows that no load will take, files that differ."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,14 @@ class PlannedColumn:
     required: bool
     optional: bool = False
     """Whether it may be missing from a delivery, and is null there."""
+    null: tuple[str, ...] = ()
+    """Words that stand for no value."""
+    mixed: bool = False
+    written: Written | None = None
+    """What its text can be read as, in a staging column of its own: `cast`."""
+    cast: str = ""
+    parent: Parent | None = None
+    """The column of another table that has all of its values."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,8 @@ class PlannedTable:
     key: tuple[str, ...]
     cursor: str | None
     complete: bool
+    sure: bool = True
+    """Whether the key is given, declared, or named like one, and so more than a guess."""
 
     @property
     def contract_key(self) -> tuple[str, ...]:
@@ -118,6 +130,8 @@ class PlannedSource:
     tables: tuple[PlannedTable, ...]
     skipped: tuple[str, ...] = ()
     """What was left out, and why."""
+    said: tuple[str, ...] = ()
+    """What was guessed, by table and column, as a person should know."""
 
 
 def plan(
@@ -128,6 +142,7 @@ def plan(
     keys: Mapping[str, tuple[str, ...]] | None = None,
     cursors: Mapping[str, str] | None = None,
     skipped: Sequence[str] = (),
+    words: Mapping[str, tuple[str, ...]] | None = None,
 ) -> PlannedSource:
     """Decide on everything that is to be written.
 
@@ -139,38 +154,88 @@ def plan(
         keys: keys that a person gave, by table; under "" for every table that has these columns.
         cursors: likewise the columns that say when a row last changed.
         skipped: what an adapter left out already.
+        words: likewise the words that stand for no value; none to find them.
 
     Raises:
-        GranaryError: nothing is left to load, or a given key or cursor is no column.
+        GranaryError: nothing is left to load, or a given key or cursor is no column, or a given key identifies no row.
     """
     check_source(name)
-    keys, cursors = dict(keys or {}), dict(cursors or {})
+    keys, cursors, words = dict(keys or {}), dict(cursors or {}), dict(words or {})
     named = table_names(name, [one.name for one in found])
-    for given in {*keys, *cursors} - {"", *named}:
-        raise GranaryError(f"there is no table {given!r} to give a key or a cursor to", todo=f"it has {_some(named)}")
-    tables, left_out = [], list(skipped)
+    for given in {*keys, *cursors, *words} - {"", *named}:
+        raise GranaryError(
+            f"there is no table {given!r} to give a key, a cursor or a word for no value to",
+            todo=f"it has {_some(named)}",
+        )
+    known = set().union(*(words_of(one.sample, one.text) for one in found))
+    tables, samples, left_out, said = [], {}, list(skipped), []
     for table, one in zip(named, found, strict=True):
         if not one.sample.num_columns:
             left_out.append(f"{one.name}: it has no columns")
             continue
-        tables.append(_table(table, one, keys.get(table, keys.get("", ())), cursors.get(table, cursors.get(""))))
+        given_words = words.get(table, words.get("")) if words else None
+        readings = read(
+            one.sample, one.text, words=given_words or () if words else None, known=known, numbers=one.numbers
+        )
+        made, samples[table] = _table(
+            table, one, readings, keys.get(table, keys.get("", ())), cursors.get(table, cursors.get(""))
+        )
+        tables.append(made)
+        said += [f"{table}: {words}" for words in one.said]
+        said += [
+            f"{table}.{column.name}: {words}"
+            for column, reading in zip(made.columns, readings, strict=True)
+            for words in ([] if column.header == column.name else _renamed(column)) + list(reading.said)
+        ]
     if not tables:
         raise GranaryError(f"there is nothing to load: {'; '.join(left_out) or 'no table was found'}")
     _all_used(tables, keys, cursors)
-    return PlannedSource(name, kind, opening, tuple(tables), tuple(left_out))
+    tables = _related(tables, samples)
+    return PlannedSource(name, kind, opening, tuple(tables), tuple(left_out), tuple(said))
 
 
-def _table(name: str, found: Found, given_key: tuple[str, ...], given_cursor: str | None) -> PlannedTable:
-    sample = typed(found.sample, text=found.text)
-    raw = raw_names(sample.column_names, name)
+def _renamed(column: PlannedColumn) -> list[str]:
+    """Return what to say of a column whose name is another than its header's, if that is more than a way of writing."""
+    plain = re.sub(r"[^a-z0-9]", "", column.header.lower())
+    return [] if plain == column.name.replace("_", "") else [f"its header is {column.header!a}"]
+
+
+def _related(tables: list[PlannedTable], samples: Mapping[str, pa.Table]) -> list[PlannedTable]:
+    """Return the tables with the columns whose values are keys of another one saying so."""
+    keyed = {
+        table.name: (table.key[0], samples[table.name][table.key[0]])
+        for table in tables
+        if len(table.key) == 1 and table.complete
+    }
+    return [
+        replace(
+            table,
+            columns=tuple(
+                replace(column, parent=parents(table.name, column.name, samples[table.name][column.name], keyed))
+                for column in table.columns
+            ),
+        )
+        for table in tables
+    ]
+
+
+def _table(
+    name: str, found: Found, readings: Sequence[Reading], given_key: tuple[str, ...], given_cursor: str | None
+) -> tuple[PlannedTable, pa.Table]:
+    headers = found.sample.column_names
+    raw = raw_names(headers, name)
     staged = staged_names(raw, name)
-    headers = sample.column_names
-    sample = sample.rename_columns(raw)
+    casts = cast_names(
+        [(one, reading.written.kind) for one, reading in zip(staged, readings, strict=True) if reading.written], staged
+    )
+    sample = pa.Table.from_arrays([reading.values for reading in readings], names=raw)
     seen = [evidence(column, sample[column]) for column in raw]
     known = dict(zip(headers, raw, strict=True)) | {column: column for column in raw}
     guesses = {column: personal(column, name) for column in raw}
     chosen = given_key if given_key and set(given_key) <= known.keys() else found.key
     key, sure = tuple(known[column] for column in chosen), bool(chosen)
+    if chosen == given_key and chosen:
+        _check_key(name, sample, key)
     if not chosen:
         fit = sample.select([column for column in raw if not guesses[column]])
         key = next(candidate_keys(fit, [one for one in seen if not guesses[one.name]], singular(name)), ())
@@ -178,6 +243,12 @@ def _table(name: str, found: Found, given_key: tuple[str, ...], given_cursor: st
         sure = bool(key) and (found.complete or all(map(looks_like_key, key)))
     whole = found.whole or not sure
     cursor = None if whole else known.get(given_cursor or "") or (known[found.cursor] if found.cursor else None)
+    if given_cursor and cursor == known.get(given_cursor) and cursor and sample[cursor].null_count:
+        raise GranaryError(
+            f"the given cursor {cursor} is empty in {sample[cursor].null_count:,} of {sample.num_rows:,} rows",
+            name,
+            "such a row would never be read again; give another column, or none to have the table read whole",
+        )
     if cursor is None and not whole and not found.snapshot:
         cursor = _cursor(sample)
     columns = tuple(
@@ -190,39 +261,32 @@ def _table(name: str, found: Found, given_key: tuple[str, ...], given_cursor: st
             personal=guesses[column],
             required=column in key or column == cursor,
             optional=header in found.optional and column not in key,
+            null=() if column in key else reading.null,
+            mixed=reading.mixed,
+            written=reading.written,
+            cast=casts.get(staged_name, ""),
         )
-        for column, staged_name, header, one in zip(raw, staged, headers, seen, strict=True)
+        for column, staged_name, header, one, reading in zip(raw, staged, headers, seen, readings, strict=True)
     )
     disposition: Disposition = "replace_unit" if whole else "merge" if cursor else "replace"
-    return PlannedTable(name, found.location, disposition, found.freshness, columns, key, cursor, found.complete)
+    named = bool(chosen) or all(map(looks_like_key, key))
+    table = PlannedTable(
+        name, found.location, disposition, found.freshness, columns, key, cursor, found.complete, sure=named
+    )
+    return table, sample
 
 
-def typed(sample: pa.Table, *, text: Text) -> pa.Table:
-    """Return a sample in the types that a contract will have, cast as the load seam will cast them."""
-    columns = []
-    for values in sample.columns:
-        parsed = text != "none" and pa.types.is_string(values.type)
-        kind = infer(values, only_times=text == "times") if parsed else raw_type(values.type)
-        chunks = [cast(chunk, kind, text=parsed)[0] for chunk in values.chunks]
-        columns.append(pa.chunked_array(chunks, type=kind))
-    return pa.Table.from_arrays(columns, names=sample.column_names)
-
-
-def raw_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type in which a raw table holds what a typed source delivers; what has none lands as text."""
-    t = pa.types
-    if t.is_dictionary(kind):
-        return raw_type(kind.value_type)
-    if t.is_timestamp(kind):
-        return pa.timestamp("us", tz="UTC" if kind.tz else None)
-    wider = {pa.int8(): pa.int16(), pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
-    wider |= {pa.uint64(): pa.decimal128(20, 0), pa.float16(): pa.float32(), pa.date64(): pa.date32()}
-    kind = wider.get(kind, kind)
-    try:
-        sql_type(kind)
-    except GranaryError:
-        return pa.string()
-    return kind
+def _check_key(table: str, sample: pa.Table, key: tuple[str, ...]) -> None:
+    """Refuse a given key that does not identify the rows that were seen."""
+    empty = [column for column in key if sample[column].null_count]
+    again = repeats(sample, key)
+    if empty or again:
+        what = f"{empty[0]} is empty in {sample[empty[0]].null_count:,}" if empty else f"it comes again in {again:,}"
+        raise GranaryError(
+            f"the given key {', '.join(key)} does not identify a row: {what} of {sample.num_rows:,} rows",
+            table,
+            f"give one that does: --key {table}=COLUMN,COLUMN, or leave it out to have one found",
+        )
 
 
 def _cursor(sample: pa.Table) -> str | None:

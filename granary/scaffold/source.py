@@ -137,7 +137,12 @@ def module(source: PlannedSource) -> str:
 
 
 def _constants(source: PlannedSource) -> dict[str, str]:
-    return {t.name: f"{t.name.upper()}{'_TABLE' if t.name in ('source', 'formats') else ''}" for t in source.tables}
+    names = {table.name.upper() for table in source.tables}
+    taken = {table.name: table.name.upper() for table in source.tables if table.name not in ("source", "formats")}
+    for name in ("source", "formats"):
+        free = (f"{name}_table{'_' * number}".upper() for number in range(len(names) + 1))
+        taken[name] = next(one for one in free if one not in names)
+    return taken
 
 
 def _always_open(node: Group, before: str) -> list[str]:
@@ -174,6 +179,12 @@ def _column(column: PlannedColumn) -> Group:
         parts.append('missing="null"')
     if column.header != column.name:
         parts.append(Group("aliases=", (literal(column.header),)))
+    if column.mixed:
+        parts.append("mixed=True")
+    if not column.seen.finite:
+        parts.append("finite=False")
+    if column.null:
+        parts.append(Group("null=", tuple(literal(word) for word in column.null)))
     return Group("Column", tuple(parts))
 
 
@@ -182,7 +193,7 @@ def arrow(kind: pa.DataType) -> str:
     if pa.types.is_timestamp(kind):
         return 'pa.timestamp("us", tz="UTC")' if kind.tz else 'pa.timestamp("us")'
     if pa.types.is_decimal(kind):
-        return f"pa.decimal128({kind.precision}, {kind.scale})"
+        return f"pa.{'decimal128' if pa.types.is_decimal128(kind) else 'decimal256'}({kind.precision}, {kind.scale})"
     names = {pa.float32(): "float32", pa.float64(): "float64", pa.bool_(): "bool_", pa.date32(): "date32"}
     return f"pa.{names.get(kind, str(kind))}()"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import date, datetime
 from typing import TYPE_CHECKING
@@ -31,7 +32,18 @@ def column_says(column: PlannedColumn) -> str:
     values = f"{seen.distinct:,} value{'s' if seen.distinct > 1 else ''}"
     if seen.unique:
         values = "another value in each row"
-    return f"{name}: {empty}, {values}."
+    words = [word for word in column.null if PLAIN.fullmatch(word)]
+    absent = f" No value is written as {', '.join(words)}." if words else ""
+    return f"{name}: {empty}, {values}.{absent}"
+
+
+def cast_says(column: PlannedColumn) -> str:
+    """Return a description of the column in which a text is read as what it is."""
+    look = column.written
+    assert look is not None
+    seen = "all values that there were" if look.share == 1 else f"{math.floor(100 * look.share)} of 100 values"
+    unit = " In percent: 5 % is 5." if look.kind == "percent" else ""
+    return f"{column.staged} read as a {look.kind}, as {seen} could be; null where it cannot.{unit}"
 
 
 def range_says(column: PlannedColumn) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from granary.scaffold import dbt, source
+from granary.scaffold.sound import check
 from ingestion.config import FILE
 from warehouse.errors import GranaryError
 
@@ -59,10 +60,11 @@ def write(planned: PlannedSource, project: Path, home: Path, *, force: bool) -> 
         The paths below the project, in the order in which they were written.
 
     Raises:
-        GranaryError: one of them is there already and `force` is not set, or one cannot be written; in both cases
-            everything is as it was.
+        GranaryError: one of them is there already and `force` is not set, or one would not work, or cannot be
+            written; in all cases everything is as it was.
     """
     contents = files(planned)
+    check(planned, contents)
     there = [path for path in contents if (project / path).exists() or (project / path).is_symlink()]
     if there and not force:
         raise GranaryError(

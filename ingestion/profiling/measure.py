@@ -10,6 +10,7 @@ n d / (n - f1 + f1 n / N), for d values in n of N rows, f1 of which came once.
 from __future__ import annotations
 
 from itertools import combinations
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ingestion.profiling import statements
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 EXACT_ROWS = 2_000_000
 SAMPLE_ROWS = 1_000_000
-PAIRED = 5
-"""Columns that pairs are tried of as a key: at most 10 queries."""
+PAIRED, MOST_COLUMNS = 5, 4
+"""Columns that combinations are tried of as a key, and how many together: at most 25 queries."""
 AT_ONCE = 100
 """Columns that are counted in one pass: a query of Postgres gives at most 1,664."""
 STAGE = "profile_rows"
@@ -221,7 +222,7 @@ def _keys(
     profiles: Sequence[ColumnProfile],
     seen: Mapping[str, int],
 ) -> list[tuple[str, ...]]:
-    """Return the keys that the counted rows allow: single columns; if there is none, the first pair.
+    """Return the keys that the counted rows allow: single columns, else the first of the fewest together.
 
     `seen` has the number of distinct values of each column among the counted rows.
     """
@@ -231,9 +232,12 @@ def _keys(
         return [(name,) for name in sorted(single, key=lambda name: not looks_like_key(name))]
     able = [(column.name, distinct) for column, distinct in full if distinct > 1 and may_be_key(column)]
     able = sorted(able, key=lambda one: not looks_like_key(one[0]))[:PAIRED]
-    for (first, here), (second, there) in combinations(able, 2):
-        if here * there >= sampled and not query(connection, statements.repeats(relation, (first, second))):
-            return [(first, second)]
+    for size in range(2, MOST_COLUMNS + 1):
+        for some in combinations(able, size):
+            names = tuple(name for name, _ in some)
+            enough = prod(distinct for _, distinct in some) >= sampled
+            if enough and not query(connection, statements.repeats(relation, names)):
+                return [names]
     return []
 
 

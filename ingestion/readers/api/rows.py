@@ -63,7 +63,8 @@ class Rows:
         arrays: dict[str, pa.Array] = {}
         for column in self.table.columns:
             name, values = self._column(column, rows, paths, rejected)
-            arrays[name] = fitted(column.name, self._shallow(values), column.type, rows, rejected)
+            wanted = texts if column.mixed else column.type
+            arrays[name] = fitted(column.name, self._shallow(values), wanted, rows, rejected)
         for path in sorted((paths - self.declared - self.objects) & self.fields.new.keys()):
             values = _values(rows, path)
             if any(value is not None for value in values):

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
 from ingestion.readers.files.dialect import detect
+from ingestion.readers.files.names import NOBODY, numbered
+from ingestion.readers.files.notation import words_of
 from ingestion.readers.files.records import Quoting, records
 from ingestion.readers.files.text import HEAD_BYTES, LEGACY, Doubt, certain, utf8
 from ingestion.readers.files.unpack import damaged
@@ -56,6 +58,7 @@ def read(
         UnreadableError: a quoted value never ends, or the text has no header where it should have one.
     """
     types = {name: column.type for column in table.columns for name in (column.name, *column.aliases)}
+    words = words_of(table)
     head = stream.read(HEAD_BYTES)
     headless = options.header is False or bool(options.columns)
     doubt = None if certain(head, options.encoding) else Doubt(reopen, head)
@@ -73,6 +76,7 @@ def read(
                 end = next(end for _, end in quoting.split(data[at:])) + at
                 if data[at:end].strip():
                     parser = _parser(data[at:end], options, quoting, types, table, where)
+                    parser.take_out(words)
                     limits.check_columns(len(parser.names), where)
                 at = end if parser is None or options.header else at
             data, line = data[at:], first + data.count(b"\n", 0, at)
@@ -101,8 +105,11 @@ def _parser(
 ) -> Parser:
     """Return the parser for the columns that the first record, or the contract, names."""
     cells = _cells(first, options)
+    named: Sequence[str]
     if options.header:
-        named = tuple(cell.strip() or f"column_{place}" for place, cell in enumerate(cells, 1))
+        named = numbered(cells, types)
+        if cells and not cells[-1].strip() and not {named[-1], NOBODY} & types.keys():
+            named[-1:] = [""]  # each row ends with a delimiter
         if not any(cell.strip() for cell in cells):
             raise UnreadableError("the header has no names", where, "declare the file's columns")
     else:
@@ -129,12 +136,20 @@ class Parser:
 
     def __init__(self, names: Sequence[str], types: Mapping[str, pa.DataType], options: Csv, quoting: Quoting) -> None:
         """Remember the text's columns and how it is written; types that text is not parsed to stay text."""
-        self.names, self.options, self.quoting = tuple(names), options, quoting
+        self.gap = f"column_{len(names)}" if names and not names[-1] else ""
+        self.names = (*names[:-1], self.gap) if self.gap else tuple(names)
+        self.options, self.quoting = options, quoting
         self.types = {name: types[name] for name in names if name in types and _parsed(types[name])}
         self.notation = options.notation
+        self.words: Mapping[str, tuple[str, ...]] = {}
         # What Arrow cannot read as it is written, or reads as another value, stays text until it is settled.
         always = [name for name, kind in self.types.items() if _rewritten(self.notation, kind)]
         self.failures: Counter[str] = Counter(dict.fromkeys(always, FAILURES))
+
+    def take_out(self, words: Mapping[str, tuple[str, ...]]) -> None:
+        """Take words for no value, by column; such a column stays text until they are out of it."""
+        self.words = words
+        self.failures.update(dict.fromkeys(words.keys() & set(self.names), FAILURES))
 
     def chunk(self, data: bytes, line: int) -> Chunk:
         """Return a run of records that begins on a line as rows."""
@@ -153,7 +168,7 @@ class Parser:
                 batch = self._tolerant(sound, as_text | unreal)
         # Rows are lines unless a value has a newline, or a line is blank; refused rows know their own.
         straight = sound.count(b"\n") == batch.num_rows and not rejected
-        batch, misfits = self.notation.settled(batch, self.types)
+        batch, misfits = self.notation.settled(self._without_gap(batch), self.types, self.words)
         if not misfits:
             return Chunk(batch, rejected, text=True, line=line if straight else None)
         places = self._places(batch.num_rows, rejected, None if straight else data, line)
@@ -283,6 +298,12 @@ class Parser:
                 pcsv.ConvertOptions(column_types=dict.fromkeys(self.names, pa.binary()), include_columns=[]),
             )
         return wrong
+
+    def _without_gap(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Leave out what follows the delimiter at the end of each row: nothing, unless a row has a value there."""
+        if not self.gap or pc.any(pc.not_equal(batch.column(self.gap), "")).as_py():
+            return batch
+        return batch.drop_columns([self.gap])
 
 
 def _rewritten(notation: Notation, kind: pa.DataType) -> bool:

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingestion.readers.files.notation import words_of
 from ingestion.readers.files.text import encoding_of, lines, utf8
 from ingestion.spec import Chunk, Rejected
 
@@ -31,19 +32,26 @@ def read(stream: IO[bytes], options: FixedWidth, table: Table, limits: Limits, w
     head = stream.read(HEAD_BYTES)
     skip, empty = options.skip, True
     types = {name: column.type for column in table.columns for name in (column.name, *column.aliases)}
+    words = words_of(table)
     for data, line in lines(utf8(head, stream, encoding_of(head, options.encoding)), limits.record, where):
         texts = data.split(b"\n")[:-1]
         skipped = min(skip, len(texts))
         skip -= skipped
-        chunk = _chunk(texts[skipped:], line + skipped, options, types)
+        chunk = _chunk(texts[skipped:], line + skipped, options, types, words)
         if chunk.rows:
             empty = False
             yield chunk
     if empty:
-        yield _chunk([], 1, options, types)
+        yield _chunk([], 1, options, types, words)
 
 
-def _chunk(texts: list[bytes], first: int, options: FixedWidth, types: Mapping[str, pa.DataType]) -> Chunk:
+def _chunk(
+    texts: list[bytes],
+    first: int,
+    options: FixedWidth,
+    types: Mapping[str, pa.DataType],
+    words: Mapping[str, tuple[str, ...]],
+) -> Chunk:
     widths = [width for _, width in options.columns]
     last = max(place for place, (name, _) in enumerate(options.columns) if name)
     least, most = sum(widths[:last]), sum(widths)
@@ -76,7 +84,7 @@ def _chunk(texts: list[bytes], first: int, options: FixedWidth, types: Mapping[s
             absent = pc.is_in(values, pa.array(options.null, pa.string()))
             columns[name] = pc.if_else(absent, pa.scalar(None, pa.string()), values)
         at += width
-    batch, misfits = options.notation.settled(pa.RecordBatch.from_pydict(columns), types)
+    batch, misfits = options.notation.settled(pa.RecordBatch.from_pydict(columns), types, words)
     bad += [(places[i][0], Rejected(name, why, row, places[i][1])) for i, (name, why, row) in misfits.items()]
     keep = pa.array([index not in misfits for index in range(batch.num_rows)], pa.bool_())
     straight = None if blank or bad else first

@@ -35,7 +35,7 @@ class Csv(_Shown):
         escape: the character before a quote within a quoted value; "" if quotes are doubled instead.
         encoding: a codec's name; a byte order mark wins over it.
         header: whether the first row has the names. Without a header, columns come in the contract's order.
-        columns: their names in order, for files without a header.
+        columns: their names in order, for files without a header; a last name "" if each row ends with a delimiter.
         skip: lines before the header, such as a title.
         null: texts that stand for no value when they are not quoted.
         decimal: the decimal point of numbers.
@@ -165,6 +165,7 @@ SUFFIXES: dict[str, Format] = {
     "tsv": Csv(delimiter="\t"),
     "tab": Csv(delimiter="\t"),
     "psv": Csv(delimiter="|"),
+    "tbl": Csv(delimiter="|"),
     "txt": Csv(),
     "jsonl": JsonLines(),
     "ndjson": JsonLines(),

@@ -20,6 +20,9 @@ DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 NAME_BYTES = 63
 """Postgres cuts longer names off, so two of them could become one."""
 
+NOBODY = "granary_knows_no_column_yet"
+"""The one column of the contract with which a file is looked at that nobody has described."""
+
 TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".download", ".swp", ".writing", "~")
 TEMPORARY_IN = ("._copying_", ".inprogress")
 """What programs call a file that they are still writing: browsers, FTP clients, editors, Hadoop, Flink."""
@@ -72,6 +75,23 @@ def day_of(name: str) -> date:
         return date.fromisoformat(day)
     except ValueError:
         raise ValueError("the file's name is no date (YYYY-MM-DD)") from None
+
+
+def numbered(cells: Sequence[str], known: Collection[str]) -> list[str]:
+    """Return a header's names: blanks cut off, nameless columns by their place, and a name that comes again numbered.
+
+    The second `answer` is `answer_2`, if the contract knows it by that name or nobody has written one yet; otherwise
+    the name stays and is refused as being there twice.
+    """
+    given = [cell.strip() or f"column_{place}" for place, cell in enumerate(cells, 1)]
+    names: list[str] = []
+    for name in given:
+        if name in names:
+            free = (f"{name}_{number}" for number in range(2, len(given) + 2))
+            better = next(one for one in free if one not in given and one not in names)
+            name = better if NOBODY in known or better in known else name  # noqa: PLW2901
+        names.append(name)
+    return names
 
 
 def check_columns(names: Sequence[str], known: Collection[str], where: str) -> None:

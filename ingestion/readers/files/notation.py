@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.checks import row_of
+from ingestion.checks import row_of, without
 from ingestion.types import cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ingestion.spec import Table
 
 Misfits = dict[int, tuple[str, str, dict[str, Any]]]
 """By a row's place in its batch: the column at fault, the reason, and the row with that value as it was received."""
@@ -55,19 +57,22 @@ class Notation:
         number = t.is_integer(wanted) or t.is_floating(wanted) or t.is_decimal(wanted)
         return number and (self.decimal != "." or bool(self.thousands))
 
-    def settled(self, batch: pa.RecordBatch, types: Mapping[str, pa.DataType]) -> tuple[pa.RecordBatch, Misfits]:
+    def settled(
+        self, batch: pa.RecordBatch, types: Mapping[str, pa.DataType], words: Mapping[str, tuple[str, ...]]
+    ) -> tuple[pa.RecordBatch, Misfits]:
         """Read the columns of text that are written in a way of their own.
 
         Args:
             batch: rows as text, or of their types already.
             types: the contract's types, by the delivered names.
+            words: likewise texts that stand for no value.
 
         Returns:
             The batch, and the rows in which a value is not so written.
         """
         columns, wrong = [], []
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
-            wanted = types.get(name)
+            wanted, values = types.get(name), without(values, words.get(name, ()))  # noqa: PLW2901
             if wanted is None or not pa.types.is_string(values.type) or not self.tells(wanted):
                 columns.append(values)
                 continue
@@ -132,6 +137,11 @@ class Notation:
             return found.isoformat(sep=" ")
         # A text that begins with its year is not ISO 8601 if a pattern says so: 2023-01-31 for %Y-%d-%m is a mistake.
         return None if any(pattern.startswith("%Y") for pattern in self.dates) else text
+
+
+def words_of(table: Table) -> dict[str, tuple[str, ...]]:
+    """Return the texts that stand for no value in a table's columns, by each name that these may have."""
+    return {name: column.null for column in table.columns if column.null for name in (column.name, *column.aliases)}
 
 
 def _digits(text: str) -> str:

@@ -8,30 +8,33 @@ import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import IO, TYPE_CHECKING, NamedTuple
+from decimal import Decimal
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 
+from ingestion.profiling.json_values import column
 from ingestion.readers.files import formats
 from ingestion.readers.files.dialect import detect, rows
 from ingestion.readers.files.limits import Limits
-from ingestion.readers.files.names import check_columns
+from ingestion.readers.files.names import NOBODY, check_columns
 from ingestion.readers.files.reader import read_rows
 from ingestion.readers.files.store import open_store
-from ingestion.readers.files.text import BLOCK_BYTES, HEAD_BYTES, encoding_of
-from ingestion.readers.files.unpack import compression, member, members, unpacked
-from ingestion.spec import Column, Table
+from ingestion.readers.files.text import BLOCK_BYTES, HEAD_BYTES, encoding_of, lines, utf8
+from ingestion.readers.files.unpack import DAMAGED, compression, damaged, member, members, unpacked
+from ingestion.spec import Chunk, Column, Rejected, Table
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ingestion.readers.files.formats import Format
 
 ROWS = 10_000
-NOBODY = "granary_knows_no_column_yet"
+WHOLE_BYTES = 64 << 20
+"""A JSON document up to this size is parsed at once to find out its types."""
 MAGIC: dict[bytes, Format] = {
     b"PAR1": formats.Parquet(),
     b"ORC": formats.Orc(),
@@ -49,11 +52,13 @@ class Sniffed(NamedTuple):
             source: give it to `FileReader(format=…)` or, for one of several tables, to `options={"people": …}`.
         sample: the first rows with the file's own column names. Columns are text as received for CSV, Excel and XML,
             typed for the others; a header without names is `column_1`, `column_2`, …
+        refused: rows among them that no load can take, each with its line and the reason.
     """
 
     format: str
     options: Format
     sample: pa.Table
+    refused: tuple[tuple[int | None, str], ...] = ()
 
 
 def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | None = None) -> Sniffed:
@@ -99,17 +104,110 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
         disposition="replace_unit",
         freshness=timedelta(days=1),
     )
+    label = next((label for label, kind in formats.NAMES.items() if type(kind) is type(found)), "xml")
     taken: list[pa.Table] = []
-    for chunk in read_rows(path, name, found, table, limits, where):
-        check_columns(chunk.batch.schema.names, (), where)
-        taken.append(pa.Table.from_batches([chunk.batch]))
-        if sum(part.num_rows for part in taken) >= limit:
-            break
-    sample = pa.concat_tables(taken, promote_options="permissive").slice(0, limit)
+    refused: list[tuple[int | None, str]] = []
+    try:
+        chunks = read_rows(path, name, found, table, limits, where)
+        if isinstance(found, formats.JsonLines):
+            chunks = json_lines(path, name, limits, where, limit)
+        elif isinstance(found, formats.Json) and (rows := _document(path, name, found, limits, where)):
+            chunks = iter([_of_rows(rows[:limit], limits, where, ())])
+        for chunk in chunks:
+            check_columns(chunk.batch.schema.names, (), where)
+            taken.append(pa.Table.from_batches([chunk.batch]))
+            refused += [(bad.line, bad.reason) for _, bad in chunk.rejected]
+            if sum(part.num_rows for part in taken) >= limit:
+                break
+        sample = together(taken).slice(0, limit)
+    except GranaryError as error:
+        if error.where:
+            raise
+        raise type(error)(error.what, where, error.todo) from None
+    except (*DAMAGED, pa.ArrowException) as error:
+        raise damaged(error, where, label) from None
     if NOBODY in sample.column_names:
         sample = sample.drop_columns([NOBODY])
-    label = next((label for label, kind in formats.NAMES.items() if type(kind) is type(found)), "xml")
-    return Sniffed(label, found, sample)
+    return Sniffed(label, found, sample, tuple(refused))
+
+
+def json_lines(path: Path, name: str, limits: Limits, where: str, limit: int) -> Iterator[Chunk]:
+    """Yield the first rows of JSON Lines as one chunk, so that a column's type is that of all its values."""
+    rows: list[dict[str, Any]] = []
+    refused: list[tuple[int, Rejected]] = []
+    with _opened(path, name, limits, where) as (_, stream):
+        head = stream.read(HEAD_BYTES)
+        blocks = utf8(head, stream, encoding_of(head, "utf-8"))
+        for text, number in _lines(blocks, limits, where):
+            if len(rows) >= limit:
+                break
+            try:
+                row = json.loads(text, parse_float=Decimal, parse_constant=_no_number)
+                bad = "" if isinstance(row, dict) else "is no JSON object"
+            except (ValueError, RecursionError) as error:
+                bad = f"is no JSON: {getattr(error, 'msg', None) or str(error)[:200]}"
+            if bad:
+                refused.append((len(rows) + len(refused), Rejected("", bad, {}, number)))
+            else:
+                rows.append(row)
+    yield _of_rows(rows, limits, where, tuple(refused))
+
+
+def _document(path: Path, name: str, found: formats.Json, limits: Limits, where: str) -> list[dict[str, Any]]:
+    """Return the objects of a document that is small enough to be held, with every digit; empty if it is not plain."""
+    with _opened(path, name, limits, where) as (_, stream):
+        data = stream.read(WHOLE_BYTES + 1)
+    if len(data) > WHOLE_BYTES:
+        return []
+    try:
+        value = json.loads(data.decode("utf-8-sig"), parse_float=Decimal, parse_constant=_no_number)
+        for key in filter(None, found.path.split(".")):
+            value = value[key]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return []
+    rows = value if isinstance(value, list) else [value]
+    return rows if all(isinstance(row, dict) for row in rows) else []
+
+
+def _of_rows(
+    rows: Sequence[dict[str, Any]], limits: Limits, where: str, refused: tuple[tuple[int, Rejected], ...]
+) -> Chunk:
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    limits.check_columns(len(names), where)
+    arrays = [column([row.get(key) for row in rows]) for key in names]
+    return Chunk(pa.RecordBatch.from_arrays(arrays, names=names), refused)
+
+
+def _lines(blocks: Iterator[bytes], limits: Limits, where: str) -> Iterator[tuple[str, int]]:
+    for run, first in lines(blocks, limits.record, where):
+        for number, line in enumerate(run.split(b"\n")[:-1], first):
+            if line.strip():
+                yield line.decode("utf-8", "surrogateescape"), number
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def together(parts: Sequence[pa.Table]) -> pa.Table:
+    """Return tables one after the other; a column that is text in one of them and something else in others is text.
+
+    Raises:
+        pa.ArrowInvalid, pa.ArrowTypeError: other types do not fit together.
+    """
+    parts = [part for part in parts if part.num_rows] or list(parts[:1])
+    kinds: dict[str, set[pa.DataType]] = {}
+    for field in (field for part in parts for field in part.schema):
+        kinds.setdefault(field.name, set()).add(field.type)
+    mixed = [name for name, types in kinds.items() if pa.string() in types and types - {pa.string(), pa.null()}]
+    return pa.concat_tables([_texts(part, mixed) for part in parts], promote_options="permissive")
+
+
+def _texts(part: pa.Table, names: Sequence[str]) -> pa.Table:
+    for name in names:
+        if (place := part.schema.get_field_index(name)) >= 0:
+            part = part.set_column(place, name, part[name].cast(pa.string()))
+    return part
 
 
 def _split(location: str) -> tuple[str, str]:

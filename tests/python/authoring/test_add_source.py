@@ -10,6 +10,9 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import date
+from datetime import time as time_of_day
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
 FOLDERS = ("granary", "ingestion", "orchestration", "warehouse", "models", "macros", "snapshots", "seeds", "offline")
 FILES = ("dbt_project.yml", "profiles.yml", "packages.yml", "package-lock.yml", "selectors.yml")
 FILES_LINTED = (".sqlfluff", ".yamllint", "pyproject.toml")
+SURVEY = (
+    'Asked on;Score;Would "come" again?;Budget;Took;share: {{ x }};1.5e25;Station_ID',
+    '{0:02d}/12/2023;NA;yes;"$1,{1:03d}.50";09:30;5%;1.5e25;101\n{0:02d}/11/2023;7;no;$5.00;18:05;7.5%;2.5e24;102',
+)
+"""A file as people make them: its days, amounts and answers are text, which staging reads."""
 DAGSTER = """
 import json
 from orchestration.definitions import defs
@@ -79,6 +87,9 @@ def copy(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.Tem
         shutil.copy(PROJECT / name, folder)
     deliveries = folder / "deliveries"
     runpy.run_path(str(PROJECT / "docs/examples/bike_rental.py"))["make"](deliveries)
+    (deliveries / "surveys.csv").write_text(
+        "\n".join([SURVEY[0], *(SURVEY[1].format(n % 28 + 1, n) for n in range(40))])
+    )
     return Copy(folder, make_warehouse("bikes"), deliveries)
 
 
@@ -99,6 +110,8 @@ def test_a_trial_prints_the_files_and_writes_nothing(copy: Copy) -> None:
         (("bikes", "deliveries", "--key", "rentals=nothing"), 1, "nothing is not among the columns of rentals"),
         (("bikes", "deliveries", "--key", "trams=id"), 1, "there is no table 'trams'"),
         (("bikes", "deliveries", "--key", "=id"), 2, "is written [TABLE=]COLUMN"),
+        (("bikes", "deliveries", "--key", "rentals=channel"), 1, "the given key channel does not identify a row"),
+        (("bikes", "deliveries", "--null", "trams=NA"), 1, "there is no table 'trams'"),
         (("bikes", "postgresql://me:s3cret@127.0.0.1:1/x"), 1, "granary: "),
     ],
 )  # fmt: skip
@@ -121,7 +134,7 @@ def test_twenty_files_become_tested_staging_models(copy: Copy, capsys: pytest.Ca
     rows = {result["table"]: result["rows_loaded"] for result in json.loads(loaded.stdout)}
     assert rows == {
         "bikes": 400, "depots": 4, "members": 300, "payments": 3000, "rentals": 3000, "repairs": 300, "stations": 60,
-        "tariffs": 3, "weather": 182, "zones": 5,
+        "surveys": 80, "tariffs": 3, "weather": 182, "zones": 5,
     }  # fmt: skip
     there = time.monotonic()
     results = copy.dbt("build", "--select", "staging.bikes")
@@ -143,6 +156,12 @@ def test_twenty_files_become_tested_staging_models(copy: Copy, capsys: pytest.Ca
         (3000, *copy.sql("select min(amount) from raw_bikes.payments")[0], "numeric")
     ]
     assert copy.sql("select count(*) from staging.stg_bikes__rentals where rental_end is null")[0][0] in range(10, 60)
+    read = "asked_on_date, score, would_come_again_boolean, budget_number, took_time, share_x_percent, column_1_5e25"
+    assert copy.sql(f"select {read} from staging.stg_bikes__surveys order by load_row limit 2") == [
+        (date(2023, 12, 1), None, True, Decimal("1000.50"), time_of_day(9, 30), 5, 1.5e25),
+        (date(2023, 11, 1), 7, False, 5, time_of_day(18, 5), Decimal("7.5"), 2.5e24),
+    ]
+    assert results["bikes_surveys_station_id_in_stations"] == "pass"
 
 
 def test_the_files_pass_the_projects_linters(copy: Copy) -> None:

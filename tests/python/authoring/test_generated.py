@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,9 @@ from granary.scaffold import dbt
 from granary.scaffold.keywords import KEYWORDS
 from granary.scaffold.names import LONGEST, check_source, raw_names, staged_names, table_names
 from granary.scaffold.plan import Found, Opening, PlannedSource, enumeration, plan
+from granary.scaffold.sound import check
 from granary.scaffold.source import Group, literal, module
-from granary.scaffold.write import files
+from granary.scaffold.write import files, write
 from ingestion.spec import NAME, Source
 from warehouse.errors import GranaryError
 from warehouse.settings import PROJECT
@@ -76,6 +79,7 @@ def test_generated_files_hold_hostile_text_as_data(
         assert column.name == header if not column.aliases else column.aliases == (header,)
         assert NAME.fullmatch(column.name)
     contents = files(source)
+    check(source, contents)
     (model,) = yaml.safe_load(contents[f"models/staging/bikes/stg_bikes__{table.name}.yml"])["models"]
     (declared,) = yaml.safe_load(contents["models/staging/bikes/_bikes__sources.yml"])["sources"]
     assert [one["name"] for one in declared["tables"][0]["columns"]][:-2] == [column.name for column in table.columns]
@@ -91,6 +95,53 @@ def test_generated_files_hold_hostile_text_as_data(
     assert not re.search(r"\{[{%#]", descriptions)
     sql = contents[f"models/staging/bikes/stg_bikes__{table.name}.sql"]
     assert re.fullmatch(r"[a-z0-9_ ,()*\n]+", sql.replace(f"{{{{ source('bikes', '{table.name}') }}}}", ""))
+
+
+NUMBERS = st.one_of(
+    st.sampled_from(
+        ["1.5e25", "-1e+300", "5e-324", "12E5", "00", "-0.0", "1" * 17 + ".5", "9" * 18, "1.10", "$1,234.5", "NA"]
+    ),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.decimals(allow_nan=False, allow_infinity=False).map(str),
+    st.dates().map(str),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.lists(NUMBERS, min_size=30, max_size=30), min_size=1, max_size=4))
+def test_numbers_of_any_size_make_files_that_work(columns: list[list[str]]) -> None:
+    sample = pa.table({f"c{place}": values for place, values in enumerate(columns)})
+    source = planned(["x"], ["y"])
+    found = Found("numbers", "n.csv", sample, timedelta(days=8), text="all", complete=True, whole=True)
+    made = plan("bikes", "csv", source.opening, [found])
+    check(made, files(made))
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.decimal256(50, 2), pa.decimal256(76, 76), pa.decimal128(38, 38), pa.float64(), pa.int64(), pa.uint64()]
+)
+def test_the_largest_values_of_each_type_make_files_that_work(kind: pa.DataType) -> None:
+    top = {pa.int64(): 2**63 - 1, pa.uint64(): 2**64 - 1, pa.float64(): 1.7976931348623157e308}
+    most = top.get(kind) or Decimal("0.5" if kind.scale == kind.precision else "1e30")
+    low = Decimal(0) if pa.types.is_decimal(kind) else 0
+    sample = pa.table({"n": pa.array([low, most, low, most], kind), "inf": [math.inf, -math.inf, math.nan, 1.0]})
+    source = planned(["x"], ["y"])
+    made = plan("bikes", "parquet", source.opening, [Found("t", "t.parquet", sample, timedelta(days=8), complete=True)])
+    check(made, files(made))
+
+
+def test_a_file_that_would_not_work_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = planned(["id"], ["1"])
+    monkeypatch.setattr(dbt, "LARGEST_BOUND", 2**80)
+    sample = pa.table({"id": ["1", "2"], "n": ["9" * 20 + ".5", "1.5"]})
+    made = plan("bikes", "csv", source.opening, [Found("t", "t.csv", sample, timedelta(days=8), "all", True)])
+    with pytest.raises(GranaryError, match="larger than what dbt can hold"):
+        write(made, tmp_path / "project", tmp_path / "home", force=False)
+    assert not (tmp_path / "project").exists()
+    broken = replace(source, opening=replace(source.opening, imports=("import nothing_that_is_there",)))
+    with pytest.raises(GranaryError, match="nothing_that_is_there"):
+        write(broken, tmp_path / "project", tmp_path / "home", force=False)
+    assert not (tmp_path / "home").exists()
 
 
 @given(TEXT)
@@ -174,7 +225,8 @@ def test_the_tests_say_what_was_seen() -> None:
     sample = pa.table(
         {
             "Rental ID": [str(n) for n in range(40)],
-            "price": [f"{n * 1.5:.2f}" for n in range(40)],
+            "price": [f"{n * 7 % 40 * 1.5:.2f}" for n in range(40)],
+            "total": [f"{n * 1.5:.2f}" for n in range(40)],
             "Start": [f"2024-0{1 + n % 3}-15" for n in range(40)],
             "channel": ["app", "desk"] * 20,
             "note": ["", "x"] * 20,
@@ -206,6 +258,7 @@ def test_the_tests_say_what_was_seen() -> None:
             }
         },
     ]
+    assert whole["total"] == [{"not_null": {"name": "bikes_rentals_total_present"}}]  # it rises: later rows are above
     assert whole["rental_start"][1]["dbt_utils.accepted_range"]["arguments"] == {"min_value": "date '2024-01-01'"}
     assert whole["channel"][1] == {
         "accepted_values": {"name": "bikes_rentals_channel_known", "arguments": {"values": ["app", "desk"]}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.profiling.evidence import candidate_keys, evidence
-from ingestion.profiling.inference import infer
+from ingestion.profiling.inference import infer, null_words
 from ingestion.profiling.names import personal, snake
 from ingestion.types import cast
 
@@ -30,8 +31,28 @@ MONEY, ZONED, LOCAL = pa.decimal128(18, 2), pa.timestamp("us", tz="UTC"), pa.tim
         (["1.505"], pa.decimal128(18, 3)),
         (["00.5"], pa.string()),
         (["1.0000000001"], pa.float64()),
-        (["1e5", "2"], pa.float64()),
+        (["1e5", "2"], pa.string()),  # what program writes 1e5, and not 1e+05 or 100000?
+        (["12E5", "13E7", "1E2"], pa.string()),  # codes of articles
+        (["1.5E3", "12E5"], pa.string()),
+        (["1012.3", "1e3", "999.5"], pa.float64()),  # as R writes 1000
+        (["1.5e25", "2"], pa.float64()),
+        (["1e-05", "0.25", "1E+20"], pa.float64()),
+        (["1.5e400"], pa.string()),  # no double holds it
+        (["0.1234567890123456789"], pa.decimal128(38, 19)),  # and no double so many digits
+        (["123456789012345678.91"], pa.decimal128(38, 2)),
+        (["0.30000000000000004", "1.5"], pa.float64()),
+        (["1" * 40 + ".5"], pa.string()),
+        (["1.9", "1.10", "1.1"], pa.string()),  # versions: two of them would be one number
+        (["0.00", "-0.00", "1.50"], MONEY),
+        (["1012", "1012.0", "1011.9"], MONEY),
+        (["00123", "124"], pa.string()),
+        (["+4930123", "4930124"], pa.string()),
+        (["1_000"], pa.string()),
+        (["0x10"], pa.string()),
+        (["Infinity", "1.5"], pa.string()),
         (["nan"], pa.string()),
+        (["T", "F"], pa.string()),
+        (["1234567890123456789012"], pa.string()),
         (["true", "FALSE"], pa.bool_()),
         (["yes", "no"], pa.string()),
         (["2024-02-29"], pa.date32()),
@@ -62,6 +83,7 @@ def test_text_of_json_is_only_parsed_for_times() -> None:
 
 
 TEXTS = st.one_of(
+    st.from_regex(r"-?[0-9]{1,22}(\.[0-9]{1,22})?([eE][-+]?[0-9]{1,3})?", fullmatch=True),
     st.integers().map(str),
     st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str),
     st.datetimes().map(str),
@@ -69,6 +91,37 @@ TEXTS = st.one_of(
     st.text(max_size=6),
     st.sampled_from(["", "true", "False", "1e9", "-0", "+1", "0x1", "1_0", "\u0663", "\uff12", " 7", "1\n"]),
 )
+
+
+@given(st.lists(TEXTS, max_size=8))
+def test_a_number_keeps_what_was_written(texts: list[str]) -> None:
+    values = pa.array(texts, pa.string())
+    kind = infer(pa.chunked_array([values]))
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        return
+    for text, value in zip(texts, cast(values, kind, text=True)[0].to_pylist(), strict=True):
+        if text.strip():
+            assert Decimal(repr(value) if isinstance(value, float) else value) == Decimal(text.strip())
+            assert re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?", text.strip())
+
+
+@pytest.mark.parametrize(
+    ("values", "known", "expected"),
+    [
+        (["1", "NA", "2", "NA"], (), ("NA",)),
+        (["1.5", "n/a", "-", ""], (), ("-", "n/a")),
+        (["2024-01-01", "0000-00-00", "unknown"], (), ("0000-00-00", "unknown")),
+        (["N103US", "NA"], (), ()),  # among texts NA may be a value
+        (["N103US", "NA", "unknown"], ("NA", "unknown"), ("NA",)),
+        (["DE", "FR", "NA"], ("NA",), ()),  # Namibia
+        (["open", "NULL", "\\N"], (), ("NULL", "\\N")),
+        (["open", "-", "+"], (), ()),
+        (["1", "2"], (), ()),
+        (["12E5", "NA"], (), ()),
+    ],
+)
+def test_words_that_stand_for_no_value(values: list[str], known: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    assert null_words(pa.chunked_array([pa.array(values)]), known) == tuple(sorted(expected))
 
 
 @given(st.lists(TEXTS, max_size=8))

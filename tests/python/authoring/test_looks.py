@@ -170,7 +170,9 @@ def test_postgres_declares_more_than_a_sample_shows(warehouse: Settings) -> None
             " small smallint, free numeric, changed_at timestamptz not null default now(), doc jsonb)",
         )
         execute(
-            connection, "insert into orders (order_id, total) select gen_random_uuid(), n from generate_series(1, 5) n"
+            connection,
+            'insert into orders (order_id, "user", total)'
+            " select gen_random_uuid(), 'u' || n, n from generate_series(1, 5) n",
         )
     planned = look("shop", warehouse.uri(database), keys={}, cursors={})
     (table,) = planned.tables
@@ -217,7 +219,7 @@ def test_a_folder_of_every_format_is_read_by_what_was_written(tmp_path: Path) ->
     }
     assert planned.skipped == (
         "'evil\\x1b[31m.csv': its name has unprintable characters",
-        "notes.md: no known format",
+        "notes.md: no known format; give the file itself to have it looked at",
         "empty.csv: it is empty",
     )
     assert [rows(planned, name).num_rows for name in found if name != "lots"] == [1, 2, 2, 30]

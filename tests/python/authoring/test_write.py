@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 def planned(*tables: str, settings: Mapping[str, str] | None = None) -> PlannedSource:
     sample = pa.table({"id": ["1", "2", "3"]})
-    opening = Opening(("import x",), Group("X", ()), settings or {"GRANARY_BIKES_LANDING": "/landing"})
+    imports = ("from ingestion.readers.files import FileReader",)
+    reader = Group("FileReader", ('settings["GRANARY_BIKES_LANDING"]',))
+    opening = Opening(imports, reader, settings or {"GRANARY_BIKES_LANDING": "/landing"})
     found = [
         Found(name, f"{name}.csv", sample, timedelta(days=1), "all", whole=True) for name in tables or ("rentals",)
     ]

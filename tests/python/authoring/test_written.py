@@ -1,0 +1,134 @@
+"""Dates, amounts, shares and times as people write them: what is found, and that staging reads exactly that."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import pyarrow as pa
+import pytest
+
+from ingestion.profiling.written import Written, _ways, written
+from warehouse.connection import connect, query
+from warehouse.settings import PROJECT
+
+if TYPE_CHECKING:
+    from warehouse.settings import Settings
+
+
+def of(values: list[str], *prefer: str) -> Written | None:
+    return written(pa.chunked_array([pa.array(values, pa.string())]), prefer)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "style", "share"),
+    [
+        (["31/12/2023", "01/02/2023", ""], "date", "dmy", 1.0),
+        (["12/31/2023", "1/2/2023"], "date", "mdy", 1.0),
+        (["31.12.2023"], "date", "dmy", 1.0),
+        (["2023/01/15"], "date", "ymd", 1.0),
+        (["15-Jan-2023", "1 March 2024"], "date", "dMy", 1.0),
+        (["Jan 15, 2023"], "date", "Mdy", 1.0),
+        (["31/12/2023 14:30", "01/02/2023 9:05"], "timestamp", "dmy", 1.0),
+        (["13/02/2023"] * 9 + ["soon"], "date", "dmy", 0.9),
+        (["$1,000.50", "$5.00"], "number", ".", 1.0),
+        (["1,234", "1,234,567"], "number", ".", 1.0),
+        (["1.234,50", "3,25"], "number", ",", 1.0),
+        (["(5.00)", "-$3.10"], "number", ".", 1.0),
+        (["1 234", "5"], "number", ".", 1.0),
+        (["5%", "7.5 %"], "percent", ".", 1.0),
+        (["yes", "No"], "boolean", "yes/no", 1.0),
+        (["Y", "N", "N"], "boolean", "y/n", 1.0),
+        (["09:30", "23:59:59"], "time", "", 1.0),
+        (["9:30 AM", "11:05 pm"], "time", "", 1.0),
+        (["1.5"] * 9 + ["abc"], "number", ".", 0.9),
+    ],
+)
+def test_what_is_written(values: list[str], kind: str, style: str, share: float) -> None:
+    found = of(values)
+    assert found is not None
+    assert (found.kind, found.style, found.share, found.unsure, found.torn) == (kind, style, share, False, False)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["31/02/2023"], ["00123", "124"], ["1.1", "1.10"], ["12E5"], ["25:30"], ["yes"], ["x", "y"], [], ["", ""],
+        ["12345678901234567890"], ["13/02/2023", "soon"], ["+49 30 123"], ["10.0.0.1"],
+    ],
+)  # fmt: skip
+def test_what_is_only_text(values: list[str]) -> None:
+    assert of(values) is None
+
+
+def test_what_does_not_tell_is_unsure_and_what_contradicts_is_torn() -> None:
+    doubtful = of(["01/02/2023", "03/04/2023"])
+    assert doubtful is not None
+    assert doubtful.unsure
+    told = of(["01/02/2023", "03/04/2023"], "mdy")
+    assert told is not None
+    assert (told.style, told.unsure) == ("mdy", False)
+    both = of(["31/12/2023"] * 9 + ["12/31/2023"])
+    assert both is not None
+    assert both.torn
+    thousands = of(["1,234", "567"])
+    assert thousands is not None
+    assert (thousands.style, thousands.unsure) == (".", True)
+
+
+def sql(kind: str, column: str, *given: str) -> str:
+    """Return the SQL that a macro makes; they use nothing of dbt."""
+    template = jinja2.Environment(extensions=["jinja2.ext.do"]).from_string(
+        (PROJECT / "macros/written.sql").read_text()
+    )
+    return str(getattr(template.module, f"text_as_{kind}")(column, *given))
+
+
+CASES: list[tuple[str, tuple[str, ...], str, Any]] = [
+    ("date", ("dmy",), "31/12/2023", date(2023, 12, 31)),
+    ("date", ("dmy",), " 1.2.2023 ", date(2023, 2, 1)),
+    ("date", ("mdy",), "12/31/2023", date(2023, 12, 31)),
+    ("date", ("ymd",), "2023/01/15", date(2023, 1, 15)),
+    ("date", ("dMy",), "15-Jan-2023", date(2023, 1, 15)),
+    ("date", ("Mdy",), "February 29, 2024", date(2024, 2, 29)),
+    ("timestamp", ("dmy",), "31/12/2023 9:05 PM", datetime.fromisoformat("2023-12-31T21:05")),
+    ("timestamp", ("dMy",), "15 Jan 2023 14:30:01", datetime.fromisoformat("2023-01-15T14:30:01")),
+    ("time", (), "9:30 AM", time(9, 30)),
+    ("time", (), "23:59", time(23, 59)),
+    ("number", (".",), "$1,000.50", Decimal("1000.50")),
+    ("number", (".",), "(1,234)", Decimal(-1234)),
+    ("number", (".",), "-$3.10", Decimal("-3.10")),
+    ("number", (",",), "1.234,50", Decimal("1234.50")),
+    ("number", (",",), "3,25 EUR", Decimal("3.25")),
+    ("number", (".",), "1'234.5", Decimal("1234.5")),
+    ("percent", (".",), "-7.5 %", Decimal("-7.5")),
+    ("boolean", ("yes", "no"), "YES", True),
+    ("boolean", ("yes", "no"), "no", False),
+]
+WRONG = [
+    "", " ", "31/02/2023", "0000/01/01", "32/01/2023", "01/13/2023 25:00", "1,23,4", "12E5", "$", "%", "-", "()",
+    "24:00", "9:99", "15-Foo-2023", "00/00/0000", "x", "2023-02-30", "1.2.3", "13:00 PM", "5,5,5%", "'", "99/99/9999",
+]  # fmt: skip
+
+
+def test_staging_reads_what_was_counted(settings: Settings) -> None:
+    texts = [text for *_, text, _ in CASES] + WRONG
+    array = pa.array([text.strip() for text in texts])
+    counted = {
+        (kind, style): [text for text, fits in zip(texts, mask.to_pylist(), strict=True) if fits]
+        for kind, style, mask in _ways(array)
+    }
+    ways = {(kind, given) for kind, given, *_ in CASES} | {
+        (kind, (style,) if style else ()) for kind, style in counted if kind != "boolean"
+    }
+    with connect(settings) as connection:
+        for kind, given in sorted(ways):
+            expression = sql(kind, "v", *given)
+            rows = query(connection, f"select v, {expression} from unnest($1::text[]) as t (v)", texts)
+            read = {str(text): value for text, value in rows if value is not None}
+            if kind != "boolean":
+                assert sorted(read) == sorted(counted[kind, given[0] if given else ""]), (kind, given)
+            for _, _, text, expected in (case for case in CASES if case[:2] == (kind, given)):
+                assert read[text] == expected
