@@ -29,11 +29,7 @@
 
 {#- The generic tests of severity error that are attached to the node and refer to nothing that is built after it. -#}
 {% macro audit_tests(node) -%}
-    {%- set upstream = [node.unique_id] -%}
-    {%- for id in upstream -%}
-        {%- set parents = (graph.nodes.get(id) or {}).get('depends_on', {}).get('nodes', []) -%}
-        {%- do upstream.extend(parents | reject('in', upstream)) -%}
-    {%- endfor -%}
+    {%- set upstream = upstream_of(node) -%}
     {%- set found = [] -%}
     {%- for test in graph.nodes.values() if test.resource_type == 'test' -%}
         {%- if test.attached_node == node.unique_id and test.config.enabled and test.config.severity | lower == 'error'

@@ -23,7 +23,7 @@ lines as (
 
     select
         sales.week,
-        coalesce(products.department, 'UNKNOWN') as department,
+        coalesce(products.department, 'unknown') as department,
         sales.sales_value,
         sales.regular_value,
         sales.retail_disc,

@@ -16,7 +16,7 @@ combinations as (
 
     select
         lines.week,
-        coalesce(products.department, 'UNKNOWN') as department,
+        coalesce(products.department, 'unknown') as department,
         lines.display_location,
         lines.mailer_location,
         lines.promotion,
@@ -29,7 +29,7 @@ combinations as (
     left join products on lines.product_key = products.product_key
     group by
         lines.week,
-        coalesce(products.department, 'UNKNOWN'),
+        coalesce(products.department, 'unknown'),
         lines.display_location,
         lines.mailer_location,
         lines.promotion
