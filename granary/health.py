@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from granary.standing import Standing, standing
 from warehouse import server
 from warehouse.connection import connect, query
 from warehouse.forgotten import entries
@@ -62,11 +63,12 @@ class Health:
     layers: tuple[dict[str, Any], ...] = ()
     erasures: int = 0
     erasures_open: int = 0
+    marts: Standing = field(default_factory=Standing)
 
     @property
     def well(self) -> bool:
-        """Whether the server is up and no table's last load failed."""
-        return self.running and all(load["status"] != "failed" for load in self.loads)
+        """Whether the server is up, no table's last load failed, and the marts are what was built, well and in time."""
+        return self.running and not self.marts.problems and all(load["status"] != "failed" for load in self.loads)
 
 
 def look(settings: Settings) -> Health:
@@ -77,12 +79,13 @@ def look(settings: Settings) -> Health:
     with connect(settings) as connection:
         if not query(connection, "select 1 where to_regclass('ops.load_audit') is not null"):
             return Health(True, place)
-        loads, layers = _rows(connection, LOADS), _rows(connection, RELATIONS)
+        found = Health(True, place, _rows(connection, LOADS), _rows(connection, RELATIONS), marts=standing(connection))
         if not query(connection, "select 1 where to_regclass('ops.erasures') is not null"):
-            return Health(True, place, loads, layers)
+            return found
         finished = dict(query(connection, "select subject, finished_at is not null from ops.erasures"))
         subjects = {*finished, *(entry.subject for entry in entries(settings))}
-        return Health(True, place, loads, layers, len(subjects), sum(not finished.get(one) for one in subjects))
+        unfinished = sum(not finished.get(one) for one in subjects)
+        return replace(found, erasures=len(subjects), erasures_open=unfinished)
 
 
 def _rows(connection: Connection, sql: str) -> tuple[dict[str, Any], ...]:

@@ -46,7 +46,7 @@
     {%- for row in recorded.rows if row[0] in known -%}
         {%- do waiting.append(row[0]) -%}
     {%- endfor -%}
-    {%- set holds = publish_holds(despite) if waiting else {} -%}
+    {%- set holds = publish_holds(despite) -%}
     {%- set marts = describe_marts(known, waiting) if waiting and not holds else [] -%}
     {%- if marts -%}
         {%- do hold_shrinking(marts) -%}
@@ -58,9 +58,9 @@
         {{ script_for(marts, held, grant_others(known, waiting, held)) }}
     {%- else -%}
         {%- do run_query('select pg_advisory_unlock(' ~ publish_lock() ~ ')') -%}
-        {%- if holds and fails -%}
+        {%- if waiting and holds and fails -%}
             {{ raise_in_database(words_of_holds(holds)) }}
-        {%- elif holds -%}
+        {%- elif waiting and holds -%}
             {%- do exceptions.warn(words_of_holds(holds)) -%}
         {%- endif -%}
     {%- endif -%}

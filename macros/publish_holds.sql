@@ -121,19 +121,27 @@
         ~ "' and mart <> all(cast(array['" ~ marts().keys() | join("', '") ~ "'] as text[]))") -%}
 {%- endmacro %}
 
-{#- The nodes that hold publishing, by name, with the reason. -#}
+{#- The nodes that hold publishing, by name, with the reason. Those that do not, having no data, are marked. -#}
 {% macro publish_holds(despite=[]) -%}
     {%- set held = {} -%}
     {%- set recorded = run_query(
         "select node, reason from ops.publish_holds where schema_name = '" ~ published_schema()
         ~ "' order by reason <> 'failed', since, node").rows -%}
     {%- set missing = sources_without_rows() if recorded else [] -%}
+    {%- set without_data = [] -%}
     {%- for row in recorded -%}
         {%- set node = graph.nodes.get(row[0]) -%}
-        {%- if node and node.name not in despite and not never_had_data(node, missing) -%}
+        {%- if node and never_had_data(node, missing) -%}
+            {%- do without_data.append("'" ~ row[0] ~ "'") -%}
+        {%- elif node and node.name not in despite -%}
             {%- do held.update({node.name: row[1]}) -%}
         {%- endif -%}
     {%- endfor -%}
+    {%- if without_data -%}
+        {%- do run_query(
+            "update ops.publish_holds set reason = 'has never had data' where schema_name = '" ~ published_schema()
+            ~ "' and node in (" ~ without_data | join(', ') ~ ')') -%}
+    {%- endif -%}
     {{ return(held) }}
 {%- endmacro %}
 
@@ -182,10 +190,15 @@
         {%- endfor -%}
         {{ return(false) }}
     {%- endif -%}
-    {%- set relation = node.schema ~ '.' ~ node.alias -%}
-    {%- set is_table = run_query(
-        "select 1 from pg_class where oid = to_regclass('" ~ relation ~ "') and relkind in ('r', 'p')").rows -%}
-    {{ return(not is_table or not run_query('select 1 from ' ~ relation ~ ' limit 1').rows) }}
+    {%- set schemas = [node.schema] + ([published_schema(), personal_schema()] if is_built_apart(node) else []) -%}
+    {%- for row in run_query(
+        "select cast(cast(oid as regclass) as text) from pg_class where relkind in ('r', 'p') and relname = '" ~ node.alias
+        ~ "' and relnamespace::regnamespace::text in ('" ~ schemas | join("', '") ~ "')").rows -%}
+        {%- if run_query('select 1 from ' ~ row[0] ~ ' limit 1').rows -%}
+            {{ return(false) }}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(true) }}
 {%- endmacro %}
 
 {#- A node's id and those of all that it is made from. -#}

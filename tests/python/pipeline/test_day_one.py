@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pytest
 
 from ingestion.sources import SOURCES
@@ -33,5 +32,3 @@ def test_a_plain_dbt_build_passes_before_the_first_load(empty: Pipeline) -> None
     assert empty.query("select count(*) from ops.publish_holds") == [(0,)]
     assert empty.query("select count(*) from ops.unpublished") == [(0,)]
     assert empty.query("select count(*) from marts.fct_sales") == [(0,)]
-
-
