@@ -72,7 +72,10 @@
 {#- "ref('dim_store')", as a test's argument has it, to the relation. -#}
 {% macro relation_of(reference) -%}
     {%- set name = reference | replace('"', "'") -%}
-    {%- set node = graph.nodes['model.' ~ project_name ~ '.' ~ name.split("'")[1]] -%}
+    {{ return(node_relation(graph.nodes['model.' ~ project_name ~ '.' ~ name.split("'")[1]])) }}
+{%- endmacro %}
+
+{% macro node_relation(node) -%}
     {{ return(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)) }}
 {%- endmacro %}
 

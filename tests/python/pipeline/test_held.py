@@ -72,7 +72,7 @@ def test_marts_that_would_become_empty_keep_all_as_they_were_until_somebody_lets
     assert pipeline.marts() == before
 
     pipeline.execute("truncate raw_marketing.coupons")
-    pipeline.dbt("run", "--select", "dim_coupon", "coupon_performance", succeeds=False)
+    pipeline.dbt(*BUILD, succeeds=False)
     pipeline.dbt("run-operation", "publish", "--args", "{despite: [dim_coupon, coupon_performance]}")
     assert pipeline.query(ROWS.format("dim_coupon")) == [(0,)]
     assert pipeline.query(HOLDS) == []
