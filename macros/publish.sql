@@ -53,6 +53,7 @@
         {%- set holds = publish_holds(despite) -%}
     {%- endif -%}
     {%- if marts and not holds -%}
+        {%- do forget_shrinking() -%}
         {%- do tell_of_marts_without_a_model(known) -%}
         {%- set held = grants_held() -%}
         {{ script_for(marts, held, grant_others(known, waiting, held)) }}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from orchestration.nodes import relation
+from orchestration.nodes import PUBLISHED, relation
 from warehouse.connection import connect, execute, query, quote_name
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ LOADS = """
 UNPUBLISHED = """
     select loads.load_id, loads.source, loads.table_name, loads.unit
     from ops.load_audit as loads
-    left join (select loads_seen from ops.publishes order by publish_id desc limit 1) as published on true
     where loads.status = 'loaded' and loads.superseded_by is null and loads.rows_loaded > 0
-        and loads.load_id > coalesce((published.loads_seen ->> loads.source)::bigint, 0)
+        and loads.finished_at > coalesce(
+            (select max(started_at) from ops.publishes where schema_name = $1), timestamptz '-infinity'
+        )
     order by loads.load_id desc
 """
 
@@ -200,7 +201,7 @@ def newest(connection: Connection, manifest: Mapping[str, Any], node: Mapping[st
     above = {(one["source_name"], one["identifier"]) for one in sources_of(manifest, node)}
     found = [
         f"{unit} (load {load} of {source}.{table})"
-        for load, source, table, unit in query(connection, UNPUBLISHED)
+        for load, source, table, unit in query(connection, UNPUBLISHED, PUBLISHED)
         if (source, table) in above
     ]
     more = f" and {len(found) - NAMED:,} more" if len(found) > NAMED else ""

@@ -114,5 +114,6 @@ def test_an_increment_notices_that_raw_lost_loads_which_the_ledger_has(pipeline:
         "drop table kept.sales",
     )
     pipeline.load("pos.transactions")
+    pipeline.dbt(*test)
     pipeline.dbt("run", "--select", "int_sales__changed_dates", "fct_sales", "--vars", scope)
     pipeline.dbt(*test)

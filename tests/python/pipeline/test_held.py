@@ -32,7 +32,9 @@ def said(pipeline: Pipeline, *command: str, succeeds: bool) -> str:
 
 def coupons(pipeline: Pipeline, share: str) -> None:
     """Leave the coupons of raw that a condition chooses."""
-    pipeline.execute("truncate raw_marketing.coupons", f"insert into raw_marketing.coupons table kept.coupons {share}")
+    pipeline.execute(
+        "truncate raw_marketing.coupons", f"insert into raw_marketing.coupons select * from kept.coupons {share}"
+    )
 
 
 def test_marts_that_would_become_empty_keep_all_as_they_were_until_somebody_lets_them_through(
