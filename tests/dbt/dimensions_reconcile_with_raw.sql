@@ -35,7 +35,8 @@ differences as (
     from (
         select {{ columns.keys() | join(', ') }} from {{ raw_table }}
         except all
-        select {{ columns.values() | join(', ') }} from {{ mart }} where {{ condition }}
+        select {{ columns.values() | join(', ') }} from {{ mart }}
+        where {{ condition }}
     ) as only_in_raw
 
     union all
@@ -44,7 +45,8 @@ differences as (
         '{{ entity }}' as entity,
         'mart' as side
     from (
-        select {{ columns.values() | join(', ') }} from {{ mart }} where {{ condition }}
+        select {{ columns.values() | join(', ') }} from {{ mart }}
+        where {{ condition }}
         except all
         select {{ columns.keys() | join(', ') }} from {{ raw_table }}
     ) as only_in_mart
