@@ -55,7 +55,8 @@ def down() -> None:
 def status(as_json: AsJson = False) -> None:
     """Health at a glance: the server, the last load of each table, and the marts.
 
-    Exits with 1 if the server is down or the last load of a table failed.
+    Exits with 1 if the server is down, a table's last load failed, nothing new came for longer than its contract says,
+    dbt's last run failed, or something that was built is held or not published.
     """
     from granary.health import look
 

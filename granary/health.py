@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from granary.standing import Standing, standing
 from ingestion.select import select
 from ingestion.sources import BROKEN
 from warehouse import server
@@ -70,15 +71,16 @@ class Health:
     """Sources whose modules cannot be used, and why."""
     lost: tuple[str, ...] = ()
     """Raw tables that are gone with the rows that they held, or empty."""
+    marts: Standing = field(default_factory=Standing)
 
     @property
     def well(self) -> bool:
-        """Whether the server is up, every source can be used, and no table's last load failed or rows are gone.
+        """Whether the server is up, every source can be used and its tables are whole, and the marts are what was built.
 
         What was loaded by a source or a table that is no longer declared does not count.
         """
         failed = any(load["status"] == "failed" and load["declared"] for load in self.loads)
-        return self.running and not (failed or self.unusable or self.lost)
+        return self.running and not (failed or self.unusable or self.lost or self.marts.problems)
 
 
 def look(settings: Settings) -> Health:
@@ -95,8 +97,15 @@ def look(settings: Settings) -> Health:
             load | {"declared": (pair := (load["source"], load["table_name"])) in declared or pair[0] in unusable}
             for load in _rows(connection, LOADS)
         )
-        layers = _rows(connection, RELATIONS)
-        found = Health(True, place, loads, layers, unusable=tuple(unusable.values()), lost=_lost(connection, declared))
+        found = Health(
+            True,
+            place,
+            loads,
+            _rows(connection, RELATIONS),
+            unusable=tuple(unusable.values()),
+            lost=_lost(connection, declared),
+            marts=standing(connection),
+        )
         if not query(connection, "select 1 where to_regclass('ops.erasures') is not null"):
             return found
         finished = dict(query(connection, "select subject, finished_at is not null from ops.erasures"))

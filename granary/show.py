@@ -209,6 +209,8 @@ def health(found: Health) -> None:
         line(f"{found.erasures:,} forgotten household{'' if found.erasures == 1 else 's'}.")
     if found.erasures_open:
         line(f"{found.erasures_open:,} of them still in the warehouse or its marts: `granary forget --again`.")
+    for problem in found.marts.problems:
+        line(problem)
     if found.layers:
         table(
             "Schemas",

@@ -15,7 +15,7 @@
             {%- if result.rows[0][1] -%}
                 {{ exceptions.raise_compiler_error(
                     'audit: ' ~ test.name ~ ': ' ~ failures ~ ' rows failed in ' ~ published_schema() ~ '.' ~ this.identifier
-                    ~ '; nothing was published.') }}
+                    ~ '; nothing was published.' ~ loads_at_fault(test, model, scope)) }}
             {%- endif -%}
             {%- do passed.append("('" ~ test.name ~ "', " ~ failures ~ ')') -%}
         {%- endfor -%}
@@ -29,11 +29,7 @@
 
 {#- The generic tests of severity error that are attached to the node and refer to nothing that is built after it. -#}
 {% macro audit_tests(node) -%}
-    {%- set upstream = [node.unique_id] -%}
-    {%- for id in upstream -%}
-        {%- set parents = (graph.nodes.get(id) or {}).get('depends_on', {}).get('nodes', []) -%}
-        {%- do upstream.extend(parents | reject('in', upstream)) -%}
-    {%- endfor -%}
+    {%- set upstream = upstream_of(node) -%}
     {%- set found = [] -%}
     {%- for test in graph.nodes.values() if test.resource_type == 'test' -%}
         {%- if test.attached_node == node.unique_id and test.config.enabled and test.config.severity | lower == 'error'
@@ -44,9 +40,22 @@
     {{ return(found) }}
 {%- endmacro %}
 
+{#- Of a model that keeps its rows' loads, the newest ones that fail a test by themselves, for people. -#}
+{% macro loads_at_fault(test, node, scope) -%}
+    {%- if 'load_id' not in node.columns -%}{{ return('') }}{%- endif -%}
+    {%- set found = [] -%}
+    {%- for row in run_query(
+        "select built.load_id, loads.unit from (select distinct load_id from " ~ this ~ ") as built inner join ops.load_audit"
+        ~ " as loads on built.load_id = loads.load_id order by built.load_id desc limit 20").rows if found | length < 3 -%}
+        {%- set failed = run_query(audit_query(test, node, scope, 'load_id = ' ~ row[0])).rows[0] -%}
+        {%- if failed[1] -%}{%- do found.append(row[1] ~ ' (load ' ~ row[0] ~ ')') -%}{%- endif -%}
+    {%- endfor -%}
+    {{ return(' They are of ' ~ found | join(', ') ~ '.' if found else '') }}
+{%- endmacro %}
+
 {#- The query of a generic test on the table that the current transaction is building. -#}
-{% macro audit_query(test, node, scope) -%}
-    {%- set conditions = [] -%}
+{% macro audit_query(test, node, scope, only=none) -%}
+    {%- set conditions = [only] if only else [] -%}
     {%- if test.config.where -%}{%- do conditions.append('(' ~ test.config.where ~ ')') -%}{%- endif -%}
     {%- if scope == 'new' -%}
         {%- do conditions.append(node.config.unique_key ~ ' = any(array(' ~ published_partitions(node) ~ '))') -%}
@@ -76,7 +85,10 @@
 {#- "ref('dim_store')", as a test's argument has it, to the relation. -#}
 {% macro relation_of(reference) -%}
     {%- set name = reference | replace('"', "'") -%}
-    {%- set node = graph.nodes['model.' ~ project_name ~ '.' ~ name.split("'")[1]] -%}
+    {{ return(node_relation(graph.nodes['model.' ~ project_name ~ '.' ~ name.split("'")[1]])) }}
+{%- endmacro %}
+
+{% macro node_relation(node) -%}
     {{ return(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)) }}
 {%- endmacro %}
 

@@ -4,7 +4,8 @@
         arrived   the load holds rows of the partition
         replaced  the load replaced an earlier one that held rows of the partition
         erased    an erasure (granary forget), whose number load_id is, took rows from a load that held rows of the partition
-        late      the load brought a version of a dimension that was valid already when rows of the partition happened
+        late      the load brought a version of a dimension that was valid already when rows of the partition happened, or
+                  corrected it; a first version counts once there is something that was built without it
 -#}
 
 {#-
@@ -112,8 +113,11 @@ changes as (
             and versions.valid_from <= happened.{{ moment }}
             and versions.valid_to > happened.{{ moment }}
     where
+        {%- if not is_incremental() %}
         versions.version_number > 1
-        and versions.load_id > (select previous_load_id from watermarks where source = 'crm')
+        and
+        {%- endif %}
+        versions.load_id > (select previous_load_id from watermarks where source = 'crm')
         and versions.load_id <= (select load_id from watermarks where source = 'crm')
     group by versions.load_id, happened.{{ partition }}
     {%- endfor %}

@@ -6,15 +6,18 @@
 -#}
 
 {#-
-    On-run-end: settle what holds publishing, then publish what was built and is not published yet. dbt runs the
-    statements that a hook returns; each `run_query` before is a transaction of its own (dbt's hooks commit at once).
+    On-run-end: settle what holds publishing, keep how the run ended, then publish what was built and is not published yet.
+    dbt runs the statements that a hook returns; each `run_query` before is a transaction of its own (dbt's hooks commit at
+    once). A run of which everything succeeded and that may not publish fails all the same: dbt exits with 1.
 -#}
 {% macro finish_run(results) -%}
-    {%- if execute -%}
+    {%- if execute and flags.WHICH != 'freshness' -%}
         {%- do run_query('set role ' ~ target.role) -%}
-        {%- do settle_holds(results) -%}
+        {%- set failed = settle_holds(results) -%}
+        {%- do release_vanished() -%}
+        {%- do record_build(results) -%}
         {%- if flags.WHICH != 'test' and var('publish') -%}
-            {{ publish_script() }}
+            {{ publish_script(fails=not failed and not flags.EMPTY) }}
         {%- endif -%}
     {%- endif -%}
 {%- endmacro %}
@@ -26,14 +29,16 @@
 {% macro publish(despite=[]) -%}
     {%- do run_query('set role ' ~ target.role) -%}
     {%- do run_query(create_publish_records()) -%}
-    {%- set script = publish_script(despite) -%}
+    {%- do release_vanished() -%}
+    {%- set script = publish_script([despite] if despite is string else despite) -%}
     {%- if script | trim -%}{%- do run_query(script) -%}{%- endif -%}
 {%- endmacro %}
 
-{#- The statements of a publish, or nothing, with the reason in the log. -#}
-{% macro publish_script(despite=[]) -%}
+{#- The statements of a publish; if something holds it, one that fails and says what, or, unless `fails`, a warning. -#}
+{% macro publish_script(despite=[], fails=true) -%}
     {#- Held until the script has ended, or the connection has. -#}
     {%- do run_query('select pg_advisory_lock(' ~ publish_lock() ~ ')') -%}
+    {%- do forget_shrinking() -%}
     {%- set waiting = [] -%}
     {%- set known = marts() -%}
     {%- set recorded = run_query(
@@ -42,18 +47,29 @@
         {%- do waiting.append(row[0]) -%}
     {%- endfor -%}
     {%- set holds = publish_holds(despite) -%}
-    {%- if waiting and not holds -%}
+    {%- set marts = describe_marts(known, waiting) if waiting and not holds else [] -%}
+    {%- if marts -%}
+        {%- do hold_shrinking(marts) -%}
+        {%- set holds = publish_holds(despite) -%}
+    {%- endif -%}
+    {%- if marts and not holds -%}
+        {%- do forget_shrinking() -%}
         {%- do tell_of_marts_without_a_model(known) -%}
         {%- set held = grants_held() -%}
-        {{ script_for(describe_marts(known, waiting), held, grant_others(known, waiting, held)) }}
-    {%- elif waiting -%}
-        {%- set more = ' and ' ~ (holds | length - 5) ~ ' more' if holds | length > 5 else '' -%}
-        {%- do exceptions.warn('nothing was published; ' ~ published_schema() ~ ' stays as it was: '
-            ~ holds[:5] | join(', ') ~ more ~ '. Mend it, and build and test it again (docs/runbooks/failed-run.md).') -%}
-    {%- endif -%}
-    {%- if not waiting or holds -%}
+        {{ script_for(marts, held, grant_others(known, waiting, held)) }}
+    {%- else -%}
         {%- do run_query('select pg_advisory_unlock(' ~ publish_lock() ~ ')') -%}
+        {%- if waiting and holds and fails -%}
+            {{ raise_in_database(words_of_holds(holds)) }}
+        {%- elif waiting and holds -%}
+            {%- do exceptions.warn(words_of_holds(holds)) -%}
+        {%- endif -%}
     {%- endif -%}
+{%- endmacro %}
+
+{#- A statement that fails with these words: unlike an error in a hook's template, dbt counts it and ends as usual. -#}
+{% macro raise_in_database(words) -%}
+    do $granary$ begin raise exception '%', {{ quoted(words) }}; end $granary$;
 {%- endmacro %}
 
 {#- Tables that analysts may rely on and that no model fills any more stay as they are; a person drops them. -#}
@@ -71,13 +87,13 @@
     {%- set schema = published_schema() -%}
     {%- for mart in marts if mart.way == 'refuse' -%}
         {%- set it = 'it' if mart.dependants | length == 1 else 'them' -%}
-        do $granary$ begin raise exception '%', {{ quoted(
+        {{ raise_in_database(
             'nothing was published: ' ~ mart.shown ~ (
                 ' becomes a view that masks personal data' if mart.moves
                 else ' would lose or retype ' ~ mart.lost | join(', ')
             ) ~ ', and ' ~ mart.dependants | join(', ') ~ ' depend' ~ ('s' if it == 'it') ~ ' on it. Drop ' ~ it
             ~ (', run again and create ' ~ it ~ ' anew' if mart.moves else ' and run again, or keep the column')
-        ) }}; end $granary$;
+        ) }}
     {%- endfor %}
     {%- if marts | selectattr('has_view') | list %}
     create schema if not exists {{ personal_schema() }};

@@ -22,7 +22,8 @@ from packaging.version import Version
 
 from orchestration import manifest as dbt_manifest
 from orchestration.columns import node_lineage
-from orchestration.failures import problems_of
+from orchestration.culprits import blame
+from orchestration.failures import SURE_TO_FAIL_AGAIN, problems_of
 from orchestration.nodes import layer, materialization, relation
 from orchestration.progress import Event, Kind, Problem, Severity, tell
 from orchestration.relations import Relations
@@ -90,8 +91,13 @@ class Build:
             finally:
                 stop(invocation.process)
         if invocation.process.returncode:
-            problems, transient = problems_of(self._target, self._manifest)
+            problems, transient = problems_of(self._target, self._manifest, self._blame)
             raise BuildError(problems, transient=transient)
+
+    def _blame(self, node: Mapping[str, Any], message: str) -> str | None:
+        """Return the load and row that a model failed on; not before it is sure to fail again."""
+        last = self._context.retry_number >= RETRIES or message.startswith(SURE_TO_FAIL_AGAIN)
+        return blame(self._settings, self._manifest, node, self._target, message) if last else None
 
     def _prepare_target(self) -> None:
         """Make the run's folder, with the parsed project in it, and throw the oldest runs' folders away."""

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestration.progress import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 FAILED = frozenset({"error", "fail", "runtime error", "partial success"})
 SURE_TO_FAIL_AGAIN = ("Compilation Error", "Parsing Error")
 """How dbt's message starts when trying again cannot help. An audit that stops a model is a Compilation Error too."""
 
+HELD = "nothing was published"
+"""How the message of a publish begins that something holds (macros/publish_holds.sql)."""
+Blame = Callable[[Mapping[str, Any], str], str | None]
+
 LINE = re.compile(r"^[\d:.]+ \[(\w+) *\] \[.{10}\]: ", re.MULTILINE)
 """How dbt begins what it writes into its log, with the level."""
 
 
-def problems_of(target: Path, manifest: Mapping[str, Any]) -> tuple[list[Problem], bool]:
+def problems_of(
+    target: Path, manifest: Mapping[str, Any], blame: Blame = lambda *_: None
+) -> tuple[list[Problem], bool]:
     """Return the problems of the run that left its artifacts in `target`, and whether trying again may help.
+
+    `blame` says for a model that failed, and dbt's message, which load and row it failed on, if it can.
 
     It may if dbt itself died, or if a node failed on the database (a lost connection, a lock, a full disk); it cannot
     if only tests failed or the project is at fault. A publish is not tried again, as `dbt retry` repeats no hook.
@@ -39,10 +47,10 @@ def problems_of(target: Path, manifest: Mapping[str, Any]) -> tuple[list[Problem
         and not str(result["message"] or "").startswith(SURE_TO_FAIL_AGAIN)
         for node, result in zip(nodes, failed, strict=True)
     )
-    return [problem_of(node, result) for node, result in zip(nodes, failed, strict=True)], transient
+    return [problem_of(node, result, blame) for node, result in zip(nodes, failed, strict=True)], transient
 
 
-def problem_of(node: Mapping[str, Any], result: Mapping[str, Any]) -> Problem:
+def problem_of(node: Mapping[str, Any], result: Mapping[str, Any], blame: Blame = lambda *_: None) -> Problem:
     """Return the problem of one node."""
     name = str(node.get("name") or result["unique_id"])
     where = str(node.get("original_file_path") or result["unique_id"])
@@ -58,9 +66,14 @@ def problem_of(node: Mapping[str, Any], result: Mapping[str, Any]) -> Problem:
         )
     kind = str(node.get("resource_type") or "node")
     if kind == "operation":
-        return Problem(f"publishing failed: {message}", where, "readers keep what they had; mend it and run again")
+        words = message.partition("error: ")[2].partition(" CONTEXT: ")[0] or message
+        held = words.partition(HELD)
+        if held[1]:
+            return Problem(f"{held[1]}{held[2]}", where, "`granary status` says what holds")
+        return Problem(f"publishing failed: {words}", where, "readers keep what they had; mend it and run again")
+    culprit = blame(node, str(result["message"] or ""))
     return Problem(
-        f"{kind} {name} failed: {message}",
+        f"{kind} {name} failed: {message}{f'; made from {culprit}' if culprit else ''}",
         where,
         f"readers keep the last good marts; mend it and `dbt build --select {name}+`",
     )

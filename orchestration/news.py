@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from warehouse.settings import Settings
 
 PUBLISHED = "select coalesce(max(publish_id), 0) from ops.publishes"
-WAITING = "select (select count(*) from ops.unpublished) + (select count(*) from ops.publish_holds)"
+WAITING = """
+    select (select count(*) from ops.unpublished) + (select count(*) from ops.publish_holds) + (
+        select count(*) from (select failures from ops.builds order by finished_at desc limit 1) as last
+        where last.failures <> '[]'
+    )
+"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def is_built(settings: Settings, now: State) -> bool:
     kept = "select load_id, publish_id from ops.whole_builds where fingerprint = $1"
     with connect(settings, role="transformer") as connection:
         found = query(connection, kept, now.fingerprint)
-        if not found or query(connection, "select to_regclass('ops.publishes')::text") == [(None,)]:
+        if not found or query(connection, "select to_regclass('ops.builds')::text") == [(None,)]:
             return False
         return found == [(now.load_id, query(connection, PUBLISHED)[0][0])] and query(connection, WAITING) == [(0,)]
 

@@ -33,8 +33,8 @@ performance as (
 totals as (
 
     select
-        sum(on_sales_value) as on_value,
-        sum(off_sales_value) as off_value
+        coalesce(sum(on_sales_value), 0) as on_value,
+        coalesce(sum(off_sales_value), 0) as off_value
     from lift
 
 )

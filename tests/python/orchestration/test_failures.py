@@ -71,3 +71,22 @@ def test_a_dbt_that_died_is_tried_again_with_its_last_words(tmp_path: Path) -> N
     problems, again = problems_of(tmp_path, {"nodes": {}})
     assert again
     assert problems[0].what == "dbt stopped: out of memory"
+
+
+def test_a_held_publish_says_what_holds_it_and_a_broken_one_why() -> None:
+    held = "granary.on-run-end.0 failed, error:\n nothing was published; marts stays as it was: dim_one would shrink"
+    told = problem_of({"resource_type": "operation"}, result(f"{held}\n CONTEXT:  PL/pgSQL function at RAISE"))
+    assert told.what == "nothing was published; marts stays as it was: dim_one would shrink"
+    told = problem_of({"resource_type": "operation"}, result("granary.on-run-end.0 failed, error:\n disk is full"))
+    assert told.what == "publishing failed: disk is full"
+
+
+def test_a_model_names_what_it_was_made_from_when_it_failed() -> None:
+    told = problem_of(MODEL, result("integer out of range"), lambda *_: "a.parquet, row 3, load 7 of pos.transactions")
+    assert told.what == (
+        "model fct_sales failed: integer out of range; made from a.parquet, row 3, load 7 of pos.transactions"
+    )
+
+
+def result(message: str) -> dict[str, object]:
+    return {"unique_id": "m", "status": "error", "message": message, "failures": None}

@@ -123,6 +123,7 @@ def test_without_news_nothing_is_built(place: Place, first: RunOutcome) -> None:
         "update ops.whole_builds set publish_id = publish_id - 1",
         "insert into ops.unpublished (schema_name, mart, invocation_id) values ('marts', 'dim_store', '')",
         "insert into ops.publish_holds (schema_name, node, reason, invocation_id) values ('marts', 'x', 'failed', '')",
+        "insert into ops.builds values ('x', 'marts', 'test', now(), '[{}]', '[]')",
     ],
 )
 def test_what_was_not_built_is_news(place: Place, first: RunOutcome, change: str) -> None:
@@ -136,6 +137,7 @@ def test_what_was_not_built_is_news(place: Place, first: RunOutcome, change: str
         assert not news.is_built(place.settings, now)
         execute(connection, "delete from ops.unpublished")
         execute(connection, "delete from ops.publish_holds")
+        execute(connection, "delete from ops.builds where invocation_id = 'x'")
         connection.commit()
     news.keep(place.settings, now)
 

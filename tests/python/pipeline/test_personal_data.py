@@ -63,6 +63,7 @@ MAY: dict[str, dict[str, str]] = {
     "ops.model_audits": {"transformer": EVERYTHING, "auditor": "S"},
     "ops.unpublished": {"transformer": EVERYTHING, "auditor": "S"},
     "ops.publish_holds": {"transformer": EVERYTHING, "auditor": "S"},
+    "ops.builds": {"transformer": EVERYTHING, "auditor": "S"},
     "ops.publishes": {"transformer": EVERYTHING, "auditor": "S"},
     "ops.published_months": {"transformer": EVERYTHING, "auditor": "S"},
     "ops.load_health": {"transformer": "S", "auditor": "S"},

@@ -259,6 +259,7 @@ def test_bad_rows_never_reach_an_incremental_mart(pipeline: Pipeline) -> None:
         f"audit: fct_sales_week_in_range: {table.num_rows} rows failed in marts.fct_sales; nothing was published"
         in words(results["fct_sales"].message)
     )
+    assert f"They are of transactions/{file.name} (load " in words(results["fct_sales"].message)
     assert results["fct_baskets"].status == "skipped"
     after = pipeline.marts()
     assert {name: after[name] for name in ("fct_sales", "fct_baskets")} == {
