@@ -12,14 +12,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any, TextIO
+from uuid import uuid4
 
-from orchestration.instance import environment, inside, open_instance, prepare_instance
+from orchestration.alive import held, reap
+from orchestration.instance import CODE_LOCATION, environment, inside, of_code_location, open_instance, prepare_instance
 from orchestration.progress import Event, Problem, listening
-from orchestration.windows import Window, window_of_run, window_tag
+from orchestration.windows import Window, last_closed_date, window_of_run, window_tag
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -29,10 +31,7 @@ if TYPE_CHECKING:
 
     from warehouse.settings import Settings
 
-DAILY_SOURCES = ("pos", "events")
 FULL_REFRESH = "full_refresh"
-CODE_LOCATION = {".dagster/repository": "__repository__@orchestration.definitions"}
-"""Tag by which the UI finds the runs of a job; runs that it starts itself have it."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def run_job(
     """Run a job, with the partitions of `window` if it has any, and wait for its end.
 
     With no window it covers the days that are waiting to be loaded, and rebuilds no day without news; with one, the
-    facts overwrite these days in any case. Standard output and error of the process go to the run's log meanwhile:
+    facts overwrite these days in any case. Runs whose process was killed are marked as failed first. Standard output and error of the process go to the run's log meanwhile:
     what listens to `on_event` must print to a stream that it opened before (`terminal()`).
 
     Ctrl-C and SIGTERM roll the open transaction back, stop dbt, mark the run as canceled and raise KeyboardInterrupt.
@@ -107,7 +106,7 @@ def run_job(
     started = time.monotonic()
     prepare_instance(settings)
     log = settings.home / "dagster" / "run.log"
-    with inside(environment(settings)), interruptible(), quiet(log):
+    with inside(environment(settings)), interruptible(), silenced(log):
         from orchestration.defs.assemble import assemble  # noqa: PLC0415
 
         definitions = assemble(settings)
@@ -116,10 +115,11 @@ def run_job(
             raise GranaryError(f"there is no job {name}", "orchestration/defs/jobs.py", "see the names there")
         job_definition = definitions.resolve_job_def(name)
         with open_instance() as instance:
+            reap(settings, instance)
             chosen = None
             if job_definition.partitions_def is not None:
                 waiting, loaded = pending(settings), loaded_dates(instance)
-                chosen = window or window_of_run(waiting, loaded, full_refresh=name == FULL_REFRESH)
+                chosen = window or window_of_run(waiting, loaded, full_refresh=name == FULL_REFRESH) or quiet_day(settings)
             elif window:
                 raise GranaryError(
                     f"job {name} is not about single days", "orchestration/defs/jobs.py", "give no dates"
@@ -131,9 +131,11 @@ def run_job(
                 if isinstance(event, Event):
                     on_event(event)
 
-            with listening(listen), ending():
+            run_id = str(uuid4())
+            with listening(listen), ending(), held(settings, run_id):
                 result = job_definition.execute_in_process(
-                    instance=instance,
+                    instance=of_code_location(instance, name),
+                    run_id=run_id,
                     raise_on_error=False,
                     partition_key=chosen[1].isoformat() if chosen else None,
                     tags={**CODE_LOCATION, **(window_tag(chosen) if chosen else {})},
@@ -173,10 +175,27 @@ def unexplained(result: dg.ExecuteInProcessResult, log: Path) -> list[Problem]:
 
 
 def pending(settings: Settings) -> list[date]:
-    """Return the business dates that wait to be loaded, of all systems that deliver by the day."""
-    from ingestion.load import pending_dates  # noqa: PLC0415 - Arrow takes 0.3 s
+    """Return the business dates that wait to be loaded, of all systems that deliver by the day.
 
-    return [day for source in DAILY_SOURCES for day in pending_dates(settings, source)]
+    A system that cannot be asked now holds up no other: its own load says why.
+    """
+    from ingestion.load import pending_dates  # noqa: PLC0415 - Arrow takes 0.3 s
+    from orchestration.defs.loaders import DAILY_SOURCES  # noqa: PLC0415
+
+    waiting: list[date] = []
+    for source in DAILY_SOURCES:
+        with suppress(GranaryError, OSError):
+            waiting += pending_dates(settings, source)
+    return waiting
+
+
+def quiet_day(settings: Settings) -> Window:
+    """Return the window of a run before the first file ever: the day that closed last, on which nothing came."""
+    from orchestration.defs.assemble import last_date  # noqa: PLC0415
+
+    closed = last_closed_date(datetime.now(timezone.utc))
+    day = min(closed, last_date(settings) or closed)
+    return day, day
 
 
 def loaded_dates(instance: dg.DagsterInstance) -> list[date]:
@@ -204,7 +223,7 @@ def terminal(stream: TextIO) -> TextIO:
 
 
 @contextmanager
-def quiet(log: Path) -> Iterator[None]:
+def silenced(log: Path) -> Iterator[None]:
     """Send what this process and its children print to a file; Dagster and dbt print every line of their logs.
 
     Dagster keeps the output of the steps for the UI by itself. File descriptors are redirected, not Python's streams,

@@ -94,6 +94,41 @@ create unique index if not exists load_audit_active on ops.load_audit (source, t
 where status = 'loaded' and superseded_by is null and fingerprint is not null;
 create index if not exists load_audit_by_table on ops.load_audit (source, table_name, load_id);
 
+-- A load that only looked does not count. A unit with a fingerprint (a file, an answer) is new when its content is; a
+-- window past a cursor when the cursor moves, or a row changes behind it. What is read whole each time is confirmed by
+-- every reading that finds rows. Before the first of these, the clock runs from the first attempt.
+create or replace view ops.freshness as
+with marked as (
+    select
+        source, table_name, load_id, status, fingerprint, rows_read, rows_quarantined, watermark_before,
+        watermark_after, started_at, finished_at,
+        lag(fingerprint) over (
+            partition by source, table_name, unit, status = 'loaded' and fingerprint is not null order by load_id
+        ) as fingerprint_before,
+        lag(watermark_after) over (
+            partition by source, table_name, watermark_after is null order by load_id
+        ) as watermark_known
+    from ops.load_audit
+)
+select
+    source, table_name,
+    coalesce(
+        max(finished_at) filter (where case
+            when status not in ('loaded', 'unchanged') then false
+            when fingerprint is not null then status = 'loaded' and fingerprint is distinct from fingerprint_before
+            when watermark_after is not null then status = 'loaded' and (
+                watermark_after is distinct from watermark_known
+                or (watermark_before is not null and rows_quarantined = 0)
+            )
+            else rows_read > 0
+        end),
+        min(started_at)
+    ) as fresh_at
+from marked
+group by source, table_name;
+comment on view ops.freshness is
+'When each table''s source last had something new, or was read whole and confirmed; a load that found nothing does not count.';
+
 create table if not exists ops.watermarks (
     source text not null,
     table_name text not null,

@@ -15,6 +15,7 @@ from orchestration.defs.loaders import loaders, partitions
 from orchestration.defs.publishing import publish_checks
 from orchestration.defs.resources import Warehouse
 from orchestration.defs.schedules import SCHEDULES
+from orchestration.defs.sensors import SENSORS
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def assemble(settings: Settings) -> dg.Definitions:
         asset_checks=[publish_checks(dbt_manifest.load(dbt_manifest.prepare(settings)))],
         jobs=jobs(dbt, external),
         schedules=SCHEDULES,
+        sensors=SENSORS,
         resources={"warehouse": Warehouse()},
         # One process a run. Nine loads without news take 15 s in it and 33 s with a process per step (forkserver,
         # preloaded, 2 cores); loading in parallel gains less than that, since the largest table keeps both cores busy.
