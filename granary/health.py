@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ingestion.freshness import Freshness, freshness
 from warehouse import server
 from warehouse.connection import connect, query
 from warehouse.forgotten import entries
@@ -65,8 +66,8 @@ class Health:
 
     @property
     def well(self) -> bool:
-        """Whether the server is up and no table's last load failed."""
-        return self.running and all(load["status"] != "failed" for load in self.loads)
+        """Whether the server is up, no table's last load failed, and no source is silent for longer than agreed."""
+        return self.running and not any(load["status"] == "failed" or load["is_late"] for load in self.loads)
 
 
 def look(settings: Settings) -> Health:
@@ -77,12 +78,19 @@ def look(settings: Settings) -> Health:
     with connect(settings) as connection:
         if not query(connection, "select 1 where to_regclass('ops.load_audit') is not null"):
             return Health(True, place)
-        loads, layers = _rows(connection, LOADS), _rows(connection, RELATIONS)
+        late = {(one.source, one.table): one for one in freshness(settings)}
+        loads = tuple(load | _age(late.get((load["source"], load["table_name"]))) for load in _rows(connection, LOADS))
+        layers = _rows(connection, RELATIONS)
         if not query(connection, "select 1 where to_regclass('ops.erasures') is not null"):
             return Health(True, place, loads, layers)
         finished = dict(query(connection, "select subject, finished_at is not null from ops.erasures"))
         subjects = {*finished, *(entry.subject for entry in entries(settings))}
         return Health(True, place, loads, layers, len(subjects), sum(not finished.get(one) for one in subjects))
+
+
+def _age(one: Freshness | None) -> dict[str, Any]:
+    """Return what is told of a table's freshness; a table without a contract has none."""
+    return {"fresh_at": one.fresh_at if one else None, "is_late": bool(one and one.is_late), "late": one and str(one)}
 
 
 def _rows(connection: Connection, sql: str) -> tuple[dict[str, Any], ...]:

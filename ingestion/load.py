@@ -10,7 +10,7 @@ from ingestion.intake import UNKNOWN, LoadResult, Progress, recognised
 from ingestion.loading import BeginAgainError, Learnt, Loading, Window
 from ingestion.sources import SOURCES
 from warehouse.connection import connect, query, reason
-from warehouse.errors import GranaryError
+from warehouse.errors import GranaryError, unknown
 from warehouse.ledger import landed
 
 if TYPE_CHECKING:
@@ -30,13 +30,12 @@ def find(source: str, table: str) -> tuple[Source, Table]:
         GranaryError: there is no such source or table; the error names those that there are.
     """
     if source not in SOURCES:
-        raise GranaryError(f"there is no source {source!r}", todo=f"sources are {', '.join(SOURCES)}")
+        raise unknown("source", source, SOURCES)
     spec = SOURCES[source]
     try:
         return spec, spec.table(table)
     except KeyError:
-        names = ", ".join(t.name for t in spec.tables)
-        raise GranaryError(f"source {source} has no table {table!r}", todo=f"its tables are {names}") from None
+        raise unknown(f"table of source {source}", table, (t.name for t in spec.tables)) from None
 
 
 def load_table(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ingestion.cdc.spec import changes_table
 from ingestion.sources import SOURCES
-from warehouse.errors import GranaryError
+from warehouse.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ def select(names: Sequence[str], *, changes: bool = False) -> list[tuple[str, st
     With `changes`, the change tables of captured sources are among them.
 
     Raises:
-        GranaryError: a name is neither a source nor a table of one.
+        UsageError: a name is neither a source nor a table of one.
     """
     every = [
         (source.name, name)
@@ -30,7 +30,7 @@ def select(names: Sequence[str], *, changes: bool = False) -> list[tuple[str, st
     for name in names:
         found = {(source, table) for source, table in every if name in (source, f"{source}.{table}")}
         if not found:
-            known = ", ".join(f"{source}.{table}" for source, table in every)
-            raise GranaryError(f"there is no source or table {name!r}", todo=f"choose of {known}")
+            known = [*(source for source, _ in every), *(f"{source}.{table}" for source, table in every)]
+            raise unknown("source or table", name, known)
         wanted |= found
     return [pair for pair in every if pair in wanted] if names else every

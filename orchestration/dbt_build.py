@@ -213,7 +213,12 @@ def columns_from(lineage: dg.TableColumnLineage) -> dg.TableMetadataValue:
     """Return column lineage as a table: this UI keeps its own metadata of it, and shows it nowhere."""
     return dg.MetadataValue.table(
         [
-            dg.TableRecord({"column": column, "made from": ", ".join(f"{d.asset_key.path[-1]}.{d.column_name}" for d in deps)})
+            dg.TableRecord(
+                {
+                    "column": column,
+                    "made from": ", ".join(f"{one.asset_key.path[-1]}.{one.column_name}" for one in deps),
+                }
+            )
             for column, deps in lineage.deps_by_column.items()
         ],
         dg.TableSchema([dg.TableColumn("column"), dg.TableColumn("made from")]),

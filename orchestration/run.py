@@ -22,7 +22,7 @@ from orchestration.alive import held, reap
 from orchestration.instance import CODE_LOCATION, environment, inside, of_code_location, open_instance, prepare_instance
 from orchestration.progress import Event, Problem, listening
 from orchestration.windows import Window, last_closed_date, window_of_run, window_tag
-from warehouse.errors import GranaryError
+from warehouse.errors import GranaryError, UsageError, unknown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,8 +94,9 @@ def run_job(
     """Run a job, with the partitions of `window` if it has any, and wait for its end.
 
     With no window it covers the days that are waiting to be loaded, and rebuilds no day without news; with one, the
-    facts overwrite these days in any case. Runs whose process was killed are marked as failed first. Standard output and error of the process go to the run's log meanwhile:
-    what listens to `on_event` must print to a stream that it opened before (`terminal()`).
+    facts overwrite these days in any case. Runs whose process was killed are marked as failed first.
+
+    Standard output and error of the process go to the run's log meanwhile: what listens to `on_event` must print to a stream that it opened before (`terminal()`).
 
     Ctrl-C and SIGTERM roll the open transaction back, stop dbt, mark the run as canceled and raise KeyboardInterrupt.
 
@@ -111,19 +112,18 @@ def run_job(
 
         definitions = assemble(settings)
         name = FULL_REFRESH if full_refresh else job
-        if name not in {one.name for one in definitions.resolve_all_job_defs()}:
-            raise GranaryError(f"there is no job {name}", "orchestration/defs/jobs.py", "see the names there")
+        names = [one.name for one in definitions.resolve_all_job_defs() if not one.name.startswith("__")]
+        if name not in names:
+            raise unknown("job", name, names, "orchestration/defs/jobs.py")
         job_definition = definitions.resolve_job_def(name)
         with open_instance() as instance:
             reap(settings, instance)
             chosen = None
             if job_definition.partitions_def is not None:
-                waiting, loaded = pending(settings), loaded_dates(instance)
-                chosen = window or window_of_run(waiting, loaded, full_refresh=name == FULL_REFRESH) or quiet_day(settings)
+                found = window_of_run(pending(settings), loaded_dates(instance), full_refresh=name == FULL_REFRESH)
+                chosen = window or found or quiet_day(settings)
             elif window:
-                raise GranaryError(
-                    f"job {name} is not about single days", "orchestration/defs/jobs.py", "give no dates"
-                )
+                raise UsageError(f"job {name} is not about single days", "orchestration/defs/jobs.py", "give no dates")
             seen = _Seen()
 
             def listen(event: Event | Problem) -> None:

@@ -97,17 +97,16 @@ def _take(settings: Settings, sources: list[Source], follow: bool, anew: bool, a
 
 def _captured(name: str | None) -> list[Source]:
     from ingestion.sources import SOURCES
-    from warehouse.errors import GranaryError
+    from warehouse.errors import GranaryError, unknown
 
     captured = {source.name: source for source in SOURCES.values() if source.capture}
     if name is None and captured:
         return list(captured.values())
     if name in captured:
         return [captured[name]]
-    raise GranaryError(
-        f"source {name!r} is not captured" if name else "no source is captured",
-        todo=f"captured are {', '.join(captured)}" if captured else "see docs/sources/change-capture.md",
-    )
+    if name:
+        raise unknown("captured source", name, captured, todo="" if captured else "see docs/sources/change-capture.md")
+    raise GranaryError("no source is captured", todo="see docs/sources/change-capture.md")
 
 
 def _show(found: list[CaptureStatus]) -> None:

@@ -15,7 +15,7 @@ from ingestion.profiling.evidence import Evidence, candidate_keys, evidence
 from ingestion.profiling.inference import infer
 from ingestion.profiling.names import looks_like_key, personal
 from ingestion.types import cast
-from warehouse.errors import GranaryError
+from warehouse.errors import GranaryError, unknown
 from warehouse.records import sql_type
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def plan(
     keys, cursors = dict(keys or {}), dict(cursors or {})
     named = table_names(name, [one.name for one in found])
     for given in {*keys, *cursors} - {"", *named}:
-        raise GranaryError(f"there is no table {given!r} to give a key or a cursor to", todo=f"it has {_some(named)}")
+        raise unknown("table", given, named, todo=f"it has {_some(named)}")
     tables, left_out = [], list(skipped)
     for table, one in zip(named, found, strict=True):
         if not one.sample.num_columns:

@@ -25,9 +25,8 @@ from orchestration.windows import Window, dbt_vars, window_of_tags
 from warehouse.errors import GranaryError
 from warehouse.settings import Settings
 
-
 VERDICTS_LOOKED_AT = 20
-"""Plans of earlier runs that a check may have had without a verdict: of runs that failed before dbt, and of this one."""
+"""Plans without a verdict that a check may have: of runs that failed before dbt, and of this one."""
 EVALUATED_BY = "evaluated by run"
 
 
@@ -97,15 +96,16 @@ def verdicts(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]
     """
     history = context.instance.event_log_storage.get_asset_check_execution_history
     for key in sorted(context.selected_asset_check_keys):
-        found = [record for record in history(key, limit=VERDICTS_LOOKED_AT) if record.evaluation]
-        if found and (last := found[0].evaluation):
+        records = history(key, limit=VERDICTS_LOOKED_AT)
+        found = next((one for one in records if isinstance(one.evaluation, dg.AssetCheckEvaluation)), None)
+        if found and (last := found.evaluation):
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,
                 check_name=key.name,
                 passed=last.passed,
                 severity=last.severity,
                 description=last.description,
-                metadata={EVALUATED_BY: found[0].run_id, **last.metadata},
+                metadata={EVALUATED_BY: found.run_id, **last.metadata},
             )
 
 

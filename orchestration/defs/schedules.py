@@ -26,7 +26,7 @@ STATUS = (
     cron_schedule="30 5 * * *",
     execution_timezone=TIME_ZONE,
     default_status=STATUS,
-    description="Every morning at 05:30: what is new in every system, and the business days that came or were corrected.",
+    description="Every morning at 05:30: what is new in every system, with the days that came late or were corrected.",
 )
 def daily_schedule(context: dg.ScheduleEvaluationContext, warehouse: Warehouse) -> Iterator[dg.RunRequest]:
     """Ask for one run per stretch of days with news; without any, for one that rebuilds no day.

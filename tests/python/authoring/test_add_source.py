@@ -95,9 +95,9 @@ def test_a_trial_prints_the_files_and_writes_nothing(copy: Copy) -> None:
     [
         (("../evil", "."), 1, "cannot be the name of a source"),
         (("bikes", "nowhere"), 1, "there is no such file or folder"),
-        (("bikes", "deliveries", "--table", "trams"), 1, "there is no table trams"),
+        (("bikes", "deliveries", "--table", "trams"), 2, "there is no table 'trams'"),
         (("bikes", "deliveries", "--key", "rentals=nothing"), 1, "nothing is not among the columns of rentals"),
-        (("bikes", "deliveries", "--key", "trams=id"), 1, "there is no table 'trams'"),
+        (("bikes", "deliveries", "--key", "trams=id"), 2, "there is no table 'trams'"),
         (("bikes", "deliveries", "--key", "=id"), 2, "is written [TABLE=]COLUMN"),
         (("bikes", "postgresql://me:s3cret@127.0.0.1:1/x"), 1, "granary: "),
     ],
