@@ -19,7 +19,8 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
+
+from granary.tables import print_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,26 +50,8 @@ def json(value: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; numbers stand to the right with thousands separators, columns that say nothing stay away."""
-    said = [i for i in range(len(columns)) if i == 0 or not rows or any(row[i] not in (0, "", None) for row in rows)]
-    columns, rows = [columns[i] for i in said], [[row[i] for i in said] for row in rows]
-    view = Table(title=title, title_justify="left", title_style="bold")
-    for index, name in enumerate(columns):
-        numbers = rows and all(isinstance(row[index], (int, float)) or row[index] is None for row in rows)
-        view.add_column(name, justify="right" if numbers else "left", no_wrap=name != "error")
-    for row in rows:
-        view.add_row(*[_cell(value) for value in row])
-    console.print(view)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    """Print a table, or a paragraph per row where it has no room."""
+    print_table(console, title, columns, rows)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pyarrow as pa
 from granary.scaffold.plan import Found, Opening
 from granary.scaffold.source import Group, literal
 from ingestion.profiling.names import snake
-from warehouse.errors import GranaryError, unknown
+from warehouse.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
