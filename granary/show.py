@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from orchestration.progress import Event
     from orchestration.run import AssetOutcome, RunOutcome
 
+ENOUGH_TO_GUESS = 5
+"""Tables that must be done before the time that the rest takes is guessed."""
 console = Console(highlight=False, soft_wrap=False)
 
 
@@ -199,6 +201,7 @@ class _RunView:
     def __init__(self, bars: Progress, screen: Console) -> None:
         self.bars, self.screen = bars, screen
         self.tasks: dict[str, TaskID] = {}
+        self.planned, self.done = 0, set[str]()
         self.passed = self.failed = 0
         self.began = time.monotonic()
         self.checks: TaskID | None = None
@@ -210,7 +213,10 @@ class _RunView:
 
     def tell(self, event: Event) -> None:
         """Take in one event."""
-        if event.kind == "checked":
+        if event.kind == "planned":
+            self.planned = event.rows or 0
+            self.whole = self.bars.add_task("", total=None, rows=0, note="")
+        elif event.kind == "checked":
             self.passed += bool(event.passed)
             self.failed += not event.passed
             if self.checks is None:
@@ -225,9 +231,24 @@ class _RunView:
             self.screen.print(f"{self.seconds:6.1f} s  {event.kind:<13}{event.name}: {event.detail}", markup=False)
         elif event.name in self.tasks:
             self.bars.remove_task(self.tasks.pop(event.name))
+            if event.kind in ("finished", "materialized"):
+                self.done.add(event.name)
             if not self.screen.is_terminal or event.kind in ("failed", "retrying"):
                 rows = f"{event.rows:,} rows" if event.rows is not None else ""
-                self.screen.print(f"{self.seconds:6.1f} s  {event.kind:<13}{event.name:<40}{rows}", markup=False)
+                told = f"{self.seconds:6.1f} s  {self.progress():<10}{event.kind:<13}{event.name:<34} {rows}"
+                self.screen.print(told.rstrip(), markup=False, soft_wrap=True)
+        if self.planned:
+            self.bars.update(self.whole, description=self.progress(), note=self.left())
+
+    def progress(self) -> str:
+        """How many of the run's tables and views are done: "12 of 63"."""
+        return f"{len(self.done)} of {self.planned}" if self.planned else ""
+
+    def left(self) -> str:
+        """About how long the rest takes, if each of what is left takes as long as those before it."""
+        if len(self.done) < ENOUGH_TO_GUESS:
+            return ""
+        return f"about {self.seconds / len(self.done) * (self.planned - len(self.done)):.0f} s left"
 
 
 def _bars(screen: Console) -> Progress:

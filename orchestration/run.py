@@ -96,7 +96,8 @@ def run_job(
     With no window it covers the days that are waiting to be loaded, and rebuilds no day without news; with one, the
     facts overwrite these days in any case. Runs whose process was killed are marked as failed first.
 
-    Standard output and error of the process go to the run's log meanwhile: what listens to `on_event` must print to a stream that it opened before (`terminal()`).
+    Standard output and error of the process go to the run's log meanwhile: what listens to `on_event` must print to a
+    stream that it opened before (`terminal()`).
 
     Ctrl-C and SIGTERM roll the open transaction back, stop dbt, mark the run as canceled and raise KeyboardInterrupt.
 
@@ -132,6 +133,7 @@ def run_job(
                     on_event(event)
 
             run_id = str(uuid4())
+            on_event(Event("planned", "load", name, rows=len(job_definition.asset_layer.selected_asset_keys)))
             with listening(listen), ending(), held(settings, run_id):
                 result = job_definition.execute_in_process(
                     instance=of_code_location(instance, name),

@@ -22,7 +22,7 @@ from orchestration.progress import Event, Problem, tell
 from orchestration.stopping import stoppable
 from orchestration.translator import Translator
 from orchestration.windows import Window, dbt_vars, window_of_tags
-from warehouse.errors import GranaryError
+from warehouse.machine import plainly
 from warehouse.settings import Settings
 
 VERDICTS_LOOKED_AT = 20
@@ -82,9 +82,11 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
             for problem in failure.problems:
                 tell(problem)
             raise dg.Failure(str(failure), allow_retries=False) from failure
-        except GranaryError as error:
+        except Exception as failure:
+            if (error := plainly(failure)) is None:
+                raise
             tell(Problem(f"dbt cannot be run: {error.what}", error.where, error.todo))
-            raise dg.Failure(str(error), allow_retries=False) from error
+            raise dg.Failure(str(error), allow_retries=False) from failure
 
     return dbt, translator
 

@@ -19,7 +19,7 @@ from orchestration.progress import Event, Problem, Severity, tell
 from orchestration.stopping import stoppable
 from orchestration.windows import FIRST_DATE, TIME_ZONE, window_of_tags
 from warehouse.connection import connect, query
-from warehouse.errors import GranaryError
+from warehouse.machine import plainly
 from warehouse.settings import Settings
 
 CHECK, CONTRACT_CHECK, FRESH_CHECK = "every_row_accounted_for", "contract_kept", "fresh"
@@ -102,14 +102,16 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
                 )
                 rows = rows_of(warehouse.settings, source, table)
                 (age,) = freshness(warehouse.settings, source.name, table.name)
-        except GranaryError as error:
+        except Exception as failure:
+            if (error := plainly(failure)) is None:
+                raise
             problem = Problem(f"{name}: {error.what}", error.where, error.todo)
             if source.kind not in FILE_KINDS and context.retry_number < RETRIES:
                 tell(Event("retrying", "load", name, group=source.name, detail=str(problem)))
-                raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from error
+                raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from failure
             tell(Event("failed", "load", name, group=source.name, detail=str(problem)))
             tell(problem)
-            raise dg.Failure(str(problem), allow_retries=False) from error
+            raise dg.Failure(str(problem), allow_retries=False) from failure
         tell(Event("finished", "load", name, source.name, result.rows_loaded, result.seconds, detail=result.status))
         for check in (accounting(key, result), contract_check(key, result), fresh_check(age)):
             if not check.passed:
