@@ -80,7 +80,7 @@ def down() -> None:
 def status(as_json: AsJson = False) -> None:
     """Health at a glance: the server, the last load of each table, and the marts.
 
-    Exits with 1 if the server is down or the last load of a table failed.
+    Exits with 1 if the server is down, the last load of a table failed, or a source is silent for longer than agreed.
     """
     from granary.health import look
 

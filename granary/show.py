@@ -133,6 +133,9 @@ def health(found: Health) -> None:
                 for load in found.loads
             ],
         )  # fmt: skip
+    for load in found.loads:
+        if load["is_late"]:
+            line(f"Late: {load['late']}")
     if found.erasures:
         line(f"{found.erasures:,} forgotten household{'' if found.erasures == 1 else 's'}.")
     if found.erasures_open:

@@ -122,5 +122,5 @@ TOLD = frozenset({"PIPELINE_START", "PIPELINE_SUCCESS", "PIPELINE_CANCELED", "ST
 
 
 def _level(number: Any) -> str:
-    names = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "ERROR"}
+    names = {10: "INFO", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "ERROR"}
     return names.get(int(number), "INFO")

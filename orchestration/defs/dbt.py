@@ -17,6 +17,8 @@ from orchestration import manifest as dbt_manifest
 from orchestration import news
 from orchestration.dbt_build import RETRIES, RETRY_SECONDS, Build, BuildError, interrupt_all
 from orchestration.defs.loaders import KEYS
+from orchestration.defs.publishing import ASSET as RESTATEMENTS
+from orchestration.defs.publishing import PUBLISH_CHECKS
 from orchestration.defs.resources import RunOptions, Warehouse, earlier_days
 from orchestration.progress import Event, Problem, tell
 from orchestration.stopping import stoppable
@@ -94,21 +96,37 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
 def verdicts(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
     """Yield each check as it was evaluated last: on tables that are the same it has the same verdict.
 
-    A check that a run plans and leaves out is "skipped" for Dagster, and what it had found is no longer shown.
+    A check that a run plans and leaves out is "skipped" for Dagster, and what it had found is no longer shown. The
+    checks of publishing are steps that Dagster leaves out with this one, so they are reported beside the run.
     """
-    history = context.instance.event_log_storage.get_asset_check_execution_history
     for key in sorted(context.selected_asset_check_keys):
-        records = history(key, limit=VERDICTS_LOOKED_AT)
-        found = next((one for one in records if isinstance(one.evaluation, dg.AssetCheckEvaluation)), None)
-        if found and (last := found.evaluation):
+        if last := evaluated(context.instance, key):
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,
                 check_name=key.name,
                 passed=last.passed,
                 severity=last.severity,
                 description=last.description,
-                metadata={EVALUATED_BY: found.run_id, **last.metadata},
+                metadata=last.metadata,
             )
+    for name in PUBLISH_CHECKS:
+        if last := evaluated(context.instance, dg.AssetCheckKey(RESTATEMENTS, name)):
+            context.instance.report_runless_asset_event(last)
+
+
+def evaluated(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
+    """Return the newest verdict of a check, which names the run that reached it."""
+    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=VERDICTS_LOOKED_AT):
+        if isinstance(last := record.evaluation, dg.AssetCheckEvaluation):
+            return dg.AssetCheckEvaluation(
+                key.asset_key,
+                key.name,
+                last.passed,
+                metadata={EVALUATED_BY: record.run_id, **last.metadata},
+                severity=last.severity,
+                description=last.description,
+            )
+    return None
 
 
 def build_arguments(context: dg.AssetExecutionContext, config: DbtOptions, manifest: Mapping[str, Any]) -> list[str]:
