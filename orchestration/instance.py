@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MODULE, REPOSITORY = "orchestration.definitions", "__repository__"
 CODE_LOCATION = {".dagster/repository": f"{REPOSITORY}@{MODULE}"}
 """Tag by which the UI finds the runs of a job; runs that it starts itself have it."""
+IN_PROCESS = "granary/in_process"
+"""Tag of a run of the command, which looks after its rest itself."""
 EVENT_BATCH = "1000"
 """Materialisations that Dagster writes at once: a backfill of a year makes one per day and asset."""
 
@@ -109,7 +111,7 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def of_code_location(instance: dg.DagsterInstance, job: str) -> dg.DagsterInstance:
+def in_code_location(instance: dg.DagsterInstance, job: str) -> None:
     """Have the runs that this process makes belong to the definitions that the UI shows.
 
     `execute_in_process` names no origin, and the timeline, which is the UI's first page, leaves out runs without one.
@@ -125,7 +127,6 @@ def of_code_location(instance: dg.DagsterInstance, job: str) -> dg.DagsterInstan
     location = ManagedGrpcPythonEnvCodeLocationOrigin(target, location_name=MODULE)
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, REPOSITORY), job)
     instance.create_run_for_job = partial(instance.create_run_for_job, remote_job_origin=origin)  # type: ignore[method-assign]
-    return instance
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 from uuid import uuid4
 
 from orchestration.alive import held, reap
-from orchestration.instance import CODE_LOCATION, environment, inside, of_code_location, open_instance, prepare_instance
+from orchestration.instance import (
+    CODE_LOCATION,
+    IN_PROCESS,
+    environment,
+    inside,
+    in_code_location,
+    open_instance,
+    prepare_instance,
+)
 from orchestration.progress import Event, Problem, listening
 from orchestration.windows import Window, last_closed_date, window_of_run, window_tag
 from warehouse.errors import GranaryError, UsageError, unknown
@@ -99,6 +107,8 @@ def run_job(
     Standard output and error of the process go to the run's log meanwhile: what listens to `on_event` must print to a
     stream that it opened before (`terminal()`).
 
+    Where a load fails, what follows from its table is left out, and the rest is built by a second run.
+
     Ctrl-C and SIGTERM roll the open transaction back, stop dbt, mark the run as canceled and raise KeyboardInterrupt.
 
     Raises:
@@ -110,6 +120,7 @@ def run_job(
     log = settings.home / "dagster" / "run.log"
     with inside(environment(settings)), interruptible(), silenced(log):
         from orchestration.defs.assemble import assemble  # noqa: PLC0415
+        from orchestration.rest import REST_OF, failed_loaders, is_daily, rest  # noqa: PLC0415
 
         definitions = assemble(settings)
         name = FULL_REFRESH if full_refresh else job
@@ -132,19 +143,34 @@ def run_job(
                 if isinstance(event, Event):
                     on_event(event)
 
-            run_id = str(uuid4())
-            on_event(Event("planned", "load", name, rows=len(job_definition.asset_layer.selected_asset_keys)))
-            with listening(listen), ending(), held(settings, run_id):
-                result = job_definition.execute_in_process(
-                    instance=of_code_location(instance, name),
-                    run_id=run_id,
-                    raise_on_error=False,
-                    partition_key=chosen[1].isoformat() if chosen else None,
-                    tags={**CODE_LOCATION, **(window_tag(chosen) if chosen else {})},
-                    run_config=run_config(name, rebuild=window is not None),
-                )
-            run = instance.get_run_by_id(result.run_id)
-    if was_interrupted(run):
+            graph, selected = definitions.resolve_asset_graph(), job_definition.asset_layer.selected_asset_keys
+            in_code_location(instance, name)
+            config = run_config(name, rebuild=window is not None)
+
+            def execute(config: dict[str, Any], keys: Sequence[dg.AssetKey] | None = None, **tags: str) -> Any:
+                run_id = str(uuid4())
+                day = chosen if chosen and (keys is None or is_daily(graph, keys)) else None
+                with held(settings, run_id):
+                    return job_definition.execute_in_process(
+                        instance=instance,
+                        run_id=run_id,
+                        raise_on_error=False,
+                        partition_key=day[1].isoformat() if day else None,
+                        tags={**CODE_LOCATION, IN_PROCESS: "true", **(window_tag(day) if day else {}), **tags},
+                        run_config=config,
+                        asset_selection=keys,
+                    )
+
+            on_event(Event("planned", "load", name, rows=len(selected)))
+            with listening(listen), ending():
+                result = execute(config)
+                failed_loads = failed_loaders(result.all_events)
+                interrupted = was_interrupted(instance.get_run_by_id(result.run_id))
+                if failed_loads and not interrupted and (keys := rest(graph, selected, failed_loads)):
+                    of_dbt = {**config, "ops": {"dbt": config["ops"]["dbt"]}}
+                    last = execute(of_dbt, keys, **{REST_OF: result.run_id})
+                    interrupted = was_interrupted(instance.get_run_by_id(last.run_id))
+    if interrupted:
         raise KeyboardInterrupt
     failed = [event for event in seen.checks.values() if event.severity == "error"]
     return RunOutcome(

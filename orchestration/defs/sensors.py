@@ -1,6 +1,8 @@
 """What the daemon looks after between the runs. These sensors start nothing, so they are on by default."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -8,6 +10,9 @@ from ingestion.freshness import Freshness, freshness
 from orchestration.alive import reap
 from orchestration.defs.loaders import FRESH_CHECK, fresh_check, key_of
 from orchestration.defs.resources import Warehouse
+from orchestration.instance import IN_PROCESS
+from orchestration.rest import REST_OF, failed_loaders, is_daily, rest
+from orchestration.windows import WINDOW_TAG
 
 REAP_SECONDS, FRESH_SECONDS = 30, 900
 
@@ -52,6 +57,41 @@ def evaluation(one: Freshness) -> dg.AssetCheckEvaluation:
         metadata=check.metadata,
         description=check.description,
     )
+
+
+def rest_of_runs(jobs: Sequence[Any]) -> dg.SensorDefinition:
+    """Return the sensor that asks for the rest of a run in which a load failed: see `orchestration.rest`."""
+
+    @dg.run_failure_sensor(
+        name="rest_of_runs",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        monitored_jobs=list(jobs),
+        request_jobs=list(jobs),
+        description="Builds what does not follow from a source that could not be loaded: sources do not wait.",
+    )
+    def ask(context: dg.RunFailureSensorContext) -> dg.RunRequest | dg.SkipReason:
+        run = context.dagster_run
+        if {REST_OF, IN_PROCESS} & set(run.tags):
+            return dg.SkipReason("its rest was built already")
+        graph = context.repository_def.asset_graph  # type: ignore[union-attr]
+        failed = failed_loaders(context.instance.all_logs(run.run_id))
+        selected = run.asset_selection or context.repository_def.get_job(run.job_name).asset_layer.selected_asset_keys  # type: ignore[union-attr]
+        keys = rest(graph, selected, failed) if failed else []
+        if not keys:
+            return dg.SkipReason("no load failed, or nothing is left to build")
+        daily = is_daily(graph, keys)
+        of_dbt = dict(run.run_config).get("ops", {}).get("dbt")  # type: ignore[attr-defined]
+        return dg.RunRequest(
+            run_key=run.run_id,
+            job_name=run.job_name,
+            asset_selection=keys,
+            partition_key=run.tags.get("dagster/partition") if daily else None,
+            tags={REST_OF: run.run_id}
+            | ({WINDOW_TAG: run.tags[WINDOW_TAG]} if daily and WINDOW_TAG in run.tags else {}),
+            run_config={"ops": {"dbt": of_dbt}} if of_dbt else {},
+        )
+
+    return ask
 
 
 SENSORS = [dead_runs, freshness_of_sources]
