@@ -44,7 +44,7 @@ class Freshness:
 
 def freshness(settings: Settings, source: str | None = None, table: str | None = None) -> list[Freshness]:
     """Return the freshness of each table that was loaded at least once, in the order of the specs."""
-    with connect(settings) as connection:
+    with connect(settings, role="loader") as connection:
         found = {(name, of): (at, age) for name, of, at, age in query(connection, FRESHNESS)}
     return [
         Freshness(spec.name, one.name, *found[spec.name, one.name], one.freshness)

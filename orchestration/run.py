@@ -23,8 +23,8 @@ from orchestration.instance import (
     CODE_LOCATION,
     IN_PROCESS,
     environment,
-    inside,
     in_code_location,
+    inside,
     open_instance,
     prepare_instance,
 )

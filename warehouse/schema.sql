@@ -334,7 +334,7 @@ create index if not exists profiles_by_relation on ops.profiles (relation, profi
 
 grant usage on schema ops to loader, transformer, auditor;
 grant select, insert, update on ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes to loader;
-grant select on ops.erasures to loader;
+grant select on ops.erasures, ops.freshness to loader;
 grant delete on ops.quarantine, ops.watermarks to loader;
 grant usage on all sequences in schema ops to loader;
 grant create on schema ops to transformer;

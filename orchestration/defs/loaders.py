@@ -208,7 +208,7 @@ def rows_of(settings: Settings, source: Source, table: Table) -> int:
 def content(settings: Settings, source: str, table: str) -> str:
     """Return the newest load that changed a table: what follows from it is in step for as long as that is the same."""
     newest = "select max(load_id)::text from ops.load_audit where source = $1 and table_name = $2 and status = 'loaded'"
-    with connect(settings) as connection:
+    with connect(settings, role="loader") as connection:
         return str(query(connection, newest, source, table)[0][0] or "empty")
 
 
