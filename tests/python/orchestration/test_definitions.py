@@ -139,7 +139,10 @@ def test_a_mart_links_to_its_documentation_and_to_the_pages_that_show_it(
 ) -> None:
     def links(*key: str) -> dict[str, str]:
         metadata = specs[dg.AssetKey(key)].metadata
-        return {name: value.url for name, value in metadata.items() if isinstance(value, dg.UrlMetadataValue)}
+        found = {name: value.url for name, value in metadata.items() if isinstance(value, dg.UrlMetadataValue)}
+        lineage = found.pop("column lineage (granary docs)", None)
+        assert lineage == f"http://127.0.0.1:8080/lineage.html#{'.'.join(key)}"
+        return found
 
     assert links("marts", "campaign_performance") == {
         "documentation (granary docs)": "http://127.0.0.1:8080/marts.html#campaign_performance",
@@ -158,7 +161,10 @@ def test_links_lead_where_the_environment_says(settings: Settings, monkeypatch: 
     found = {spec.key: spec.metadata for spec in assemble(settings).resolve_all_asset_specs()}
     metadata = found[dg.AssetKey(["marts", "daily_sales"])]
     links = {name: value.url for name, value in metadata.items() if isinstance(value, dg.UrlMetadataValue)}
-    assert links == {"documentation (granary docs)": "https://docs.example.com/marts.html#daily_sales"}
+    assert links == {
+        "documentation (granary docs)": "https://docs.example.com/marts.html#daily_sales",
+        "column lineage (granary docs)": "https://docs.example.com/lineage.html#marts.daily_sales",
+    }
 
 
 def nodes(definitions: dg.Definitions, job: str) -> set[str]:
