@@ -164,6 +164,8 @@ def run_job(
             on_event(Event("planned", "load", name, rows=len(selected)))
             with listening(listen), ending():
                 result = execute(config)
+                if not result.success and not seen.problems:
+                    seen.problems += unexplained(result, log)
                 failed_loads = failed_loaders(result.all_events)
                 interrupted = was_interrupted(instance.get_run_by_id(result.run_id))
                 if failed_loads and not interrupted and (keys := rest(graph, selected, failed_loads)):
@@ -184,7 +186,7 @@ def run_job(
         checks_failed=len(failed),
         checks_by_group=Counter(event.group for event in seen.checks.values() if event.passed),
         warnings=tuple(event.name for event in seen.checks.values() if event.severity == "warn"),
-        failures=() if result.success else tuple(seen.problems or unexplained(result, log)),
+        failures=() if result.success else tuple(seen.problems),
         log=log,
     )
 

@@ -70,28 +70,32 @@ def rest_of_runs(jobs: Sequence[Any]) -> dg.SensorDefinition:
         description="Builds what does not follow from a source that could not be loaded: sources do not wait.",
     )
     def ask(context: dg.RunFailureSensorContext) -> dg.RunRequest | dg.SkipReason:
-        run = context.dagster_run
-        if {REST_OF, IN_PROCESS} & set(run.tags):
-            return dg.SkipReason("its rest was built already")
-        graph = context.repository_def.asset_graph  # type: ignore[union-attr]
-        failed = failed_loaders(context.instance.all_logs(run.run_id))
-        selected = run.asset_selection or context.repository_def.get_job(run.job_name).asset_layer.selected_asset_keys  # type: ignore[union-attr]
-        keys = rest(graph, selected, failed) if failed else []
-        if not keys:
-            return dg.SkipReason("no load failed, or nothing is left to build")
-        daily = is_daily(graph, keys)
-        of_dbt = dict(run.run_config).get("ops", {}).get("dbt")  # type: ignore[attr-defined]
-        return dg.RunRequest(
-            run_key=run.run_id,
-            job_name=run.job_name,
-            asset_selection=keys,
-            partition_key=run.tags.get("dagster/partition") if daily else None,
-            tags={REST_OF: run.run_id}
-            | ({WINDOW_TAG: run.tags[WINDOW_TAG]} if daily and WINDOW_TAG in run.tags else {}),
-            run_config={"ops": {"dbt": of_dbt}} if of_dbt else {},
-        )
+        return ask_for_rest(context)
 
     return ask
+
+
+def ask_for_rest(context: dg.RunFailureSensorContext) -> dg.RunRequest | dg.SkipReason:
+    """Ask for the rest of a run that failed, unless it is one, or looks after its rest itself."""
+    run = context.dagster_run
+    if {REST_OF, IN_PROCESS} & set(run.tags):
+        return dg.SkipReason("its rest was built already")
+    graph = context.repository_def.asset_graph  # type: ignore[union-attr]
+    failed = failed_loaders(context.instance.all_logs(run.run_id))
+    selected = run.asset_selection or context.repository_def.get_job(run.job_name).asset_layer.selected_asset_keys  # type: ignore[union-attr]
+    keys = rest(graph, selected, failed) if failed else []
+    if not keys:
+        return dg.SkipReason("no load failed, or nothing is left to build")
+    daily = is_daily(graph, keys)
+    of_dbt = dict(run.run_config).get("ops", {}).get("dbt")  # type: ignore[attr-defined]
+    return dg.RunRequest(
+        run_key=run.run_id,
+        job_name=run.job_name,
+        asset_selection=keys,
+        partition_key=run.tags.get("dagster/partition") if daily else None,
+        tags={REST_OF: run.run_id} | ({WINDOW_TAG: run.tags[WINDOW_TAG]} if daily and WINDOW_TAG in run.tags else {}),
+        run_config={"ops": {"dbt": of_dbt}} if of_dbt else {},
+    )
 
 
 SENSORS = [dead_runs, freshness_of_sources]

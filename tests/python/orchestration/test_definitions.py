@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -14,7 +15,9 @@ from orchestration.definitions import defs
 from orchestration.defs.assemble import assemble, last_date
 from orchestration.defs.loaders import CHECKS, KEYS, partitions
 from orchestration.defs.publishing import PUBLISH_CHECKS
+from orchestration.defs.sensors import ask_for_rest
 from orchestration.instance import environment, inside
+from orchestration.rest import rest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -186,6 +189,36 @@ def test_the_jobs_select_what_their_names_say(definitions: dg.Definitions) -> No
     crm = nodes(definitions, "crm_snapshots")
     assert {"households", "products", "stores", "snap_crm__households", "snap_crm__products"} <= crm
     assert not {"snap_marketing__campaigns", "dim_household", "campaigns"} & crm
+
+
+def test_the_rest_of_a_run_is_what_follows_from_no_table_that_failed(graph: Any, definitions: dg.Definitions) -> None:
+    selected = definitions.resolve_job_def("everything").asset_layer.selected_asset_keys
+    left = {key.path[-1] for key in rest(graph, selected, [dg.AssetKey(["pos", "transactions"])])}
+    assert {"snap_crm__households", "snap_marketing__campaigns", "stg_pos__promotions", "dim_campaign"} <= left
+    assert not left & {"stg_pos__transactions", "fct_sales", "households", "promotions"}
+    left = {key.path[-1] for key in rest(graph, selected, [dg.AssetKey(["marketing", "coupons"])])}
+    assert {"fct_sales", "dim_store", "daily_sales", "snap_crm__products"} <= left
+    assert "dim_coupon" not in left
+
+
+def test_the_daemon_asks_for_the_rest_of_a_run_once(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    failed = SimpleNamespace(
+        dagster_event=SimpleNamespace(is_step_failure=True, step_key="pos__transactions"), error_info=None
+    )
+
+    def asked(**tags: str) -> Any:
+        run = SimpleNamespace(run_id="r", job_name="daily", tags=tags, asset_selection=None, run_config={})
+        instance = SimpleNamespace(all_logs=lambda _: [failed])
+        context = SimpleNamespace(dagster_run=run, instance=instance, repository_def=repository)
+        return ask_for_rest(context)  # type: ignore[arg-type]
+
+    request = asked(**{"dagster/partition": "2017-03-12", "granary/window": "2017-03-11/2017-03-12"})
+    assert dg.AssetKey(["snapshots", "snap_crm__households"]) in request.asset_selection
+    assert dg.AssetKey(["marts", "fct_sales"]) not in request.asset_selection
+    assert request.tags["granary/rest_of"] == "r"
+    assert isinstance(asked(**{"granary/rest_of": "q"}), dg.SkipReason)
+    assert isinstance(asked(**{"granary/in_process": "true"}), dg.SkipReason)
 
 
 def test_schedules_are_in_the_stores_time_zone_and_stopped_until_asked_for(definitions: dg.Definitions) -> None:
