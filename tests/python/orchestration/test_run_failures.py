@@ -145,7 +145,7 @@ def test_a_defect_is_called_one_and_keeps_its_words(
 def test_days_for_a_job_without_days_are_refused(place: Place) -> None:
     with pytest.raises(GranaryError, match="crm_snapshots is not about single days"):
         place.run("crm_snapshots", window=(date(2017, 1, 1), date(2017, 1, 2)))
-    with pytest.raises(GranaryError, match="there is no job nonsense"):
+    with pytest.raises(GranaryError, match="there is no job 'nonsense'"):
         place.run("nonsense")
 
 
