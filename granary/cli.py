@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from granary import log, show
-from granary.commands import authoring, capture, dashboard, diff, explain, forget, quarantine, roles, streams
-from granary.commands.options import AsJson, ready, start, tell_settings
-from warehouse.errors import GranaryError
+from granary.commands import authoring, capture, dashboard, diff, explain, forget, quarantine, roles, runs, streams
+from granary.commands.options import AsJson, Port, PortOrNone, existing, ready, start, tell_settings
+from warehouse.errors import GranaryError, UsageError
 from warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,15 +23,41 @@ app = typer.Typer(
     help="A retail loyalty warehouse: load sources, build marts, look at both.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
 demo = typer.Typer(help="The sample retailer, played back from a real year.", no_args_is_help=True)
 app.add_typer(demo, name="demo")
 
-From = Annotated[str | None, typer.Option("--from", metavar="DATE", help="First business date, YYYY-MM-DD.")]
-To = Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last business date, YYYY-MM-DD.")]
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no date; write YYYY-MM-DD") from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        show.line(f"granary {version('granary')}")
+        raise typer.Exit
+
+
+From = Annotated[
+    date | None, typer.Option("--from", metavar="DATE", parser=_date, help="First business date, YYYY-MM-DD.")
+]
+To = Annotated[date | None, typer.Option("--to", metavar="DATE", parser=_date, help="Last business date, YYYY-MM-DD.")]
+
+
+@app.callback()
+def granary(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """A retail loyalty warehouse: load sources, build marts, look at both."""
 
 
 @app.command(epilog="Example: granary up")
@@ -55,8 +81,8 @@ def down() -> None:
 def status(as_json: AsJson = False) -> None:
     """Health at a glance: the server, the last load of each table, and the marts.
 
-    Exits with 1 if the server is down, a table's last load failed, nothing new came for longer than its contract says,
-    dbt's last run failed, or something that was built is held or not published.
+    Exits with 1 if the server is down, a table's last load failed, a source is silent for longer than agreed, dbt's
+    last run failed, or something that was built is held or not published.
     """
     from granary.health import look
 
@@ -76,7 +102,7 @@ def psql(context: typer.Context) -> None:
     """A SQL shell on the warehouse; every argument goes to psql."""
     from warehouse import server
 
-    raise typer.Exit(server.psql(Settings.load(), *context.args).returncode)
+    raise typer.Exit(server.psql(existing(), *context.args).returncode)
 
 
 @app.command(
@@ -202,7 +228,7 @@ def run(
 
 
 @app.command(epilog="Example: granary ui --port 3001")
-def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000) -> None:
+def ui(port: Port = 3000) -> None:
     """Open Dagster at 127.0.0.1:3000: lineage, runs, checks, schedules. Ctrl-C ends it."""
     from granary.pages import serve_ui
     from granary.systems import reachable
@@ -213,9 +239,7 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000) -> 
 
 
 @app.command(epilog="Example: granary docs --port 8080")
-def docs(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 only writes the pages.")] = 8080,
-) -> None:
+def docs(port: PortOrNone = 8080) -> None:
     """Write the data documentation and show it at 127.0.0.1:8080: models, how marts join, where columns come from.
 
     It is files that need nothing else. Where they link to the dashboard and to Dagster is set by GRANARY_DASHBOARD_URL
@@ -236,16 +260,17 @@ def demo_run() -> None:
 
 
 @demo.command("advance", epilog="Example: granary demo advance --to 2017-03-12 && granary run")
-def demo_advance(to: Annotated[str, typer.Option("--to", metavar="DATE", help="The business date to close.")]) -> None:
+def demo_advance(
+    to: Annotated[date, typer.Option("--to", metavar="DATE", parser=_date, help="The business date to close.")],
+) -> None:
     """Move the sample retailer's clock: its systems deliver all business days up to DATE."""
     from granary.sample import advance
 
-    day = _date(to)
-    advance(ready(), day)
+    advance(ready(), to)
     show.line("Next: `granary run` loads and builds what is new.")
 
 
-for topic in (dashboard, capture, streams, quarantine, forget, diff, explain, roles, authoring):
+for topic in (dashboard, capture, streams, quarantine, forget, diff, explain, runs, roles, authoring):
     topic.register(app)
 
 
@@ -254,27 +279,26 @@ def _place(settings: Settings) -> str:
     return f"{kind} Postgres at {settings.host}, database {settings.database}"
 
 
-def _date(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no date; write YYYY-MM-DD") from None
-
-
-def _window(first: str | None, last: str | None) -> tuple[date, date] | None:
+def _window(first: date | None, last: date | None) -> tuple[date, date] | None:
     if first is None and last is None:
         return None
     if first is None or last is None:
         raise typer.BadParameter("--from and --to go together")
-    window = _date(first), _date(last)
-    if window[0] > window[1]:
+    if first > last:
         raise typer.BadParameter("--from is after --to")
-    return window
+    return first, last
 
 
 def _end(signum: int, frame: object) -> NoReturn:
     """Treat SIGTERM as Ctrl-C, so that both roll back and leave in the same way."""
     raise KeyboardInterrupt
+
+
+def _fail(told: GranaryError, error: Exception) -> NoReturn:
+    """Say what went wrong in one sentence, and keep its details; 2 for what was typed wrong, else 1."""
+    log.failure(error)
+    print(f"granary: {told}", file=sys.stderr)
+    sys.exit(2 if isinstance(told, UsageError) else 1)
 
 
 def main() -> None:
@@ -289,15 +313,18 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         report(error)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
         sys.exit(1)
 
 
 def report(error: Exception, place: str = "") -> None:
     """Say on standard error what went wrong, in one line, and put its details into the log; `place` is a table."""
+    from warehouse.machine import plainly
+
     where = log.failure(error)
-    if isinstance(error, GranaryError):
-        mine = place and place not in str(error)
-        print(f"granary: {place + ': ' if mine else ''}{error}", file=sys.stderr)
+    if told := plainly(error):
+        mine = place and place not in str(told)
+        print(f"granary: {place + ': ' if mine else ''}{told}", file=sys.stderr)
     else:
         at = f"{place}: " if place else ""
         print(f"granary: {at}a defect in Granary: {type(error).__name__}: {error}; details in {where}", file=sys.stderr)

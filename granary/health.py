@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from granary.standing import Standing, standing
+from ingestion.freshness import Freshness, freshness
 from ingestion.select import select
 from ingestion.sources import BROKEN
 from warehouse import server
@@ -75,11 +76,11 @@ class Health:
 
     @property
     def well(self) -> bool:
-        """Whether the server is up, every source can be used and its tables are whole, and the marts are what was built.
+        """Whether the server is up, every source is usable, whole and in time, and the marts are what was built.
 
         What was loaded by a source or a table that is no longer declared does not count.
         """
-        failed = any(load["status"] == "failed" and load["declared"] for load in self.loads)
+        failed = any((load["status"] == "failed" and load["declared"]) or load["is_late"] for load in self.loads)
         return self.running and not (failed or self.unusable or self.lost or self.marts.problems)
 
 
@@ -93,8 +94,11 @@ def look(settings: Settings) -> Health:
             return Health(True, place)
         declared = set(select([], changes=True))
         unusable = {name: str(error) for name, error in BROKEN.items()}
+        late = {(one.source, one.table): one for one in freshness(settings)}
         loads = tuple(
-            load | {"declared": (pair := (load["source"], load["table_name"])) in declared or pair[0] in unusable}
+            load
+            | {"declared": (pair := (load["source"], load["table_name"])) in declared or pair[0] in unusable}
+            | _age(late.get((load["source"], load["table_name"])))
             for load in _rows(connection, LOADS)
         )
         found = Health(
@@ -130,6 +134,11 @@ def _lost(connection: Connection, declared: Collection[tuple[str, str]]) -> tupl
             state = "is empty" if there else "is gone"
             found.append(f"raw_{source}.{table} {state}, and held {rows:,} rows: `granary load {source}.{table}`")
     return tuple(found)
+
+
+def _age(one: Freshness | None) -> dict[str, Any]:
+    """Return what is told of a table's freshness; a table without a contract has none."""
+    return {"fresh_at": one.fresh_at if one else None, "is_late": bool(one and one.is_late), "late": one and str(one)}
 
 
 def _rows(connection: Connection, sql: str) -> tuple[dict[str, Any], ...]:

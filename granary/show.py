@@ -20,7 +20,8 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
+
+from granary.tables import print_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,8 @@ LEFT = {
 SHOWN_UNITS = 10
 """Units of one table and outcome that are named."""
 
+ENOUGH_TO_GUESS = 5
+"""Tables that must be done before the time that the rest takes is guessed."""
 console = Console(highlight=False, soft_wrap=False)
 
 
@@ -70,26 +73,8 @@ def _number(value: object) -> float | str:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; numbers stand to the right with thousands separators, columns that say nothing stay away."""
-    said = [i for i in range(len(columns)) if i == 0 or not rows or any(row[i] not in (0, "", None) for row in rows)]
-    columns, rows = [columns[i] for i in said], [[row[i] for i in said] for row in rows]
-    view = Table(title=title, title_justify="left", title_style="bold")
-    for index, name in enumerate(columns):
-        numbers = rows and all(isinstance(row[index], (int, float)) or row[index] is None for row in rows)
-        view.add_column(name, justify="right" if numbers else "left", no_wrap=name != "error")
-    for row in rows:
-        view.add_row(*[_cell(value) for value in row])
-    console.print(view)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    """Print a table, or a paragraph per row where it has no room."""
+    print_table(console, title, columns, rows)
 
 
 @contextmanager
@@ -205,6 +190,9 @@ def health(found: Health) -> None:
             "What is no longer declared in ingestion/sources/ does not count. Its raw tables and its lines in the"
             " ledger stay for the record; `drop schema raw_<source> cascade` in `granary psql` removes the tables."
         )
+    for load in found.loads:
+        if load["is_late"]:
+            line(f"Late: {load['late']}")
     if found.erasures:
         line(f"{found.erasures:,} forgotten household{'' if found.erasures == 1 else 's'}.")
     if found.erasures_open:
@@ -275,6 +263,7 @@ class _RunView:
     def __init__(self, bars: Progress, screen: Console) -> None:
         self.bars, self.screen = bars, screen
         self.tasks: dict[str, TaskID] = {}
+        self.planned, self.done = 0, set[str]()
         self.passed = self.failed = 0
         self.began = time.monotonic()
         self.checks: TaskID | None = None
@@ -286,7 +275,10 @@ class _RunView:
 
     def tell(self, event: Event) -> None:
         """Take in one event."""
-        if event.kind == "checked":
+        if event.kind == "planned":
+            self.planned = event.rows or 0
+            self.whole = self.bars.add_task("", total=None, rows=0, note="")
+        elif event.kind == "checked":
             self.passed += bool(event.passed)
             self.failed += not event.passed
             if self.checks is None:
@@ -301,9 +293,24 @@ class _RunView:
             self.screen.print(f"{self.seconds:6.1f} s  {event.kind:<13}{event.name}: {event.detail}", markup=False)
         elif event.name in self.tasks:
             self.bars.remove_task(self.tasks.pop(event.name))
+            if event.kind in ("finished", "materialized"):
+                self.done.add(event.name)
             if not self.screen.is_terminal or event.kind in ("failed", "retrying"):
                 rows = f"{event.rows:,} rows" if event.rows is not None else ""
-                self.screen.print(f"{self.seconds:6.1f} s  {event.kind:<13}{event.name:<40}{rows}", markup=False)
+                told = f"{self.seconds:6.1f} s  {self.progress():<10}{event.kind:<13}{event.name:<34} {rows}"
+                self.screen.print(told.rstrip(), markup=False, soft_wrap=True)
+        if self.planned:
+            self.bars.update(self.whole, description=self.progress(), note=self.left())
+
+    def progress(self) -> str:
+        """How many of the run's tables and views are done: "12 of 63"."""
+        return f"{len(self.done)} of {self.planned}" if self.planned else ""
+
+    def left(self) -> str:
+        """About how long the rest takes, if each of what is left takes as long as those before it."""
+        if len(self.done) < ENOUGH_TO_GUESS:
+            return ""
+        return f"about {self.seconds / len(self.done) * (self.planned - len(self.done)):.0f} s left"
 
 
 def _bars(screen: Console) -> Progress:

@@ -1,17 +1,15 @@
-"""Where the marts stand: what holds publishing, what waits for it, how dbt last ended, and which sources are silent."""
+"""Where the marts stand: what holds publishing, what waits for it, and how dbt last ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ingestion.sources import SOURCES
 from orchestration.nodes import PUBLISHED
 from warehouse.connection import query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import timedelta
 
     from warehouse.connection import Connection
 
@@ -28,7 +26,6 @@ LAST = """
     select command, finished_at, failures, warnings from ops.builds where schema_name = $1
     order by finished_at desc limit 1
 """
-NEWEST = "select source, table_name, now() - max(finished_at) from ops.load_audit where status = 'loaded' group by 1, 2"
 
 
 @dataclass(frozen=True)
@@ -36,14 +33,12 @@ class Standing:
     """What dbt and the loads left behind.
 
     `holds` have a node, its reason and since when; `unpublished` a mart and how many partitions of it wait;
-    `last_build` the command of dbt's last run, when it ended, and the nodes that failed and that warned. `silent`
-    names source tables of which nothing new came for longer than their contract says.
+    `last_build` the command of dbt's last run, when it ended, and the nodes that failed and that warned.
     """
 
     holds: tuple[dict[str, Any], ...] = ()
     unpublished: tuple[dict[str, Any], ...] = ()
     last_build: dict[str, Any] | None = None
-    silent: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -69,17 +64,15 @@ class Standing:
             marts = _some(one["mart"] for one in self.unpublished)
             todo = "that follows once nothing holds" if self.holds else "`dbt run-operation publish`"
             yield f"Built and not published: {marts}: {todo}"
-        yield from self.silent
 
 
 def standing(connection: Connection) -> Standing:
     """Return where the marts stand; in a warehouse that dbt never built, nothing is wrong with them."""
-    silent = tuple(_silent(query(connection, NEWEST)))
     built, held = query(
         connection, "select to_regclass('ops.builds') is not null, to_regclass('ops.publish_holds') is not null"
     )[0]
     if not held:
-        return Standing(silent=silent)
+        return Standing()
     last = query(connection, LAST, PUBLISHED) if built else []
     names = ("command", "finished_at", "failures", "warnings")
     return Standing(
@@ -90,26 +83,7 @@ def standing(connection: Connection) -> Standing:
         ),
         unpublished=tuple({"mart": mart, "partitions": n} for mart, n in query(connection, WAITING, PUBLISHED)),
         last_build=dict(zip(names, last[0], strict=True)) if last else None,
-        silent=silent,
     )
-
-
-def _silent(newest: Iterable[tuple[Any, ...]]) -> Iterator[str]:
-    quiet: dict[tuple[str, str], timedelta] = {(source, table): since for source, table, since in newest}
-    for source in SOURCES.values():
-        for table in source.tables:
-            since = quiet.get((source.name, table.name))
-            if since is not None and since > table.freshness:
-                name = f"{source.name}.{table.name}"
-                yield (
-                    f"Nothing new of {name} for {_long(since)}, and its contract says {_long(table.freshness)}: ask its"
-                    f" owner, then `granary load {name}`"
-                )
-
-
-def _long(time: timedelta) -> str:
-    hours = int(time.total_seconds() // 3600)
-    return f"{hours} hours" if hours < 72 else f"{hours // 24} days"  # noqa: PLR2004 - three days
 
 
 def _result(one: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from ingestion.loading import Loading, Window
 from ingestion.sources import BROKEN, SOURCES
 from ingestion.spec import StillWrittenError, UnreachableError
 from warehouse.connection import connect, query, reason
-from warehouse.errors import GranaryError
+from warehouse.errors import GranaryError, unknown
 from warehouse.ledger import landed
 from warehouse.raw_tables import lost
 from warehouse.records import Target
@@ -39,13 +39,12 @@ def find(source: str, table: str) -> tuple[Source, Table]:
     if source in BROKEN:
         raise BROKEN[source]
     if source not in SOURCES:
-        raise GranaryError(f"there is no source {source!r}", todo=f"sources are {', '.join(SOURCES)}")
+        raise unknown("source", source, SOURCES)
     spec = SOURCES[source]
     try:
         return spec, spec.table(table)
     except KeyError:
-        names = ", ".join(t.name for t in spec.tables)
-        raise GranaryError(f"source {source} has no table {table!r}", todo=f"its tables are {names}") from None
+        raise unknown(f"table of source {source}", table, (t.name for t in spec.tables)) from None
 
 
 def load_table(

@@ -22,7 +22,7 @@ from ingestion.refusals import reason, told
 from ingestion.sources import SOURCES
 from ingestion.spec import Chunk, Unit
 from warehouse.connection import connect, execute, query
-from warehouse.errors import GranaryError
+from warehouse.errors import GranaryError, UsageError
 from warehouse.jsontext import decode, is_flaw
 from warehouse.ledger import forget_unreadable
 from warehouse.writer import LoadTransaction
@@ -127,7 +127,7 @@ def entries(
         rows = query(connection, sql + (f" limit {int(limit)}" if limit else ""), *parameters)
     found = [_entry(row) for row in rows]
     if missing := set(ids) - {entry.quarantine_id for entry in found}:
-        raise GranaryError(
+        raise UsageError(
             f"there is no entry {min(missing)} in the quarantine", todo="see `granary quarantine list --status all`"
         )
     return found

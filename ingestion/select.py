@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ingestion.cdc.spec import changes_table
 from ingestion.config import problems
 from ingestion.sources import BROKEN, SOURCES
-from warehouse.errors import GranaryError
+from warehouse.errors import GranaryError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,8 @@ def select(names: Sequence[str], *, changes: bool = False, usable: bool = False)
     used are left out where they are named: see `unusable`.
 
     Raises:
-        GranaryError: a name is neither a source nor a table of one, or is of a source whose module cannot be used.
+        UsageError: a name is neither a source nor a table of one.
+        GranaryError: it is of a source whose module cannot be used.
     """
     every = [
         (source.name, name)
@@ -38,8 +39,8 @@ def select(names: Sequence[str], *, changes: bool = False, usable: bool = False)
             raise BROKEN[name.partition(".")[0]]
         found = {(source, table) for source, table in every if name in (source, f"{source}.{table}")}
         if not found:
-            known = ", ".join(f"{source}.{table}" for source, table in every)
-            raise GranaryError(f"there is no source or table {name!r}", todo=f"choose of {known}")
+            known = [*(source for source, _ in every), *(f"{source}.{table}" for source, table in every)]
+            raise unknown("source or table", name, known)
         wanted |= found
     return [pair for pair in every if pair in wanted] if names else every
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 DOCS, DAGSTER, DASHBOARD = "http://127.0.0.1:8080/", "http://127.0.0.1:3000/", "http://127.0.0.1:8090/"
 VARIABLES = {"docs": "GRANARY_DOCS_URL", "dagster": "GRANARY_DAGSTER_URL", "dashboard": "GRANARY_DASHBOARD_URL"}
 COMMANDS = {"docs": "granary docs", "dagster": "granary ui", "dashboard": "granary dashboard"}
-DIAGRAM = "marts.html"
-"""The page of the documentation that has a section for each mart."""
+DIAGRAM, LINEAGE = "marts.html", "lineage.html"
+"""The pages of the documentation that have a section for each mart, and say where each column comes from."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class Addresses:
     def mart(self, name: str) -> str:
         """Return the address of a mart in the documentation."""
         return _beside(self.docs, f"{DIAGRAM}#{name}")
+
+    def lineage(self, relation: str) -> str:
+        """Return the address of where the columns of a relation (`schema.name`) come from."""
+        return _beside(self.docs, f"{LINEAGE}#{relation}")
 
     def asset(self, *key: str) -> str:
         """Return the address of an asset in Dagster."""

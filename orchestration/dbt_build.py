@@ -42,6 +42,7 @@ KEPT_RUNS = 10
 PATIENCE_SECONDS = 20
 STARTS = frozenset({"LogStartLine"})
 RESULTS = frozenset({"LogModelResult", "LogSnapshotResult", "LogSeedResult", "LogTestResult"})
+COLUMNS_FROM = "columns are made from"
 WRITTEN = re.compile(r"(?:SELECT|INSERT 0) (\d+)")
 
 
@@ -158,7 +159,7 @@ class Build:
         if materialization(node) != "view":
             metadata["dagster/row_count"] = self._rows(node, event, relations)
         if lineage := self._lineage(node, relations):
-            metadata["dagster/column_lineage"] = lineage
+            metadata |= {"dagster/column_lineage": lineage, COLUMNS_FROM: columns_from(lineage)}
         return metadata
 
     def _rows(self, node: Mapping[str, Any], event: DbtCliEventMessage, relations: Relations) -> int:
@@ -212,6 +213,22 @@ class Build:
         about = test.get("attached_node") or next(iter(test["depends_on"]["nodes"]), "")
         found: Mapping[str, Any] = self._manifest["nodes"].get(about) or self._manifest["sources"].get(about) or test
         return found
+
+
+def columns_from(lineage: dg.TableColumnLineage) -> dg.TableMetadataValue:
+    """Return column lineage as a table: this UI keeps its own metadata of it, and shows it nowhere."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "column": column,
+                    "made from": ", ".join(f"{one.asset_key.path[-1]}.{one.column_name}" for one in deps),
+                }
+            )
+            for column, deps in lineage.deps_by_column.items()
+        ],
+        dg.TableSchema([dg.TableColumn("column"), dg.TableColumn("made from")]),
+    )
 
 
 def succeeded(event: DbtCliEventMessage) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from warehouse.connection import ensure_database
+from warehouse.settings import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +21,11 @@ if TYPE_CHECKING:
 
     from warehouse.settings import Settings
 
+MODULE, REPOSITORY = "orchestration.definitions", "__repository__"
+CODE_LOCATION = {".dagster/repository": f"{REPOSITORY}@{MODULE}"}
+"""Tag by which the UI finds the runs of a job; runs that it starts itself have it."""
+IN_PROCESS = "granary/in_process"
+"""Tag of a run of the command, which looks after its rest itself."""
 EVENT_BATCH = "1000"
 """Materialisations that Dagster writes at once: a backfill of a year makes one per day and asset."""
 
@@ -74,7 +82,6 @@ def configuration(settings: Settings) -> dict[str, Any]:
         },
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
-        "freshness": {"enabled": True},
         "run_monitoring": {"enabled": True},
         "concurrency": {"runs": {"max_concurrent_runs": 1}},
     }
@@ -102,6 +109,24 @@ def open_instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.get() as instance:
         instance.optimize_for_webserver(statement_timeout=0, pool_recycle=3600, max_overflow=20)
         yield instance
+
+
+def in_code_location(instance: dg.DagsterInstance, job: str) -> None:
+    """Have the runs that this process makes belong to the definitions that the UI shows.
+
+    `execute_in_process` names no origin, and the timeline, which is the UI's first page, leaves out runs without one.
+    """
+    from dagster._core.remote_origin import (  # noqa: PLC0415 - there is no public name for these
+        ManagedGrpcPythonEnvCodeLocationOrigin,
+        RemoteJobOrigin,
+        RemoteRepositoryOrigin,
+    )
+    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin  # noqa: PLC0415
+
+    target = LoadableTargetOrigin(executable_path=sys.executable, module_name=MODULE, working_directory=str(PROJECT))
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(target, location_name=MODULE)
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, REPOSITORY), job)
+    instance.create_run_for_job = partial(instance.create_run_for_job, remote_job_origin=origin)  # type: ignore[method-assign]
 
 
 @contextmanager

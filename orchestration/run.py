@@ -11,16 +11,26 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any, TextIO
+from uuid import uuid4
 
-from orchestration.instance import environment, inside, open_instance, prepare_instance
+from orchestration.alive import held, reap
+from orchestration.instance import (
+    CODE_LOCATION,
+    IN_PROCESS,
+    environment,
+    in_code_location,
+    inside,
+    open_instance,
+    prepare_instance,
+)
 from orchestration.progress import Event, Problem, listening
-from orchestration.windows import Window, window_of_run, window_tag
-from warehouse.errors import GranaryError
+from orchestration.windows import Window, last_closed_date, window_of_run, window_tag
+from warehouse.errors import GranaryError, UsageError, unknown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,10 +39,7 @@ if TYPE_CHECKING:
 
     from warehouse.settings import Settings
 
-DAILY_SOURCES = ("pos", "events")
 FULL_REFRESH = "full_refresh"
-CODE_LOCATION = {".dagster/repository": "__repository__@orchestration.definitions"}
-"""Tag by which the UI finds the runs of a job; runs that it starts itself have it."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,12 @@ def run_job(
     """Run a job, with the partitions of `window` if it has any, and wait for its end.
 
     With no window it covers the days that are waiting to be loaded, and rebuilds no day without news; with one, the
-    facts overwrite these days in any case. Standard output and error of the process go to the run's log meanwhile:
-    what listens to `on_event` must print to a stream that it opened before (`terminal()`).
+    facts overwrite these days in any case. Runs whose process was killed are marked as failed first.
+
+    Standard output and error of the process go to the run's log meanwhile: what listens to `on_event` must print to a
+    stream that it opened before (`terminal()`).
+
+    Where a load fails, what follows from its table is left out, and the rest is built by a second run.
 
     Ctrl-C and SIGTERM roll the open transaction back, stop dbt, mark the run as canceled and raise KeyboardInterrupt.
 
@@ -107,23 +118,24 @@ def run_job(
     started = time.monotonic()
     prepare_instance(settings)
     log = settings.home / "dagster" / "run.log"
-    with inside(environment(settings)), interruptible(), quiet(log):
+    with inside(environment(settings)), interruptible(), silenced(log):
         from orchestration.defs.assemble import assemble  # noqa: PLC0415
+        from orchestration.rest import REST_OF, failed_loaders, is_daily, rest  # noqa: PLC0415
 
         definitions = assemble(settings)
         name = FULL_REFRESH if full_refresh else job
-        if name not in {one.name for one in definitions.resolve_all_job_defs()}:
-            raise GranaryError(f"there is no job {name}", "orchestration/defs/jobs.py", "see the names there")
+        names = [one.name for one in definitions.resolve_all_job_defs() if not one.name.startswith("__")]
+        if name not in names:
+            raise unknown("job", name, names, "orchestration/defs/jobs.py")
         job_definition = definitions.resolve_job_def(name)
         with open_instance() as instance:
+            reap(settings, instance)
             chosen = None
             if job_definition.partitions_def is not None:
-                waiting, loaded = pending(settings), loaded_dates(instance)
-                chosen = window or window_of_run(waiting, loaded, full_refresh=name == FULL_REFRESH)
+                found = window_of_run(pending(settings), loaded_dates(instance), full_refresh=name == FULL_REFRESH)
+                chosen = window or found or quiet_day(settings)
             elif window:
-                raise GranaryError(
-                    f"job {name} is not about single days", "orchestration/defs/jobs.py", "give no dates"
-                )
+                raise UsageError(f"job {name} is not about single days", "orchestration/defs/jobs.py", "give no dates")
             seen = _Seen()
 
             def listen(event: Event | Problem) -> None:
@@ -131,16 +143,36 @@ def run_job(
                 if isinstance(event, Event):
                     on_event(event)
 
+            graph, selected = definitions.resolve_asset_graph(), job_definition.asset_layer.selected_asset_keys
+            in_code_location(instance, name)
+            config = run_config(name, rebuild=window is not None)
+
+            def execute(config: dict[str, Any], keys: Sequence[dg.AssetKey] | None = None, **tags: str) -> Any:
+                run_id = str(uuid4())
+                day = chosen if chosen and (keys is None or is_daily(graph, keys)) else None
+                with held(settings, run_id):
+                    return job_definition.execute_in_process(
+                        instance=instance,
+                        run_id=run_id,
+                        raise_on_error=False,
+                        partition_key=day[1].isoformat() if day else None,
+                        tags={**CODE_LOCATION, IN_PROCESS: "true", **(window_tag(day) if day else {}), **tags},
+                        run_config=config,
+                        asset_selection=keys,
+                    )
+
+            on_event(Event("planned", "load", name, rows=len(selected)))
             with listening(listen), ending():
-                result = job_definition.execute_in_process(
-                    instance=instance,
-                    raise_on_error=False,
-                    partition_key=chosen[1].isoformat() if chosen else None,
-                    tags={**CODE_LOCATION, **(window_tag(chosen) if chosen else {})},
-                    run_config=run_config(name, rebuild=window is not None),
-                )
-            run = instance.get_run_by_id(result.run_id)
-    if was_interrupted(run):
+                result = execute(config)
+                if not result.success and not seen.problems:
+                    seen.problems += unexplained(result, log)
+                failed_loads = failed_loaders(result.all_events)
+                interrupted = was_interrupted(instance.get_run_by_id(result.run_id))
+                if failed_loads and not interrupted and (keys := rest(graph, selected, failed_loads)):
+                    of_dbt = {**config, "ops": {"dbt": config["ops"]["dbt"]}}
+                    last = execute(of_dbt, keys, **{REST_OF: result.run_id})
+                    interrupted = was_interrupted(instance.get_run_by_id(last.run_id))
+    if interrupted:
         raise KeyboardInterrupt
     failed = [event for event in seen.checks.values() if event.severity == "error"]
     return RunOutcome(
@@ -175,15 +207,25 @@ def unexplained(result: dg.ExecuteInProcessResult, log: Path) -> list[Problem]:
 def pending(settings: Settings) -> list[date]:
     """Return the business dates that wait to be loaded, of all systems that deliver by the day.
 
-    A system that cannot be asked has none: its own load fails and says why.
+    A system that cannot be asked now holds up no other: its own load says why.
     """
     from ingestion.load import pending_dates  # noqa: PLC0415 - Arrow takes 0.3 s
+    from orchestration.defs.loaders import DAILY_SOURCES  # noqa: PLC0415
 
-    days = []
+    waiting: list[date] = []
     for source in DAILY_SOURCES:
-        with suppress(GranaryError):
-            days += pending_dates(settings, source)
-    return days
+        with suppress(GranaryError, OSError):
+            waiting += pending_dates(settings, source)
+    return waiting
+
+
+def quiet_day(settings: Settings) -> Window:
+    """Return the window of a run before the first file ever: the day that closed last, on which nothing came."""
+    from orchestration.defs.assemble import last_date  # noqa: PLC0415
+
+    closed = last_closed_date(datetime.now(timezone.utc))
+    day = min(closed, last_date(settings) or closed)
+    return day, day
 
 
 def loaded_dates(instance: dg.DagsterInstance) -> list[date]:
@@ -211,7 +253,7 @@ def terminal(stream: TextIO) -> TextIO:
 
 
 @contextmanager
-def quiet(log: Path) -> Iterator[None]:
+def silenced(log: Path) -> Iterator[None]:
     """Send what this process and its children print to a file; Dagster and dbt print every line of their logs.
 
     Dagster keeps the output of the steps for the UI by itself. File descriptors are redirected, not Python's streams,

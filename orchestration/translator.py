@@ -53,6 +53,8 @@ class Translator(DagsterDbtTranslator):
         A relative address means nothing here and is left out.
         """
         places = {"documentation (granary docs)": self._addresses.mart(str(node["name"]))} if is_mart(node) else {}
+        if node["resource_type"] in ("model", "snapshot", "seed", "source"):
+            places["column lineage (granary docs)"] = self._addresses.lineage(published(node))
         for title, page in dashboard_pages(manifest, node["unique_id"]):
             places[f"{title.lower()} (granary dashboard)"] = self._addresses.page(page)
         return {name: dg.MetadataValue.url(at) for name, at in places.items() if at.startswith(("http:", "https:"))}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from warehouse.connection import columns_of, connect, execute, query, quote_name, quote_relation
-from warehouse.errors import GranaryError
+from warehouse.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -164,7 +164,10 @@ class _Comparison:
 def _columns(connection: Connection, schema: str, name: str) -> dict[str, str]:
     found = columns_of(connection, quote_relation(schema, name))
     if not found:
-        raise GranaryError(f"there is no table {schema}.{name}", todo="see `granary psql -c '\\dt marts.*'`")
+        every = "select tablename::text from pg_tables where schemaname = $1"
+        tables = query(connection, every, schema)
+        known = [f"{schema}.{table}" for (table,) in tables]
+        raise unknown("table", f"{schema}.{name}", known, todo="see `granary psql -c '\\dt marts.*'`")
     return found
 
 

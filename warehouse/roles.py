@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from warehouse.connection import connect, execute, query, quote_name, reason
-from warehouse.errors import GranaryError
+from warehouse.errors import GranaryError, UsageError, unknown
 
 if TYPE_CHECKING:
     from warehouse.connection import Connection
@@ -89,7 +89,7 @@ def revoke(settings: Settings, person: str, role: str | None = None) -> str:
     with connect(settings) as connection:
         try:
             if not query(connection, "select 1 from pg_roles where rolname = $1", person):
-                raise GranaryError(f"nobody is called {person!r}", todo="see `granary roles`")
+                raise UsageError(f"nobody is called {person!r}", todo="see `granary roles`")
             _refuse_owners(connection, person)
             for one in (role,) if role else ROLES:
                 execute(connection, f"revoke {quote_name(one)} from {quote_name(person)}")
@@ -115,9 +115,9 @@ def _close(connection: Connection, person: str) -> str:
 
 def _check(settings: Settings, person: str, role: str | None) -> None:
     if role is not None and role not in ROLES:
-        raise GranaryError(f"there is no role {role!r}", todo=f"choose of {', '.join(ROLES)}")
+        raise unknown("role", role, ROLES)
     if person in ROLES or person == settings.user or person.startswith("pg_"):
-        raise GranaryError(f"{person!r} is a role of the warehouse, and no person", todo="name a person's login")
+        raise UsageError(f"{person!r} is a role of the warehouse, and no person", todo="name a person's login")
     quote_name(person)
 
 

@@ -141,6 +141,40 @@ begin
     end loop;
 end
 $$;
+-- A load that only looked does not count. A unit with a fingerprint (a file, an answer) is new when its content is; a
+-- window past a cursor when the cursor moves, or a row changes behind it. What is read whole each time is confirmed by
+-- every reading that finds rows. Before the first of these, the clock runs from the first attempt.
+create or replace view ops.freshness as
+with marked as (
+    select
+        source, table_name, load_id, status, fingerprint, rows_read, rows_quarantined, watermark_before,
+        watermark_after, started_at, finished_at,
+        lag(fingerprint) over (
+            partition by source, table_name, unit, status = 'loaded' and fingerprint is not null order by load_id
+        ) as fingerprint_before,
+        lag(watermark_after) over (
+            partition by source, table_name, watermark_after is null order by load_id
+        ) as watermark_known
+    from ops.load_audit
+)
+select
+    source, table_name,
+    coalesce(
+        max(finished_at) filter (where case
+            when status not in ('loaded', 'unchanged') then false
+            when fingerprint is not null then status = 'loaded' and fingerprint is distinct from fingerprint_before
+            when watermark_after is not null then status = 'loaded' and (
+                watermark_after is distinct from watermark_known
+                or (watermark_before is not null and rows_quarantined = 0)
+            )
+            else rows_read > 0
+        end),
+        min(started_at)
+    ) as fresh_at
+from marked
+group by source, table_name;
+comment on view ops.freshness is
+'When each table''s source last had something new, or was read whole and confirmed; a load that found nothing does not count.';
 
 create table if not exists ops.watermarks (
     source text not null,
@@ -385,7 +419,7 @@ create index if not exists profiles_by_relation on ops.profiles (relation, profi
 grant usage on schema ops to loader, transformer, auditor;
 grant select, insert, update on
     ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables, ops.files_left to loader;
-grant select on ops.erasures to loader;
+grant select on ops.erasures, ops.freshness to loader;
 grant delete on ops.quarantine, ops.watermarks, ops.raw_tables to loader;
 grant usage on all sequences in schema ops to loader;
 grant create on schema ops to transformer;

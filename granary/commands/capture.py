@@ -97,7 +97,7 @@ def _take(settings: Settings, sources: list[Source], follow: bool, anew: bool, a
 
 def _captured(name: str | None) -> list[Source]:
     from ingestion.sources import BROKEN, SOURCES
-    from warehouse.errors import GranaryError
+    from warehouse.errors import GranaryError, unknown
 
     if name and name in BROKEN:
         raise BROKEN[name]
@@ -106,10 +106,9 @@ def _captured(name: str | None) -> list[Source]:
         return list(captured.values())
     if name in captured:
         return [captured[name]]
-    raise GranaryError(
-        f"source {name!r} is not captured" if name else "no source is captured",
-        todo=f"captured are {', '.join(captured)}" if captured else "see docs/sources/change-capture.md",
-    )
+    if name:
+        raise unknown("captured source", name, captured, todo="" if captured else "see docs/sources/change-capture.md")
+    raise GranaryError("no source is captured", todo="see docs/sources/change-capture.md")
 
 
 def _show(found: list[CaptureStatus]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from granary import show
-from granary.commands.options import ready
+from granary.commands.options import Port, existing
 from warehouse.errors import GranaryError
 from warehouse.settings import PROJECT
 
@@ -27,7 +27,7 @@ def dashboard(
         Path | None,
         typer.Option("--export", metavar="DIR", help="Write the pages into this folder, and do not serve them."),
     ] = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8090,
+    port: Port = 8090,
     docs: Annotated[
         str | None,
         typer.Option(envvar="GRANARY_DOCS_URL", help="Where the pages link to the documentation; empty for no link."),
@@ -51,7 +51,7 @@ def dashboard(
         raise GranaryError(f"the dashboard needs {error.name}", todo="install it: `make setup`") from None
     links = Addresses("" if export else DOCS, "" if export else DAGSTER)
     links = replace(links, **{name: one for name, one in (("docs", docs), ("dagster", dagster)) if one is not None})
-    settings = ready()
+    settings = existing()
     folder = export.expanduser() if export else PROJECT / "target" / "dashboard"
     with show.counting(steps()) as tell:
         written = write(settings, folder, links, tell)

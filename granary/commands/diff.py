@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from granary import show
-from granary.commands.options import AsJson, ready
+from granary.commands.options import AsJson, existing
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +34,7 @@ def diff(
     """
     from warehouse.compare import compare
 
-    settings = ready()
+    settings = existing()
     found = compare(settings, mart.rpartition(".")[2], old, new, examples)
     if as_json:
         show.json(found)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from granary import show
-from granary.commands.options import AsJson, ready
+from granary.commands.options import AsJson, existing
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def explain(
     from orchestration.explain.condition import ConditionError
     from orchestration.explain.trace import explain as trace
 
-    settings = ready()
+    settings = existing()
     try:
         found = trace(settings, mart, where, column=column, limit=limit)
     except ConditionError as error:

@@ -7,9 +7,29 @@ from typing import Annotated
 
 import typer
 
+from warehouse.errors import GranaryError
 from warehouse.settings import Settings
 
+Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port on 127.0.0.1.")]
+PortOrNone = Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0 only writes the pages.")]
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def existing() -> Settings:
+    """Return the settings of a warehouse that is there, starting its server if need be, for commands that only look.
+
+    Raises:
+        GranaryError: none was ever made in this home.
+    """
+    settings = Settings.load()
+    from warehouse import server
+
+    if server.running(settings) or settings.external:
+        return settings
+    if not (settings.home / "data" / "PG_VERSION").exists():
+        raise GranaryError("there is no warehouse", str(settings.home), "`granary up` makes one")
+    return ready()
 
 
 def ready() -> Settings:

@@ -50,7 +50,7 @@ def list_entries(
             ("id", "table", "place", "column", "reason", "status", "first seen"),
             [
                 (
-                    entry.quarantine_id, f"{entry.source}.{entry.table}", entry.place, entry.column, entry.why,
+                    str(entry.quarantine_id), f"{entry.source}.{entry.table}", entry.place, entry.column, entry.why,
                     "" if entry.status == "open" else entry.status, f"{entry.first_seen_at:%Y-%m-%d %H:%M}",
                 )
                 for entry in found

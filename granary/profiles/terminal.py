@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-from rich.table import Table
-
 from granary import show
 from granary.profiles.shapes import bar, spark
 
@@ -34,17 +31,9 @@ def print_profile(profile: Profile, moves: Sequence[Move], before: Profile | Non
     """Print a profile, the keys that it allows, and what moved since the one before, or since what `since` says."""
     show.line(headline(profile))
     wide = show.console.width >= WIDE
-    view = Table()
-    view.add_column("column", overflow="fold")
-    view.add_column("nulls", no_wrap=True)
-    view.add_column("distinct", justify="right", no_wrap=True)
-    view.add_column("range (median)", overflow="fold")
-    if wide:
-        view.add_column("shape", no_wrap=True)
-    view.add_column("most common", overflow="fold")
-    for column in profile.columns:
-        view.add_row(*(escape(cell) for cell in _row(column, profile, wide=wide)))
-    show.console.print(view)
+    shape = ("shape",) if wide else ()
+    columns = ("column", "nulls", "distinct", "range (median)", *shape, "most common")
+    show.table("", columns, [_row(column, profile, wide=wide) for column in profile.columns])
     show.line(keys_line(profile))
     print_drift(moves, before, since)
 
@@ -82,7 +71,7 @@ def print_drift(moves: Sequence[Move], before: Profile | None, since: str = "") 
         ("column", "what", "before", "now", "how much", "PSI", "KS"),
         [
             (
-                *(escape(printable(text)) for text in (move.column or "the table", move.what, move.before, move.now)),
+                *(printable(text) for text in (move.column or "the table", move.what, move.before, move.now)),
                 move.level,
                 "" if move.psi is None else f"{move.psi:.2f}", "" if move.ks is None else f"{move.ks:.2f}",
             )

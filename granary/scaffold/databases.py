@@ -12,7 +12,7 @@ import pyarrow as pa
 from granary.scaffold.plan import Found, Opening
 from granary.scaffold.source import Group, literal
 from ingestion.profiling.names import snake
-from warehouse.errors import GranaryError
+from warehouse.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -45,7 +45,7 @@ def find(
     wanted = {said: shape for said, shape in named.items() if _is_wanted(shape, said, only)}
     for missing in only:
         if not any(missing in (said, shape.location, snake(said)) for said, shape in wanted.items()):
-            raise GranaryError(f"the database has no table {missing}", todo=f"it has {_some(sorted(named))}")
+            raise unknown("table", missing, sorted(named), "the database", todo=f"it has {_some(sorted(named))}")
     skipped = [f"{said}: it is a view; take it with --table {said}" for said, shape in named.items() if shape.is_view]
     reader = DatabaseReader(uri)
     found = [_found(reader, said, shape, keys, cursors) for said, shape in wanted.items()]

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from granary.scaffold.plan import PlannedColumn, PlannedSource, PlannedTable
 
 LOADED_AT = """\
-select coalesce(max(finished_at), timestamptz '1970-01-01 00:00:00+00') as loaded_at
-from ops.load_audit
-where source = '{{ source_node.source_name }}' and table_name = '{{ this.identifier }}' and status <> 'failed'
+select coalesce(max(fresh_at), timestamptz '1970-01-01 00:00:00+00') as loaded_at
+from ops.freshness
+where source = '{{ source_node.source_name }}' and table_name = '{{ this.identifier }}'
 """
 LOAD_ID = "The load that brought the row; see `ops.load_audit`."
 LOAD_ROW = "Row number within the loaded unit (file, page set or cursor window), from 1."
@@ -61,7 +61,6 @@ def dump(content: Any) -> str:
 
 def sources(source: PlannedSource) -> str:
     """Return `_<name>__sources.yml`."""
-    longest = max(table.freshness for table in source.tables)
     tables = [_source_table(table) for table in source.tables]
     return dump(
         {
@@ -70,7 +69,7 @@ def sources(source: PlannedSource) -> str:
                     "name": source.name,
                     "schema": f"raw_{source.name}",
                     "description": f"{source.name.capitalize()}, as delivered ({source.kind}). Never edited.",
-                    "config": {"loaded_at_query": LOADED_AT, "freshness": _freshness(longest)},
+                    "config": {"loaded_at_query": LOADED_AT},
                     "tables": tables,
                 }
             ]
@@ -78,8 +77,8 @@ def sources(source: PlannedSource) -> str:
     )
 
 
-def _freshness(longest: timedelta) -> dict[str, Any]:
-    hours = round(longest.total_seconds() / 3600)
+def _freshness(allowed: timedelta) -> dict[str, Any]:
+    hours = round(allowed.total_seconds() / 3600)
     return {
         "warn_after": {"count": hours, "period": "hour"},
         "error_after": {"count": 2 * hours, "period": "hour"},
@@ -92,7 +91,8 @@ def _source_table(table: PlannedTable) -> dict[str, Any]:
         {"name": "_load_id", "description": "The load; see ops.load_audit."},
         {"name": "_row", "description": "Row number within the loaded unit, from 1."},
     ]
-    return {"name": table.name, "description": table_says(table), "columns": columns}
+    config = {"freshness": _freshness(table.freshness)}
+    return {"name": table.name, "description": table_says(table), "config": config, "columns": columns}
 
 
 def _meta(column: PlannedColumn) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from granary.scaffold.apis import SECRET
 from granary.scaffold.plan import Found, Opening
 from granary.scaffold.source import Group, literal
 from ingestion.profiling.names import snake
-from warehouse.errors import GranaryError
+from warehouse.errors import GranaryError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -83,8 +83,8 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
         if option is not None:
             told.append(Group(f"{literal(snake(name))}: {option.head}", option.parts))
     if only and len(found) < len(only):
-        missing = ", ".join(sorted(set(only) - {snake(name) for name in named}))
-        raise GranaryError(f"there is no table {missing}", shown(where), f"there are {', '.join(map(snake, named))}")
+        missing = min(set(only) - {snake(name) for name in named})
+        raise unknown("table", missing, map(snake, named), shown(where))
     return folder, found, skipped, told
 
 

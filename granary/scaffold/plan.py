@@ -15,7 +15,7 @@ from granary.scaffold.reading import Text, read, words_of
 from granary.scaffold.relations import Parent, parents
 from ingestion.profiling.evidence import Evidence, candidate_keys, evidence, repeats
 from ingestion.profiling.names import looks_like_key, personal
-from warehouse.errors import GranaryError
+from warehouse.errors import GranaryError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -163,10 +163,7 @@ def plan(
     keys, cursors, words = dict(keys or {}), dict(cursors or {}), dict(words or {})
     named = table_names(name, [one.name for one in found])
     for given in {*keys, *cursors, *words} - {"", *named}:
-        raise GranaryError(
-            f"there is no table {given!r} to give a key, a cursor or a word for no value to",
-            todo=f"it has {_some(named)}",
-        )
+        raise unknown("table", given, named, todo=f"it has {_some(named)}")
     known = set().union(*(words_of(one.sample, one.text) for one in found))
     tables, samples, left_out, said = [], {}, list(skipped), []
     for table, one in zip(named, found, strict=True):

@@ -19,7 +19,7 @@ from ingestion.profiling.profile import PERCENTS, ColumnProfile, Profile
 from ingestion.profiling.statements import Counted
 from warehouse.binary_copy import copy_into_new
 from warehouse.connection import columns_of, connect, execute, query, quote_name, quote_relation
-from warehouse.errors import GranaryError
+from warehouse.errors import GranaryError, UsageError, unknown
 from warehouse.records import LOAD_ID, ROW
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from warehouse.connection import Connection
     from warehouse.settings import Settings
 
+TABLES = "see `granary status` for what there is"
 EXACT_ROWS = 2_000_000
 SAMPLE_ROWS = 1_000_000
 PAIRED, MOST_COLUMNS = 5, 4
@@ -90,11 +91,12 @@ def _relation(
     execute(connection, "set transaction isolation level repeatable read")
     schema, _, table = name.partition(".")
     if not schema or not table:
-        raise GranaryError(f"{name!r} is no table", todo="name it as schema.table, such as marts.dim_store")
+        raise UsageError(f"{name!r} is no table", todo="name it as schema.table, such as marts.dim_store")
     relation = quote_relation(schema, table)
     columns = _columns(connection, relation, table, known)
     if not columns:
-        raise GranaryError(f"there is no table {name}", settings.database, "see `granary status` for what there is")
+        every = "select schemaname || '.' || tablename from pg_tables where schemaname !~ '^(pg_|info)'"
+        raise unknown("table", name, (str(one) for (one,) in query(connection, every)), settings.database, todo=TABLES)
     return relation, columns
 
 

@@ -25,7 +25,7 @@ HOUSEHOLDS = Table(
     disposition="merge",
     key=("household_id",),
     cursor="updated_at",
-    freshness=timedelta(hours=36),
+    freshness=timedelta(days=60),
     columns=(
         Column(
             "household_id",
@@ -61,7 +61,7 @@ PRODUCTS = Table(
     disposition="merge",
     key=("product_id",),
     cursor="updated_at",
-    freshness=timedelta(hours=36),
+    freshness=timedelta(days=40),
     columns=(
         Column("product_id", pa.int64(), "Product.", nullable=False),
         Column("manufacturer_id", pa.int64(), "Maker of the product."),

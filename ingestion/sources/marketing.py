@@ -21,7 +21,7 @@ CAMPAIGNS = Table(
     disposition="merge",
     key=("campaign_id",),
     cursor="updated_at",
-    freshness=timedelta(hours=36),
+    freshness=timedelta(days=40),
     columns=(
         CAMPAIGN_ID,
         Column("campaign_type", pa.string(), "Type A, B or C.", nullable=False, allowed=("Type A", "Type B", "Type C")),

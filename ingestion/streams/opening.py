@@ -9,7 +9,7 @@ from ingestion.sources import BROKEN, SOURCES
 from ingestion.streams.address import Address, parse
 from ingestion.streams.decoding import JsonDecoder
 from ingestion.streams.loop import Counts, Limits, StreamLoop
-from warehouse.errors import GranaryError
+from warehouse.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,8 +29,7 @@ def streaming(name: str) -> tuple[Source, Stream]:
         raise BROKEN[name]
     found = SOURCES.get(name)
     if found is None or found.stream is None:
-        those = ", ".join(source.name for source in SOURCES.values() if source.stream) or "none"
-        raise GranaryError(f"there is no stream {name!r}", todo=f"sources that stream: {those}")
+        raise unknown("stream", name, (source.name for source in SOURCES.values() if source.stream))
     return found, found.stream
 
 

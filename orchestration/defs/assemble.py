@@ -15,6 +15,7 @@ from orchestration.defs.loaders import loaders, partitions
 from orchestration.defs.publishing import publish_checks
 from orchestration.defs.resources import Warehouse
 from orchestration.defs.schedules import SCHEDULES
+from orchestration.defs.sensors import SENSORS, rest_of_runs
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ def assemble(settings: Settings) -> dg.Definitions:
     days = partitions(last_date(settings))
     dbt, translator = dbt_definition(settings, days)
     external = external_sources(settings, translator)
+    named = jobs(dbt, external)
     return dg.Definitions(
         assets=[*loaders(days), dbt, *external],
         asset_checks=[publish_checks(dbt_manifest.load(dbt_manifest.prepare(settings)))],
-        jobs=jobs(dbt, external),
+        jobs=named,
         schedules=SCHEDULES,
+        sensors=[*SENSORS, rest_of_runs(named)],
         resources={"warehouse": Warehouse()},
         # One process a run. Nine loads without news take 15 s in it and 33 s with a process per step (forkserver,
         # preloaded, 2 cores); loading in parallel gains less than that, since the largest table keeps both cores busy.

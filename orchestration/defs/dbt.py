@@ -17,13 +17,19 @@ from orchestration import manifest as dbt_manifest
 from orchestration import news
 from orchestration.dbt_build import RETRIES, RETRY_SECONDS, Build, BuildError, interrupt_all
 from orchestration.defs.loaders import KEYS
+from orchestration.defs.publishing import ASSET as RESTATEMENTS
+from orchestration.defs.publishing import PUBLISH_CHECKS
 from orchestration.defs.resources import RunOptions, Warehouse, earlier_days
 from orchestration.progress import Event, Problem, tell
 from orchestration.stopping import stoppable
 from orchestration.translator import Translator
 from orchestration.windows import Window, dbt_vars, window_of_tags
-from warehouse.errors import GranaryError
+from warehouse.machine import plainly
 from warehouse.settings import Settings
+
+VERDICTS_LOOKED_AT = 20
+"""Plans without a verdict that a check may have: of runs that failed before dbt, and of this one."""
+EVALUATED_BY = "evaluated by run"
 
 
 class DbtOptions(RunOptions):
@@ -59,6 +65,7 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
         asked_for = context.is_subset or config.full_refresh or config.window(context)
         if not asked_for and news.is_built(warehouse.settings, now):
             tell(Event("skipped", "dbt", "every model", detail="nothing was loaded since they were built"))
+            yield from verdicts(context)
             return
         try:
             # Closed at once when Dagster interrupts us between two results, so that dbt does not outlive the step.
@@ -77,11 +84,49 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
             for problem in failure.problems:
                 tell(problem)
             raise dg.Failure(str(failure), allow_retries=False) from failure
-        except GranaryError as error:
+        except Exception as failure:
+            if (error := plainly(failure)) is None:
+                raise
             tell(Problem(f"dbt cannot be run: {error.what}", error.where, error.todo))
-            raise dg.Failure(str(error), allow_retries=False) from error
+            raise dg.Failure(str(error), allow_retries=False) from failure
 
     return dbt, translator
+
+
+def verdicts(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
+    """Yield each check as it was evaluated last: on tables that are the same it has the same verdict.
+
+    A check that a run plans and leaves out is "skipped" for Dagster, and what it had found is no longer shown. The
+    checks of publishing are steps that Dagster leaves out with this one, so they are reported beside the run.
+    """
+    for key in sorted(context.selected_asset_check_keys):
+        if last := evaluated(context.instance, key):
+            yield dg.AssetCheckResult(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=last.passed,
+                severity=last.severity,
+                description=last.description,
+                metadata=last.metadata,
+            )
+    for name in PUBLISH_CHECKS:
+        if last := evaluated(context.instance, dg.AssetCheckKey(RESTATEMENTS, name)):
+            context.instance.report_runless_asset_event(last)
+
+
+def evaluated(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
+    """Return the newest verdict of a check, which names the run that reached it."""
+    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=VERDICTS_LOOKED_AT):
+        if isinstance(last := record.evaluation, dg.AssetCheckEvaluation):
+            return dg.AssetCheckEvaluation(
+                key.asset_key,
+                key.name,
+                last.passed,
+                metadata={EVALUATED_BY: record.run_id, **last.metadata},
+                severity=last.severity,
+                description=last.description,
+            )
+    return None
 
 
 def build_arguments(context: dg.AssetExecutionContext, config: DbtOptions, manifest: Mapping[str, Any]) -> list[str]:

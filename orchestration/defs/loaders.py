@@ -10,6 +10,7 @@ from datetime import date, timedelta
 
 import dagster as dg
 
+from ingestion.freshness import Freshness, freshness
 from ingestion.load import LoadResult, Progress, load_table, row_count
 from ingestion.sources import BROKEN, SOURCES
 from ingestion.spec import Source, Table
@@ -19,10 +20,11 @@ from orchestration.stopping import stoppable
 from orchestration.windows import FIRST_DATE, TIME_ZONE, window_of_tags
 from warehouse.connection import connect, query
 from warehouse.errors import GranaryError
+from warehouse.machine import plainly
 from warehouse.settings import Settings
 
-CHECK, CONTRACT_CHECK = "every_row_accounted_for", "contract_kept"
-CHECKS = (CHECK, CONTRACT_CHECK)
+CHECK, CONTRACT_CHECK, FRESH_CHECK = "every_row_accounted_for", "contract_kept", "fresh"
+CHECKS = (CHECK, CONTRACT_CHECK, FRESH_CHECK)
 FILE_KINDS = frozenset({"parquet", "csv", "json", "jsonl"})
 RETRIES, RETRY_SECONDS = 1, 3
 SHOWN = 20
@@ -96,9 +98,9 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
                 description="Rows read = rows loaded + rows refused; none refused, and no file that was not taken.",
             ),
             dg.AssetCheckSpec(CONTRACT_CHECK, asset=key, description="The delivery has the shape that was agreed."),
+            # Not Dagster's freshness policy: it counts materialisations, and so every load that found nothing.
+            dg.AssetCheckSpec(FRESH_CHECK, asset=key, description="Something new came in the time that was agreed."),
         ],
-        # It looks at the last load alone, so backfilling an old day looks fresh; the watermark says how far data reach.
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=table.freshness),
     )
     def load(
         context: dg.AssetExecutionContext, config: RunOptions, warehouse: Warehouse
@@ -121,26 +123,32 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
                     progress=progress,
                 )
                 rows = rows_of(warehouse.settings, source, table)
-        except GranaryError as error:
+                (age,) = freshness(warehouse.settings, source.name, table.name)
+        except Exception as failure:
+            if (error := plainly(failure)) is None:
+                raise
             problem = Problem(f"{name}: {error.what}", error.where, error.todo)
             if source.kind not in FILE_KINDS and context.retry_number < RETRIES:
                 tell(Event("retrying", "load", name, group=source.name, detail=str(problem)))
-                raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from error
+                raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from failure
             tell(Event("failed", "load", name, group=source.name, detail=str(problem)))
             tell(problem)
-            raise dg.Failure(str(problem), allow_retries=False) from error
+            raise dg.Failure(str(problem), allow_retries=False) from failure
         tell(Event("finished", "load", name, source.name, result.rows_loaded, result.seconds, detail=result.status))
         for one in result.failed:
             tell(Problem(f"{name}: {one.unit} could not be loaded: {one.reason}", name, "the other units have landed"))
-        for check in (accounting(key, result), contract_check(key, result)):
+        for check in (accounting(key, result), contract_check(key, result), fresh_check(age)):
             if not check.passed:
                 severity: Severity = "warn" if check.severity is dg.AssetCheckSeverity.WARN else "error"
-                warning = f"{check.check_name} of {name}: {summary(result)}"
+                warning = f"{check.check_name} of {name}: {check.description or summary(result)}"
                 tell(Event("checked", "load", warning, source.name, passed=False, severity=severity, asset=name))
             yield check
         for day in earlier_days(context, key):
             context.log_event(day)
-        yield dg.MaterializeResult(metadata={"dagster/row_count": rows, **result_metadata(result)})
+        yield dg.MaterializeResult(
+            metadata={"dagster/row_count": rows, **result_metadata(result)},
+            data_version=dg.DataVersion(content(warehouse.settings, source.name, table.name)),
+        )
 
     return load
 
@@ -206,6 +214,21 @@ def contract_check(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
     )
 
 
+def fresh_check(age: Freshness) -> dg.AssetCheckResult:
+    """Return the check that warns of a source that is silent."""
+    return dg.AssetCheckResult(
+        asset_key=key_of(age.source, age.table),
+        check_name=FRESH_CHECK,
+        passed=not age.is_late,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=str(age) if age.is_late else None,
+        metadata={
+            "new at": dg.MetadataValue.timestamp(age.fresh_at),
+            "hours allowed": age.allowed.total_seconds() / 3600,
+        },
+    )
+
+
 def rows_of(settings: Settings, source: Source, table: Table) -> int:
     """Return the rows of a raw table.
 
@@ -216,6 +239,13 @@ def rows_of(settings: Settings, source: Source, table: Table) -> int:
         return row_count(settings, source.name, table.name)
     with connect(settings) as connection:
         return int(str(query(connection, LEDGER_ROWS, source.name, table.name)[0][0]))
+
+
+def content(settings: Settings, source: str, table: str) -> str:
+    """Return the newest load that changed a table: what follows from it is in step for as long as that is the same."""
+    newest = "select max(load_id)::text from ops.load_audit where source = $1 and table_name = $2 and status = 'loaded'"
+    with connect(settings, role="loader") as connection:
+        return str(query(connection, newest, source, table)[0][0] or "empty")
 
 
 def summary(result: LoadResult) -> str:
@@ -255,3 +285,5 @@ DAILY_KEYS = [
     if table.partition == "day"
 ]
 """The source tables that are delivered by the business day."""
+DAILY_SOURCES = tuple(dict.fromkeys(key.path[0] for key in DAILY_KEYS))
+"""The systems that have such tables."""

@@ -10,8 +10,9 @@ import dagster as dg
 
 from orchestration.defs.resources import Warehouse
 from orchestration.nodes import is_mart, published_schema, relation
-from orchestration.progress import Event, tell
+from orchestration.progress import Event, Problem, tell
 from warehouse.connection import connect, query
+from warehouse.machine import plainly
 
 CLOSED_MONTHS, EVERYTHING = "closed_months_kept", "everything_published"
 PUBLISH_CHECKS = (CLOSED_MONTHS, EVERYTHING)
@@ -53,10 +54,16 @@ def publish_checks(manifest: Mapping[str, Any]) -> dg.AssetChecksDefinition:
         ],
     )
     def publishing(warehouse: Warehouse) -> Iterator[dg.AssetCheckResult]:
-        with connect(warehouse.settings) as connection:
-            restated = query(connection, RESTATED.format(relation=restatements))
-            waiting = [str(mart) for (mart,) in query(connection, WAITING, schema)]
-            holds = [f"{node} {reason}" for node, reason in query(connection, HOLDS, schema)]
+        try:
+            with connect(warehouse.settings) as connection:
+                restated = query(connection, RESTATED.format(relation=restatements))
+                waiting = [str(mart) for (mart,) in query(connection, WAITING, schema)]
+                holds = [f"{node} {reason}" for node, reason in query(connection, HOLDS, schema)]
+        except Exception as failure:
+            if (error := plainly(failure)) is None:
+                raise
+            tell(Problem(f"what was published cannot be checked: {error.what}", error.where, error.todo))
+            raise dg.Failure(str(error), allow_retries=False) from failure
         yield from (closed_months(restated), everything(waiting, holds))
 
     return publishing

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from orchestration.alive import hold
 from orchestration.windows import WINDOW_TAG, days, window_of_tags
 from warehouse.settings import Settings
 
@@ -18,6 +19,11 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
     def settings(self) -> Settings:
         """Where the warehouse is now."""
         return Settings.load()
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Say that this process works on the run that it begins."""
+        if context.run is not None:
+            hold(self.settings, context.run.run_id)
 
 
 class RunOptions(dg.Config):

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from ingestion.load import pending_dates
 from orchestration.defs.resources import Warehouse
-from orchestration.windows import TIME_ZONE, last_closed_date, split, window_tag
+from orchestration.run import loaded_dates, pending, quiet_day, run_config
+from orchestration.windows import TIME_ZONE, last_closed_date, split, window_of_run, window_tag
 
 STATUS = (
     dg.DefaultScheduleStatus.RUNNING
@@ -26,20 +26,25 @@ STATUS = (
     cron_schedule="30 5 * * *",
     execution_timezone=TIME_ZONE,
     default_status=STATUS,
-    description="Every morning at 05:30: the day that closed, and earlier days that came late or were corrected.",
+    description="Every morning at 05:30: what is new in every system, with the days that came late or were corrected.",
 )
-def daily_schedule(
-    context: dg.ScheduleEvaluationContext, warehouse: Warehouse
-) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Ask for one run per stretch of days with news."""
+def daily_schedule(context: dg.ScheduleEvaluationContext, warehouse: Warehouse) -> Iterator[dg.RunRequest]:
+    """Ask for one run per stretch of days with news; without any, for one that rebuilds no day.
+
+    Systems that do not deliver by the day have news on any day, and history that is not kept today is lost.
+    """
+    settings = warehouse.settings
     closed = last_closed_date(context.scheduled_execution_time)
-    dates = {day for source in ("pos", "events") for day in pending_dates(warehouse.settings, source)}
-    windows = split(day for day in dates if day <= closed)
-    if not windows:
-        yield dg.SkipReason(f"no file of {closed} or of an earlier day is waiting")
+    windows = split(day for day in set(pending(settings)) if day <= closed)
+    news = bool(windows)
+    if not news:
+        windows = [window_of_run([], loaded_dates(context.instance)) or quiet_day(settings)]
     for first, last in windows:
         yield dg.RunRequest(
-            run_key=f"{closed} {first} {last}", partition_key=last.isoformat(), tags=window_tag((first, last))
+            run_key=f"{closed} {first} {last}",
+            partition_key=last.isoformat(),
+            tags=window_tag((first, last)),
+            run_config=run_config("daily", rebuild=news),
         )
 
 

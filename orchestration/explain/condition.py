@@ -11,7 +11,7 @@ from sqlglot import exp, parse
 from sqlglot.errors import ParseError, SqlglotError
 
 from orchestration.lineage import DIALECT
-from warehouse.errors import GranaryError
+from warehouse.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -22,7 +22,7 @@ OPENING = "("
 REFUSED = (exp.Query, exp.Window, exp.AggFunc, exp.Placeholder, exp.Parameter, exp.Star, exp.Table, exp.UDTF)
 
 
-class ConditionError(GranaryError):
+class ConditionError(UsageError):
     """The condition, or the name of a mart or column, is wrong: what a person typed, not what the warehouse holds."""
 
 

@@ -28,7 +28,7 @@ from orchestration.lineage import DIALECT
 from orchestration.nodes import PUBLISHED, is_mart, published
 from orchestration.personal import is_masked
 from warehouse.connection import quote_relation
-from warehouse.errors import GranaryError
+from warehouse.errors import GranaryError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -107,7 +107,8 @@ def find_mart(manifest: Mapping[str, Any], text: str) -> Model:
     for mart in marts:
         if text in (mart.relation, mart.name, f"{PUBLISHED}.{mart.name}"):
             return mart
-    raise ConditionError(f"there is no mart {text[:60]!r}", todo=f"choose of {', '.join(mart.name for mart in marts)}")
+    error = unknown("mart", text, (mart.name for mart in marts))
+    raise ConditionError(error.what, error.where, error.todo)
 
 
 def _model(manifest: Mapping[str, Any], unique_id: str, node: Mapping[str, Any]) -> Model:

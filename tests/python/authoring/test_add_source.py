@@ -106,9 +106,9 @@ def test_a_trial_prints_the_files_and_writes_nothing(copy: Copy) -> None:
     [
         (("../evil", "."), 1, "cannot be the name of a source"),
         (("bikes", "nowhere"), 1, "there is no such file or folder"),
-        (("bikes", "deliveries", "--table", "trams"), 1, "there is no table trams"),
+        (("bikes", "deliveries", "--table", "trams"), 2, "there is no table 'trams'"),
         (("bikes", "deliveries", "--key", "rentals=nothing"), 1, "nothing is not among the columns of rentals"),
-        (("bikes", "deliveries", "--key", "trams=id"), 1, "there is no table 'trams'"),
+        (("bikes", "deliveries", "--key", "trams=id"), 2, "there is no table 'trams'"),
         (("bikes", "deliveries", "--key", "=id"), 2, "is written [TABLE=]COLUMN"),
         (("bikes", "deliveries", "--key", "rentals=channel"), 1, "the given key channel does not identify a row"),
         (("bikes", "deliveries", "--null", "trams=NA"), 1, "there is no table 'trams'"),

@@ -442,7 +442,7 @@ def test_the_command(warehouse: Settings, shop: Shop, monkeypatch: pytest.Monkey
     assert shop.rows("select count(*) from pg_replication_slots where database = current_database()") == [(0,)]
     assert run.invoke(app, ["capture", "--snapshot"]).exit_code == 2
     assert run.invoke(app, ["capture", "shop", "--status", "--drop"]).exit_code == 2
-    assert "is not captured" in str(run.invoke(app, ["capture", "other"]).exception)
+    assert "there is no captured source 'other'" in str(run.invoke(app, ["capture", "other"]).exception)
 
 
 def test_two_captures_at_once_and_a_clean_end(warehouse: Settings, shop: Shop) -> None:

@@ -83,7 +83,7 @@ def test_every_source_is_described() -> None:
 def test_selection() -> None:
     assert select([]) == [(s.name, t.name) for s in SOURCES.values() for t in s.tables]
     assert select(["crm.stores", "pos"]) == [("crm", "stores"), ("pos", "transactions"), ("pos", "promotions")]
-    with pytest.raises(GranaryError, match=r"there is no source or table 'poss'; choose of crm\.households"):
+    with pytest.raises(GranaryError, match=r"there is no source or table 'poss'; did you mean pos\?"):
         select(["poss"])
 
 

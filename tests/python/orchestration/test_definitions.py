@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -15,7 +16,9 @@ from orchestration.defs import jobs, loaders
 from orchestration.defs.assemble import assemble, last_date
 from orchestration.defs.loaders import CHECKS, KEYS, partitions
 from orchestration.defs.publishing import PUBLISH_CHECKS
+from orchestration.defs.sensors import ask_for_rest
 from orchestration.instance import environment, inside
+from orchestration.rest import rest
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -141,7 +144,10 @@ def test_a_mart_links_to_its_documentation_and_to_the_pages_that_show_it(
 ) -> None:
     def links(*key: str) -> dict[str, str]:
         metadata = specs[dg.AssetKey(key)].metadata
-        return {name: value.url for name, value in metadata.items() if isinstance(value, dg.UrlMetadataValue)}
+        found = {name: value.url for name, value in metadata.items() if isinstance(value, dg.UrlMetadataValue)}
+        lineage = found.pop("column lineage (granary docs)", None)
+        assert lineage == f"http://127.0.0.1:8080/lineage.html#{'.'.join(key)}"
+        return found
 
     assert links("marts", "campaign_performance") == {
         "documentation (granary docs)": "http://127.0.0.1:8080/marts.html#campaign_performance",
@@ -160,7 +166,10 @@ def test_links_lead_where_the_environment_says(settings: Settings, monkeypatch: 
     found = {spec.key: spec.metadata for spec in assemble(settings).resolve_all_asset_specs()}
     metadata = found[dg.AssetKey(["marts", "daily_sales"])]
     links = {name: value.url for name, value in metadata.items() if isinstance(value, dg.UrlMetadataValue)}
-    assert links == {"documentation (granary docs)": "https://docs.example.com/marts.html#daily_sales"}
+    assert links == {
+        "documentation (granary docs)": "https://docs.example.com/marts.html#daily_sales",
+        "column lineage (granary docs)": "https://docs.example.com/lineage.html#marts.daily_sales",
+    }
 
 
 def nodes(definitions: dg.Definitions, job: str) -> set[str]:
@@ -200,6 +209,36 @@ def test_a_source_that_cannot_be_used_costs_no_other(
     selected = found.resolve_job_def("everything").asset_layer.selected_asset_keys
     assert {dg.AssetKey([gone, "module"]), dg.AssetKey(["events", "coupon_redemptions"])} <= selected
     assert {job.name for job in found.resolve_all_job_defs()} >= {"daily", "weekly_promotions", "crm_snapshots"}
+
+
+def test_the_rest_of_a_run_is_what_follows_from_no_table_that_failed(graph: Any, definitions: dg.Definitions) -> None:
+    selected = definitions.resolve_job_def("everything").asset_layer.selected_asset_keys
+    left = {key.path[-1] for key in rest(graph, selected, [dg.AssetKey(["pos", "transactions"])])}
+    assert {"snap_crm__households", "snap_marketing__campaigns", "stg_pos__promotions", "dim_campaign"} <= left
+    assert not left & {"stg_pos__transactions", "fct_sales", "households", "promotions"}
+    left = {key.path[-1] for key in rest(graph, selected, [dg.AssetKey(["marketing", "coupons"])])}
+    assert {"stg_pos__transactions", "dim_store", "snap_crm__products"} <= left
+    assert not left & {"dim_coupon", "stg_marketing__coupons"}
+
+
+def test_the_daemon_asks_for_the_rest_of_a_run_once(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    failed = SimpleNamespace(
+        dagster_event=SimpleNamespace(is_step_failure=True, step_key="pos__transactions"), error_info=None
+    )
+
+    def asked(**tags: str) -> Any:
+        run = SimpleNamespace(run_id="r", job_name="daily", tags=tags, asset_selection=None, run_config={})
+        instance = SimpleNamespace(all_logs=lambda _: [failed])
+        context = SimpleNamespace(dagster_run=run, instance=instance, repository_def=repository)
+        return ask_for_rest(context)  # type: ignore[arg-type]
+
+    request = asked(**{"dagster/partition": "2017-03-12", "granary/window": "2017-03-11/2017-03-12"})
+    assert dg.AssetKey(["snapshots", "snap_crm__households"]) in request.asset_selection
+    assert dg.AssetKey(["marts", "fct_sales"]) not in request.asset_selection
+    assert request.tags["granary/rest_of"] == "r"
+    assert isinstance(asked(**{"granary/rest_of": "q"}), dg.SkipReason)
+    assert isinstance(asked(**{"granary/in_process": "true"}), dg.SkipReason)
 
 
 def test_schedules_are_in_the_stores_time_zone_and_stopped_until_asked_for(definitions: dg.Definitions) -> None:

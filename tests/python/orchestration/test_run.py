@@ -112,6 +112,16 @@ def test_without_news_nothing_is_built(place: Place, first: RunOutcome) -> None:
     outcome = place.run()
     assert outcome.success, outcome.failures
     assert [event.kind for event in place.events if event.stage == "dbt"] == ["skipped"]
+    with inside(environment(place.settings)), open_instance() as instance:
+        keys = list(assemble(place.settings).resolve_asset_graph().asset_check_keys)
+        kept = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+        assert {record.status.value for record in kept.values()} == {"SUCCEEDED"}, "no check is skipped"
+        version = "select max(load_id)::text from ops.load_audit where table_name = 'stores' and status = 'loaded'"
+        event = instance.get_latest_materialization_event(dg.AssetKey(["crm", "stores"]))
+        assert event is not None
+        assert event.asset_materialization is not None
+        tags = event.asset_materialization.tags or {}
+        assert tags["dagster/data_version"] == place.rows(version)[0][0], "what follows from it is in step"
     assert {asset.name for asset in outcome.assets} == {asset.name for asset in first.assets if asset.name in TABLES}
 
 

@@ -17,6 +17,8 @@ import pytest
 
 from demo import retailer
 from ingestion.withdrawal import withdraw
+from orchestration.alive import DIED
+from orchestration.history import log, runs
 from orchestration.instance import environment, inside, open_instance
 from warehouse.connection import connect, execute
 from warehouse.errors import GranaryError
@@ -90,7 +92,9 @@ def test_a_damaged_file_is_quarantined_alone_and_told(place: Place, first: RunOu
     assert place.rows("select status from ops.quarantine") == [("superseded",)]
 
 
-def test_a_broken_contract_stops_the_run_before_dbt_with_one_sentence(place: Place, first: RunOutcome) -> None:
+def test_a_broken_contract_stops_what_follows_from_its_table_with_one_sentence_and_no_other_source(
+    place: Place, first: RunOutcome
+) -> None:
     assert first.success
     retailer.advance(place.settings, date(2017, 2, 6))
     landing = place.settings.home / "demo" / "landing" / "pos" / "transactions" / "2017-02-06.parquet"
@@ -105,7 +109,9 @@ def test_a_broken_contract_stops_the_run_before_dbt_with_one_sentence(place: Pla
     assert outcome.failures[0].what.startswith("pos.transactions: the contract is broken: column week is missing")
     assert "2017-02-06.parquet" in str(outcome.failures[0])
     assert outcome.failures[0].todo
-    assert not [event for event in place.events if event.stage == "dbt"]
+    built = {event.name for event in place.events if event.kind == "materialized"}
+    assert {"snap_crm__households", "snap_crm__products", "snap_marketing__campaigns", "stg_crm__stores"} <= built
+    assert not built & {"stg_pos__transactions", "fct_sales", "fct_baskets", "daily_sales"}
 
 
 def test_a_bad_day_fails_the_run_and_holds_no_other_day_and_a_withdrawn_one_leaves_the_marts(
@@ -171,7 +177,7 @@ def test_a_defect_is_called_one_and_keeps_its_words(
 def test_days_for_a_job_without_days_are_refused(place: Place) -> None:
     with pytest.raises(GranaryError, match="crm_snapshots is not about single days"):
         place.run("crm_snapshots", window=(date(2017, 1, 1), date(2017, 1, 2)))
-    with pytest.raises(GranaryError, match="there is no job nonsense"):
+    with pytest.raises(GranaryError, match="there is no job 'nonsense'"):
         place.run("nonsense")
 
 
@@ -213,6 +219,42 @@ def test_sigterm_in_the_middle_of_dbt_leaves_a_canceled_run_and_no_process(
         run = instance.get_runs(limit=1)[0]
     assert run.status.value == "CANCELED"
     assert place.rows("select count(*) from pg_stat_activity where application_name = 'dbt'") == [(0,)]
+
+
+def test_a_run_that_was_killed_is_failed_and_the_next_one_goes_on(
+    place: Place, first: RunOutcome, tmp_path: Path
+) -> None:
+    """By `kill -9`, as the kernel does it when memory runs out; no handler of ours has a say."""
+    assert first.success
+    place.forget_build()
+    said = tmp_path / "said"
+    said.touch()
+    child = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(said)],
+        env=environment(place.settings),
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for(lambda: "finished" in said.read_text() or child.poll() is not None)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    with inside(environment(place.settings)), open_instance() as instance:
+        (dead,) = instance.get_runs(limit=1)
+        assert dead.status.value == "STARTED"
+        assert dead.remote_job_origin is not None, "the first page of the UI would not show it"
+        outcome = place.run("crm_snapshots")
+        assert outcome.success, outcome.failures
+        killed = instance.get_run_by_id(dead.run_id)
+        assert killed is not None
+        assert killed.status.value == "FAILURE"
+        assert instance.get_runs(limit=1)[0].status.value == "SUCCESS"
+    assert [(run.state, run.run_id) for run in runs(place.settings, 2)] == [
+        ("SUCCESS", outcome.run_id),
+        ("FAILURE", dead.run_id),
+    ]
+    run_id, lines = log(place.settings, None, everything=False)
+    assert run_id == dead.run_id
+    assert lines[-1].words == DIED
 
 
 def wait_for(condition: object) -> None:

@@ -213,7 +213,7 @@ def test_what_is_built_without_publishing_is_compared_and_published_later(pipeli
     assert granary(pipeline.settings, "diff", "dim_store", "--check").returncode == 0
     refused = granary(pipeline.settings, "diff", "no_such_mart")
     assert refused.returncode == 1
-    assert refused.stderr.startswith("granary: there is no table marts.no_such_mart")
+    assert refused.stderr.startswith("granary: there is no table 'marts.no_such_mart'")
 
     pipeline.dbt(*PUBLISH)
     assert pipeline.marts() != before

@@ -1,0 +1,83 @@
+"""What was typed wrong: one sentence that says what was meant, and exit code 2, wherever it is typed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from warehouse.errors import UsageError, unknown
+from warehouse.settings import PROJECT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from warehouse.settings import Settings
+
+GRANARY = PROJECT / ".venv" / "bin" / "granary"
+
+
+def typed(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [GRANARY, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "200"} | environment,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ui", "--port", "99999"), "--port"),
+        (("ui", "--port", "-1"), "--port"),
+        (("docs", "--port", "65536"), "--port"),
+        (("dashboard", "--port", "x"), "--port"),
+        (("run", "--from", "2017-13-01"), "'2017-13-01' is no date; write YYYY-MM-DD"),
+        (("load", "--to", "soon"), "'soon' is no date; write YYYY-MM-DD"),
+        (("run", "--from", "2017-03-01"), "--from and --to go together"),
+        (("demo", "advance", "--to", "2017-02-30"), "'2017-02-30' is no date"),
+        (("load", "poss"), "there is no source or table 'poss'; did you mean pos?"),
+        (("load", "pos.transaction"), "did you mean pos.transactions?"),
+        (("load", "transactions"), "did you mean pos.transactions?"),
+        (("load", "POS"), "did you mean pos?"),
+        (("quarantine", "list", "crm.product"), "did you mean crm.products?"),
+        (("replay", "event"), "did you mean events?"),
+    ],
+)
+def test_what_was_typed_wrong_ends_with_2_and_says_so(
+    warehouse: Settings, arguments: tuple[str, ...], said: str
+) -> None:
+    assert warehouse.home.exists()
+    done = typed(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in " ".join(done.stderr.split())
+    assert "defect" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("stream", "event"), ("roles", "grant", "ann", "analyts"), ("logs", "zzzz")])
+def test_other_names_that_there_are_not_end_with_2_too(warehouse: Settings, arguments: tuple[str, ...]) -> None:
+    assert warehouse.home.exists()
+    assert typed(*arguments).returncode == 2
+
+
+def test_a_name_far_from_all_is_answered_with_all() -> None:
+    assert str(unknown("source", "zebra", ["pos", "crm"])) == "there is no source 'zebra'; choose of pos, crm"
+    assert isinstance(unknown("source", "zebra", []), UsageError)
+
+
+def test_a_command_that_only_looks_makes_no_warehouse(tmp_path: Path) -> None:
+    for arguments in (("psql",), ("runs",), ("logs",), ("diff", "fct_sales"), ("dashboard",)):
+        done = typed(*arguments, GRANARY_HOME=str(tmp_path), PGDATABASE="")
+        assert done.returncode == 1
+        assert "there is no warehouse" in done.stderr
+        assert not (tmp_path / "data").exists()
+
+
+def test_the_version_and_completion_are_there() -> None:
+    done = typed("--version")
+    assert done.stdout.startswith("granary 0.")
+    assert "--show-completion" in typed("--help").stdout
