@@ -33,7 +33,7 @@
 {#- The statements of a publish, or nothing, with the reason in the log. -#}
 {% macro publish_script(despite=[]) -%}
     {#- Held until the script has ended, or the connection has. -#}
-    {%- do run_query('select pg_advisory_lock(' ~ publish_lock() ~ ')') -%}
+    {%- do run_query('select ops.take_lock(' ~ publish_lock() ~ ", 'publishing', false)") -%}
     {%- set waiting = [] -%}
     {%- set known = marts() -%}
     {%- set recorded = run_query(

@@ -96,7 +96,7 @@ def forget(
         reached("forget-before-commit")
         connection.commit()
     reached("forget-erased")
-    with connect(settings) as connection:
+    with connect(settings, role="eraser") as connection:
         enlist(settings, connection)
     reached("forget-listed")
     return _finish(settings, where, key, totals, build or publish, known_before=bool(known))
@@ -135,7 +135,7 @@ def _erase_again(connection: Connection, where: Map, key: Key) -> tuple[Total, .
 def _finish(
     settings: Settings, where: Map, key: Key, totals: tuple[Total, ...], build: Builder, *, known_before: bool
 ) -> Forgotten:
-    with connect(settings) as connection:
+    with connect(settings, role="eraser") as connection:
         rows = query(
             connection,
             "select erasure_id, subject from ops.erasures where finished_at is null and key_mark = $1 order by 1",
@@ -149,10 +149,10 @@ def _finish(
         where = map_of(settings)
         ours, elsewhere = _left(settings, where, key, unfinished)
     if unfinished and not ours:
-        with connect(settings) as connection:
+        with connect(settings, role="eraser") as connection:
             places = households.places_named(connection, where.names)
         erasing.vacuum(settings, [place for place in places if _is_ours(settings, place.schema)])
-        with connect(settings) as connection:
+        with connect(settings, role="eraser") as connection:
             execute(
                 connection,
                 "update ops.erasures set finished_at = clock_timestamp()"
@@ -169,7 +169,7 @@ def _left(
     """Return the relations that still have one of these households: those that are filled here, and people's own."""
     if not unfinished:
         return (), ()
-    with connect(settings) as connection:
+    with connect(settings, role="eraser") as connection:
         places = {*households.places_named(connection, where.names), *where.kept}
         found = households.present(connection, key, sorted(places, key=str), set(unfinished), where)
     left = {name for numbers in found.values() for relations in numbers.values() for name in relations}
@@ -194,7 +194,7 @@ def map_of(settings: Settings) -> Map:
     """Return where households are, by the contracts of the sources, dbt's project and the catalogue."""
     names = seam.known_names() | {HOUSEHOLD_ID}
     nodes = [node for node in _manifest(settings)["nodes"].values() if node["resource_type"] != "test"]
-    with connect(settings) as connection:
+    with connect(settings, role="eraser") as connection:
         named = households.places_named(connection, names)
         declared = [place for place in _declared() if columns_of(connection, place.relation)]
         raw = {*declared, *(place for place in named if place.schema.startswith("raw_"))}

@@ -16,10 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warehouse.connection import connect, ensure_database, query
+import psycopg
+from psycopg import errors
+
+from warehouse.connection import LOCK_SECONDS, LockHeldError, connect, ensure_database, execute, lock, query, reason
 from warehouse.errors import GranaryError
 from warehouse.layout import Layout, find_binaries, last_line, plan
-from warehouse.settings import OWNER, Settings
+from warehouse.settings import LOGINS, OWNER, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +55,9 @@ def up(settings: Settings) -> bool:
                 _configure(layout)
                 _start(layout)
                 started = True
+            elif _lets_in(layout) != _rules():  # started by an earlier version
+                _configure(layout)
+                layout.command("pg_ctl", "reload", "-D", str(layout.data))
     prepare(settings)
     return started
 
@@ -90,13 +96,47 @@ def prepare(settings: Settings) -> None:
         version = int(str(query(connection, "select current_setting('server_version_num')")[0][0])) // 10000
     if version < MINIMUM_VERSION:
         raise GranaryError(f"Postgres {version} is too old", settings.host, f"use {MINIMUM_VERSION} or newer")
-    done = psql(settings, "--quiet", "--set=ON_ERROR_STOP=1", f"--file={BOOTSTRAP}", capture=True)
+    with _preparing(settings):
+        logins = f"--set=EMBEDDED={'off' if settings.external else 'on'}"
+        done = psql(settings, "--quiet", "--set=ON_ERROR_STOP=1", logins, f"--file={BOOTSTRAP}", capture=True)
     if done.returncode:
         raise GranaryError(
             f"the warehouse cannot be prepared: {' '.join(done.stderr.split())[-300:]}",
             settings.host,
             "the login must own the database and be allowed to create roles",
         )
+
+
+@contextmanager
+def _preparing(settings: Settings) -> Iterator[None]:
+    """Let one process at a time prepare the warehouse.
+
+    Raises:
+        GranaryError: another one has been at it for too long, or this login may not make schemas.
+    """
+    with connect(settings) as connection:
+        try:
+            for attempt in range(2):  # two that begin at once make the same table: one of them finds it then
+                try:
+                    execute(connection, "create schema if not exists ops")
+                    execute(connection, "create table if not exists ops.locks (name text primary key)")
+                    connection.commit()
+                except (errors.UniqueViolation, errors.DuplicateTable, errors.DuplicateSchema):
+                    connection.rollback()
+                    if attempt:
+                        raise
+            lock(connection, "prepare", LOCK_SECONDS)
+        except LockHeldError as error:
+            raise GranaryError(
+                f"the warehouse cannot be prepared: {error.what}", settings.host, "wait for that session, or end it"
+            ) from None
+        except psycopg.Error as error:
+            raise GranaryError(
+                f"the warehouse cannot be prepared: {reason(error)}",
+                settings.host,
+                "the login must own the database and be allowed to create roles",
+            ) from None
+        yield
 
 
 def psql(settings: Settings, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
@@ -151,19 +191,28 @@ def _create(layout: Layout) -> None:
 
 def _configure(layout: Layout) -> None:
     """Write who may come in, and settings fit for this machine's memory and cores."""
-    callers = {pwd.getpwuid(os.geteuid()).pw_name}
-    texts = {
-        "pg_hba.conf": "local all all peer map=owner\n",
-        "pg_ident.conf": "".join(f'owner "{name}" {OWNER}\n' for name in sorted(callers)),
-        "granary.conf": "".join(f"{name} = {value}\n" for name, value in tuning(layout.run).items()),
-    }
-    for name, text in texts.items():
+    tuned = "".join(f"{name} = {value}\n" for name, value in tuning(layout.run).items())
+    for name, text in (_rules() | {"granary.conf": tuned}).items():
         (layout.data / name).write_text(text)
         layout.give(layout.data / name)
     main = layout.data / "postgresql.conf"
     if "granary.conf" not in main.read_text():
         with main.open("a") as handle:
             handle.write("\ninclude 'granary.conf'\n")
+
+
+def _rules() -> dict[str, str]:
+    """Return the files that say who may come in: this process' user, as the owner and as each role."""
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    return {
+        "pg_hba.conf": "local all all peer map=owner\n",
+        "pg_ident.conf": "".join(f'owner "{name}" {login}\n' for login in (OWNER, *LOGINS)),
+    }
+
+
+def _lets_in(layout: Layout) -> dict[str, str]:
+    """Return these files as they are."""
+    return {name: (layout.data / name).read_text() for name in _rules()}
 
 
 def memory() -> int:

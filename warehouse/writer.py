@@ -13,7 +13,7 @@ import psycopg
 import pyarrow as pa
 
 from warehouse.binary_copy import copy_into, copy_into_new
-from warehouse.connection import columns_of, connect, count, execute, query, quote_name, reason
+from warehouse.connection import LockHeldError, columns_of, connect, count, execute, lock, query, quote_name, reason
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
 from warehouse.records import LOAD_COLUMNS, LOAD_ID, ROW, Change, Target, sql_type
@@ -43,17 +43,16 @@ class LoadTransaction:
         self.connection = connection or connect(settings, role="loader")
         self.emptied: set[str] = set()
         try:
-            execute(self.connection, f"set local lock_timeout = '{LOCK_WAIT_SECONDS}s'")
-            execute(self.connection, "select pg_advisory_xact_lock(hashtextextended($1, 0))", f"granary.load.{source}")
-            execute(self.connection, "set local lock_timeout = 0")
-        except Exception as error:
+            lock(self.connection, f"load.{source}", LOCK_WAIT_SECONDS)
+        except LockHeldError as error:
             self._leave()
-            if "lock timeout" in str(error):
-                raise GranaryError(
-                    f"another load of source {source} has been running for over {LOCK_WAIT_SECONDS} s",
-                    source,
-                    "wait for it, or end it",
-                ) from None
+            raise GranaryError(
+                f"another load of source {source} has been running for over {LOCK_WAIT_SECONDS} s: {error.holder}",
+                source,
+                "wait for it, or end it",
+            ) from None
+        except BaseException:
+            self._leave()
             raise
 
     def _leave(self) -> None:
