@@ -221,6 +221,23 @@ def _end(signum: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _not_ours(error: Exception) -> GranaryError | None:
+    """Return what to say of an error of the warehouse or of this machine; None of any other, which is our own."""
+    from psycopg import DataError, Error, IntegrityError, ProgrammingError
+    from psycopg.errors import InsufficientPrivilege
+
+    from warehouse.connection import failure
+
+    if isinstance(error, Error):
+        ours = isinstance(error, (DataError, IntegrityError, ProgrammingError))
+        return None if ours and not isinstance(error, InsufficientPrivilege) else failure(error, "the warehouse")
+    if isinstance(error, MemoryError):
+        return GranaryError("this machine has not enough memory for that", todo="end something else, or load less")
+    if isinstance(error, OSError) and error.strerror:
+        return GranaryError(error.strerror, str(error.filename or "this machine"), "mend that and run this again")
+    return None
+
+
 def main() -> None:
     """Run the command; a failure is one sentence on stderr, its details are in the log."""
     signal.signal(signal.SIGTERM, _end)
@@ -237,5 +254,8 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         where = log.failure(error)
+        if plain := _not_ours(error):
+            print(f"granary: {plain}; details in {where}", file=sys.stderr)
+            sys.exit(1)
         print(f"granary: a defect in Granary: {type(error).__name__}: {error}; details in {where}", file=sys.stderr)
         sys.exit(1)

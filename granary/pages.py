@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from warehouse.settings import Settings
 
-DBT = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
+DBT = [sys.executable, "-m", "dbt_granary"]
 
 
 def write_docs(settings: Settings) -> Path:

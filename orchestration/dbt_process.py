@@ -5,6 +5,6 @@ import gc
 if __name__ == "__main__":
     # The process ends before its garbage matters (0.3 instead of 0.15 GB); looking for it takes an eighth of the time.
     gc.disable()
-    from dbt.cli.main import cli
+    from dbt_granary import main
 
-    cli()
+    main()

@@ -28,6 +28,7 @@ __all__ = [
     "count",
     "ensure_database",
     "execute",
+    "failure",
     "lock",
     "query",
     "quote_name",
@@ -162,9 +163,38 @@ def _cursor(connection: Connection | ArrowConnection) -> Any:
 
 
 def ensure_database(settings: Settings, name: str) -> bool:
-    """Create the database if it is missing; return whether it was created."""
+    """Create the database if it is missing; return whether it was created.
+
+    Raises:
+        GranaryError: the login may not create databases, or the server cannot.
+    """
     with connect(settings, "postgres", autocommit=True) as connection:
         if query(connection, "select 1 from pg_database where datname = $1", name):
             return False
-        execute(connection, f"create database {quote_name(name)}")
+        try:
+            execute(connection, f"create database {quote_name(name)}")
+        except psycopg.errors.InsufficientPrivilege:
+            raise GranaryError(
+                f"the login {settings.user} may not create the database {name}",
+                settings.host,
+                f"have an administrator run: create database {quote_name(name)} owner {quote_name(settings.user)}",
+            ) from None
+        except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+            return False  # another process was quicker
+        except psycopg.Error as error:
+            raise failure(error, settings.host) from None
         return True
+
+
+def failure(error: psycopg.Error, where: str) -> GranaryError:
+    """Return what a person is told of an error of the warehouse that nobody expected where it came."""
+    words = reason(error)
+    if isinstance(error, psycopg.errors.DiskFull):
+        return GranaryError(f"the disk of the warehouse is full: {words}", where, "free some space and run this again")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return GranaryError(f"the warehouse refuses it: {words}", where, "ask who administers it for that right")
+    if isinstance(error, psycopg.OperationalError):
+        return GranaryError(
+            f"the warehouse broke off: {words}", where, "see that it is up (`granary up`), and run this again"
+        )
+    return GranaryError(f"the warehouse refuses it: {words}", where, "mend that and run this again")

@@ -55,7 +55,7 @@ def up(settings: Settings) -> bool:
                 _configure(layout)
                 _start(layout)
                 started = True
-            elif _lets_in(layout) != _rules():  # started by an earlier version
+            elif (layout.data / "postmaster.pid").exists() and _lets_in(layout) != _rules():  # by an earlier version
                 _configure(layout)
                 layout.command("pg_ctl", "reload", "-D", str(layout.data))
     prepare(settings)
@@ -268,6 +268,12 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
         "log_timezone": "'UTC'",
         "log_line_prefix": "'%m [%p] %q%a '",
         "log_checkpoints": "off",
+        # Errors of statements go to who sent them and not into the log: they show values of rows.
+        "log_min_messages": "log",
+        "log_min_error_statement": "panic",
+        "log_error_verbosity": "terse",
+        "log_parameter_max_length": "0",
+        "log_parameter_max_length_on_error": "0",
     }
 
 
