@@ -99,7 +99,9 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
                 except StillWaiting:
                     pause = LOOKS[1]
                     self._look(watch)
-        except LockNotAvailable:
+        except LockNotAvailable as error:
+            if "held by" in str(error):  # ops.take_lock says so itself
+                raise
             raise LockHeldError(time.monotonic() - watch.began, watch.holder) from None
         except psycopg.Error as error:
             clean(error)
