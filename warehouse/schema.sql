@@ -486,8 +486,25 @@ set role transformer;
 alter default privileges in schema ops grant select on tables to auditor;
 reset role;
 
--- Loaders make schemas named raw_*, and nobody else does: one that a loader has made under the name of a schema of
--- dbt's could hold tables whose triggers run as transformer. Only superusers may make event triggers.
+-- A raw table that somebody has made as the owner is the loaders', like all others; so an erasure may work on it, too.
+do $$
+declare
+    stray record;
+begin
+    for stray in
+        select cast(c.oid as regclass) as name
+        from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname like 'raw\_%' and pg_get_userbyid(n.nspowner) = 'loader' and c.relkind in ('r', 'p')
+            and pg_get_userbyid(c.relowner) = current_user
+    loop
+        execute format('alter table %s owner to loader', stray.name);
+    end loop;
+end
+$$;
+
+-- Who makes a schema may put into it what runs as who writes there: a loader makes none under a name that dbt uses (with
+-- or without something in front, as of a developer's), and nobody else one of raw tables. Only superusers make event
+-- triggers: an external server may do without.
 create or replace function ops.guard_schemas() returns event_trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -499,7 +516,10 @@ begin
         inner join pg_namespace as n on n.oid = command.objid
         where command.classid = 'pg_namespace'::regclass
     loop
-        if (made.owner = 'loader' and made.name not like 'raw\_%') or (made.owner = 'transformer' and made.name like 'raw\_%') then
+        if (made.owner = 'loader' and made.name ~ '(^|_)(staging|intermediate|snapshots|seeds|build|marts|personal|ops)$'
+                and made.name not like 'raw\_%')
+            or (made.owner = 'transformer' and made.name like 'raw\_%')
+        then
             raise exception '% may not have a schema named %', made.owner, made.name using errcode = 'insufficient_privilege';
         end if;
     end loop;

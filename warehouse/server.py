@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import errors
 
+from warehouse import waiting
 from warehouse.connection import LOCK_SECONDS, LockHeldError, connect, ensure_database, execute, lock, query, reason
 from warehouse.errors import GranaryError
-from warehouse.layout import Layout, find_binaries, last_line, plan
+from warehouse.layout import Layout, find_binaries, last_line, last_words, make_private, plan
 from warehouse.settings import LOGINS, OWNER, Settings
 
 if TYPE_CHECKING:
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 MINIMUM_VERSION = 14
-LOCK_PATIENCE_SECONDS = 15
+ENDING_SECONDS = 300
+"""How long processes of a server that was killed may take to end: each finishes what it is at."""
+STILL_SECONDS = 60
+WORD_SECONDS = 3
+PLAIN = {"PATH": os.defpath, "LC_ALL": "C"}
 BOOTSTRAP = Path(__file__).with_name("schema.sql")
 
 
@@ -53,7 +58,7 @@ def up(settings: Settings) -> bool:
             _create(layout)
             if not running(settings):
                 _configure(layout)
-                _start(layout)
+                _start(layout, settings)
                 started = True
             elif (layout.data / "postmaster.pid").exists() and _lets_in(layout) != _rules():  # by an earlier version
                 _configure(layout)
@@ -157,7 +162,7 @@ def psql(settings: Settings, *arguments: str, capture: bool = False) -> subproce
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
     """Let one process at a time create, start or stop the server of this home."""
-    home.mkdir(parents=True, exist_ok=True)
+    make_private(home)
     with (home / "server.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -277,16 +282,77 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
     }
 
 
-def _start(layout: Layout) -> None:
-    """Start the server; one that was killed a moment ago holds its lock until its last process has gone."""
-    patience = time.monotonic() + LOCK_PATIENCE_SECONDS
+def _start(layout: Layout, settings: Settings) -> None:
+    """Start the server, and wait for as long as it gets on.
+
+    One that was killed a moment ago holds its lock until its last process has gone; then the new one recovers what was
+    not in its tables yet, which takes as long as there is of it.
+    """
+    _disown(layout)
+    began = time.monotonic()
+    told = False
     while True:
+        size = layout.log.stat().st_size
         try:
             layout.command("pg_ctl", "start", "-w", "-t", "60", "-D", str(layout.data), "-l", str(layout.log))
         except GranaryError as error:
-            words = last_line(layout.log) or error.what
-            if ("another postmaster" in words or "shared memory" in words) and time.monotonic() < patience:
+            words = last_words(layout.log, size) or error.what
+            if postmaster(layout) and _recovers(layout, settings):
+                return
+            ending = "lock file" in words or "shared memory" in words
+            if ending and time.monotonic() - began < ENDING_SECONDS:
+                if not told and time.monotonic() - began > WORD_SECONDS:
+                    told = True
+                    waiting.tell("the server was killed; waiting until the last of its processes has ended")
                 time.sleep(0.2)
                 continue
             raise GranaryError(f"the embedded server did not start: {words}", str(layout.log), "see its log") from None
         return
+
+
+def _recovers(layout: Layout, settings: Settings) -> bool:
+    """Wait for a server that has begun; return whether it lets us in, and False once it has ended.
+
+    Raises:
+        GranaryError: it is there, and has said nothing in its log for a minute: while it recovers, it does every 10 s.
+    """
+    waiting.tell("the server is recovering what it had not finished when it was stopped; waiting for it")
+    size, changed = -1, time.monotonic()
+    while not running(settings):
+        if not postmaster(layout):
+            return False
+        if (now := layout.log.stat().st_size) != size:
+            size, changed = now, time.monotonic()
+        elif time.monotonic() - changed > STILL_SECONDS:
+            raise GranaryError(
+                f"the embedded server does not get on: {last_line(layout.log)}", str(layout.log), "see its log"
+            )
+        time.sleep(0.2)
+    return True
+
+
+def postmaster(layout: Layout) -> int | None:
+    """Return the process that runs this server, if there is one: another may have got the number that is in its file."""
+    try:
+        pid = int((layout.data / "postmaster.pid").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    done = subprocess.run(
+        ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False, env=PLAIN
+    )
+    command = done.stdout.strip()
+    return pid if "postgres" in command and str(layout.data) in command else None
+
+
+def _disown(layout: Layout) -> None:
+    """Have a lock file name a process that has ended, if its number is now that of another program.
+
+    The rest of the file stays: by it Postgres finds out whether processes of the old server still use its memory.
+    """
+    path = layout.data / "postmaster.pid"
+    if not path.exists() or postmaster(layout):
+        return
+    ended = subprocess.Popen(["true"], stdin=subprocess.DEVNULL)
+    ended.wait()
+    _, _, rest = path.read_text().partition("\n")
+    path.write_text(f"{ended.pid}\n{rest}")

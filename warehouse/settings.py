@@ -22,6 +22,11 @@ SOCKET_PATH_LIMIT = 103
 """Bytes in a Unix socket's path that both Linux (107) and macOS (103) accept."""
 
 
+def home_folder() -> Path:
+    """Return the warehouse's home: GRANARY_HOME, in which `~` and relative folders are understood, or .granary here."""
+    return Path(os.environ.get("GRANARY_HOME") or PROJECT / ".granary").expanduser().absolute()
+
+
 @dataclass(frozen=True)
 class Settings:
     """One warehouse: its home folder and how to reach its server.
@@ -47,7 +52,7 @@ class Settings:
             GranaryError: the home folder's path is too long for a socket, or PGPORT is no number.
         """
         env = os.environ
-        home = Path(env.get("GRANARY_HOME") or PROJECT / ".granary").expanduser().absolute()
+        home = home_folder()
         run = str(home / "run")
         if env.get("PGHOST", run) == run:
             if len(os.fsencode(f"{run}/.s.PGSQL.5432")) > SOCKET_PATH_LIMIT:

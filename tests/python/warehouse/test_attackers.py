@@ -199,7 +199,7 @@ def test_functions_named_like_the_systems_are_not_found(
 def test_a_loader_makes_no_schema_under_a_name_of_dbt(warehouse: Settings, rows: Rows) -> None:
     with connect(warehouse, role="loader", autocommit=True) as connection:
         execute(connection, "create schema raw_shop")
-        for sql in ("create schema marts", "create schema build", "alter schema raw_shop rename to staging"):
+        for sql in ("create schema marts", "create schema dev_ada_build", "alter schema raw_shop rename to staging"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege, match="loader may not have a schema named"):
                 execute(connection, sql)
     with (
