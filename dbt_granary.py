@@ -8,7 +8,7 @@ starts here as well, since dbt finds no modules of an editable installation.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from warehouse.telling import told
@@ -22,7 +22,7 @@ plugins: list[Any] = []
 
 def keep_values_back() -> None:
     """Have dbt's adapter for Postgres pass on errors without values; done once a process."""
-    import psycopg2  # noqa: PLC0415 - with dbt only
+    import psycopg2  # type: ignore[import-untyped]  # noqa: PLC0415 - with dbt only
     from dbt.adapters.postgres.connections import PostgresConnectionManager as Manager  # noqa: PLC0415
 
     handler = Manager.exception_handler
@@ -38,7 +38,7 @@ def keep_values_back() -> None:
                 raise type(error)(told(error)) from None
 
     exception_handler.keeps_values_back = True  # type: ignore[attr-defined]
-    Manager.exception_handler = exception_handler
+    Manager.exception_handler = exception_handler  # type: ignore[method-assign]
 
 
 def main() -> None:
@@ -49,10 +49,8 @@ def main() -> None:
     cli()
 
 
-try:
+with suppress(ImportError):  # an environment without dbt: there is nothing to keep back
     keep_values_back()
-except ImportError:  # an environment without dbt: there is nothing to keep back
-    pass
 
 if __name__ == "__main__":
     main()

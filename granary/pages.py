@@ -103,7 +103,8 @@ def serve_ui(settings: Settings, port: int) -> None:
     try:
         code = child.wait()
     except KeyboardInterrupt:
-        child.stdin.close()  # type: ignore[union-attr] - it is a pipe
+        if child.stdin:  # it is a pipe
+            child.stdin.close()
         child.wait(30)
         show.line("Stopped.")
         return

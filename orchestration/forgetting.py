@@ -24,7 +24,7 @@ from ingestion.sources import SOURCES
 from orchestration import manifest as dbt_manifest
 from orchestration.failures import problems_of
 from orchestration.nodes import is_mart, meta, published, relation, schemas
-from warehouse import erasing, households
+from warehouse import erasing, households, server
 from warehouse.connection import Connection, columns_of, connect, execute, query, quote_relation
 from warehouse.erasing import Total
 from warehouse.errors import GranaryError
@@ -67,6 +67,7 @@ def look(settings: Settings, household: str) -> tuple[Total, ...]:
     Raises:
         GranaryError: the warehouse has nothing of the household.
     """
+    server.prepare(settings)
     where = map_of(settings)
     with closing(erasing.begin(settings, where)) as connection:
         forgotten(connection, settings)
@@ -82,6 +83,7 @@ def forget(
     Raises:
         GranaryError: the warehouse has nothing of the household and has not forgotten it, or the build failed.
     """
+    server.prepare(settings)  # a dump that was restored may be of an earlier version
     where = map_of(settings)
     with closing(erasing.begin(settings, where)) as connection:
         forgotten(connection, settings)  # raises if there is a key that is not here: a new one would forget nobody else

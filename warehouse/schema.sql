@@ -486,18 +486,27 @@ set role transformer;
 alter default privileges in schema ops grant select on tables to auditor;
 reset role;
 
--- A raw table that somebody has made as the owner is the loaders', like all others; so an erasure may work on it, too.
+-- What somebody has made as the owner among the loaders' tables, or among dbt's, is theirs: they work with their own
+-- rights only, and could not change it. (dbt itself made some as the owner in earlier versions, after an error.)
 do $$
 declare
     stray record;
 begin
     for stray in
-        select cast(c.oid as regclass) as name
-        from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
-        where n.nspname like 'raw\_%' and pg_get_userbyid(n.nspowner) = 'loader' and c.relkind in ('r', 'p')
-            and pg_get_userbyid(c.relowner) = current_user
+        select n.nspname as name
+        from pg_namespace as n
+        where pg_get_userbyid(n.nspowner) = current_user and n.nspname not in ('ops', 'public') and n.nspname !~ '^pg_'
+            and exists (select from pg_class as c where c.relnamespace = n.oid and pg_get_userbyid(c.relowner) = 'transformer')
     loop
-        execute format('alter table %s owner to loader', stray.name);
+        execute format('alter schema %I owner to transformer', stray.name);
+    end loop;
+    for stray in
+        select cast(c.oid as regclass) as name, pg_get_userbyid(n.nspowner) as owner
+        from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
+        where pg_get_userbyid(c.relowner) = current_user and c.relkind in ('r', 'p', 'v', 'm')
+            and pg_get_userbyid(n.nspowner) in ('loader', 'transformer')
+    loop
+        execute format('alter table %s owner to %I', stray.name, stray.owner);
     end loop;
 end
 $$;

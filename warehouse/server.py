@@ -11,6 +11,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,6 @@ ENDING_SECONDS = 300
 """How long processes of a server that was killed may take to end: each finishes what it is at."""
 STILL_SECONDS = 60
 WORD_SECONDS = 3
-PLAIN = {"PATH": os.defpath, "LC_ALL": "C"}
 BOOTSTRAP = Path(__file__).with_name("schema.sql")
 
 
@@ -332,16 +332,24 @@ def _recovers(layout: Layout, settings: Settings) -> bool:
 
 
 def postmaster(layout: Layout) -> int | None:
-    """Return the process that runs this server, if there is one: another may have got the number that is in its file."""
+    """Return the process that runs this server, if there is one: another may have the number that is in its file."""
     try:
         pid = int((layout.data / "postmaster.pid").read_text().split()[0])
     except (OSError, ValueError, IndexError):
         return None
-    done = subprocess.run(
-        ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False, env=PLAIN
-    )
-    command = done.stdout.strip()
+    command = _command_of(pid)
     return pid if "postgres" in command and str(layout.data) in command else None
+
+
+def _command_of(pid: int) -> str:
+    """Return the command line of a process, or nothing if there is none."""
+    if Path("/proc/self/cmdline").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            return ""
+    ps = ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)]  # macOS
+    return subprocess.run(ps, capture_output=True, text=True, check=False).stdout
 
 
 def _disown(layout: Layout) -> None:
@@ -352,7 +360,7 @@ def _disown(layout: Layout) -> None:
     path = layout.data / "postmaster.pid"
     if not path.exists() or postmaster(layout):
         return
-    ended = subprocess.Popen(["true"], stdin=subprocess.DEVNULL)
+    ended = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
     ended.wait()
     _, _, rest = path.read_text().partition("\n")
     path.write_text(f"{ended.pid}\n{rest}")

@@ -24,7 +24,7 @@ _VALUES = re.compile(r"(invalid input|out of range|not recognized|is not a valid
 
 def told(error: BaseException) -> str:
     """Return what may be told of an error of psycopg (2 or 3) or of another driver of Postgres, without values."""
-    diag = getattr(error, "diag", None)
+    diag: Any = getattr(error, "diag", None)
     state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
     primary = getattr(diag, "message_primary", None)
     if primary is None:

@@ -30,7 +30,7 @@ LOOKS = (0.5, 5.0)
 """Seconds until the first look at what a statement waits for, and between later ones."""
 SILENCE_SECONDS = 30
 """How long a server may not answer, or wait for us who wait for it, before it is given up."""
-TCP = {
+TCP: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -155,12 +155,13 @@ class _Watch:
 
 def ask(settings: Settings, database: str) -> psycopg.Connection[Any]:
     """Open a short connection as the owner, who sees all sessions; it reads the system's own views only."""
+    more: dict[str, Any] = {**TCP, "application_name": "granary watch", "connect_timeout": 5}
     return psycopg.connect(
         settings.uri(database),
         autocommit=True,
         prepare_threshold=None,
         options="-c search_path=pg_catalog -c statement_timeout=5000",
-        **{**TCP, "application_name": "granary watch", "connect_timeout": 5},
+        **more,
     )
 
 

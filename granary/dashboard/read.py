@@ -46,6 +46,7 @@ def read(settings: Settings, datasets: Iterable[Dataset], tell: Callable[[str], 
     """
     found: dict[str, Rows] = {}
     sessions: dict[str, Connection] = {}
+    snapshot = ""
     with ExitStack() as stack:
         for dataset in datasets:
             tell(dataset.name)

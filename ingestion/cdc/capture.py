@@ -21,7 +21,7 @@ from ingestion.cdc.pgoutput import Decoder
 from ingestion.cdc.rows import chunk
 from ingestion.cdc.spec import STATE, State, TableState, lsn_text
 from ingestion.config import setting
-from warehouse.connection import LockHeldError, connect, execute, query, quote_name, reason
+from warehouse.connection import LockHeldError, connect, execute, quote_name, reason
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
 from warehouse.writer import LoadTransaction

@@ -159,7 +159,12 @@ def words(error: Exception) -> str:
 def _arguments(driver: str, timeout: timedelta) -> dict[str, Any]:
     """Return the driver's own time limits; what the URI says comes on top."""
     if driver == "pymysql":
-        return {"connect_timeout": CONNECT_SECONDS, "read_timeout": SILENCE_SECONDS, "write_timeout": SILENCE_SECONDS, "charset": "utf8mb4"}
+        return {
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": SILENCE_SECONDS,
+            "write_timeout": SILENCE_SECONDS,
+            "charset": "utf8mb4",
+        }
     if driver == "pymssql":
         return {"login_timeout": CONNECT_SECONDS, "timeout": int(timeout.total_seconds())}
     if driver == "oracledb":

@@ -164,9 +164,7 @@ def test_second_loader_of_a_source_waits(warehouse: Settings, landing: Landing, 
     first = writer.LoadTransaction(warehouse, "pos")
     second = threading.Thread(target=load_table, args=(warehouse, "pos", "transactions"))
     second.start()
-    waiting = (
-        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    )
+    waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     while rows(waiting) == [(0,)]:
         assert second.is_alive()
     with first:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from granary.dashboard.parts import Dataset
-from granary.dashboard.read import QUERIES, read
+from granary.dashboard.read import read
 from orchestration import forgetting
 from warehouse import erasing, server
 from warehouse.connection import connect, execute, query
@@ -81,7 +81,9 @@ def test_a_session_of_a_role_has_no_way_back_to_the_owner(warehouse: Settings, r
         for sql in ("reset role", "reset session authorization"):
             execute(connection, sql)
             assert query(connection, "select current_user::text") == [(role,)]
-        others = {"granary", "eraser", "view_keeper", *ROLES} - {role} - ({"analyst"} if role == "analyst_pii" else set())
+        others = (
+            {"granary", "eraser", "view_keeper", *ROLES} - {role} - ({"analyst"} if role == "analyst_pii" else set())
+        )
         for sql in (
             *(f"set role {other}" for other in others),
             *(f"set session authorization {other}" for other in others),
@@ -109,7 +111,8 @@ def test_a_session_of_a_role_has_no_way_back_to_the_owner(warehouse: Settings, r
         "alter table raw_evil.t add check (raw_evil.grab())",
         "create index on raw_evil.t ((raw_evil.grab_n(n)))",
         "alter table raw_evil.t add column g boolean generated always as (raw_evil.grab_n(n) > 0) stored",
-        "create trigger t before insert or update or delete on raw_evil.t for each row execute function raw_evil.fire()",
+        "create trigger t before insert or update or delete on raw_evil.t"
+        " for each row execute function raw_evil.fire()",
     ],
 )
 def test_what_a_loader_puts_on_a_raw_table_runs_as_the_loader(warehouse: Settings, rows: Rows, trap: str) -> None:
@@ -225,7 +228,6 @@ def test_what_the_transformer_builds_runs_as_who_reads_it(
     (tmp_path / "trap.sql").write_text("select grabbed from marts.trap")
     (tmp_path / "trap2.sql").write_text("select grabbed from marts.trap")
     monkeypatch.setattr("granary.dashboard.read.QUERIES", tmp_path)
-    assert QUERIES != tmp_path
     sets = (Dataset("trap", role="analyst"), Dataset("trap2", role="transformer"))
     assert {name: found.rows for name, found in read(warehouse, sets, lambda _: None).items()} == {
         "trap": [[True]],
@@ -262,8 +264,9 @@ def test_a_wider_column_puts_nothing_up_that_was_not_there(warehouse: Settings, 
         connection.commit()
     assert rows("select pg_typeof(n)::text from staging.w union all select 'text' where false") == []
     assert rows(
-        "select attrelid::regclass::text, format_type(atttypid, null), pg_get_userbyid(relowner)::text from pg_attribute"
-        " inner join pg_class on attrelid = pg_class.oid where relname in ('v', 'w') and attname = 'n' order by 1"
+        "select attrelid::regclass::text, format_type(atttypid, null), pg_get_userbyid(relowner)::text"
+        " from pg_attribute inner join pg_class on attrelid = pg_class.oid where relname in ('v', 'w')"
+        " and attname = 'n' order by 1"
     ) == [("staging.v", "bigint", "transformer"), ("staging.w", "bigint", "transformer")]
     with pytest.raises(psycopg.Error, match="is no raw table"), connect(warehouse, role="loader") as connection:
         execute(connection, "select ops.take_views_down('ops.load_audit'::regclass)")

@@ -118,11 +118,9 @@ def test_up_waits_for_processes_of_a_killed_server_and_says_so(
     with own_server(monkeypatch) as settings:
         connection = connect(settings, autocommit=True)
         pid = connection.pgconn.backend_pid
-        busy = threading.Thread(target=lambda: pytest.raises(Exception, execute, connection, "select pg_sleep(60)"))
         os.kill(int((settings.home / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGSTOP)
         os.kill(pid, signal.SIGSTOP)  # it does not notice that its server is gone
         os.kill(int((settings.home / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-        del busy
         timer = threading.Timer(3, os.kill, (pid, signal.SIGCONT))
         timer.start()
         assert server.up(settings)
@@ -146,6 +144,39 @@ def test_a_server_that_recovers_is_waited_for(monkeypatch: pytest.MonkeyPatch, s
         monkeypatch.setattr(type(layout), "command", slow)
         assert server.up(settings)
         assert any("recovering" in words for words in said)
+
+
+def test_a_running_server_of_an_earlier_version_learns_the_roles_logins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`granary up` after an upgrade, with the server up and its tables there: what an owner had made by hand, too."""
+    with own_server(monkeypatch) as settings:
+        owner = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+        layout = plan(settings.home)
+        (layout.data / "pg_ident.conf").write_text(f'owner "{owner}" granary\n')
+        layout.command("pg_ctl", "reload", "-D", str(layout.data))
+        with connect(settings, autocommit=True) as connection:
+            for sql in (
+                "alter role loader nologin",
+                "create schema raw_shop authorization loader",
+                "create table raw_shop.t (n integer)",
+                "create schema marts",
+                "create table marts.by_owner (n integer)",
+                "create table marts.m (n integer)",
+                "alter table marts.m owner to transformer",
+                "create or replace function ops.widen_column(relation regclass, column_name name, new_type text)"
+                " returns void language sql security definer as ''",
+            ):
+                execute(connection, sql)
+        with pytest.raises(GranaryError, match="does not let us in"):
+            connect(settings, role="loader")
+        assert not server.up(settings)
+        with connect(settings, role="loader") as connection:
+            execute(connection, "select ops.widen_column('raw_shop.t'::regclass, 'n', 'bigint')")
+            execute(connection, "insert into raw_shop.t values (1)")
+        with connect(settings, role="transformer") as connection:
+            execute(connection, "create table marts.more as select * from marts.by_owner")
+        with connect(settings) as connection:
+            definer = "select prosecdef from pg_proc where oid = 'ops.widen_column(regclass,name,text)'::regprocedure"
+            assert query(connection, definer) == [(False,)]
 
 
 def test_a_login_that_may_not_create_databases_is_told_so(settings: Settings) -> None:
