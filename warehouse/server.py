@@ -58,9 +58,11 @@ def up(settings: Settings) -> bool:
             _create(layout)
             if not running(settings):
                 _configure(layout)
-                _start(layout, settings)
+                _start(layout)
                 started = True
-            elif (layout.data / "postmaster.pid").exists() and _lets_in(layout) != _rules():  # by an earlier version
+            elif (layout.data / "postmaster.pid").exists() and _rules_there(
+                layout
+            ) != _rules():  # by an earlier version
                 _configure(layout)
                 layout.command("pg_ctl", "reload", "-D", str(layout.data))
     prepare(settings)
@@ -215,7 +217,7 @@ def _rules() -> dict[str, str]:
     }
 
 
-def _lets_in(layout: Layout) -> dict[str, str]:
+def _rules_there(layout: Layout) -> dict[str, str]:
     """Return these files as they are."""
     return {name: (layout.data / name).read_text() for name in _rules()}
 
@@ -282,7 +284,7 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
     }
 
 
-def _start(layout: Layout, settings: Settings) -> None:
+def _start(layout: Layout) -> None:
     """Start the server, and wait for as long as it gets on.
 
     One that was killed a moment ago holds its lock until its last process has gone; then the new one recovers what was
@@ -297,7 +299,7 @@ def _start(layout: Layout, settings: Settings) -> None:
             layout.command("pg_ctl", "start", "-w", "-t", "60", "-D", str(layout.data), "-l", str(layout.log))
         except GranaryError as error:
             words = last_words(layout.log, size) or error.what
-            if postmaster(layout) and _recovers(layout, settings):
+            if postmaster(layout) and _recovers(layout):
                 return
             ending = "lock file" in words or "shared memory" in words
             if ending and time.monotonic() - began < ENDING_SECONDS:
@@ -310,7 +312,7 @@ def _start(layout: Layout, settings: Settings) -> None:
         return
 
 
-def _recovers(layout: Layout, settings: Settings) -> bool:
+def _recovers(layout: Layout) -> bool:
     """Wait for a server that has begun; return whether it lets us in, and False once it has ended.
 
     Raises:
@@ -318,7 +320,7 @@ def _recovers(layout: Layout, settings: Settings) -> bool:
     """
     waiting.tell("the server is recovering what it had not finished when it was stopped; waiting for it")
     size, changed = -1, time.monotonic()
-    while not running(settings):
+    while not _is_ready(layout):
         if not postmaster(layout):
             return False
         if (now := layout.log.stat().st_size) != size:
@@ -329,6 +331,14 @@ def _recovers(layout: Layout, settings: Settings) -> bool:
             )
         time.sleep(0.2)
     return True
+
+
+def _is_ready(layout: Layout) -> bool:
+    """Return whether the server says in its lock file that it is ready."""
+    try:
+        return (layout.data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
+    except (OSError, IndexError):
+        return False
 
 
 def postmaster(layout: Layout) -> int | None:
