@@ -13,7 +13,7 @@ import typer
 from granary import log, show
 from granary.commands import authoring, capture, dashboard, diff, explain, forget, quarantine, roles, runs, streams
 from granary.commands.options import AsJson, Port, PortOrNone, existing, ready, start, tell_settings
-from warehouse.errors import GranaryError, UsageError
+from warehouse.errors import UsageError
 from warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -294,13 +294,6 @@ def _end(signum: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _fail(told: GranaryError, error: Exception) -> NoReturn:
-    """Say what went wrong in one sentence, and keep its details; 2 for what was typed wrong, else 1."""
-    log.failure(error)
-    print(f"granary: {told}", file=sys.stderr)
-    sys.exit(2 if isinstance(told, UsageError) else 1)
-
-
 def main() -> None:
     """Run the command; a failure is one sentence on stderr, its details are in the log."""
     signal.signal(signal.SIGTERM, _end)
@@ -314,7 +307,6 @@ def main() -> None:
     except Exception as error:
         report(error)
         sys.exit(2 if isinstance(error, UsageError) else 1)
-        sys.exit(1)
 
 
 def report(error: Exception, place: str = "") -> None:

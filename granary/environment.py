@@ -178,7 +178,11 @@ def set_up(root: Path, *, this_python: bool) -> None:
         wanted, kept = plan(root, this_python=this_python)
         home = Path(os.environ.get("GRANARY_HOME") or root / ".granary").expanduser().absolute()
         log = home / "logs" / "setup.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
+        # Owner-only from the beginning; for root `granary up` lets the server's user through (warehouse/layout.py).
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log.touch(mode=0o600)
+        log.chmod(0o600)
         log.write_text("")
         steps = Steps(root=root, log=log, lock=lock)
         if kept != wanted:

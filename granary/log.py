@@ -6,22 +6,20 @@ import json
 import sys
 import traceback
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warehouse.settings import PROJECT
+from warehouse.settings import home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 MAXIMUM_BYTES = 5_000_000
 
 
 def failure(error: BaseException) -> Path:
     """Append a failure with its traceback and return the log's path; a log that cannot be written stops nothing."""
-    import os
-
-    path = Path(os.environ.get("GRANARY_HOME") or PROJECT / ".granary") / "logs" / "granary.log"
+    path = home_folder() / "logs" / "granary.log"
     entry = {
         "command": _command(sys.argv[1:]),
         "error": str(error),
@@ -41,7 +39,7 @@ def _command(arguments: list[str]) -> list[str]:
 def append(path: Path, entry: Mapping[str, Any]) -> None:
     """Append a line with the time and an entry to a log, which is begun anew when it is large; never fails."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size > MAXIMUM_BYTES:
             path.replace(path.with_suffix(".log.1"))
         with path.open("a", encoding="utf-8") as handle:

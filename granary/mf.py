@@ -85,4 +85,7 @@ def main() -> None:
         sys.exit(str(error))
     from dbt_metricflow.cli.main import cli
 
+    import dbt_granary
+
+    dbt_granary.keep_values_back()
     cli(prog_name="mf")

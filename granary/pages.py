@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from warehouse.settings import Settings
 
-DBT = [sys.executable, "-c", "from dbt.cli.main import cli; cli()"]
+DBT = [sys.executable, "-m", "dbt_granary"]
 
 
 def write_docs(settings: Settings) -> Path:
@@ -85,6 +85,7 @@ def serve_ui(settings: Settings, port: int) -> None:
         GranaryError: the port is taken, or Dagster ended by itself.
     """
     from orchestration.instance import environment, prepare_instance
+    from orchestration.leash import start
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -98,11 +99,12 @@ def serve_ui(settings: Settings, port: int) -> None:
         *(sys.executable, "-m", "dagster", "dev", "--module-name", "orchestration.definitions"),
         *("--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"),
     ]
-    child = subprocess.Popen(command, cwd=PROJECT, env=environment(settings))
+    child = start(command, cwd=PROJECT, env=environment(settings))
     try:
         code = child.wait()
     except KeyboardInterrupt:
-        child.terminate()
+        if child.stdin:  # it is a pipe
+            child.stdin.close()
         child.wait(30)
         show.line("Stopped.")
         return

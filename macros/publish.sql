@@ -37,7 +37,7 @@
 {#- The statements of a publish; if something holds it, one that fails and says what, or, unless `fails`, a warning. -#}
 {% macro publish_script(despite=[], fails=true) -%}
     {#- Held until the script has ended, or the connection has. -#}
-    {%- do run_query('select pg_advisory_lock(' ~ publish_lock() ~ ')') -%}
+    {%- do run_query('select ops.take_lock(' ~ publish_lock() ~ ", 'publishing', false)") -%}
     {%- do forget_shrinking() -%}
     {%- set waiting = [] -%}
     {%- set known = marts() -%}

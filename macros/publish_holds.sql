@@ -25,7 +25,7 @@
         {%- for id in selected_resources if id in graph.nodes and holds_publishing(graph.nodes[id]) -%}
             {%- do held.append("'" ~ id ~ "'") -%}
         {%- endfor %}
-    select pg_advisory_xact_lock({{ publish_lock() }});
+    select ops.take_lock({{ publish_lock() }}, 'publishing', true);
     insert into ops.publish_holds (schema_name, node, reason, invocation_id)
     select '{{ published_schema() }}', node, '{{ unfinished() }}', '{{ invocation_id }}'
     from unnest(cast(array[{{ held | join(', ') }}] as text[])) as node

@@ -82,7 +82,8 @@ class Build:
         command = ["retry"] if retrying else ["build", "--exclude-resource-type", "unit_test", *arguments]
         self._full_refresh = "--full-refresh" in command
         self._prepare_target()
-        with dbt_manifest.building(self._settings), closing(connect(self._settings, autocommit=True)) as connection:
+        asking = closing(connect(self._settings, role="transformer", autocommit=True))
+        with dbt_manifest.building(self._settings), asking as connection:
             invocation = self._start(command)
             _alive.add(invocation.process)
             try:

@@ -25,7 +25,7 @@ from orchestration import manifest as dbt_manifest
 from orchestration.failures import problems_of
 from orchestration.nodes import is_mart, meta, published, relation, schemas
 from orchestration.personal import tier
-from warehouse import erasing, households
+from warehouse import erasing, households, server
 from warehouse.connection import Connection, columns_of, connect, execute, query, quote_relation
 from warehouse.erasing import Total
 from warehouse.errors import GranaryError
@@ -69,6 +69,7 @@ def look(settings: Settings, household: str) -> tuple[Total, ...]:
     Raises:
         GranaryError: the warehouse has nothing of the household.
     """
+    server.prepare(settings)
     where = map_of(settings)
     with closing(erasing.begin(settings, where)) as connection:
         forgotten(connection, settings)
@@ -84,6 +85,7 @@ def forget(
     Raises:
         GranaryError: the warehouse has nothing of the household and has not forgotten it, or the build failed.
     """
+    server.prepare(settings)  # a dump that was restored may be of an earlier version
     where = map_of(settings)
     with closing(erasing.begin(settings, where)) as connection:
         forgotten(connection, settings)  # raises if there is a key that is not here: a new one would forget nobody else
@@ -98,7 +100,7 @@ def forget(
         reached("forget-before-commit")
         connection.commit()
     reached("forget-erased")
-    with connect(settings) as connection:
+    with connect(settings, role="eraser") as connection:
         enlist(settings, connection)
     reached("forget-listed")
     return _finish(settings, where, key, totals, build or publish, known_before=bool(known))
@@ -137,7 +139,7 @@ def _erase_again(connection: Connection, where: Map, key: Key) -> tuple[Total, .
 def _finish(
     settings: Settings, where: Map, key: Key, totals: tuple[Total, ...], build: Builder, *, known_before: bool
 ) -> Forgotten:
-    with connect(settings) as connection:
+    with connect(settings, role="eraser") as connection:
         rows = query(
             connection,
             "select erasure_id, subject from ops.erasures where finished_at is null and key_mark = $1 order by 1",
@@ -152,7 +154,7 @@ def _finish(
         ours, elsewhere = _left(settings, where, key, unfinished)
     if unfinished and not ours:
         erasing.vacuum(settings, where.places)
-        with connect(settings) as connection:
+        with connect(settings, role="eraser") as connection:
             execute(
                 connection,
                 "update ops.erasures set finished_at = clock_timestamp()"
@@ -169,7 +171,7 @@ def _left(
     """Return the relations that still have one of these households: those that are declared, and others."""
     if not unfinished:
         return (), ()
-    with connect(settings) as connection:
+    with connect(settings, role="eraser") as connection:
         ours = households.present(connection, key, where, where.places, set(unfinished))
         others = households.holding(connection, key, _undeclared(settings, connection, where), set(unfinished))
     left, elsewhere = (
@@ -226,7 +228,7 @@ def map_of(settings: Settings) -> Map:
     for node in nodes:
         for place in _places(node):
             names[place.name] = names.get(place.name, frozenset()) | {place.column}
-    with connect(settings) as connection:
+    with connect(settings, role="eraser") as connection:
         known = {(place.name, place.column) for place in households.table_columns(connection)}
 
         def there(places: Iterator[Place]) -> tuple[Place, ...]:

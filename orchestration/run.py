@@ -74,6 +74,30 @@ class RunOutcome:
     log: Path
 
 
+OUTSIDE = frozenset(
+    {
+        "GranaryError",
+        "LockHeldError",
+        "DiskFull",
+        "AdminShutdown",
+        "CrashShutdown",
+        "CannotConnectNow",
+        "QueryCanceled",
+        "InsufficientPrivilege",
+        "TooManyConnections",
+        "OutOfMemory",
+        "MemoryError",
+        "OSError",
+        "PermissionError",
+        "FileNotFoundError",
+        "ConnectionError",
+        "TimeoutError",
+        "DagsterPostgresException",
+    }
+)
+"""Errors that the machine or the server makes, and no defect of ours."""
+
+
 @dataclass
 class _Seen:
     """What the events of a run added up to so far."""
@@ -200,7 +224,9 @@ def unexplained(result: dg.ExecuteInProcessResult, log: Path) -> list[Problem]:
             error = error.cause
         if error is not None:
             what = f"step {event.step_key} failed: {' '.join(error.message.split())[:400]}"
-            problems.append(Problem(what, str(log), "this is a defect: please report it with that log"))
+            outside = error.cls_name in OUTSIDE or str(error.cls_name).endswith("OperationalError")
+            todo = "mend that, and run again" if outside else "this is a defect: please report it with that log"
+            problems.append(Problem(what, str(log), todo))
     return problems or [Problem("the run failed", str(log), "read its log")]
 
 

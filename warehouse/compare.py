@@ -65,7 +65,7 @@ def compare(settings: Settings, name: str, old: str, new: str, examples: int = 3
     Raises:
         GranaryError: there is no such table in one of them.
     """
-    with connect(settings) as connection:
+    with connect(settings, role="transformer") as connection:
         execute(connection, "set transaction isolation level repeatable read, read only")
         before, after = _columns(connection, old, name), _columns(connection, new, name)
         common = [column for column in before if before[column] == after.get(column)]

@@ -12,21 +12,24 @@ from adbc_driver_postgresql import dbapi
 from psycopg.raw_cursor import RawCursor
 
 from warehouse.errors import GranaryError
+from warehouse.telling import told
+from warehouse.waiting import TCP, Connection, LockHeldError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from warehouse.settings import Settings
 
 __all__ = [
     "ArrowConnection",
     "Connection",
+    "LockHeldError",
     "columns_of",
     "connect",
     "connect_uri",
     "count",
     "ensure_database",
     "execute",
+    "failure",
+    "lock",
     "query",
     "quote_name",
     "quote_relation",
@@ -34,28 +37,27 @@ __all__ = [
 ]
 
 
-class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection to the warehouse; leaving the `with` block closes it, and what is not committed is undone."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
+LOCK_SECONDS = 60
+"""How long a statement waits for a lock that somebody else has, unless its caller knows better."""
 
 
 def connect(
     settings: Settings, database: str | None = None, *, role: str | None = None, autocommit: bool = False
 ) -> Connection:
-    """Open a connection as the owner, or acting as `role` from the first statement on.
+    """Open a connection as the owner, or as `role`.
+
+    On the embedded server the session is the role's own login: whatever code runs in it, `reset role` leads nowhere.
+    On an external server it is the login of PGUSER that acts as the role; see docs/access.md.
 
     Raises:
         GranaryError: the server does not answer or refuses the login; nothing of the password is shown.
     """
     try:
         connection: Connection = Connection.connect(
-            settings.uri(database),
+            settings.uri(database, role),
             autocommit=autocommit,
+            options=f"-c lock_timeout={LOCK_SECONDS}s",
+            **TCP,
             cursor_factory=RawCursor,
             prepare_threshold=None,  # a prepared plan fails once its table has got a column more
         )
@@ -63,7 +65,8 @@ def connect(
         todo = "check the PG* variables" if settings.external else "start it with `granary up`"
         where = f"{settings.host}, database {database or settings.database}"
         raise GranaryError(f"Postgres does not let us in: {reason(error)}", where, todo) from None
-    if role:
+    connection.settings = settings
+    if role and settings.external:
         execute(connection, f"set role {quote_name(role)}")
         if not autocommit:
             connection.commit()
@@ -84,8 +87,8 @@ def connect_uri(uri: str, where: str, todo: str, *, autocommit: bool = False) ->
 
 
 def reason(error: Exception) -> str:
-    """Return the server's own words of a driver error, on one line, without the connection string."""
-    text = " ".join(str(error).split())
+    """Return the server's own words of a driver error, on one line, without connection string and values of rows."""
+    text = " ".join(told(error).split())
     for mark in ("FATAL: ", "ERROR: ", "[libpq] "):
         if mark in text:
             text = text.rpartition(mark)[2]
@@ -129,6 +132,20 @@ def count(connection: Connection, sql: str) -> int:
         return int(cursor.rowcount)
 
 
+def lock(connection: Connection, name: str, seconds: float) -> None:
+    """Hold the lock `name` until the end of the transaction.
+
+    It is a row of a table in ops, where analysts have no rights: an advisory lock could be taken by anybody.
+
+    Raises:
+        LockHeldError: somebody else has held it for so many seconds.
+    """
+    execute(connection, f"set local lock_timeout = {int(seconds * 1000)}")
+    execute(connection, "insert into ops.locks (name) values ($1) on conflict do nothing", name)
+    execute(connection, "select from ops.locks where name = $1 for update", name)
+    execute(connection, f"set local lock_timeout = '{LOCK_SECONDS}s'")
+
+
 def columns_of(connection: Connection, relation: str) -> dict[str, str]:
     """Return the columns of a relation (as SQL) with their Postgres types, in order; nothing if it is missing."""
     found = query(
@@ -146,9 +163,38 @@ def _cursor(connection: Connection | ArrowConnection) -> Any:
 
 
 def ensure_database(settings: Settings, name: str) -> bool:
-    """Create the database if it is missing; return whether it was created."""
+    """Create the database if it is missing; return whether it was created.
+
+    Raises:
+        GranaryError: the login may not create databases, or the server cannot.
+    """
     with connect(settings, "postgres", autocommit=True) as connection:
         if query(connection, "select 1 from pg_database where datname = $1", name):
             return False
-        execute(connection, f"create database {quote_name(name)}")
+        try:
+            execute(connection, f"create database {quote_name(name)}")
+        except psycopg.errors.InsufficientPrivilege:
+            raise GranaryError(
+                f"the login {settings.user} may not create the database {name}",
+                settings.host,
+                f"have an administrator run: create database {quote_name(name)} owner {quote_name(settings.user)}",
+            ) from None
+        except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+            return False  # another process was quicker
+        except psycopg.Error as error:
+            raise failure(error, settings.host) from None
         return True
+
+
+def failure(error: psycopg.Error, where: str) -> GranaryError:
+    """Return what a person is told of an error of the warehouse that nobody expected where it came."""
+    words = reason(error)
+    if isinstance(error, psycopg.errors.DiskFull):
+        return GranaryError(f"the disk of the warehouse is full: {words}", where, "free some space and run this again")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return GranaryError(f"the warehouse refuses it: {words}", where, "ask who administers it for that right")
+    if isinstance(error, psycopg.OperationalError):
+        return GranaryError(
+            f"the warehouse broke off: {words}", where, "see that it is up (`granary up`), and run this again"
+        )
+    return GranaryError(f"the warehouse refuses it: {words}", where, "mend that and run this again")

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from warehouse.connection import Connection, columns_of, connect, execute, query, quote_name
+from warehouse.connection import Connection, LockHeldError, columns_of, connect, execute, lock, query, quote_name
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
 from warehouse.forgotten import Key, canonical, entries, key_of
@@ -38,7 +38,7 @@ class Total:
 
 @dataclass
 class Erasing:
-    """One erasure at work, within one transaction of the database's owner."""
+    """One erasure at work, within one transaction of the role `eraser`."""
 
     connection: Connection
     where: Map
@@ -225,22 +225,22 @@ def begin(settings: Settings, where: Map) -> Connection:
     Raises:
         GranaryError: one of them is at work for longer than `PATIENCE_SECONDS`.
     """
-    connection = connect(settings)
+    connection = connect(settings, role="eraser")
     try:
+        for name in ("forget", *(f"load.{source}" for source in sorted(where.sources))):
+            lock(connection, name, PATIENCE_SECONDS)
         execute(connection, f"set local lock_timeout = '{PATIENCE_SECONDS}s'")
-        for lock in ("granary.forget", *(f"granary.load.{source}" for source in sorted(where.sources))):
-            execute(connection, "select pg_advisory_xact_lock(hashtextextended($1, 0))", lock)
         for relation in sorted({place.relation for place in where.kept}):
             execute(connection, f"lock table {relation} in access exclusive mode")
-        execute(connection, "set local lock_timeout = 0")
-    except Exception as error:
+    except LockHeldError as error:
         connection.close()
-        if "lock timeout" in str(error):
-            raise GranaryError(
-                f"a load, a build or another erasure has been at work for over {PATIENCE_SECONDS} s",
-                "the warehouse",
-                "wait for it, or end it, and run this again",
-            ) from None
+        raise GranaryError(
+            f"a load, a build or another erasure has been at work for over {PATIENCE_SECONDS} s: {error.holder}",
+            "the warehouse",
+            "wait for it, or end it, and run this again",
+        ) from None
+    except BaseException:
+        connection.close()
         raise
     return connection
 

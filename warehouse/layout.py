@@ -2,7 +2,7 @@
 
 Postgres refuses to run as root. A root caller therefore runs it as an unprivileged system user, and if that user
 cannot reach the checkout (a clone below /root, say) the server's files live in /var/lib and the home folder holds
-links to them. Nothing's permissions are opened for it.
+links to them. Everything in the home is its owner's alone; that user's group may go through the home of root (0710).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -97,6 +98,16 @@ def last_line(log: Path) -> str:
     return lines[-1][-300:] if lines else ""
 
 
+def last_words(log: Path, since: int) -> str:
+    """Return the last line after so many bytes of the server's log that says why it ended, else the last line."""
+    try:
+        lines = log.read_bytes()[since:].decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    fatal = [line for line in lines if "FATAL" in line or "PANIC" in line]
+    return (fatal or lines or [""])[-1][-300:]
+
+
 def find_binaries() -> Path:
     """Return the folder of the installed server (bin/, lib/, share/) without importing its package.
 
@@ -115,13 +126,15 @@ def plan(home: Path) -> Layout:
     Raises:
         GranaryError: no unprivileged system user exists for root to use, or a folder cannot be made.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    make_private(home)
     binaries = find_binaries()
     if os.geteuid() != 0:
         return _made(Layout(binaries, home, None))
     user = _server_user()
+    _let_through(home, user)
     if _reaches(user, home) and _reaches(user, binaries / "bin" / "postgres"):
         return _made(Layout(binaries, home, user))
+    home.chmod(0o700)  # nobody has to go through it
     away = Path("/var/lib") / f"granary-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
     layout = _made(Layout(away / binaries.relative_to(binaries.parent.parent), away, user))
     if not (layout.binaries / "complete").exists():
@@ -136,6 +149,26 @@ def plan(home: Path) -> Layout:
         if not link.is_symlink():
             link.symlink_to(away / name)
     return layout
+
+
+def make_private(home: Path) -> None:
+    """Make the home and what lies in it its owner's alone, also where an earlier version left it open.
+
+    Folders keep others out of everything below them; logs may be handed on, so each is closed by itself.
+    """
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    logs = [path for path in (home / "logs").glob("*") if path.is_file()]
+    for path in (home, *home.iterdir(), *logs):
+        status = path.lstat()
+        if status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o077:
+            path.chmod(stat.S_IMODE(status.st_mode) & ~0o077)
+
+
+def _let_through(home: Path, user: pwd.struct_passwd) -> None:
+    """Let the server's user, by its group, go through root's home to the server's own files; it may read nothing."""
+    if home.stat().st_uid == os.geteuid():
+        os.chown(home, -1, user.pw_gid)
+        home.chmod(0o710)
 
 
 def _made(layout: Layout) -> Layout:

@@ -28,6 +28,10 @@ ROLES = {
 }
 
 
+INTERNAL = ("eraser", "view_keeper")
+"""Roles that no person has: see schema.sql."""
+
+
 @dataclass(frozen=True)
 class Role:
     """A role, what it may do, and who has it: people's logins, and other roles that include it."""
@@ -41,10 +45,10 @@ def roles(settings: Settings) -> list[Role]:
     """Return the roles with their members; `warehouse.server.prepare` has made them."""
     sql = (
         "select pg_get_userbyid(roleid)::text, pg_get_userbyid(member)::text from pg_auth_members"
-        " where pg_get_userbyid(roleid) = any($1) group by 1, 2 order by 1, 2"
+        " where pg_get_userbyid(roleid) = any($1) and not pg_get_userbyid(member) = any($2) group by 1, 2 order by 1, 2"
     )
     with connect(settings) as connection:
-        found = query(connection, sql, list(ROLES))
+        found = query(connection, sql, list(ROLES), list(INTERNAL))
     return [Role(name, may, tuple(member for role, member in found if role == name)) for name, may in ROLES.items()]
 
 
@@ -116,7 +120,7 @@ def _close(connection: Connection, person: str) -> str:
 def _check(settings: Settings, person: str, role: str | None) -> None:
     if role is not None and role not in ROLES:
         raise unknown("role", role, ROLES)
-    if person in ROLES or person == settings.user or person.startswith("pg_"):
+    if person in (*ROLES, *INTERNAL) or person == settings.user or person.startswith("pg_"):
         raise UsageError(f"{person!r} is a role of the warehouse, and no person", todo="name a person's login")
     quote_name(person)
 

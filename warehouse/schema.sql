@@ -1,15 +1,20 @@
 -- The warehouse's own tables and roles. Run at every start; every statement may be run again.
--- For psql, whose variable DBNAME is the database.
+-- For psql, whose variables are DBNAME, the database, and EMBEDDED, whether the server is our own.
 
+-- Nobody else's functions are to be found here: this runs as the owner.
+set search_path = pg_catalog, pg_temp;
 set client_min_messages = warning;
-select pg_advisory_lock(hashtext('granary.prepare')) \g /dev/null
 
+-- What each role may do is in docs/access.md. Two have no people: `eraser` takes households out (`granary forget`), and
+-- `view_keeper` owns the functions by which a raw column takes a wider type. Neither is a superuser, nor is a member of them.
 do $$
 declare
     wanted text;
 begin
-    foreach wanted in array array['loader', 'transformer', 'analyst', 'analyst_pii', 'auditor'] loop
-        if not exists (select 1 from pg_roles where rolname = wanted) then
+    foreach wanted in array
+        array['loader', 'transformer', 'analyst', 'analyst_pii', 'auditor', 'eraser', 'view_keeper']
+    loop
+        if not exists (select from pg_roles where rolname = wanted) then
             execute format('create role %I nologin', wanted);
         end if;
         if not pg_has_role(current_user, wanted, 'member') then
@@ -19,15 +24,47 @@ begin
     if not pg_has_role('analyst_pii', 'analyst', 'member') then
         grant analyst to analyst_pii;
     end if;
+    if not pg_has_role('view_keeper', 'transformer', 'member') then
+        grant transformer to view_keeper;
+    end if;
+    if not pg_has_role('eraser', 'loader', 'member') then
+        grant loader, transformer to eraser;
+    end if;
 end
 $$;
+
+-- On the embedded server a process logs in as the role that it works as, so that no code in a session can get more.
+-- A login of an external server could be open to others: there only the login of PGUSER is used.
+\if :EMBEDDED
+do $$
+begin
+    if exists (select from pg_roles where rolname = 'loader' and not rolcanlogin) then
+        alter role loader login;
+        alter role transformer login;
+        alter role analyst login;
+        alter role analyst_pii login;
+        alter role eraser login;
+        grant pg_read_all_data to eraser; -- it also looks for households in tables of people's own
+    end if;
+    if exists (select from pg_roles where rolname = 'auditor' and not rolcanlogin) then
+        alter role auditor login;
+    end if;
+end
+$$;
+\endif
 
 revoke all on database :"DBNAME" from public;
 grant create, connect, temporary on database :"DBNAME" to loader, transformer;
 grant connect on database :"DBNAME" to analyst, auditor;
 revoke create on schema public from public;
+-- Without "$user": whoever may create schemas could put functions into one that is named like somebody's login.
+alter database :"DBNAME" set search_path = public;
 
 create schema if not exists ops;
+
+-- Locks are rows here and not advisory locks, which anybody who is let in could take.
+create table if not exists ops.locks (name text primary key);
+comment on table ops.locks is 'What only one process does at a time: preparing, each source''s load, capture and erasures.';
 
 create sequence if not exists ops.load_id;
 
@@ -307,52 +344,54 @@ comment on table ops.model_watermarks is 'Which loads each incremental model hol
 -- A raw column may take a wider type while views stand on it: they are taken down and put up again as they were, with
 -- owner, grants and comments. Only for raw tables and only for types that hold every value of the present one; a table
 -- without rows takes any type.
-create or replace function ops.widen_column(relation regclass, column_name name, new_type text) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- Whatever the table has that is evaluated meanwhile (constraints, indexes, triggers), a loader has made: the column is
+-- changed with no other rights than those of who calls. Only what becomes of the views is done by view_keeper.
+create table if not exists ops.views_down (
+    relation oid not null,
+    place integer not null,
+    name text not null,
+    definition text not null,
+    statements text [] not null,
+    transaction_id xid8 not null,
+    primary key (transaction_id, relation, place)
+);
+comment on table ops.views_down is 'Views that are down while a raw column takes a wider type; empty between transactions.';
+grant select, insert, delete on ops.views_down to view_keeper;
+grant usage on schema ops to view_keeper;
+
+create or replace function ops.take_views_down(relation regclass) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp set standard_conforming_strings = on as $$
 declare
-    old_type text;
-    holds_rows boolean;
-    views jsonb;
-    dependent jsonb;
-    statement text;
+    dependent record;
 begin
-    select format_type(a.atttypid, a.atttypmod) into strict old_type
-    from pg_attribute as a
-    inner join pg_class as c on c.oid = a.attrelid
+    perform from pg_class as c
     inner join pg_namespace as n on n.oid = c.relnamespace
-    where a.attrelid = relation and a.attname = column_name and n.nspname like 'raw\_%' and c.relkind = 'r';
-    execute format('select exists (select from %s)', relation) into holds_rows;
-    if holds_rows and not (
-        (old_type = 'smallint' and new_type in ('integer', 'bigint'))
-        or (old_type = 'integer' and new_type = 'bigint')
-        or (old_type in ('smallint', 'integer', 'bigint') and new_type ~ '^numeric\(\d+,\d+\)$')
-        or (old_type ~ '^numeric\(\d+,\d+\)$' and new_type ~ '^numeric\(\d+,\d+\)$')
-        or (old_type = 'real' and new_type = 'double precision')
-        or (old_type = 'date' and new_type = 'timestamp without time zone')
-    ) then
-        raise exception '% of % cannot be widened from % to %', column_name, relation, old_type, new_type;
+    where c.oid = relation and n.nspname like 'raw\_%' and c.relkind = 'r';
+    if not found then
+        raise exception '% is no raw table', relation;
     end if;
-    with recursive dependents as (
-        select r.ev_class as oid, 1 as depth
-        from pg_depend as d
-        inner join pg_rewrite as r on r.oid = d.objid
-        where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = relation
-        union
-        select r.ev_class, p.depth + 1
-        from dependents as p
-        inner join pg_depend as d on d.refobjid = p.oid and d.refclassid = 'pg_class'::regclass
-        inner join pg_rewrite as r on r.oid = d.objid and r.ev_class <> p.oid
-        where d.classid = 'pg_rewrite'::regclass
-    ),
+    for dependent in
+        with recursive dependents as (
+            select r.ev_class as oid, 1 as depth
+            from pg_depend as d
+            inner join pg_rewrite as r on r.oid = d.objid
+            where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = relation
+            union
+            select r.ev_class, p.depth + 1
+            from dependents as p
+            inner join pg_depend as d on d.refobjid = p.oid and d.refclassid = 'pg_class'::regclass
+            inner join pg_rewrite as r on r.oid = d.objid and r.ev_class <> p.oid
+            where d.classid = 'pg_rewrite'::regclass
+        ),
 
-    ordered as (select oid, max(depth) as depth from dependents where oid <> relation group by oid)
+        ordered as (select oid, max(depth) as depth from dependents where oid <> relation group by oid)
 
-    select jsonb_agg(
-        jsonb_build_object(
-            'name', c.oid::regclass::text,
-            'definition', pg_get_viewdef(c.oid),
-            'statements', (
-                select coalesce(jsonb_agg(made.statement order by made.step), '[]')
+        select
+            c.oid::regclass::text as name, pg_get_userbyid(c.relowner) as owner, c.relkind,
+            pg_get_viewdef(c.oid) as definition,
+            row_number() over (order by o.depth, c.oid) as place,
+            array(
+                select made.statement
                 from (
                     select 1 as step, format('alter view %s owner to %I', c.oid::regclass, pg_get_userbyid(c.relowner)) as statement
                     union all
@@ -375,35 +414,131 @@ begin
                     from pg_attribute as a, aclexplode(a.attacl) as g
                     where a.attrelid = c.oid
                 ) as made
-            )
-        )
-        order by o.depth
-    )
-    into views
-    from ordered as o
-    inner join pg_class as c on c.oid = o.oid;
-    for dependent in select value from jsonb_array_elements(coalesce(views, '[]')) with ordinality order by ordinality desc loop
-        execute format('drop view %s', dependent ->> 'name');
+                order by made.step
+            ) as statements
+        from ordered as o
+        inner join pg_class as c on c.oid = o.oid
+        order by o.depth desc, c.oid desc
+    loop
+        if dependent.relkind <> 'v' or not pg_has_role(current_user, dependent.owner, 'usage') then
+            raise exception '% of % stands on it: drop that, load again and create it anew',
+                dependent.name, dependent.owner;
+        end if;
+        insert into ops.views_down (relation, place, name, definition, statements, transaction_id)
+        values (
+            relation, dependent.place, dependent.name, dependent.definition, dependent.statements, pg_current_xact_id()
+        );
+        execute format('drop view %s', dependent.name);
     end loop;
+end
+$$;
+
+create or replace function ops.put_views_up(relation regclass) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp set standard_conforming_strings = on as $$
+declare
+    dependent ops.views_down;
+    statement text;
+begin
+    for dependent in
+        select * from ops.views_down as down
+        where down.relation = put_views_up.relation and down.transaction_id = pg_current_xact_id()
+        order by down.place
+    loop
+        begin
+            execute format('create view %s as %s', dependent.name, dependent.definition);
+        exception when others then
+            raise exception 'the view % cannot stand on the new type (%): drop it first, dbt makes its own again',
+                dependent.name, sqlerrm;
+        end;
+        foreach statement in array dependent.statements loop
+            execute statement;
+        end loop;
+    end loop;
+    delete from ops.views_down as down where down.relation = put_views_up.relation;
+end
+$$;
+
+create or replace function ops.widen_column(relation regclass, column_name name, new_type text) returns void
+language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+    old_type text;
+    holds_rows boolean;
+begin
+    select format_type(a.atttypid, a.atttypmod) into strict old_type
+    from pg_attribute as a
+    inner join pg_class as c on c.oid = a.attrelid
+    inner join pg_namespace as n on n.oid = c.relnamespace
+    where a.attrelid = relation and a.attname = column_name and n.nspname like 'raw\_%' and c.relkind = 'r';
+    execute format('select exists (select from %s)', relation) into holds_rows;
+    if holds_rows and not (
+        (old_type = 'smallint' and new_type in ('integer', 'bigint'))
+        or (old_type = 'integer' and new_type = 'bigint')
+        or (old_type in ('smallint', 'integer', 'bigint') and new_type ~ '^numeric\(\d+,\d+\)$')
+        or (old_type ~ '^numeric\(\d+,\d+\)$' and new_type ~ '^numeric\(\d+,\d+\)$')
+        or (old_type = 'real' and new_type = 'double precision')
+        or (old_type = 'date' and new_type = 'timestamp without time zone')
+    ) then
+        raise exception '% of % cannot be widened from % to %', column_name, relation, old_type, new_type;
+    end if;
+    perform ops.take_views_down(relation);
     execute format(
         'alter table %s alter column %I type %s%s', relation, column_name, new_type,
         case when not holds_rows then format(' using null::%s', new_type) else '' end
     );
-    for dependent in select value from jsonb_array_elements(coalesce(views, '[]')) with ordinality order by ordinality loop
-        begin
-            execute format('create view %s as %s', dependent ->> 'name', dependent ->> 'definition');
-        exception when others then
-            raise exception 'the view % cannot stand on % of type % (%): drop it first, dbt makes its own again',
-                dependent ->> 'name', column_name, new_type, sqlerrm;
-        end;
-        for statement in select value from jsonb_array_elements_text(dependent -> 'statements') loop
-            execute statement;
-        end loop;
-    end loop;
+    perform ops.put_views_up(relation);
 end
 $$;
+
+do $$
+begin
+    if exists (
+        select from pg_proc
+        where oid = 'ops.put_views_up(regclass)'::regprocedure and proowner <> 'view_keeper'::regrole
+    ) then
+        grant create on schema ops to view_keeper;
+        alter function ops.take_views_down(regclass) owner to view_keeper;
+        alter function ops.put_views_up(regclass) owner to view_keeper;
+        revoke create on schema ops from view_keeper;
+    end if;
+end
+$$;
+revoke all on function ops.take_views_down(regclass), ops.put_views_up(regclass) from public;
 revoke all on function ops.widen_column(regclass, name, text) from public;
-grant execute on function ops.widen_column(regclass, name, text) to loader;
+grant execute on function
+    ops.take_views_down(regclass), ops.put_views_up(regclass), ops.widen_column(regclass, name, text)
+to loader;
+
+-- What spans transactions (a publish) takes an advisory lock, which anybody could hold: so this waits for so long only,
+-- and says who has it.
+create or replace function ops.lock_holder(key bigint) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select format(
+        'pid %s (%s, %s), since %s UTC', activity.pid, activity.usename, activity.application_name,
+        to_char(coalesce(activity.xact_start, activity.backend_start) at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')
+    )
+    from pg_locks as held
+    inner join pg_stat_activity as activity on activity.pid = held.pid
+    where held.locktype = 'advisory' and held.granted and held.pid <> pg_backend_pid()
+        and held.database = (select oid from pg_database where datname = current_database())
+        and (cast(held.classid as bigint) << 32) | cast(held.objid as bigint) = key
+    limit 1
+$$;
+create or replace function ops.take_lock(key bigint, purpose text, until_commit boolean) returns void
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '120s' as $$
+begin
+    if until_commit then
+        perform pg_advisory_xact_lock(key);
+    else
+        perform pg_advisory_lock(key);
+    end if;
+exception when lock_not_available then
+    raise exception 'lock timeout after %: % is held by %; wait for that session, or end it',
+        current_setting('lock_timeout'), purpose, coalesce(ops.lock_holder(key), 'a session that has just ended')
+        using errcode = 'lock_not_available';
+end
+$$;
+revoke all on function ops.lock_holder(bigint), ops.take_lock(bigint, text, boolean) from public;
+grant execute on function ops.lock_holder(bigint), ops.take_lock(bigint, text, boolean) to transformer;
 
 create table if not exists ops.profiles (
     profile_id bigint generated always as identity primary key,
@@ -420,12 +555,18 @@ grant usage on schema ops to loader, transformer, auditor;
 grant select, insert, update on
     ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables, ops.files_left to loader;
 grant select on ops.erasures, ops.freshness to loader;
+grant select, insert, update on ops.locks to loader, transformer;
 grant delete on ops.quarantine, ops.watermarks, ops.raw_tables to loader;
 grant usage on all sequences in schema ops to loader;
 grant create on schema ops to transformer;
 grant select on all tables in schema ops to transformer;
 grant insert, update, delete on ops.model_watermarks, ops.whole_builds to transformer;
 grant insert on ops.profiles to transformer;
+grant usage on schema ops to eraser;
+grant select, insert, update on ops.erasures, ops.erased_rows, ops.erased_totals to eraser;
+grant update on ops.profiles to eraser;
+grant select on all tables in schema ops to eraser;
+grant usage on all sequences in schema ops to eraser;
 
 -- An auditor reads all records, also those that dbt keeps, but of refused rows not what was in them (`identity` is a
 -- digest of it). Loaders had, in earlier versions, what is not theirs. Each statement changes what is different only:
@@ -464,3 +605,62 @@ alter default privileges grant select on tables to transformer;
 set role transformer;
 alter default privileges in schema ops grant select on tables to auditor;
 reset role;
+
+-- What somebody has made as the owner among the loaders' tables, or among dbt's, is theirs: they work with their own
+-- rights only, and could not change it. (dbt itself made some as the owner in earlier versions, after an error.)
+do $$
+declare
+    stray record;
+begin
+    for stray in
+        select n.nspname as name
+        from pg_namespace as n
+        where pg_get_userbyid(n.nspowner) = current_user and n.nspname not in ('ops', 'public') and n.nspname !~ '^pg_'
+            and exists (select from pg_class as c where c.relnamespace = n.oid and pg_get_userbyid(c.relowner) = 'transformer')
+    loop
+        execute format('alter schema %I owner to transformer', stray.name);
+    end loop;
+    for stray in
+        select cast(c.oid as regclass) as name, pg_get_userbyid(n.nspowner) as owner
+        from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
+        where pg_get_userbyid(c.relowner) = current_user and c.relkind in ('r', 'p', 'v', 'm')
+            and pg_get_userbyid(n.nspowner) in ('loader', 'transformer')
+    loop
+        execute format('alter table %s owner to %I', stray.name, stray.owner);
+    end loop;
+end
+$$;
+
+-- Who makes a schema may put into it what runs as who writes there: a loader makes none under a name that dbt uses (with
+-- or without something in front, as of a developer's), and nobody else one of raw tables. Only superusers make event
+-- triggers: an external server may do without.
+create or replace function ops.guard_schemas() returns event_trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    made record;
+begin
+    for made in
+        select n.nspname as name, pg_get_userbyid(n.nspowner) as owner
+        from pg_event_trigger_ddl_commands() as command
+        inner join pg_namespace as n on n.oid = command.objid
+        where command.classid = 'pg_namespace'::regclass
+    loop
+        if (made.owner = 'loader' and made.name ~ '(^|_)(staging|intermediate|snapshots|seeds|build|marts|personal|ops)$'
+                and made.name not like 'raw\_%')
+            or (made.owner = 'transformer' and made.name like 'raw\_%')
+        then
+            raise exception '% may not have a schema named %', made.owner, made.name using errcode = 'insufficient_privilege';
+        end if;
+    end loop;
+end
+$$;
+do $$
+begin
+    if not exists (select from pg_event_trigger where evtname = 'granary_schemas') then
+        create event trigger granary_schemas on ddl_command_end
+        when tag in ('CREATE SCHEMA', 'ALTER SCHEMA') execute function ops.guard_schemas();
+    end if;
+exception when insufficient_privilege then
+    null;
+end
+$$;

@@ -11,22 +11,30 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warehouse.connection import connect, ensure_database, query
+import psycopg
+from psycopg import errors
+
+from warehouse import waiting
+from warehouse.connection import LOCK_SECONDS, LockHeldError, connect, ensure_database, execute, lock, query, reason
 from warehouse.errors import GranaryError
-from warehouse.layout import Layout, find_binaries, last_line, plan
-from warehouse.settings import OWNER, Settings
+from warehouse.layout import Layout, find_binaries, last_line, last_words, make_private, plan
+from warehouse.settings import LOGINS, OWNER, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIB = 1024 * 1024
 MINIMUM_VERSION = 14
-LOCK_PATIENCE_SECONDS = 15
+ENDING_SECONDS = 300
+"""How long processes of a server that was killed may take to end: each finishes what it is at."""
+STILL_SECONDS = 60
+WORD_SECONDS = 3
 BOOTSTRAP = Path(__file__).with_name("schema.sql")
 
 
@@ -52,6 +60,11 @@ def up(settings: Settings) -> bool:
                 _configure(layout)
                 _start(layout)
                 started = True
+            elif (layout.data / "postmaster.pid").exists() and _rules_there(
+                layout
+            ) != _rules():  # by an earlier version
+                _configure(layout)
+                layout.command("pg_ctl", "reload", "-D", str(layout.data))
     prepare(settings)
     return started
 
@@ -90,13 +103,47 @@ def prepare(settings: Settings) -> None:
         version = int(str(query(connection, "select current_setting('server_version_num')")[0][0])) // 10000
     if version < MINIMUM_VERSION:
         raise GranaryError(f"Postgres {version} is too old", settings.host, f"use {MINIMUM_VERSION} or newer")
-    done = psql(settings, "--quiet", "--set=ON_ERROR_STOP=1", f"--file={BOOTSTRAP}", capture=True)
+    with _preparing(settings):
+        logins = f"--set=EMBEDDED={'off' if settings.external else 'on'}"
+        done = psql(settings, "--quiet", "--set=ON_ERROR_STOP=1", logins, f"--file={BOOTSTRAP}", capture=True)
     if done.returncode:
         raise GranaryError(
             f"the warehouse cannot be prepared: {' '.join(done.stderr.split())[-300:]}",
             settings.host,
             "the login must own the database and be allowed to create roles",
         )
+
+
+@contextmanager
+def _preparing(settings: Settings) -> Iterator[None]:
+    """Let one process at a time prepare the warehouse.
+
+    Raises:
+        GranaryError: another one has been at it for too long, or this login may not make schemas.
+    """
+    with connect(settings) as connection:
+        try:
+            for attempt in range(2):  # two that begin at once make the same table: one of them finds it then
+                try:
+                    execute(connection, "create schema if not exists ops")
+                    execute(connection, "create table if not exists ops.locks (name text primary key)")
+                    connection.commit()
+                except (errors.UniqueViolation, errors.DuplicateTable, errors.DuplicateSchema):
+                    connection.rollback()
+                    if attempt:
+                        raise
+            lock(connection, "prepare", LOCK_SECONDS)
+        except LockHeldError as error:
+            raise GranaryError(
+                f"the warehouse cannot be prepared: {error.what}", settings.host, "wait for that session, or end it"
+            ) from None
+        except psycopg.Error as error:
+            raise GranaryError(
+                f"the warehouse cannot be prepared: {reason(error)}",
+                settings.host,
+                "the login must own the database and be allowed to create roles",
+            ) from None
+        yield
 
 
 def psql(settings: Settings, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
@@ -117,7 +164,7 @@ def psql(settings: Settings, *arguments: str, capture: bool = False) -> subproce
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
     """Let one process at a time create, start or stop the server of this home."""
-    home.mkdir(parents=True, exist_ok=True)
+    make_private(home)
     with (home / "server.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -151,19 +198,28 @@ def _create(layout: Layout) -> None:
 
 def _configure(layout: Layout) -> None:
     """Write who may come in, and settings fit for this machine's memory and cores."""
-    callers = {pwd.getpwuid(os.geteuid()).pw_name}
-    texts = {
-        "pg_hba.conf": "local all all peer map=owner\n",
-        "pg_ident.conf": "".join(f'owner "{name}" {OWNER}\n' for name in sorted(callers)),
-        "granary.conf": "".join(f"{name} = {value}\n" for name, value in tuning(layout.run).items()),
-    }
-    for name, text in texts.items():
+    tuned = "".join(f"{name} = {value}\n" for name, value in tuning(layout.run).items())
+    for name, text in (_rules() | {"granary.conf": tuned}).items():
         (layout.data / name).write_text(text)
         layout.give(layout.data / name)
     main = layout.data / "postgresql.conf"
     if "granary.conf" not in main.read_text():
         with main.open("a") as handle:
             handle.write("\ninclude 'granary.conf'\n")
+
+
+def _rules() -> dict[str, str]:
+    """Return the files that say who may come in: this process' user, as the owner and as each role."""
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    return {
+        "pg_hba.conf": "local all all peer map=owner\n",
+        "pg_ident.conf": "".join(f'owner "{name}" {login}\n' for login in (OWNER, *LOGINS)),
+    }
+
+
+def _rules_there(layout: Layout) -> dict[str, str]:
+    """Return these files as they are."""
+    return {name: (layout.data / name).read_text() for name in _rules()}
 
 
 def memory() -> int:
@@ -219,19 +275,102 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
         "log_timezone": "'UTC'",
         "log_line_prefix": "'%m [%p] %q%a '",
         "log_checkpoints": "off",
+        # Errors of statements go to who sent them and not into the log: they show values of rows.
+        "log_min_messages": "log",
+        "log_min_error_statement": "panic",
+        "log_error_verbosity": "terse",
+        "log_parameter_max_length": "0",
+        "log_parameter_max_length_on_error": "0",
     }
 
 
 def _start(layout: Layout) -> None:
-    """Start the server; one that was killed a moment ago holds its lock until its last process has gone."""
-    patience = time.monotonic() + LOCK_PATIENCE_SECONDS
+    """Start the server, and wait for as long as it gets on.
+
+    One that was killed a moment ago holds its lock until its last process has gone; then the new one recovers what was
+    not in its tables yet, which takes as long as there is of it.
+    """
+    _disown(layout)
+    began = time.monotonic()
+    told = False
     while True:
+        size = layout.log.stat().st_size
         try:
             layout.command("pg_ctl", "start", "-w", "-t", "60", "-D", str(layout.data), "-l", str(layout.log))
         except GranaryError as error:
-            words = last_line(layout.log) or error.what
-            if ("another postmaster" in words or "shared memory" in words) and time.monotonic() < patience:
+            words = last_words(layout.log, size) or error.what
+            if postmaster(layout) and _recovers(layout):
+                return
+            ending = "lock file" in words or "shared memory" in words
+            if ending and time.monotonic() - began < ENDING_SECONDS:
+                if not told and time.monotonic() - began > WORD_SECONDS:
+                    told = True
+                    waiting.tell("the server was killed; waiting until the last of its processes has ended")
                 time.sleep(0.2)
                 continue
             raise GranaryError(f"the embedded server did not start: {words}", str(layout.log), "see its log") from None
         return
+
+
+def _recovers(layout: Layout) -> bool:
+    """Wait for a server that has begun; return whether it lets us in, and False once it has ended.
+
+    Raises:
+        GranaryError: it is there, and has said nothing in its log for a minute: while it recovers, it does every 10 s.
+    """
+    waiting.tell("the server is recovering what it had not finished when it was stopped; waiting for it")
+    size, changed = -1, time.monotonic()
+    while not _is_ready(layout):
+        if not postmaster(layout):
+            return False
+        if (now := layout.log.stat().st_size) != size:
+            size, changed = now, time.monotonic()
+        elif time.monotonic() - changed > STILL_SECONDS:
+            raise GranaryError(
+                f"the embedded server does not get on: {last_line(layout.log)}", str(layout.log), "see its log"
+            )
+        time.sleep(0.2)
+    return True
+
+
+def _is_ready(layout: Layout) -> bool:
+    """Return whether the server says in its lock file that it is ready."""
+    try:
+        return (layout.data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
+    except (OSError, IndexError):
+        return False
+
+
+def postmaster(layout: Layout) -> int | None:
+    """Return the process that runs this server, if there is one: another may have the number that is in its file."""
+    try:
+        pid = int((layout.data / "postmaster.pid").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    command = _command_of(pid)
+    return pid if "postgres" in command and str(layout.data) in command else None
+
+
+def _command_of(pid: int) -> str:
+    """Return the command line of a process, or nothing if there is none."""
+    if Path("/proc/self/cmdline").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            return ""
+    ps = ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)]  # macOS
+    return subprocess.run(ps, capture_output=True, text=True, check=False).stdout
+
+
+def _disown(layout: Layout) -> None:
+    """Have a lock file name a process that has ended, if its number is now that of another program.
+
+    The rest of the file stays: by it Postgres finds out whether processes of the old server still use its memory.
+    """
+    path = layout.data / "postmaster.pid"
+    if not path.exists() or postmaster(layout):
+        return
+    ended = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
+    ended.wait()
+    _, _, rest = path.read_text().partition("\n")
+    path.write_text(f"{ended.pid}\n{rest}")

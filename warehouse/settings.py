@@ -15,8 +15,16 @@ PROJECT = Path(__file__).resolve().parent.parent
 OWNER = "granary"
 """Superuser and database of the embedded server."""
 
+LOGINS = ("loader", "transformer", "analyst", "analyst_pii", "auditor", "eraser")
+"""Roles as which the embedded server lets its owner in; see schema.sql for what each may do."""
+
 SOCKET_PATH_LIMIT = 103
 """Bytes in a Unix socket's path that both Linux (107) and macOS (103) accept."""
+
+
+def home_folder() -> Path:
+    """Return the warehouse's home: GRANARY_HOME, in which `~` and relative folders are understood, or .granary here."""
+    return Path(os.environ.get("GRANARY_HOME") or PROJECT / ".granary").expanduser().absolute()
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Settings:
             GranaryError: the home folder's path is too long for a socket, or PGPORT is no number.
         """
         env = os.environ
-        home = Path(env.get("GRANARY_HOME") or PROJECT / ".granary").expanduser().absolute()
+        home = home_folder()
         run = str(home / "run")
         if env.get("PGHOST", run) == run:
             if len(os.fsencode(f"{run}/.s.PGSQL.5432")) > SOCKET_PATH_LIMIT:
@@ -83,9 +91,12 @@ class Settings:
         """Name of the database in which the sample retailer keeps its CRM."""
         return f"{self.database}_crm"
 
-    def uri(self, database: str | None = None) -> str:
-        """Return a libpq connection URI; it holds the password, so it is never logged."""
-        login = quote(self.user, safe="")
+    def uri(self, database: str | None = None, role: str | None = None) -> str:
+        """Return a libpq connection URI; it holds the password, so it is never logged.
+
+        The embedded server lets its owner in as each `role`; an external one knows only the login of PGUSER.
+        """
+        login = quote(self.user if self.external else role or self.user, safe="")
         if self.password:
             login += ":" + quote(self.password, safe="")
         query = {"host": self.host, "port": str(self.port), "application_name": "granary"}

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from warehouse import raw_tables
 from warehouse.binary_copy import copy_into, copy_into_new
-from warehouse.connection import columns_of, connect, count, execute, query, quote_name, reason
+from warehouse.connection import LockHeldError, columns_of, connect, count, execute, lock, query, quote_name, reason
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
 from warehouse.records import LOAD_COLUMNS, LOAD_ID, ROW, Change, Target, sql_type
@@ -53,17 +53,16 @@ class LoadTransaction:
         self.connection = connection or connect(settings, role="loader")
         self.emptied: set[str] = set()
         try:
-            execute(self.connection, f"set local lock_timeout = '{round(wait_seconds * 1000)}ms'")
-            execute(self.connection, "select pg_advisory_xact_lock(hashtextextended($1, 0))", f"granary.load.{source}")
-            execute(self.connection, "set local lock_timeout = 0")
-        except Exception as error:
+            lock(self.connection, f"load.{source}", wait_seconds)
+        except LockHeldError as error:
             self._leave()
-            if "lock timeout" in str(error):
-                raise GranaryError(
-                    f"another load of source {source} has been running for over {wait_seconds:g} s",
-                    source,
-                    "wait for it, or end it",
-                ) from None
+            raise GranaryError(
+                f"another load of source {source} has been running for over {wait_seconds:g} s: {error.holder}",
+                source,
+                "wait for it, or end it",
+            ) from None
+        except BaseException:
+            self._leave()
             raise
 
     def _leave(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from warehouse.connection import connect, execute, query, quote_name, reason
+from warehouse.connection import connect, execute, query, reason
 from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -44,20 +45,27 @@ def read(settings: Settings, datasets: Iterable[Dataset], tell: Callable[[str], 
         GranaryError: there is no warehouse, its marts are not built, or this login may not read them.
     """
     found: dict[str, Rows] = {}
-    with connect(settings, autocommit=True) as connection:
-        execute(connection, "begin isolation level repeatable read, read only")
-        execute(connection, "set local jit = off")  # compiling takes longer than these queries
+    sessions: dict[str, Connection] = {}
+    snapshot = ""
+    with ExitStack() as stack:
         for dataset in datasets:
             tell(dataset.name)
-            found[dataset.name] = _read(connection, dataset)
-        execute(connection, "rollback")
+            if dataset.role not in sessions:
+                session = stack.enter_context(connect(settings, role=dataset.role, autocommit=True))
+                execute(session, "begin isolation level repeatable read, read only")
+                if sessions:
+                    execute(session, f"set transaction snapshot '{snapshot}'")
+                else:
+                    ((snapshot,),) = query(session, "select pg_export_snapshot()")
+                execute(session, "set local jit = off")  # compiling takes longer than these queries
+                sessions[dataset.role] = session
+            found[dataset.name] = _read(sessions[dataset.role], dataset)
     return found
 
 
 def _read(connection: Connection, dataset: Dataset) -> Rows:
     sql = (QUERIES / f"{dataset.name}.sql").read_text(encoding="utf-8")
     try:
-        execute(connection, f"set local role {quote_name(dataset.role)}")
         if dataset.needs and not query(connection, "select to_regclass($1) is not null", dataset.needs)[0][0]:
             return Rows((), [], sql)
         with connection.cursor() as cursor:

@@ -21,7 +21,7 @@ from ingestion.cdc.pgoutput import Decoder
 from ingestion.cdc.rows import chunk
 from ingestion.cdc.spec import STATE, State, TableState, lsn_text
 from ingestion.config import setting
-from warehouse.connection import connect, query, quote_name, reason
+from warehouse.connection import LockHeldError, connect, execute, quote_name, reason
 from warehouse.errors import GranaryError
 from warehouse.faults import reached
 from warehouse.writer import LoadTransaction
@@ -71,14 +71,14 @@ def opened(settings: Settings, source: Source, run_id: str = "") -> Iterator[Cap
     capture = source.capture
     if capture is None:
         raise GranaryError(f"source {source.name} declares no capture", todo="see docs/sources/change-capture.md")
-    with connect(settings, role="loader", autocommit=True) as lock, _origin(settings, source, capture) as origin:
-        patience = time.monotonic() + LOCK_PATIENCE_SECONDS
-        while not query(lock, "select pg_try_advisory_lock(hashtextextended($1, 0))", f"granary.capture.{source.name}")[
-            0
-        ][0]:
-            if time.monotonic() > patience:
-                raise GranaryError(f"another capture of {source.name} is running", source.name, "end that one first")
-            time.sleep(0.1)
+    with connect(settings, role="loader", autocommit=True) as alone, _origin(settings, source, capture) as origin:
+        try:  # not a row of ops.locks: a capture may follow for days, and a transaction as long would stop all vacuums
+            execute(alone, f"set lock_timeout = '{LOCK_PATIENCE_SECONDS}s'")
+            execute(alone, "select pg_advisory_lock(hashtextextended($1, 0))", f"granary.capture.{source.name}")
+        except LockHeldError as error:
+            raise GranaryError(
+                f"another capture of {source.name} is running: {error.holder}", source.name, "end that one first"
+            ) from None
         with connect(settings, role="loader") as connection:
             yield Capturing(settings, source, origin, connection, run_id)
 

@@ -237,7 +237,7 @@ def rows_of(settings: Settings, source: Source, table: Table) -> int:
     """
     if table.disposition != "replace_unit":
         return row_count(settings, source.name, table.name)
-    with connect(settings) as connection:
+    with connect(settings, role="loader") as connection:
         return int(str(query(connection, LEDGER_ROWS, source.name, table.name)[0][0]))
 
 

@@ -55,7 +55,7 @@ def publish_checks(manifest: Mapping[str, Any]) -> dg.AssetChecksDefinition:
     )
     def publishing(warehouse: Warehouse) -> Iterator[dg.AssetCheckResult]:
         try:
-            with connect(warehouse.settings) as connection:
+            with connect(warehouse.settings, role="transformer") as connection:
                 restated = query(connection, RESTATED.format(relation=restatements))
                 waiting = [str(mart) for (mart,) in query(connection, WAITING, schema)]
                 holds = [f"{node} {reason}" for node, reason in query(connection, HOLDS, schema)]

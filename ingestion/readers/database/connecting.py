@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from warehouse.errors import GranaryError
+from warehouse.telling import plain
+from warehouse.waiting import TCP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,14 +25,7 @@ SILENCE_SECONDS = 300
 """How long a server may send nothing in the middle of an answer before the load gives it up."""
 ADVICE = "check that the source database is up, then load again; nothing of this load has landed"
 
-LIBPQ = {
-    "connect_timeout": CONNECT_SECONDS,
-    "application_name": "granary",
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-}
+LIBPQ = {**TCP, "connect_timeout": CONNECT_SECONDS, "application_name": "granary"}
 DRIVERS = {"mysql": "pymysql", "mariadb": "pymysql", "mssql": "pymssql", "oracle": "oracledb", "sqlite": "sqlite3"}
 """The driver that a URI without one gets: `mysql://` is `mysql+pymysql://`."""
 
@@ -143,20 +139,32 @@ def drop(connection: Connection) -> None:
     connection.close()
 
 
+VALUED = ("DataError", "IntegrityError")
+"""Errors of drivers whose words quote what is in a row."""
+
+
 def words(error: Exception) -> str:
-    """Return the driver's own words on one line, without SQL and parameters."""
+    """Return the driver's own words on one line, without SQL, parameters and values of rows."""
     origin = getattr(error, "orig", None) or error
     last = origin.args[-1] if origin.args else origin
     if isinstance(last, tuple) and last:
         last = last[-1]
     text = last.decode("utf-8", "replace") if isinstance(last, bytes) else str(last)
+    if type(origin).__name__ in VALUED:
+        text = re.sub(r"'.*?'|\".*?\"", "'…'", text, flags=re.DOTALL)
+    text = plain(text)
     return (" ".join(text.split()) or type(origin).__name__)[:400]
 
 
 def _arguments(driver: str, timeout: timedelta) -> dict[str, Any]:
     """Return the driver's own time limits; what the URI says comes on top."""
     if driver == "pymysql":
-        return {"connect_timeout": CONNECT_SECONDS, "read_timeout": SILENCE_SECONDS, "charset": "utf8mb4"}
+        return {
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": SILENCE_SECONDS,
+            "write_timeout": SILENCE_SECONDS,
+            "charset": "utf8mb4",
+        }
     if driver == "pymssql":
         return {"login_timeout": CONNECT_SECONDS, "timeout": int(timeout.total_seconds())}
     if driver == "oracledb":

@@ -164,10 +164,7 @@ def test_second_loader_of_a_source_waits(warehouse: Settings, landing: Landing, 
     first = writer.LoadTransaction(warehouse, "pos")
     second = threading.Thread(target=load_table, args=(warehouse, "pos", "transactions"))
     second.start()
-    waiting = (
-        "select count(*) from pg_locks as l inner join pg_database as d on d.oid = l.database"
-        " where d.datname = current_database() and l.locktype = 'advisory' and not l.granted"
-    )
+    waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     while rows(waiting) == [(0,)]:
         assert second.is_alive()
     with first:

@@ -55,6 +55,8 @@ MAY: dict[str, dict[str, str]] = {
     "ops.profiles": {"transformer": "SI", "auditor": "S"},
     "ops.model_watermarks": {"transformer": "SIUD", "auditor": "S"},
     "ops.whole_builds": {"transformer": "SIUD", "auditor": "S"},
+    "ops.locks": {"loader": "SIU", "transformer": "SIU", "auditor": "S"},
+    "ops.views_down": {"transformer": "S", "auditor": "S"},
     "ops.erasures": {"loader": "S", "transformer": "S", "auditor": "S"},
     "ops.erased_rows": {"transformer": "S", "auditor": "S"},
     "ops.erased_totals": {"transformer": "S", "auditor": "S"},

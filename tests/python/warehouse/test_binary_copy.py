@@ -109,7 +109,7 @@ def test_a_refused_row_undoes_the_copy_and_says_why(connection: Connection) -> N
     batch = pa.RecordBatch.from_pydict({"a": pa.array([1, 1])})
     execute(connection, "create temporary table t (a bigint primary key)")
     connection.commit()
-    with pytest.raises(psycopg.errors.UniqueViolation, match=r"Key \(a\)=\(1\) already exists"):
+    with pytest.raises(psycopg.errors.UniqueViolation, match=r'^duplicate key value violates .* "t_pkey"$'):
         copy_into(connection, "t", [batch])
     connection.rollback()
     assert query(connection, "select count(*) from t") == [(0,)]
