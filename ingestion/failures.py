@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ingestion.intake import Piece
     from ingestion.spec import Source, Table
     from warehouse.connection import Connection
+    from warehouse.raw_tables import Lost
 
 
 class BeginAgainError(Exception):
@@ -59,6 +60,21 @@ def nothing_landed(learnt: Learnt) -> GranaryError:
     """Return the error of a load all of whose units failed."""
     errors = [error for _, error in learnt.failed.values()]
     return errors[0] if len(errors) == 1 else NothingLandedError(errors)
+
+
+def too_few(table: Table, where: str, left: int, held: int, lost: Lost | None) -> GranaryError:
+    """Return the error of a load that would leave so few of the rows that the table has, or had before it lost some."""
+    if lost:
+        return GranaryError(
+            f"{lost}; the source offers what makes {left:,}, below the floor of {table.floor:.0%}",
+            where,
+            f"put the rows back from a backup, or take what the source has: `granary load {where} --rebuild`",
+        )
+    return GranaryError(
+        f"the source offers {left:,} rows, the table has {held:,}: below its floor of {table.floor:.0%}",
+        where,
+        "check the source; if it is right, lower the floor in the table's contract",
+    )
 
 
 def record_failed(

@@ -15,7 +15,7 @@ from ingestion import again, repeats
 from ingestion.ahead import ahead
 from ingestion.cdc.lost import check_held
 from ingestion.checks import ContractBrokenError
-from ingestion.failures import BeginAgainError, NothingLandedError, nothing_landed, record_failed
+from ingestion.failures import BeginAgainError, NothingLandedError, nothing_landed, record_failed, too_few
 from ingestion.intake import (
     UNKNOWN,
     Intake,
@@ -281,11 +281,8 @@ class Loading:
             GranaryError: nothing can land without them: the table is replaced, or the unit is all that is new.
         """
         self.learnt.failed |= {piece.unit.name: (piece, error) for piece, error in failed}
-        if (
-            self.anew
-            or self.table.disposition == "replace"
-            or any(piece.unit.fingerprint is None for piece, _ in failed)
-        ):
+        whole = self.anew or self.table.disposition == "replace"
+        if whole or any(piece.unit.fingerprint is None for piece, _ in failed):
             raise failed[0][1]
         raise BeginAgainError
 
@@ -311,20 +308,8 @@ class Loading:
         if held:
             counted = self.lost or self.rebuild or self.table.disposition == "replace"
             left = tx.rows(target) if counted else loaded
-            if self.lost and not self.rebuild and left < max(1, self.table.floor * held):
-                raise GranaryError(
-                    f"{self.lost}; the source offers what makes {left:,}, below the floor of {self.table.floor:.0%}",
-                    self.place,
-                    "put the rows back from a backup, or take what the source has:"
-                    f" `granary load {self.place} --rebuild`",
-                )
             if left < max(1, self.table.floor * held):
-                raise GranaryError(
-                    f"the source offers {left:,} rows, the table has {held:,}:"
-                    f" below its floor of {self.table.floor:.0%}",
-                    self.place,
-                    "check the source; if it is right, lower the floor in the table's contract",
-                )
+                raise too_few(self.table, self.place, left, held, None if self.rebuild else self.lost)
 
     def _record(
         self,

@@ -90,7 +90,7 @@
     {{ return(['error', 'fail', 'runtime error', 'partial success', 'skipped']) }}
 {%- endmacro %}
 
-{#- Keep how the run has ended: by node what failed or was skipped, and what only warns; no message, which may quote rows. -#}
+{#- Keep how the run has ended: by node what failed or was skipped, and what only warns; messages may quote rows. -#}
 {% macro record_build(results) -%}
     {%- set failures, warnings = [], [] -%}
     {%- for result in results if result.node -%}
@@ -231,7 +231,7 @@
     {%- for mart in marts if mart.way != 'create' -%}
         {%- do counts.append(row_counts(mart)) -%}
     {%- endfor -%}
-    {%- if counts -%}
+    {%- if counts and not env_var('GRANARY_ERASING', '') -%} {#- what is erased on request may be all there is -#}
         {%- set record -%}
             insert into ops.publish_holds (schema_name, node, reason, invocation_id)
             select
@@ -247,7 +247,7 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- A query for a mart's node, floor, and rows before and after the publish. What was written by partition is counted so. -#}
+{#- A query for a mart's node, floor, and rows before and after the publish; partitions count by themselves. -#}
 {% macro row_counts(mart) -%}
     {%- set unpublished -%}
         from ops.unpublished where schema_name = '{{ published_schema() }}' and mart = '{{ mart.name }}'

@@ -314,7 +314,7 @@ def publish(settings: Settings) -> None:
                 *("--vars", json.dumps(dbt_manifest.INCREMENTAL_VARS)),
             ],
             cwd=dbt_manifest.PROJECT_DIR,
-            env=dbt_manifest.environment(settings, target),
+            env=dbt_manifest.environment(settings, target) | {"GRANARY_ERASING": "yes"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,

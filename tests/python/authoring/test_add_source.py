@@ -111,7 +111,7 @@ def test_a_trial_prints_the_files_and_writes_nothing(copy: Copy) -> None:
         (("bikes", "deliveries", "--key", "trams=id"), 2, "there is no table 'trams'"),
         (("bikes", "deliveries", "--key", "=id"), 2, "is written [TABLE=]COLUMN"),
         (("bikes", "deliveries", "--key", "rentals=channel"), 1, "the given key channel does not identify a row"),
-        (("bikes", "deliveries", "--null", "trams=NA"), 1, "there is no table 'trams'"),
+        (("bikes", "deliveries", "--null", "trams=NA"), 2, "there is no table 'trams'"),
         (("bikes", "postgresql://me:s3cret@127.0.0.1:1/x"), 1, "granary: "),
     ],
 )  # fmt: skip

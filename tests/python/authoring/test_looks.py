@@ -156,7 +156,7 @@ def test_a_database_is_read_by_what_was_written(tmp_path: Path) -> None:
     assert planned.skipped == ("v: it is a view; take it with --table v",)
     assert rows(planned, "lines").num_rows == 30
     assert {column.name: column.personal for column in planned.tables[0].columns}["e_mail"] == "identifier"
-    with pytest.raises(GranaryError, match="no table orders"):
+    with pytest.raises(GranaryError, match="no table 'orders'"):
         look("shop", f"sqlite:///{tmp_path}/shop.db", only=("orders",))
 
 

@@ -289,6 +289,7 @@ def test_joined_to_promotions() -> None:
     assert rows["promoted, by product, store and week"] == len(sold.merge(placed, on=["store_id", "week"]))
     assert rows["wrong: by product and week"] == len(sold.merge(placed, on="week"))
     assert rows["wrong: by product and store"] == len(sold.merge(placed, on="store_id"))
+    assert [int(value) for value in shown(17, 1)[0].values()] == [2 * 12_785, 12_785]
 
 
 def test_segments() -> None:
@@ -396,6 +397,9 @@ def test_coupons() -> None:
     products = offered.drop_duplicates(["coupon_upc", "product_id"]).groupby("coupon_upc").size()
     mine = [offered.coupon_upc.nunique(), (pairs.groupby("coupon_upc").size() > 1).sum(), len(pairs)]
     assert [int(value) for value in total.values()] == [*mine, int(products.quantile(0.5, interpolation="lower"))]
+    covered = offered.drop_duplicates(["campaign_id", "coupon_upc", "product_id"])
+    widest = covered.groupby(["campaign_id", "coupon_upc"]).size().nlargest(3)
+    assert [int(value) for value in column(shown(26, 2), "products")] == widest.tolist()
 
 
 def test_traced() -> None:
@@ -472,7 +476,7 @@ def test_quirks_of_lines() -> None:
 
 
 def test_quirks_of_products_and_the_rest() -> None:
-    (missing,), (catalogue,), (tangled,), fuel, _ = COUNTS["Products"]
+    (missing,), (catalogue,), (tangled,), fuel = COUNTS["Products"]
     unknown = lines()[lines().department.isna()]
     same([unknown.product_id.nunique(), len(unknown), unknown.sales_value.sum()], [float(v) for v in missing.values()])
     products = pd.read_parquet(FILES / "products.parquet")

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from tests.python.main_job.conftest import Year
 
 LINES = "marts.fct_sales as s inner join marts.dim_product as p using (product_key)"
-TODAY = f"{LINES} inner join marts.dim_product as today on today.product_id = s.product_id and today.is_current"
+TODAY = (
+    f"{LINES} inner join (select product_id as id, product_category as category from marts.dim_product"
+    " where is_current) as today on today.id = s.product_id"
+)
 NOT_FUEL = "filter (where not s.is_fuel)"
 OF_LINES = {
     "sales": "sum(sales_value)",
@@ -193,7 +196,7 @@ MONTH = "date_trunc('month', business_date)"
 COMPARISONS = [
     Lines(),
     Lines(**BY_DEPARTMENT),
-    Comparison(TODAY, OF_LINES, "product_today__product_category", "today.product_category"),
+    Comparison(TODAY, OF_LINES, "product_today__product_category", "today.category"),
     distinct("s.product_id", PRODUCTS),
     distinct("s.product_id", PRODUCTS, **BY_DEPARTMENT),
     distinct("basket_id", CONTAINING),
