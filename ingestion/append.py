@@ -38,6 +38,7 @@ def append_sound(
     rows = list(chunks)
 
     def attempt(some: list[Chunk]) -> LoadResult:
+        tx.emptied.clear()  # COPY FREEZE is for tables that were made since the last savepoint
         return append(tx, source, table, unit, some, run_id=run_id, position=position)
 
     tx.execute("savepoint sound")

@@ -36,8 +36,9 @@ def ledger_first() -> None:
     late: list[tuple[Any, list[pa.RecordBatch]]] = []
     leave = LoadTransaction.__exit__
 
-    def keep(self: LoadTransaction, target: Any, batches: Iterable[pa.RecordBatch]) -> None:
+    def keep(self: LoadTransaction, target: Any, batches: Iterable[pa.RecordBatch]) -> int:
         late.append((target, list(batches)))
+        return sum(batch.num_rows for batch in late[-1][1])
 
     def torn(self: LoadTransaction, kind: Any, error: Any, trace: Any) -> None:
         leave(self, kind, error, trace)
