@@ -50,13 +50,13 @@ class Standing:
         if self.last_build and failures:
             yield (
                 f"The last `dbt {self.last_build['command']}` ({self.last_build['finished_at']:%Y-%m-%d %H:%M}) did not"
-                f" succeed: {_some(_result(one) for one in failures)}: mend it, then `granary run`"
+                f" succeed: {_some(_result(one) for one in failures)}: fix it, then `granary run`"
             )
         if self.holds:
             names, why = [hold["node"] for hold in self.holds], (f"{h['node']} {h['reason']}" for h in self.holds)
             despite = ", ".join(names) if len(names) <= NAMED else "NAME, ..."
             yield (
-                f"Publishing is held, the marts stay as they were: {_some(why)}: mend it, then `granary run`; or let it"
+                f"Publishing is held, the marts stay as they were: {_some(why)}: fix it, then `granary run`; or let it"
                 " through as it is:"
                 f' dbt run-operation publish --args "{{despite: [{despite}]}}"'
             )

@@ -138,7 +138,7 @@ def _told(error: BaseException, loading: Loading) -> BaseException:
     return GranaryError(
         f"the warehouse broke off the load: {reason(error)}",
         loading.place,
-        f"{words} landed; mend the cause and load again",
+        f"{words} landed; fix the cause and load again",
     )
 
 

@@ -62,7 +62,7 @@ def problem_of(node: Mapping[str, Any], result: Mapping[str, Any], blame: Blame 
         return Problem(
             f"test {name} on {about} {rows}",
             where,
-            f"see them with `dbt show --select {name}`, mend the source, run again",
+            f"see them with `dbt show --select {name}`, fix the source, run again",
         )
     kind = str(node.get("resource_type") or "node")
     if kind == "operation":
@@ -70,12 +70,12 @@ def problem_of(node: Mapping[str, Any], result: Mapping[str, Any], blame: Blame 
         held = words.partition(HELD)
         if held[1]:
             return Problem(f"{held[1]}{held[2]}", where, "`granary status` says what holds")
-        return Problem(f"publishing failed: {words}", where, "readers keep what they had; mend it and run again")
+        return Problem(f"publishing failed: {words}", where, "readers keep what they had; fix it and run again")
     culprit = blame(node, str(result["message"] or ""))
     return Problem(
         f"{kind} {name} failed: {message}{f'; made from {culprit}' if culprit else ''}",
         where,
-        f"readers keep the last good marts; mend it and `dbt build --select {name}+`",
+        f"readers keep the last good marts; fix it and `dbt build --select {name}+`",
     )
 
 

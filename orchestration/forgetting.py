@@ -324,7 +324,7 @@ def publish(settings: Settings) -> None:
             raise GranaryError(
                 f"the household is out of raw, and the marts do not follow: {problems[0].what}",
                 str(target),
-                "mend that and run this again: until then people still read the marts as they were",
+                "fix that and run this again: until then people still read the marts as they were",
             )
 
 

@@ -89,7 +89,7 @@ def prepare(settings: Settings) -> Path:
             raise GranaryError(
                 f"dbt cannot parse the project: {_words(done.stdout) or _words(done.stderr)}",
                 str(home / "dbt.log"),
-                "mend the file it names",
+                "fix the file it names",
             )
         stamp.write_text(now)
     return manifest

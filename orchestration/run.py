@@ -225,7 +225,7 @@ def unexplained(result: dg.ExecuteInProcessResult, log: Path) -> list[Problem]:
         if error is not None:
             what = f"step {event.step_key} failed: {' '.join(error.message.split())[:400]}"
             outside = error.cls_name in OUTSIDE or str(error.cls_name).endswith("OperationalError")
-            todo = "mend that, and run again" if outside else "this is a defect: please report it with that log"
+            todo = "fix that, and run again" if outside else "this is a defect: please report it with that log"
             problems.append(Problem(what, str(log), todo))
     return problems or [Problem("the run failed", str(log), "read its log")]
 

@@ -197,4 +197,4 @@ def failure(error: psycopg.Error, where: str) -> GranaryError:
         return GranaryError(
             f"the warehouse broke off: {words}", where, "see that it is up (`granary up`), and run this again"
         )
-    return GranaryError(f"the warehouse refuses it: {words}", where, "mend that and run this again")
+    return GranaryError(f"the warehouse refuses it: {words}", where, "fix that and run this again")

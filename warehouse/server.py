@@ -55,14 +55,12 @@ def up(settings: Settings) -> bool:
     if not settings.external:
         with _locked(settings.home):
             layout = plan(settings.home)
-            _create(layout)
             if not running(settings):
+                _create(layout)
                 _configure(layout)
                 _start(layout)
                 started = True
-            elif (layout.data / "postmaster.pid").exists() and _rules_there(
-                layout
-            ) != _rules():  # by an earlier version
+            elif (layout.data / "postmaster.pid").exists() and _rules_there(layout) != _rules():  # an earlier version's
                 _configure(layout)
                 layout.command("pg_ctl", "reload", "-D", str(layout.data))
     prepare(settings)

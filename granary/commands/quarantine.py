@@ -95,7 +95,7 @@ def replay(
     chosen = ways.entries(settings, ids or (), tables=select(tables, changes=True) if tables else ())
     if failed := [entry for entry in chosen if entry.status == "failed"]:
         words = f"entry {failed[0].quarantine_id} is of a load that failed, of which nothing has landed"
-        raise GranaryError(words, failed[0].unit, "mend the cause, and `granary load` reads it whole")
+        raise GranaryError(words, failed[0].unit, "fix the cause, and `granary load` reads it whole")
     if closed := [entry.quarantine_id for entry in chosen if entry.status != "open"]:
         raise GranaryError(f"entry {closed[0]} is no longer open", "ops.quarantine", "leave it out")
     results = ways.replay(settings, chosen, dict(map(_assignment, changes or [])))

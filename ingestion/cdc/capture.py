@@ -92,7 +92,7 @@ def _spoken(source: str) -> Iterator[None]:
         raise GranaryError(
             f"the warehouse broke off the capture: {reason(error)}",
             source,
-            "nothing of the batch has landed; mend the cause and capture again",
+            "nothing of the batch has landed; fix the cause and capture again",
         ) from None
 
 

@@ -117,7 +117,7 @@ def check_server(origin: Origin) -> None:
     """Refuse a server or a role that cannot serve logical replication.
 
     Raises:
-        GranaryError: it says what is missing, and the statement that mends it.
+        GranaryError: it says what is missing, and the statement that fixes it.
     """
     wal_level, encoding, user, may = origin.query(SERVER)[0]
     if wal_level != "logical":
@@ -164,7 +164,7 @@ def _table(origin: Origin, table: Table) -> Origins:
     where = f"{origin.where}, {schema}.{name}"
     rows = origin.query(TABLE, origin.capture.publication, schema, name)
     if not rows:
-        raise GranaryError("the source has no such table", where, "mend the table's location in ingestion/sources/")
+        raise GranaryError("the source has no such table", where, "fix the table's location in ingestion/sources/")
     oid, kind, readable, published, described, leaves, unique, identity = rows[0]
     sql_name = f"{quote_name(schema)}.{quote_name(name)}"
     if not readable:
@@ -210,7 +210,7 @@ def _check_key(table: Table, types: dict[str, str], columns: dict[str, list[Any]
                 "publish it (from Postgres 18 on: publish_generated_columns = stored), or take it out of the contract",
             )
         if column.name in table.key:
-            raise GranaryError(f"the source has no column {column.name}, which is the key", where, "mend the contract")
+            raise GranaryError(f"the source has no column {column.name}, which is the key", where, "fix the contract")
 
 
 def _check_identity(table: Table, columns: dict[str, list[Any]], identities: str, where: str, sql_name: str) -> None:

@@ -86,7 +86,7 @@ class KafkaLog:
         except kafka.KafkaException as error:
             # The client's words name the property, and may quote its value.
             words = str(error.args[0].str()).split(" value ")[0]
-            raise GranaryError(f"Kafka refuses an option: {words}", self._where, "mend the log's address") from None
+            raise GranaryError(f"Kafka refuses an option: {words}", self._where, "fix the log's address") from None
 
     def open(self, positions: Callable[[], Mapping[str, str]]) -> None:
         """Join the group.
@@ -111,13 +111,13 @@ class KafkaLog:
                 ) from None
             if found.error is not None or not found.partitions:
                 raise GranaryError(
-                    f"Kafka has no topic {topic!r}", self._where, "create it, or mend the source's topics"
+                    f"Kafka has no topic {topic!r}", self._where, "create it, or fix the source's topics"
                 )
             numbers[topic] = sorted(found.partitions)
         return numbers
 
     def _heard(self, error: Any) -> None:
-        """Keep an error that no attempt will mend; the client mends all others by itself."""
+        """Keep an error that no attempt will fix; the client fixes all others by itself."""
         codes = self._kafka.KafkaError
         if error.code() == codes._ALL_BROKERS_DOWN:
             self._away_since = self._away_since or time.monotonic()

@@ -251,13 +251,13 @@ class StreamLoop:
                     raise GranaryError(
                         f"the warehouse refuses a batch: {words}",
                         self.source.name,
-                        "nothing of it has landed; mend the cause and start the stream again",
+                        "nothing of it has landed; fix the cause and start the stream again",
                     ) from None
                 if time.monotonic() > ends:
                     raise GranaryError(
                         f"gave up after {self.limits.patience_seconds:g} s: {words}",
                         self.source.name,
-                        "nothing is lost: mend the cause and start the stream again",
+                        "nothing is lost: fix the cause and start the stream again",
                     ) from None
                 self.counts.retries += 1
                 log.warning("stream %s: %s; trying again in %.1f s", self.source.name, words, pause)

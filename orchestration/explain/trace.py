@@ -212,7 +212,7 @@ class _Trace:
         except psycopg.errors.QueryCanceled:
             raise self.too_slow() from None
         except psycopg.Error as error:
-            raise refuse(reason(error).partition(" LINE ")[0], "mend it") from None
+            raise refuse(reason(error).partition(" LINE ")[0], "fix it") from None
         self.counts[self.root.node] = self.size(self.root)
         if not self.counts[self.root.node]:
             raise GranaryError(f"no row of {self.root.relation} meets the condition", todo="widen it")

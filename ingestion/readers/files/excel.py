@@ -65,7 +65,7 @@ def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where:
         raise UnreadableError("the sheet has no header", f"{where}, row {options.header_row}", "declare its header_row")
     if failed := next((cell for cell in header if isinstance(cell, dict)), None):
         raise UnreadableError(
-            f"the header has {failed['error']}", f"{where}, row {options.header_row}", "mend the sheet"
+            f"the header has {failed['error']}", f"{where}, row {options.header_row}", "fix the sheet"
         )
     titles = [str(cell or f"column_{place}").strip() for place, cell in enumerate(header[:width], 1)]
     known = {name for column in table.columns for name in (column.name, *column.aliases)}

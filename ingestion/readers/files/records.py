@@ -105,5 +105,5 @@ def records(blocks: Iterator[bytes], quoting: Quoting, limit: int, where: str) -
 
 def _endless(where: str, line: int) -> None:
     raise UnreadableError(
-        "a row has no end: a quoted value is not closed", f"{where}, line {line}", "ask the source to mend it"
+        "a row has no end: a quoted value is not closed", f"{where}, line {line}", "ask the source to fix it"
     )

@@ -30,7 +30,7 @@ LOOKED_INTO = 500
 """Folders that are looked through for files that no table takes."""
 
 ADVICE = "ask the source to deliver it again"
-ADVICE_HERE = "mend that on this machine or server, and load again"
+ADVICE_HERE = "fix that on this machine or server, and load again"
 UNPRINTABLE = "its name has characters that cannot be printed, or bytes that are no UTF-8"
 LEAVES = "it is a link that leaves the landing zone"
 Step = tuple[str, bool]

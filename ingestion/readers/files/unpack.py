@@ -33,7 +33,7 @@ DAMAGED = (
     *(pa.ArrowInvalid, zipfile.BadZipFile, zlib.error),
 )
 ADVICE = "ask the source to deliver it again"
-HERE = "mend that on this machine, and load again"
+HERE = "fix that on this machine, and load again"
 QUOTED = re.compile(r"(invalid value|, got \d+).*")
 """Where Arrow's errors begin to quote what is in the file: it may be personal."""
 WANTED = re.compile(r"(?:m|re)alloc of size (\d+) failed")

@@ -17,6 +17,7 @@ from granary import show
 from granary.commands import forget, quarantine, runs, streams
 from granary.health import Health
 from ingestion.load import LoadResult
+from ingestion.spec import Left
 from orchestration.history import Run
 from orchestration.run import AssetOutcome, RunOutcome
 from warehouse.settings import PROJECT
@@ -34,7 +35,7 @@ def loads(_: pytest.MonkeyPatch) -> None:
         [
             LoadResult(
                 source, table, "loaded", units, rows, rows - 17, 17, 0, 0, 123.4, None, None, (1,), (),
-                units_unreadable=(LONG,), rows_forgotten=4,
+                rows_forgotten=4, left=(Left(LONG, "unreadable", "the file is damaged"),),
             )
             for source, table, rows, units in tables
         ]
@@ -45,7 +46,7 @@ def health(_: pytest.MonkeyPatch) -> None:
     load = {
         "source": "marketing", "table_name": "recipients", "status": "failed", "finished_at": AT, "quarantined": 17,
         "rows_today": 20_940_529, "forgotten": 3, "error": "the service does not answer (http://127.0.0.1:8765/v1)",
-        "is_late": True, "fresh_at": AT, "late": "marketing.recipients: nothing new for 48 hours",
+        "is_late": True, "declared": True, "fresh_at": AT, "late": "marketing.recipients: nothing new for 48 hours",
     }  # fmt: skip
     layer = {"layer": "intermediate", "relations": 24, "rows_about": 20_940_529, "bytes": 2_342_000_000}
     show.health(Health(True, "embedded", (load,), (layer,)))
@@ -64,7 +65,7 @@ def outcome(_: pytest.MonkeyPatch) -> None:
 def refused(patch: pytest.MonkeyPatch) -> None:
     entry = SimpleNamespace(
         quarantine_id=1234567, source="pos", table="transactions", place=LONG, column="transaction_timestamp",
-        reason="is no decimal128(18, 2): '[1,000.50]'", status="replayed", first_seen_at=AT,
+        why="is no decimal128(18, 2): '[1,000.50]'", status="replayed", first_seen_at=AT,
     )  # fmt: skip
     patch.setattr("ingestion.replay.entries", lambda *_, **__: [entry])
     quarantine.list_entries(None, "all", 100, as_json=False)

@@ -88,8 +88,8 @@ def test_refused_rows_of_a_failed_file_are_listed_and_not_replayed(
     monkeypatch.setattr("granary.commands.quarantine.Settings.load", lambda: warehouse)
     landing.put("2017-01-02", lines("2017-01-02", 3, household_id=[1, None, 3]))
     done = granary("load", "pos.transactions")
-    assert "1 of 3 rows break the contract; row 2: household_id is null" in str(done.exception)
-    assert "transactions/2017-01-02.parquet" in str(done.exception)
+    assert "1 of 3 rows break the contract; row 2: household_id is null" in done.stderr
+    assert "transactions/2017-01-02.parquet" in done.stderr
     [entry] = json.loads(granary("quarantine", "list", "--status", "failed", "--json").stdout)
     assert (entry["row_number"], entry["column"], entry["payload"]["product_id"]) == (2, "household_id", 2)
     replayed = granary("quarantine", "replay", str(entry["quarantine_id"]))

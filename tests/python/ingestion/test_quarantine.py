@@ -93,7 +93,7 @@ def test_json_that_was_refused_keeps_its_digits_on_the_way_back(
     said = "{} is there twice, as pieces and as qty: give its value"
     assert [done.refused for done in replay(warehouse, entries(warehouse), {})] == [
         (
-            (1, "pieces is below 1"),
+            (1, 'pieces is below 1: "0"'),
             (2, said.format("pieces")),
             (3, "more names the field 'x' twice: give its value"),
             (4, "it holds none of the table's columns: give their values"),

@@ -152,7 +152,7 @@ def test_a_view_that_cannot_stand_on_the_new_type_is_named(
         execute(connection, "create schema staging")
         execute(connection, "create view staging.prices as select trim(price) as price from raw_shop.orders")
         connection.commit()
-    with pytest.raises(GranaryError, match=r"view staging\.prices cannot stand on price of type .*: drop it first"):
+    with pytest.raises(GranaryError, match=r"view staging\.prices cannot stand on the new type .*: drop it first"):
         land(table(price(MONEY)), rebuild=True)
     assert rows("select price from raw_shop.orders") == [("1",)]
 

@@ -53,7 +53,7 @@ def test_a_failed_test_is_not_tried_again_and_says_how_to_see_its_rows(tmp_path:
         Problem(
             "test fct_sales_grain on fct_sales found 3 rows",
             "models/marts/core/fct_sales.yml",
-            "see them with `dbt show --select fct_sales_grain`, mend the source, run again",
+            "see them with `dbt show --select fct_sales_grain`, fix the source, run again",
         )
     ]
 

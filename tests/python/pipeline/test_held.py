@@ -42,9 +42,10 @@ def test_marts_that_would_become_empty_keep_all_as_they_were_until_somebody_lets
 ) -> None:
     """No redemption has come yet: that coupon_performance reads them, too, is no reason to let it become empty."""
     before = pipeline.marts()
-    mine, theirs = before["dim_coupon"][0], before["coupon_performance"][0]
+    mine, theirs, products = (before[mart][0] for mart in ("dim_coupon", "coupon_performance", "coupon_products"))
     holds = [
         ("coupon_performance", f"would shrink from {theirs} to 0 rows"),
+        ("coupon_products", f"would shrink from {products} to 0 rows"),
         ("dim_coupon", f"would shrink from {mine} to 0 rows"),
     ]
     pipeline.execute("truncate raw_marketing.coupons")
@@ -65,7 +66,7 @@ def test_marts_that_would_become_empty_keep_all_as_they_were_until_somebody_lets
     told = granary(pipeline.settings, "status")
     assert told.returncode == 1
     assert "Publishing is held, the marts stay as they were: " in told.stdout
-    assert 'dbt run-operation publish --args "{despite: [coupon_performance, dim_coupon]}"' in told.stdout
+    assert '--args "{despite: [coupon_performance, coupon_products, dim_coupon]}"' in told.stdout
 
     # The rows are back: nothing holds any more.
     coupons(pipeline, "")
@@ -75,7 +76,7 @@ def test_marts_that_would_become_empty_keep_all_as_they_were_until_somebody_lets
 
     pipeline.execute("truncate raw_marketing.coupons")
     pipeline.dbt(*BUILD, succeeds=False)
-    pipeline.dbt("run-operation", "publish", "--args", "{despite: [dim_coupon, coupon_performance]}")
+    pipeline.dbt("run-operation", "publish", "--args", "{despite: [dim_coupon, coupon_performance, coupon_products]}")
     assert pipeline.query(ROWS.format("dim_coupon")) == [(0,)]
     assert pipeline.query(HOLDS) == []
     assert pipeline.query("select count(*) from ops.unpublished") == [(0,)]

@@ -142,7 +142,7 @@ def test_what_a_loader_puts_on_a_raw_table_runs_as_the_loader(warehouse: Setting
 def erase(settings: Settings, place: Place, household: str) -> None:
     """Take a household out of a raw table, as `granary forget` does."""
     where = Map(
-        raw=(place,), nested=(), keys_before=(), kept=(), marts=(), names=frozenset({place.column}),
+        raw=(place,), keys_before=(), kept=(), built=(), marts=(), names={place.relation: frozenset({place.column})},
         judge=lambda *_: "not theirs", numbers=lambda _: set(), blank={}, sources=frozenset({"evil"}),
     )  # fmt: skip
     with erasing.begin(settings, where) as connection, suppress(psycopg.Error):
