@@ -108,13 +108,15 @@ def test_an_error_in_an_open_document(zone: Zone) -> None:
 
 
 def test_sheets_that_are_not_read_are_told(zone: Zone) -> None:
-    content = workbook(Jan=[["id"], [1]], Feb=[["id"], [2]], Notes=[["x"]])
-    changes = load(zone, "people.xlsx", content, ID)
+    first, second, third = (
+        workbook(Jan=[["id"], [1]], Feb=[["id"], [2]], Notes=[["x"], [number]]) for number in range(3)
+    )
+    changes = load(zone, "people.xlsx", first, ID)
     told = "the sheets 'Feb', 'Notes' are not read: declare which one is, Excel(sheet=…)"
     assert [(change.change, change.detail) for change in changes] == [("ignored", told)]
     assert zone.query("select detail from ops.schema_changes where source = $1", zone.name) == [(told,)]
-    assert load(zone, "people_2.xlsx", content, ID, format=Excel(sheet="Feb")) == ()
-    assert load(zone, "people_3.xlsx", content, ID, format=Excel(sheet=0)) == ()
+    assert load(zone, "people_2.xlsx", second, ID, format=Excel(sheet="Feb")) == ()
+    assert load(zone, "people_3.xlsx", third, ID, format=Excel(sheet=0)) == ()
     assert zone.rows("id") == [(1,), (2,), (1,)]
 
 

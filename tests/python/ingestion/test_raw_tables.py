@@ -11,7 +11,7 @@ from ingestion.load import load_table
 from ingestion.sources import SOURCES
 from ingestion.spec import Column
 from tests.python.ingestion.shop import Shop, table
-from warehouse.connection import connect, execute, query
+from warehouse.connection import connect, execute, lock, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,7 @@ def test_a_table_that_is_gone_with_its_rows_is_not_made_empty(
 
 def test_a_source_that_is_being_loaded_is_left_to_its_load(warehouse: Settings, rows: Rows) -> None:
     with connect(warehouse, role="loader") as connection:
-        execute(connection, "select pg_advisory_xact_lock(hashtextextended('granary.load.pos', 0))")
+        lock(connection, "load.pos", 1)
         made = raw.create_missing(warehouse)
     assert "raw_crm.products" in made
     assert not any(name.startswith("raw_pos") for name in made)
