@@ -186,3 +186,15 @@ def test_business_dates_are_those_of_the_marts_calendar() -> None:
         (redeemed.minimum, redeemed.maximum),
     ):
         assert (low, high) == (first, end.astimezone(timezone.utc) - TICK)
+
+
+def test_a_key_is_no_longer_than_its_index_can_take() -> None:
+    """In bytes, not characters; a key of several columns shares them."""
+    words = ["x" * 2_600, "x" * 2_601, "é" * 1_300, "é" * 1_301]
+    code = Column("code", pa.string(), "Code.", nullable=False)
+    for key, most, rows in ((("code",), "2,600", [2, 4]), (("code", "id"), "1,300", [1, 2, 3, 4])):
+        contract = table(code, key=key, disposition="append")
+        batch = pa.RecordBatch.from_pydict({"id": pa.array(range(4), pa.int64()), "code": words})
+        found = conform(contract, shape(contract, batch.schema, "here"), Chunk(batch), 1)[2]
+        assert [(refusal.row, refusal.column) for refusal in found] == [(row, "code") for row in rows]
+        assert {refusal.reason for refusal in found} == {f"is longer than the {most} bytes that a key may have"}

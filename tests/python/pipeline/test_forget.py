@@ -433,7 +433,7 @@ def test_only_what_is_declared_is_erased(pipeline: Pipeline, monkeypatch: pytest
         " reason, contract_version) select 'club', t.*, 1, 'made', 'id', 'made', 1 from (values"
     )
     pipeline.execute(
-        "create schema raw_club",
+        "create schema raw_club authorization loader",
         "create schema ada",
         "create table ada.copies as select 9002 as household_id",
         *(
