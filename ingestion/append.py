@@ -38,30 +38,33 @@ def append_sound(
     rows = list(chunks)
 
     def attempt(some: list[Chunk]) -> LoadResult:
-        tx.emptied.clear()  # COPY FREEZE is for tables that were made since the last savepoint
         return append(tx, source, table, unit, some, run_id=run_id, position=position)
-
-    tx.execute("savepoint sound")
-    try:
-        return attempt(rows)
-    except psycopg.Error as error:
-        if (error.sqlstate or "")[:2] not in OF_THE_DATA:
-            raise
-        tx.execute("rollback to savepoint sound")
 
     def refusal(batch: pa.RecordBatch) -> str | None:
         """Return the state with which the warehouse refuses rows; its words may show their values."""
         try:
             attempt([Chunk(batch)])
         except psycopg.Error as error:
-            if (error.sqlstate or "")[:2] not in OF_THE_DATA:
-                raise
-            return error.sqlstate
+            return _state(error)
         finally:
-            tx.execute("rollback to savepoint sound")
+            tx.undo()
         return None
 
+    tx.savepoint()
+    try:
+        return attempt(rows)
+    except psycopg.Error as error:
+        _state(error)
+        tx.undo()
     return attempt([_without(chunk, _refused(chunk.batch, 0, refusal)) for chunk in rows])
+
+
+def _state(error: psycopg.Error) -> str:
+    """Return the SQLSTATE of an error that a row can be the cause of; any other is raised."""
+    state = error.sqlstate or ""
+    if state[:2] not in OF_THE_DATA:
+        raise error
+    return state
 
 
 def _refused(batch: pa.RecordBatch, first: int, refusal: Callable[[pa.RecordBatch], str | None]) -> dict[int, str]:

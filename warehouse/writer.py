@@ -97,6 +97,16 @@ class LoadTransaction:
         """Run one query in the transaction."""
         return query(self.connection, sql, *parameters)
 
+    def savepoint(self) -> None:
+        """Mark the place that `undo` goes back to."""
+        self.execute("savepoint here")
+        self.emptied.clear()  # COPY FREEZE is for tables that were made or emptied since the last savepoint
+
+    def undo(self) -> None:
+        """Undo everything since `savepoint`, which stays."""
+        self.execute("rollback to savepoint here")
+        self.emptied.clear()
+
     # -- what is there ---------------------------------------------------------------------------------------
 
     def watermark(self, table: str) -> str | None:
