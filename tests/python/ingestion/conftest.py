@@ -14,12 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ingestion import load, select
+from ingestion.load import load_table
 from ingestion.sources.pos import TRANSACTIONS
+from tests.python.ingestion.shop import Shop
 from warehouse.connection import connect, ensure_database, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ingestion.load import LoadResult
+    from ingestion.spec import Table
     from warehouse.settings import Settings
 
 
@@ -64,6 +69,25 @@ def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Landing:
     (tmp_path / "pos" / "promotions").mkdir()
     monkeypatch.setenv("GRANARY_POS_LANDING", str(tmp_path / "pos"))
     return Landing(tmp_path / "pos")
+
+
+@pytest.fixture
+def shop() -> Shop:
+    """Return a source without rows, whose contract each load is given."""
+    return Shop()
+
+
+@pytest.fixture
+def land(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LoadResult]:
+    """Return a function that loads what the shop offers under a contract."""
+
+    def run(contract: Table, **options: Any) -> LoadResult:
+        sources = {"shop": shop.source(contract)}
+        monkeypatch.setattr(load, "SOURCES", sources)
+        monkeypatch.setattr(select, "SOURCES", sources)
+        return load_table(warehouse, "shop", "orders", **options)
+
+    return run
 
 
 @pytest.fixture

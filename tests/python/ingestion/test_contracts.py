@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion import load
 from ingestion.load import load_table
 from ingestion.spec import Chunk, Column, StillWrittenError, UnreadableError
 from tests.python.ingestion.shop import Shop, table
@@ -31,22 +30,6 @@ TYPE = (
     "select format_type(atttypid, atttypmod) from pg_attribute"
     " where attrelid = 'raw_shop.orders'::regclass and attname = $1"
 )
-
-
-@pytest.fixture
-def shop() -> Shop:
-    return Shop()
-
-
-@pytest.fixture
-def land(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Return a function that loads what the shop offers under a contract."""
-
-    def run(contract: Table) -> LoadResult:
-        monkeypatch.setattr(load, "SOURCES", {"shop": shop.source(contract)})
-        return load_table(warehouse, "shop", "orders")
-
-    return run
 
 
 def test_narrower_types_always_fit(shop: Shop, land: Load, rows: Rows) -> None:

@@ -53,11 +53,6 @@ def remember(settings: Settings, *households: object) -> None:
 
 
 @pytest.fixture
-def shop() -> Shop:
-    return Shop()
-
-
-@pytest.fixture
 def land(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Load:
     def run(contract: Table | None = None, **options: Any) -> LoadResult:
         sources = {"shop": shop.source(contract or table(HOUSEHOLD, PIECES))}

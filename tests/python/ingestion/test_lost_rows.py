@@ -38,22 +38,6 @@ TRUNCATE = "truncate raw_shop.orders"
 
 
 @pytest.fixture
-def shop() -> Shop:
-    return Shop()
-
-
-@pytest.fixture
-def land(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Return a function that loads what the shop offers under a contract."""
-
-    def run(contract: Table, **options: Any) -> LoadResult:
-        monkeypatch.setattr(load, "SOURCES", {"shop": shop.source(contract)})
-        return load_table(warehouse, "shop", "orders", **options)
-
-    return run
-
-
-@pytest.fixture
 def outside(warehouse: Settings) -> Callable[[str], None]:
     """Return a function that does to the warehouse what somebody does with psql."""
 

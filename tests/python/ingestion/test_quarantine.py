@@ -11,8 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 from granary.cli import app
-from ingestion import load, select
-from ingestion.load import load_table
 from ingestion.objects import from_rows
 from ingestion.replay import Replayed, drop, entries, replay
 from ingestion.spec import Chunk, Column, Rejected, UnreadableError
@@ -33,24 +31,6 @@ if TYPE_CHECKING:
 PIECES = Column("pieces", pa.int64(), "Pieces.", minimum=1, aliases=("qty",))
 STATES = "select status, replayed_load_id is not null from ops.quarantine order by quarantine_id"
 ORDERS = "select id, pieces from raw_shop.orders order by id"
-
-
-@pytest.fixture
-def shop() -> Shop:
-    return Shop()
-
-
-@pytest.fixture
-def land(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Return a function that loads what the shop offers under a contract."""
-
-    def run(contract: Table) -> LoadResult:
-        sources = {"shop": shop.source(contract)}
-        monkeypatch.setattr(load, "SOURCES", sources)
-        monkeypatch.setattr(select, "SOURCES", sources)
-        return load_table(warehouse, "shop", "orders")
-
-    return run
 
 
 def test_replayed_row_lands_once_after_the_contract_was_corrected(

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from granary import cli
 from ingestion import load, raw, select
 from ingestion.append import append
-from ingestion.load import load_table
 from ingestion.spec import Chunk, Column, Unit, UnreadableError
 from tests.python.ingestion.shop import Shop, table
 from warehouse.connection import connect, execute, query
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ingestion.load import LoadResult
-    from ingestion.spec import Table
     from warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
@@ -43,22 +41,6 @@ def price(kind: pa.DataType, **options: Any) -> Column:
 def texts(**columns: list[Any]) -> Chunk:
     """Return rows as a file of text delivers them."""
     return Chunk(pa.RecordBatch.from_pydict(columns), text=True)
-
-
-@pytest.fixture
-def shop() -> Shop:
-    return Shop()
-
-
-@pytest.fixture
-def land(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Return a function that loads what the shop offers under a contract."""
-
-    def run(contract: Table, **options: Any) -> LoadResult:
-        monkeypatch.setattr(load, "SOURCES", {"shop": shop.source(contract)})
-        return load_table(warehouse, "shop", "orders", **options)
-
-    return run
 
 
 def test_text_becomes_a_number_under_views(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
