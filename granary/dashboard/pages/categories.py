@@ -5,7 +5,17 @@ from __future__ import annotations
 import altair as alt
 
 from granary.dashboard import findings
-from granary.dashboard.pages.shared import COUNT, DAYS, MONEY, PERCENT, SHORT_MONEY, bars, day, day_told
+from granary.dashboard.pages.shared import (
+    COUNT,
+    DAYS,
+    MONEY,
+    PERCENT,
+    PRIVATE_LABEL_SHARE,
+    SHORT_MONEY,
+    bars,
+    day,
+    day_told,
+)
 from granary.dashboard.parts import Chart, Dataset, Figure, Filter, Page, key, ratio, total, value
 from granary.dashboard.theme import BLUE, GREEN, GREY, ORANGE
 
@@ -157,13 +167,7 @@ PAGE = Page(
                 key("department", "Department"),
                 total("private_value", "Own brands", "cents"),
                 total("sales_without_fuel", "Sales without fuel", "cents"),
-                ratio(
-                    "private_label_sales_share",
-                    "Private-label share of sales",
-                    "percent",
-                    "private_value",
-                    "sales_without_fuel",
-                ),
+                PRIVATE_LABEL_SHARE,
             ),
             bars(
                 "department",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 
 from granary.dashboard import findings
-from granary.dashboard.pages.shared import COUNT, MONEY, SHORT_MONEY, bars, day, day_told
+from granary.dashboard.pages.shared import COUNT, MONEY, PRIVATE_LABEL_SHARE, SHORT_MONEY, bars, day, day_told
 from granary.dashboard.parts import Chart, Dataset, Figure, Filter, Page, key, ratio, total, value
 from granary.dashboard.theme import BLUE, ORANGE, SKY
 
@@ -122,13 +122,7 @@ PAGE = Page(
             (
                 key("department", "Department"),
                 total("sales", "Sales", "cents"),
-                ratio(
-                    "private_label_sales_share",
-                    "Private-label share of sales",
-                    "percent",
-                    "private_value",
-                    "sales_without_fuel",
-                ),
+                PRIVATE_LABEL_SHARE,
             ),
             bars("department", "Department", "sales", "Sales", MONEY),
             order="sales",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
+from granary.dashboard.parts import ratio
 from granary.dashboard.theme import BLUE
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ DAYS = alt.Axis(labelExpr=f"[utcFormat(datum.value, '%b %d'), {YEAR}]", tickCoun
 """An axis of days; the year stands under the first label and under January."""
 
 MONEY, SHORT_MONEY, COUNT, PERCENT = "$,.2f", "$,.2~s", ",.0f", ".1%"
+
+PRIVATE_LABEL_SHARE = ratio(
+    "private_label_sales_share", "Private-label share of sales", "percent", "private_value", "sales_without_fuel"
+)
 
 
 def bars(
