@@ -29,22 +29,22 @@ STATUS = (
     description="Every morning at 05:30: what is new in every system, with the days that came late or were corrected.",
 )
 def daily_schedule(context: dg.ScheduleEvaluationContext, warehouse: Warehouse) -> Iterator[dg.RunRequest]:
-    """Ask for one run per stretch of days with news; without any, for one that rebuilds no day.
+    """Ask for one run per stretch of days with files; without any, for one that rebuilds no day.
 
-    Systems that do not deliver by the day have news on any day, and history that is not kept today is lost.
+    Systems that do not deliver by the day change on any day, and history that is not kept today is lost.
     """
     settings = warehouse.settings
     closed = last_closed_date(context.scheduled_execution_time)
     windows = split(day for day in set(pending(settings)) if day <= closed)
-    news = bool(windows)
-    if not news:
+    rebuild = bool(windows)
+    if not rebuild:
         windows = [window_of_run([], loaded_dates(context.instance)) or quiet_day(settings)]
     for first, last in windows:
         yield dg.RunRequest(
             run_key=f"{closed} {first} {last}",
             partition_key=last.isoformat(),
             tags=window_tag((first, last)),
-            run_config=run_config("daily", rebuild=news),
+            run_config=run_config("daily", rebuild=rebuild),
         )
 
 
