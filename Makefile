@@ -6,7 +6,7 @@ endif
 PYTHON ?= python3
 BIN := .venv/bin
 # Packages that are there: deleting demo/ must break only the demo.
-PACKAGES := $(wildcard demo granary ingestion orchestration warehouse dbt_granary.py)
+PACKAGES := $(wildcard dashboards demo granary ingestion orchestration dbt_granary.py)
 # A Python that somebody chose is binding for .venv; the one that happens to be python3 is not.
 CHOSEN := $(if $(filter file,$(origin PYTHON)),,--this-python)
 
@@ -18,7 +18,7 @@ help: ## this list
 
 setup: ## the environment only: .venv/ and dbt_packages/
 	@for python in "$(PYTHON)" $(if $(CHOSEN),,python3.13 python3.12 python3.11 python3.10); do \
-		if command -v "$$python" >/dev/null; then exec "$$python" granary/setup.py $(CHOSEN); fi; \
+		if command -v "$$python" >/dev/null; then exec "$$python" granary/setup $(CHOSEN); fi; \
 	done; \
 	echo "Set-up stopped: no $(PYTHON) found; install Python 3.10 to 3.13, or say where it is: make PYTHON=/path/to/python3.12 setup." >&2; \
 	exit 1
@@ -44,7 +44,7 @@ lint: setup ## every linter, and the one-way doors between the folders
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports --no-logo
 	$(if $(wildcard demo),$(BIN)/lint-imports --no-logo --config demo/importlinter.toml)
-	$(BIN)/sqlfluff lint $(wildcard models macros snapshots tests/dbt granary/dashboard/queries)
+	$(BIN)/sqlfluff lint $(wildcard models macros snapshots tests/dbt dashboards/queries)
 	$(if $(wildcard .yamllint),$(BIN)/yamllint --strict .)
 
 bench: setup ## the benchmarks, as ratios to references in the same run

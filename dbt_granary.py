@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from warehouse.telling import told
+from granary.warehouse.database_errors import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

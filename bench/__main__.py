@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING
 
 from bench import answers, rivals, tables
 from demo import retailer
-from granary import show
-from warehouse import server
-from warehouse.connection import connect, execute
-from warehouse.settings import Settings
+from granary.cli import show
+from granary.warehouse import server
+from granary.warehouse.connection import connect, execute
+from granary.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from warehouse.connection import Connection
+    from granary.warehouse.connection import Connection
 
 ROUNDS = 3
 MIB = 1 << 20

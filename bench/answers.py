@@ -18,18 +18,19 @@ from math import ceil
 from statistics import median
 from typing import TYPE_CHECKING
 
-from granary import show
-from granary.dashboard.pages import PAGES
-from granary.dashboard.read import QUERIES
+from dashboards import PAGES
+from granary.cli import show
+from granary.pages.dashboard.read import QUERIES
+from granary.warehouse.connection import connect, execute, query, quote_name
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.project import PROJECT
+from granary.warehouse.settings import Settings
 from tests.python.main_job.documents import documents, examples, heading
-from warehouse.connection import connect, execute, query, quote_name
-from warehouse.errors import GranaryError
-from warehouse.settings import PROJECT, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from warehouse.connection import Connection
+    from granary.warehouse.connection import Connection
 
 ROUNDS = 20
 TARGET = 0.3

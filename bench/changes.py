@@ -15,11 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from ingestion.cdc.capture import opened
+from granary.cdc.capture import opened
+from granary.warehouse import server
+from granary.warehouse.settings import Settings
 from tests.python.cdc.origin_server import OriginServer
 from tests.python.cdc.shop import SETTING, Shop
-from warehouse import server
-from warehouse.settings import Settings
 
 WRITE = """
 do $$

@@ -9,8 +9,8 @@ import sys
 import time
 
 from bench.tables import sources
-from ingestion import load
-from warehouse.settings import Settings
+from granary.load import api as load
+from granary.warehouse.settings import Settings
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 
-from ingestion.readers.rest import Api, ApiKey, Cursor, Endpoint, RestReader
-from ingestion.spec import Column, Source, Table
+from granary.readers.rest import Api, ApiKey, Cursor, Endpoint, RestReader
+from granary.sources.spec import Column, Source, Table
 
 ROWS, PAGE = 1_000_000, 5_000
 PAGES = 20
@@ -91,9 +91,9 @@ def serve(rows: int, size: int) -> None:
 
 def measure(rows: int = ROWS, size: int = PAGE) -> tuple[int, float, float]:
     """Load once, and return the rows that landed, the seconds, and the loader's CPU seconds."""
-    from ingestion import load  # noqa: PLC0415 - the serving process needs none of it
-    from warehouse import server  # noqa: PLC0415
-    from warehouse.settings import Settings  # noqa: PLC0415
+    from granary.load import api as load  # noqa: PLC0415 - the serving process needs none of it
+    from granary.warehouse import server  # noqa: PLC0415
+    from granary.warehouse.settings import Settings  # noqa: PLC0415
 
     command = [sys.executable, "-m", __spec__.name if __spec__ else __name__, "serve", str(rows), str(size)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:

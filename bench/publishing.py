@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo import retailer
-from granary import show
-from ingestion.load import load_table
-from ingestion.select import select
+from granary.cli import show
+from granary.load.api import load_table
+from granary.sources.select import select
+from granary.warehouse import server
+from granary.warehouse.connection import connect, query
+from granary.warehouse.project import PROJECT
+from granary.warehouse.settings import Settings
 from tests.python.pipeline.readers import TOTALS, Readers
-from warehouse import server
-from warehouse.connection import connect, query
-from warehouse.settings import PROJECT, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from warehouse.settings import PROJECT
+from granary.warehouse.project import PROJECT
 
 TIMEOUT_SECONDS = 600
 

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
-from granary import show
-from ingestion.streams.loop import Limits
-from ingestion.streams.opening import open_stream
+from granary.cli import show
+from granary.streams.loop import Limits
+from granary.streams.opening import open_stream
+from granary.warehouse import server
+from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.settings import Settings
 from tests.python.streams import harness
-from warehouse import server
-from warehouse.connection import connect, execute, query
-from warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

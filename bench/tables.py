@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from ingestion.readers.files import FileReader
-from ingestion.sources import SOURCES
-from ingestion.spec import Source
+from granary.readers.files import FileReader
+from granary.sources.discovery import SOURCES
+from granary.sources.spec import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 
 def parquet(settings: Settings, table: str) -> list[Path]:

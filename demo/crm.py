@@ -23,9 +23,9 @@ from demo.history import (
     earlier_product,
 )
 from demo.progress import Step
-from warehouse.binary_copy import copy_into
-from warehouse.connection import connect, ensure_database, execute, query, quote_name, reason
-from warehouse.errors import GranaryError
+from granary.warehouse.binary_copy import copy_into
+from granary.warehouse.connection import connect, ensure_database, execute, query, quote_name, reason
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from demo.data import Data
     from demo.history import Row
-    from warehouse.connection import Connection
-    from warehouse.settings import Settings
+    from granary.warehouse.connection import Connection
+    from granary.warehouse.settings import Settings
 
 _INSTANT = pa.timestamp("us", "UTC")
 
@@ -125,18 +125,23 @@ ENTITIES = {
 }
 
 
+def database(settings: Settings) -> str:
+    """Return the name of the database in which the retailer keeps its CRM."""
+    return f"{settings.database}_crm"
+
+
 def exists(settings: Settings) -> bool:
     """Return whether the CRM is there; it is made in one transaction, so it is never there in part."""
     with connect(settings, "postgres") as connection:
-        if not query(connection, "select 1 from pg_database where datname = $1", settings.crm_database):
+        if not query(connection, "select 1 from pg_database where datname = $1", database(settings)):
             return False
-    with connect(settings, settings.crm_database) as connection:
+    with connect(settings, database(settings)) as connection:
         return query(connection, "select to_regclass('public.stores') is not null") == [(True,)]
 
 
 def build(settings: Settings, data: Data) -> Iterator[Step]:
     """Make the CRM as it was at the opening, in place of any that is there, in one transaction."""
-    ensure_database(settings, settings.crm_database)
+    ensure_database(settings, database(settings))
     with _transaction(settings) as connection:
         for entity in ENTITIES.values():
             opening, _ = entity.versions(data)
@@ -170,20 +175,20 @@ def change(settings: Settings, stock: Path, until: date) -> Iterator[Step]:
 def drop(settings: Settings) -> None:
     """Remove the CRM and throw out whoever is still connected to it."""
     with connect(settings, "postgres", autocommit=True) as connection:
-        execute(connection, f"drop database if exists {quote_name(settings.crm_database)} with (force)")
+        execute(connection, f"drop database if exists {quote_name(database(settings))} with (force)")
 
 
 @contextmanager
 def _transaction(settings: Settings) -> Iterator[Connection]:
     """Open the CRM, commit at the end, and put what Postgres says of a failure into a sentence."""
-    with connect(settings, settings.crm_database) as connection:
+    with connect(settings, database(settings)) as connection:
         try:
             yield connection
             connection.commit()
         except psycopg.Error as error:
             raise GranaryError(
                 f"the sample CRM cannot be written: {reason(error)}",
-                settings.crm_database,
+                database(settings),
                 "run the same again",
             ) from error
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from demo.data import Data
 from demo.files import put, writing
-from warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from demo import clock
 from demo.rate import Limit, Meter
-from warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -23,13 +23,13 @@ from demo.marketing import Marketing
 from demo.progress import Listener, silent
 from demo.rate import Limit
 from demo.server import serving
-from warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import date
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 URL, KEY = "GRANARY_MARKETING_URL", "GRANARY_MARKETING_KEY"
 
@@ -223,7 +223,7 @@ def _settings(settings: Settings, places: _Places) -> dict[str, str]:
     return {
         "GRANARY_POS_LANDING": str(places.landing / "pos"),
         "GRANARY_EVENTS_LANDING": str(places.landing / "events"),
-        "GRANARY_CRM_URL": settings.uri(settings.crm_database),
+        "GRANARY_CRM_URL": settings.uri(crm.database(settings)),
         # Its history has ended: without this, Dagster would miss a partition for every day since.
         "GRANARY_LAST_DATE": calendar.LAST_DAY.isoformat(),
         KEY: environment.read(places.environment).get(KEY) or secrets.token_urlsafe(32),

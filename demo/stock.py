@@ -15,7 +15,7 @@ from demo import crm, events, pos
 from demo.clock import days_between, weeks_between
 from demo.files import put
 from demo.progress import Step
-from warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

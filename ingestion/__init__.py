@@ -1,1 +1,1 @@
-"""Loaders: `sources/` says what to read, `readers/` and `load.py` say how."""
+"""The systems that this business reads: one module each, which names its tables, keys, cursors and contracts."""

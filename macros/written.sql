@@ -1,6 +1,6 @@
 {#-
     Text that people wrote, read as what it is: null where it is written otherwise, never an error. Staging models of
-    `granary add-source` use these beside the text itself; what they read is what ingestion/profiling/written.py counts,
+    `granary add-source` use these beside the text itself; what they read is what granary/profiling/written.py counts,
     which tests/python/authoring/test_written.py compares.
 -#}
 

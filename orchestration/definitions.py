@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dagster as dg
 
-from orchestration.defs.assemble import assemble
-from warehouse.settings import Settings
+from granary.dagster.assemble import assemble
+from granary.warehouse.settings import Settings
+from orchestration.jobs import jobs
+from orchestration.schedules import SCHEDULES
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions of the warehouse that the environment names."""
-    return assemble(Settings.load())
+    return assemble(Settings.load(), jobs, SCHEDULES)

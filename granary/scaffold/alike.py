@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from granary.scaffold.source import Group, construction, literal
-from ingestion.spec import UnreadableError
-from warehouse.errors import GranaryError
+from granary.scaffold.python_text import Group, construction, literal
+from granary.sources.units import UnreadableError
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import pyarrow as pa
 
-    from ingestion.readers.files.formats import Format
-    from ingestion.readers.files.sniff import Sniffed
+    from granary.readers.files.formats import Format
+    from granary.readers.files.sniff import Sniffed
 
 
 def looks(
@@ -90,7 +90,7 @@ def refused(seen: Mapping[str, Sniffed]) -> list[str]:
 
 def without_gap(sample: pa.Table, options: Format) -> tuple[pa.Table, Format]:
     """Leave out the last column if it has neither a name nor a value, because each row ends with a delimiter."""
-    from ingestion.readers.files.formats import Csv
+    from granary.readers.files.formats import Csv
 
     last = f"column_{sample.num_columns}"
     if not isinstance(options, Csv) or sample.num_columns < 2 or sample.column_names[-1] != last:  # noqa: PLR2004
@@ -104,7 +104,7 @@ def without_gap(sample: pa.Table, options: Format) -> tuple[pa.Table, Format]:
 
 def declared(options: Format, *, named: bool) -> Group | None:
     """Return the format as an expression, if the reader would not find it out by itself from the file's name."""
-    from ingestion.readers.files.formats import Csv
+    from granary.readers.files.formats import Csv
 
     shown = construction(options, ORDINARY)
     if not named and not shown.parts and isinstance(options, Csv):

@@ -10,17 +10,17 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
 
+from granary.profiling.json_values import column
+from granary.profiling.names import snake
 from granary.scaffold.plan import Found, Opening
+from granary.scaffold.python_text import Group, construction, literal
 from granary.scaffold.reading import typed
-from granary.scaffold.source import Group, construction, literal
-from ingestion.profiling.json_values import column
-from ingestion.profiling.names import snake
-from warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from ingestion.readers.api.spec import Auth
+    from granary.readers.api.spec import Auth
 
 FRESHNESS = timedelta(hours=36)
 SECRET = re.compile(r"(?i)(key|token|secret|password|passwd|pwd|sig|signature|credential|auth)s?$")
@@ -39,7 +39,7 @@ def find(name: str, url: str, only: Collection[str] = (), header: str | None = N
     Raises:
         GranaryError: the service does not answer, refuses us, or answers with no list of objects.
     """
-    from ingestion.readers.api.probe import probe
+    from granary.readers.api.probe import probe
 
     base, secret = f"GRANARY_{name.upper()}_URL", f"GRANARY_{name.upper()}_KEY"
     bare, auth, shown, value = credentials(url, header, secret)
@@ -60,7 +60,7 @@ def find(name: str, url: str, only: Collection[str] = (), header: str | None = N
     needed = {"Api", "Endpoint", "RestReader"} | ({shown.head} if shown else set())
     needed |= {type(shape.pagination).__name__} if shape.pagination else set()
     opening = Opening(
-        imports=(f"from ingestion.readers.rest import {', '.join(sorted(needed))}",),
+        imports=(f"from granary.readers.rest import {', '.join(sorted(needed))}",),
         expression=Group("RestReader", (api, Group("Endpoint", tuple(endpoint)))),
         settings=settings,
     )
@@ -85,7 +85,7 @@ def credentials(url: str, header: str | None, setting: str) -> tuple[str, Auth |
         The address without them, the credentials for the reader, the expression that makes them in the source's
         module, and the secret itself, which is written nowhere but in the owner-only file.
     """
-    from ingestion.readers.api.spec import ApiKey, Basic
+    from granary.readers.api.spec import ApiKey, Basic
 
     parts = urlsplit(url)
     secret = f"settings[{literal(setting)}]"

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from granary.profiling.names import snake
 from granary.scaffold.plan import Found, Opening
-from granary.scaffold.source import Group, literal
-from ingestion.profiling.names import snake
-from warehouse.errors import unknown
+from granary.scaffold.python_text import Group, literal
+from granary.warehouse.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from ingestion.readers.database import DatabaseReader, TableShape
+    from granary.readers.database import DatabaseReader, TableShape
 
 ROWS = 50_000
 FRESHNESS = timedelta(hours=36)
@@ -37,7 +37,7 @@ def find(
     Raises:
         GranaryError: the database does not answer, or it has no such table.
     """
-    from ingestion.readers.database import DatabaseReader, describe
+    from granary.readers.database import DatabaseReader, describe
 
     shapes = [shape for shape in describe(uri) if shape.columns]
     often = Counter(shape.name for shape in shapes)
@@ -52,7 +52,7 @@ def find(
     setting = f"GRANARY_{name.upper()}_URL"
     late = (LATE,) if any(table.cursor for table in found) else ()
     opening = Opening(
-        imports=("from ingestion.readers.database import DatabaseReader",),
+        imports=("from granary.readers.database import DatabaseReader",),
         expression=Group("DatabaseReader", (f"settings[{literal(setting)}]", *late)),
         settings={setting: uri},
     )
@@ -125,7 +125,7 @@ def _rows(
     reader: DatabaseReader, shape: TableShape, types: Mapping[str, pa.DataType]
 ) -> tuple[pa.Table, bool, list[tuple[str, str]]]:
     """Return the first rows in these types, whether they are all, and of each refused row the column and the reason."""
-    from ingestion.spec import Column, Table
+    from granary.sources.spec import Column, Table
 
     aliases = {f"c{place}": column for place, column in enumerate(shape.columns)}
     table = Table(

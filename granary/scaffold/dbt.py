@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import yaml
 
+from granary.profiling.names import looks_like_key
 from granary.scaffold.names import short
 from granary.scaffold.plan import enumeration
 from granary.scaffold.words import cast_says, column_says, range_says, table_says
-from ingestion.profiling.names import looks_like_key
-from warehouse.records import sql_type
+from granary.warehouse.records import sql_type
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -14,18 +14,18 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 
+from granary.profiling.names import snake
 from granary.scaffold.alike import agreed, aligned, declared, looks, refused, without_gap
 from granary.scaffold.apis import SECRET
 from granary.scaffold.plan import Found, Opening
-from granary.scaffold.source import Group, literal
-from ingestion.profiling.names import snake
-from warehouse.errors import GranaryError, unknown
+from granary.scaffold.python_text import Group, literal
+from granary.warehouse.errors import GranaryError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from granary.readers.files.sniff import Sniffed
     from granary.scaffold.reading import Text
-    from ingestion.readers.files.sniff import Sniffed
 
 ROWS = 200_000
 """Rows of one table that are looked at."""
@@ -53,7 +53,7 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
     Raises:
         GranaryError: nothing is there, or a file cannot be read.
     """
-    from ingestion.readers.files.sniff import sniff
+    from granary.readers.files.sniff import sniff
 
     folder, names = list_files(where)
     skipped = [f"{name!a}: its name has unprintable characters" for name in names if not name.isprintable()]
@@ -90,7 +90,7 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
 
 def list_files(where: str) -> tuple[str, list[str]]:
     """Return a place, and the names of its files below it; of a single file its folder and its name."""
-    from ingestion.readers.files.names import is_temporary
+    from granary.readers.files.names import is_temporary
 
     if "://" in where:
         return _list_remote(where)
@@ -113,9 +113,9 @@ def list_files(where: str) -> tuple[str, list[str]]:
 
 
 def _list_remote(where: str) -> tuple[str, list[str]]:
-    from ingestion.readers.files.names import is_temporary
-    from ingestion.readers.files.sniff import _split
-    from ingestion.readers.files.store import open_store
+    from granary.readers.files.names import is_temporary
+    from granary.readers.files.places import open_store
+    from granary.readers.files.sniff import _split
 
     folder, name = _split(where)
     web = urlsplit(where)
@@ -145,7 +145,7 @@ def _join(folder: str, name: str) -> str:
 
 
 def _known(name: str) -> bool:
-    from ingestion.readers.files.formats import by_name
+    from granary.readers.files.formats import by_name
 
     found, packed = by_name(name)
     return found is not None or packed == "zip" or name.lower().endswith(UNTOLD)
@@ -153,8 +153,8 @@ def _known(name: str) -> bool:
 
 def _no_table(folder: str, name: str) -> str:
     """Return why a file whose suffix says nothing is no table; "" if it is delimited text, or tells what it is."""
-    from ingestion.readers.files.formats import Csv
-    from ingestion.readers.files.sniff import sniff
+    from granary.readers.files.formats import Csv
+    from granary.readers.files.sniff import sniff
 
     advice = "no known format; give the file itself to have it looked at"
     if "://" in folder:
@@ -199,7 +199,7 @@ def group(names: Sequence[str]) -> dict[str, list[str]]:
 
 def _suffix(name: str) -> str:
     """Return the part of a file's name from the first dot of its format's suffix on: ".csv.gz"."""
-    from ingestion.readers.files.formats import stem
+    from granary.readers.files.formats import stem
 
     last = PurePosixPath(name).name
     return last[len(stem(last)) :]
@@ -240,7 +240,7 @@ def _sample(
     Returns:
         The table, and its format if the reader has to be told.
     """
-    from ingestion.readers.files.sniff import together
+    from granary.readers.files.sniff import together
 
     step = max(1, -(-(len(members) - 1) // (FILES - 1)))
     chosen = [*members[:-1:step], members[-1]]
@@ -279,7 +279,7 @@ def _sample(
 
 def _tells(members: Sequence[str]) -> bool:
     """Return whether the files' names tell their format, or that of their archive's members."""
-    from ingestion.readers.files.formats import by_name
+    from granary.readers.files.formats import by_name
 
     found, packed = by_name(members[0])
     return found is not None or packed == "zip"
@@ -301,8 +301,8 @@ def opening(name: str, folder: str, told: Sequence[Group]) -> Opening:
     options = ("options=FORMATS",) if told else ()
     return Opening(
         imports=(
-            f"from ingestion.readers.files import {', '.join(sorted([*classes, 'FileReader']))}",
-            *(["from ingestion.readers.files.formats import Format"] if told else []),
+            f"from granary.readers.files import {', '.join(sorted([*classes, 'FileReader']))}",
+            *(["from granary.readers.files.formats import Format"] if told else []),
         ),
         expression=Group("FileReader", (f"settings[{literal(setting)}]", *options)),
         settings={setting: folder},
@@ -312,8 +312,8 @@ def opening(name: str, folder: str, told: Sequence[Group]) -> Opening:
 
 def read_whole(path: Path) -> pa.Table:
     """Return a single file as a table in the types that it would be loaded in."""
+    from granary.readers.files.sniff import sniff
     from granary.scaffold.reading import read, words_of
-    from ingestion.readers.files.sniff import sniff
 
     found = sniff(str(path.absolute()), limit=10**9)
     text = text_of(found.format)

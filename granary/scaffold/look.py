@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from granary.scaffold.names import check_source
 from granary.scaffold.plan import PlannedSource, plan
-from warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +64,7 @@ def look(
 
 def _is_file(url: str) -> bool:
     """Whether an address ends in the suffix of a file that is not an API's usual answer."""
-    from ingestion.readers.files.formats import Json, by_name
+    from granary.readers.files.formats import Json, by_name
 
     found, packed = by_name(urlsplit(url).path)
     return packed is not None or (found is not None and not isinstance(found, Json))
@@ -72,7 +72,7 @@ def _is_file(url: str) -> bool:
 
 def kind_of(location: str) -> str:
     """Return what a file is shown as in the asset graph."""
-    from ingestion.readers.files.formats import by_name
+    from granary.readers.files.formats import by_name
 
     found, _ = by_name(location)
     return type(found).__name__.lower() if found else "file"

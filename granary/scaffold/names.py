@@ -6,9 +6,9 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
+from granary.profiling.names import snake
 from granary.scaffold.keywords import KEYWORDS, RESERVED
-from ingestion.profiling.names import snake
-from warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

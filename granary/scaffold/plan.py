@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
+from granary.profiling.evidence import Evidence, candidate_keys, evidence, repeats
+from granary.profiling.names import looks_like_key, personal
 from granary.scaffold.names import cast_names, check_source, raw_names, singular, staged_names, table_names
 from granary.scaffold.reading import Text, read, words_of
 from granary.scaffold.relations import Parent, parents
-from ingestion.profiling.evidence import Evidence, candidate_keys, evidence, repeats
-from ingestion.profiling.names import looks_like_key, personal
-from warehouse.errors import GranaryError, unknown
+from granary.warehouse.errors import GranaryError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from granary.profiling.written import Written
+    from granary.scaffold.python_text import Group
     from granary.scaffold.reading import Reading
-    from granary.scaffold.source import Group
-    from ingestion.profiling.written import Written
-    from ingestion.spec import Disposition
+    from granary.sources.spec import Disposition
 
 CURSORS = ("updated_at", "modified_at", "last_modified", "last_updated", "changed_at", "updated", "modified")
 TOUCHED = ("row_", "last_", "date_")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.checks import without
-from ingestion.profiling.inference import infer, null_words
-from ingestion.profiling.names import is_code
-from ingestion.profiling.written import Written, written
-from ingestion.types import cast
-from warehouse.errors import GranaryError
-from warehouse.records import sql_type
+from granary.load.contract import without
+from granary.load.types import cast
+from granary.profiling.inference import infer, null_words
+from granary.profiling.names import is_code
+from granary.profiling.written import Written, written
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.records import sql_type
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

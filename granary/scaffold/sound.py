@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ingestion.spec import Source
-from warehouse.errors import GranaryError
+from granary.sources.spec import Source
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,7 +48,7 @@ def check(planned: PlannedSource, contents: Mapping[str, str]) -> None:
 
 
 def _module(planned: PlannedSource, text: str) -> None:
-    space: dict[str, Any] = {"__name__": f"ingestion.sources.{planned.name}"}
+    space: dict[str, Any] = {"__name__": f"ingestion.{planned.name}"}
     exec(compile(text, f"{planned.name}.py", "exec"), space)  # noqa: S102 - every text of the source is a literal in it
     made = space["SOURCE"]
     if not isinstance(made, Source) or made.name != planned.name:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from granary.scaffold import dbt, source
 from granary.scaffold.sound import check
-from ingestion.config import FILE
-from warehouse.errors import GranaryError
+from granary.sources.config import FILE
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ def files(planned: PlannedSource) -> dict[str, str]:
         stem = f"{folder}/stg_{planned.name}__{table.name}"
         found[f"{stem}.sql"] = dbt.staging_sql(planned, table)
         found[f"{stem}.yml"] = dbt.staging_yaml(planned, table)
-    return found | {f"ingestion/sources/{planned.name}.py": source.module(planned)}
+    return found | {f"ingestion/{planned.name}.py": source.module(planned)}
 
 
 def write(planned: PlannedSource, project: Path, home: Path, *, force: bool) -> list[str]:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from warehouse import server
-from warehouse.connection import connect, execute, query, quote_name
-from warehouse.settings import Settings
+from demo import crm
+from granary.warehouse import server
+from granary.warehouse.connection import connect, execute, query, quote_name
+from granary.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,7 +124,7 @@ def _drop(origin: Settings, made: list[Settings]) -> None:
     """Remove our databases from a server that is not ours."""
     with connect(origin, "postgres", autocommit=True) as connection:
         for settings in made:
-            for name in (settings.database, settings.dagster_database, settings.crm_database):
+            for name in (settings.database, settings.dagster_database, crm.database(settings)):
                 execute(connection, f"drop database if exists {quote_name(name)} with (force)")
 
 

@@ -14,8 +14,8 @@ bounds as (
 
     select
         date_day,
-        cast(date_day as timestamp) at time zone 'America/New_York' as starts_at,
-        cast(date_day + 1 as timestamp) at time zone 'America/New_York' as ends_at
+        cast(date_day as timestamp) at time zone '{{ var("time_zone") }}' as starts_at,
+        cast(date_day + 1 as timestamp) at time zone '{{ var("time_zone") }}' as ends_at
     from days
 
 )

@@ -25,7 +25,7 @@ contacts as (
         recipients.household_id,
         campaigns.start_date,
         campaigns.end_date,
-        cast(campaigns.start_date as timestamp) at time zone 'America/New_York' as contacted_at
+        cast(campaigns.start_date as timestamp) at time zone '{{ var("time_zone") }}' as contacted_at
     from recipients
     left join campaigns on recipients.campaign_id = campaigns.campaign_id
 

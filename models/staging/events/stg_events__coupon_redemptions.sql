@@ -12,7 +12,7 @@ select
     coupon_upc,
     campaign_id,
     occurred_at,
-    cast(occurred_at at time zone 'America/New_York' as date) as business_date,
+    cast(occurred_at at time zone '{{ var("time_zone") }}' as date) as business_date,
     _load_id as load_id,
     _row as load_row
 from source

@@ -16,7 +16,7 @@ renamed as (
         cast(week as integer) as week,
         transaction_timestamp at time zone 'UTC' as sold_at,
         cast(
-            transaction_timestamp at time zone 'UTC' at time zone 'America/New_York' as date
+            transaction_timestamp at time zone 'UTC' at time zone '{{ var("time_zone") }}' as date
         ) as business_date,
         cast(quantity as integer) as quantity,
         cast(sales_value as numeric(12, 2)) as sales_value,

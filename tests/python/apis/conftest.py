@@ -12,16 +12,16 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from ingestion import load
-from ingestion.readers.api import http
-from ingestion.spec import Source
-from warehouse.connection import connect, execute
+from granary.load import api as load
+from granary.readers.api import http
+from granary.sources.spec import Source
+from granary.warehouse.connection import connect, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ingestion.spec import Reader, Table
-    from warehouse.settings import Settings
+    from granary.sources.spec import Reader, Table
+    from granary.warehouse.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ import pytest
 import requests
 from urllib3.exceptions import NewConnectionError
 
-from ingestion.readers.api.exchange import failure_words
-from ingestion.readers.api.http import Client, backoff, conditions, retry_after, validator
-from ingestion.readers.api.messages import Call
-from ingestion.readers.api.spec import Api, ApiKey, Basic, OAuth2
+from granary.readers.api.exchange import failure_words
+from granary.readers.api.http import Client, backoff, conditions, retry_after, validator
+from granary.readers.api.messages import Call
+from granary.readers.api.spec import Api, ApiKey, Basic, OAuth2
+from granary.warehouse.errors import GranaryError
 from tests.python.apis.conftest import Reply, Request, Service, zipped
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

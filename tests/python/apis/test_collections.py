@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion.load import load_table
-from ingestion.readers.rest import (
+from granary.load.api import load_table
+from granary.readers.rest import (
     Api,
     ApiKey,
     Cursor,
@@ -23,15 +23,15 @@ from ingestion.readers.rest import (
     RestReader,
     Since,
 )
-from ingestion.spec import Column, Table
+from granary.sources.spec import Column, Table
+from granary.warehouse.errors import GranaryError
 from tests.python.apis.conftest import Reply, Request, Service
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ingestion.readers.api.pages import Pagination
-    from warehouse.settings import Settings
+    from granary.readers.api.pages import Pagination
+    from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
     Declare = Callable[..., None]

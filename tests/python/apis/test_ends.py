@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ingestion.load import load_table
-from ingestion.readers.rest import Api, Endpoint, Offset, Page, Parent, RestReader
+from granary.load.api import load_table
+from granary.readers.rest import Api, Endpoint, Offset, Page, Parent, RestReader
+from granary.warehouse.errors import GranaryError
 from tests.python.apis.conftest import Reply, Request, Service
 from tests.python.apis.test_collections import ALL, LANDED, at, items, load, part
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
+    from granary.warehouse.settings import Settings
     from tests.python.apis.test_collections import Declare, Rows
-    from warehouse.settings import Settings
 
 
 def paged(end: Reply) -> Any:

@@ -10,17 +10,17 @@ import pyarrow as pa
 import pytest
 from graphql import build_schema, graphql_sync
 
-from ingestion.load import load_table
-from ingestion.readers.api.spec import Api, Basic
-from ingestion.readers.graphql import GraphqlReader, Nested, Query, Since
-from ingestion.spec import Column, Table
+from granary.load.api import load_table
+from granary.readers.api.spec import Api, Basic
+from granary.readers.graphql import GraphqlReader, Nested, Query, Since
+from granary.sources.spec import Column, Table
+from granary.warehouse.errors import GranaryError
 from tests.python.apis.conftest import Reply, Request, Service
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
     Declare = Callable[..., None]

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion.load import load_table
-from ingestion.readers.api.nested import Nested, listed
-from ingestion.readers.api.pages import NotAgreedError
-from ingestion.readers.rest import Api, Endpoint, RestReader, Since
-from ingestion.spec import Column, Table
+from granary.load.api import load_table
+from granary.readers.api.nested import Nested, listed
+from granary.readers.api.pages import NotAgreedError
+from granary.readers.rest import Api, Endpoint, RestReader, Since
+from granary.sources.spec import Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from granary.warehouse.settings import Settings
     from tests.python.apis.conftest import Service
-    from warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
     Declare = Callable[..., None]

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ingestion.readers.api.pages import Cursor, LinkHeader, NextLink, Offset, Page
-from ingestion.readers.api.probe import probe
-from ingestion.readers.api.spec import ApiKey
+from granary.readers.api.pages import Cursor, LinkHeader, NextLink, Offset, Page
+from granary.readers.api.probe import probe
+from granary.readers.api.spec import ApiKey
+from granary.warehouse.errors import GranaryError
 from tests.python.apis.conftest import Reply, Request, Service
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.checks import ContractBrokenError
-from ingestion.readers.api.rows import Rows, depth
-from ingestion.spec import Chunk, Column, Table
-from warehouse.jsontext import decode as parse
-from warehouse.jsontext import encode, flaw_in
+from granary.load.contract import ContractBrokenError
+from granary.readers.api.rows import Rows, depth
+from granary.sources.spec import Column, Table
+from granary.sources.units import Chunk
+from granary.warehouse.json_text import decode as parse
+from granary.warehouse.json_text import encode, flaw_in
 
 INSTANT = pa.timestamp("us", tz="UTC")
 

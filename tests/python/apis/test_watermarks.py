@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion.load import load_table
-from ingestion.readers.files import FileReader
-from ingestion.readers.graphql import GraphqlReader, Query
-from ingestion.readers.rest import Api, Endpoint, RestReader, Since
-from ingestion.spec import Column
+from granary.load.api import load_table
+from granary.readers.files import FileReader
+from granary.readers.graphql import GraphqlReader, Query
+from granary.readers.rest import Api, Endpoint, RestReader, Since
+from granary.sources.spec import Column
+from granary.warehouse.connection import connect, execute
 from tests.python.apis.test_collections import items
-from warehouse.connection import connect, execute
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ingestion.spec import Table
+    from granary.sources.spec import Table
+    from granary.warehouse.settings import Settings
     from tests.python.apis.conftest import Service
     from tests.python.apis.test_collections import Declare, Rows
-    from warehouse.settings import Settings
 
 NOW = datetime.now(timezone.utc)
 SOON, LATE, FAR = NOW + timedelta(days=1), NOW + timedelta(days=3), datetime(2099, 1, 1, tzinfo=timezone.utc)

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from warehouse.connection import connect, execute, query
-from warehouse.settings import PROJECT
+from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
-FOLDERS = ("granary", "ingestion", "orchestration", "warehouse", "models", "macros", "snapshots", "seeds", "offline")
+FOLDERS = ("granary", "ingestion", "orchestration", "models", "macros", "snapshots", "seeds", "offline")
 FILES = ("dbt_project.yml", "profiles.yml", "packages.yml", "package-lock.yml", "selectors.yml")
 FILES_LINTED = (".sqlfluff", ".yamllint", "pyproject.toml")
 SURVEY = (
@@ -58,7 +58,7 @@ class Copy:
         )
 
     def granary(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run("-c", "from granary.cli import main; main()", *arguments)
+        return self.run("-c", "from granary.cli.main import main; main()", *arguments)
 
     def dbt(self, *arguments: str) -> dict[str, str]:
         """Run dbt, and return the status of each node by its name."""
@@ -97,7 +97,7 @@ def test_a_trial_prints_the_files_and_writes_nothing(copy: Copy) -> None:
     done = copy.granary("add-source", "bikes", str(copy.deliveries), "--table", "rentals", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "select * from {{ source('bikes', 'rentals') }}" in done.stdout
-    assert not (copy.folder / "ingestion/sources/bikes.py").exists()
+    assert not (copy.folder / "ingestion/bikes.py").exists()
     assert not (copy.settings.home / "sources.env").exists()
 
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_is_one_sentence(copy: Copy, arguments: tuple[str, ...], 
     assert done.returncode == code
     assert said in " ".join(done.stderr.replace("│", " ").split())
     assert "s3cret" not in done.stdout + done.stderr
-    assert not (copy.folder / "ingestion/sources/bikes.py").exists()
+    assert not (copy.folder / "ingestion/bikes.py").exists()
 
 
 def test_twenty_files_become_tested_staging_models(copy: Copy, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,8 +167,8 @@ def test_twenty_files_become_tested_staging_models(copy: Copy, capsys: pytest.Ca
 def test_the_files_pass_the_projects_linters(copy: Copy) -> None:
     rules = (copy.folder / ".yamllint").read_text().replace("ignore-from-file: .gitignore", "")
     for command in (
-        ("ruff", "check", "--no-cache", "ingestion/sources/bikes.py"),
-        ("ruff", "format", "--no-cache", "--check", "ingestion/sources/bikes.py"),
+        ("ruff", "check", "--no-cache", "ingestion/bikes.py"),
+        ("ruff", "format", "--no-cache", "--check", "ingestion/bikes.py"),
         ("sqlfluff", "lint", "models/staging/bikes"),
         ("yamllint", "--strict", "-d", rules, "models/staging/bikes"),
     ):  # fmt: skip

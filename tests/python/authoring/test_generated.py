@@ -27,9 +27,9 @@ from granary.scaffold.plan import Found, Opening, PlannedSource, enumeration, pl
 from granary.scaffold.sound import check
 from granary.scaffold.source import Group, literal, module
 from granary.scaffold.write import files, write
-from ingestion.spec import NAME, Source
-from warehouse.errors import GranaryError
-from warehouse.settings import PROJECT
+from granary.sources.spec import NAME, Source
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def planned(
     column = pa.array([values[n % len(values)] for n in range(24)], pa.string())
     sample = pa.Table.from_arrays([column for _ in headers], names=list(headers))
     opening = Opening(
-        imports=("from ingestion.readers.files import FileReader",),
+        imports=("from granary.readers.files import FileReader",),
         expression=Group("FileReader", ('settings["GRANARY_BIKES_LANDING"]',)),
         settings={"GRANARY_BIKES_LANDING": "/landing"},
     )
@@ -197,7 +197,7 @@ def test_every_word_of_sql_may_be_a_header_and_the_files_pass_the_linters(tmp_pa
     for path, content in files(both).items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(content)
-    for package in ("ingestion", "ingestion/sources"):
+    for package in ("ingestion", "ingestion"):
         (tmp_path / package / "__init__.py").touch()
     for name in (".sqlfluff", "pyproject.toml"):
         shutil.copy(PROJECT / name, tmp_path)

@@ -11,21 +11,21 @@ import pytest
 import yaml
 from pyarrow import orc
 
+from granary.profiling.evidence import candidate_keys, evidence
+from granary.profiling.names import is_code, looks_like_key, personal, snake
 from granary.scaffold import dbt
 from granary.scaffold import files as scaffold_files
 from granary.scaffold.look import look
 from granary.scaffold.plan import Found, Opening, PlannedSource, plan
 from granary.scaffold.relations import refers
 from granary.scaffold.source import Group
-from ingestion.profiling.evidence import candidate_keys, evidence
-from ingestion.profiling.names import is_code, looks_like_key, personal, snake
-from warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 OPENING = Opening(
-    ("from ingestion.readers.files import FileReader",), Group("FileReader", ('settings["GRANARY_X_LANDING"]',)), {}
+    ("from granary.readers.files import FileReader",), Group("FileReader", ('settings["GRANARY_X_LANDING"]',)), {}
 )
 
 

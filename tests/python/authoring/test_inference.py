@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.profiling.evidence import candidate_keys, evidence
-from ingestion.profiling.inference import infer, null_words
-from ingestion.profiling.names import personal, snake
-from ingestion.types import cast
+from granary.load.types import cast
+from granary.profiling.evidence import candidate_keys, evidence
+from granary.profiling.inference import infer, null_words
+from granary.profiling.names import personal, snake
 
 MONEY, ZONED, LOCAL = pa.decimal128(18, 2), pa.timestamp("us", tz="UTC"), pa.timestamp("us")
 

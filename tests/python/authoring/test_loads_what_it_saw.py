@@ -12,19 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from granary.load import api as load
 from granary.scaffold.look import look
 from granary.scaffold.source import module
 from granary.scaffold.write import write
-from ingestion import load
+from granary.warehouse.connection import connect, ensure_database, execute, query
 from tests.python.authoring.test_generated import run
-from warehouse.connection import connect, ensure_database, execute, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from granary.scaffold.plan import PlannedSource
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 SHARES = "".join(f'{n},"C:\\shares\\team{n}","ops"\n' for n in range(400))
 

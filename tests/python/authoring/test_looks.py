@@ -16,16 +16,16 @@ from granary.scaffold.apis import columns, credentials
 from granary.scaffold.look import look
 from granary.scaffold.source import module
 from granary.scaffold.write import files
+from granary.warehouse.connection import connect, ensure_database, execute
+from granary.warehouse.errors import GranaryError
 from tests.python.authoring.test_generated import run
-from warehouse.connection import connect, ensure_database, execute
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from granary.scaffold.plan import PlannedSource
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 KEY = "k3y-that-nobody-may-see"
 DAYS: list[dict[str, Any]] = [

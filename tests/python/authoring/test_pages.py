@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from granary.pages import _Quiet
+from granary.cli.serve import _Quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,22 +14,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from granary.profiles.page import page
-from granary.profiles.run import compare_loads, take
-from granary.profiles.shapes import bar, histogram, spark
-from granary.profiles.terminal import print_profile
-from ingestion.profiling import measure
-from ingestion.profiling.drift import drift, ks, psi
-from ingestion.profiling.measure import profile_arrow, profile_relation, projected
-from ingestion.profiling.profile import ColumnProfile, Profile
-from ingestion.profiling.store import latest_two
-from warehouse.connection import connect, execute
-from warehouse.errors import GranaryError
+from granary.cli.profile_tables import print_profile
+from granary.pages.profiles.page import page
+from granary.pages.profiles.run import compare_loads, take
+from granary.pages.profiles.shapes import bar, histogram, spark
+from granary.profiling import measure
+from granary.profiling.drift import drift, ks, psi
+from granary.profiling.measure import profile_arrow, profile_relation, projected
+from granary.profiling.profile import ColumnProfile, Profile
+from granary.profiling.store import latest_two
+from granary.warehouse.connection import connect, execute
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 TABLE = """
     create table raw_bikes.rentals as

@@ -15,7 +15,7 @@ from granary.scaffold.files import dated, group
 from granary.scaffold.plan import Found, Opening, PlannedSource, plan
 from granary.scaffold.source import Group
 from granary.scaffold.write import files, leftovers, write
-from warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def planned(*tables: str, settings: Mapping[str, str] | None = None) -> PlannedSource:
     sample = pa.table({"id": ["1", "2", "3"]})
-    imports = ("from ingestion.readers.files import FileReader",)
+    imports = ("from granary.readers.files import FileReader",)
     reader = Group("FileReader", ('settings["GRANARY_BIKES_LANDING"]',))
     opening = Opening(imports, reader, settings or {"GRANARY_BIKES_LANDING": "/landing"})
     found = [
@@ -42,18 +42,18 @@ def test_everything_is_written_and_the_module_last(tmp_path: Path) -> None:
         "models/staging/bikes/_bikes__sources.yml",
         "models/staging/bikes/stg_bikes__rentals.sql",
         "models/staging/bikes/stg_bikes__rentals.yml",
-        "ingestion/sources/bikes.py",
+        "ingestion/bikes.py",
     ]
     assert {path: content.decode() for path, content in tree(tmp_path / "project").items()} == files(planned())
 
 
 def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
-    module = tmp_path / "ingestion/sources/bikes.py"
+    module = tmp_path / "ingestion/bikes.py"
     module.parent.mkdir(parents=True)
     module.write_text("mine")
     with pytest.raises(GranaryError, match="is there already"):
         write(planned(), tmp_path, tmp_path / "home", force=False)
-    assert tree(tmp_path) == {"ingestion/sources/bikes.py": b"mine"}
+    assert tree(tmp_path) == {"ingestion/bikes.py": b"mine"}
     write(planned(), tmp_path, tmp_path / "home", force=True)
     assert "SOURCE = Source(" in module.read_text()
 

@@ -10,12 +10,12 @@ import jinja2
 import pyarrow as pa
 import pytest
 
-from ingestion.profiling.written import Written, _ways, written
-from warehouse.connection import connect, query
-from warehouse.settings import PROJECT
+from granary.profiling.written import Written, _ways, written
+from granary.warehouse.connection import connect, query
+from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 
 def of(values: list[str], *prefer: str) -> Written | None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from warehouse import server
-from warehouse.connection import Connection, connect_uri, execute, query
-from warehouse.layout import Layout, plan
+from granary.warehouse import server
+from granary.warehouse.connection import Connection, connect_uri, execute, query
+from granary.warehouse.layout import Layout, plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from adbc_driver_manager import Error as DriverError
 
-from ingestion.cdc.capture import opened
-from ingestion.cdc.spec import Capture, CapturedReader, changes_table
-from ingestion.spec import Column, Source, Table
+from granary.cdc.capture import opened
+from granary.sources.capture import CapturedReader, changes_table
+from granary.sources.spec import Capture, Column, Source, Table
+from granary.warehouse.connection import connect, execute, query, quote_name
+from granary.warehouse.settings import Settings
 from tests.python.cdc.origin_server import CAPTURER, OriginServer
-from warehouse.connection import connect, execute, query, quote_name
-from warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

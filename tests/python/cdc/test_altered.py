@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from ingestion.cdc.capture import opened
-from ingestion.cdc.lost import LostSlotError
-from ingestion.cdc.spec import Capture
-from ingestion.cdc.status import status
-from ingestion.spec import Column, Source, Table
+from granary.cdc.capture import opened
+from granary.cdc.status import status
+from granary.load.captured import LostSlotError
+from granary.sources.spec import Capture, Column, Source, Table
+from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.errors import GranaryError
 from tests.python.cdc.shop import CAPTURER, PAGES, Shop
-from warehouse.connection import connect, execute, query
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 ROWS = "insert into pages (slug, body, visits) values ('new', 'n', 9)"
 MAKE = (

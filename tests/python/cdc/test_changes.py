@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion.cdc import capture
-from ingestion.cdc.capture import opened
-from ingestion.cdc.lost import LostSlotError
-from ingestion.cdc.spec import Capture
-from ingestion.replay import entries, replay
-from ingestion.spec import Column
+from granary.cdc import capture
+from granary.cdc.capture import opened
+from granary.load.captured import LostSlotError
+from granary.quarantine.replay import entries, replay
+from granary.sources.spec import Capture, Column
+from granary.warehouse.connection import connect, execute
 from tests.python.cdc.shop import ARTICLES, CAPTURER, ORDERS, PAGES, Shop
-from warehouse.connection import connect, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[Any, ...]]]
 
@@ -110,7 +109,7 @@ def test_a_large_value_that_is_nowhere_is_refused_not_nulled(
     assert rows("select table_name, column_name, reason from ops.quarantine") == [
         ("pages_changes", "body", "did not change, and its value is not here")
     ]
-    monkeypatch.setattr("ingestion.replay.SOURCES", {"shop": shop.source})
+    monkeypatch.setattr("granary.quarantine.replay.SOURCES", {"shop": shop.source})
     (kept,) = replay(warehouse, entries(warehouse), {})
     assert (kept.landed, kept.refused) == ((), ((1, "body did not change, and its value is not here"),))
     (given,) = replay(warehouse, entries(warehouse), {"body": "long", "picture": "\\x00ff"})
@@ -149,7 +148,7 @@ def test_rows_that_break_the_contract_are_kept_aside(
 def test_a_refused_change_is_replayed_once_and_never_over_a_later_one(
     take: Callable[..., int], shop: Shop, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingestion.replay.SOURCES", {"shop": shop.source})
+    monkeypatch.setattr("granary.quarantine.replay.SOURCES", {"shop": shop.source})
     take("alter table articles alter name drop not null", "insert into articles (id, name) values (1, 'a'), (5, 'e')")
     take(
         "update articles set price = -1 where id = 1",

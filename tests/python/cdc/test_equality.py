@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ingestion.cdc.capture import opened
+from granary.cdc.capture import opened
 
 if TYPE_CHECKING:
+    from granary.warehouse.settings import Settings
     from tests.python.cdc.shop import Shop
-    from warehouse.settings import Settings
 
 
 def test_snapshot_then_changes(warehouse: Settings, shop: Shop) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ingestion.cdc.capture import opened
+from granary.cdc.capture import opened
 from tests.python.cdc.shop import ARTICLES, Shop
 from tests.python.ingestion.test_forgotten import remember
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 
 def test_changes_and_the_initial_copy_leave_them_out(

@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ingestion.cdc import pgoutput
-from ingestion.cdc.pgoutput import Decoder
-from ingestion.cdc.rows import trace
-from ingestion.cdc.spec import Snapshot, State, lsn_number, lsn_text
-from warehouse.errors import GranaryError
+from granary.cdc import pgoutput
+from granary.cdc.lsn import lsn_number, lsn_text
+from granary.cdc.pgoutput import Decoder
+from granary.cdc.rows import trace
+from granary.cdc.state import Snapshot, State
+from granary.warehouse.errors import GranaryError
 
 Y2K = 946_684_800_000_000
 

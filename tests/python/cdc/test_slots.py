@@ -17,23 +17,24 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from granary.commands.capture import register
-from ingestion import sources
-from ingestion.cdc import snapshot
-from ingestion.cdc.capture import drop, opened
-from ingestion.cdc.lost import LostSlotError
-from ingestion.cdc.spec import Capture, lsn_number
-from ingestion.cdc.status import status
+from granary.cdc import snapshot
+from granary.cdc.capture import drop, opened
+from granary.cdc.lsn import lsn_number
+from granary.cdc.status import status
+from granary.cli.capture import register
+from granary.load.captured import LostSlotError
+from granary.sources import discovery
+from granary.sources.spec import Capture
+from granary.warehouse.connection import connect, execute
+from granary.warehouse.errors import GranaryError
 from tests.python.cdc.origin_server import CAPTURER
 from tests.python.cdc.shop import ARTICLES, PAGES, SETTING, Shop
-from warehouse.connection import connect, execute
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ingestion.spec import Source
-    from warehouse.settings import Settings
+    from granary.sources.spec import Source
+    from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[Any, ...]]]
 
@@ -207,7 +208,7 @@ def test_a_slot_that_another_session_reads_is_waited_for(
             waits.append(seconds)
             other.close()
 
-        monkeypatch.setattr("ingestion.cdc.origin.time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+        monkeypatch.setattr("granary.cdc.origin.time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
         assert once(warehouse, shop.source).changes == 1
     assert waits
     assert shop.differences(warehouse) == {}
@@ -217,7 +218,7 @@ def test_a_slot_that_another_session_keeps_is_told(
     warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once(warehouse, shop.source)
-    monkeypatch.setattr("ingestion.cdc.origin.PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("granary.cdc.origin.PATIENCE_SECONDS", 0)
     told = f'refuses: replication slot "{shop.source.capture.slot}" is active for PID'
     with reading(shop), pytest.raises(GranaryError, match=told):
         once(warehouse, shop.source)
@@ -388,7 +389,7 @@ def test_a_captured_table_of_another_warehouse_needs_a_slot_of_its_own_name() ->
 
 
 def test_the_slot_passes_what_others_write(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestion.cdc.capture.HEARTBEAT", timedelta(0))
+    monkeypatch.setattr("granary.cdc.capture.HEARTBEAT", timedelta(0))
     once(warehouse, shop.source)
     before = status(warehouse, shop.source)
     shop.sql("create table others (n int)", "insert into others select generate_series(1, 20000)")
@@ -414,7 +415,7 @@ def test_alarms(warehouse: Settings, shop: Shop, rows: Rows) -> None:
 
 
 def test_the_command(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "SOURCES", {"shop": shop.source})
+    monkeypatch.setattr(discovery, "SOURCES", {"shop": shop.source})
     app, run = Typer(), CliRunner()
     register(app)
     app.command("other")(lambda: None)

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from granary import show as terminal
+from granary.cli import show as terminal
+from granary.warehouse import server
+from granary.warehouse.settings import Settings
 from tests.python.chaos.drill import STRIKES, Cell, drill
 from tests.python.chaos.kinds import KINDS
-from warehouse import server
-from warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,14 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from warehouse.connection import query
+from granary.warehouse.connection import query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ingestion.spec import Table
+    from granary.sources.spec import Table
+    from granary.warehouse.connection import Connection
     from tests.python.chaos.world import Rows
-    from warehouse.connection import Connection
 
 COUNTED = """
 with loads as (

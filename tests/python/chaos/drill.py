@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from granary.warehouse.settings import Settings
     from tests.python.chaos.world import World
-    from warehouse.settings import Settings
 
 IN_A_ROW = 10
 """Strikes of a round at most, before a load is left in peace."""

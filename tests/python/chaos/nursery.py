@@ -15,14 +15,14 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from warehouse import faults
+from granary.warehouse import faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
     from multiprocessing.context import ForkServerProcess
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 PATIENCE_SECONDS = 120
 COUNTLESS = 1 << 60

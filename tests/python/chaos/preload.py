@@ -14,7 +14,7 @@ import starlette.responses
 import starlette.routing
 import uvicorn
 
-import ingestion.load
+import granary.load.api
 import tests.python.chaos.kinds
 import tests.python.chaos.nursery
 
@@ -22,7 +22,7 @@ __all__ = [
     "aiohttp",
     "confluent_kafka",
     "fsspec",
-    "ingestion",
+    "granary",
     "pyarrow",
     "sqlalchemy",
     "starlette",

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ingestion import loading
-from warehouse.binary_copy import copy_into
-from warehouse.connection import connect
-from warehouse.faults import reached
-from warehouse.writer import LoadTransaction
+from granary.load import table_load
+from granary.warehouse.binary_copy import copy_into
+from granary.warehouse.connection import connect
+from granary.warehouse.faults import reached
+from granary.warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,14 +21,14 @@ TORN = "torn"
 
 def rows_first() -> None:
     """Commit the rows, then the ledger: a loader that dies in between loads them again."""
-    record: Callable[..., None] = loading.record
+    record: Callable[..., None] = table_load.record
 
     def torn(connection: Any, audits: Any) -> None:
         connection.commit()
         reached(TORN)
         record(connection, audits)
 
-    loading.record = torn
+    table_load.record = torn
 
 
 def ledger_first() -> None:

@@ -12,20 +12,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from granary.warehouse import server
+from granary.warehouse.connection import connect, query
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.layout import last_line, plan
 from tests.python.chaos.nursery import Child, Outcome, aside, kill_after, run
 from tests.python.chaos.proxy import Proxy
-from warehouse import server
-from warehouse.connection import connect, query
-from warehouse.errors import GranaryError
-from warehouse.layout import last_line, plan
 
 if TYPE_CHECKING:
     from random import Random
 
+    from granary.warehouse.connection import Connection
+    from granary.warehouse.settings import Settings
     from tests.python.chaos.nursery import Loader
     from tests.python.chaos.proxy import Direction
-    from warehouse.connection import Connection
-    from warehouse.settings import Settings
 
 RECOVERY_SECONDS = 60
 WAYS: tuple[Direction, Direction] = ("up", "down")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 
 @pytest.mark.parametrize(

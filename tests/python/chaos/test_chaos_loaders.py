@@ -13,7 +13,7 @@ from tests.python.chaos.world import SEAM
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 TWICE = ("files", "files, append", "database")
 """Kinds that are quick enough to be killed twice at every point."""

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from granary.warehouse.faults import reached
+from granary.warehouse.settings import Settings
 from tests.python.chaos.nursery import run
-from warehouse.faults import reached
-from warehouse.settings import Settings
 
 NOWHERE = Settings(home=Path("/nowhere"), external=False, host="/nowhere")
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from granary.warehouse import server
+from granary.warehouse.settings import Settings
 from tests.python.chaos.drill import SERVER, drill
-from warehouse import server
-from warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,23 +23,23 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow as pa
 import pytest
 
-from ingestion import load
-from ingestion.readers.api import http
-from ingestion.readers.database import DatabaseReader, connecting
-from ingestion.readers.database import parallel as readers
-from ingestion.readers.rest import Api, Cursor, Endpoint, RestReader
-from ingestion.spec import Column, Source, Table
+from granary.load import api as load
+from granary.readers.api import http
+from granary.readers.database import DatabaseReader, connecting
+from granary.readers.database import parallel as readers
+from granary.readers.rest import Api, Cursor, Endpoint, RestReader
+from granary.sources.spec import Column, Source, Table
+from granary.warehouse.connection import connect, ensure_database, execute, query
+from granary.warehouse.errors import GranaryError
 from tests.python.chaos.proxy import Proxy
 from tests.python.databases import mariadb
-from warehouse.connection import connect, ensure_database, execute, query
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ingestion.spec import Reader
+    from granary.sources.spec import Reader
+    from granary.warehouse.settings import Settings
     from tests.python.chaos.proxy import Direction, Upstream
-    from warehouse.settings import Settings
 
 ROWS = 5_000
 SHARES = (0.0, 0.02, 0.4, 0.8, 0.99)

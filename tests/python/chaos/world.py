@@ -6,18 +6,18 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ingestion import load
-from warehouse.connection import execute, query, quote_name
+from granary.load import api as load
+from granary.warehouse.connection import execute, query, quote_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from random import Random
 
-    from ingestion.spec import Source, Table
+    from granary.sources.spec import Source, Table
+    from granary.warehouse.connection import Connection
+    from granary.warehouse.settings import Settings
     from tests.python.chaos.nursery import Loader
-    from warehouse.connection import Connection
-    from warehouse.settings import Settings
 
 Rows = Counter[tuple[Any, ...]]
 """Rows as a multiset."""

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from granary import show
-from granary.commands import forget, quarantine, runs, streams
-from granary.health import Health
-from ingestion.load import LoadResult
-from ingestion.spec import Left
-from orchestration.history import Run
-from orchestration.run import AssetOutcome, RunOutcome
-from warehouse.settings import PROJECT
+from granary.cli import forget, quarantine, runs, show, streams
+from granary.cli.health import Health
+from granary.dagster.history import Run
+from granary.dagster.run import AssetOutcome, RunOutcome
+from granary.load.api import LoadResult
+from granary.sources.units import Left
+from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +66,7 @@ def refused(patch: pytest.MonkeyPatch) -> None:
         quarantine_id=1234567, source="pos", table="transactions", place=LONG, column="transaction_timestamp",
         why="is no decimal128(18, 2): '[1,000.50]'", status="replayed", first_seen_at=AT,
     )  # fmt: skip
-    patch.setattr("ingestion.replay.entries", lambda *_, **__: [entry])
+    patch.setattr("granary.quarantine.replay.entries", lambda *_, **__: [entry])
     quarantine.list_entries(None, "all", 100, as_json=False)
 
 
@@ -87,8 +86,8 @@ def erased(_: pytest.MonkeyPatch) -> None:
 
 def ran(patch: pytest.MonkeyPatch) -> None:
     run = Run("a790fb1a-e60c", "weekly_promotions", "FAILURE", "", AT, 1234.5, {"pos.promotions": 20_940_529})
-    patch.setattr("orchestration.history.runs", lambda *_: [run])
-    patch.setattr("granary.commands.runs.existing", lambda: None)
+    patch.setattr("granary.dagster.history.runs", lambda *_: [run])
+    patch.setattr("granary.cli.runs.existing", lambda: None)
     runs.runs(20, as_json=False)
 
 
@@ -153,11 +152,11 @@ def test_one_function_prints_all_tables() -> None:
     """None draws its own, so that what holds above holds for all."""
     drawing = {
         str(path.relative_to(PROJECT))
-        for folder in ("granary", "bench", "orchestration", "ingestion", "warehouse", "demo")
+        for folder in ("granary", "bench", "orchestration", "ingestion", "dashboards", "demo")
         for path in (PROJECT / folder).rglob("*.py")
         if any(_imports_table(node) for node in ast.walk(ast.parse(path.read_text())))
     }
-    assert drawing == {"granary/tables.py"}
+    assert drawing == {"granary/cli/tables.py"}
 
 
 def _imports_table(node: Any) -> bool:

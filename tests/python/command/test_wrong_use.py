@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from warehouse.errors import UsageError, unknown
-from warehouse.settings import PROJECT
+from granary.warehouse.errors import UsageError, unknown
+from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 GRANARY = PROJECT / ".venv" / "bin" / "granary"
 

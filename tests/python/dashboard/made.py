@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from granary.dashboard.pages import PAGES
-from granary.dashboard.parts import STATE
-from granary.dashboard.read import Rows
+from dashboards import PAGES
+from granary.pages.dashboard.parts import STATE
+from granary.pages.dashboard.read import Rows
 
 
 def made(text: str = "some") -> dict[str, Rows]:

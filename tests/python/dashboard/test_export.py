@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from granary.dashboard.export import NAMES, write, write_pages
-from granary.dashboard.html import MARK, specification
-from granary.dashboard.pages import PAGES
-from granary.dashboard.parts import STATE, Dataset
-from granary.dashboard.read import QUERIES, Rows, read
-from granary.dashboard.theme import RANGES
-from orchestration.addresses import Addresses
+from dashboards import PAGES
+from granary.dagster.addresses import Addresses
+from granary.pages.dashboard.export import names, write, write_pages
+from granary.pages.dashboard.html import MARK, specification
+from granary.pages.dashboard.parts import STATE, Dataset
+from granary.pages.dashboard.read import QUERIES, Rows, read
+from granary.pages.dashboard.theme import RANGES
+from granary.warehouse.connection import connect, execute
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.project import PROJECT
 from tests.python.dashboard.made import made
-from warehouse.connection import connect, execute
-from warehouse.errors import GranaryError
-from warehouse.settings import PROJECT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 
 PAGE_NAMES = [f"{page.name}.html" for page in PAGES]
@@ -38,7 +38,7 @@ def test_an_export_replaces_its_own_pages_and_leaves_nothing_else(tmp_path: Path
     for _ in range(2):
         written = write_pages(made(), tmp_path / "pages", Addresses(), quiet)
     assert [path.name for path in written] == PAGE_NAMES
-    assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == sorted(NAMES)
+    assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == sorted(names())
     assert all(path.stat().st_size < 3_000_000 for path in written)
 
 

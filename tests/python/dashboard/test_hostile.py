@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from granary.dashboard.export import write_pages
-from granary.dashboard.pages import PAGES
-from orchestration.addresses import Addresses
+from dashboards import PAGES
+from granary.dagster.addresses import Addresses
+from granary.pages.dashboard.export import write_pages
 from tests.python.dashboard.browser import reader
 from tests.python.dashboard.made import made
 

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion import load
-from ingestion.load import load_table
-from ingestion.readers.database import DatabaseReader
-from ingestion.spec import Column, Source, Table
+from granary.load import api as load
+from granary.load.api import load_table
+from granary.readers.database import DatabaseReader
+from granary.sources.spec import Column, Source, Table
+from granary.warehouse.connection import connect, ensure_database, execute, query
 from tests.python.databases import mariadb
-from warehouse.connection import connect, ensure_database, execute, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ingestion.load import LoadResult
-    from ingestion.spec import Chunk
-    from warehouse.settings import Settings
+    from granary.load.api import LoadResult
+    from granary.sources.units import Chunk
+    from granary.warehouse.settings import Settings
 
 INSTANT = pa.timestamp("us", tz="UTC")
 

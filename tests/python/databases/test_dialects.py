@@ -12,13 +12,13 @@ from sqlalchemy.dialects import mssql, mysql, oracle, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-from ingestion.readers.database.connecting import Database
-from ingestion.readers.database.sql import select_part, source
-from ingestion.readers.database.types import delivered, of_postgres, of_sqlalchemy
-from ingestion.readers.database.values import Field
-from ingestion.readers.database.window import Part
+from granary.readers.database.connecting import Database
+from granary.readers.database.sql import select_part, source
+from granary.readers.database.types import delivered, of_postgres, of_sqlalchemy
+from granary.readers.database.values import Field
+from granary.readers.database.window import Part
+from granary.warehouse.errors import GranaryError
 from tests.python.databases.conftest import INSTANT
-from warehouse.errors import GranaryError
 
 START = datetime(2017, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 FIELDS = [Field("id", pa.int64(), nullable=False), Field("changed_at", INSTANT, nullable=True)]

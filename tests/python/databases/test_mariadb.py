@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from ingestion.readers.database import DatabaseReader, describe
+from granary.readers.database import DatabaseReader, describe
+from granary.warehouse.errors import GranaryError
 from tests.python.databases.conftest import INSTANT, contract, read, read_amid
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from tests.python.databases.conftest import Shop
@@ -188,7 +188,7 @@ def test_parallel_falls_back_where_no_state_can_be_shared(
     table = contract("plain", columns={"id": pa.int64(), "cents": pa.int64()})
     assert read(reader, table).num_rows == 1
     assert "its storage engine MyISAM keeps no snapshots; one reader does it alone" in caplog.text
-    monkeypatch.setattr("ingestion.readers.database.snapshot.LOCK_SECONDS", 1)
+    monkeypatch.setattr("granary.readers.database.snapshot.LOCK_SECONDS", 1)
     with closing(maria.connect()) as busy, busy.cursor() as cursor:
         busy.begin()
         cursor.execute("update accounts set cents = 0 where id = 1")

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from ingestion.readers.database import DatabaseReader, describe
-from ingestion.spec import Column
+from granary.readers.database import DatabaseReader, describe
+from granary.sources.spec import Column
+from granary.warehouse.connection import connect, execute
+from granary.warehouse.errors import GranaryError
 from tests.python.databases.conftest import INSTANT, chunks, contract, read, read_amid
-from warehouse.connection import connect, execute
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from tests.python.databases.conftest import Postgres, Shop

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion.readers.database import DatabaseReader, describe
+from granary.readers.database import DatabaseReader, describe
+from granary.warehouse.errors import GranaryError
 from tests.python.databases.conftest import INSTANT, contract, read
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from uuid import UUID
 import pyarrow as pa
 import pytest
 
-from ingestion.readers.database.values import Field, column
+from granary.readers.database.values import Field, column
 
 UTC = timezone.utc
 INSTANT = pa.timestamp("us", tz="UTC")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.readers.database.window import Overlap, ranges, splittable, start_of, wall_time
+from granary.readers.database.window import Overlap, ranges, splittable, start_of, wall_time
+from granary.warehouse.errors import GranaryError
 from tests.python.databases.conftest import INSTANT, contract
-from warehouse.errors import GranaryError
 
 UTC = timezone.utc
 

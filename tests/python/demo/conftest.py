@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from demo.data import Data
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from demo import clock
-from warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from pathlib import Path

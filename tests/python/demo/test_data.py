@@ -10,8 +10,8 @@ import pytest
 
 from demo import data
 from demo.cut import cut
-from warehouse.errors import GranaryError
-from warehouse.settings import PROJECT
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from demo.events import NAMESPACE
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 NEW_YORK = ZoneInfo("America/New_York")
 

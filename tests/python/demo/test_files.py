@@ -6,7 +6,7 @@ import pytest
 
 from demo import environment
 from demo.files import put
-from warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,12 +15,12 @@ from demo import data, environment, retailer
 from demo.marketing import Marketing
 from demo.rate import Limit, Meter
 from demo.server import serving
-from warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 KEY = "test-key"
 PLENTY = Limit(per_second=1e6, burst=10**6)

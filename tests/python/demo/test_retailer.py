@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from demo import crm, data, retailer
-from warehouse.connection import connect, query
-from warehouse.errors import GranaryError
-from warehouse.settings import PROJECT
+from granary.warehouse.connection import connect, query
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 
 def files(settings: Settings) -> dict[str, bytes]:
@@ -29,12 +29,12 @@ def files(settings: Settings) -> dict[str, bytes]:
 
 
 def state(settings: Settings) -> dict[str, list[tuple[object, ...]]]:
-    with connect(settings, settings.crm_database) as connection:
+    with connect(settings, crm.database(settings)) as connection:
         return {name: query(connection, f"select * from public.{name} order by 1") for name in crm.ENTITIES}
 
 
 def income(settings: Settings, household: int) -> tuple[object, ...]:
-    with connect(settings, settings.crm_database) as connection:
+    with connect(settings, crm.database(settings)) as connection:
         sql = "select income, (updated_at at time zone 'UTC')::text from households where household_id = $1"
         return query(connection, sql, household)[0]
 
@@ -47,7 +47,7 @@ import dataclasses, os, signal
 from datetime import date
 from pathlib import Path
 from demo import data, retailer
-from warehouse.settings import Settings
+from granary.warehouse.settings import Settings
 settings = Settings(**{fields!r})
 settings = dataclasses.replace(settings, home=Path(settings.home))
 retailer.installed = lambda: data.Data(Path({str(world.folder)!r}))
@@ -127,7 +127,7 @@ def test_opening_again_changes_nothing_and_mends_the_crm(place: Callable[[str], 
     assert (own.home / "sources.env").stat().st_mode & 0o777 == 0o600
     lines = dict(line.split("=", 1) for line in environment.splitlines())
     assert lines["AWS_REGION"] == "eu-1"
-    assert lines["GRANARY_CRM_URL"] == own.uri(own.crm_database)
+    assert lines["GRANARY_CRM_URL"] == own.uri(crm.database(own))
     assert lines["GRANARY_LAST_DATE"] == "2017-12-31"
     assert len(lines["GRANARY_MARKETING_KEY"]) >= 43  # 32 random bytes
     with pytest.raises(GranaryError, match="is open with all households, not 5"):
@@ -197,7 +197,7 @@ def test_forgetting_leaves_nothing_but_what_is_not_ours(place: Callable[[str], S
     own = place("forget")
     (own.home / "sources.env").write_text("AWS_REGION=eu-1\n")
     retailer.open_for_business(own)
-    with connect(own, own.crm_database) as visitor:  # whom the removal has to throw out
+    with connect(own, crm.database(own)) as visitor:  # whom the removal has to throw out
         assert query(visitor, "select count(*) from stores")[0][0]
         retailer.forget(own)
     assert not retailer.is_open(own)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from granary.docs.marts import Join, Mart, marts
-from orchestration.columns import Column, ColumnGraph, column_graph
+from granary.dbt.column_lineage import Column, ColumnGraph, column_graph
+from granary.pages.docs.marts import Join, Mart, marts
 from tests.python.docs.made import MODEL, SOURCE, catalog, manifest
 
 

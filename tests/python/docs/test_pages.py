@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 
-from granary.docs import NAMES, write_pages
-from orchestration.addresses import Addresses
+from granary.dagster.addresses import Addresses
+from granary.pages.docs import NAMES, write_pages
+from granary.warehouse.errors import GranaryError
 from tests.python.dashboard.browser import Reader, reader
 from tests.python.docs.made import MODEL, catalog, manifest
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

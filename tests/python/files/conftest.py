@@ -25,16 +25,16 @@ import pytest
 import s3fs
 from sshfs import SSHFileSystem
 
-from ingestion.load import load_table
-from ingestion.readers.files import FileReader
-from ingestion.spec import Column, Source, Table
-from warehouse.connection import connect, query
+from granary.load.api import load_table
+from granary.readers.files import FileReader
+from granary.sources.spec import Column, Source, Table
+from granary.warehouse.connection import connect, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ingestion.intake import LoadResult
-    from warehouse.settings import Settings
+    from granary.load.batch_stage import LoadResult
+    from granary.warehouse.settings import Settings
 
 PEOPLE = (
     Column("id", pa.int64(), "Number.", nullable=False),
@@ -95,7 +95,7 @@ class Zone:
             open_reader=lambda _: FileReader(location, **options),
             tables=(contract or table(),),
         )
-        self.patch.setattr("ingestion.load.SOURCES", {self.name: source})
+        self.patch.setattr("granary.load.api.SOURCES", {self.name: source})
         return load_table(self.settings, self.name, "people")
 
     def rows(self, columns: str = "id, name, born::text, score", order: str = "_load_id, _row") -> list[Any]:

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import orc
 
-from ingestion.readers.files import Json
-from ingestion.spec import Column
+from granary.readers.files import Json
+from granary.sources.spec import Column
 from tests.python.files.books import workbook
 from tests.python.files.conftest import label, table
 
@@ -140,7 +140,7 @@ def test_orc_values_land_or_refuse_their_file(zone: Zone) -> None:
 def test_an_orc_file_that_breaks_its_reader_is_damaged(zone: Zone) -> None:
     reader = zone.folder / "stripes.py"
     reader.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    zone.patch.setattr("ingestion.readers.files.columnar.SCRIPT", reader)
+    zone.patch.setattr("granary.readers.files.columnar.SCRIPT", reader)
     zone.put("people.orc", orc_file(pa.array([1, 2])))
     assert zone.load(table(columns=COLUMNS[:1])).units_unreadable == ("people.orc",)
     assert "damaged or not orc" in zone.refused()[0][3]

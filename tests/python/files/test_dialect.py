@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingestion.readers.files.dialect import detect
-from ingestion.readers.files.formats import Csv
+from granary.readers.files.dialect import detect
+from granary.readers.files.formats import Csv
 
 
 @pytest.mark.parametrize(

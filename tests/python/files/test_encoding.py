@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion.readers.files import Csv
-from ingestion.readers.files import text as text_reader
-from ingestion.readers.files.sniff import sniff
-from ingestion.spec import Column
+from granary.readers.files import Csv
+from granary.readers.files import text as text_reader
+from granary.readers.files.sniff import sniff
+from granary.sources.spec import Column
+from granary.warehouse import server
+from granary.warehouse.connection import connect, execute
 from tests.python.files.books import archive
 from tests.python.files.conftest import label, table
-from warehouse import server
-from warehouse.connection import connect, execute
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ GUESSED = [("", "guessed", "the text is no UTF-8 and is read as cp1252: declare 
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have files of many blocks: the first bytes tell nothing of the others."""
     monkeypatch.setattr(text_reader, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr("ingestion.readers.files.delimited.HEAD_BYTES", 500)
+    monkeypatch.setattr("granary.readers.files.delimited.HEAD_BYTES", 500)
 
 
 def lines(*names: bytes) -> bytes:

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import orc
 
-from ingestion.readers.files import Csv, Excel, FixedWidth, Json, Xml
-from ingestion.spec import Column
+from granary.readers.files import Csv, Excel, FixedWidth, Json, Xml
+from granary.sources.spec import Column
 from tests.python.files.books import archive, workbook
 from tests.python.files.conftest import PEOPLE, label, table
 

@@ -17,12 +17,13 @@ import fastavro
 import pyarrow as pa
 import pytest
 
-from ingestion.readers.files import Csv, Excel, Json, Limits, Xml
-from ingestion.readers.files.store import LocalStore
-from ingestion.spec import Column, StillWrittenError
+from granary.readers.files import Csv, Excel, Json, Limits, Xml
+from granary.readers.files.store import LocalStore
+from granary.sources.spec import Column
+from granary.sources.units import StillWrittenError
+from granary.warehouse.errors import GranaryError
 from tests.python.files.books import archive, workbook
 from tests.python.files.conftest import PEOPLE, label, table
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from granary import show
-from ingestion.load import load_table
-from ingestion.readers.files import FileReader
-from ingestion.spec import Source
-from ingestion.withdrawal import withdraw
+from granary.cli import show
+from granary.load.api import load_table
+from granary.load.withdrawal import withdraw
+from granary.readers.files import FileReader
+from granary.sources.spec import Source
+from granary.warehouse.errors import GranaryError
 from tests.python.files.books import archive
 from tests.python.files.conftest import bucket_files, remote_files, table
 from tests.python.files.test_places import ADA, BO, CY, HEADER
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from ingestion.spec import Left
+    from granary.sources.units import Left
     from tests.python.files.conftest import Store, Zone
 
 TAKEN_BY_NONE = "no table of the source takes it"
@@ -45,7 +45,7 @@ def test_a_file_that_no_table_takes_is_told_at_each_load_and_kept(zone: Zone) ->
     zone.put(".DS_Store", "x")
     zone.put("_SUCCESS", "")
     both = source(zone, flights="flights.csv", planes="planes.csv")
-    zone.patch.setattr("ingestion.load.SOURCES", {zone.name: both})
+    zone.patch.setattr("granary.load.api.SOURCES", {zone.name: both})
     expected = [("2014/flights.csv", "passed over"), ("flights_2014-01.csv", "passed over")]
     for _ in range(2):
         assert told(load_table(zone.settings, zone.name, "flights").left) == expected
@@ -57,15 +57,15 @@ def test_a_file_that_no_table_takes_is_told_at_each_load_and_kept(zone: Zone) ->
 
 
 def test_a_place_that_holds_everything_is_looked_through_in_part(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestion.readers.files.store.LOOKED_INTO", 3)
-    monkeypatch.setattr("ingestion.readers.files.reader.MOST_LEFT", 2)
+    monkeypatch.setattr("granary.readers.files.store.LOOKED_INTO", 3)
+    monkeypatch.setattr("granary.readers.files.reader.MOST_LEFT", 2)
     zone.put("flights.csv", HEADER + ADA)
     for name in ("a/1.csv", "a/deep/2.csv", "b/3.csv", "c/4.csv", ".cache/5.csv"):
         zone.put(name, HEADER)
     (zone.folder / "a" / "again").symlink_to(zone.folder)
     reader = FileReader(str(zone.folder))
     assert sorted(reader.store.names()) == ["a/1.csv", "b/3.csv", "flights.csv"]
-    monkeypatch.setattr("ingestion.readers.files.store.LOOKED_INTO", 99)
+    monkeypatch.setattr("granary.readers.files.store.LOOKED_INTO", 99)
     left = reader.left([table("flights.csv")])
     assert [one.unit for one in left] == ["a/1.csv", "b/3.csv", str(zone.folder)]
     assert left[-1].reason == "over 2 files are left out; the others are not named"
@@ -82,7 +82,7 @@ def test_files_of_another_source_in_the_same_place_are_not_told(zone: Zone) -> N
         raise RuntimeError
 
     worse = replace(mine, name=f"{zone.name}_broken", open_reader=broken)
-    zone.patch.setattr("ingestion.load.SOURCES", {each.name: each for each in (mine, other, worse)})
+    zone.patch.setattr("granary.load.api.SOURCES", {each.name: each for each in (mine, other, worse)})
     assert told(load_table(zone.settings, zone.name, "flights").left) == [("ships.csv", "passed over")]
 
 

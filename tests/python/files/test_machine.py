@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from granary import cli
-from ingestion.readers.files import columnar, copies
-from ingestion.readers.files import reader as files_reader
-from ingestion.readers.files.store import LocalStore
-from ingestion.readers.files.unpack import damaged
+from granary.cli import main as cli
+from granary.readers.files import columnar, copies
+from granary.readers.files import reader as files_reader
+from granary.readers.files.store import LocalStore
+from granary.readers.files.unpack import damaged
+from granary.warehouse.errors import GranaryError
 from tests.python.files.conftest import PEOPLE, bucket_files, table
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

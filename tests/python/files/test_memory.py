@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import resource, sys
-from ingestion.readers.files import FileReader, Xml
+from granary.readers.files import FileReader, Xml
 from tests.python.files.conftest import table
 
 def load(name):

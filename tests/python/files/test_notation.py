@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion import load as load_module
-from ingestion import replay
-from ingestion.readers.files import Csv, FixedWidth
-from ingestion.readers.files.notation import AS_WRITTEN
-from ingestion.spec import Column
+from granary.load import api as load_module
+from granary.quarantine import replay
+from granary.readers.files import Csv, FixedWidth
+from granary.readers.files.notation import AS_WRITTEN
+from granary.sources.spec import Column
 from tests.python.files.conftest import table
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def test_a_value_in_a_foreign_notation_comes_back_only_if_it_is_given(zone: Zone
     zone.put("people.csv", "id;score\n1;1.234\n")
     columns = (ID, Column("score", pa.float64(), "Points."))
     zone.load(table(columns=columns, max_refused=1), options={"people": COMMA})
-    zone.patch.setattr("ingestion.replay.SOURCES", load_module.SOURCES)
+    zone.patch.setattr("granary.quarantine.replay.SOURCES", load_module.SOURCES)
     [entry] = replay.entries(zone.settings, tables=[(zone.name, "people")])
     [done] = replay.replay(zone.settings, [entry], {})
     assert (done.landed, len(done.refused), zone.rows("id, score")) == ((), 1, [])

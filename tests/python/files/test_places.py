@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingestion.readers.files import FileReader
-from ingestion.readers.files.remote import RemoteStore
-from ingestion.readers.files.store import LocalStore
-from ingestion.spec import StillWrittenError
+from granary.readers.files import FileReader
+from granary.readers.files.remote import RemoteStore
+from granary.readers.files.store import LocalStore
+from granary.sources.units import StillWrittenError
+from granary.warehouse.errors import GranaryError
 from tests.python.files.books import archive, workbook
 from tests.python.files.conftest import PEOPLE, Web, bucket_files, remote_files, table
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,19 +15,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestion.ahead import ahead
-from ingestion.readers.files import Csv, Excel, Json, JsonLines, Limits, Parquet, Xml
-from ingestion.readers.files import json_rows as json_reader
-from ingestion.readers.files.delimited import read
-from ingestion.readers.files.dialect import detect
-from ingestion.readers.files.formats import by_name, stem
-from ingestion.readers.files.records import Quoting, records
-from ingestion.readers.files.sniff import sniff
-from ingestion.readers.files.text import encoding_of
-from ingestion.spec import Column, UnreadableError
+from granary.load.prefetch import ahead
+from granary.readers.files import Csv, Excel, Json, JsonLines, Limits, Parquet, Xml
+from granary.readers.files import json_rows as json_reader
+from granary.readers.files.delimited import read
+from granary.readers.files.dialect import detect
+from granary.readers.files.formats import by_name, stem
+from granary.readers.files.records import Quoting, records
+from granary.readers.files.sniff import sniff
+from granary.readers.files.text import encoding_of
+from granary.sources.spec import Column
+from granary.sources.units import UnreadableError
+from granary.warehouse.json_text import decode
 from tests.python.files.books import archive, workbook
 from tests.python.files.conftest import table
-from warehouse.jsontext import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

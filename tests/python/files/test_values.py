@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingestion.readers.files import Csv, Xml
-from ingestion.spec import Column
-from ingestion.types import cast
+from granary.load.types import cast
+from granary.readers.files import Csv, Xml
+from granary.sources.spec import Column
 from tests.python.files.conftest import label, table
 
 if TYPE_CHECKING:

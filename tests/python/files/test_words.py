@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion.checks import conform, shape
-from ingestion.readers.files import Csv, FileReader, FixedWidth
-from ingestion.spec import Column, Table
+from granary.load.contract import conform, shape
+from granary.readers.files import Csv, FileReader, FixedWidth
+from granary.sources.spec import Column, Table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ingestion.readers.files.formats import Format
+    from granary.readers.files.formats import Format
 
 WORDS = ("NA", "-")
 COLUMNS = (

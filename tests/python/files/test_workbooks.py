@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion.readers.files import Excel
-from ingestion.spec import Column
+from granary.readers.files import Excel
+from granary.sources.spec import Column
 from tests.python.files.books import binary_workbook, old_workbook, open_document, workbook
 from tests.python.files.conftest import table
 

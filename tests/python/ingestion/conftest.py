@@ -14,18 +14,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingestion import load, select
-from ingestion.load import load_table
-from ingestion.sources.pos import TRANSACTIONS
+from demo.crm import database as crm_database
+from granary.load import api as load
+from granary.load.api import load_table
+from granary.sources import select
+from granary.warehouse.connection import connect, ensure_database, execute
+from ingestion.pos import TRANSACTIONS
 from tests.python.ingestion.shop import Shop
-from warehouse.connection import connect, ensure_database, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ingestion.load import LoadResult
-    from ingestion.spec import Table
-    from warehouse.settings import Settings
+    from granary.load.api import LoadResult
+    from granary.sources.spec import Table
+    from granary.warehouse.settings import Settings
 
 
 def lines(day: str, number: int = 3, **changes: list[Any]) -> pa.Table:
@@ -93,11 +95,11 @@ def land(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Ca
 @pytest.fixture
 def crm(warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Return a function that runs SQL in a CRM database of its own, with two households and two stores in it."""
-    ensure_database(warehouse, warehouse.crm_database)
-    monkeypatch.setenv("GRANARY_CRM_URL", warehouse.uri(warehouse.crm_database))
+    ensure_database(warehouse, crm_database(warehouse))
+    monkeypatch.setenv("GRANARY_CRM_URL", warehouse.uri(crm_database(warehouse)))
 
     def run(sql: str) -> None:
-        with connect(warehouse, warehouse.crm_database, autocommit=True) as connection:
+        with connect(warehouse, crm_database(warehouse), autocommit=True) as connection:
             execute(connection, sql)
 
     run(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ingestion.spec import Chunk, Column, Source, Table, Unit
+from granary.sources.spec import Column, Source, Table
+from granary.sources.units import Chunk, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

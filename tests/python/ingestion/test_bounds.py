@@ -14,13 +14,14 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from ingestion.checks import conform, shape
-from ingestion.sources import SOURCES
-from ingestion.spec import Chunk, Column
+from granary.load.contract import conform, shape
+from granary.sources.discovery import SOURCES
+from granary.sources.spec import Column
+from granary.sources.units import Chunk
 from tests.python.ingestion.shop import table
 
 if TYPE_CHECKING:
-    from ingestion.spec import Table
+    from granary.sources.spec import Table
 
 PROJECT = Path(__file__).parents[3]
 DAY, NOON = date(2017, 1, 2), datetime(2017, 1, 2, 12)  # noqa: DTZ001 - columns without a zone

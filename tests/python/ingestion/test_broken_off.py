@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ingestion import load
-from ingestion.load import load_table
+from granary.load import api as load
+from granary.load.api import load_table
+from granary.warehouse import server, writer
+from granary.warehouse.connection import connect, query
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.settings import Settings
 from tests.python.ingestion.conftest import lines
-from warehouse import server, writer
-from warehouse.connection import connect, query
-from warehouse.errors import GranaryError
-from warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,8 +120,8 @@ def test_warehouse_full(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> No
 
 LOADER = """
 import sys
-from ingestion.load import load_table
-from warehouse.settings import Settings
+from granary.load.api import load_table
+from granary.warehouse.settings import Settings
 
 def tell(progress):
     print(progress.rows, flush=True)

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion.load import load_table
-from ingestion.spec import Chunk, Column, StillWrittenError, UnreadableError
+from granary.load.api import load_table
+from granary.sources.spec import Column
+from granary.sources.units import Chunk, StillWrittenError, UnreadableError
+from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.errors import GranaryError
 from tests.python.ingestion.shop import Shop, table
-from warehouse.connection import connect, execute, query
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ingestion.load import LoadResult
-    from ingestion.spec import Table
-    from warehouse.settings import Settings
+    from granary.load.api import LoadResult
+    from granary.sources.spec import Table
+    from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
     Load = Callable[[Table], LoadResult]

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from ingestion.load import load_table, pending_dates
+from granary.load.api import load_table, pending_dates
+from granary.warehouse.errors import GranaryError
 from tests.python.ingestion.conftest import lines
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from granary.warehouse.settings import Settings
     from tests.python.ingestion.conftest import Landing
-    from warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
 

@@ -8,25 +8,27 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion import load, select
-from ingestion.append import append
-from ingestion.forgetting import KEY_BEFORE, Sieve, numbers, verdict
-from ingestion.load import load_table
-from ingestion.replay import entries, replay
-from ingestion.sources import SOURCES
-from ingestion.spec import Chunk, Column, Rejected, Unit
+from granary.load import api as load
+from granary.load.api import load_table
+from granary.load.append import append
+from granary.privacy.filter import KEY_BEFORE, Sieve, numbers, verdict
+from granary.privacy.suppression_list import Forgotten, Key, canonical, enlist, folder, keep_key, key_of, new_key
+from granary.quarantine.replay import entries, replay
+from granary.sources import select
+from granary.sources.discovery import SOURCES
+from granary.sources.spec import Column
+from granary.sources.units import Chunk, Rejected, Unit
+from granary.warehouse.connection import connect, execute
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.writer import LoadTransaction
 from tests.python.ingestion.shop import Shop, table
-from warehouse.connection import connect, execute
-from warehouse.errors import GranaryError
-from warehouse.forgotten import Forgotten, Key, canonical, enlist, folder, keep_key, key_of, new_key
-from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ingestion.load import LoadResult
-    from ingestion.spec import Table
-    from warehouse.settings import Settings
+    from granary.load.api import LoadResult
+    from granary.sources.spec import Table
+    from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
     Load = Callable[..., LoadResult]

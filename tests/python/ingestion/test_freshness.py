@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from granary.health import look
-from ingestion.freshness import freshness
-from ingestion.load import load_table
-from ingestion.sources import SOURCES
+from granary.cli.health import look
+from granary.load.api import load_table
+from granary.load.freshness import freshness
+from granary.sources.discovery import SOURCES
+from granary.warehouse.connection import connect, execute
+from granary.warehouse.project import PROJECT
 from tests.python.ingestion.shop import Shop, table
-from warehouse.connection import connect, execute
-from warehouse.settings import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 DAY = timedelta(days=1)
 MERGED: dict[str, Any] = {"disposition": "merge", "key": ("id",)}

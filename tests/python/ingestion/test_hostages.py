@@ -9,31 +9,34 @@ import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
-from granary import cli, health
-from ingestion import load, raw, select
-from ingestion import sources as sources_package
-from ingestion.load import find, pending_dates
-from ingestion.sources import collect
-from ingestion.spec import Column, Source
-from orchestration.defs.loaders import unusable
-from orchestration.run import pending
+from granary.cli import health
+from granary.cli import main as cli
+from granary.dagster.loader_assets import unusable
+from granary.dagster.run import pending
+from granary.load import api as load
+from granary.load import declared_tables
+from granary.load.api import find, pending_dates
+from granary.sources import discovery as sources_package
+from granary.sources import select
+from granary.sources.discovery import collect
+from granary.sources.spec import Column, Source
+from granary.warehouse.errors import GranaryError
 from tests.python.ingestion.conftest import lines
 from tests.python.ingestion.shop import Shop, table
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from granary.warehouse.settings import Settings
     from tests.python.ingestion.conftest import Landing
-    from warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
 
 MODULE = """
 from datetime import timedelta
 import pyarrow as pa
-from ingestion.spec import Column, Source, Table
+from granary.sources.spec import Column, Source, Table
 
 TABLE = Table(
     name="t", description="T.", location="t", disposition="append", freshness=timedelta(days=1),
@@ -101,7 +104,7 @@ def two(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     second = table()
     tables = tuple(_named(one, name) for one, name in ((first, "orders"), (second, "lines")))
     source = Source("shop", "A shop.", "shop", "files", (), lambda _: shop, tables)
-    for module in (load, raw, select):
+    for module in (load, declared_tables, select):
         monkeypatch.setattr(module, "SOURCES", {"shop": source})
 
 
@@ -175,4 +178,4 @@ def test_what_is_no_longer_declared_does_not_count(
     assert {load["declared"] for load in seen.loads} == {False}
     shown = CliRunner().invoke(cli.app, ["status"])
     assert shown.exit_code == 0
-    assert "What is no longer declared in ingestion/sources/ does not count" in shown.stdout
+    assert "What is no longer declared in ingestion/ does not count" in shown.stdout

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner, Result
 
-from granary import cli
-from ingestion.load import load_table
+from granary.cli import main as cli
+from granary.load.api import load_table
+from granary.warehouse.errors import GranaryError
 from tests.python.ingestion.conftest import lines
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from granary.warehouse.settings import Settings
     from tests.python.ingestion.conftest import Landing
-    from warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
     Granary = Callable[..., Result]
@@ -85,7 +85,7 @@ def test_a_copy_is_accepted_and_a_gone_file_withdrawn_by_command(
 def test_refused_rows_of_a_failed_file_are_listed_and_not_replayed(
     granary: Granary, landing: Landing, rows: Rows, monkeypatch: pytest.MonkeyPatch, warehouse: Settings
 ) -> None:
-    monkeypatch.setattr("granary.commands.quarantine.Settings.load", lambda: warehouse)
+    monkeypatch.setattr("granary.cli.quarantine.Settings.load", lambda: warehouse)
     landing.put("2017-01-02", lines("2017-01-02", 3, household_id=[1, None, 3]))
     done = granary("load", "pos.transactions")
     assert "1 of 3 rows break the contract; row 2: household_id is null" in done.stderr

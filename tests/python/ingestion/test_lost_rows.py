@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion import load
-from ingestion.append import append
-from ingestion.load import load_table
-from ingestion.spec import Chunk, Column, Stream, Unit
+from granary.load import api as load
+from granary.load.api import load_table
+from granary.load.append import append
+from granary.sources.spec import Column, Stream
+from granary.sources.units import Chunk, Unit
+from granary.warehouse import raw_tables
+from granary.warehouse.connection import connect, execute
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.writer import LoadTransaction
 from tests.python.ingestion.shop import Shop, table
-from warehouse import raw_tables
-from warehouse.connection import connect, execute
-from warehouse.errors import GranaryError
-from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ingestion.load import LoadResult
-    from ingestion.spec import Table
-    from warehouse.settings import Settings
+    from granary.load.api import LoadResult
+    from granary.sources.spec import Table
+    from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
     Load = Callable[..., LoadResult]
@@ -246,7 +247,7 @@ def test_counts_follow_what_loads_do(shop: Shop, land: Load, rows: Rows) -> None
 
 
 def test_an_older_warehouse_counts_once_what_it_has(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
-    from warehouse import server  # noqa: PLC0415
+    from granary.warehouse import server  # noqa: PLC0415
 
     shop.put("a", {"id": [1, 2]})
     land(table())

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ingestion.load import load_table
-from ingestion.withdrawal import withdraw
+from granary.load.api import load_table
+from granary.load.withdrawal import withdraw
+from granary.warehouse import server
+from granary.warehouse.connection import connect, execute
 from tests.python.ingestion.conftest import lines
-from warehouse import server
-from warehouse.connection import connect, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from granary.warehouse.settings import Settings
     from tests.python.ingestion.conftest import Landing
-    from warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
 

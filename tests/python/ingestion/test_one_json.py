@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion.checks import conform, shape
-from ingestion.objects import text_of
-from ingestion.readers.api.rows import Rows
-from ingestion.readers.files import json_rows
-from ingestion.readers.files.formats import Json
-from ingestion.readers.files.limits import Limits
-from ingestion.spec import Chunk, Column, Table
-from ingestion.streams import webhooks
-from ingestion.streams.decoding import JsonDecoder
-from ingestion.streams.log import Message
-from warehouse.jsontext import decode
-from warehouse.quarantine import json_text
+from granary.load.contract import conform, shape
+from granary.load.json_objects import text_of
+from granary.readers.api.rows import Rows
+from granary.readers.files import json_rows
+from granary.readers.files.formats import Json
+from granary.readers.files.limits import Limits
+from granary.sources.spec import Column, Table
+from granary.sources.units import Chunk
+from granary.streams import webhooks
+from granary.streams.decoding import JsonDecoder
+from granary.streams.log import Message
+from granary.warehouse.json_text import decode
+from granary.warehouse.quarantine import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from warehouse.records import Refusal
+    from granary.warehouse.records import Refusal
 
     Read = Callable[[Table, list[bytes]], Chunk]
 

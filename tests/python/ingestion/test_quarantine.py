@@ -10,20 +10,21 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from granary.cli import app
-from ingestion.objects import from_rows
-from ingestion.replay import Replayed, drop, entries, replay
-from ingestion.spec import Chunk, Column, Rejected, UnreadableError
+from granary.cli.main import app
+from granary.load.json_objects import from_rows
+from granary.quarantine.replay import Replayed, drop, entries, replay
+from granary.sources.spec import Column
+from granary.sources.units import Chunk, Rejected, UnreadableError
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.json_text import decode
 from tests.python.ingestion.shop import Shop, table
-from warehouse.errors import GranaryError
-from warehouse.jsontext import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ingestion.load import LoadResult
-    from ingestion.spec import Table
-    from warehouse.settings import Settings
+    from granary.load.api import LoadResult
+    from granary.sources.spec import Table
+    from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
     Load = Callable[[Table], LoadResult]

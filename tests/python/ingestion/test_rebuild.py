@@ -9,20 +9,23 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from granary import cli
-from ingestion import load, raw, select
-from ingestion.append import append
-from ingestion.spec import Chunk, Column, Unit, UnreadableError
+from granary.cli import main as cli
+from granary.load import api as load
+from granary.load import declared_tables
+from granary.load.append import append
+from granary.sources import select
+from granary.sources.spec import Column
+from granary.sources.units import Chunk, Unit, UnreadableError
+from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.writer import LoadTransaction
 from tests.python.ingestion.shop import Shop, table
-from warehouse.connection import connect, execute, query
-from warehouse.errors import GranaryError
-from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ingestion.load import LoadResult
-    from warehouse.settings import Settings
+    from granary.load.api import LoadResult
+    from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
     Load = Callable[..., LoadResult]
@@ -153,7 +156,7 @@ def test_the_command_rebuilds_what_is_named(
     shop.put("a", texts(id=[1], price=["1.50"]))
     land(table(price(pa.string())))
     contract = table(price(MONEY))
-    for module in (load, raw, select):
+    for module in (load, declared_tables, select):
         monkeypatch.setattr(module, "SOURCES", {"shop": shop.source(contract)})
     for wrong in (["--rebuild"], ["shop.orders", "--rebuild", "--full-refresh"]):
         assert CliRunner().invoke(cli.app, ["load", *wrong]).exit_code == 2

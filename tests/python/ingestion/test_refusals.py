@@ -9,20 +9,23 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from granary import cli
-from ingestion import load, replay, select
-from ingestion.load import load_table
-from ingestion.refusals import value
-from ingestion.spec import Chunk, Column
+from granary.cli import main as cli
+from granary.load import api as load
+from granary.load.api import load_table
+from granary.load.refusals import value
+from granary.quarantine import replay
+from granary.sources import select
+from granary.sources.spec import Column
+from granary.sources.units import Chunk
+from granary.warehouse.errors import GranaryError
 from tests.python.ingestion.shop import Shop, table
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ingestion.load import LoadResult
-    from ingestion.spec import Table
-    from warehouse.settings import Settings
+    from granary.load.api import LoadResult
+    from granary.sources.spec import Table
+    from granary.warehouse.settings import Settings
 
 PRICE = Column("price", pa.decimal128(18, 2), "Price.", aliases=("Unit Price",))
 EMAIL = Column("email", pa.string(), "Address.", maximum=5, personal="identifier")

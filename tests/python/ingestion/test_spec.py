@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from ingestion.config import setting
-from ingestion.readers.api.collection import Since
-from ingestion.readers.api.pages import Page
-from ingestion.readers.api.spec import ApiKey
-from ingestion.readers.database import DatabaseReader
-from ingestion.readers.files.formats import Csv
-from ingestion.select import select, settings_problems
-from ingestion.sources import SOURCES
-from ingestion.spec import Chunk, Column, Rejected, Source, Table
-from warehouse.errors import GranaryError
+from granary.readers.api.collection import Since
+from granary.readers.api.pages import Page
+from granary.readers.api.spec import ApiKey
+from granary.readers.database import DatabaseReader
+from granary.readers.files.formats import Csv
+from granary.sources.config import setting
+from granary.sources.discovery import SOURCES
+from granary.sources.select import select, settings_problems
+from granary.sources.spec import Column, Source, Table
+from granary.sources.units import Chunk, Rejected
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 ID = Column("id", pa.int64(), "The key.", nullable=False)
 

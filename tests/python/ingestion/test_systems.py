@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ingestion import load
-from ingestion.load import load_table
-from ingestion.readers.rest import RestReader
-from ingestion.sources import SOURCES
-from warehouse.errors import GranaryError
+from granary.load import api as load
+from granary.load.api import load_table
+from granary.readers.rest import RestReader
+from granary.sources.discovery import SOURCES
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from granary.warehouse.settings import Settings
     from tests.python.ingestion.conftest import Service
-    from warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
     Sql = Callable[[str], None]

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 import pytest
 from psycopg.errors import LockNotAvailable
 
-from ingestion.load import load_table
+from granary.load.api import load_table
+from granary.warehouse import connection as connections
+from granary.warehouse import server, waits, writer
+from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.errors import GranaryError
 from tests.python.chaos.proxy import Proxy
 from tests.python.ingestion.conftest import lines
-from warehouse import connection as connections
-from warehouse import server, waiting, writer
-from warehouse.connection import connect, execute, query
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from granary.warehouse.settings import Settings
     from tests.python.ingestion.conftest import Landing
-    from warehouse.settings import Settings
 
 HELD = r"is held by pid \d+ \(granary, granary, since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\)"
 ADVISORY = (
@@ -41,9 +41,9 @@ BIG = 400_000
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Have limits of a second, and return what is told of waits."""
     said: list[str] = []
-    monkeypatch.setattr(waiting, "LOOKS", (0.1, 0.2))
-    monkeypatch.setattr(waiting, "SILENCE_SECONDS", 1)
-    monkeypatch.setattr(waiting, "tell", said.append)
+    monkeypatch.setattr(waits, "LOOKS", (0.1, 0.2))
+    monkeypatch.setattr(waits, "SILENCE_SECONDS", 1)
+    monkeypatch.setattr(waits, "tell", said.append)
     monkeypatch.setattr(connections, "LOCK_SECONDS", 1)
     monkeypatch.setattr(server, "LOCK_SECONDS", 1)
     monkeypatch.setattr(writer, "LOCK_WAIT_SECONDS", 1)
@@ -130,8 +130,8 @@ def test_a_frozen_network_in_mid_copy_ends_the_load(warehouse: Settings, landing
 LOADER = """
 import signal, sys
 from dataclasses import replace
-from ingestion.load import load_table
-from warehouse.settings import Settings
+from granary.load.api import load_table
+from granary.warehouse.settings import Settings
 
 def end(*_):
     raise KeyboardInterrupt

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from warehouse.connection import connect, query
-from warehouse.settings import PROJECT
+from granary.warehouse.connection import connect, query
+from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Year:
 def granary(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", "from granary.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from granary.cli.main import main; main()", *arguments],
         cwd=PROJECT,
         env=settings.environment(),
         capture_output=True,

@@ -8,17 +8,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from granary.docs.marts import marts
-from orchestration import manifest as dbt_manifest
-from orchestration.columns import ColumnGraph
-from warehouse.settings import PROJECT
+from granary.dbt import manifest as dbt_manifest
+from granary.dbt.column_lineage import ColumnGraph
+from granary.pages.docs.marts import marts
+from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from granary.docs.marts import Join, Mart
-    from warehouse.settings import Settings
+    from granary.pages.docs.marts import Join, Mart
+    from granary.warehouse.settings import Settings
 
 PAGE = PROJECT / "docs" / "marts" / "diagram.md"
 BETWEEN = re.compile(r"(?<=<!-- made from the tests -->\n)[\s\S]*?(?=<!-- until here -->)")

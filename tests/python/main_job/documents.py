@@ -14,9 +14,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from granary.warehouse.project import PROJECT
+from granary.warehouse.server import psql
+from granary.warehouse.settings import Settings
 from tests.python.main_job import diagram_page, metrics_page
-from warehouse.server import psql
-from warehouse.settings import PROJECT, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,9 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from granary import mf
-from warehouse.settings import PROJECT, Settings
+from granary.cli import mf
+from granary.warehouse.project import PROJECT
+from granary.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

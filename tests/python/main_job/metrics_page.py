@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestration import manifest as dbt_manifest
-from warehouse.settings import PROJECT
+from granary.dbt import manifest as dbt_manifest
+from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 PAGE = PROJECT / "docs" / "metrics.md"
 BETWEEN = re.compile(r"(?<=<!-- made from the definitions -->\n)[\s\S]*?(?=<!-- until here -->)")

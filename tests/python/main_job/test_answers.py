@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.answers import Answer, Question, main, questions
-from granary.dashboard.pages import PAGES
+from dashboards import PAGES
 
 
 def test_every_query_is_asked_once() -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 
-from granary.dashboard.export import write_pages
-from granary.dashboard.pages import PAGES
-from granary.dashboard.parts import STATE
-from granary.dashboard.read import Rows, read
-from orchestration.addresses import Addresses
+from dashboards import PAGES
+from granary.dagster.addresses import Addresses
+from granary.pages.dashboard.export import write_pages
+from granary.pages.dashboard.parts import STATE
+from granary.pages.dashboard.read import Rows, read
 from tests.python.dashboard.browser import Reader, reader
 from tests.python.main_job.conftest import granary
 

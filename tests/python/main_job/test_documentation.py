@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from granary.docs import NAMES
-from granary.docs.marts import Mart, marts
-from granary.pages import _Quiet
-from orchestration.columns import Column, ColumnGraph, column_graph
-from orchestration.nodes import is_mart, published
+from granary.cli.serve import _Quiet
+from granary.dbt.column_lineage import Column, ColumnGraph, column_graph
+from granary.dbt.nodes import is_mart, published
+from granary.pages.docs import NAMES
+from granary.pages.docs.marts import Mart, marts
 from tests.python.dashboard.browser import reader
 from tests.python.main_job import diagram_page
 from tests.python.main_job.conftest import granary

@@ -14,10 +14,10 @@ import sqlfluff
 import yaml
 from typer.main import get_command
 
-from granary.cli import app
+from granary.cli.main import app
+from granary.warehouse.project import PROJECT
 from tests.python.main_job import metrics_page
 from tests.python.main_job.documents import BLOCK, Example, documents, examples, heading
-from warehouse.settings import PROJECT
 
 if TYPE_CHECKING:
     from tests.python.main_job.conftest import Year

@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from ingestion.sources import SOURCES
+from granary.sources.discovery import SOURCES
+from granary.warehouse.connection import connect, execute
 from tests.python.main_job.conftest import granary
-from warehouse.connection import connect, execute
 
 if TYPE_CHECKING:
     from tests.python.main_job.conftest import Year

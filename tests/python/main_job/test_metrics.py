@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestration import manifest as dbt_manifest
+from granary.dbt import manifest as dbt_manifest
+from granary.warehouse.project import PROJECT
 from tests.python.main_job.metricflow import Question, ask
-from warehouse.settings import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -311,7 +311,7 @@ def test_mf_works_from_anywhere_without_a_network(year: Year, tmp_path: Path) ->
         "import socket\n"
         "def refuse(*_, **__): raise SystemExit('it called out')\n"
         "socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse\n"
-        "from granary.mf import main\n"
+        "from granary.cli.mf import main\n"
         "main()"
     )
     environment = year.settings.environment() | {"PYTHONPATH": str(PROJECT)}

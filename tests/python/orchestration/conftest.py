@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from demo import retailer
-from orchestration.defs.assemble import assemble
-from orchestration.instance import environment, inside, open_instance
-from orchestration.run import run_job
-from warehouse.connection import connect, execute, query
+from granary.dagster.assemble import assemble
+from granary.dagster.instance import environment, inside, open_instance
+from granary.dagster.run import run_job
+from granary.warehouse.connection import connect, execute, query
+from orchestration.jobs import jobs as project_jobs
+from orchestration.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import dagster as dg
 
-    from orchestration.progress import Event
-    from orchestration.run import RunOutcome
-    from orchestration.windows import Window
-    from warehouse.settings import Settings
+    from granary.dagster.run import RunOutcome
+    from granary.dagster.windows import Window
+    from granary.dbt.progress import Event
+    from granary.warehouse.settings import Settings
 
 HOUSEHOLDS = 40
 FIRST_CLOCK = date(2017, 2, 2)
@@ -31,7 +33,7 @@ FIRST_CLOCK = date(2017, 2, 2)
 @pytest.fixture(scope="session")
 def definitions(settings: Settings) -> dg.Definitions:
     """Return the definitions of a warehouse in which nothing was ever run."""
-    return assemble(settings)
+    return assemble(settings, project_jobs, SCHEDULES)
 
 
 @dataclass

@@ -8,16 +8,16 @@ import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from orchestration.alive import DIED, folder, held, hold, reap
-from orchestration.defs.resources import Warehouse
+from granary.dagster.alive import DIED, folder, held, hold, reap
+from granary.dagster.resources import Warehouse
 
 if TYPE_CHECKING:
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 WORKS = """
 import sys
 from pathlib import Path
-from orchestration.alive import hold
+from granary.dagster.alive import hold
 from types import SimpleNamespace
 hold(SimpleNamespace(home=Path(sys.argv[1])), sys.argv[2])
 print("held", flush=True)

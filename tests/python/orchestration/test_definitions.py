@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from ingestion.sources import SOURCES
-from orchestration import manifest as dbt_manifest
+from granary.dagster import jobs, loader_assets
+from granary.dagster.assemble import assemble, last_date
+from granary.dagster.instance import environment, inside
+from granary.dagster.loader_assets import CHECKS, KEYS, partitions
+from granary.dagster.publish_checks import PUBLISH_CHECKS
+from granary.dagster.remaining import rest
+from granary.dagster.sensors import ask_for_rest
+from granary.dbt import manifest as dbt_manifest
+from granary.sources.discovery import SOURCES
+from granary.warehouse.errors import GranaryError
 from orchestration.definitions import defs
-from orchestration.defs import jobs, loaders
-from orchestration.defs.assemble import assemble, last_date
-from orchestration.defs.loaders import CHECKS, KEYS, partitions
-from orchestration.defs.publishing import PUBLISH_CHECKS
-from orchestration.defs.sensors import ask_for_rest
-from orchestration.instance import environment, inside
-from orchestration.rest import rest
-from warehouse.errors import GranaryError
+from orchestration.jobs import jobs as project_jobs
+from orchestration.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +165,7 @@ def test_a_mart_links_to_its_documentation_and_to_the_pages_that_show_it(
 def test_links_lead_where_the_environment_says(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRANARY_DOCS_URL", "https://docs.example.com/")
     monkeypatch.setenv("GRANARY_DASHBOARD_URL", "")
-    found = {spec.key: spec.metadata for spec in assemble(settings).resolve_all_asset_specs()}
+    found = {spec.key: spec.metadata for spec in assemble(settings, project_jobs, SCHEDULES).resolve_all_asset_specs()}
     metadata = found[dg.AssetKey(["marts", "daily_sales"])]
     links = {name: value.url for name, value in metadata.items() if isinstance(value, dg.UrlMetadataValue)}
     assert links == {
@@ -198,11 +200,11 @@ def test_a_source_that_cannot_be_used_costs_no_other(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, gone: str
 ) -> None:
     error = GranaryError(f"source {gone} cannot be used: it is not Python", f"{gone}.py, line 1", "correct it")
-    monkeypatch.setattr(loaders, "BROKEN", {gone: error})
-    monkeypatch.setattr(loaders, "SOURCES", {name: source for name, source in SOURCES.items() if name != gone})
-    for module in (loaders, jobs):
+    monkeypatch.setattr(loader_assets, "BROKEN", {gone: error})
+    monkeypatch.setattr(loader_assets, "SOURCES", {name: source for name, source in SOURCES.items() if name != gone})
+    for module in (loader_assets, jobs):
         monkeypatch.setattr(module, "KEYS", [key for key in KEYS if key.path[0] != gone])
-    found = assemble(settings)
+    found = assemble(settings, project_jobs, SCHEDULES)
     graph = found.resolve_asset_graph()
     assert dg.AssetKey([gone, "module"]) in graph.executable_asset_keys
     assert not {key for key in KEYS if key.path[0] == gone} & graph.executable_asset_keys
@@ -254,9 +256,9 @@ def test_loading_the_definitions_connects_to_nothing(settings: Settings, monkeyp
         raise AssertionError("a connection was opened")
 
     dbt_manifest.prepare(settings)
-    monkeypatch.setattr("warehouse.connection.Connection.connect", refuse)
+    monkeypatch.setattr("granary.warehouse.connection.Connection.connect", refuse)
     monkeypatch.setattr("psycopg2.connect", refuse)
-    dg.Definitions.validate_loadable(assemble(settings))
+    dg.Definitions.validate_loadable(assemble(settings, project_jobs, SCHEDULES))
 
 
 def test_the_last_date_comes_from_the_environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

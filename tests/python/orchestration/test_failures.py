@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestration.failures import last_error, problem_of, problems_of
-from orchestration.progress import Problem
+from granary.dbt.failures import last_error, problem_of, problems_of
+from granary.dbt.progress import Problem
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from warehouse.settings import PROJECT
+from granary.warehouse.project import PROJECT
 
 CHILD = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
 GRANDCHILD = f"""
@@ -19,12 +19,12 @@ grandchild.wait()
 """
 ON_THE_LEASH = f"""
 import os, sys
-from orchestration.leash import start
+from granary.dbt.leash import start
 start([sys.executable, "-c", {GRANDCHILD!r}], cwd=".", env=dict(os.environ)).wait()
 """
 WATCHING = f"""
 import subprocess, sys
-child = "from orchestration.leash import end_with_parent; end_with_parent();" + {CHILD!r}
+child = "from granary.dbt.leash import end_with_parent; end_with_parent();" + {CHILD!r}
 subprocess.Popen([sys.executable, "-c", child]).wait()
 """
 
@@ -43,6 +43,6 @@ def test_nothing_is_left_of_a_parent_that_was_killed(parent: str, how: signal.Si
 
 
 def test_the_exit_code_is_that_of_the_command() -> None:
-    code = "import sys; from orchestration.leash import start; import os;"
+    code = "import sys; from granary.dbt.leash import start; import os;"
     code += "sys.exit(start([sys.executable, '-c', 'raise SystemExit(7)'], cwd='.', env=dict(os.environ)).wait())"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 7

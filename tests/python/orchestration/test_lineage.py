@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestration.lineage import column_lineage
+from granary.dbt.lineage import column_lineage
 
 PARENTS = {
     "raw_pos.transactions": {"basket_id": "bigint", "sales_value": "float8", "retail_disc": "float8"},

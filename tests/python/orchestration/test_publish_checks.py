@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from orchestration import manifest as dbt_manifest
-from orchestration.defs.publishing import closed_months, everything, publish_checks
-from orchestration.defs.resources import Warehouse
-from orchestration.instance import environment, inside
-from warehouse.connection import connect, execute
+from granary.dagster.instance import environment, inside
+from granary.dagster.publish_checks import closed_months, everything, publish_checks
+from granary.dagster.resources import Warehouse
+from granary.dbt import manifest as dbt_manifest
+from granary.warehouse.connection import connect, execute
 
 if TYPE_CHECKING:
-    from orchestration.run import RunOutcome
+    from granary.dagster.run import RunOutcome
     from tests.python.orchestration.conftest import Place
 
 SALES = "model.granary.fct_sales"

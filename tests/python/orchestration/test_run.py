@@ -11,15 +11,17 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from ingestion.sources import SOURCES
-from orchestration import news
-from orchestration.defs.assemble import assemble
-from orchestration.defs.loaders import CHECKS
-from orchestration.instance import configuration, environment, inside, open_instance
-from warehouse.connection import connect, execute, query
+from granary.dagster.assemble import assemble
+from granary.dagster.instance import configuration, environment, inside, open_instance
+from granary.dagster.loader_assets import CHECKS
+from granary.dbt import news
+from granary.sources.discovery import SOURCES
+from granary.warehouse.connection import connect, execute, query
+from orchestration.jobs import jobs as project_jobs
+from orchestration.schedules import SCHEDULES
 
 if TYPE_CHECKING:
-    from orchestration.run import RunOutcome
+    from granary.dagster.run import RunOutcome
     from tests.python.orchestration.conftest import Place
 
 SALES = dg.AssetKey(["marts", "fct_sales"])
@@ -98,7 +100,7 @@ def test_a_loader_s_page_has_the_ledger_s_numbers(
 
 def test_every_check_of_the_run_was_evaluated(place: Place, first: RunOutcome, instance: dg.DagsterInstance) -> None:
     with inside(environment(place.settings)):
-        keys = list(assemble(place.settings).resolve_asset_graph().asset_check_keys)
+        keys = list(assemble(place.settings, project_jobs, SCHEDULES).resolve_asset_graph().asset_check_keys)
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     assert set(found) == set(keys)
     assert {record.run_id for record in found.values()} == {first.run_id}
@@ -113,7 +115,7 @@ def test_without_news_nothing_is_built(place: Place, first: RunOutcome) -> None:
     assert outcome.success, outcome.failures
     assert [event.kind for event in place.events if event.stage == "dbt"] == ["skipped"]
     with inside(environment(place.settings)), open_instance() as instance:
-        keys = list(assemble(place.settings).resolve_asset_graph().asset_check_keys)
+        keys = list(assemble(place.settings, project_jobs, SCHEDULES).resolve_asset_graph().asset_check_keys)
         kept = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
         assert {record.status.value for record in kept.values()} == {"SUCCEEDED"}, "no check is skipped"
         version = "select max(load_id)::text from ops.load_audit where table_name = 'stores' and status = 'loaded'"
@@ -198,7 +200,7 @@ def test_a_single_run_backfill_overwrites_its_days_and_no_others(place: Place, f
         "dagster/asset_partition_range_end": "2017-01-07",
     }
     with inside(environment(place.settings)), open_instance() as opened:
-        job = assemble(place.settings).resolve_implicit_global_asset_job_def()
+        job = assemble(place.settings, project_jobs, SCHEDULES).resolve_implicit_global_asset_job_def()
         result = job.execute_in_process(instance=opened, tags=tags, asset_selection=[SALES, BASKETS])
         days = {event.partition for event in result.asset_materializations_for_node("dbt")}
     assert result.success

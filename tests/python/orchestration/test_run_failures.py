@@ -16,18 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from demo import retailer
-from ingestion.withdrawal import withdraw
-from orchestration.alive import DIED
-from orchestration.history import log, runs
-from orchestration.instance import environment, inside, open_instance
-from warehouse.connection import connect, execute
-from warehouse.errors import GranaryError
+from granary.dagster.alive import DIED
+from granary.dagster.history import log, runs
+from granary.dagster.instance import environment, inside, open_instance
+from granary.load.withdrawal import withdraw
+from granary.warehouse.connection import connect, execute
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestration.progress import Event
-    from orchestration.run import RunOutcome
+    from granary.dagster.run import RunOutcome
+    from granary.dbt.progress import Event
     from tests.python.orchestration.conftest import Place
 
 
@@ -150,7 +150,7 @@ def test_a_server_that_goes_away_before_dbt_is_explained(
     def refuse(*_: object, **__: object) -> None:
         raise GranaryError("Postgres does not let us in", "db.example", "start it")
 
-    monkeypatch.setattr("orchestration.dbt_build.connect", refuse)
+    monkeypatch.setattr("granary.dagster.dbt_build.connect", refuse)
     outcome = place.run("crm_snapshots")
     assert not outcome.success
     assert [str(problem) for problem in outcome.failures] == [
@@ -166,7 +166,7 @@ def test_a_defect_is_called_one_and_keeps_its_words(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("in a loader")
 
-    monkeypatch.setattr("orchestration.defs.loaders.load_table", fail)
+    monkeypatch.setattr("granary.dagster.loader_assets.load_table", fail)
     outcome = place.run("crm_snapshots")
     assert {problem.what for problem in outcome.failures} == {
         f"step crm__{table} failed: ZeroDivisionError: in a loader" for table in ("households", "products", "stores")
@@ -184,9 +184,9 @@ def test_days_for_a_job_without_days_are_refused(place: Place) -> None:
 STOPPED = """
 import sys
 from demo import retailer
-from ingestion.withdrawal import withdraw
-from orchestration.run import run_job
-from warehouse.settings import Settings
+from granary.load.withdrawal import withdraw
+from granary.dagster.run import run_job
+from granary.warehouse.settings import Settings
 settings = Settings.load()
 def tell(event):
     print(event.kind, event.name, file=out, flush=True)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from orchestration.defs.resources import Warehouse
-from orchestration.defs.schedules import daily_schedule
-from orchestration.run import pending, quiet_day
-from orchestration.windows import last_closed_date
-from warehouse.errors import GranaryError
+from granary.dagster.resources import Warehouse
+from granary.dagster.run import pending, quiet_day
+from granary.dagster.windows import last_closed_date
+from granary.warehouse.errors import GranaryError
+from orchestration.schedules import daily_schedule
 
 if TYPE_CHECKING:
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 MORNING = datetime(2017, 3, 13, 9, 30, tzinfo=timezone.utc)
 
@@ -29,9 +29,11 @@ def asked(monkeypatch: pytest.MonkeyPatch, waiting: dict[str, list[date] | Excep
             raise found
         return found
 
-    monkeypatch.setattr("ingestion.load.pending_dates", pending_dates)
-    with dg.DagsterInstance.local_temp() as instance:
-        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=MORNING)
+    monkeypatch.setattr("granary.load.api.pending_dates", pending_dates)
+    with (
+        dg.DagsterInstance.local_temp() as instance,
+        dg.build_schedule_context(instance=instance, scheduled_execution_time=MORNING) as context,
+    ):
         return list(daily_schedule(context, warehouse=Warehouse()))  # type: ignore[call-overload]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from orchestration.stopping import stoppable
+from granary.dagster.signals import stoppable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

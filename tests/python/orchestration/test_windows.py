@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from orchestration import windows
+from granary.dagster import windows
 
 
 @pytest.mark.parametrize(

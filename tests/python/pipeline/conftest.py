@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from dbt.cli.main import dbtRunner
 
-from demo import retailer
-from ingestion.load import load_table
-from ingestion.select import select
-from warehouse import server
-from warehouse.connection import connect, execute, query, quote_name
-from warehouse.settings import PROJECT
+from demo import crm, retailer
+from granary.load.api import load_table
+from granary.sources.select import select
+from granary.warehouse import server
+from granary.warehouse.connection import connect, execute, query, quote_name
+from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import date
     from pathlib import Path
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 HOUSEHOLDS = 7
 """The slice: households 1 to 7, of which 3 and 7 change in the year."""
@@ -49,14 +49,14 @@ class Pipeline:
         """Replace the databases and files with one ending by those with another."""
         self.drop(to)
         with connect(self.settings, "postgres", autocommit=True) as connection:
-            for name in (self.settings.database, self.settings.crm_database):
+            for name in (self.settings.database, crm.database(self.settings)):
                 execute(connection, f"create database {quote_name(name + to)} template {quote_name(name + origin)}")
         shutil.copytree(self.settings.home / f"demo{origin}", self.settings.home / f"demo{to}")
 
     def drop(self, ending: str) -> None:
         """Remove the databases and files with one ending."""
         with connect(self.settings, "postgres", autocommit=True) as connection:
-            for name in (self.settings.database, self.settings.crm_database):
+            for name in (self.settings.database, crm.database(self.settings)):
                 execute(connection, f"drop database if exists {quote_name(name + ending)} with (force)")
         for name in ("demo", "erasures"):  # who is forgotten is known beside the database, too
             shutil.rmtree(self.settings.home / f"{name}{ending}", ignore_errors=True)

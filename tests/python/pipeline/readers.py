@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from warehouse.connection import connect, execute, query
+from granary.warehouse.connection import connect, execute, query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 LONGEST_WAIT = "250ms"
 """What an analyst may wait for a lock; a query that would wait longer fails."""

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from ingestion.replay import entries, replay
+from granary.quarantine.replay import entries, replay
 
 if TYPE_CHECKING:
     from pathlib import Path

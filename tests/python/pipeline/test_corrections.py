@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from demo import retailer
-from ingestion.load import load_table
-from warehouse.connection import connect, execute
+from demo import crm, retailer
+from granary.load.api import load_table
+from granary.warehouse.connection import connect, execute
 
 if TYPE_CHECKING:
     from tests.python.pipeline.conftest import Pipeline
@@ -25,7 +25,7 @@ def beginning(pipeline: Pipeline) -> None:
 
 def correct(pipeline: Pipeline, table: str, change: str) -> None:
     """Change rows of the CRM, `updated_at` as it was, and load the table anew."""
-    with connect(pipeline.settings, pipeline.settings.crm_database) as connection:
+    with connect(pipeline.settings, crm.database(pipeline.settings)) as connection:
         execute(connection, f"update {table} set {change}")
         connection.commit()
     with retailer.systems(pipeline.settings):

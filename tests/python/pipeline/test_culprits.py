@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestration import manifest as dbt_manifest
-from orchestration.culprits import blame
+from granary.dbt import manifest as dbt_manifest
+from granary.dbt.culprits import blame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from granary.standing import Standing
-from granary.standing import standing as asked
-from ingestion.sources import SOURCES
+from granary.cli.standing import Standing
+from granary.cli.standing import standing as asked
+from granary.sources.discovery import SOURCES
+from granary.warehouse.connection import connect
+from granary.warehouse.writer import LoadTransaction, Target
 from tests.python.pipeline.conftest import Pipeline
-from warehouse.connection import connect
-from warehouse.writer import LoadTransaction, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 
 @pytest.fixture

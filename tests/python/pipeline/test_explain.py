@@ -14,22 +14,22 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from granary.cli import app
-from orchestration import manifest as dbt_manifest
-from orchestration.explain import links, trace
-from orchestration.explain.condition import ConditionError
-from orchestration.explain.links import find_mart
-from orchestration.explain.origins import ranges
-from orchestration.explain.trace import Explanation, explain
-from orchestration.nodes import is_mart
-from warehouse import provenance
-from warehouse.connection import connect
-from warehouse.errors import GranaryError
+from granary.cli.main import app
+from granary.dbt import manifest as dbt_manifest
+from granary.dbt.nodes import is_mart
+from granary.explain import links, trace
+from granary.explain.condition import ConditionError
+from granary.explain.links import find_mart
+from granary.explain.origins import ranges
+from granary.explain.trace import Explanation, explain
+from granary.warehouse import provenance
+from granary.warehouse.connection import connect
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestration.explain.origins import Origin
+    from granary.explain.origins import Origin
     from tests.python.pipeline.conftest import Pipeline
 
 NEW_YORK, UTC = ZoneInfo("America/New_York"), ZoneInfo("UTC")

@@ -23,29 +23,29 @@ import pyarrow.parquet as pq
 import pytest
 
 from demo import retailer
-from granary.health import look as health
-from ingestion.append import append
-from ingestion.cdc.spec import Capture
-from ingestion.forgetting import BLANK
-from ingestion.load import find, load_table
-from ingestion.spec import Chunk, Column, Table, Unit
-from orchestration import forgetting
-from orchestration.defs.publishing import RESTATED, closed_months
+from granary.cli.health import look as health
+from granary.dagster.publish_checks import RESTATED, closed_months
+from granary.load.api import find, load_table
+from granary.load.append import append
+from granary.privacy import forget
+from granary.privacy.filter import BLANK
+from granary.privacy.suppression_list import entries, folder
+from granary.sources.spec import Capture, Column, Table
+from granary.sources.units import Chunk, Unit
+from granary.warehouse import server
+from granary.warehouse.connection import connect, query
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.layout import find_binaries
+from granary.warehouse.project import PROJECT
+from granary.warehouse.writer import LoadTransaction
 from tests.python.main_job.conftest import granary
-from warehouse import server
-from warehouse.connection import connect, query
-from warehouse.errors import GranaryError
-from warehouse.forgotten import entries, folder
-from warehouse.layout import find_binaries
-from warehouse.settings import PROJECT
-from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from granary.warehouse.settings import Settings
     from tests.python.pipeline.conftest import Pipeline
-    from warehouse.settings import Settings
 
 UNTIL = date(2017, 5, 31)
 MONTHS = {"01": "198.15", "02": "193.00", "03": "166.37", "04": "186.90", "05": "221.35"}
@@ -109,7 +109,7 @@ def state(pipeline: Pipeline) -> tuple[Any, ...]:
 def run(pipeline: Pipeline, *arguments: str, kill_at: str = "") -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, to be killed at a named point."""
     return subprocess.run(
-        [sys.executable, "-c", "from granary.cli import main; main()", "forget", *arguments],
+        [sys.executable, "-c", "from granary.cli.main import main; main()", "forget", *arguments],
         cwd=PROJECT,
         env=pipeline.settings.environment() | {"GRANARY_KILL_AT": kill_at},
         capture_output=True,
@@ -310,7 +310,7 @@ def test_a_dump_made_now_has_nothing_of_it(pipeline: Pipeline, beginning: Path, 
 def test_two_at_once(pipeline: Pipeline) -> None:
     """The same household twice, and another one: each is erased once. Until the marts follow, nothing is finished."""
     with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda one: forgetting.forget(pipeline.settings, one, build=nothing), ("5", "5", "7")))
+        done = list(pool.map(lambda one: forget.forget(pipeline.settings, one, build=nothing), ("5", "5", "7")))
     assert not any(one.finished for one in done)
     assert "marts.fct_sales" in done[0].left
     assert sorted(len(one.totals) > 0 for one in done) == [False, True, True]
@@ -336,7 +336,7 @@ def test_what_is_delivered_again_stays_out(pipeline: Pipeline) -> None:
     assert pipeline.query(lost + " and status in ('loaded', 'unchanged')") == [(0,)]
     pipeline.execute("delete from intermediate.int_sales__unknown_members where entity_id = 1")  # we planted it
     pipeline.dbt("build", "--exclude-resource-type", "unit_test")
-    assert forgetting.forget(pipeline.settings, None, build=nothing).finished
+    assert forget.forget(pipeline.settings, None, build=nothing).finished
     for household in ("1", "5", "7"):
         assert holders(pipeline.settings, household) == []
 
@@ -356,10 +356,10 @@ def test_an_erasure_waits_for_the_load_at_work(pipeline: Pipeline) -> None:
     with ThreadPoolExecutor(1) as pool:
         with LoadTransaction(pipeline.settings, "pos") as tx:
             append(tx, source, table, Unit("late"), [Chunk(batch) for batch in line.to_batches()])
-            looking = pool.submit(forgetting.look, pipeline.settings, "88")
+            looking = pool.submit(forget.look, pipeline.settings, "88")
             assert wait([looking], timeout=2).not_done
         assert [(total.relation, total.rows) for total in looking.result()] == [("raw_pos.transactions", 1)]
-    done = forgetting.forget(pipeline.settings, "88", build=nothing)
+    done = forget.forget(pipeline.settings, "88", build=nothing)
     assert (done.finished, len(done.erasures)) == (True, 1)
 
 
@@ -369,7 +369,7 @@ def test_the_scan_and_a_second_look_notice_what_was_overlooked(pipeline: Pipelin
         " dbt_updated_at, dbt_valid_from) values (1, now(), 1, 1, 'x', now(), now())"
     )
     assert holders(pipeline.settings, "1") == ["snapshots.snap_crm__households"]
-    done = forgetting.forget(pipeline.settings, None, build=nothing)
+    done = forget.forget(pipeline.settings, None, build=nothing)
     assert (done.finished, [total.rows for total in done.totals]) == (True, [1])
     assert holders(pipeline.settings, "1") == []
 
@@ -392,7 +392,7 @@ def test_a_warehouse_that_is_restored_is_brought_back(
     assert "marts.fct_sales" in holders(restored, "1")
     shutil.copytree(folder(pipeline.settings), folder(restored))
     assert health(restored).erasures_open == 4
-    forgetting.forget(restored, None)
+    forget.forget(restored, None)
     for household in ("1", "5", "7"):
         assert holders(restored, household) == []
     with connect(restored) as connection:
@@ -426,7 +426,7 @@ def test_only_what_is_declared_is_erased(pipeline: Pipeline, monkeypatch: pytest
         tables=(members, table("goods")),
         capture=Capture(setting="X", slot="x", publication="x"),
     )
-    monkeypatch.setattr(forgetting, "SOURCES", {**forgetting.SOURCES, "club": club})
+    monkeypatch.setattr(forget, "SOURCES", {**forget.SOURCES, "club": club})
     profile = {"columns": [{"name": "id", "minimum": "9002", "maximum": "9002", "percentiles": [], "top": []}]}
     refused = (
         "insert into ops.quarantine (source, table_name, identity, row_number, payload, load_id, unit, column_name,"
@@ -451,7 +451,7 @@ def test_only_what_is_declared_is_erased(pipeline: Pipeline, monkeypatch: pytest
         ),
     )
     server.prepare(pipeline.settings)  # the tables made by hand become the loader's
-    done = forgetting.forget(pipeline.settings, "9002", build=nothing)
+    done = forget.forget(pipeline.settings, "9002", build=nothing)
     assert (done.finished, done.left, done.elsewhere) == (True, (), ("ada.copies",))
     assert {total.relation: total.rows for total in done.totals} == {
         "raw_club.members": 1,
@@ -483,5 +483,5 @@ def test_nobody_is_named_in_what_is_kept(pipeline: Pipeline) -> None:
     kept = pipeline.query("select subject, key_mark from ops.erasures")
     assert all(len(subject) == 64 for subject, _ in kept)
     with pytest.raises(GranaryError, match="there is no such household"):
-        forgetting.forget(pipeline.settings, "99", build=nothing)
+        forget.forget(pipeline.settings, "99", build=nothing)
     assert len(pipeline.query("select subject from ops.erasures")) == len(kept) == 5

@@ -12,12 +12,12 @@ import psycopg
 import pytest
 from dbt.cli.main import dbtRunner
 
-from orchestration.lineage import column_lineage
-from orchestration.personal import is_masked, tier
+from granary.dbt.lineage import column_lineage
+from granary.dbt.personal import is_masked, tier
+from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.project import PROJECT
+from granary.warehouse.roles import ROLES
 from tests.python.main_job.conftest import granary
-from warehouse.connection import connect, execute, query
-from warehouse.roles import ROLES
-from warehouse.settings import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

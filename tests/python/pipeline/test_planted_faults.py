@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from warehouse.connection import connect, execute, query
+from granary.warehouse.connection import connect, execute, query
 
 if TYPE_CHECKING:
     from tests.python.pipeline.conftest import Pipeline

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from demo import retailer
+from granary.warehouse.connection import connect, execute, query
 from tests.python.pipeline.readers import KNOWN, TOTALS, Readers
-from warehouse.connection import connect, execute, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

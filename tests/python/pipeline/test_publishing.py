@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from granary.warehouse.compare import compare
+from granary.warehouse.connection import connect, execute
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.project import PROJECT
 from tests.python.main_job.conftest import granary
-from warehouse.compare import compare
-from warehouse.connection import connect, execute
-from warehouse.errors import GranaryError
-from warehouse.settings import PROJECT
 
 if TYPE_CHECKING:
     from tests.python.pipeline.conftest import Pipeline

@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from warehouse.settings import PROJECT
+from granary.warehouse.project import PROJECT
 
 tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 LOCK = (PROJECT / "requirements.lock").read_text()
@@ -56,7 +56,7 @@ def test_every_pin_is_one_released_version_with_hashes() -> None:
 
 
 def test_what_granary_stands_in_for_is_not_installed() -> None:
-    # update-checker calls out at every start of mf, halo is no wheel: granary/mf.py.
+    # update-checker calls out at every start of mf, halo is no wheel: granary/cli/mf.py.
     assert {"dbt-metricflow", "metricflow"} <= {pin.name for pin in PINS}
     assert not {"halo", "update-checker"} & {canonicalize_name(pin.name) for pin in PINS}
 

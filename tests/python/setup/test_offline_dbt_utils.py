@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from warehouse.connection import connect, execute, query
-from warehouse.settings import PROJECT, Settings
+from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.project import PROJECT
+from granary.warehouse.settings import Settings
 
 Answers = dict[str, list[tuple[Any, ...]]]
 """The rows of each relation that a package built."""

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from granary.environment import Stamp, plan
-from warehouse.settings import PROJECT
+from granary.setup.environment import Stamp, plan
+from granary.warehouse.project import PROJECT
 
-MODULES = ("__init__.py", "setup.py", "environment.py", "steps.py", "dbt_packages.py")
+MODULES = ("__init__.py", "__main__.py", "environment.py", "dbt_packages.py", "steps.py")
 
 # A build backend in the project itself, so that nothing has to be fetched: a wheel with a path file and a script.
 BACKEND = """
@@ -35,7 +35,7 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         "granary.pth": os.getcwd(),
         info + "METADATA": "Metadata-Version: 2.1\\nName: granary\\nVersion: 0.1\\n",
         info + "WHEEL": "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
-        info + "entry_points.txt": "[console_scripts]\\ngranary = granary.cli:main\\n",
+        info + "entry_points.txt": "[console_scripts]\\ngranary = granary.cli.main:main\\n",
     }
     files[info + "RECORD"] = "".join(name + ",,\\n" for name in [*files, info + "RECORD"])
     with zipfile.ZipFile(os.path.join(folder, "granary-0.1-py3-none-any.whl"), "w") as wheel:
@@ -64,7 +64,9 @@ def project(tmp_path: Path) -> Path:
         "pyproject.toml": PYPROJECT,
         "backend.py": BACKEND,
         "requirements.lock": "# nothing\n",
-        "granary/cli.py": "def main():\n    print('the command runs')\n",
+        "granary/__init__.py": "",
+        "granary/setup/__init__.py": "",
+        "granary/cli/main.py": "def main():\n    print('the command runs')\n",
         "packages.yml": PACKAGES,
         "package-lock.yml": LOCKED,
         "offline/dbt_utils/dbt_project.yml": "name: dbt_utils\n",
@@ -74,7 +76,7 @@ def project(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     for name in MODULES:
-        shutil.copy(PROJECT / "granary" / name, root / "granary" / name)
+        shutil.copy(PROJECT / "granary/setup" / name, root / "granary/setup" / name)
     shutil.copy(PROJECT / "Makefile", root / "Makefile")
     return root
 
@@ -87,7 +89,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 def set_up(root: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(root / "granary" / "setup.py"), *arguments],
+        [sys.executable, str(root / "granary" / "setup"), *arguments],
         env=environment(**settings),
         capture_output=True,
         text=True,
@@ -321,7 +323,7 @@ def test_dbt_packages_come_from_the_hub_when_it_answers(project: Path) -> None:
 
 
 def test_two_at_once(project: Path) -> None:
-    command = [sys.executable, str(project / "granary" / "setup.py")]
+    command = [sys.executable, str(project / "granary" / "setup")]
     both = [subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = sorted((process.communicate(timeout=120)[0] for process in both), key=len)
     assert [process.returncode for process in both] == [0, 0]
@@ -332,7 +334,7 @@ def test_two_at_once(project: Path) -> None:
 
 @pytest.mark.parametrize("word", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_in_the_middle(project: Path, word: signal.Signals) -> None:
-    command = [sys.executable, str(project / "granary" / "setup.py")]
+    command = [sys.executable, str(project / "granary" / "setup")]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (project / ".venv/bin/python").exists():
@@ -349,8 +351,9 @@ def test_stopped_in_the_middle(project: Path, word: signal.Signals) -> None:
 
 
 def test_a_python_that_is_too_old_or_too_new(project: Path, tmp_path: Path) -> None:
-    setup = project / "granary/setup.py"
-    setup.write_text(setup.read_text().replace('("3.13", "3.12", "3.11", "3.10")', '("9.9", "9.8")'))
+    setup = project / "granary/setup"
+    start = setup / "__main__.py"
+    start.write_text(start.read_text().replace('("3.13", "3.12", "3.11", "3.10")', '("9.9", "9.8")'))
     (tmp_path / "bin").mkdir()
     found = f"Granary needs Python 3.10 to 3.13 and was started with {sys.version.split()[0]}"
     sentence = refusal(set_up(project, PATH=str(tmp_path / "bin")))

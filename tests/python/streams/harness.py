@@ -24,12 +24,12 @@ from urllib.parse import unquote
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from warehouse.connection import connect, query
+from granary.warehouse.connection import connect, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 TOPIC = "coupon_redemptions"
 QUICK = "session.timeout.ms=3000&heartbeat.interval.ms=500"
@@ -137,7 +137,7 @@ def _answers(host: str, port: int) -> bool:
 # -- the command as a process --------------------------------------------------------------------------------------
 
 
-COMMAND = "from granary.cli import main; main()"
+COMMAND = "from granary.cli.main import main; main()"
 
 
 def command(*arguments: str, **environment: str) -> subprocess.Popen[str]:

@@ -15,23 +15,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.checks import ContractBrokenError
-from ingestion.sources import SOURCES
-from ingestion.sources.events import COUPON_REDEMPTIONS
-from ingestion.spec import Column
-from ingestion.streams.avro import AvroDecoder
-from ingestion.streams.compatibility import contract_schema, incompatibilities
-from ingestion.streams.log import Message
-from ingestion.streams.opening import open_stream
-from ingestion.streams.registry import Registry, RegistryUnavailableError, UnknownSchemaError
+from granary.load.contract import ContractBrokenError
+from granary.sources.discovery import SOURCES
+from granary.sources.spec import Column
+from granary.streams.avro import AvroDecoder
+from granary.streams.compatibility import contract_schema, incompatibilities
+from granary.streams.log import Message
+from granary.streams.opening import open_stream
+from granary.streams.registry import Registry, RegistryUnavailableError, UnknownSchemaError
+from granary.warehouse.errors import GranaryError
+from ingestion.events import COUPON_REDEMPTIONS
 from tests.python.streams.harness import TOPIC, Broker, RegistryServer, landed
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ingestion.spec import Table
-    from warehouse.settings import Settings
+    from granary.sources.spec import Table
+    from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
 
@@ -127,7 +127,7 @@ def test_stops_at_an_incompatible_version(
     """A contract that says `retyped="refuse"`: nothing lands, the position stays, and the ledger says why."""
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", kafka.address(format="avro", registry=registry.url, group="stops"))
     strict = replace(SOURCES["events"], tables=(table(retyped="refuse"),))
-    monkeypatch.setattr("ingestion.streams.opening.SOURCES", {"events": strict})
+    monkeypatch.setattr("granary.streams.opening.SOURCES", {"events": strict})
     bad = record(campaign_id="string")
     kafka.send(wire(registry.register("another-subject", bad), bad, ROW | {"campaign_id": "x"}))
     with pytest.raises(ContractBrokenError, match="column campaign_id is retyped: schema 1"):

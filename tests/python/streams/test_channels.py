@@ -11,22 +11,22 @@ from dbt.cli.main import dbtRunner
 from typer.testing import CliRunner
 
 from demo import retailer
-from granary.cli import app
-from ingestion.load import load_table
-from ingestion.select import select
-from ingestion.streams.opening import open_stream
-from orchestration.replay import replay
+from granary.cli.main import app
+from granary.dbt.rebuild import replay
+from granary.load.api import load_table
+from granary.sources.select import select
+from granary.streams.opening import open_stream
+from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.project import PROJECT
 from tests.python.streams.test_webhooks import serving
-from warehouse.connection import connect, execute, query
-from warehouse.errors import GranaryError
-from warehouse.settings import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from granary.warehouse.settings import Settings
     from tests.python.streams.harness import Broker
-    from warehouse.settings import Settings
 
 HOUSEHOLDS = 30
 FACT, RAW = "marts.fct_coupon_redemptions", "raw_events.coupon_redemptions"

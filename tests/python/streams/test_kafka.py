@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ingestion.sources import SOURCES
-from ingestion.streams.loop import Limits, StreamLoop
-from ingestion.streams.opening import open_stream
+from granary.sources.discovery import SOURCES
+from granary.streams.loop import Limits, StreamLoop
+from granary.streams.opening import open_stream
+from granary.warehouse.connection import connect, execute
+from granary.warehouse.errors import GranaryError
 from tests.python.chaos.check import ledger_faults
 from tests.python.streams.harness import (
     TOPIC,
@@ -26,13 +28,11 @@ from tests.python.streams.harness import (
     positions,
     wait_until,
 )
-from warehouse.connection import connect, execute
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
 
@@ -327,5 +327,5 @@ def test_wrong_addresses(warehouse: Settings, kafka: Broker, monkeypatch: pytest
         assert "secret" not in message
     kafka.topic("another")
     source = replace(SOURCES["events"], stream=replace(SOURCES["events"].stream, topics={TOPIC: "nowhere"}))
-    monkeypatch.setattr("ingestion.streams.opening.SOURCES", {"events": source})
+    monkeypatch.setattr("granary.streams.opening.SOURCES", {"events": source})
     assert fails(f"kafka://{hosts}").startswith("Kafka has no topic 'nowhere'")

@@ -15,15 +15,15 @@ import requests
 from botocore.session import get_session
 from moto.server import ThreadedMotoServer
 
-from ingestion.streams.loop import Limits
-from ingestion.streams.opening import open_stream
+from granary.streams.loop import Limits
+from granary.streams.opening import open_stream
+from granary.warehouse.errors import GranaryError
 from tests.python.streams.harness import TOPIC, differences, event, free_port, landed, positions
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
 

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.sources import SOURCES
-from ingestion.sources.events import COUPON_REDEMPTIONS
-from ingestion.spec import Stream
-from ingestion.streams import webhooks
-from ingestion.streams.address import parse
-from ingestion.streams.decoding import JsonDecoder
-from ingestion.streams.log import Message
-from ingestion.streams.positions import moved, of_kind, without_gaps
-from ingestion.streams.signatures import NotSignedError, secrets_of, sign, verify
-from warehouse.errors import GranaryError
+from granary.sources.discovery import SOURCES
+from granary.sources.spec import Stream
+from granary.streams import webhooks
+from granary.streams.address import parse
+from granary.streams.decoding import JsonDecoder
+from granary.streams.log import Message
+from granary.streams.positions import moved, of_kind, without_gaps
+from granary.streams.signatures import NotSignedError, secrets_of, sign, verify
+from granary.warehouse.errors import GranaryError
+from ingestion.events import COUPON_REDEMPTIONS
 
 SECRET = "a secret of 32 bytes or so it is"
 

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ingestion.append import append
-from ingestion.objects import from_rows
-from ingestion.sources import SOURCES
-from ingestion.sources.events import COUPON_REDEMPTIONS
-from ingestion.spec import Table, Unit
+from granary.load.append import append
+from granary.load.json_objects import from_rows
+from granary.sources.discovery import SOURCES
+from granary.sources.spec import Table
+from granary.sources.units import Unit
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.writer import LoadTransaction
+from ingestion.events import COUPON_REDEMPTIONS
 from tests.python.streams.harness import event, landed
-from warehouse.errors import GranaryError
-from warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 FORMER = replace(COUPON_REDEMPTIONS, disposition="replace_unit", key=())
 

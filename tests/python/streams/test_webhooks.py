@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from ingestion.streams.signatures import sign
+from granary.streams.signatures import sign
+from granary.warehouse.connection import connect, execute, query
 from tests.python.streams.harness import command, differences, ended, event
-from warehouse.connection import connect, execute, query
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 SECRET, NEXT = "an-old-secret-of-many-bytes", "the-next-secret-of-many-bytes"
 

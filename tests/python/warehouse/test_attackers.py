@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from granary.dashboard.parts import Dataset
-from granary.dashboard.read import read
-from orchestration import forgetting
-from warehouse import erasing, server
-from warehouse.connection import connect, execute, query
-from warehouse.households import Map, Place
+from granary.pages.dashboard.parts import Dataset
+from granary.pages.dashboard.read import read
+from granary.privacy import erasure, forget
+from granary.privacy.locator import Map, Place
+from granary.warehouse import server
+from granary.warehouse.connection import connect, execute, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
 
@@ -145,13 +145,13 @@ def erase(settings: Settings, place: Place, household: str) -> None:
         raw=(place,), keys_before=(), kept=(), built=(), marts=(), names={place.relation: frozenset({place.column})},
         judge=lambda *_: "not theirs", numbers=lambda _: set(), blank={}, sources=frozenset({"evil"}),
     )  # fmt: skip
-    with erasing.begin(settings, where) as connection, suppress(psycopg.Error):
+    with erasure.begin(settings, where) as connection, suppress(psycopg.Error):
         execute(
             connection,
             "insert into ops.erasures (subject, key_mark) values ('s', 'k') on conflict (subject) do nothing",
         )
         ((number,),) = query(connection, "select erasure_id from ops.erasures where subject = 's'")
-        erasing.Erasing(connection, where).household(household, number)
+        erasure.Erasing(connection, where).household(household, number)
         connection.commit()
 
 
@@ -169,7 +169,7 @@ def test_a_loaders_own_type_runs_as_nobody_else_when_a_household_is_forgotten(wa
     )
     erase(warehouse, Place("raw_evil", "t", "household_id"), "7")
     with connect(warehouse, role="eraser") as connection, suppress(psycopg.Error):
-        forgetting.households.households(connection, Place("raw_evil", "t", "household_id"))
+        forget.households.households(connection, Place("raw_evil", "t", "household_id"))
         connection.commit()
     assert {superuser for *_, superuser in ran_as(rows, "raw_evil")} == {"off"}
     assert rows(SUPERUSERS) == [("granary",)]
@@ -227,7 +227,7 @@ def test_what_the_transformer_builds_runs_as_who_reads_it(
     )
     (tmp_path / "trap.sql").write_text("select grabbed from marts.trap")
     (tmp_path / "trap2.sql").write_text("select grabbed from marts.trap")
-    monkeypatch.setattr("granary.dashboard.read.QUERIES", tmp_path)
+    monkeypatch.setattr("granary.pages.dashboard.read.QUERIES", tmp_path)
     sets = (Dataset("trap", role="analyst"), Dataset("trap2", role="transformer"))
     assert {name: found.rows for name, found in read(warehouse, sets, lambda _: None).items()} == {
         "trap": [[True]],

@@ -11,14 +11,14 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from warehouse.binary_copy import PART_BYTES, copy_into, copy_into_new, encode, parts
-from warehouse.connection import connect, execute, query
+from granary.warehouse.binary_copy import PART_BYTES, copy_into, copy_into_new, encode, parts
+from granary.warehouse.connection import connect, execute, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from warehouse.connection import Connection
-    from warehouse.settings import Settings
+    from granary.warehouse.connection import Connection
+    from granary.warehouse.settings import Settings
 
 UTC = timezone.utc
 

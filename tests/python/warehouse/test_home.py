@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from granary import log
+from granary.cli import log
+from granary.warehouse import server, waits
+from granary.warehouse.connection import connect, ensure_database, execute, query
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.layout import make_private, plan
+from granary.warehouse.project import PROJECT
+from granary.warehouse.settings import Settings
 from tests.python.ingestion.test_broken_off import own_server
-from warehouse import server, waiting
-from warehouse.connection import connect, ensure_database, execute, query
-from warehouse.errors import GranaryError
-from warehouse.layout import make_private, plan
-from warehouse.settings import PROJECT, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,7 @@ def test_one_home_is_found_by_everybody_who_reads_it(
 def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Return what is told of waits."""
     words: list[str] = []
-    monkeypatch.setattr(waiting, "tell", words.append)
+    monkeypatch.setattr(waits, "tell", words.append)
     return words
 
 

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from granary import log
-from ingestion.readers.database.connecting import words
+from granary.cli import log
+from granary.readers.database.connecting import words
+from granary.warehouse.connection import connect, execute, reason
+from granary.warehouse.database_errors import plain, told
+from granary.warehouse.project import PROJECT
 from tests.python.ingestion.test_broken_off import own_server
-from warehouse.connection import connect, execute, reason
-from warehouse.settings import PROJECT
-from warehouse.telling import plain, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 SECRET = "909090909"
 """The planted household."""

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
+from granary.warehouse import roles, server
+from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.errors import GranaryError
 from tests.python.ingestion.test_broken_off import own_server
 from tests.python.main_job.conftest import granary
-from warehouse import roles, server
-from warehouse.connection import connect, execute, query
-from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 SECRET = "correct horse battery staple"
 
@@ -107,7 +107,15 @@ def test_a_person_gets_in_with_a_password_that_the_server_never_saw(
 
 
 def test_a_password_comes_by_a_pipe_and_is_not_repeated(warehouse: Settings) -> None:
-    command = [sys.executable, "-c", "from granary.cli import main; main()", "roles", "grant", "granary_eve", "analyst"]
+    command = [
+        sys.executable,
+        "-c",
+        "from granary.cli.main import main; main()",
+        "roles",
+        "grant",
+        "granary_eve",
+        "analyst",
+    ]
     try:
         done = subprocess.run(
             [*command, "--password"],

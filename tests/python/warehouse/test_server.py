@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
+from granary.warehouse import server
+from granary.warehouse.connection import connect, execute, query, quote_name
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.settings import Settings
 from tests.python.ingestion.test_broken_off import own_server
-from warehouse import server
-from warehouse.connection import connect, execute, query, quote_name
-from warehouse.errors import GranaryError
-from warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

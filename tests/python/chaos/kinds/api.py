@@ -13,14 +13,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pyarrow as pa
 
-from ingestion.readers.rest import Api, ApiKey, Cursor, Endpoint, Parent, RestReader, Since
-from ingestion.spec import Column, Source, Table
+from granary.readers.rest import Api, ApiKey, Cursor, Endpoint, Parent, RestReader, Since
+from granary.sources.spec import Column, Source, Table
 from tests.python.chaos.world import REFUSED, Rows, World, load_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 PAGE = 400
 PARENTS = (700, 1100)

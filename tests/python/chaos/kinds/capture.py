@@ -13,18 +13,18 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ingestion.cdc.capture import opened
-from ingestion.cdc.spec import changes_table
+from granary.cdc.capture import opened
+from granary.sources.capture import changes_table
+from granary.warehouse.connection import query
 from tests.python.cdc.origin_server import OriginServer
 from tests.python.cdc.shop import SETTING, SOURCE, Shop, fold
 from tests.python.cdc.shop import _columns as columns_as_text
 from tests.python.cdc.shop import _sql_name as name_at_source
 from tests.python.chaos.world import SEAM, Rows, World
-from warehouse.connection import query
 
 if TYPE_CHECKING:
-    from warehouse.connection import Connection
-    from warehouse.settings import Settings
+    from granary.warehouse.connection import Connection
+    from granary.warehouse.settings import Settings
 
 WRITERS, TRANSACTIONS = 2, 25
 """What goes on at the source while captures are struck: transactions of each writer in a round."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ingestion.readers.database import DatabaseReader
-from ingestion.spec import Column, Source, Table
+from granary.readers.database import DatabaseReader
+from granary.sources.spec import Column, Source, Table
+from granary.warehouse.connection import connect, ensure_database, execute
 from tests.python.chaos.world import REFUSED, Rows, World, load_all, select
-from warehouse.connection import connect, ensure_database, execute
 
 if TYPE_CHECKING:
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 COLUMNS = (
     Column("id", pa.int64(), "Number of the row.", nullable=False),

@@ -22,19 +22,19 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pyarrow as pa
 
-from ingestion.spec import Column, Source, Stream, Table
-from ingestion.streams import opening, webhooks
-from ingestion.streams.loop import Limits
-from ingestion.streams.signatures import HEADER, sign
+from granary.sources.spec import Column, Source, Stream, Table
+from granary.streams import opening, webhooks
+from granary.streams.loop import Limits
+from granary.streams.signatures import HEADER, sign
 from tests.python.chaos.world import REFUSED, SEAM, Rows, World, select
 from tests.python.streams.harness import Broker, broker
 
 if TYPE_CHECKING:
     from random import Random
 
-    from ingestion.spec import Reader
-    from warehouse.connection import Connection
-    from warehouse.settings import Settings
+    from granary.sources.spec import Reader
+    from granary.warehouse.connection import Connection
+    from granary.warehouse.settings import Settings
 
 ADDRESS, SECRETS = "GRANARY_CHAOS_STREAM", "GRANARY_CHAOS_SECRETS"
 SECRET = "a-secret-of-more-than-enough-bytes"

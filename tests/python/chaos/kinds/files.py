@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingestion.readers.files import FileReader
-from ingestion.spec import Column, Source, Table
+from granary.readers.files import FileReader
+from granary.sources.spec import Column, Source, Table
 from tests.python.chaos.world import REFUSED, SEAM, Rows, World, load_all
 
 if TYPE_CHECKING:
     from random import Random
 
+    from granary.warehouse.settings import Settings
     from tests.python.chaos.nursery import Loader
-    from warehouse.settings import Settings
 
 UNITS = 5
 """Names of files of a table: a round writes some of them anew."""

@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ingestion.replay import entries, replay
+from granary.quarantine.replay import entries, replay
 from tests.python.chaos.kinds.files import FilesWorld, source
 from tests.python.chaos.world import REFUSED, Rows, load_all
 
 if TYPE_CHECKING:
-    from warehouse.settings import Settings
+    from granary.warehouse.settings import Settings
 
 
 @dataclass(frozen=True)

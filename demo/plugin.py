@@ -1,0 +1,106 @@
+"""`granary demo`: open the sample retailer, let its year pass, run the pipeline, show what came of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from datetime import date
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from granary.cli import show
+from granary.cli.options import business_date, ready
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from granary.dagster.run import RunOutcome
+    from granary.warehouse.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Put these commands into the command."""
+    demo = typer.Typer(help="The sample retailer, played back from a real year.", no_args_is_help=True)
+    demo.command("run", epilog="Example: granary demo run")(run)
+    demo.command("advance", epilog="Example: granary demo advance --to 2017-03-12 && granary run")(advance)
+    app.add_typer(demo, name="demo")
+
+
+@contextmanager
+def reachable(settings: Settings) -> Iterator[None]:
+    """Serve the retailer's API for as long as this is open, if it is open here and no other address is set."""
+    from demo import retailer  # noqa: PLC0415 - the command starts at once
+
+    if not retailer.is_open(settings) or os.environ.get(retailer.URL):
+        yield
+        return
+    with retailer.systems(settings):
+        yield
+
+
+def run() -> None:
+    """Open the sample retailer, play its whole year, and run the pipeline on it. Again: only what is new."""
+    if not play(ready()):
+        raise typer.Exit(1)
+
+
+def advance(
+    to: Annotated[date, typer.Option("--to", metavar="DATE", parser=business_date, help="The business date to close.")],
+) -> None:
+    """Move the sample retailer's clock: its systems deliver all business days up to DATE."""
+    move(ready(), to)
+    show.line("Next: `granary run` loads and builds what is new.")
+
+
+def move(settings: Settings, to: date) -> None:
+    """Open the retailer if need be, and let business go on until the evening of `to`.
+
+    Before its first day the CRM is loaded and kept as history once: rows that change in the year have an earlier
+    version only until they do.
+
+    Raises:
+        GranaryError: the date is outside the year, before the clock, or something could not be read or written.
+    """
+    from demo import retailer  # noqa: PLC0415 - the command starts at once
+    from demo.clock import OPENING  # noqa: PLC0415
+
+    with show.steps() as progress:
+        retailer.open_for_business(settings, progress=progress)
+    if retailer.clock(settings) == OPENING:
+        _run(settings, "crm_snapshots", "The CRM as it was before the year")
+    with show.steps() as progress:
+        moved = retailer.advance(settings, to, progress=progress)
+    show.line(f"The retailer's clock moved from {moved.before} to {moved.after}: {moved.files:,} files delivered.")
+
+
+def play(settings: Settings) -> bool:
+    """Play the whole year and run everything; print a table per layer and what to try next.
+
+    Returns:
+        Whether every step and every check succeeded.
+    """
+    from demo.clock import LAST_DAY  # noqa: PLC0415 - the command starts at once
+
+    began = time.monotonic()
+    move(settings, LAST_DAY)
+    outcome = _run(settings, "everything", "Load, snapshot, build and test")
+    show.outcome(outcome)
+    if outcome.success:
+        show.line(f"\nDone in {time.monotonic() - began:.0f} s. Try next:")
+        show.line('  .venv/bin/granary psql -c "select sum(sales_value) from marts.fct_sales"   a first number')
+        show.line(
+            "  make ui                                                                   lineage, runs and checks"
+        )
+        show.line("  docs/analysts.md                                                          thirty questions")
+        show.line("The warehouse server keeps running; `.venv/bin/granary down` stops it.")
+    return outcome.success
+
+
+def _run(settings: Settings, job: str, title: str) -> RunOutcome:
+    from granary.dagster.run import run_job  # noqa: PLC0415 - the command starts at once
+
+    show.line(title)
+    with reachable(settings), show.running() as on_event:
+        return run_job(settings, job, on_event=on_event)

@@ -1,0 +1,83 @@
+"""Storing changes: into the change table, and from there into the current table, in the caller's transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from granary.cdc import current_table
+from granary.load.append import append
+from granary.load.batch_stage import Piece
+from granary.sources.capture import changes_table
+from granary.sources.units import Unit
+from granary.warehouse.faults import reached
+from granary.warehouse.ledger import record, record_changes
+from granary.warehouse.records import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from granary.cdc.rows import Key
+    from granary.sources.spec import Source, Table
+    from granary.sources.units import Chunk
+    from granary.warehouse.writer import LoadTransaction
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What one run of a table's changes did: changes read and refused, and the load ids of both its tables."""
+
+    changes: int
+    refused: int
+    load_id: int
+    changes_load_id: int
+
+
+@dataclass(frozen=True)
+class Lander:
+    """The way of a source's changes into one transaction; `unit` is what the ledger calls the batch."""
+
+    tx: LoadTransaction
+    source: Source
+    unit: str
+    run_id: str
+
+    def land(self, table: Table, chunk: Chunk) -> Landed:
+        """Store changes of one table, given as rows of its change table."""
+        tx, source = self.tx, self.source
+        result = append(tx, source, changes_table(table), Unit(self.unit), [chunk], run_id=self.run_id)
+        reached("cdc-changes")
+        target, evolved = current_table.ensure(tx, source, table)
+        piece = Piece(Unit(self.unit), tx.next_load_ids(1)[0])
+        record_changes(tx.connection, source.name, table.name, piece.load_id, evolved)
+        if result.rows_loaded:
+            changes = current_table.changes_target(source, table)
+            piece.loaded, piece.deleted = current_table.apply(
+                tx, changes, target, result.load_ids[0], result.rows_loaded
+            )
+        piece.read = piece.loaded
+        status = "loaded" if piece.loaded or piece.deleted else "unchanged"
+        record(tx.connection, [piece.audit(source.name, table.name, status, run_id=self.run_id)])
+        reached("cdc-applied")
+        return Landed(result.rows_read, result.rows_quarantined, piece.load_id, result.load_ids[0])
+
+    def stored(self, table: Table, keys: Sequence[Key], columns: Sequence[str]) -> Mapping[Key, tuple[str | None, ...]]:
+        """Return texts of the current table as this transaction sees it."""
+        target, _ = current_table.ensure(self.tx, self.source, table)
+        return current_table.stored_texts(self.tx, target, keys, columns)
+
+    def schema_change(self, table: Table, load_id: int, change: Change) -> None:
+        """Keep a difference in a table's columns at the source."""
+        record_changes(self.tx.connection, self.source.name, table.name, load_id, [change])
+
+
+def differences(known: Mapping[str, str], types: Mapping[str, str]) -> list[Change]:
+    """Return how a table's columns at the source differ from before."""
+    gone = [Change(name, "missing", f"{known[name]}; null from here on") for name in known if name not in types]
+    new = [Change(name, "added", types[name]) for name in types if name not in known]
+    retyped = [
+        Change(name, "retyped", f"{known[name]} became {types[name]}")
+        for name in types
+        if known.get(name, types[name]) != types[name]
+    ]
+    return [*gone, *new, *retyped]

@@ -1,0 +1,88 @@
+"""How a slot is lost: everything that can come between what is stored and the changes that the source still has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from granary.cdc.catalog import source_names
+from granary.cdc.lsn import lsn_text
+from granary.cdc.schema_changes import altered, attached
+from granary.load.captured import LostSlotError, check_held
+from granary.sources.capture import changes_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from granary.cdc.catalog import Origins
+    from granary.cdc.origin import Origin, Server, Slot
+    from granary.cdc.state import State
+    from granary.sources.spec import Source
+    from granary.warehouse.connection import Connection
+
+
+def check_slot(source: Source, where: str, state: State, server: Server, slot: Slot | None) -> None:
+    """Refuse a slot that no longer holds everything since the position.
+
+    Raises:
+        LostSlotError: it says what happened to the slot.
+    """
+
+    def gone(what: str) -> LostSlotError:
+        return LostSlotError(what, source.name, where)
+
+    assert source.capture is not None
+    name = source.capture.slot
+    if (server.system, server.timeline) != (state.system, state.timeline):
+        raise gone("the source is another server than before, was restored, or failed over")
+    if server.flushed < state.position:
+        raise gone(
+            f"the source's log ends at {lsn_text(server.flushed)}, before what is stored ({state.lsn}): it was restored"
+        )
+    if slot is None:
+        raise gone(f"replication slot {name} is gone")
+    if slot.database != server.database:
+        raise gone(f"replication slot {name} belongs to database {slot.database}, not {server.database}")
+    if slot.plugin != "pgoutput":
+        raise gone(f"replication slot {name} is made for {slot.plugin}, not pgoutput")
+    if slot.lost:
+        raise gone(f"the source has thrown away changes that replication slot {name} needed ({slot.lost})")
+    if slot.confirmed > state.position:
+        raise gone(
+            f"replication slot {name} was moved by somebody else, from {state.lsn} to {lsn_text(slot.confirmed)}"
+        )
+
+
+def check_tables(source: Source, origin: Origin, state: State, tables: Mapping[str, Origins]) -> None:
+    """Refuse tables that are not those which were copied, or whose rows were altered without a change in the log.
+
+    Raises:
+        LostSlotError: one has not been copied yet, was made anew or was altered since.
+    """
+    where = origin.where
+    for table in source.tables:
+        now = tables[table.name]
+        if table.name not in state.tables:
+            raise LostSlotError(f"table {table.name} has not been copied yet", source.name, where)
+        known = state.tables[table.name]
+        if known.oid != now.oid:
+            raise LostSlotError(f"table {table.name} was dropped and made anew at the source", source.name, where)
+        found = altered(known.shape, now.shape, source_names(table)) or attached(
+            origin, now.sql_name, known.shape, now.shape
+        )
+        if found:
+            raise LostSlotError(
+                f"table {table.name} was altered at the source so that rows differ and no change says so: {found}",
+                source.name,
+                where,
+            )
+
+
+def check_rows(connection: Connection, source: Source) -> None:
+    """Refuse to go on from raw tables that do not hold what was captured: changes alone do not make it up.
+
+    Raises:
+        LostSlotError: somebody dropped or emptied one, or deleted rows of it.
+    """
+    for table in source.tables:
+        for contract in (table, changes_table(table)):
+            check_held(connection, source, contract)

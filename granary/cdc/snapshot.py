@@ -1,0 +1,166 @@
+"""The initial copy of the captured tables, joined to the slot's changes without gap or overlap.
+
+Why nothing is lost or double is shown in docs/decisions/0011-snapshot-and-stream.md; in short: the slot is made
+first, then every transaction that was open at that moment is waited for, and only then is the snapshot taken. What was
+committed before the slot begins is therefore in the snapshot. What was committed later is in the stream, and the
+snapshot's own list says which of it the snapshot has seen.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from adbc_driver_manager import Error as DriverError
+
+from granary.cdc.catalog import Origins, source_names
+from granary.cdc.lsn import lsn_number, lsn_text
+from granary.cdc.rows import Image, landing
+from granary.cdc.state import Snapshot
+from granary.warehouse.connection import execute, query, quote_name
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.faults import reached
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from granary.cdc.landing import Lander
+    from granary.cdc.origin import Origin
+    from granary.sources.spec import Source, Table
+    from granary.sources.units import Chunk
+    from granary.warehouse.connection import ArrowConnection
+
+DEADLOCK, ATTEMPTS = "40P01", 5
+PATIENCE_SECONDS = 600
+"""How long transactions that were open when the slot was made may keep the snapshot waiting."""
+
+SAME_AS_TEXT = re.compile(
+    r"smallint|integer|bigint|real|double precision|numeric.*|text|uuid|date|json|jsonb|character varying.*"
+    r"|timestamp.* with(out)? time zone"
+)
+"""Types whose cast to text writes what their output function writes. Of others, a boolean's writes `true`
+where the stream has `t`, character(n)'s drops the padding, inet's adds the mask."""
+
+
+def settle(origin: Origin) -> None:
+    """Wait until every transaction that has written and is open now has ended.
+
+    Raises:
+        GranaryError: one is still open after `PATIENCE_SECONDS`.
+    """
+    # An id of our own: every transaction that had one before has a lower one. (The xmax of a snapshot would not do: it
+    # is the id after the latest that has ended, and transactions with that id or higher may be at work.)
+    edge = origin.query("select pg_current_xact_id()::text")[0][0]
+    patience = time.monotonic() + PATIENCE_SECONDS
+    while not origin.query("select pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8", edge)[0][0]:
+        if time.monotonic() > patience:
+            raise GranaryError(
+                f"transactions at the source have been open for over {PATIENCE_SECONDS} s",
+                origin.where,
+                "see pg_stat_activity and pg_prepared_xacts there for the oldest, end it, and capture again",
+            )
+        time.sleep(0.05)
+
+
+def freeze(origin: Origin, connection: ArrowConnection, tables: Mapping[str, Origins]) -> Snapshot:
+    """Take the snapshot in a transaction that stays open, with the tables locked against truncate and change.
+
+    TRUNCATE is not MVCC-safe: without the lock, one that came after the snapshot would empty what is still to be read.
+    A transaction of the source that truncates several tables in another order may deadlock with us: if the server
+    ends ours, the snapshot is not taken yet, and we try again.
+
+    Raises:
+        GranaryError: a table stays locked by others.
+    """
+    names = ", ".join(table.sql_name for table in tables.values())
+    attempts = ATTEMPTS
+    while True:
+        try:
+            execute(connection, "set transaction isolation level repeatable read, read only")
+            execute(connection, "set local lock_timeout = '60s'")
+            execute(connection, f"lock table {names} in access share mode")
+            text, until = query(connection, "select pg_current_snapshot()::text, pg_current_wal_insert_lsn()::text")[0]
+            return Snapshot(str(text), lsn_number(str(until)))
+        except DriverError as error:
+            attempts -= 1
+            if error.sqlstate != DEADLOCK or not attempts:
+                raise origin.failure(error) from None
+            connection.rollback()
+
+
+def harden(origin: Origin, seen: Snapshot) -> None:
+    """Wait until what the snapshot has seen is safe on the source's disk.
+
+    A transaction with synchronous_commit = off can be seen before it is; after a crash it would never have been, and
+    the copy must not have it. An id of our own, committed after it, has the source's log writer go on that far.
+    """
+    origin.query("select pg_current_xact_id()::text")
+    while not origin.query("select pg_current_wal_flush_lsn() >= $1::text::pg_lsn", lsn_text(seen.until))[0][0]:
+        time.sleep(0.02)
+
+
+def copy(
+    origin: Origin, connection: ArrowConnection, source: Source, tables: Mapping[str, Origins], lander: Lander, lsn: int
+) -> int:
+    """Land every row of the snapshot in place of what the tables hold; return the rows read.
+
+    In the change table each copy begins with a row `reset`: everything before it counts no more.
+    """
+    rows = 0
+    try:
+        for table in source.tables:
+            for chunk in _chunks(origin, connection, table, tables[table.name], lsn):
+                rows += lander.land(table, chunk).changes
+            rows -= 1
+            reached("cdc-snapshot")
+    except DriverError as error:
+        raise origin.failure(error) from None
+    return rows
+
+
+def _chunks(origin: Origin, connection: ArrowConnection, table: Table, origins: Origins, lsn: int) -> Iterator[Chunk]:
+    types = list(origins.types.items())
+    now = query(connection, "select (extract(epoch from now()) * 1000000)::bigint")[0][0]
+    listed = ", ".join(f"{_as_text(name, kind)} as c{number}" for number, (name, kind) in enumerate(types))
+    oids = query(
+        connection,
+        "select attname::text, atttypid::bigint from pg_attribute where attrelid = $1::bigint::oid and attnum > 0",
+        origins.oid,
+    )
+    kinds = {str(name): int(str(oid)) for name, oid in oids}
+    condition = f" where {origins.filter}" if origins.filter else ""
+    names = source_names(table)
+    nothing = [pa.array([None], pa.string()) for _ in types]
+
+    def rows(op: str, texts: list[pa.Array], first: int) -> Chunk:
+        count = len(texts[0])
+        described = {
+            "cdc_op": pa.repeat(pa.scalar(op), count),
+            "cdc_lsn": pa.repeat(pa.scalar(lsn, pa.int64()), count),
+            "cdc_seq": pa.array(np.arange(first, first + count)),
+            "cdc_xid": pa.nulls(count, pa.int64()),
+            "cdc_committed_at": pa.repeat(pa.scalar(now, pa.timestamp("us", tz="UTC")), count),
+            "cdc_key_before": pa.nulls(count, pa.string()),
+        }
+        images = [Image(name, names.get(name), kinds[name], text) for (name, _), text in zip(types, texts, strict=True)]
+        whole = np.full(count, op == "snapshot")
+        return landing(described, images, table, whole, whole, {})
+
+    yield rows("reset", nothing, 0)
+    first = 1
+    with connection.cursor() as cursor:
+        cursor.execute(f"select {listed} from {origins.sql_name}{condition}")
+        for batch in origin.stream(cursor.fetch_record_batch):
+            yield rows("snapshot", batch.columns, first)
+            first += batch.num_rows
+
+
+def _as_text(name: str, kind: str) -> str:
+    """Return SQL for a column as the type's output function writes it, which is what the stream has."""
+    column = quote_name(name)
+    if SAME_AS_TEXT.fullmatch(kind) and not kind.endswith("]"):
+        return f"{column}::text"
+    return f"case when {column} is not null then format('%s', {column}) end"

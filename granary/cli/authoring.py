@@ -1,0 +1,143 @@
+"""`granary add-source` and `granary profile`: from data that nobody knows to tables that are tested."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from granary.cli import show
+from granary.cli.options import AsJson, ready
+from granary.warehouse.project import PROJECT
+from granary.warehouse.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Put these commands into the command."""
+    app.command(
+        "add-source",
+        epilog="Examples: granary add-source bikes ~/exports --dry-run ·"
+        " granary add-source flights ~/flights --null NA --key weather=origin,time_hour ·"
+        " granary add-source shop postgresql://reader@db.example/shop --table orders --cursor updated_at ·"
+        " granary add-source weather https://api.example/v1/days --key day",
+    )(add_source)
+    app.command(
+        "profile",
+        epilog="Examples: granary profile marts.fct_sales · granary profile raw_pos.transactions --json ·"
+        " granary profile raw_pos.transactions --load · granary profile ~/exports/rentals.csv",
+    )(profile)
+
+
+def add_source(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new source: lower case, such as bikes.")],
+    where: Annotated[str, typer.Argument(metavar="WHERE", help="A file, a folder, a database URL or an API URL.")],
+    tables: Annotated[
+        list[str] | None, typer.Option("--table", metavar="NAME", help="Only this table; may be repeated.")
+    ] = None,
+    keys: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="[TABLE=]COLUMN[,COLUMN]", help="What identifies a row; else it is found."),
+    ] = None,
+    cursors: Annotated[
+        list[str] | None,
+        typer.Option("--cursor", metavar="[TABLE=]COLUMN", help="When a row last changed; else it is guessed."),
+    ] = None,
+    nulls: Annotated[
+        list[str] | None,
+        typer.Option("--null", metavar="[TABLE=]WORD", help="A text that stands for no value; else they are found."),
+    ] = None,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEADER", help="Send an API's key, from GRANARY_<NAME>_KEY, in this header, or as bearer."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the files, write nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the source's files if they are there.")] = False,
+) -> None:
+    """Look at a sample of a new source, and write its loader, its staging models and their tests.
+
+    Nothing is loaded. Addresses and secrets go into the owner-only file .granary/sources.env, never into code.
+    """
+    from granary.scaffold.look import look
+    from granary.scaffold.write import files, leftovers, write
+
+    settings = Settings.load()
+    planned = look(
+        name,
+        where,
+        only=tuple(tables or ()),
+        keys={table: tuple(column.split(",")) for table, column in _by_table(keys, "--key")},
+        cursors=dict(_by_table(cursors, "--cursor")),
+        header=auth,
+        words=_words(nulls),
+    )
+    if dry_run:
+        for path, content in files(planned).items():
+            show.line(f"── {path}")
+            print(content)
+        show.guesses(planned)
+        show.line("Nothing was written (--dry-run).")
+        return
+    written = write(planned, PROJECT, settings.home, force=force)
+    show.planned(planned)
+    show.line(f"{len(written)} files written, and {', '.join(planned.opening.settings)} set in {settings.home}.")
+    for path in leftovers(planned, PROJECT):
+        show.line(f"Left from before, of a table that is gone; delete it if it is not yours: {path}")
+    show.line("Next:")
+    show.line(f"  granary load {name}")
+    show.line(f"  dbt build --select staging.{name}")
+
+
+def profile(
+    what: Annotated[str, typer.Argument(metavar="TABLE", help="schema.table in the warehouse, or a file.")],
+    as_json: AsJson = False,
+    load: Annotated[
+        bool, typer.Option("--load", help="Of a raw table only the newest load, compared with the rows before it.")
+    ] = False,
+    html: Annotated[bool, typer.Option("--html", help="Also write the page of all profiles.")] = False,
+) -> None:
+    """Show what a table holds: counts, nulls, distinct values, quantiles, common values, keys, and what moved.
+
+    The profile is kept in ops.profiles; the next one of the table is compared with it. Of personal columns only counts
+    are computed. The page of all profiles is part of `granary docs`.
+    """
+    from dataclasses import asdict
+
+    from granary.cli.profile_tables import print_profile
+    from granary.pages.profiles.page import write_page
+    from granary.pages.profiles.run import compare_loads, take
+
+    settings = ready()
+    found, before, moves = compare_loads(settings, what) if load else take(settings, what)
+    if as_json:
+        show.json(found.to_json() | {"exact": found.exact, "drift": [asdict(move) for move in moves]})
+    else:
+        print_profile(found, moves, before, f"in load {found.load_id}, compared with all before it" if load else "")
+    if html:
+        page = write_page(settings, PROJECT / "target")
+        if not as_json:
+            show.line(f"Written: {page}")
+
+
+def _words(given: list[str] | None) -> dict[str, tuple[str, ...]]:
+    """Return the words that stand for no value by table, "" for all of them."""
+    words: dict[str, tuple[str, ...]] = {}
+    for text in given or []:
+        table, separator, word = text.partition("=")
+        table, word = (table, word) if separator and table else ("", text)
+        words[table] = (*words.get(table, ()), word.strip())
+    return words
+
+
+def _by_table(given: list[str] | None, option: str) -> list[tuple[str, str]]:
+    """Split TABLE=VALUE; without a table the value is for every one that has such columns."""
+    pairs = []
+    for text in given or []:
+        table, separator, value = text.rpartition("=")
+        if not value or (separator and not table):
+            raise typer.BadParameter(f"{option} is written [TABLE=]COLUMN, not {text!r}")
+        pairs.append((table, value))
+    if len({table for table, _ in pairs}) != len(pairs):
+        raise typer.BadParameter(f"{option} is given twice for one table")
+    return pairs

@@ -1,0 +1,148 @@
+"""What `granary status` looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from granary.cli.standing import Standing, standing
+from granary.load.freshness import Freshness, freshness
+from granary.privacy.suppression_list import entries
+from granary.sources.discovery import BROKEN
+from granary.sources.select import select
+from granary.warehouse import server
+from granary.warehouse.connection import connect, query, quote_relation
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from granary.warehouse.connection import Connection
+    from granary.warehouse.settings import Settings
+
+LOADS = """
+select distinct on (source, table_name)
+    source, table_name, status, unit, error, finished_at,
+    (
+        select coalesce(sum(a.rows_loaded), 0)::bigint from ops.load_audit as a
+        where a.source = l.source and a.table_name = l.table_name and a.finished_at > now() - interval '1 day'
+            and a.status = 'loaded'
+    ) as rows_today,
+    (
+        select count(*) from ops.quarantine as q where q.source = l.source and q.table_name = l.table_name
+            and q.status = 'open'
+    ) as quarantined,
+    (
+        select coalesce(sum(a.rows_forgotten), 0)::bigint from ops.load_audit as a
+        where a.source = l.source and a.table_name = l.table_name
+    ) as forgotten
+from ops.load_audit as l
+order by source, table_name, load_id desc
+"""
+
+RELATIONS = """
+select n.nspname::text as layer, count(*) as relations,
+    coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint as rows_about,
+    sum(pg_total_relation_size(c.oid))::bigint as bytes
+from pg_class as c
+inner join pg_namespace as n on n.oid = c.relnamespace
+where c.relkind in ('r', 'v', 'm', 'p')
+    and (
+        n.nspname like 'raw\\_%'
+        or n.nspname in ('staging', 'intermediate', 'snapshots', 'seeds', 'build', 'marts', 'personal', 'ops')
+    )
+group by n.nspname
+order by n.nspname
+"""
+
+
+@dataclass(frozen=True)
+class Health:
+    """The server, the last load of each table, what each schema holds, and the households that are forgotten.
+
+    `erasures_open` are those of which something is left, or that the database does not know, being an older dump.
+    """
+
+    running: bool
+    server: str
+    loads: tuple[dict[str, Any], ...] = ()
+    layers: tuple[dict[str, Any], ...] = ()
+    erasures: int = 0
+    erasures_open: int = 0
+    unusable: tuple[str, ...] = ()
+    """Sources whose modules cannot be used, and why."""
+    lost: tuple[str, ...] = ()
+    """Raw tables that are gone with the rows that they held, or empty."""
+    marts: Standing = field(default_factory=Standing)
+
+    @property
+    def well(self) -> bool:
+        """Whether the server is up, every source is usable, whole and in time, and the marts are what was built.
+
+        What was loaded by a source or a table that is no longer declared does not count.
+        """
+        failed = any((load["status"] == "failed" and load["declared"]) or load["is_late"] for load in self.loads)
+        return self.running and not (failed or self.unusable or self.lost or self.marts.problems)
+
+
+def look(settings: Settings) -> Health:
+    """Ask the server; a server that is down is an answer, not an error."""
+    place = f"{'external' if settings.external else 'embedded'}, {settings.host}, database {settings.database}"
+    if not server.running(settings):
+        return Health(False, place)
+    with connect(settings) as connection:
+        if not query(connection, "select 1 where to_regclass('ops.load_audit') is not null"):
+            return Health(True, place)
+        declared = set(select([], changes=True))
+        unusable = {name: str(error) for name, error in BROKEN.items()}
+        late = {(one.source, one.table): one for one in freshness(settings)}
+        loads = tuple(
+            load
+            | {"declared": (pair := (load["source"], load["table_name"])) in declared or pair[0] in unusable}
+            | _age(late.get((load["source"], load["table_name"])))
+            for load in _rows(connection, LOADS)
+        )
+        found = Health(
+            True,
+            place,
+            loads,
+            _rows(connection, RELATIONS),
+            unusable=tuple(unusable.values()),
+            lost=_lost(connection, declared),
+            marts=standing(connection),
+        )
+        if not query(connection, "select 1 where to_regclass('ops.erasures') is not null"):
+            return found
+        finished = dict(query(connection, "select subject, finished_at is not null from ops.erasures"))
+        subjects = {*finished, *(entry.subject for entry in entries(settings))}
+        unfinished = sum(not finished.get(one) for one in subjects)
+        return replace(found, erasures=len(subjects), erasures_open=unfinished)
+
+
+def _lost(connection: Connection, declared: Collection[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the raw tables that are gone, or empty, while their loads had brought rows; the next load repairs that."""
+    if not query(connection, "select 1 where to_regclass('ops.raw_tables') is not null"):
+        return ()
+    found = []
+    for source, table, rows in query(
+        connection, "select source, table_name, row_count from ops.raw_tables where row_count > 0 order by 1, 2"
+    ):
+        name = quote_relation(f"raw_{source}", table)
+        if (source, table) not in declared:
+            continue
+        there = query(connection, "select to_regclass($1) is not null", name) == [(True,)]
+        if not there or not query(connection, f"select 1 from {name} limit 1"):
+            state = "is empty" if there else "is gone"
+            found.append(f"raw_{source}.{table} {state}, and held {rows:,} rows: `granary load {source}.{table}`")
+    return tuple(found)
+
+
+def _age(one: Freshness | None) -> dict[str, Any]:
+    """Return what is told of a table's freshness; a table without a contract has none."""
+    return {"fresh_at": one.fresh_at if one else None, "is_late": bool(one and one.is_late), "late": one and str(one)}
+
+
+def _rows(connection: Connection, sql: str) -> tuple[dict[str, Any], ...]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql.encode())
+        names = [column.name for column in cursor.description or ()]
+        return tuple(dict(zip(names, row, strict=True)) for row in cursor)

@@ -1,0 +1,309 @@
+"""The `granary` command: parses, calls, prints. Exit code 0, 1 (it failed) or 2 (wrong use)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from granary.cli import (
+    authoring,
+    capture,
+    dashboard,
+    diff,
+    explain,
+    forget,
+    log,
+    plugins,
+    quarantine,
+    roles,
+    runs,
+    show,
+    streams,
+)
+from granary.cli.options import AsJson, Port, PortOrNone, business_date, existing, ready, start, tell_settings
+from granary.warehouse.errors import UsageError
+from granary.warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from granary.load.batch_stage import LoadResult
+
+app = typer.Typer(
+    help="An ELT warehouse: load sources, build marts with dbt, look at both.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        show.line(f"granary {version('granary')}")
+        raise typer.Exit
+
+
+From = Annotated[
+    date | None, typer.Option("--from", metavar="DATE", parser=business_date, help="First business date, YYYY-MM-DD.")
+]
+To = Annotated[
+    date | None, typer.Option("--to", metavar="DATE", parser=business_date, help="Last business date, YYYY-MM-DD.")
+]
+
+
+@app.callback()
+def granary(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """An ELT warehouse: load sources, build marts with dbt, look at both."""
+
+
+@app.command(epilog="Example: granary up")
+def up() -> None:
+    """Start the warehouse server and bring its own tables and roles up to date; raw tables are there, if empty."""
+    settings = Settings.load()
+    started = start(settings)
+    show.line(f"The warehouse is {'started' if started else 'up'}: {_place(settings)}")
+
+
+@app.command(epilog="Example: granary down")
+def down() -> None:
+    """Stop the warehouse server; running transactions roll back."""
+    from granary.warehouse import server
+
+    stopped = server.down(Settings.load())
+    show.line("The warehouse is stopped." if stopped else "The warehouse was not running.")
+
+
+@app.command(epilog="Example: granary status --json")
+def status(as_json: AsJson = False) -> None:
+    """Health at a glance: the server, the last load of each table, and the marts.
+
+    Exits with 1 if the server is down, a table's last load failed, a source is silent for longer than agreed, dbt's
+    last run failed, or something that was built is held or not published.
+    """
+    from granary.cli.health import look
+
+    settings = Settings.load()
+    tell_settings(settings)
+    health = look(settings)
+    show.json(health) if as_json else show.health(health)
+    if not health.well:
+        raise typer.Exit(1)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["--help"]},
+    epilog='Example: granary psql -c "select count(*) from marts.fct_sales"',
+)
+def psql(context: typer.Context) -> None:
+    """A SQL shell on the warehouse; every argument goes to psql."""
+    from granary.warehouse import server
+
+    raise typer.Exit(server.psql(existing(), *context.args).returncode)
+
+
+@app.command(
+    epilog="Examples: granary load · granary load pos crm.products · granary load pos --from 2017-03-01 --to 2017-03-31"
+)
+def load(
+    what: Annotated[
+        list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="Default: everything.")
+    ] = None,
+    first: From = None,
+    last: To = None,
+    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Read everything again.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Read again in the types and the key that the contract has now.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check, load nothing.")] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Load it though its content has landed under another name."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load what is new in the sources, each table in one transaction.
+
+    A table or a file that cannot be loaded costs nobody else: the others are loaded, and the exit code is 1. What was
+    seen and not taken is told with its reason.
+    """
+    from granary.cli.plugins import reachable
+    from granary.load.api import load_table
+    from granary.sources.select import select, unusable
+
+    window = _window(first, last)
+    if rebuild and (window or full_refresh or not what):
+        raise typer.BadParameter("--rebuild goes with the names of tables, and with neither dates nor --full-refresh")
+    chosen = select(what or [], usable=True)
+    if accept and len(chosen) != 1:
+        raise typer.BadParameter("--accept needs the name of one table")
+    settings = ready()
+    tell_settings(settings)
+    results: list[LoadResult] = []
+    failures: list[tuple[str, Exception]] = [("", error) for error in unusable(what or [])]
+    with reachable(settings), show.loading(quiet=as_json) as progress:
+        for source, table in chosen:
+            try:
+                results.append(
+                    load_table(
+                        settings,
+                        source,
+                        table,
+                        window=window,
+                        full_refresh=full_refresh,
+                        rebuild=rebuild,
+                        dry_run=dry_run,
+                        progress=progress,
+                        accepted=accept or (),
+                    )
+                )
+            except Exception as error:
+                failures.append((f"{source}.{table}", error))
+    failed = [{"table": name, "status": "failed", "error": str(failure)} for name, failure in failures]
+    show.json([*results, *failed]) if as_json else show.loads(results)
+    for name, failure in failures:
+        report(failure, name)
+    if failures or any(result.failed for result in results):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: granary withdraw pos.transactions transactions/2017-03-11.parquet")
+def withdraw(
+    table: Annotated[str, typer.Argument(metavar="SOURCE.TABLE")],
+    units: Annotated[list[str], typer.Argument(metavar="FILE...", help="As `ops.load_audit` names it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take the rows of a file that is gone from its place out of the warehouse; `granary run` has the marts follow."""
+    from granary.cli.plugins import reachable
+    from granary.load.withdrawal import withdraw as take_out
+    from granary.sources.select import select
+
+    if len(chosen := select([table])) != 1:
+        raise typer.BadParameter(f"{table!r} is no single table; write SOURCE.TABLE")
+    settings = ready()
+    with reachable(settings):
+        done = take_out(settings, *chosen[0], units)
+    if as_json:
+        show.json(done)
+    else:
+        for one in done:
+            show.line(f"{table}: {one.unit} is withdrawn, {one.rows_deleted:,} rows are deleted.")
+        show.line("Next: `granary run` has the marts follow.")
+
+
+@app.command(
+    epilog="Examples: granary run · granary run --from 2017-03-01 --to 2017-03-31 · granary run --full-refresh"
+)
+def run(
+    first: From = None,
+    last: To = None,
+    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Load and build everything again.")] = False,
+    job: Annotated[str | None, typer.Option(help="A Dagster job instead of the whole pipeline.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole pipeline once through Dagster: load, snapshot, build, test.
+
+    With --from and --to, one run loads and overwrites these business dates (a backfill).
+    """
+    from granary.cli.plugins import reachable
+    from granary.dagster.run import run_job
+
+    window = _window(first, last)
+    settings = ready()
+    tell_settings(settings)
+    with reachable(settings), show.running(quiet=as_json) as on_event:
+        outcome = run_job(
+            settings,
+            job or ("full_refresh" if full_refresh else "everything"),
+            window=window,
+            full_refresh=full_refresh,
+            on_event=on_event,
+        )
+    show.json(outcome) if as_json else show.outcome(outcome)
+    if not outcome.success:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: granary ui --port 3001")
+def ui(port: Port = 3000) -> None:
+    """Open Dagster at 127.0.0.1:3000: lineage, runs, checks, schedules. Ctrl-C ends it."""
+    from granary.cli.plugins import reachable
+    from granary.cli.serve import serve_ui
+
+    settings = ready()
+    with reachable(settings):
+        serve_ui(settings, port)
+
+
+@app.command(epilog="Example: granary docs --port 8080")
+def docs(port: PortOrNone = 8080) -> None:
+    """Write the data documentation and show it at 127.0.0.1:8080: models, how marts join, where columns come from.
+
+    It is files that need nothing else. Where they link to the dashboard and to Dagster is set by GRANARY_DASHBOARD_URL
+    and GRANARY_DAGSTER_URL; empty for no link. Ctrl-C ends it.
+    """
+    from granary.cli.serve import serve_docs
+
+    serve_docs(ready(), port)
+
+
+for topic in (dashboard, capture, streams, quarantine, forget, diff, explain, runs, roles, authoring):
+    topic.register(app)
+plugins.register(app)
+
+
+def _place(settings: Settings) -> str:
+    kind = "external" if settings.external else "embedded"
+    return f"{kind} Postgres at {settings.host}, database {settings.database}"
+
+
+def _window(first: date | None, last: date | None) -> tuple[date, date] | None:
+    if first is None and last is None:
+        return None
+    if first is None or last is None:
+        raise typer.BadParameter("--from and --to go together")
+    if first > last:
+        raise typer.BadParameter("--from is after --to")
+    return first, last
+
+
+def _end(signum: int, frame: object) -> NoReturn:
+    """Treat SIGTERM as Ctrl-C, so that both roll back and leave in the same way."""
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command; a failure is one sentence on stderr, its details are in the log."""
+    signal.signal(signal.SIGTERM, _end)
+    # A shell starts background jobs with SIGINT ignored, and children would inherit that: Dagster could not be stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        app(standalone_mode=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        report(error)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+def report(error: Exception, place: str = "") -> None:
+    """Say on standard error what went wrong, in one line, and put its details into the log; `place` is a table."""
+    from granary.warehouse.environment_errors import plainly
+
+    where = log.failure(error)
+    if told := plainly(error):
+        mine = place and place not in str(told)
+        print(f"granary: {place + ': ' if mine else ''}{told}", file=sys.stderr)
+    else:
+        at = f"{place}: " if place else ""
+        print(f"granary: {at}a defect in Granary: {type(error).__name__}: {error}; details in {where}", file=sys.stderr)

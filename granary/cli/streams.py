@@ -1,0 +1,151 @@
+"""`granary stream`, `granary serve-webhooks` and `granary replay`: events in, and the marts anew from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from granary.cli import log, show
+from granary.cli.options import AsJson, ready
+from granary.warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from granary.streams.log import Lag
+    from granary.streams.loop import Counts
+
+SECOND_SIGNAL_ENDS = "Ending after the current batch; again to end at once."
+
+
+def register(app: typer.Typer) -> None:
+    """Put these commands into the command."""
+    app.command(
+        epilog="Examples: granary stream events · granary stream events --once --json · granary stream events --status"
+    )(stream)
+    app.command("serve-webhooks", epilog="Example: granary serve-webhooks --port 8787")(serve_webhooks)
+    app.command(epilog="Examples: granary replay events · granary replay events.coupon_redemptions")(replay)
+
+
+def stream(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A source that streams, such as events.")],
+    once: Annotated[bool, typer.Option("--once", help="End when everything that is there now has landed.")] = False,
+    batch_rows: Annotated[int, typer.Option(min=1, max=10_000, help="Most messages of a micro-batch.")] = 5_000,
+    batch_seconds: Annotated[float, typer.Option(min=0.01, max=60, help="Longest time that one gathers.")] = 0.25,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for a warehouse that is away.")] = 600.0,
+    status: Annotated[bool, typer.Option("--status", help="Show how far behind it is, and read nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read a source's log (Kafka, Kinesis) into raw, exactly once, until Ctrl-C.
+
+    The positions commit with the rows; several processes may share the partitions of a topic. Where the log is says
+    the setting that the source names, such as GRANARY_EVENTS_STREAM.
+    """
+    from granary.streams.loop import Limits
+    from granary.streams.opening import open_stream
+
+    settings = ready()
+
+    def report(counts: Counts, lags: Sequence[Lag]) -> None:
+        _write(settings, source, counts, lags)
+        if as_json:
+            print(json.dumps(_told(counts, lags)), flush=True)
+        else:
+            show.line(_sentence(counts, lags))
+
+    reading = open_stream(settings, source, Limits(batch_rows, batch_seconds, patience), report=report)
+    if status:
+        for words in reading.check():
+            print(f"granary: {words}", file=sys.stderr)
+        lags = reading.look()
+        show.json(lags) if as_json else _table(lags)
+        return
+
+    def end(signum: int, frame: object) -> None:
+        if reading.stopping.is_set():
+            raise KeyboardInterrupt
+        print(SECOND_SIGNAL_ENDS, file=sys.stderr)
+        reading.stop()
+
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, end)
+    reading.run(once=once)
+
+
+def serve_webhooks(
+    host: Annotated[str, typer.Option(help="Address to listen on; 127.0.0.1 is this machine only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8787,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Largest body of a request.")] = 1_048_576,
+) -> None:
+    """Take signed events by POST /SOURCE/TABLE; a 202 means that they are in the warehouse. Ctrl-C ends it."""
+    from granary.streams.webhooks import serve
+
+    settings = ready()
+    try:
+        serve(settings, host, port, lambda url: show.line(f"Webhooks at {url}/<source>/<table>"), max_bytes)
+    except KeyboardInterrupt:
+        show.line("The webhooks are closed.")
+
+
+def replay(
+    what: Annotated[str, typer.Argument(metavar="SOURCE[.TABLE]", help="What to rebuild everything downstream of.")],
+    as_json: AsJson = False,
+) -> None:
+    """Rebuild everything downstream of a source from raw, and test it; nothing is read from outside.
+
+    Raw and the snapshots stay as they are. The marts are the same afterwards, unless a model has changed.
+    """
+    from granary.dbt.rebuild import replay as rebuild
+    from granary.sources.select import select
+
+    select([what])
+    source, _, table = what.partition(".")
+    settings = ready()
+    done = rebuild(settings, source, table or None)
+    if as_json:
+        show.json(done)
+    else:
+        show.line(
+            f"{'Rebuilt' if done.success else 'Failed after'} {', '.join(done.relations) or 'nothing'}:"
+            f" {done.tests_passed} tests passed, {done.seconds:.1f} s"
+        )
+        for problem in done.failures:
+            print(problem, file=sys.stderr)
+    if not done.success:
+        raise typer.Exit(1)
+
+
+def _told(counts: Counts, lags: Sequence[Lag]) -> dict[str, Any]:
+    return {**dataclasses.asdict(counts), "lag": [dataclasses.asdict(lag) for lag in lags]}
+
+
+def _sentence(counts: Counts, lags: Sequence[Lag]) -> str:
+    waiting = sum(lag.messages or 0 for lag in lags)
+    seconds = max((lag.seconds for lag in lags), default=0.0)
+    return (
+        f"{counts.rows_loaded:,} rows in {counts.batches:,} batches, {counts.rows_quarantined:,} refused;"
+        f" {waiting:,} waiting, {seconds:.1f} s behind"
+    )
+
+
+def _table(lags: Sequence[Lag]) -> None:
+    rows = [
+        (
+            lag.partition,
+            lag.position or "not begun",
+            "?" if lag.messages is None else f"{lag.messages:,}",
+            f"{lag.seconds:.1f}",
+        )
+        for lag in lags
+    ]
+    show.table("How far behind", ("partition", "position", "messages", "seconds"), rows)
+
+
+def _write(settings: Settings, source: str, counts: Counts, lags: Sequence[Lag]) -> None:
+    """Append the counts and the lag to the stream's log; a log that cannot be written stops nothing."""
+    log.append(settings.home / "logs" / f"stream-{source}.log", _told(counts, lags))

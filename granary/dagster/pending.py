@@ -1,0 +1,66 @@
+"""Which business dates a run is about: those that wait to be loaded, those that were, and a quiet day."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import date, datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from granary.dagster.dbt_assets import DbtOptions
+from granary.dagster.jobs import FULL_REFRESH, full_refresh_options
+from granary.dagster.loader_assets import DAILY_KEYS, DAILY_SOURCES
+from granary.dagster.windows import Window, last_closed_date
+from granary.load import api
+from granary.sources.config import setting
+from granary.warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from granary.warehouse.settings import Settings
+
+LAST_DATE = "GRANARY_LAST_DATE"
+
+
+def last_date(settings: Settings) -> date | None:
+    """Return the last business date that there will ever be, GRANARY_LAST_DATE, which only a finished history has.
+
+    Without it, the days from the end of a history that is played back until today would look as if they were missing.
+    """
+    try:
+        return date.fromisoformat(setting(settings, LAST_DATE))
+    except GranaryError:
+        return None
+
+
+def pending(settings: Settings) -> list[date]:
+    """Return the business dates that wait to be loaded, of all systems that deliver by the day.
+
+    A system that cannot be asked now holds up no other: its own load says why.
+    """
+    waiting: list[date] = []
+    for source in DAILY_SOURCES:
+        with suppress(GranaryError, OSError):
+            waiting += api.pending_dates(settings, source)
+    return waiting
+
+
+def quiet_day(settings: Settings) -> Window:
+    """Return the window of a run before the first file ever: the day that closed last, on which nothing came."""
+    closed = last_closed_date(datetime.now(timezone.utc))
+    day = min(closed, last_date(settings) or closed)
+    return day, day
+
+
+def loaded_dates(instance: dg.DagsterInstance) -> list[date]:
+    """Return the business dates that Dagster has seen loaded."""
+    days = {day for key in DAILY_KEYS for day in instance.get_materialized_partitions(key)}
+    return [date.fromisoformat(day) for day in sorted(days)]
+
+
+def run_config(job: str, *, rebuild: bool) -> dict[str, Any]:
+    """Return the configuration of a run: what dbt and the loaders do, and no copy of the events on standard error."""
+    quiet_console = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    if job == FULL_REFRESH:
+        return {**full_refresh_options(), **quiet_console}
+    return {"ops": {"dbt": {"config": DbtOptions(overwrite_window=rebuild).model_dump()}}, **quiet_console}

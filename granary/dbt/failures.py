@@ -1,0 +1,87 @@
+"""What went wrong in a dbt run, for people: which node, where it is written, what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from granary.dbt.progress import Problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FAILED = frozenset({"error", "fail", "runtime error", "partial success"})
+SURE_TO_FAIL_AGAIN = ("Compilation Error", "Parsing Error")
+"""How dbt's message starts when trying again cannot help. An audit that stops a model is a Compilation Error too."""
+
+HELD = "nothing was published"
+"""How the message of a publish begins that something holds (macros/publish_holds.sql)."""
+Blame = Callable[[Mapping[str, Any], str], str | None]
+
+LINE = re.compile(r"^[\d:.]+ \[(\w+) *\] \[.{10}\]: ", re.MULTILINE)
+"""How dbt begins what it writes into its log, with the level."""
+
+
+def problems_of(
+    target: Path, manifest: Mapping[str, Any], blame: Blame = lambda *_: None
+) -> tuple[list[Problem], bool]:
+    """Return the problems of the run that left its artifacts in `target`, and whether trying again may help.
+
+    `blame` says for a model that failed, and dbt's message, which load and row it failed on, if it can.
+
+    It may if dbt itself died, or if a node failed on the database (a lost connection, a lock, a full disk); it cannot
+    if only tests failed or the project is at fault. A publish is not tried again, as `dbt retry` repeats no hook.
+    """
+    path = target / "run_results.json"
+    results = json.loads(path.read_bytes())["results"] if path.exists() else []
+    failed = [result for result in results if result["status"] in FAILED]
+    if not failed:
+        return [
+            Problem(f"dbt stopped: {last_error(target)}", str(target / "dbt.log"), "read its log and run again")
+        ], True
+    nodes = [manifest["nodes"].get(result["unique_id"], {}) for result in failed]
+    transient = any(
+        node.get("resource_type") not in ("test", "operation")
+        and not str(result["message"] or "").startswith(SURE_TO_FAIL_AGAIN)
+        for node, result in zip(nodes, failed, strict=True)
+    )
+    return [problem_of(node, result, blame) for node, result in zip(nodes, failed, strict=True)], transient
+
+
+def problem_of(node: Mapping[str, Any], result: Mapping[str, Any], blame: Blame = lambda *_: None) -> Problem:
+    """Return the problem of one node."""
+    name = str(node.get("name") or result["unique_id"])
+    where = str(node.get("original_file_path") or result["unique_id"])
+    message = " ".join(str(result["message"] or result["status"]).split())
+    if node.get("resource_type") == "test":
+        about = str(node.get("attached_node") or "").split(".")[-1] or "the data"
+        count = result.get("failures")
+        rows = f"found {count} row{'' if count == 1 else 's'}" if count else f"failed: {message}"
+        return Problem(
+            f"test {name} on {about} {rows}",
+            where,
+            f"see them with `dbt show --select {name}`, fix the source, run again",
+        )
+    kind = str(node.get("resource_type") or "node")
+    if kind == "operation":
+        words = message.partition("error: ")[2].partition(" CONTEXT: ")[0] or message
+        held = words.partition(HELD)
+        if held[1]:
+            return Problem(f"{held[1]}{held[2]}", where, "`granary status` says what holds")
+        return Problem(f"publishing failed: {words}", where, "readers keep what they had; fix it and run again")
+    culprit = blame(node, str(result["message"] or ""))
+    return Problem(
+        f"{kind} {name} failed: {message}{f'; made from {culprit}' if culprit else ''}",
+        where,
+        f"readers keep the last good marts; fix it and `dbt build --select {name}+`",
+    )
+
+
+def last_error(target: Path) -> str:
+    """Return the last error in dbt's own log, or how to find out."""
+    log = target / "dbt.log"
+    _, *said = LINE.split(log.read_text(errors="replace")) if log.exists() else [""]
+    errors = [words for level, words in zip(said[::2], said[1::2], strict=True) if level == "error"]
+    return " ".join(errors[-1].split())[:600] if errors else "it left no results and no error"

@@ -1,0 +1,400 @@
+"""One table load while it runs: units through the contract into the writer's transaction."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing, suppress
+from dataclasses import replace
+from datetime import date
+from itertools import chain
+from typing import TYPE_CHECKING, NoReturn
+
+import psycopg
+
+from granary.load import duplicates, reload
+from granary.load.batch_stage import (
+    UNKNOWN,
+    Intake,
+    LoadResult,
+    Piece,
+    Progress,
+    ShapeChangedError,
+    TooManyRefusedError,
+    newer,
+    recognised,
+    trusted,
+)
+from granary.load.captured import check_held
+from granary.load.contract import ContractBrokenError
+from granary.load.failures import BeginAgainError, NothingLandedError, nothing_landed, record_failed, too_few
+from granary.load.prefetch import ahead
+from granary.sources.spec import Listing, Recalling
+from granary.sources.units import Left, StillWrittenError, Unit, UnreachableError, UnreadableError
+from granary.warehouse import quarantine
+from granary.warehouse.connection import connect
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.ledger import forget_unreadable, landed, record, record_left
+from granary.warehouse.records import Refusal
+from granary.warehouse.writer import LoadTransaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    import pyarrow as pa
+
+    from granary.load.failures import Learnt
+    from granary.sources.spec import Reader, Source, Table
+    from granary.warehouse.raw_tables import Lost
+    from granary.warehouse.records import Landed, Target
+    from granary.warehouse.settings import Settings
+
+Window = tuple[date, date]
+"""First and last business date, both included."""
+
+
+class Loading:
+    """One table load while it runs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: Source,
+        table: Table,
+        window: Window | None,
+        full_refresh: bool,
+        run_id: str,
+        progress: Callable[[Progress], None] | None,
+        learnt: Learnt,
+        *,
+        rebuild: bool = False,
+        neighbours: Sequence[Table] = (),
+        accepted: Collection[str] = (),
+    ) -> None:
+        self.settings, self.source, self.table, self.window = settings, source, table, window
+        self.rebuild, self.run_id, self.learnt = rebuild, run_id, learnt
+        self.anew = full_refresh and not rebuild and window is None and table.disposition != "append"
+        self.everything = full_refresh or rebuild
+        self.lost: Lost | None = None
+        self.warnings: list[str] = []
+        self.intake = Intake(source, table, learnt.evolved, progress)
+        self.tables = [*source.tables, *neighbours]
+        self.copies: dict[str, str] = {}
+        self.reader: Reader | None = None
+        self.accepted = accepted
+        self.holding: set[str] = set()
+        self.intake.by_unit = True
+        self.place = self.intake.place
+        self.committing = False
+        self.started = time.perf_counter()
+
+    def run(self, *, dry_run: bool) -> LoadResult:
+        """Load what is new, or only read and check it; see `granary.load.api.load_table` for what it raises."""
+        reader = self.reader = self.source.reader(self.settings)
+        with LoadTransaction(self.settings, self.source.name) as tx:
+            if self.source.capture:
+                check_held(tx.connection, self.source, self.table)
+            self.lost = tx.lost(self.intake.target, by_load=self.table.disposition == "replace_unit")
+            if self.lost:  # as if it had never been loaded, whatever the days that were asked for
+                self.everything, self.window = True, None
+            before = None if self.everything else trusted(self.table, tx.watermark(self.table.name))
+            ledger = landed(tx.connection, self.source.name, self.table.name)
+            known = {} if self.anew else ledger
+            self.holding = {name for name, unit in ledger.items() if unit.holds}
+            if isinstance(reader, Recalling) and not self.everything:
+                reader.recall({name: max(unit.fingerprints) for name, unit in known.items() if unit.fingerprints})
+            units, copies = self._units(tx, reader.units(self.table, before), known, ledger)
+            if self.learnt.failed and not units:
+                raise nothing_landed(self.learnt)
+            self.copies = copies
+            pieces = [
+                Piece(
+                    unit,
+                    load_id,
+                    unreadable=unit.problem or self.learnt.unreadable.get(unit.name),
+                    copy_of=copies.get(unit.name, ""),
+                )
+                for unit, load_id in zip(units, tx.next_load_ids(len(units)), strict=True)
+            ]
+            result = self._land(tx, reader, pieces, before, known)
+            if dry_run:
+                tx.connection.rollback()
+            self.committing = not dry_run
+        return result
+
+    def _wanted(self, unit: Unit) -> bool:
+        in_window = not self.window or unit.date is None or self.window[0] <= unit.date <= self.window[1]
+        return in_window and unit.name not in self.learnt.unfinished
+
+    def _units(
+        self, tx: LoadTransaction, offered: Sequence[Unit], known: dict[str, Landed], ledger: dict[str, Landed]
+    ) -> tuple[list[Unit], dict[str, str]]:
+        """Return the units to read, and which units have the content of another one.
+
+        Where a later unit overwrites an earlier one's rows by key, it waits for one that failed.
+        """
+        learnt = self.learnt
+        new: list[tuple[Unit, bool]] = []
+        failed = ""
+        for each in filter(self._wanted, offered):
+            try:
+                unit = None if each.name in learnt.failed else self._new(tx, each, known)
+            except UnreachableError as error:
+                learnt.failed[each.name] = Piece(each, 0), error
+            except StillWrittenError as error:
+                learnt.unfinished[each.name] = error.what
+            else:
+                if unit and failed and self.table.disposition == "merge":
+                    learnt.unfinished[each.name] = f"it waits for {failed}, which comes before it"
+                elif unit:
+                    new.append(unit)
+            failed = each.name if each.name in learnt.failed else failed
+        if learnt.failed and (self.anew or self.table.disposition == "replace"):
+            raise nothing_landed(self.learnt)
+        if missing := sorted({*self.accepted} - {each.name for each in offered}):
+            raise GranaryError(f"the source has no unit {missing[0]!r}", self.place, "name one that the load has told")
+        if self.table.disposition == "replace" and new:
+            new = [(unit, False) for unit in self._whole(offered, {unit.name: unit for unit, _ in new}, known)]
+        anew = self.anew or self.lost is not None
+        accepted = {*learnt.single, *self.accepted}
+        return duplicates.resolve(self.table, new, ledger, keeps=learnt.unreadable, accepted=accepted, anew=anew)
+
+    def _whole(self, offered: Sequence[Unit], new: dict[str, Unit], known: dict[str, Landed]) -> Iterator[Unit]:
+        """Yield every unit that has rows: what a table that is replaced does not read, it would lose."""
+        for each in filter(self._wanted, offered):
+            held = known.get(each.name, UNKNOWN).holds
+            if each.name in new or held:
+                yield new.get(each.name) or replace(each, fingerprint=max(held))
+
+    def _new(self, tx: LoadTransaction, offered: Unit, known: dict[str, Landed]) -> tuple[Unit, bool] | None:
+        """Return the unit, with its fingerprint, if it has to be read, and whether it was left out as a duplicate."""
+        ledger = UNKNOWN if self.everything else known.get(offered.name, UNKNOWN)
+        unit, mark = recognised(offered, ledger)
+        if mark is None:
+            return unit, False
+        if unit.version not in ledger.versions:
+            tx.see_version(self.table.name, unit.name, mark, unit.version)
+        if ledger.unreadable and mark not in ledger.unreadable:  # delivered damaged, and back as it was loaded before
+            forget_unreadable(tx.connection, self.source.name, self.table.name, unit.name)
+            quarantine.close_unit(tx.connection, self.source.name, self.table.name, unit.name)
+        return (unit, True) if mark in ledger.duplicate_marks else None
+
+    def _land(
+        self, tx: LoadTransaction, reader: Reader, pieces: list[Piece], before: str | None, known: dict[str, Landed]
+    ) -> LoadResult:
+        intake = self.intake
+        intake.know_raw(tx, rebuild=self.rebuild)
+        with closing(ahead(self._rows(reader, pieces, before))) as stream:
+            first = next(stream, None)
+            target = intake.open()
+            return self._write(tx, target, first, stream, pieces, before, known)
+
+    def _write(
+        self,
+        tx: LoadTransaction,
+        target: Target,
+        first: pa.RecordBatch | None,
+        stream: Iterator[pa.RecordBatch],
+        pieces: list[Piece],
+        before: str | None,
+        known: dict[str, Landed],
+    ) -> LoadResult:
+        table, intake = self.table, self.intake
+        held = self._held(tx, target)
+        if self.rebuild:
+            reload.set_aside(tx, target)
+        for change in tx.ensure_table(target, bulk=True):
+            intake.changes[change] = None
+        deleted = self._clear(tx, target, pieces, known, held)
+        changed = deleted
+        if first is not None:
+            whole = not self.learnt.failed and not self.learnt.unfinished and not any(p.unreadable for p in pieces)
+            complete = table.disposition == "replace" and whole
+            stored, gone = intake.store(tx, chain([first], stream), complete=complete)
+            pieces[0].deleted += gone
+            changed += stored + gone
+        if self.rebuild and table.disposition != "replace":
+            read = [p.unit.name for p in pieces if p.lands and p.unit.name in known]
+            offered = [old for name in read for old in known[name].load_ids]
+            kept = reload.bring_back(tx, table, target, offered, self.place)
+            changed += kept
+            if kept:
+                self.warnings.append(f"{kept:,} rows that the source does not offer any more were kept")
+        self._guard(tx, target, pieces, held)
+        if changed:
+            tx.digest(target, changed)
+        return self._record(tx, target, pieces, known, before, changed)
+
+    def _held(self, tx: LoadTransaction, target: Target) -> int:
+        """Return the rows that the load may not lose too many of, or 0 if it takes none away."""
+        if self.rebuild:
+            return tx.rows(target)
+        return tx.expected(target) if self.lost or self.anew or self.table.disposition == "replace" else 0
+
+    def _clear(
+        self, tx: LoadTransaction, target: Target, pieces: list[Piece], known: dict[str, Landed], held: int
+    ) -> int:
+        """Delete the rows that this load replaces, and return how many."""
+        if self.rebuild or (self.anew and self.table.disposition != "replace"):
+            if held and not self.rebuild:
+                tx.truncate(target)
+            if pieces:
+                pieces[0].deleted = held
+            return held
+        # What an append without a key read again would be there twice.
+        if self.table.disposition in ("replace_unit", "merge") or (self.lost and not self.table.key):
+            for piece in pieces:
+                if piece.lands and piece.unit.name in known:
+                    piece.deleted = tx.delete_loads(target, known[piece.unit.name].load_ids)
+        return sum(piece.deleted for piece in pieces)
+
+    def _rows(self, reader: Reader, pieces: list[Piece], before: str | None) -> Iterator[pa.RecordBatch]:
+        """Yield checked rows of all units with their load columns."""
+        for piece in pieces:
+            unit = piece.unit
+            if piece.unreadable:
+                payload = {"unit": unit.name, "bytes": unit.bytes, "fingerprint": unit.fingerprint}
+                piece.refusals = [Refusal(0, "", piece.unreadable, payload)]
+                continue
+            if piece.copy_of:
+                if any(other.unit.name == piece.copy_of and not other.loaded for other in pieces):
+                    self.learnt.single.add(unit.name)  # nothing lands twice where there is nothing
+                    raise BeginAgainError
+                continue
+            try:
+                yield from self.intake.batches(piece, reader.read(self.table, unit, before))
+            except ShapeChangedError as error:
+                raise BeginAgainError from error
+            except UnreadableError as error:
+                if self.anew and unit.name in self.holding:
+                    raise  # what it held before would be gone with nothing in its place
+                self.learnt.unreadable[unit.name] = error.what
+                raise BeginAgainError from error
+            except StillWrittenError as error:
+                self.learnt.unfinished[unit.name] = error.what
+                raise BeginAgainError from error
+            except (ContractBrokenError, TooManyRefusedError, UnreachableError) as error:
+                self._fail([(piece, error)])
+
+    def _fail(self, failed: list[tuple[Piece, GranaryError]]) -> NoReturn:
+        """Begin again without units that failed, so that the others land.
+
+        Raises:
+            GranaryError: nothing can land without them: the table is replaced, or the unit is all that is new.
+        """
+        self.learnt.failed |= {piece.unit.name: (piece, error) for piece, error in failed}
+        whole = self.anew or self.table.disposition == "replace"
+        if whole or any(piece.unit.fingerprint is None for piece, _ in failed):
+            raise failed[0][1]
+        raise BeginAgainError
+
+    def _guard(self, tx: LoadTransaction, target: Target, pieces: list[Piece], held: int) -> None:
+        """Refuse a load that would lose a table's rows, or that refuses too many."""
+        read, loaded = sum(p.read for p in pieces), sum(p.loaded for p in pieces)
+        refusals = [refusal for piece in pieces for refusal in piece.refusals if refusal.row]
+        forgotten = sum(p.forgotten for p in pieces)
+        if read != loaded + len(refusals) + forgotten:
+            raise RuntimeError(
+                f"{self.place}: {read} rows read, {loaded} loaded, {len(refusals)} refused, {forgotten} forgotten"
+            )
+        most = self.table.max_refused
+        if len(refusals) > most * read:
+            refused = [(piece, sum(refusal.row > 0 for refusal in piece.refusals)) for piece in pieces]
+            self._fail(
+                [
+                    (piece, self.intake.refused(piece, f"{number:,} of {piece.read:,}"))
+                    for piece, number in refused
+                    if number > most * piece.read
+                ]
+            )
+        if held:
+            counted = self.lost or self.rebuild or self.table.disposition == "replace"
+            left = tx.rows(target) if counted else loaded
+            if left < max(1, self.table.floor * held):
+                raise too_few(self.table, self.place, left, held, None if self.rebuild else self.lost)
+
+    def _record(
+        self,
+        tx: LoadTransaction,
+        target: Target,
+        pieces: list[Piece],
+        known: dict[str, Landed],
+        before: str | None,
+        changed: int,
+    ) -> LoadResult:
+        """Write the ledger, the refused rows, the shape's changes and the watermark."""
+        name = self.table.name
+        news = (
+            changed
+            or self.lost
+            or any(piece.refusals or (piece.unit.fingerprint and not piece.copy_of) for piece in pieces)
+        )
+        status = "loaded" if news else "unchanged"
+        after = newer(self.table, before, self.intake.newest)
+        noted = pieces or [Piece(Unit(self.table.location), tx.next_load_ids(1)[0], began=self.started)]
+        read = [piece for piece in pieces if piece.lands]
+        if (self.anew and pieces) or (self.lost and not self.lost.present):
+            tx.supersede_all(name, noted[0].load_id)
+        tx.supersede({old: p.load_id for p in read if p.unit.name in known for old in known[p.unit.name].load_ids})
+        marks = {"run_id": self.run_id, "watermark_before": before, "watermark_after": after}
+        record(tx.connection, [piece.audit(self.source.name, name, status, **marks) for piece in noted])
+        quarantine.keep(
+            tx.connection,
+            self.source.name,
+            name,
+            self.table.contract,
+            (
+                (p.unit.name, p.unit.fingerprint is not None, p.load_id, refusal)
+                for p in pieces
+                for refusal in p.refusals
+            ),
+        )
+        quarantine.settle(
+            tx.connection, target, (p.unit.name for p in read if p.unit.fingerprint), [p.load_id for p in read]
+        )
+        if self.lost:
+            self._tell_lost(tx, target, self.lost, known, {piece.unit.name for piece in read})
+        changes = self.intake.record_changes(tx, noted[0].load_id)
+        if self.table.cursor and after and after != before:
+            tx.set_watermark(name, after, pieces[-1].load_id)
+        record_failed(tx.connection, self.source, self.table, self.run_id, self.learnt.failed.values())
+        left = self._left()
+        kept = [(one.unit, one.outcome, one.reason) for one in left if one.outcome in ("waiting", "passed over")]
+        record_left(tx.connection, self.source.name, name, noted[-1].load_id, kept)
+        seconds = time.perf_counter() - self.started
+        return self.intake.result(pieces, status, (before, after), seconds, changes, self.warnings, left)
+
+    def _left(self) -> list[Left]:
+        """Return what the source has and this load did not take, but for what is in quarantine."""
+        left = self.learnt.left()
+        left += [Left(unit, "duplicate", f"it has the content of {other}") for unit, other in self.copies.items()]
+        if isinstance(self.reader, Listing):
+            left += [one for one in self.reader.left(self.tables) if one.unit not in self.learnt.unfinished]
+        return left
+
+    def _tell_lost(
+        self, tx: LoadTransaction, target: Target, lost: Lost, known: dict[str, Landed], read: set[str]
+    ) -> None:
+        """Have the ledger agree with the raw table again, and say what was lost and what of it came back."""
+        gone = [name for name in known if name not in read]
+        if lost.present:
+            gone = reload.settle(tx, target) if self.table.disposition == "replace_unit" else []
+        rows = tx.recount(target)
+        self.warnings.append(
+            f"{lost}: somebody dropped, renamed or emptied it, or deleted rows; the source was read from the beginning,"
+            f" and {rows:,} rows are there now"
+        )
+        streamed = self.source.stream is not None and self.table.name in self.source.stream.topics
+        if streamed and (self.table.key or not lost.present):
+            tx.execute("delete from ops.watermarks where source = $1 and table_name = $2", tx.source, self.table.name)
+            self.warnings.append("its stream begins at the oldest message that the log still has")
+        if gone:
+            self.warnings.append(f"lost, since the source does not offer them any more: {reload.several(gone)}")
+
+    def record_failure(self, error: BaseException) -> None:
+        """Keep the failure in the ledger, in a transaction of its own; the warehouse itself may be what failed."""
+        failed: list[tuple[Piece, BaseException]] = list(self.learnt.failed.values())
+        if not isinstance(error, NothingLandedError) and all(error is not known for _, known in failed):
+            failed.append((Piece(Unit(self.table.location), 0, began=self.started), error))
+        with suppress(GranaryError, psycopg.Error, OSError), connect(self.settings, role="loader") as connection:
+            record_failed(connection, self.source, self.table, self.run_id, failed)
+            connection.commit()

@@ -1,0 +1,1 @@
+"""Pages for people: the documentation, the profiles and the parts of dashboards."""

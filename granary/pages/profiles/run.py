@@ -1,0 +1,83 @@
+"""Takes a profile: of a table of the warehouse or of a file, with what is personal in it left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from granary.dbt import nodes
+from granary.dbt.personal import tier
+from granary.profiling.drift import Move, drift
+from granary.profiling.measure import profile_arrow, profile_loads, profile_relation
+from granary.profiling.store import keep, previous
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from granary.profiling.profile import Profile
+    from granary.warehouse.settings import Settings
+
+
+def take(settings: Settings, what: str) -> tuple[Profile, Profile | None, list[Move]]:
+    """Profile a table or file, keep the profile, and compare it with the one before.
+
+    Returns:
+        The profile, the one before if there is one, and what moved.
+
+    Raises:
+        GranaryError: there is no such table or file.
+    """
+    path = Path(what).expanduser()
+    if path.is_file():
+        from granary.scaffold.files import read_whole
+
+        found = profile_arrow(settings, read_whole(path), path.name)
+    else:
+        found = profile_relation(settings, what, personal_columns(settings, what))
+    before = previous(settings, found.relation)
+    keep(settings, found)
+    return found, before, drift(before, found) if before else []
+
+
+def compare_loads(settings: Settings, what: str) -> tuple[Profile, Profile, list[Move]]:
+    """Compare the rows of a raw table's newest load with those that were there before it; nothing is kept.
+
+    Returns:
+        The profile of the newest load's rows, that of the rows before, and what is different; that a load has fewer
+        rows than all before it is no news.
+    """
+    newest, before = profile_loads(settings, what, personal_columns(settings, what))
+    moves = [move for move in drift(before, newest) if move.what not in ("rows", "distinct")]
+    return newest, before, moves
+
+
+def personal_columns(settings: Settings, relation: str) -> set[str]:
+    """Return the columns that a contract or a dbt model marks as personal.
+
+    Raises:
+        GranaryError: the source's module cannot be used, or dbt cannot parse the project, so that nobody knows what is
+            personal.
+    """
+    schema, _, table = relation.partition(".")
+    if schema.startswith("raw_"):
+        from granary.sources.discovery import BROKEN, SOURCES
+
+        if schema[4:] in BROKEN:
+            raise BROKEN[schema[4:]]
+        tables = SOURCES[schema[4:]].tables if schema[4:] in SOURCES else ()
+        return {column.name for one in tables if one.name == table for column in one.columns if column.personal}
+    from granary.dbt import manifest
+
+    found: Mapping[str, Any] = manifest.load(manifest.prepare(settings))["nodes"]
+    return {
+        name
+        for node in found.values()
+        if node["resource_type"] in ("model", "snapshot", "seed") and _is(node, schema, table)
+        for name, column in node["columns"].items()
+        if tier(column)
+    }
+
+
+def _is(node: Mapping[str, Any], schema: str, table: str) -> bool:
+    """Whether a node is a relation; a developer's schema has a prefix, so its end decides."""
+    return str(node.get("alias") or node["name"]) == table and schema.endswith(nodes.schemas(node))

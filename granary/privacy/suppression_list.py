@@ -1,0 +1,185 @@
+"""Who is forgotten: households known by a keyed hash only, in the database and in a list beside it.
+
+The hash is HMAC-SHA-256 (RFC 2104) of "household:" and the number as text. The key comes from GRANARY_ERASURE_KEY (hex)
+or an owner-only file in the home folder; without it nobody can tell who is meant, and nothing can be loaded safely.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from granary.warehouse.connection import query
+from granary.warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from granary.warehouse.connection import Connection
+    from granary.warehouse.settings import Settings
+
+SETTING = "GRANARY_ERASURE_KEY"
+KEY_BYTES = 32
+WHOLE = re.compile(r"\+?0*([0-9]+)(?:\.0*)?")
+
+
+def canonical(value: object) -> str:
+    """Return a household's number as text, however a source wrote it: 7, "7", " 007", 7.0 are "7"."""
+    text = str(value).strip()
+    whole = WHOLE.fullmatch(text)
+    return whole[1] if whole else text
+
+
+@dataclass(frozen=True)
+class Key:
+    """The secret by which households are hashed. `mark` says which one it is, and nothing about it."""
+
+    secret: bytes = field(repr=False)
+
+    @property
+    def mark(self) -> str:
+        """A digest of the key."""
+        return hashlib.sha256(b"granary erasure key " + self.secret).hexdigest()[:16]
+
+    def subject(self, household: object) -> str:
+        """Return the keyed hash of a household."""
+        return hmac.new(self.secret, f"household:{canonical(household)}".encode(), hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One forgotten household as the list beside the database keeps it."""
+
+    subject: str
+    key_mark: str
+    requested_at: str
+    reason: str | None = None
+
+
+def folder(settings: Settings) -> Path:
+    """Return where key and list are: outside of the database, so that no dump of it has them."""
+    return settings.home / "erasures"
+
+
+def key_of(settings: Settings) -> Key | None:
+    """Return the key; None if there is none.
+
+    Raises:
+        GranaryError: GRANARY_ERASURE_KEY or the file holds no key.
+    """
+    path = folder(settings) / "key"
+    where, text = SETTING, os.environ.get(SETTING)
+    if text is None:
+        if not path.exists():
+            return None
+        where, text = str(path), path.read_text()
+    try:
+        secret = bytes.fromhex(text.strip())
+    except ValueError:
+        secret = b""
+    if len(secret) < KEY_BYTES:
+        raise GranaryError("the key of erasures is no 64 hexadecimal digits", where, "put the right one back")
+    return Key(secret)
+
+
+def new_key() -> Key:
+    """Return a new key, which is kept nowhere yet."""
+    return Key(secrets.token_bytes(KEY_BYTES))
+
+
+def keep_key(settings: Settings, key: Key) -> None:
+    """Keep a key in its file, unless there is one already or it comes from the environment."""
+    path = folder(settings) / "key"
+    if SETTING in os.environ or path.exists():
+        return
+    _make_private(folder(settings))
+    fresh = path.with_name("key.new")
+    _write(fresh, key.secret.hex() + "\n")
+    fresh.replace(path)
+
+
+def entries(settings: Settings) -> list[Entry]:
+    """Return the list beside the database."""
+    path = folder(settings) / "list.jsonl"
+    if not path.exists():
+        return []
+    return [Entry(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def enlist(settings: Settings, connection: Connection) -> None:
+    """Add to the list what the database knows and the list does not."""
+    _make_private(folder(settings))
+    with _locked(settings):
+        listed = entries(settings)
+        known = {entry.subject for entry in listed}
+        rows = query(connection, "select subject, key_mark, requested_at, reason from ops.erasures order by erasure_id")
+        new = [Entry(row[0], row[1], row[2].isoformat(), row[3]) for row in rows if row[0] not in known]
+        if new:
+            path = folder(settings) / "list.jsonl"
+            fresh = path.with_suffix(".new")
+            _write(fresh, "".join(json.dumps(asdict(entry)) + "\n" for entry in [*listed, *new]))
+            fresh.replace(path)
+
+
+class Forgotten:
+    """The households that loads must leave out. Answers are remembered: a household is hashed once."""
+
+    def __init__(self, key: Key, subjects: Iterable[str]) -> None:
+        self.key, self.subjects = key, frozenset(subjects)
+        self._known: dict[Any, bool] = {}
+
+    def has(self, household: Any) -> bool:
+        """Return whether a household is forgotten."""
+        known = self._known.get(household)
+        if known is None:
+            known = self._known[household] = household is not None and self.key.subject(household) in self.subjects
+        return known
+
+
+def forgotten(connection: Connection, settings: Settings) -> Forgotten | None:
+    """Return who is forgotten, by the database or by the list beside it; None if nobody is.
+
+    Raises:
+        GranaryError: somebody is, and the key is not here: nobody can tell whose rows must not be loaded.
+    """
+    rows = [(str(row[0]), str(row[1])) for row in query(connection, "select subject, key_mark from ops.erasures")]
+    rows += [(entry.subject, entry.key_mark) for entry in entries(settings)]
+    if not rows:
+        return None
+    key = key_of(settings)
+    if key is None or any(mark != key.mark for _, mark in rows):
+        raise GranaryError(
+            "households were forgotten, and the key by which they are known is not here",
+            str(folder(settings) / "key"),
+            f"put that file back, or set {SETTING}: without it their rows would be loaded again",
+        )
+    return Forgotten(key, (subject for subject, _ in rows))
+
+
+def _make_private(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write an owner-only file, and wait for the disk."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+@contextmanager
+def _locked(settings: Settings) -> Iterator[None]:
+    with (folder(settings) / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,1 @@
+"""What contracts refused: listed, shown, replayed and dropped."""

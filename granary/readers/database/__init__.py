@@ -1,0 +1,7 @@
+"""Databases: Postgres by binary COPY; MySQL, MariaDB, SQLite, SQL Server and Oracle through SQLAlchemy."""
+
+from granary.readers.database.describe import describe
+from granary.readers.database.reader import DatabaseReader
+from granary.readers.database.shapes import ColumnShape, TableShape
+
+__all__ = ["ColumnShape", "DatabaseReader", "TableShape", "describe"]

@@ -1,0 +1,165 @@
+"""Workbooks: the one format that is held in memory, so a process of its own does that, within limits."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import replace
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import pyarrow as pa
+
+from granary.readers.files.unpack import DAMAGED, damaged
+from granary.readers.files.workbook import REFUSED
+from granary.sources.units import Chunk, Rejected, UnreachableError, UnreadableError
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.records import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from granary.readers.files.formats import Excel
+    from granary.readers.files.limits import Limits
+    from granary.sources.spec import Table
+
+    Row = list[str | dict[str, str] | None]
+
+BATCH_ROWS = 16_384
+READ_BYTES = 1 << 20
+
+
+def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where: str) -> Iterator[Chunk]:
+    """Yield a sheet's rows as text: numbers as written, dates in ISO 8601. Rows without any value are left out.
+
+    A row with an error (#DIV/0!) or a formula that was never computed is refused, unless nobody wants its column.
+
+    Args:
+        stream: a real file, which a process can inherit.
+        options: the sheet and its header.
+        table: the contract, which may ignore columns that it does not name.
+        limits: the bytes that it may unpack to, and take in memory.
+        where: the file, for errors.
+
+    Raises:
+        UnreadableError: the workbook is damaged, too large, or has no such sheet or header.
+        GranaryError: the package that reads workbooks is missing.
+    """
+    if find_spec("python_calamine") is None:
+        raise GranaryError("reading a workbook needs a package", where, "pip install 'granary[files]'")
+    _weigh(stream, limits, where)
+    rows = _rows(stream, options, limits, where)
+    others = next(rows, [])
+    notes = (_unread(others),) if others and options.sheet is None else ()
+    header = next(islice(rows, options.header_row - 1, None), [])
+    width = _filled(header)
+    if not width:
+        for _ in rows:
+            pass  # if the process failed, it is heard of before the lack of a header
+        raise UnreadableError("the sheet has no header", f"{where}, row {options.header_row}", "declare its header_row")
+    if failed := next((cell for cell in header if isinstance(cell, dict)), None):
+        raise UnreadableError(
+            f"the header has {failed['error']}", f"{where}, row {options.header_row}", "fix the sheet"
+        )
+    titles = [str(cell or f"column_{place}").strip() for place, cell in enumerate(header[:width], 1)]
+    known = {name for column in table.columns for name in (column.name, *column.aliases)}
+    wanted = [table.new_columns != "ignore" or title in known for title in titles]
+    line, empty = options.header_row + 1, True
+    while batch := list(islice(rows, BATCH_ROWS)):
+        filled = [(line + place, row) for place, row in enumerate(batch) if any(row)]
+        if filled:
+            empty = False
+            chunk = _chunk(titles, filled, wanted)
+            yield replace(chunk, line=line if len(chunk.batch) == len(batch) else None, notes=notes)
+        line += len(batch)
+    if empty:
+        yield replace(_chunk(titles, [], wanted), line=line, notes=notes)
+
+
+def _unread(sheets: Sequence[object]) -> Change:
+    several = f"sheets {', '.join(map(repr, sheets))} are" if len(sheets) > 1 else f"sheet {sheets[0]!r} is"
+    return Change("", "ignored", f"the {several} not read: declare which one is, Excel(sheet=…)")
+
+
+def _rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Iterator[Row]:
+    """Yield the names of the sheets that are not read, then every row of the sheet, as the other process reads it."""
+    script = str(Path(__file__).with_name("workbook.py"))
+    command = [sys.executable, "-I", script, json.dumps(options.sheet), str(limits.memory)]
+    with tempfile.TemporaryFile() as words:
+        child = subprocess.Popen(command, stdin=stream, stdout=subprocess.PIPE, stderr=words)
+        try:
+            assert child.stdout is not None
+            yield from map(json.loads, child.stdout)
+            code = child.wait()
+        finally:
+            child.kill()
+            child.communicate()
+        words.seek(0)
+        told = words.read(READ_BYTES).decode("utf-8", "replace").strip().splitlines() or [""]
+    if code == REFUSED:
+        raise UnreadableError(told[-1], where, "declare another sheet")
+    if code in (-signal.SIGKILL, -signal.SIGTERM):
+        raise UnreachableError("the process that reads the workbook was ended by this machine", where, "load again")
+    if code < 0 or "memory allocation" in told[0] or "MemoryError" in told[-1]:
+        raise UnreadableError(f"the sheet takes over {limits.memory:,} bytes of memory", where, "deliver it as CSV")
+    if code:
+        raise damaged(ValueError(told[-1]), where, "a workbook")
+
+
+def _chunk(titles: Sequence[str], rows: Sequence[tuple[int, Row]], wanted: Sequence[bool]) -> Chunk:
+    """Return numbered rows as text; cells to the right of the header's last name get a column of their own."""
+    width = max([len(titles), *(_filled(row) for _, row in rows)])
+    names = [*titles, *(f"column_{place}" for place in range(len(titles) + 1, width + 1))]
+    good: list[list[str | None]] = []
+    bad: list[tuple[int, Rejected]] = []
+    for index, (line, row) in enumerate(rows):
+        failed = [at for at, cell in enumerate(row) if isinstance(cell, dict) and (at >= len(wanted) or wanted[at])]
+        texts = [cell["error"] if isinstance(cell, dict) else cell for cell in row]
+        if failed:
+            at = failed[0]
+            reason = f"is {texts[at]} in cell {_letters(at)}{line}"
+            bad.append((index, Rejected(names[at], reason, dict(zip(names, texts, strict=False)), line)))
+        else:
+            good.append(texts)
+    columns = [pa.array([row[at] if at < len(row) else None for row in good], pa.string()) for at in range(width)]
+    return Chunk(pa.RecordBatch.from_arrays(columns, names=names), tuple(bad), text=True)
+
+
+def _letters(place: int) -> str:
+    """Return the name of a column: that of the one at place 27, from 0, is AB."""
+    return (_letters(place // 26 - 1) if place > 25 else "") + chr(65 + place % 26)  # noqa: PLR2004 - letters
+
+
+def _filled(row: Row) -> int:
+    """Return the place of the last cell that has a value, 0 if there is none."""
+    return max((place for place, cell in enumerate(row, 1) if cell), default=0)
+
+
+def _weigh(stream: IO[bytes], limits: Limits, where: str) -> None:
+    """Unpack a workbook that is a zip archive to nowhere, to learn how large it really is."""
+    stream.seek(0)
+    if not stream.read(4).startswith(b"PK"):
+        return
+    seen = 0
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            parts = archive.infolist()
+            if len(parts) > limits.members:
+                raise UnreadableError(f"the workbook has over {limits.members:,} parts", where, "split it")
+            for member in parts:
+                with archive.open(member) as part:
+                    while block := part.read(READ_BYTES):
+                        seen += len(block)
+                        if seen > limits.workbook:
+                            words = f"the workbook unpacks to over {limits.workbook:,} bytes"
+                            raise UnreadableError(words, where, "deliver it as CSV")
+    except GranaryError:
+        raise
+    except DAMAGED as error:
+        raise damaged(error, where, "a workbook") from None

@@ -1,0 +1,214 @@
+"""Formats of files, and how one is recognised by a file's name. Each is a frozen dataclass with its own options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import PurePosixPath
+from typing import TypeAlias
+
+from granary.readers.files.notation import Notation
+from granary.sources import validation
+
+Detect = None
+"""The default of an option that is found out from the file itself."""
+
+
+class _Shown:
+    """Shows only what differs from the defaults, as Python source: what `sniff` finds is written into a module."""
+
+    def __post_init__(self) -> None:
+        """Check the options' types."""
+        validation.check(self, type(self).__name__)
+
+    def __repr__(self) -> str:
+        told = [f for f in fields(self) if getattr(self, f.name) != f.default]  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in told)})"
+
+
+@dataclass(frozen=True, repr=False)
+class Csv(_Shown):
+    """Delimited text. What is None is detected, per file.
+
+    Attributes:
+        delimiter: one character.
+        quote: one character, or "" if values are never quoted.
+        escape: the character before a quote within a quoted value; "" if quotes are doubled instead.
+        encoding: a codec's name; a byte order mark wins over it.
+        header: whether the first row has the names. Without a header, columns come in the contract's order.
+        columns: their names in order, for files without a header; a last name "" if each row ends with a delimiter.
+        skip: lines before the header, such as a title.
+        null: texts that stand for no value when they are not quoted.
+        decimal: the decimal point of numbers.
+        thousands: what stands between groups of three digits; "" if nothing may.
+        dates: `strptime` patterns of dates and times that are not ISO 8601; the first that fits is taken.
+    """
+
+    delimiter: str | None = Detect
+    quote: str | None = Detect
+    escape: str | None = Detect
+    encoding: str | None = Detect
+    header: bool | None = Detect
+    columns: tuple[str, ...] = ()
+    skip: int = 0
+    null: tuple[str, ...] = ("",)
+    decimal: str = "."
+    thousands: str = ""
+    dates: tuple[str, ...] = ()
+
+    @property
+    def notation(self) -> Notation:
+        """How values are written."""
+        return Notation(self.decimal, self.thousands, self.dates)
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        super().__post_init__()
+        _ = self.notation
+        for name in ("delimiter", "quote", "escape"):
+            value = getattr(self, name)
+            if value is not None and (len(value.encode()) > 1 or value in ("\n", "\r")):
+                raise ValueError(f"{name} is one ASCII character, not {value!r}")
+        if self.delimiter == "":
+            raise ValueError("delimiter is one ASCII character, not ''")
+
+
+@dataclass(frozen=True, repr=False)
+class JsonLines(_Shown):
+    """One JSON object a line, in UTF-8."""
+
+
+@dataclass(frozen=True, repr=False)
+class Json(_Shown):
+    """One JSON document: an array of objects, an object with one at `path` (keys joined by dots), or one object.
+
+    Without a path, a document that is an object is one row.
+    """
+
+    path: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Parquet(_Shown):
+    """Apache Parquet."""
+
+
+@dataclass(frozen=True, repr=False)
+class Orc(_Shown):
+    """Apache ORC."""
+
+
+@dataclass(frozen=True, repr=False)
+class Avro(_Shown):
+    """Avro object container file; the codecs null, deflate, bzip2, snappy, zstandard and xz."""
+
+
+@dataclass(frozen=True, repr=False)
+class Excel(_Shown):
+    """A sheet of a workbook (.xlsx, .xlsm, .xlsb, .xls, .ods).
+
+    Attributes:
+        sheet: its name, or its place from 0; None is the first, and the load says which others are not read.
+        header_row: the row with the names, from 1; rows above it are skipped.
+    """
+
+    sheet: str | int | None = None
+    header_row: int = 1
+
+
+@dataclass(frozen=True, repr=False)
+class FixedWidth(_Shown):
+    """Lines whose columns have fixed places.
+
+    Attributes:
+        columns: (name, width in characters), in order; a name "" is a gap.
+        encoding: a codec's name.
+        skip: lines before the first row.
+        null: texts (after blanks are cut off) that stand for no value.
+        decimal: as in `Csv`, and so are thousands and dates.
+    """
+
+    columns: tuple[tuple[str, int], ...]
+    encoding: str = "utf-8"
+    skip: int = 0
+    null: tuple[str, ...] = ("",)
+    decimal: str = "."
+    thousands: str = ""
+    dates: tuple[str, ...] = ()
+
+    @property
+    def notation(self) -> Notation:
+        """How values are written."""
+        return Notation(self.decimal, self.thousands, self.dates)
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        super().__post_init__()
+        _ = self.notation
+        if not any(name for name, _ in self.columns) or any(width < 1 for _, width in self.columns):
+            raise ValueError("a fixed-width file has columns of at least one character")
+
+
+@dataclass(frozen=True, repr=False)
+class Xml(_Shown):
+    """Elements named `row` anywhere in a document; their attributes and children are columns.
+
+    A nested element is a column named by its path (`address_city`). Namespaces are left out of names.
+    """
+
+    row: str
+
+
+Format: TypeAlias = "Csv | JsonLines | Json | Parquet | Orc | Avro | Excel | FixedWidth | Xml"
+
+SUFFIXES: dict[str, Format] = {
+    "csv": Csv(),
+    "tsv": Csv(delimiter="\t"),
+    "tab": Csv(delimiter="\t"),
+    "psv": Csv(delimiter="|"),
+    "tbl": Csv(delimiter="|"),
+    "txt": Csv(),
+    "jsonl": JsonLines(),
+    "ndjson": JsonLines(),
+    "json": Json(),
+    "parquet": Parquet(),
+    "pq": Parquet(),
+    "orc": Orc(),
+    "avro": Avro(),
+    **dict.fromkeys(("xlsx", "xlsm", "xlsb", "xls", "ods"), Excel()),
+}
+COMPRESSIONS = {"gz": "gzip", "gzip": "gzip", "zst": "zstd", "zstd": "zstd", "bz2": "bz2", "zip": "zip"}
+NAMES: dict[str, Format] = {
+    "csv": Csv(),
+    "jsonl": JsonLines(),
+    "json": Json(),
+    "parquet": Parquet(),
+    "orc": Orc(),
+    "avro": Avro(),
+    "excel": Excel(),
+}
+"""What `FileReader(format=…)` may be called by; fixed width and XML need options and are given as such."""
+
+
+def label(found: Format | None) -> str:
+    """Return what people call a format."""
+    return "what it should be" if found is None else type(found).__name__.lower()
+
+
+def by_name(name: str) -> tuple[Format | None, str | None]:
+    """Return the format and the compression that a file's name tells: "a.csv.gz" is (Csv(), "gzip").
+
+    The format is None if the suffix is none of ours, such as that of "people.zip", whose members tell it.
+    """
+    suffixes = [suffix[1:].lower() for suffix in PurePosixPath(name).suffixes]
+    packed = COMPRESSIONS.get(suffixes[-1]) if suffixes else None
+    if packed:
+        suffixes.pop()
+    return (SUFFIXES.get(suffixes[-1]) if suffixes else None), packed
+
+
+def stem(name: str) -> str:
+    """Return a file's name without its format's and its compression's suffix: "2017-01-02" of "2017-01-02.csv.gz"."""
+    path = PurePosixPath(name)
+    if path.suffix[1:].lower() in COMPRESSIONS:
+        path = path.with_suffix("")
+    return path.stem

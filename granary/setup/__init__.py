@@ -1,0 +1,1 @@
+"""From a bare machine to a working environment; the standard library only."""

@@ -1,0 +1,138 @@
+"""Puts the dbt packages of `packages.yml` into `dbt_packages/`: from the hub, else from `offline/`.
+
+`dbt deps` empties `dbt_packages/` before it asks the hub, and without a hub it retries for a long time and
+leaves nothing. So it runs in a scratch project here, and only what it has finished replaces the folder. dbt
+itself compares nothing but the *number* of folders with that of `packages.yml`; which version is there is for
+this module to know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from granary.setup.steps import SetupError, Steps, remove
+
+DECLARATIONS = ("packages.yml", "package-lock.yml")
+ANSWER_SECONDS = 6.0  # for the hub to answer at all, including the start of Python
+DOWNLOAD_SECONDS = 60.0
+
+# Asks the hub for its page about one package, with dbt's own address for it; three seconds to connect.
+QUESTION = """
+import sys
+import requests
+from dbt.clients import registry
+address = f"{registry.DEFAULT_REGISTRY_BASE_URL}api/v1/{sys.argv[1]}.json"
+requests.get(address, timeout=3).raise_for_status()
+"""
+
+SCRATCH_PROJECT = "name: scratch\nversion: '1.0.0'\nprofile: none\n"
+
+
+def declared(root: Path) -> dict[str, str]:
+    """The packages that the project declares: folder name -> version (empty where none is written)."""
+    packages: dict[str, str] = {}
+    for file in reversed(DECLARATIONS):
+        path = root / file
+        if not path.exists():
+            continue
+        for entry in re.split(r"(?m)^\s*- ", path.read_text())[1:]:
+            name = re.search(r"(?m)^\s*(?:name|package):\s*[\"']?(?:[\w-]+/)?(\w+)", entry)
+            version = re.search(r"(?m)^\s*version:\s*[\"']?([\w.]+)", entry)
+            if name:
+                packages.setdefault(name[1], version[1] if version else "")
+    return packages
+
+
+def _fingerprint(root: Path) -> str:
+    digest = hashlib.sha256()
+    for file in DECLARATIONS:
+        path = root / file
+        digest.update(path.read_bytes() if path.exists() else b"")
+    return digest.hexdigest()
+
+
+def _complete(folder: Path, packages: Iterable[str]) -> bool:
+    return all((folder / name / "dbt_project.yml").is_file() for name in packages)
+
+
+def _stamp(root: Path) -> Path:
+    return root / "dbt_packages" / ".granary.json"
+
+
+def ready(root: Path) -> bool:
+    """Whether every declared package is installed, in the version that is declared.
+
+    A folder without our stamp was filled by `dbt deps` from the shell; it is taken as it is, and stamped.
+    """
+    if not (root / "packages.yml").exists():
+        return True
+    if not _complete(root / "dbt_packages", declared(root)):
+        return False
+    try:
+        return bool(json.loads(_stamp(root).read_text())["declared"] == _fingerprint(root))
+    except FileNotFoundError:
+        with suppress(OSError):
+            _write_stamp(root)
+        return True
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _write_stamp(root: Path) -> None:
+    _stamp(root).write_text(json.dumps({"declared": _fingerprint(root)}))
+
+
+def install(steps: Steps, python: Path) -> str:
+    """Fill `dbt_packages/` anew and say in a few words what is in it now.
+
+    Raises:
+        SetupError: the hub cannot be reached and a package has no stand-in.
+    """
+    root, packages = steps.root, declared(steps.root)
+    scratch = root / ".venv" / "dbt_packages"
+    remove(scratch)
+    scratch.mkdir(parents=True)
+    named = ", ".join(f"{name} {version}".strip() for name, version in packages.items())
+    if _download(steps, python, scratch):
+        note = f"{named} from the hub"
+    else:
+        missing = [name for name in packages if not _complete(root / "offline", [name])]
+        if missing:
+            raise SetupError(
+                f"the dbt package hub cannot be reached and offline/ has no stand-in for "
+                f"{', '.join(missing)}: give this machine access to the hub, or run `dbt deps` elsewhere and "
+                f"copy its dbt_packages/ to {root}"
+            )
+        (scratch / "dbt_packages").mkdir()
+        for name in packages:
+            # A link, as dbt makes for local packages: a stand-in that changes is never stale.
+            (scratch / "dbt_packages" / name).symlink_to(Path("..") / "offline" / name)
+        note = f"hub not reachable, so {named} is the stand-in in offline/"
+    remove(root / "dbt_packages")
+    shutil.move(scratch / "dbt_packages", root / "dbt_packages")
+    remove(scratch)
+    _write_stamp(root)
+    return note
+
+
+def _download(steps: Steps, python: Path, scratch: Path) -> bool:
+    """Run `dbt deps` in the scratch project; whether all packages are there now."""
+    page = re.search(r"(?m)^\s*-?\s*package:\s*[\"']?([\w-]+/\w+)", (steps.root / "packages.yml").read_text())
+    if page and not steps.run([python, "-c", QUESTION, page[1]], seconds=ANSWER_SECONDS):
+        return False
+    (scratch / "dbt_project.yml").write_text(SCRATCH_PROJECT)
+    for file in DECLARATIONS:
+        if (steps.root / file).exists():
+            shutil.copy(steps.root / file, scratch / file)
+    dbt = python.with_name("dbt")
+    done = steps.run([dbt, "--no-use-colors", "deps"], seconds=DOWNLOAD_SECONDS, folder=scratch)
+    if done and _complete(scratch / "dbt_packages", declared(steps.root)):
+        return True
+    remove(scratch / "dbt_packages")
+    return False

@@ -1,0 +1,324 @@
+"""What a source is: frozen, self-validating specs that every loader, test and asset is made from."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from granary.sources import validation
+from granary.sources.config import setting
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.records import arrow_type, sql_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from granary.sources.units import Chunk, Left, Unit
+    from granary.warehouse.settings import Settings
+
+Disposition = Literal["replace_unit", "merge", "replace", "append"]
+"""replace_unit: a unit's rows replace those of its earlier load. merge: rows are upserted by key.
+replace: rows are upserted by key and keys that the source no longer has are deleted.
+append: rows are added and never change; a row whose key is there already is not stored twice."""
+
+NewColumns = Literal["add", "ignore", "refuse"]
+"""What happens to a delivered column that the contract does not name."""
+Retyped = Literal["fit", "widen", "refuse"]
+"""What happens when a column is delivered in a wider type than agreed (bigint for integer, timestamp for date).
+fit: values that fit are loaded, rows with others are refused. widen: the raw column takes the wider type.
+refuse: the load stops. A narrower type always fits."""
+Copies = Literal["tell", "load"]
+"""What happens to a unit with the content of another one: it is told and left out, or loaded as well."""
+Personal = Literal["identifier", "demographic", "pseudonym"]
+"""The tier of a column with personal data; the same ones as in dbt (the var `personal_tiers`, docs/access.md).
+identifier: it names or reaches a person. demographic: it says something about one. pseudonym: it tells persons apart
+and names nobody."""
+Bound = int | float | Decimal | date | datetime
+"""The least or the greatest value of a column, of the column's own kind; of text and bytes the length."""
+NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+SLOT = re.compile(r"[a-z0-9_]{1,63}")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a contract: its Arrow type, and what a row must satisfy to be loaded.
+
+    `minimum` and `maximum` are of the column's kind: numbers, dates, instants (with a zone where the column has one).
+    Those of text are its number of characters, those of binary columns that of bytes. A number that is not finite
+    (NaN, Infinity) is refused, unless `finite` is False; NaN is never within bounds.
+    `aliases` are other names under which a source delivers it: a header such as "Household ID", or a former name.
+    `missing` says whether a delivery without it stops the load or lands nulls. `null` are texts that stand for no value
+    in this column ("NA", "-"), quoted or not and with blanks around them or not. A text column that is `mixed` takes
+    the numbers and truth values of JSON too, as they were written. `subject` says whose number an
+    identifier is: rows of a household can be found, and forgotten, only where it says "household".
+    """
+
+    name: str
+    type: pa.DataType
+    description: str
+    nullable: bool = True
+    minimum: Bound | None = None
+    maximum: Bound | None = None
+    allowed: tuple[str, ...] = ()
+    personal: Personal | None = None
+    aliases: tuple[str, ...] = ()
+    missing: Literal["refuse", "null"] = "refuse"
+    subject: Literal["household"] | None = None
+    finite: bool = True
+    null: tuple[str, ...] = ()
+    mixed: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the column."""
+        validation.check(self, f"column {self.name}")
+        _check(
+            all(word.strip() == word for word in self.null),
+            f"column {self.name}: null is a tuple of texts without blanks around them",
+        )
+        _check(NAME.fullmatch(self.name) is not None, f"column name {self.name!r} is not lower snake case")
+        _check(bool(self.description), f"column {self.name} has no description")
+        _check(
+            self.subject is None or self.personal in ("identifier", "pseudonym"),
+            f"column {self.name} has a subject, so it tells persons apart: personal is identifier or pseudonym",
+        )
+        _check_type(self.type, f"column {self.name}")
+        for bound in ("minimum", "maximum"):
+            _check_bound(getattr(self, bound), self.type, f"column {self.name}: {bound}")
+        _check(
+            self.minimum is None or self.maximum is None or self.minimum <= self.maximum,  # type: ignore[operator]
+            f"column {self.name}: its minimum is over its maximum",
+        )
+        _check(
+            self.finite or pa.types.is_floating(self.type),
+            f"column {self.name}: only floating-point numbers can be other than finite",
+        )
+        _check(not self.allowed or self.type == pa.string(), f"column {self.name}: allowed values need text")
+        _check(not self.mixed or self.type == pa.string(), f"column {self.name}: only text can be mixed")
+        _check(
+            self.missing == "refuse" or self.nullable, f"column {self.name} may be missing, so it has to be nullable"
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a source: its contract and how it arrives.
+
+    `location` is what the source's reader needs to find it: a path pattern, a table name or an endpoint.
+    `floor` is the least share of its present rows that a replacing load may leave; `max_refused` the largest
+    share of refused rows that a load may have; `max_new_columns` the most columns that the raw table may have beyond
+    the contract. `partition` is "day" if each unit is one business date. `copies` says
+    whether a file with the content of another one is told and left out, or loaded as well, such as a daily price list
+    that did not change.
+    """
+
+    name: str
+    description: str
+    location: str
+    columns: tuple[Column, ...]
+    disposition: Disposition
+    freshness: timedelta
+    key: tuple[str, ...] = ()
+    cursor: str | None = None
+    partition: Literal["day"] | None = None
+    new_columns: NewColumns = "add"
+    retyped: Retyped = "fit"
+    contract: int = 1
+    floor: float = 0.5
+    max_refused: float = 0.005
+    copies: Copies = "tell"
+    max_new_columns: int = 200
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        validation.check(self, f"table {self.name}")
+        names = [column.name for column in self.columns]
+        _check(NAME.fullmatch(self.name) is not None, f"table name {self.name!r} is not lower snake case")
+        _check(bool(names), f"table {self.name} has no columns")
+        known = [*names, *(alias for column in self.columns for alias in column.aliases)]
+        _check(len(set(known)) == len(known), f"table {self.name} names a column twice")
+        _check(set(self.key) <= set(names), f"table {self.name}: its key is not among its columns")
+        _check(self.cursor is None or self.cursor in names, f"table {self.name}: its cursor is not a column")
+        _check(
+            bool(self.key) or self.disposition in ("replace_unit", "append"),
+            f"table {self.name}: {self.disposition} needs a key",
+        )
+        _check(all(not self.column(k).nullable for k in self.key), f"table {self.name}: a key column may be null")
+        _check(0 <= self.floor <= 1 and 0 <= self.max_refused <= 1, f"table {self.name}: shares are from 0 to 1")
+        _check(self.max_new_columns >= 0, f"table {self.name}: max_new_columns is a number of columns")
+        _check(self.freshness > timedelta(0), f"table {self.name}: freshness must be positive")
+
+    def column(self, name: str) -> Column:
+        """Return a column by name."""
+        return next(column for column in self.columns if column.name == name)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The contract as an Arrow schema."""
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+
+class Reader(Protocol):
+    """How a kind of system is read. It knows formats and protocols, and nothing of the warehouse."""
+
+    def units(self, table: Table, watermark: str | None) -> list[Unit]:
+        """Return what the source offers now, in the order in which it should land."""
+        ...
+
+    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[Chunk]:
+        """Yield the unit's rows in order, with the source's own columns."""
+        ...
+
+
+@runtime_checkable
+class Recalling(Protocol):
+    """A reader that asks its source only for what has changed, and so is told before `units` what is known."""
+
+    def recall(self, known: Mapping[str, str]) -> None:
+        """Take note of the fingerprints that units had when they were loaded."""
+        ...
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A reader whose place can be looked through for what no table takes."""
+
+    def left(self, tables: Sequence[Table]) -> list[Left]:
+        """Return what the last call of `units` left waiting, and what none of these tables takes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stream:
+    """How tables of a source also arrive row by row: from a log (`granary stream`) and by webhook.
+
+    `topics` are the log's topics by table. `address` names the setting that says where the log is, `secrets` the one
+    with the secrets that webhooks are signed with, separated by commas.
+    """
+
+    topics: Mapping[str, str]
+    address: str
+    secrets: str
+
+    def __post_init__(self) -> None:
+        """Check the stream."""
+        validation.check(self, "stream")
+
+
+@dataclass(frozen=True)
+class Capture:
+    """How a source's tables are captured: `setting` names the value that holds the libpq URI of the source database.
+
+    Every table of the source is captured, from its `location` ("schema.table"). One warehouse, one slot: another
+    warehouse that captures the same database needs a slot of another name. A status raises an alarm when the slot
+    holds back more than `alarm_bytes` of the source's log, or the copy is older than `alarm_age`.
+    """
+
+    setting: str
+    slot: str
+    publication: str
+    alarm_bytes: int = 1 << 30
+    alarm_age: timedelta = timedelta(hours=1)
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        validation.check(self, "capture")
+        if not SLOT.fullmatch(self.slot):
+            raise ValueError(f"slot name {self.slot!r} has other characters than a-z, 0-9 and _")
+        if not self.publication or "\0" in self.publication:
+            raise ValueError("a publication needs a name")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One system: its tables and how to open it. `settings` names the values that `open_reader` is given."""
+
+    name: str
+    description: str
+    owner: str
+    kind: str
+    settings: tuple[str, ...]
+    open_reader: Callable[[Mapping[str, str]], Reader]
+    tables: tuple[Table, ...]
+    stream: Stream | None = None
+    capture: Capture | None = None
+
+    def __post_init__(self) -> None:
+        """Check the source."""
+        validation.check(self, f"source {self.name}")
+        _check(NAME.fullmatch(self.name) is not None, f"source name {self.name!r} is not lower snake case")
+        names = [table.name for table in self.tables]
+        _check(len(set(names)) == len(names) > 0, f"source {self.name} needs tables with different names")
+        streamed = set(self.stream.topics) if self.stream else set()
+        _check(streamed <= set(names), f"source {self.name} streams a table that is not its own")
+        with_cursor = [t.name for t in self.tables if t.name in streamed and t.cursor]
+        _check(not with_cursor, f"source {self.name} streams tables whose watermark is a cursor: {with_cursor}")
+
+    def table(self, name: str) -> Table:
+        """Return a table by name.
+
+        Raises:
+            KeyError: the source has no such table.
+        """
+        for table in self.tables:
+            if table.name == name:
+                return table
+        raise KeyError(name)
+
+    def reader(self, settings: Settings) -> Reader:
+        """Open the system with the settings of this machine.
+
+        Raises:
+            GranaryError: one of its settings is missing, or what it is opened with is wrong.
+        """
+        values = {name: setting(settings, name) for name in self.settings}
+        try:
+            return self.open_reader(values)
+        except (ValueError, TypeError, KeyError, NameError) as error:
+            words = validation.in_words(error)
+            if isinstance(error, KeyError):
+                words = f"it does not name {error} among its settings"
+            for value in filter(None, values.values()):  # they may be secrets
+                words = words.replace(value, "…")
+            where = f"ingestion/{self.name}.py"
+            raise GranaryError(f"source {self.name} cannot be opened: {words}", where, "correct its module") from None
+
+
+def _check_type(kind: pa.DataType, label: str) -> None:
+    try:
+        arrow_type(sql_type(kind))
+    except (GranaryError, ValueError):
+        raise ValueError(
+            f"{label}: no raw column can hold {kind}; there are int16, int32, int64, float32, float64, bool_, date32,"
+            " timestamp('us') with or without tz, string, binary, and decimals"
+        ) from None
+
+
+def _check_bound(bound: Bound | None, kind: pa.DataType, label: str) -> None:
+    """Refuse a bound that values of the type cannot be compared with."""
+    t = pa.types
+    if bound is None:
+        return
+    if t.is_date(kind):
+        day = isinstance(bound, date) and not isinstance(bound, datetime)
+        _check(day, f"{label} is a date: write date(2017, 1, 1)")
+    elif t.is_timestamp(kind):
+        zoned = "datetime(2017, 1, 1, tzinfo=timezone.utc)" if kind.tz else "datetime(2017, 1, 1)"
+        fits = isinstance(bound, datetime) and (bound.tzinfo is None) == (kind.tz is None)
+        _check(fits, f"{label} is an instant{'' if kind.tz else ' without a zone'}: write {zoned}")
+    elif t.is_string(kind) or t.is_binary(kind):
+        _check(isinstance(bound, int) and bound >= 0, f"{label} is a length, a whole number from 0")
+    else:
+        _check(not t.is_boolean(kind), f"{label}: truth values have no bounds")
+        finite = isinstance(bound, (int, float, Decimal)) and math.isfinite(bound)
+        _check(finite, f"{label} is a number, and not {bound!r}")
+
+
+def _check(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ValueError(problem)

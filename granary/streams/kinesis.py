@@ -1,0 +1,248 @@
+"""Amazon Kinesis: the shards of a stream, read in order, with sequence numbers as positions.
+
+One process reads all shards. A second one is no help and does no harm: whichever commits first moves the position, and
+the other is fenced. A shard that was split or merged is read to its end before its children, so that what belongs
+together keeps its order. Limits of the service: 5 reads a second and 2 MB a second for each shard
+(https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html).
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from granary.streams.log import AwayError, Lag, Message, Run
+from granary.warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from granary.streams.address import Address
+
+ENDED = "ended"
+"""The position behind the last record of a shard that was closed by a split or merge."""
+READ_SECONDS = 0.25
+"""Pause between two reads of a shard: the service allows five a second."""
+LIST_SECONDS = 30.0
+MAX_RECORDS = 10_000
+EXPIRED = ("ExpiredIteratorException",)
+THROTTLED = (
+    "ProvisionedThroughputExceededException",
+    "LimitExceededException",
+    "KMSThrottlingException",
+    "ThrottlingException",
+)
+
+
+class _Shard:
+    """One shard that is being read."""
+
+    def __init__(self, stream: str, name: str, parents: tuple[str, ...]) -> None:
+        self.stream, self.name, self.parents = stream, name, parents
+        self.position: str | None = None
+        self.ending: str | None = None
+        self.iterator: str | None = None
+        self.read_at = 0.0
+        self.behind_ms = -1
+        self.sent = 0.0
+
+    @property
+    def partition(self) -> str:
+        return f"{self.stream}[{self.name}]"
+
+
+class KinesisLog:
+    """The streams of one source."""
+
+    kind = "kinesis"
+
+    def __init__(self, address: Address, topics: Sequence[str]) -> None:
+        """Prepare a client; credentials are found in the ways of AWS: environment, profile, or the machine's role.
+
+        Raises:
+            GranaryError: botocore is not installed.
+        """
+        try:
+            from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra, and 0.2 s
+            from botocore.exceptions import (  # type: ignore[import-untyped]  # noqa: PLC0415
+                BotoCoreError,
+                ClientError,
+            )
+            from botocore.session import get_session  # type: ignore[import-untyped]  # noqa: PLC0415
+        except ImportError:
+            raise GranaryError("Kinesis needs the package botocore", todo="install granary[streams]") from None
+        self.topics, self._where = list(topics), f"Kinesis in {address.hosts}"
+        self._refused, self._broken = ClientError, BotoCoreError
+        self._client = get_session().create_client(
+            "kinesis",
+            region_name=address.hosts,
+            endpoint_url=address.endpoint or None,
+            config=Config(connect_timeout=5, read_timeout=15, retries={"mode": "standard", "max_attempts": 3}),
+        )
+        self._shards: dict[str, _Shard] = {}
+        self._listed = -LIST_SECONDS
+
+    def open(self, positions: Callable[[], Mapping[str, str]]) -> None:
+        """Begin where the warehouse is; the shards are found by the first poll."""
+        self._positions = positions
+
+    def _list(self) -> None:
+        """Learn of shards that a split or merge has made."""
+        stored: Mapping[str, str] | None = None
+        for topic in self.topics:
+            more: dict[str, str] = {"StreamName": topic}
+            while more:
+                found = self._ask("list_shards", **more)
+                for shard in found["Shards"]:
+                    parents = tuple(shard[name] for name in ("ParentShardId", "AdjacentParentShardId") if name in shard)
+                    new = _Shard(topic, shard["ShardId"], parents)
+                    if new.partition not in self._shards:
+                        stored = self._positions() if stored is None else stored
+                        new.position = stored.get(new.partition)
+                        self._shards[new.partition] = new
+                    self._shards[new.partition].ending = shard["SequenceNumberRange"].get("EndingSequenceNumber")
+                more = {"NextToken": found["NextToken"]} if found.get("NextToken") else {}
+        self._listed = time.monotonic()
+
+    def _ready(self) -> list[_Shard]:
+        """Return the shards to read now: not at their end, and with no parent of ours that is not."""
+        return [
+            shard
+            for shard in self._shards.values()
+            if shard.position != ENDED
+            and all(
+                self._shards[name].position == ENDED
+                for name in (f"{shard.stream}[{parent}]" for parent in shard.parents)
+                if name in self._shards
+            )
+        ]
+
+    def poll(self, rows: int, seconds: float) -> list[Run]:
+        """Return what the shards have, by shard, each read at most once."""
+        ends = time.monotonic() + seconds
+        if time.monotonic() - self._listed >= LIST_SECONDS:
+            with suppress(_PassingError):
+                self._list()
+        runs: list[Run] = []
+        for shard in self._ready():
+            if rows <= 0:
+                break
+            if time.monotonic() - shard.read_at >= READ_SECONDS:
+                run = self._read(shard, rows)
+                if run is not None:
+                    runs.append(run)
+                    rows -= len(run.messages)
+        if not runs and (left := ends - time.monotonic()) > 0:
+            time.sleep(left)
+        return runs
+
+    def _read(self, shard: _Shard, rows: int) -> Run | None:
+        shard.read_at = time.monotonic()
+        if shard.ending is not None and int(shard.position or -1) >= int(shard.ending):
+            return Run(shard.stream, shard.partition, shard.position, ENDED, ())
+        try:
+            if shard.iterator is None:
+                shard.iterator = self._iterator(shard)
+            found = self._ask("get_records", ShardIterator=shard.iterator, Limit=min(rows, MAX_RECORDS))
+        except _PassingError:
+            shard.iterator = None
+            return None
+        shard.iterator = found.get("NextShardIterator")
+        shard.behind_ms = int(found.get("MillisBehindLatest", -1))
+        records = found["Records"]
+        closed = shard.iterator is None
+        if not records and not closed:
+            return None
+        messages = tuple(
+            Message(bytes(record["Data"]), None, record["ApproximateArrivalTimestamp"].timestamp())
+            for record in records
+        )
+        end = ENDED if closed else str(records[-1]["SequenceNumber"])
+        if closed:
+            self._listed = -LIST_SECONDS  # its children are there now
+        return Run(shard.stream, shard.partition, shard.position, end, messages)
+
+    def _iterator(self, shard: _Shard) -> str:
+        place = (
+            {"ShardIteratorType": "TRIM_HORIZON"}
+            if shard.position is None
+            else {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": shard.position}
+        )
+        found = self._ask("get_shard_iterator", StreamName=shard.stream, ShardId=shard.name, **place)
+        return str(found["ShardIterator"])
+
+    def _ask(self, what: str, **arguments: Any) -> dict[str, Any]:
+        """Call the service.
+
+        Raises:
+            _PassingError: it wants to be asked again, more slowly or with a new iterator.
+            GranaryError: it refuses us, or there is no such stream.
+            AwayError: it does not answer.
+        """
+        try:
+            answer: dict[str, Any] = getattr(self._client, what)(**arguments)
+        except self._refused as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if code in (*EXPIRED, *THROTTLED):
+                raise _PassingError from None
+            if code == "InvalidArgumentException" and what == "get_shard_iterator":
+                raise GranaryError(
+                    "Kinesis does not know our position any more: the stream was made anew, or its retention is over",
+                    str(arguments.get("StreamName")),
+                    "forget the position: see docs/runbooks/stream-lag.md",
+                ) from None
+            raise GranaryError(
+                f"Kinesis refuses: {code}", self._where, "check the stream's name and the credentials"
+            ) from None
+        except self._broken as error:
+            raise AwayError(f"Kinesis does not answer: {str(error)[:200]}", self._where, "check the address") from None
+        return answer
+
+    def landed(self, runs: Sequence[Run]) -> None:
+        """Begin the next runs behind these."""
+        for run in runs:
+            shard = self._shards[run.partition]
+            shard.position = run.end
+            if run.messages:
+                shard.sent = run.messages[-1].at
+
+    def rewind(self, positions: Mapping[str, str]) -> None:
+        """Go back to these positions."""
+        for shard in self._shards.values():
+            shard.position, shard.iterator = positions.get(shard.partition), None
+            shard.behind_ms = -1
+
+    def wait(self, seconds: float) -> None:
+        """Wait: there is no group to stay in."""
+        time.sleep(seconds)
+
+    def at_end(self) -> bool:
+        """Return whether each shard has been read up to now, or to its end."""
+        return bool(self._shards) and all(
+            shard.position == ENDED or (shard.behind_ms == 0 and shard in ready)
+            for ready in [self._ready()]
+            for shard in self._shards.values()
+        )
+
+    def lag(self) -> list[Lag]:
+        """Return how far behind the shards are: Kinesis says it in time only."""
+        return [
+            Lag(shard.partition, shard.position, None, max(0, shard.behind_ms) / 1000)
+            for shard in self._shards.values()
+            if shard.position != ENDED
+        ]
+
+    def look(self, positions: Mapping[str, str]) -> list[Lag]:
+        """Return how far behind these positions are, without reading on from them."""
+        self.open(lambda: positions)
+        self.poll(1, 0)
+        return self.lag()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+class _PassingError(Exception):
+    """Kinesis wants to be asked again."""

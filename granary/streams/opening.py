@@ -1,0 +1,81 @@
+"""From a source's name to a stream that can run: its settings, its log, and how its messages are decoded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from granary.sources.config import setting
+from granary.sources.discovery import BROKEN, SOURCES
+from granary.streams.address import Address, parse
+from granary.streams.decoding import JsonDecoder
+from granary.streams.loop import Counts, Limits, StreamLoop
+from granary.warehouse.errors import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from granary.sources.spec import Source, Stream, Table
+    from granary.streams.log import Decoder, Lag, Log
+    from granary.warehouse.settings import Settings
+
+
+def streaming(name: str) -> tuple[Source, Stream]:
+    """Return a source that streams.
+
+    Raises:
+        GranaryError: there is no such source, or it does not stream; the error names those that do.
+    """
+    if name in BROKEN:
+        raise BROKEN[name]
+    found = SOURCES.get(name)
+    if found is None or found.stream is None:
+        raise unknown("stream", name, (source.name for source in SOURCES.values() if source.stream))
+    return found, found.stream
+
+
+def open_stream(
+    settings: Settings,
+    name: str,
+    limits: Limits | None = None,
+    *,
+    run_id: str = "",
+    report: Callable[[Counts, Sequence[Lag]], None] = lambda counts, lags: None,
+) -> StreamLoop:
+    """Return the stream of a source, ready to run.
+
+    Raises:
+        GranaryError: the source does not stream, its address is wrong, or a package is missing.
+    """
+    source, stream = streaming(name)
+    address = parse(setting(settings, stream.address), stream.address)
+    tables = {topic: source.table(table) for table, topic in stream.topics.items()}
+    return StreamLoop(
+        settings=settings,
+        source=source,
+        tables=tables,
+        log=open_log(address, list(tables), address.group or f"granary.{name}"),
+        decoders={topic: _decoder(table, address) for topic, table in tables.items()},
+        limits=limits or Limits(),
+        run_id=run_id,
+        report=report,
+    )
+
+
+def open_log(address: Address, topics: Sequence[str], group: str) -> Log:
+    """Return the log that an address names."""
+    if address.kind == "kafka":
+        from granary.streams.kafka import KafkaLog  # noqa: PLC0415 - each needs a package that may be missing
+
+        return KafkaLog(address, topics, group)
+    from granary.streams.kinesis import KinesisLog  # noqa: PLC0415
+
+    return KinesisLog(address, topics)
+
+
+def _decoder(table: Table, address: Address) -> Decoder:
+    if address.format == "json":
+        return JsonDecoder(table, address.max_bytes)
+    from granary.streams.avro import AvroDecoder  # noqa: PLC0415
+    from granary.streams.registry import Registry  # noqa: PLC0415
+
+    return AvroDecoder(table, address.max_bytes, Registry(address.registry))

@@ -1,0 +1,247 @@
+"""`granary serve-webhooks`: POST /<source>/<table> with one event or a list of events, signed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from granary.load.contract import ContractBrokenError, conform, shape
+from granary.load.json_objects import from_rows
+from granary.sources.config import setting
+from granary.sources.discovery import SOURCES
+from granary.sources.units import Chunk, Rejected
+from granary.streams import signatures
+from granary.streams.decoding import UnfitError, parse_json, payload
+from granary.streams.receiving import BusyError, Delivery, Receiver, RefusedError
+from granary.warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from granary.sources.spec import Source, Table
+    from granary.warehouse.settings import Settings
+
+MAX_BYTES = 1_048_576
+MAX_EVENTS = 5_000
+BODY_SECONDS, LAND_SECONDS = 10.0, 30.0
+CONCURRENT = 1_000
+SERVER_CLOSES_SECONDS = 15
+BACKLOG = 1_024
+
+
+class Answer(Exception):  # noqa: N818 - it is how a request ends, good or bad
+    """How a request ends: its status and what the sender is told."""
+
+    def __init__(self, status: int, **body: Any) -> None:
+        super().__init__(status)
+        self.status, self.body = status, body
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What receives the events of one table."""
+
+    source: Source
+    table: Table
+    secrets: tuple[str, ...]
+    receiver: Receiver
+
+
+def endpoints(settings: Settings) -> dict[tuple[str, str], Endpoint]:
+    """Return what can be posted to: the streaming tables of each source whose secrets are set.
+
+    Raises:
+        GranaryError: no source has its secrets set, or one can be guessed.
+    """
+    found: dict[tuple[str, str], Endpoint] = {}
+    missing: list[str] = []
+    for source in SOURCES.values():
+        if source.stream is None:
+            continue
+        try:
+            text = setting(settings, source.stream.secrets)
+        except GranaryError as error:
+            missing.append(str(error))
+            continue
+        secrets = signatures.secrets_of(text, source.stream.secrets)
+        receiver = Receiver(settings, source)
+        for name in source.stream.topics:
+            found[source.name, name] = Endpoint(source, source.table(name), secrets, receiver)
+    if not found:
+        raise GranaryError(
+            "no source has its webhook secrets set", todo="; ".join(missing) or "add a source that streams"
+        )
+    return found
+
+
+def application(known: Mapping[tuple[str, str], Endpoint], max_bytes: int = MAX_BYTES) -> Starlette:
+    """Return the web application that answers for these endpoints."""
+    from starlette.applications import Starlette  # noqa: PLC0415 - 0.2 s, and only this command needs it
+    from starlette.responses import JSONResponse  # noqa: PLC0415
+    from starlette.routing import Route  # noqa: PLC0415
+
+    async def post(request: Request) -> Response:
+        try:
+            await _receive(request, known, max_bytes)
+        except Answer as answer:
+            headers = {"Retry-After": "1"} if answer.status == 503 else {}  # noqa: PLR2004 - Service Unavailable
+            return JSONResponse(answer.body, answer.status, headers)
+        raise RuntimeError("a request was not answered")
+
+    async def health(request: Request) -> Response:
+        del request
+        return JSONResponse({"status": "ok"})
+
+    return Starlette(
+        routes=[Route("/health", health, methods=["GET"]), Route("/{source}/{table}", post, methods=["POST"])]
+    )
+
+
+async def _receive(request: Request, known: Mapping[tuple[str, str], Endpoint], max_bytes: int) -> None:
+    """Check, decode and land one request; ends with an Answer in every case."""
+    endpoint = known.get((request.path_params["source"], request.path_params["table"]))
+    if endpoint is None:
+        raise Answer(404, error="there is no such source and table to post to")
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not signatures.KEY.fullmatch(key):
+        raise Answer(
+            400, error="the Idempotency-Key has to be 1 to 200 letters, digits, dots, colons, dashes or underscores"
+        )
+    if key is None and not endpoint.table.key:
+        raise Answer(400, error="events of this table have no id of their own: send an Idempotency-Key")
+    body = await _body(request, max_bytes)
+    try:
+        signatures.verify(endpoint.secrets, request.headers.get(signatures.HEADER), body, time.time(), key)
+    except signatures.NotSignedError as error:
+        raise Answer(401, error=str(error)) from None
+    chunk, refused, status = decode(endpoint.table, body)
+    delivery = Delivery(endpoint.table, chunk, key, hashlib.sha256(body).hexdigest())
+    outcome = await _landed(endpoint.receiver, delivery)
+    if outcome == "conflict":
+        raise Answer(422, error="this Idempotency-Key was used with another body")
+    raise Answer(status, accepted=chunk.rows - len(refused), duplicate=outcome == "duplicate", quarantined=refused)
+
+
+async def _body(request: Request, max_bytes: int) -> bytes:
+    """Read the body, but no more of it than may be."""
+    declared = request.headers.get("Content-Length", "0")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise Answer(413, error=f"the body is larger than {max_bytes:,} bytes")
+    try:
+        return await asyncio.wait_for(_read(request, max_bytes), BODY_SECONDS)
+    except asyncio.TimeoutError:
+        raise Answer(408, error=f"the body did not arrive within {BODY_SECONDS:g} s") from None
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > max_bytes:
+            raise Answer(413, error=f"the body is larger than {max_bytes:,} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _landed(receiver: Receiver, delivery: Delivery) -> str:
+    """Wait until a delivery is committed."""
+    try:
+        receiver.put(delivery)
+        return await asyncio.wait_for(asyncio.wrap_future(delivery.outcome), LAND_SECONDS)
+    except (BusyError, asyncio.TimeoutError):
+        # It may land all the same; the event's id or the key makes sending it again harmless.
+        raise Answer(503, error="the warehouse cannot take it now: send it again") from None
+    except RefusedError as error:
+        raise Answer(422, error=f"the events do not fit the table: {error}") from None
+
+
+def decode(table: Table, body: bytes) -> tuple[Chunk, list[dict[str, Any]], int]:
+    """Return a body's events, what the sender is told of those that are refused, and the status of the answer.
+
+    What is signed but no JSON goes to the quarantine too: the sender may never send it again.
+    """
+    try:
+        found = parse_json(body)
+    except UnfitError as error:
+        chunk = from_rows(table, [])
+        rejected = Rejected("", str(error), payload(body))
+        return Chunk(chunk.batch, ((0, rejected),)), [_told(0, "", str(error))], 400
+    events = found if isinstance(found, list) else [found]
+    if not events:
+        raise Answer(400, error="the list has no events")
+    if len(events) > MAX_EVENTS:
+        raise Answer(413, error=f"the list has more than {MAX_EVENTS:,} events")
+    chunk = from_rows(table, events)
+    try:
+        shaped = shape(table, chunk.batch.schema, f"webhook for {table.name}")
+        _, _, refusals = conform(table, shaped, chunk, 0)
+    except ContractBrokenError as error:
+        raise Answer(422, error=error.what) from None
+    refused = [_told(refusal.row, refusal.column, refusal.reason) for refusal in refusals]
+    return chunk, refused, 422 if len(refused) == len(events) else 202
+
+
+def _told(index: int, column: str, why: str) -> dict[str, Any]:
+    return {"index": index, "column": column, "reason": why}
+
+
+def serve(settings: Settings, host: str, port: int, ready: Callable[[str], None], max_bytes: int = MAX_BYTES) -> None:
+    """Answer until SIGINT or SIGTERM; then finish the requests that are under way. Port 0 takes a free one.
+
+    Args:
+        settings: the warehouse.
+        host: the address to listen on.
+        port: the port to listen on.
+        ready: called with the server's URL once it listens.
+        max_bytes: the largest body.
+
+    Raises:
+        GranaryError: no secrets are set, or the address cannot be had.
+    """
+    import uvicorn  # noqa: PLC0415 - 0.2 s, and only this command needs it
+
+    known = endpoints(settings)
+    config = uvicorn.Config(
+        application(known, max_bytes),
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONCURRENT,
+        timeout_graceful_shutdown=SERVER_CLOSES_SECONDS,
+    )
+    listening = _listen(config)
+    try:
+        address, number = listening.getsockname()[:2]
+        ready(f"http://{f'[{address}]' if ':' in address else address}:{number}")
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        listening.close()
+        for receiver in {id(endpoint.receiver): endpoint.receiver for endpoint in known.values()}.values():
+            receiver.close()
+
+
+def _listen(config: Any) -> Any:
+    import socket  # noqa: PLC0415 - beside uvicorn
+
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((config.host, config.port))
+        listening.listen(BACKLOG)  # from now on, so that a request that comes before the server runs waits for it
+    except OSError as error:
+        listening.close()
+        raise GranaryError(
+            f"cannot listen: {error.strerror}", f"{config.host}:{config.port}", "choose another --port"
+        ) from None
+    return listening

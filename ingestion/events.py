@@ -1,0 +1,62 @@
+"""Events: coupon redemptions, one JSON object each: by Kafka or Kinesis, by webhook, or in a file per business day.
+
+Whichever channels an event comes by, and in whatever order, it lands once: by its id.
+"""
+
+from datetime import datetime, timedelta, timezone
+
+import pyarrow as pa
+
+from granary.readers.files import FileReader
+from granary.sources.spec import Column, Source, Stream, Table
+
+FIRST = datetime(2016, 11, 1, 4, tzinfo=timezone.utc)
+LAST = datetime(2018, 3, 1, 4, 59, 59, 999999, tzinfo=timezone.utc)
+"""The calendar of the marts (`calendar_start` and `calendar_end` in dbt_project.yml) as New York days."""
+
+COUPON_REDEMPTIONS = Table(
+    name="coupon_redemptions",
+    description="A household handed in a coupon. Immutable; the event id is the sender's.",
+    location="coupon_redemptions/*.jsonl",
+    disposition="append",
+    key=("event_id",),
+    partition="day",
+    freshness=timedelta(days=9),
+    columns=(
+        Column("event_id", pa.string(), "The sender's id of the event.", nullable=False, maximum=200),
+        Column("type", pa.string(), "Kind of event.", nullable=False, allowed=("coupon_redeemed",)),
+        Column(
+            "occurred_at",
+            pa.timestamp("us", tz="UTC"),
+            "When it happened.",
+            nullable=False,
+            minimum=FIRST,
+            maximum=LAST,
+        ),
+        Column(
+            "household_id",
+            pa.int64(),
+            "Household that redeemed.",
+            nullable=False,
+            personal="pseudonym",
+            subject="household",
+        ),
+        Column("coupon_upc", pa.int64(), "Code of the coupon.", nullable=False),
+        Column("campaign_id", pa.int64(), "Campaign that issued it.", nullable=False),
+    ),
+)
+
+SOURCE = Source(
+    name="events",
+    description="The retailer's event log of coupon redemptions.",
+    owner="customer-data",
+    kind="json",
+    settings=("GRANARY_EVENTS_LANDING",),
+    open_reader=lambda settings: FileReader(settings["GRANARY_EVENTS_LANDING"]),
+    tables=(COUPON_REDEMPTIONS,),
+    stream=Stream(
+        topics={"coupon_redemptions": "coupon_redemptions"},
+        address="GRANARY_EVENTS_STREAM",
+        secrets="GRANARY_EVENTS_WEBHOOK_SECRETS",
+    ),
+)
