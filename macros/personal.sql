@@ -38,7 +38,7 @@
 {#-
     On-run-start: every tier exists, and no personal column of a parent comes out of a child under the same name without
     a tier of its own, or `not_personal` with the reason, nor a number of a data subject without its `subject`, by which an
-    erasure finds it. tests/python/pipeline/test_personal_data.py follows renames.
+    erasure finds it. tests/python/project/pipeline/test_personal_data.py follows renames.
 -#}
 {% macro check_tiers() -%}
     {%- if execute -%}
