@@ -62,8 +62,11 @@
     {%- endif -%}
     {%- set arguments = {} -%}
     {%- for key, value in test.test_metadata.kwargs.items() -%}
-        {%- set is_relation = value is string and value.startswith('ref(') -%}
-        {%- do arguments.update({key: relation_of(value) if is_relation else value}) -%}
+        {%- if value is string and value.startswith('ref(') -%}
+            {%- do arguments.update({key: relation_of(value)}) -%}
+        {%- else -%}
+            {%- do arguments.update({key: render(value) if value is string else value}) -%}
+        {%- endif -%}
     {%- endfor -%}
     {%- do arguments.update({'model': rows_where(this, conditions)}) -%}
     {%- set package = context[test.test_metadata.namespace] if test.test_metadata.namespace else context -%}

@@ -32,8 +32,8 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Shop]:
 
     def opened(**contract: Any) -> Shop:
         found = Shop()
-        for module in ("load", "freshness"):
-            monkeypatch.setattr(f"ingestion.{module}.SOURCES", {"shop": found.source(table(**contract))})
+        for module in ("api", "freshness"):
+            monkeypatch.setattr(f"granary.load.{module}.SOURCES", {"shop": found.source(table(**contract))})
         return found
 
     return opened

@@ -10,7 +10,7 @@ import pytest
 
 from granary.pages.dashboard.parts import Dataset
 from granary.pages.dashboard.read import read
-from granary.privacy import erasure, forget
+from granary.privacy import erasure, locator
 from granary.privacy.locator import Map, Place
 from granary.warehouse import server
 from granary.warehouse.connection import connect, execute, query
@@ -169,7 +169,7 @@ def test_a_loaders_own_type_runs_as_nobody_else_when_a_household_is_forgotten(wa
     )
     erase(warehouse, Place("raw_evil", "t", "household_id"), "7")
     with connect(warehouse, role="eraser") as connection, suppress(psycopg.Error):
-        forget.households.households(connection, Place("raw_evil", "t", "household_id"))
+        locator.households(connection, Place("raw_evil", "t", "household_id"))
         connection.commit()
     assert {superuser for *_, superuser in ran_as(rows, "raw_evil")} == {"off"}
     assert rows(SUPERUSERS) == [("granary",)]
