@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from granary.cli import health
 from granary.cli import main as cli
 from granary.dagster.loader_assets import unusable
-from granary.dagster.run import pending
+from granary.dagster.pending import pending
 from granary.load import api as load
 from granary.load import declared_tables
 from granary.load.api import find, pending_dates

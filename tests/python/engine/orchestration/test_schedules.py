@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
+from granary.dagster.pending import pending, quiet_day
 from granary.dagster.resources import Warehouse
-from granary.dagster.run import pending, quiet_day
 from granary.dagster.windows import last_closed_date
 from granary.warehouse.errors import GranaryError
 from orchestration.schedules import daily_schedule
