@@ -86,7 +86,7 @@ def copy(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.Tem
     for name in (*FILES, *FILES_LINTED):
         shutil.copy(PROJECT / name, folder)
     deliveries = folder / "deliveries"
-    runpy.run_path(str(PROJECT / "docs/examples/bike_rental.py"))["make"](deliveries)
+    runpy.run_path(str(PROJECT / "docs/engine/examples/bike_rental.py"))["make"](deliveries)
     (deliveries / "surveys.csv").write_text(
         "\n".join([SURVEY[0], *(SURVEY[1].format(n % 28 + 1, n) for n in range(40))])
     )
@@ -207,7 +207,7 @@ def test_planted_faults_fail(copy: Copy) -> None:
 
 
 def test_a_month_more_is_loaded_by_the_same_pattern(copy: Copy) -> None:
-    later = runpy.run_path(str(PROJECT / "docs/examples/bike_rental.py"))
+    later = runpy.run_path(str(PROJECT / "docs/engine/examples/bike_rental.py"))
     ((name, (header, rows)), _) = later["month"](random.Random(1), 7).items()
     text = "\n".join(",".join(map(str, row)) for row in [header, *rows]) + "\n"
     (copy.deliveries / name).write_text(text)

@@ -205,7 +205,7 @@ def test_sniff_reads_no_more_than_it_should(tmp_path: Path) -> None:
 
 
 def test_the_guide_shows_a_source_that_works() -> None:
-    guide = (Path(__file__).parents[4] / "docs" / "sources" / "files.md").read_text()
+    guide = (Path(__file__).parents[4] / "docs" / "engine" / "sources" / "files.md").read_text()
     names: dict[str, Any] = {}
     exec(guide.split("```python\n")[1].split("```")[0], names)
     source = names["SOURCE"]

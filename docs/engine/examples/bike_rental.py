@@ -1,6 +1,6 @@
 """Writes the files of a small bicycle rental: 20 CSV files, as its different offices deliver them.
 
-    python docs/examples/bike_rental.py FOLDER
+    python docs/engine/examples/bike_rental.py FOLDER
 
 Always the same ones. Some have semicolons and an old encoding, some have blanks in their headers, postcodes begin with
 zeros, and rentals and payments come as a file per month.
