@@ -44,7 +44,7 @@ lint: setup ## every linter, and the one-way doors between the folders
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports --no-logo
 	$(if $(wildcard demo),$(BIN)/lint-imports --no-logo --config demo/importlinter.toml)
-	$(BIN)/sqlfluff lint $(wildcard models macros snapshots tests/dbt granary/dbt_package dashboards/queries)
+	$(BIN)/sqlfluff lint $(wildcard models macros snapshots tests/dbt granary/dbt_package/models granary/dbt_package/tests dashboards/queries)
 	$(if $(wildcard .yamllint),$(BIN)/yamllint --strict .)
 
 bench: setup ## the benchmarks, as ratios to references in the same run
@@ -52,7 +52,7 @@ bench: setup ## the benchmarks, as ratios to references in the same run
 	@$(BIN)/python -m bench
 
 chaos: setup ## proof of exactly-once: loaders and servers killed by the hundred; ARGS="--kinds files --runs 50"
-	@$(BIN)/python -m tests.python.chaos $(ARGS)
+	@$(BIN)/python -m tests.python.engine.chaos $(ARGS)
 
 clean: ## stop the server and remove what set-up and tools made; the warehouse in .granary/ stays
 	-@[ -n "$$PGHOST" ] || [ ! -x $(BIN)/granary ] || $(BIN)/granary down

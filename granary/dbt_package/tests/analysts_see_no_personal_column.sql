@@ -11,15 +11,6 @@
 {%- endfor %}
 
 with
--- columns to mask is a view that masks them; one that was built and waits to be published becomes one then.
-{%- set masked = [] %}
-{%- for node in graph.nodes.values() if node.resource_type in ('model', 'seed') and 'marts' in node.tags %}
-{%- for column in granary.masked_columns(node) %}
-{%- do masked.append("('" ~ granary.published_schema() ~ '.' ~ node.alias ~ "', '" ~ column ~ "')") %}
-{%- endfor %}
-{%- endfor %}
-
-with
 
 roles as (
 
