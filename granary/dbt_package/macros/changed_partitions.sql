@@ -1,12 +1,15 @@
 {#-
     A query for the partitions that a model must overwrite, or overwrote last: those that changed since its previous
-    watermark, and those that were asked for.
+    watermark, and those that were asked for. A model that asks for its own depends on the watermarks.
 -#}
-{% macro changed_partitions(log, partition, name, watermarks) -%}
+{% macro changed_partitions(log, partition, name=none) -%}
     select log.{{ partition }}
     from {{ log }} as log
-    inner join {{ watermarks }} as seen
-        on log.source = seen.source and seen.model = '{{ name }}' and log.load_id > seen.previous_load_id
+    inner join {{ 'ops.model_watermarks' if name else source('ops', 'model_watermarks') }} as seen
+        on
+            log.source = seen.source
+            and seen.model = '{{ name or granary.watermark_name() }}'
+            and log.load_id > seen.previous_load_id
     {%- if var('from_date') and var('to_date') %}
     union
     {{ granary.requested_partitions(partition) }}
@@ -23,7 +26,7 @@
     where
         arrived.reason = 'arrived'
         and arrived.{{ partition }} in (
-            {{ granary.changed_partitions(log, partition, granary.watermark_name(), source('ops', 'model_watermarks')) }}
+            {{ granary.changed_partitions(log, partition) }}
         )
     union all
     {{ granary.loads_not_logged(source_name, table_name) }}
@@ -59,11 +62,6 @@
 
 {#- changed_partitions of a node with meta.changes: what it publishes now, or published last. -#}
 {% macro published_partitions(node) -%}
-    {%- set log = granary.node_named(node.config.meta['changes']) -%}
-    {{ granary.changed_partitions(
-        granary.node_relation(log),
-        node.config.unique_key,
-        node.schema ~ '.' ~ node.alias,
-        'ops.model_watermarks'
-    ) }}
+    {%- set log = granary.node_relation(granary.node_named(node.config.meta['changes'])) -%}
+    {{ granary.changed_partitions(log, node.config.unique_key, node.schema ~ '.' ~ node.alias) }}
 {%- endmacro %}

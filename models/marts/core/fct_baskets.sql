@@ -12,7 +12,6 @@
 -- The audit checks these: {{ ref('dim_date') }}, {{ ref('dim_household') }}, {{ ref('dim_store') }}.
 
 {% set changes = ref('int_sales__changed_dates') %}
-{% set seen = source('ops', 'model_watermarks') %}
 
 with
 
@@ -20,7 +19,7 @@ sales as (
 
     select * from {{ ref('fct_sales') }}
     {% if is_incremental() %}
-    where business_date = any(array({{ granary.changed_partitions(changes, 'business_date', granary.watermark_name(), seen) }}))
+    where business_date = any(array({{ granary.changed_partitions(changes, 'business_date') }}))
     {% endif %}
 
 )

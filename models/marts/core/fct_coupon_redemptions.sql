@@ -12,7 +12,6 @@
 -- The audit checks these: {{ ref('dim_campaign') }}, {{ ref('dim_coupon') }}, {{ ref('dim_date') }}.
 
 {% set changes = ref('int_redemptions__changed_dates') %}
-{% set seen = source('ops', 'model_watermarks') %}
 
 with
 
@@ -24,7 +23,7 @@ redemptions as (
         load_id = any(array({{
             granary.loads_of_changed_partitions(changes, 'business_date', 'events', 'coupon_redemptions')
         }}))
-        and business_date = any(array({{ granary.changed_partitions(changes, 'business_date', granary.watermark_name(), seen) }}))
+        and business_date = any(array({{ granary.changed_partitions(changes, 'business_date') }}))
     {% endif %}
 
 ),

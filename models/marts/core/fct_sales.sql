@@ -12,7 +12,6 @@
 -- The audit checks these: {{ ref('dim_date') }}, {{ ref('dim_store') }}.
 
 {% set changes = ref('int_sales__changed_dates') %}
-{% set seen = source('ops', 'model_watermarks') %}
 
 with
 
@@ -22,7 +21,7 @@ transactions as (
     {% if is_incremental() %}
     where
         load_id = any(array({{ granary.loads_of_changed_partitions(changes, 'business_date', 'pos', 'transactions') }}))
-        and business_date = any(array({{ granary.changed_partitions(changes, 'business_date', granary.watermark_name(), seen) }}))
+        and business_date = any(array({{ granary.changed_partitions(changes, 'business_date') }}))
     {% endif %}
 
 ),

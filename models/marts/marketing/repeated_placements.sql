@@ -10,7 +10,6 @@
 }}
 
 {% set log = ref('int_promotions__changed_weeks') %}
-{% set seen = source('ops', 'model_watermarks') %}
 
 with
 
@@ -18,7 +17,7 @@ changes as (
 
     select * from {{ log }}
     {% if is_incremental() %}
-    where week = any(array({{ granary.changed_partitions(log, 'week', granary.watermark_name(), seen) }}))
+    where week = any(array({{ granary.changed_partitions(log, 'week') }}))
     {% endif %}
 
 ),
