@@ -58,7 +58,7 @@
     {%- set conditions = [only] if only else [] -%}
     {%- if test.config.where -%}{%- do conditions.append('(' ~ test.config.where ~ ')') -%}{%- endif -%}
     {%- if scope == 'new' -%}
-        {%- do conditions.append(node.config.unique_key ~ ' = any(array(' ~ granary.published_partitions(node) ~ '))') -%}
+        {%- do conditions.append(node.config.meta['partition_by'] ~ ' = any(array(' ~ granary.published_partitions(node) ~ '))') -%}
     {%- endif -%}
     {%- set arguments = {} -%}
     {%- for key, value in test.test_metadata.kwargs.items() if key != 'model' -%}

@@ -63,5 +63,5 @@
 {#- changed_partitions of a node with meta.changes: what it publishes now, or published last. -#}
 {% macro published_partitions(node) -%}
     {%- set log = granary.node_relation(granary.node_named(node.config.meta['changes'])) -%}
-    {{ granary.changed_partitions(log, node.config.unique_key, node.schema ~ '.' ~ node.alias) }}
+    {{ granary.changed_partitions(log, node.config.meta['partition_by'], node.schema ~ '.' ~ node.alias) }}
 {%- endmacro %}

@@ -71,7 +71,7 @@
     {%- for column, type in columns.items() if type == 'numeric(12,2)' or column in meta.get('measures', []) -%}
         {%- do measures.append(column) -%}
     {%- endfor -%}
-    {%- set is_partitioned = meta.get('changes') and node.config.unique_key in columns -%}
+    {%- set is_partitioned = meta.get('changes') and meta['partition_by'] in columns -%}
     {%- set indexes = [] -%}
     {%- for index in meta.get('declared_indexes', []) -%}
         {%- do indexes.append(dict(index, name=granary.declared_index_name(node.alias, index))) -%}
@@ -89,8 +89,8 @@
         'columns': columns.keys() | list,
         'types': columns,
         'key': key,
-        'partition': node.config.unique_key if is_partitioned else none if key else "'*'",
-        'partition_type': columns[node.config.unique_key] if is_partitioned else 'text',
+        'partition': meta['partition_by'] if is_partitioned else none if key else "'*'",
+        'partition_type': columns[meta['partition_by']] if is_partitioned else 'text',
         'indexes': indexes,
         'day': meta.get('business_date', 'business_date' if 'business_date' in columns else 'cast(null as date)'),
         'measures': measures,

@@ -41,7 +41,7 @@
     {%- set log = granary.relation_of("ref('" ~ node.config.meta['changes'] ~ "')") -%}
     and {{ column }} = any(array(
         select load_id from {{ log }}
-        where reason = 'arrived' and {{ node.config.unique_key }} in ({{ granary.published_partitions(node) }})
+        where reason = 'arrived' and {{ node.config.meta['partition_by'] }} in ({{ granary.published_partitions(node) }})
     ))
     {%- endif -%}
 {%- endmacro %}
@@ -77,7 +77,7 @@
     {%- set node = graph.nodes.get(model.attached_node) if execute and model.attached_node else none -%}
     {%- set conditions = ['(' ~ config.get('where') ~ ')'] if config.get('where') else [] -%}
     {%- if granary.tests_only_latest_publish(node) -%}
-        {%- do conditions.append(node.config.unique_key ~ ' = any(array(' ~ granary.published_partitions(node) ~ '))') -%}
+        {%- do conditions.append(node.config.meta['partition_by'] ~ ' = any(array(' ~ granary.published_partitions(node) ~ '))') -%}
     {%- endif -%}
     {{ return(granary.rows_where(relation, conditions)) }}
 {%- endmacro %}

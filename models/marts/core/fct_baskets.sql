@@ -2,8 +2,7 @@
     config(
         materialized='incremental',
         incremental_strategy='overwrite_partitions',
-        unique_key='business_date',
-        meta={'changes': 'int_sales__changed_dates'},
+        meta={'changes': 'int_sales__changed_dates', 'partition_by': 'business_date'},
         on_schema_change='fail',
         pre_hook="{{ granary.follow_watermark(ref('fct_sales')) }}",
     )

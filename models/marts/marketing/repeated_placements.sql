@@ -2,8 +2,7 @@
     config(
         materialized='incremental',
         incremental_strategy='overwrite_partitions',
-        unique_key='week',
-        meta={'changes': 'int_promotions__changed_weeks'},
+        meta={'changes': 'int_promotions__changed_weeks', 'partition_by': 'week'},
         on_schema_change='fail',
         pre_hook="{{ granary.follow_watermark(ref('int_promotions__changed_weeks')) }}",
     )
