@@ -44,7 +44,7 @@ ENDING_SECONDS = 300
 """How long processes of a server that was killed may take to end: each finishes what it is at."""
 STILL_SECONDS = 60
 WORD_SECONDS = 3
-BOOTSTRAP = Path(__file__).with_name("schema.sql")
+BOOTSTRAP = tuple(Path(__file__).with_name(name) for name in ("schema.sql", "publish.sql"))
 
 
 def up(settings: Settings) -> bool:
@@ -112,7 +112,7 @@ def prepare(settings: Settings) -> None:
         raise GranaryError(f"Postgres {version} is too old", settings.host, f"use {MINIMUM_VERSION} or newer")
     with _preparing(settings):
         logins = f"--set=EMBEDDED={'off' if settings.external else 'on'}"
-        done = psql(settings, "--quiet", "--set=ON_ERROR_STOP=1", logins, f"--file={BOOTSTRAP}", capture=True)
+        done = psql(settings, "--quiet", "--set=ON_ERROR_STOP=1", logins, *(f"--file={path}" for path in BOOTSTRAP), capture=True)
     if done.returncode:
         raise GranaryError(
             f"the warehouse cannot be prepared: {' '.join(done.stderr.split())[-300:]}",

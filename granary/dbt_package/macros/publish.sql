@@ -28,7 +28,6 @@
 -#}
 {% macro publish(despite=[]) -%}
     {%- do run_query('set role ' ~ target.role) -%}
-    {%- do run_query(granary.create_publish_records()) -%}
     {%- do granary.release_vanished() -%}
     {%- set script = granary.publish_script([despite] if despite is string else despite) -%}
     {%- if script | trim -%}{%- do run_query(script) -%}{%- endif -%}
@@ -39,32 +38,87 @@
     {#- Held until the script has ended, or the connection has. -#}
     {%- do run_query('select ops.take_lock(' ~ granary.publish_lock() ~ ", 'publishing', false)") -%}
     {%- do granary.forget_shrinking() -%}
-    {%- set waiting = [] -%}
-    {%- set known = granary.marts() -%}
-    {%- set recorded = run_query(
-        "select distinct mart from ops.unpublished where schema_name = '" ~ granary.published_schema() ~ "' order by mart") -%}
-    {%- for row in recorded.rows if row[0] in known -%}
-        {%- do waiting.append(row[0]) -%}
-    {%- endfor -%}
+    {%- set waiting = run_query(
+        "select 1 from ops.unpublished where schema_name = '" ~ granary.published_schema() ~ "' limit 1").rows | length > 0 -%}
     {%- set holds = granary.publish_holds(despite) -%}
-    {%- set marts = granary.describe_marts(known, waiting) if waiting and not holds else [] -%}
-    {%- if marts -%}
-        {%- do granary.hold_shrinking(marts) -%}
+    {%- if waiting and not holds -%}
+        {%- set document = granary.quoted(tojson(granary.publish_document())) -%}
+        {%- set changing = run_query('select unnest(ops.plan_publish(' ~ document ~ '))').columns[0].values() -%}
         {%- set holds = granary.publish_holds(despite) -%}
-    {%- endif -%}
-    {%- if marts and not holds -%}
-        {%- do granary.forget_shrinking() -%}
-        {%- do granary.tell_of_marts_without_a_model(known) -%}
-        {%- set held = granary.grants_held() -%}
-        {{ granary.script_for(marts, held, granary.grant_others(known, waiting, held)) }}
-    {%- else -%}
-        {%- do run_query('select pg_advisory_unlock(' ~ granary.publish_lock() ~ ')') -%}
-        {%- if waiting and holds and fails -%}
-            {{ granary.raise_in_database(granary.words_of_holds(holds)) }}
-        {%- elif waiting and holds -%}
-            {%- do exceptions.warn(granary.words_of_holds(holds)) -%}
+        {%- if not holds -%}
+            {%- do granary.forget_shrinking() -%}
+            {%- do granary.tell_of_marts_without_a_model(granary.marts()) %}
+    select ops.refuse();
+    {%- for name in changing %}
+    begin;
+    select ops.make_columns_ready('{{ name }}');
+    commit;
+    {%- endfor %}
+    begin;
+    select ops.publish({{ document }});
+    commit;
+    select pg_advisory_unlock({{ granary.publish_lock() }})
+        {%- else -%}
+            {{ granary.end_of_publish(holds, fails) }}
         {%- endif -%}
+    {%- else -%}
+        {{ granary.end_of_publish(holds if waiting else {}, fails) }}
     {%- endif -%}
+{%- endmacro %}
+
+{#- Nothing is published: say what holds it, if something does. -#}
+{% macro end_of_publish(holds, fails) -%}
+    {%- do run_query('select pg_advisory_unlock(' ~ granary.publish_lock() ~ ')') -%}
+    {%- if holds and fails -%}
+        {{ granary.raise_in_database(granary.words_of_holds(holds)) }}
+    {%- elif holds -%}
+        {%- do exceptions.warn(granary.words_of_holds(holds)) -%}
+    {%- endif -%}
+{%- endmacro %}
+
+{#-
+    All marts as one value, which ops.publish() and its parts (granary/warehouse/publish.sql) work by. `key`: the columns of
+    the unique index that the model declares first; `day`: what puts a row into a month.
+-#}
+{% macro publish_document() -%}
+    {%- set marts, schemas = [], [] -%}
+    {%- for name, node in granary.marts().items() -%}
+        {%- set meta, indexes, key = node.config.meta, [], [] -%}
+        {%- for index in meta.get('declared_indexes', []) -%}
+            {%- if index.get('unique') and not key -%}{%- do key.extend(index['columns']) -%}{%- endif -%}
+            {%- do indexes.append({
+                'name': granary.declared_index_name(name, index),
+                'columns': index['columns'],
+                'unique': index.get('unique', false),
+                'type': index.get('type', 'btree'),
+            }) -%}
+        {%- endfor -%}
+        {%- do marts.append({
+            'name': name,
+            'node': node.unique_id,
+            'key': key,
+            'partition': meta.get('partition_by') if meta.get('changes') else none,
+            'day': meta.get('business_date'),
+            'measures': meta.get('measures', []),
+            'floor': meta.get('floor', 0.5),
+            'grants': node.config.grants,
+            'unmasked': meta.get('unmasked', {}),
+            'masked': granary.masked_columns(node),
+            'indexes': indexes,
+        }) -%}
+    {%- endfor -%}
+    {%- for node in graph.nodes.values() if node.resource_type == 'model' -%}
+        {%- do schemas.append(node.schema) -%}
+    {%- endfor -%}
+    {{ return({
+        'schema': granary.published_schema(),
+        'personal': granary.personal_schema(),
+        'build': generate_schema_name('build', none) | trim,
+        'invocation': invocation_id,
+        'erasing': env_var('GRANARY_ERASING', '') != '',
+        'schemas': schemas | unique | list,
+        'marts': marts,
+    }) }}
 {%- endmacro %}
 
 {#- A statement that fails with these words: unlike an error in a hook's template, dbt counts it and ends as usual. -#}
@@ -80,125 +134,6 @@
         {%- do exceptions.warn(granary.published_schema() ~ '.' ~ row[0]
             ~ ' is built by no model any more and stays as it was; drop it when nobody needs it.') -%}
     {%- endfor -%}
-{%- endmacro %}
-
-{#- The whole script: columns that are new first, then everything else in one transaction. -#}
-{% macro script_for(marts, held, other_grants) -%}
-    {%- set schema = granary.published_schema() -%}
-    {%- for mart in marts if mart.way == 'refuse' -%}
-        {%- set it = 'it' if mart.dependants | length == 1 else 'them' -%}
-        {{ granary.raise_in_database(
-            'nothing was published: ' ~ mart.shown ~ (
-                ' becomes a view that masks personal data' if mart.moves
-                else ' would lose or retype ' ~ mart.lost | join(', ')
-            ) ~ ', and ' ~ mart.dependants | join(', ') ~ ' depend' ~ ('s' if it == 'it') ~ ' on it. Drop ' ~ it
-            ~ (', run again and create ' ~ it ~ ' anew' if mart.moves else ' and run again, or keep the column')
-        ) }}
-    {%- endfor %}
-    {%- if marts | selectattr('has_view') | list %}
-    create schema if not exists {{ granary.personal_schema() }};
-    {%- endif %}
-    {%- for mart in marts if mart.moves %}
-    {{ granary.move_behind_view(mart) }}
-    {%- endfor %}
-    {%- for mart in marts if mart.way == 'widen' %}
-    begin;
-    {{ granary.lock_briefly(mart.published) }}
-    {%- for column in mart.added %}
-    alter table {{ mart.published }} add column {{ column }} {{ mart.types[column] }};
-    {%- endfor %}
-    commit;
-    {%- endfor %}
-    begin;
-    create schema if not exists {{ schema }};
-    create temporary table publish_now on commit drop as
-    select nextval(pg_get_serial_sequence('ops.publishes', 'publish_id')) as publish_id, clock_timestamp() as started_at;
-    create temporary table publish_scope on commit drop as
-    select unpublished_id, mart, partition from ops.unpublished where schema_name = '{{ schema }}';
-    create temporary table publish_delta (
-        mart text, business_month date, last_date date, rows_inserted bigint, rows_deleted bigint, measures jsonb
-    ) on commit drop;
-    {{ granary.adopt(marts) }}
-    {%- for mart in marts %}
-    {{ granary.publish_mart(mart) }}
-    {%- endfor %}
-    {{ granary.write_ledger(marts) }}
-    delete from ops.unpublished where unpublished_id in (select unpublished_id from publish_scope);
-    {{ granary.analyze_what_changed(marts) }}
-    {{ granary.grant_published(marts, held) }}
-    {{ other_grants }}
-    {%- for mart in marts if mart.way == 'replace' %}
-    {{ granary.swap(mart) }}
-    {%- endfor %}
-    {{ granary.show_published(marts | selectattr('has_view') | list, held) }}
-    commit;
-    select pg_advisory_unlock({{ granary.publish_lock() }})
-{%- endmacro %}
-
-{#-
-    Take the lock that changing a table's columns needs. Whoever reads meanwhile queues behind it, so it is asked for in
-    slices of 100 ms, with pauses in which the queue moves on.
--#}
-{% macro lock_briefly(relation) -%}
-    do $granary$
-    begin
-        {{ granary.attempts_to_lock(relation) }}
-    end $granary$;
-{%- endmacro %}
-
-{#- The same within a block; of a view, what it reads is locked as well. -#}
-{% macro attempts_to_lock(relation) -%}
-        perform set_config('lock_timeout', '100ms', true);
-        for attempt in 1 .. 300 loop
-            begin
-                lock table {{ relation }} in access exclusive mode;
-                exit;
-            exception when lock_not_available then
-                if attempt = 300 then
-                    raise exception 'nothing was published: the columns of {{ relation }} are to change, and for a minute'
-                        ' some query has not let go of it; see pg_stat_activity, then run again';
-                end if;
-                perform pg_sleep(0.1);
-            end;
-        end loop;
-        perform set_config('lock_timeout', '0', true);
-{%- endmacro %}
-
-{#- A mart whose columns change and that nobody's view depends on: the new table takes the place of the old. -#}
-{% macro swap(mart) -%}
-    {%- if mart.is_shown or mart.moves %}
-    {{ granary.lock_briefly(mart.shown) }}
-    drop view {{ mart.shown }};
-    {%- else %}
-    {{ granary.lock_briefly(mart.published) }}
-    {%- endif %}
-    drop table {{ mart.published }};
-    alter table {{ mart.table }} rename to {{ mart.name }};
-    {%- for index in mart.indexes %}
-    alter index {{ mart.schema }}.{{ index.name }}__new rename to {{ index.name }};
-    {%- endfor %}
-{%- endmacro %}
-
-{#- Sampled statistics for marts of which more than one row in a hundred is new. -#}
-{% macro analyze_what_changed(marts) -%}
-    do $granary$
-    declare
-        changed record;
-    begin
-        for changed in
-            select wanted.relation
-            from (
-                values
-                {% for mart in marts %}('{{ mart.name }}', '{{ mart.table }}'){{ ', ' if not loop.last }}{% endfor %}
-            ) as wanted (mart, relation)
-            inner join publish_delta as delta on wanted.mart = delta.mart
-            inner join pg_class as tables on tables.oid = wanted.relation::regclass
-            group by wanted.relation, tables.reltuples
-            having sum(delta.rows_inserted + delta.rows_deleted) > greatest(tables.reltuples, 0) / 100
-        loop
-            execute 'analyze ' || changed.relation;
-        end loop;
-    end $granary$;
 {%- endmacro %}
 
 {% macro quoted(text) -%}

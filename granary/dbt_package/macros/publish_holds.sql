@@ -17,7 +17,7 @@
 {#-
     On-run-start: what this run is going to build and test holds publishing until it has succeeded, so that a run that is
     killed half-way, or another one that is still building, leaves nothing that a third one could publish. It waits for a
-    publish that is going on.
+    publish that is going on. dbt rolls its own `set role` back before it runs such a hook.
 -#}
 {% macro hold_publishing() -%}
     {%- if execute and flags.WHICH != 'test' -%}
@@ -25,6 +25,7 @@
         {%- for id in selected_resources if id in graph.nodes and granary.holds_publishing(graph.nodes[id]) -%}
             {%- do held.append("'" ~ id ~ "'") -%}
         {%- endfor %}
+    set role {{ target.role }};
     select ops.take_lock({{ granary.publish_lock() }}, 'publishing', true);
     insert into ops.publish_holds (schema_name, node, reason, invocation_id)
     select '{{ granary.published_schema() }}', node, '{{ granary.unfinished() }}', '{{ invocation_id }}'
@@ -228,67 +229,4 @@
     {%- do run_query(
         "delete from ops.publish_holds where schema_name = '" ~ granary.published_schema() ~ "' and reason like '" ~ granary.shrinking()
         ~ " %'") -%}
-{%- endmacro %}
-
-{#-
-    Hold publishing for each mart that it would leave with less than its floor: the share of its published rows, as the
-    ledger has them, that a publish must keep. `meta.floor` declares another than half; none may become empty.
--#}
-{% macro hold_shrinking(marts) -%}
-    {%- set counts = [] -%}
-    {%- for mart in marts if mart.way != 'create' -%}
-        {%- do counts.append(granary.row_counts(mart)) -%}
-    {%- endfor -%}
-    {%- if counts and not env_var('GRANARY_ERASING', '') -%} {#- what is erased on request may be all there is -#}
-        {%- set record -%}
-            insert into ops.publish_holds (schema_name, node, reason, invocation_id)
-            select
-                '{{ granary.published_schema() }}',
-                node,
-                format('{{ granary.shrinking() }} %s to %s rows', rows_before, rows_after),
-                '{{ invocation_id }}'
-            from ({{ counts | join(' union all ') }}) as counted (node, least_share, rows_before, rows_after)
-            where rows_before > 0 and rows_after < greatest(1, least_share * rows_before)
-            on conflict (schema_name, node) do nothing
-        {%- endset -%}
-        {%- do run_query(record) -%}
-    {%- endif -%}
-{%- endmacro %}
-
-{#- A query for a mart's node, floor, and rows before and after the publish; partitions count by themselves. -#}
-{% macro row_counts(mart) -%}
-    {%- set unpublished -%}
-        from ops.unpublished where schema_name = '{{ granary.published_schema() }}' and mart = '{{ mart.name }}'
-    {%- endset -%}
-    {%- set written -%}
-        {{ mart.partition }} = any(array(select cast(partition as {{ mart.partition_type }}) {{ unpublished }}))
-    {%- endset -%}
-    select
-        '{{ mart.node.unique_id }}',
-        cast({{ mart.node.config.meta.get('floor', 0.5) }} as numeric),
-        before.row_count,
-        case
-            when exists (select 1 {{ unpublished }} and partition is null)
-                then (select count(*) from {{ mart.build }})
-            {%- if mart.partition and mart.partition != "'*'" %}
-            else
-                before.row_count
-                + (select count(*) from {{ mart.build }} where {{ written }})
-                - (select count(*) from {{ mart.shown if mart.moves else mart.published }} where {{ written }})
-            {%- endif %}
-        end
-    from (
-        {%- if mart.is_in_ledger %}
-        select coalesce(sum(row_count), 0)
-        from (
-            select distinct on (months.business_month) months.row_count
-            from ops.published_months as months
-            inner join ops.publishes as publishes on months.publish_id = publishes.publish_id
-            where publishes.schema_name = '{{ granary.published_schema() }}' and months.mart = '{{ mart.name }}'
-            order by months.business_month, months.publish_id desc
-        ) as latest
-        {%- else %}
-        select count(*) from {{ mart.shown if mart.moves else mart.published }}
-        {%- endif %}
-    ) as before (row_count)
 {%- endmacro %}
