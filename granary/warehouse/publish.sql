@@ -246,7 +246,7 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     readers text := (
         select string_agg(distinct grantee, ', ')
-        from jsonb_path_query(grants, '$.*.*') as listed
+        from jsonb_path_query(grants, '$[*].*') as listed
         cross join lateral jsonb_array_elements_text(
             case jsonb_typeof(listed) when 'array' then listed else jsonb_build_array(listed) end
         ) as grantee
