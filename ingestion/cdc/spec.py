@@ -44,7 +44,7 @@ class Capture:
 
     def __post_init__(self) -> None:
         """Check the names."""
-        validation.check(self, "capture")
+        validation.check(self, "capture", filled=("setting",), positive=("alarm_bytes", "alarm_age"))
         if not SLOT.fullmatch(self.slot):
             raise ValueError(f"slot name {self.slot!r} has other characters than a-z, 0-9 and _")
         if not self.publication or "\0" in self.publication:

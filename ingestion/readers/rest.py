@@ -9,7 +9,7 @@ from urllib.parse import quote
 from ingestion.readers.api.collection import Endpoint, Parent, Since, pages
 from ingestion.readers.api.exchange import ADVICE
 from ingestion.readers.api.http import Client, conditions, validator
-from ingestion.readers.api.nested import Nested, collection_of, declared_for, tables_within
+from ingestion.readers.api.nested import Nested, check_parts, collection_of, declared_for, tables_within
 from ingestion.readers.api.pages import Cursor, LinkHeader, NextLink, NotAgreedError, Offset, Page, dig
 from ingestion.readers.api.rows import Rows
 from ingestion.readers.api.spec import Api, ApiKey, Basic, OAuth2
@@ -53,6 +53,7 @@ class RestReader:
 
     def __init__(self, api: Api, *endpoints: Endpoint | Nested) -> None:
         """Remember what to read; nothing is asked yet."""
+        check_parts("RestReader", api, endpoints, Endpoint)
         self.client = Client(api)
         self.endpoints = {endpoint.path: endpoint for endpoint in endpoints}
         self.known: Mapping[str, str] = {}

@@ -85,8 +85,8 @@ def read_orc(source: IO[bytes] | str) -> Iterator[Chunk]:
         )
     if code == stripes.OUTSIDE:
         names = ", ".join(map(repr, json.loads(told.strip().splitlines()[-1])))
-        words = f"column {names} has a time before 1678 or after 2261, which cannot be read from ORC: {ADVICE}"
-        raise UnreadableError(words, "", ADVICE)
+        reason = f"column {names} has a time before 1678 or after 2261, which cannot be read from ORC: {ADVICE}"
+        raise UnreadableError(reason, "", ADVICE)
     if code:
         raise damaged(ValueError(told.strip() or "its reader broke off"), "", "orc")
 

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 
+from ingestion import validation
 from ingestion.readers.files import avro, columnar, delimited, excel, fixed_width, formats, json_rows, xml_rows
 from ingestion.readers.files.limits import Limits
 from ingestion.readers.files.names import check_columns, day_of, is_temporary, left_out
@@ -70,8 +71,16 @@ class FileReader:
                 `known_hosts` (a path); for HTTP `username` and `password`, or headers. They are never shown.
             limits: what one file may cost.
         """
-        if isinstance(format, str) and format != "auto" and format not in formats.NAMES:
-            raise ValueError(f"format is one of auto, {', '.join(formats.NAMES)}, or a value such as Xml(row=…)")
+        given = dict(locals())
+        validation.arguments(FileReader.__init__, "FileReader", given, secret=("credentials", "location"))
+        validation.ranges(given, "FileReader", filled=("location", "members"), natural=("settle",))
+        if not isinstance(format, formats.Options) and format not in ("auto", *formats.NAMES):
+            known = f"auto, {', '.join(formats.NAMES)}, or a value such as Xml(row='person')"
+            raise ValueError(f"FileReader: format is one of {known}, and not {format!r}")
+        for name, value in (options or {}).items():
+            if not isinstance(value, formats.Options):
+                words = f"of {name} is a format's options, such as Csv(delimiter=';'), and not {value!r}"
+                raise ValueError(f"FileReader: options {words}")
         self.format, self.options = (
             formats.NAMES.get(format, None) if isinstance(format, str) else format,
             options or {},
