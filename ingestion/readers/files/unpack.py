@@ -35,8 +35,8 @@ DAMAGED = (
 )
 ADVICE = "ask the source to deliver it again"
 HERE = "fix that on this machine, and load again"
-QUOTED = re.compile(r"(invalid value|, got \d+).*")
-"""Where Arrow's errors begin to quote what is in the file: it may be personal."""
+QUOTED = re.compile(r"(invalid value|, got \d+|cell (?:error )?value).*")
+"""Where errors of Arrow and calamine begin to quote what is in the file: it may be personal."""
 WANTED = re.compile(r"(?:m|re)alloc of size (\d+) failed")
 
 

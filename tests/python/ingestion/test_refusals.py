@@ -5,15 +5,18 @@ from __future__ import annotations
 from math import nan
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from granary import cli
-from ingestion import load, replay, select
+from ingestion import freshness, load, replay, select
 from ingestion.load import load_table
 from ingestion.refusals import value
 from ingestion.spec import Chunk, Column
+from orchestration.defs import loaders
+from orchestration.defs.resources import Warehouse
 from tests.python.ingestion.shop import Shop, table
 from warehouse.errors import GranaryError
 
@@ -88,3 +91,25 @@ def test_a_column_that_no_contract_names_may_be_personal() -> None:
     assert value(contract, "price", {"price": None}) == ""
     assert value(contract, "price", {"Unit Price": nan}) == '"nan"'
     assert value(contract, "", {"line": "anna;0171"}) == ""
+
+
+def test_a_personal_value_is_in_no_event_of_dagster(
+    warehouse: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shop = Shop()
+    declared = shop.source(table(EMAIL))
+    for module in (load, loaders, freshness):
+        monkeypatch.setattr(module, "SOURCES", {"shop": declared})
+    asset = loaders.loader(declared, declared.table("orders"), loaders.partitions(None))
+    with dg.DagsterInstance.ephemeral() as instance:
+        for name, email in (("a.csv", ["a@b.c", "anna@example.org"]), ("b.csv", ["berta@example.org"])):
+            shop.put(
+                name, Chunk(pa.RecordBatch.from_pydict({"id": list("12")[: len(email)], "email": email}), text=True)
+            )
+            done = dg.materialize(
+                [asset], instance=instance, resources={"warehouse": Warehouse()}, raise_on_error=False
+            )
+            told = [str(event) for event in instance.all_logs(done.run_id)]
+            assert any("email has more than 5 characters (value not shown)" in event for event in told), told
+            assert [event for event in told if "@example.org" in event] == []
+    assert "@example.org" not in "".join(capfd.readouterr())
