@@ -75,7 +75,7 @@ class Column:
 
     def __post_init__(self) -> None:
         """Check the column."""
-        validation.check(self, f"column {self.name}", filled=("aliases",))
+        validation.check(self, f"column {self.name}")
         _check(
             all(word.strip() == word for word in self.null),
             f"column {self.name}: null is a tuple of texts without blanks around them",
