@@ -135,7 +135,7 @@ class Table:
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
-        filled, label = ("description", "location"), f"table {self.name}"
+        filled, label = ("description",), f"table {self.name}"
         validation.check(self, label, filled=filled, positive=("contract",), natural=("max_new_columns",))
         names = [column.name for column in self.columns]
         _check(NAME.fullmatch(self.name) is not None, f"table name {self.name!r} is not lower snake case")

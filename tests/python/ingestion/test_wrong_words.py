@@ -132,7 +132,6 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (Column, {"mixed": "yes"}, f"column a: mixed {TRUTH} 'yes'"),
     (Table, {"name": ""}, "table name '' is not lower snake case"),
     (Table, {"description": ""}, "table things: description is empty"),
-    (Table, {"location": ""}, "table things: location is empty"),
     (Table, {"location": 5}, f"table things: location {TEXT} 5"),
     (Table, {"columns": [ID]}, f"table things: columns {TUPLE} ["),
     (Table, {"columns": ("id",)}, f"table things: columns {TUPLE} ('id',)"),
