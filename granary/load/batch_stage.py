@@ -99,6 +99,7 @@ class Piece:
     refusals: list[Refusal] = field(default_factory=list)
     unreadable: str | None = None
     copy_of: str = ""
+    unpacked: str | None = None
 
     def audit(self, source: str, table: str, status: str, **more: Any) -> Audit:
         """Return the unit's row of the ledger."""
@@ -110,6 +111,7 @@ class Piece:
             unit=self.unit.name,
             fingerprint=self.unit.fingerprint,
             version=self.unit.version,
+            unpacked=self.unpacked,
             status="unreadable" if self.unreadable else "duplicate" if self.copy_of else status,
             rows_read=self.read,
             rows_loaded=self.loaded,
