@@ -132,7 +132,8 @@ class _Names(dict[str, Any]):
         found = {
             id(known): known
             for path, module in list(sys.modules.items())
-            if path.partition(".")[0] in ("ingestion", "warehouse") and (known := vars(module).get(name)) is not None
+            if path.startswith(("granary.sources.", "granary.readers.", "granary.warehouse."))
+            and (known := vars(module).get(name)) is not None
         }
         if len(found) > 1:
             raise NameError(name)
