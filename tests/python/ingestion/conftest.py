@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -47,6 +49,41 @@ def lines(day: str, number: int = 3, **changes: list[Any]) -> pa.Table:
         "transaction_timestamp": [noon] * number,
     }
     return pa.Table.from_pydict(columns | changes, schema=TRANSACTIONS.schema if not changes else None)
+
+
+LOADER = """
+import signal, sys
+from granary.load.api import load_table
+from granary.warehouse.settings import Settings
+
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+def tell(progress):
+    print(progress.rows, flush=True)
+    sys.stdin.readline()
+
+load_table(Settings.load(), "pos", "transactions", progress=tell)
+"""
+
+
+class SlowLoad:
+    """A load of receipt lines in a process of its own, which waits after each batch until it may go on."""
+
+    def __init__(self, settings: Settings) -> None:
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", LOADER]
+        self.process = subprocess.Popen(
+            command, env=settings.environment(), stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
+
+    def wait_for_batch(self) -> None:
+        assert self.process.stdout
+        self.process.stdout.readline()
+
+    def go_on(self, batches: int = 1) -> None:
+        assert self.process.stdin
+        self.process.stdin.write("\n" * batches)
+        self.process.stdin.flush()
 
 
 @dataclass

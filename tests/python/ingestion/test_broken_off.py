@@ -6,8 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 from contextlib import contextmanager, suppress
@@ -22,7 +20,7 @@ from granary.warehouse import server, writer
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.settings import Settings
-from tests.python.ingestion.conftest import lines
+from tests.python.ingestion.conftest import SlowLoad, lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,40 +116,17 @@ def test_warehouse_full(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> No
         assert _count(settings) == 15
 
 
-LOADER = """
-import sys
-from granary.load.api import load_table
-from granary.warehouse.settings import Settings
-
-def tell(progress):
-    print(progress.rows, flush=True)
-    sys.stdin.readline()
-
-load_table(Settings.load(), "pos", "transactions", progress=tell)
-"""
-
-
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_loader_interrupted_and_killed(warehouse: Settings, landing: Landing, rows: Rows, how: signal.Signals) -> None:
     landing.put("2017-01-02", lines("2017-01-02", BIG))
-    child = subprocess.Popen(
-        [sys.executable, "-c", LOADER],
-        env=warehouse.environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout
-    assert child.stdin
-    # Two batches are on their way when the signal comes; the loader waits for a line, so it cannot be done already.
-    child.stdout.readline()
-    child.stdin.write("\n")
-    child.stdin.flush()
-    child.stdout.readline()
-    child.send_signal(how)
-    _, errors = child.communicate(timeout=60)
-    assert child.returncode != 0
+    load = SlowLoad(warehouse)
+    # Two batches are on their way when the signal comes; the loader waits, so it cannot be done already.
+    load.wait_for_batch()
+    load.go_on()
+    load.wait_for_batch()
+    load.process.send_signal(how)
+    _, errors = load.process.communicate(timeout=60)
+    assert load.process.returncode != 0
     if how is signal.SIGINT:
         assert "KeyboardInterrupt" in errors
     assert rows("select to_regclass('raw_pos.transactions')::text") == [(None,)]

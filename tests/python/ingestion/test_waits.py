@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -20,7 +18,7 @@ from granary.warehouse import server, waits, writer
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError
 from tests.python.chaos.proxy import Proxy
-from tests.python.ingestion.conftest import lines
+from tests.python.ingestion.conftest import SlowLoad, lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,38 +111,22 @@ def test_a_long_query_is_no_silence(warehouse: Settings, impatient: list[str]) -
     assert impatient == []
 
 
+def through(proxy: Proxy, warehouse: Settings) -> Settings:
+    """Return the way to the warehouse that leads through the proxy."""
+    return replace(warehouse, external=True, host="127.0.0.1", port=proxy.port)
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_frozen_network_in_mid_copy_ends_the_load(warehouse: Settings, landing: Landing) -> None:
     landing.put("2017-01-02", lines("2017-01-02", BIG))
     with Proxy(Path(warehouse.host) / ".s.PGSQL.5432") as proxy:
-        far = replace(warehouse, external=True, host="127.0.0.1", port=proxy.port)
 
         def freeze(_: object) -> None:
             proxy.stall()
 
         with pytest.raises(GranaryError, match="has not answered for 1 s"):
-            load_table(far, "pos", "transactions", progress=freeze)
+            load_table(through(proxy, warehouse), "pos", "transactions", progress=freeze)
     assert load_table(warehouse, "pos", "transactions").rows_loaded == BIG
-
-
-LOADER = """
-import signal, sys
-from dataclasses import replace
-from granary.load.api import load_table
-from granary.warehouse.settings import Settings
-
-def end(*_):
-    raise KeyboardInterrupt
-
-signal.signal(signal.SIGTERM, end)
-settings = replace(Settings.load(), external=True, host="127.0.0.1", port=int(sys.argv[1]))
-
-def tell(progress):
-    print(progress.rows, flush=True)
-    sys.stdin.readline()
-
-load_table(settings, "pos", "transactions", progress=tell)
-"""
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -153,22 +135,12 @@ def test_a_signal_ends_a_load_whose_network_is_frozen(
 ) -> None:
     landing.put("2017-01-02", lines("2017-01-02", BIG))
     with Proxy(Path(warehouse.host) / ".s.PGSQL.5432") as proxy:
-        child = subprocess.Popen(
-            [sys.executable, "-c", LOADER, str(proxy.port)],
-            env=warehouse.environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert child.stdout
-        assert child.stdin
-        child.stdout.readline()
+        load = SlowLoad(through(proxy, warehouse))
+        load.wait_for_batch()
         proxy.stall()
-        child.stdin.write("\n" * 100)
-        child.stdin.flush()
+        load.go_on(batches=100)
         began = time.monotonic()
-        threading.Timer(1, child.send_signal, (how,)).start()  # by then it waits for the network
-        _, errors = child.communicate(timeout=60)
+        threading.Timer(1, load.process.send_signal, (how,)).start()  # by then it waits for the network
+        _, errors = load.process.communicate(timeout=60)
         assert time.monotonic() - began < 25, errors
         assert "KeyboardInterrupt" in errors
