@@ -323,12 +323,12 @@ class Loading:
     ) -> LoadResult:
         """Write the ledger, the refused rows, the shape's changes and the watermark."""
         name = self.table.name
-        news = (
+        has_changed = (
             changed
             or self.lost
             or any(piece.refusals or (piece.unit.fingerprint and not piece.copy_of) for piece in pieces)
         )
-        status = "loaded" if news else "unchanged"
+        status = "loaded" if has_changed else "unchanged"
         after = newer(self.table, before, self.intake.newest)
         noted = pieces or [Piece(Unit(self.table.location), tx.next_load_ids(1)[0], began=self.started)]
         read = [piece for piece in pieces if piece.lands]
