@@ -22,7 +22,7 @@ MANIFEST = "semantic_manifest.json"
 
 
 class UpdateChecker:
-    """Stands in for `update_checker.UpdateChecker`: there is never news."""
+    """Stands in for `update_checker.UpdateChecker`: nothing is ever newer."""
 
     def check(self, _package: str, _version: str) -> None:
         """Return that there is nothing new."""

@@ -2,7 +2,7 @@
 
 `DbtCliResource.cli()` is the usual way; here its parts are used directly, because it runs `dbt --version` and makes a
 dbt adapter in our own process before each command (3.5 s measured), and because its `fetch_row_counts()` and
-`fetch_column_metadata()`, which need that adapter, made a build without news take 34 s instead of 16 (see `lineage`).
+`fetch_column_metadata()`, which need that adapter, made a build of nothing new take 34 s instead of 16 (see `lineage`).
 """
 
 from __future__ import annotations

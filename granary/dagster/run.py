@@ -122,7 +122,7 @@ def run_job(
 ) -> RunOutcome:
     """Run a job, with the partitions of `window` if it has any, and wait for its end.
 
-    With no window it covers the days that are waiting to be loaded, and rebuilds no day without news; with one, the
+    With no window it covers the days that are waiting to be loaded, and rebuilds only days that changed; with one, the
     facts overwrite these days in any case. Runs whose process was killed are marked as failed first.
 
     Standard output and error of the process go to the run's log meanwhile: what listens to `on_event` must print to a
