@@ -7,7 +7,6 @@ it has lost us somewhere in the network; one that does not answer the question e
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,10 +16,11 @@ from psycopg.errors import LockNotAvailable
 from psycopg.errors import _WaitTimeout as StillWaiting
 
 from warehouse.errors import GranaryError
+from warehouse.filelock import tell as tell  # noqa: PLC0414 - where it is said what is waited for
 from warehouse.telling import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from warehouse.settings import Settings
 
@@ -163,11 +163,3 @@ def ask(settings: Settings, database: str) -> psycopg.Connection[Any]:
         options="-c search_path=pg_catalog -c statement_timeout=5000",
         **more,
     )
-
-
-def _print(text: str) -> None:
-    print(f"granary: {text}", file=sys.stderr, flush=True)
-
-
-tell: Callable[[str], None] = _print
-"""Where it is said what is waited for."""

@@ -23,7 +23,10 @@ import pytest
 from granary.environment import Stamp, plan
 from warehouse.settings import PROJECT
 
-MODULES = ("__init__.py", "setup.py", "environment.py", "steps.py", "dbt_packages.py")
+MODULES = (
+    *(f"granary/{name}.py" for name in ("__init__", "setup", "environment", "steps", "dbt_packages")),
+    *(f"warehouse/{name}.py" for name in ("__init__", "errors", "filelock")),
+)
 
 # A build backend in the project itself, so that nothing has to be fetched: a wheel with a path file and a script.
 BACKEND = """
@@ -74,7 +77,8 @@ def project(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     for name in MODULES:
-        shutil.copy(PROJECT / "granary" / name, root / "granary" / name)
+        (root / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PROJECT / name, root / name)
     shutil.copy(PROJECT / "Makefile", root / "Makefile")
     return root
 
@@ -325,7 +329,8 @@ def test_two_at_once(project: Path) -> None:
     both = [subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = sorted((process.communicate(timeout=120)[0] for process in both), key=len)
     assert [process.returncode for process in both] == [0, 0]
-    assert "Another set-up is at work in this folder: waiting for it." in outputs[0]
+    assert "Waiting: another process is setting up this folder: pid " in outputs[0]
+    assert " (setup.py), since " in outputs[0]
     assert sum("virtual environment .venv" in output for output in outputs) == 1
     assert works(project)
 
