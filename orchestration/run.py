@@ -131,7 +131,7 @@ def run_job(
     Standard output and error of the process go to the run's log meanwhile: what listens to `on_event` must print to a
     stream that it opened before (`terminal()`).
 
-    Where a load fails, what follows from its table is left out, and the rest is built by a second run.
+    Where a load fails, a second run builds what follows from other tables as well, on its table as it stands.
 
     Ctrl-C and SIGTERM roll the open transaction back, stop dbt, mark the run as canceled and raise KeyboardInterrupt.
 
@@ -144,7 +144,7 @@ def run_job(
     log = settings.home / "dagster" / "run.log"
     with inside(environment(settings)), interruptible(), silenced(log):
         from orchestration.defs.assemble import assemble  # noqa: PLC0415
-        from orchestration.rest import REST_OF, failed_loaders, is_daily, rest  # noqa: PLC0415
+        from orchestration.rest import REST_OF, failed_loaders, is_daily, rest, standing  # noqa: PLC0415
 
         definitions = assemble(settings)
         name = FULL_REFRESH if full_refresh else job
@@ -192,7 +192,10 @@ def run_job(
                     seen.problems += unexplained(result, log)
                 failed_loads = failed_loaders(result.all_events)
                 interrupted = was_interrupted(instance.get_run_by_id(result.run_id))
-                if failed_loads and not interrupted and (keys := rest(graph, selected, failed_loads)):
+                keys: list[dg.AssetKey] = []
+                if failed_loads and not interrupted:
+                    keys = rest(graph, selected, failed_loads, standing(settings, failed_loads))
+                if keys:
                     of_dbt = {**config, "ops": {"dbt": config["ops"]["dbt"]}}
                     last = execute(of_dbt, keys, **{REST_OF: result.run_id})
                     interrupted = was_interrupted(instance.get_run_by_id(last.run_id))
