@@ -17,6 +17,7 @@ from warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 
@@ -108,3 +109,19 @@ def test_a_server_that_takes_us_and_is_silent_is_given_up(
     assert time.monotonic() - began < 20
     assert "secret" not in str(refused.value)
     assert "(shop.orders); check that the source database is up, then load again" in str(refused.value)
+
+
+def test_a_session_of_sqlite_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    with sqlite3.connect(path) as shop:
+        shop.execute("create table orders (id integer)")
+    database = Database(f"sqlite:///{path}", DAY)
+    with (
+        pytest.raises(GranaryError, match="attempt to write a readonly database"),
+        database.session(database.engine(), "orders") as session,
+    ):
+        session.exec_driver_sql("insert into orders values (1)")
+    missing = Database(f"sqlite:///{tmp_path / 'none.db'}", DAY)
+    with pytest.raises(GranaryError, match="unable to open"), missing.session(missing.engine(), "orders"):
+        pass
+    assert not (tmp_path / "none.db").exists()

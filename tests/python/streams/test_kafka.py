@@ -16,6 +16,7 @@ import pytest
 
 from granary.commands.streams import SECOND_SIGNAL_ENDS
 from ingestion.sources import SOURCES
+from ingestion.streams import loop
 from ingestion.streams.loop import Limits, StreamLoop
 from ingestion.streams.opening import open_stream
 from tests.python.chaos.check import ledger_faults
@@ -340,6 +341,34 @@ def test_a_first_signal_lets_the_batch_finish_and_a_second_one_rolls_it_back(
         code, _, err = ended(stream)
     assert code == 0, err
     assert differences(warehouse, [f"e{n}" for n in range(4)]) == (0, 0)
+
+
+def test_the_status_reads_nothing_and_the_lag_is_told_at_the_end_and_logged(kafka: Broker, warehouse: Settings) -> None:
+    kafka.send(*(event(n) for n in range(3)))
+    code, out, err = ended(command("stream", "events", "--status", "--json"))
+    assert code == 0, err
+    assert {lag["partition"]: lag["position"] for lag in json.loads(out)} == {
+        f"{TOPIC}[0]": None,
+        f"{TOPIC}[1]": None,
+    }
+    assert landed(warehouse) == []
+    code, out, err = ended(command("stream", "events", "--once", "--json"))
+    assert code == 0, err
+    last = json.loads(out.splitlines()[-1])
+    assert (last["rows_loaded"], [lag["messages"] for lag in last["lag"]]) == (3, [0, 0])
+    logged = json.loads((warehouse.home / "logs" / "stream-events.log").read_text().splitlines()[-1])
+    assert logged["lag"] == last["lag"]
+
+
+def test_the_lag_is_told_every_so_many_seconds(
+    kafka: Broker, warehouse: Settings, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert loop.REPORT_SECONDS == 30
+    monkeypatch.setattr(loop, "REPORT_SECONDS", 0.1)
+    running, told = start(), []
+    running.loop.report = lambda counts, lags: told.append(sorted(lag.partition for lag in lags))
+    wait_until(lambda: told.count([f"{TOPIC}[0]", f"{TOPIC}[1]"]) >= 3, what="the third report of both partitions")
+    running.stop()
 
 
 def test_the_client_holds_32_mb_at_most(warehouse: Settings, kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
