@@ -88,5 +88,5 @@ def main() -> None:
 
     import dbt_granary
 
-    dbt_granary.keep_values_back()
+    dbt_granary.install()
     cli(prog_name="mf")

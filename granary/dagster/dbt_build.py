@@ -129,6 +129,9 @@ class Build:
     def _translate(self, event: DbtCliEventMessage, relations: Relations) -> Iterator[Any]:
         """Yield Dagster's events for one line of dbt's, and tell the listener."""
         name = event.raw_event["info"]["name"]
+        if name == "AdapterEventWarning":  # such as a wait for a lock, and who has it (dbt_granary.py)
+            tell(Event("waiting", "dbt", "dbt", detail=str(event.raw_event["info"]["msg"])))
+            return
         node = self._manifest["nodes"].get(event.raw_event["data"].get("node_info", {}).get("unique_id"))
         if node is None or name not in STARTS | RESULTS:
             return
