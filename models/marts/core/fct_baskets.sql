@@ -5,7 +5,7 @@
         unique_key='business_date',
         meta={'changes': 'int_sales__changed_dates'},
         on_schema_change='fail',
-        pre_hook="{{ follow_watermark(ref('fct_sales')) }}",
+        pre_hook="{{ granary.follow_watermark(ref('fct_sales')) }}",
     )
 }}
 
@@ -18,7 +18,7 @@ with
 sales as (
 
     select * from {{ ref('fct_sales') }}
-    where {{ in_changed_partitions(changes, 'business_date') }}
+    where {{ granary.in_changed_partitions(changes, 'business_date') }}
 
 )
 

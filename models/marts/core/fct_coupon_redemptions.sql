@@ -5,7 +5,7 @@
         unique_key='business_date',
         meta={'changes': 'int_redemptions__changed_dates'},
         on_schema_change='fail',
-        pre_hook="{{ follow_watermark(ref('int_redemptions__changed_dates')) }}",
+        pre_hook="{{ granary.follow_watermark(ref('int_redemptions__changed_dates')) }}",
     )
 }}
 
@@ -18,7 +18,7 @@ with
 redemptions as (
 
     select * from {{ ref('stg_events__coupon_redemptions') }}
-    where {{ in_changed_partitions(changes, 'business_date', 'events', 'coupon_redemptions') }}
+    where {{ granary.in_changed_partitions(changes, 'business_date', 'events', 'coupon_redemptions') }}
 
 ),
 

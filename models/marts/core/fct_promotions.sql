@@ -6,7 +6,7 @@
         meta={'changes': 'int_promotions__changed_weeks'},
         on_schema_change='fail',
         pre_hook=[
-            "{{ follow_watermark(ref('int_promotions__changed_weeks')) }}",
+            "{{ granary.follow_watermark(ref('int_promotions__changed_weeks')) }}",
             "set local enable_hashagg = off",
         ],
     )
@@ -23,7 +23,7 @@ with
 changes as (
 
     select * from {{ log }}
-    where {{ in_changed_partitions(log, 'week') }}
+    where {{ granary.in_changed_partitions(log, 'week') }}
 
 ),
 
@@ -31,7 +31,7 @@ weeks as (
 
     select
         week,
-        array_agg(load_id) || array({{ loads_not_logged('pos', 'promotions') }}) as load_ids
+        array_agg(load_id) || array({{ granary.loads_not_logged('pos', 'promotions') }}) as load_ids
     from changes
     where reason = 'arrived'
     group by week

@@ -5,7 +5,7 @@
         unique_key='business_date',
         meta={'changes': 'int_sales__changed_dates'},
         on_schema_change='fail',
-        pre_hook="{{ follow_watermark(ref('int_sales__changed_dates')) }}",
+        pre_hook="{{ granary.follow_watermark(ref('int_sales__changed_dates')) }}",
     )
 }}
 
@@ -18,7 +18,7 @@ with
 transactions as (
 
     select * from {{ ref('stg_pos__transactions') }}
-    where {{ in_changed_partitions(changes, 'business_date', 'pos', 'transactions') }}
+    where {{ granary.in_changed_partitions(changes, 'business_date', 'pos', 'transactions') }}
 
 ),
 

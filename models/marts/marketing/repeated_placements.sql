@@ -5,7 +5,7 @@
         unique_key='week',
         meta={'changes': 'int_promotions__changed_weeks'},
         on_schema_change='fail',
-        pre_hook="{{ follow_watermark(ref('int_promotions__changed_weeks')) }}",
+        pre_hook="{{ granary.follow_watermark(ref('int_promotions__changed_weeks')) }}",
     )
 }}
 
@@ -16,7 +16,7 @@ with
 promotions as (
 
     select * from {{ ref('stg_pos__promotions') }}
-    where {{ in_changed_partitions(changes, 'week', 'pos', 'promotions') }}
+    where {{ granary.in_changed_partitions(changes, 'week', 'pos', 'promotions') }}
 
 ),
 
@@ -27,7 +27,7 @@ repeated as (
         store_id,
         week
     from {{ ref('fct_promotions') }}
-    where placement_count > 1 and {{ in_changed_partitions(changes, 'week') }}
+    where placement_count > 1 and {{ granary.in_changed_partitions(changes, 'week') }}
 
 )
 
