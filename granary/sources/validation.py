@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from re import fullmatch
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from granary.warehouse.errors import GranaryError
 
+NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+"""What sources, tables, columns and data subjects may be called."""
 UNKNOWN_KEYWORD = r"(?:\w+\.)*?(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'.*"
 
 
@@ -91,7 +93,7 @@ def in_words(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, SyntaxError):
         return f"it is not Python: {error.msg}"
-    mistyped = fullmatch(UNKNOWN_KEYWORD, text)
+    mistyped = re.fullmatch(UNKNOWN_KEYWORD, text)
     if isinstance(error, TypeError) and mistyped:
         kind, word = mistyped.groups()
         known = [
