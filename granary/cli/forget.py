@@ -116,6 +116,6 @@ def _report(done: Outcome) -> None:
         show.line("Not finished: another build may have been at work. Run `granary forget --again`.")
     elif done.erasures:
         show.line("The marts are published and the tables vacuumed.")
-        show.line("What remains elsewhere: docs/runbooks/forget-somebody.md")
+        show.line("What remains elsewhere: docs/engine/runbooks/forget-somebody.md")
     else:
         show.line("Nothing is left to do.")
