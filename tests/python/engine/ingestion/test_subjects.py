@@ -131,6 +131,7 @@ def arrive(settings: Settings, shop: Shop, source: Source) -> None:
         for sql in (
             f"insert into ops.profiles (relation, row_count, profile) values ('raw_shop.orders', 1, '{columns}')",
             "create schema if not exists intermediate authorization transformer",
+            "create schema if not exists marts authorization transformer",
             "create table marts.dim_rider (who text, business_date date, fare numeric(12, 2))",
             "insert into marts.dim_rider"
             " values ('ann@example.org', '2026-03-01', 5), ('bob@example.org', '2026-03-01', 9)",
