@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import builtins
 import codecs
+import re
 import sys
 import types
 from collections import abc
 from dataclasses import fields
 from difflib import get_close_matches
 from inspect import signature
-from re import fullmatch
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from granary.warehouse.errors import GranaryError
@@ -18,6 +18,8 @@ from granary.warehouse.errors import GranaryError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+"""What sources, tables, columns and data subjects may be called."""
 UNKNOWN_KEYWORD = r"(?:\w+\.)*?(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'.*"
 LACKING = r"(?:\w+\.)*?(\w+)\.__init__\(\) missing \d+ required .*?arguments?: (.*)"
 
@@ -189,13 +191,13 @@ def in_words(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, SyntaxError):
         return f"it is not Python: {error.msg}"
-    mistyped, lacking = fullmatch(UNKNOWN_KEYWORD, text), fullmatch(LACKING, text)
+    mistyped, lacking = re.fullmatch(UNKNOWN_KEYWORD, text), re.fullmatch(LACKING, text)
     if isinstance(error, TypeError) and mistyped:
         kind, word = mistyped.groups()
         known = [
             name
             for path, module in list(sys.modules.items())
-            if path.startswith("ingestion.") and isinstance(found := getattr(module, kind, None), type)
+            if path.startswith(("granary.", "ingestion.")) and isinstance(found := getattr(module, kind, None), type)
             for name in signature(found).parameters
         ]
         near = get_close_matches(word, known, 1)

@@ -5,7 +5,7 @@
 set search_path = pg_catalog, pg_temp;
 set client_min_messages = warning;
 
--- What each role may do is in docs/engine/access.md. Two have no people: `eraser` takes households out (`granary
+-- What each role may do is in docs/engine/access.md. Two have no people: `eraser` takes data subjects out (`granary
 -- forget`), and `view_keeper` owns the functions by which a raw column takes a wider type. Neither is a superuser, nor
 -- is a member of them.
 do $$
@@ -45,7 +45,7 @@ begin
         alter role analyst login;
         alter role analyst_pii login;
         alter role eraser login;
-        grant pg_read_all_data to eraser; -- it also looks for households in tables of people's own
+        grant pg_read_all_data to eraser; -- it also looks for data subjects in tables of people's own
     end if;
     if exists (select from pg_roles where rolname = 'auditor' and not rolcanlogin) then
         alter role auditor login;
@@ -292,7 +292,7 @@ end
 $$;
 create index if not exists schema_changes_by_table on ops.schema_changes (source, table_name, column_name, change_id);
 
--- Who is forgotten, by a keyed hash: nothing here names a household. See docs/engine/decisions/0023.
+-- Who is forgotten, by a keyed hash: nothing here names anybody. See docs/engine/decisions/0023.
 create table if not exists ops.erasures (
     erasure_id bigint generated always as identity primary key,
     subject text not null unique,
@@ -303,7 +303,7 @@ create table if not exists ops.erasures (
     finished_at timestamptz
 );
 comment on table ops.erasures is
-'Households that are forgotten, each as a keyed hash: loads leave their rows out. Finished once nothing of one is left.';
+'Data subjects who are forgotten, each as a keyed hash: loads leave their rows out. Finished once nothing is left.';
 
 create table if not exists ops.erased_rows (
     erasure_id bigint not null references ops.erasures,

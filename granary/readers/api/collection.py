@@ -54,7 +54,7 @@ class Since:
 
 @dataclass(frozen=True)
 class Parent:
-    """The collection per whose rows another one is delivered, as in /campaigns/{campaign_id}/coupons.
+    """The collection per whose rows another one is delivered, as in /orders/{order_id}/items.
 
     `key` fills the hole in the path; a changed `version` (a time, a revision) means that it is to be read again.
     """

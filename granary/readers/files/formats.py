@@ -224,7 +224,7 @@ def by_name(name: str) -> tuple[Format | None, str | None]:
 
 
 def stem(name: str) -> str:
-    """Return a file's name without its format's and its compression's suffix: "2017-01-02" of "2017-01-02.csv.gz"."""
+    """Return a file's name without its format's and its compression's suffix: "2026-01-02" of "2026-01-02.csv.gz"."""
     path = PurePosixPath(name)
     if path.suffix[1:].lower() in COMPRESSIONS:
         path = path.with_suffix("")

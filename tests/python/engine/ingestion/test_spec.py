@@ -168,7 +168,7 @@ def test_mistyped_words_of_a_table_are_refused(changes: dict[str, Any], words: s
     [
         ({"missing": "nulls"}, "missing is one of refuse, null and not 'nulls'"),
         ({"personal": "secret"}, "personal is one of identifier, demographic, pseudonym and not 'secret'"),
-        ({"subject": "customer"}, "subject is one of household and not 'customer'"),
+        ({"subject": ("household", "customer")}, "subject is text or None and not \\('household', 'customer'\\)"),
         ({"aliases": "Household ID"}, "aliases is a tuple"),
         ({"allowed": "abc"}, "allowed is a tuple"),
         ({"nullable": "no"}, "nullable is True or False and not 'no'"),
