@@ -19,6 +19,7 @@ from granary.cli import (
     forget,
     log,
     plugins,
+    projects,
     quarantine,
     roles,
     runs,
@@ -27,6 +28,7 @@ from granary.cli import (
 )
 from granary.cli.options import AsJson, Port, PortOrNone, business_date, existing, ready, start, tell_settings
 from granary.warehouse.errors import UsageError
+from granary.warehouse.project import DISTRIBUTION
 from granary.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        show.line(f"granary {version('granary')}")
+        show.line(f"granary {version(DISTRIBUTION)}")
         raise typer.Exit
 
 
@@ -256,7 +258,7 @@ def docs(port: PortOrNone = 8080) -> None:
     serve_docs(ready(), port)
 
 
-for topic in (dashboard, capture, streams, quarantine, forget, diff, explain, runs, roles, authoring):
+for topic in (dashboard, capture, streams, quarantine, forget, diff, explain, runs, roles, projects, authoring):
     topic.register(app)
 plugins.register(app)
 

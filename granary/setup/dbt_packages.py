@@ -1,4 +1,4 @@
-"""Puts the dbt packages of `packages.yml` into `dbt_packages/`: from the hub, else from `offline/`.
+"""Puts the dbt packages of `packages.yml` into `dbt_packages/`: from the hub, else from `offline/` beside this file.
 
 `dbt deps` empties `dbt_packages/` before it asks the hub, and without a hub it retries for a long time and
 leaves nothing. So it runs in a scratch project here, and only what it has finished replaces the folder. dbt
@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from granary.setup.steps import SetupError, Steps, remove
+from granary.setup.steps import SetupError, Steps, empty_log, exclusive, home_folder, remove
 
+OFFLINE = Path(__file__).parent / "offline"
+"""Stand-ins for what the hub has."""
 DECLARATIONS = ("packages.yml", "package-lock.yml")
 ANSWER_SECONDS = 6.0  # for the hub to answer at all, including the start of Python
 DOWNLOAD_SECONDS = 60.0
@@ -102,7 +106,7 @@ def install(steps: Steps, python: Path) -> str:
     if _download(steps, python, scratch):
         note = f"{named} from the hub"
     else:
-        missing = [name for name in packages if not _complete(root / "offline", [name])]
+        missing = [name for name in packages if not _complete(OFFLINE, [name])]
         if missing:
             raise SetupError(
                 f"the dbt package hub cannot be reached and offline/ has no stand-in for "
@@ -112,7 +116,7 @@ def install(steps: Steps, python: Path) -> str:
         (scratch / "dbt_packages").mkdir()
         for name in packages:
             # A link, as dbt makes for local packages: a stand-in that changes is never stale.
-            (scratch / "dbt_packages" / name).symlink_to(Path("..") / "offline" / name)
+            (scratch / "dbt_packages" / name).symlink_to(os.path.relpath(OFFLINE / name, root / "dbt_packages"))
         note = f"hub not reachable, so {named} is the stand-in in offline/"
     remove(root / "dbt_packages")
     shutil.move(scratch / "dbt_packages", root / "dbt_packages")
@@ -136,3 +140,24 @@ def _download(steps: Steps, python: Path, scratch: Path) -> bool:
         return True
     remove(scratch / "dbt_packages")
     return False
+
+
+def main(root: Path) -> int:
+    """Fill `dbt_packages/` of the project in `root` if need be; 0, or 1 after a sentence on stderr."""
+    try:
+        with exclusive(root) as lock:
+            if not ready(root):
+                steps = Steps(root=root, log=empty_log(home_folder(root)), lock=lock)
+                with steps.step("dbt packages") as step:
+                    step.note = install(steps, Path(sys.executable))
+    except SetupError as error:
+        print(f"Set-up stopped: {error}.", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"Set-up stopped: {error.strerror or error}: {error.filename or root}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path.cwd()))
