@@ -25,6 +25,7 @@ from granary.cli import (
     runs,
     show,
     streams,
+    upgrade,
 )
 from granary.cli.options import AsJson, Port, PortOrNone, business_date, existing, ready, start, tell_settings
 from granary.warehouse.errors import UsageError
@@ -258,7 +259,20 @@ def docs(port: PortOrNone = 8080) -> None:
     serve_docs(ready(), port)
 
 
-for topic in (dashboard, capture, streams, quarantine, forget, diff, explain, runs, roles, projects, authoring):
+for topic in (
+    dashboard,
+    capture,
+    streams,
+    quarantine,
+    forget,
+    diff,
+    explain,
+    runs,
+    roles,
+    projects,
+    upgrade,
+    authoring,
+):
     topic.register(app)
 plugins.register(app)
 

@@ -23,7 +23,7 @@ from granary.warehouse.project import DISTRIBUTION
 from granary.warehouse.waits import LockHeldError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from granary.warehouse.connection import Connection
@@ -61,8 +61,17 @@ class Applied:
 
 
 @dataclass(frozen=True)
+class Release:
+    """What a version of the engine brings."""
+
+    version: str
+    migrations: tuple[Migration, ...]
+    functions: Migration
+
+
+@dataclass(frozen=True)
 class Pending:
-    """What a warehouse needs before this engine works on it."""
+    """What a warehouse needs before an engine works on it."""
 
     migrations: tuple[Migration, ...]
     functions: Migration | None
@@ -76,13 +85,15 @@ def engine_version() -> str:
     return version(DISTRIBUTION)
 
 
-def known() -> tuple[Migration, ...]:
-    """Return the migrations that this engine brings, in order."""
-    return tuple(
-        Migration(int(path.name[:4]), path.name, path.read_text(encoding="utf-8"))
-        for path in sorted(FOLDER.iterdir())
-        if FILE.fullmatch(path.name)
-    )
+def release(version: str, texts: Mapping[str, str]) -> Release:
+    """Return what an engine brings whose folder of migrations has these files: name -> text."""
+    found = [Migration(int(name[:4]), name, text) for name, text in sorted(texts.items()) if FILE.fullmatch(name)]
+    return Release(version, tuple(found), Migration(FUNCTIONS_NUMBER, FUNCTIONS, texts.get(FUNCTIONS, "")))
+
+
+def installed() -> Release:
+    """Return what this engine brings."""
+    return release(engine_version(), {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.sql")})
 
 
 def applied(connection: Connection) -> dict[int, Applied]:
@@ -93,28 +104,28 @@ def applied(connection: Connection) -> dict[int, Applied]:
     return {row[0]: Applied(*row) for row in rows}
 
 
-def pending(connection: Connection, settings: Settings) -> Pending:
-    """Return what is to be applied; changes nothing.
+def pending(connection: Connection, settings: Settings, engine: Release) -> Pending:
+    """Return what an engine has to apply to a warehouse; changes nothing.
 
     Raises:
-        GranaryError: a migration is not known here, so that a newer engine made this warehouse, or another one than is
-            remembered.
+        GranaryError: the warehouse has had a migration that the engine does not have: a newer one made it; or one that
+            was changed since.
     """
     where = f"{settings.host}, database {settings.database}"
-    files = {migration.number: migration for migration in known()}
+    files = {migration.number: migration for migration in engine.migrations}
     there = applied(connection)
-    functions = Migration(FUNCTIONS_NUMBER, FUNCTIONS, (FOLDER / FUNCTIONS).read_text(encoding="utf-8"))
+    functions = engine.functions
     for number, one in there.items():
         if number == FUNCTIONS_NUMBER:
-            if one.sha256 != functions.sha256 and _is_newer(one.engine):
-                raise _newer(f"its functions are those of engine {one.engine}", where)
+            if one.sha256 != functions.sha256 and is_newer(one.engine, engine.version):
+                raise _newer(f"its functions are those of engine {one.engine}", engine, where)
         elif number not in files or files[number].name != one.name:
-            raise _newer(f"it has had the migration {one.name} by engine {one.engine}", where)
+            raise _newer(f"it has had the migration {one.name} by engine {one.engine}", engine, where)
         elif files[number].sha256 != one.sha256:
             raise GranaryError(
                 f"the migration {one.name} was changed after it was applied"
                 f" ({one.applied_at:%Y-%m-%d}, by engine {one.engine}); nothing was touched",
-                f"{FOLDER / one.name}; {where}",
+                f"granary/warehouse/migrations/{one.name}; {where}",
                 "restore the file as it was, or install the engine anew; a change of tables is a migration of its own",
             )
     is_same = FUNCTIONS_NUMBER in there and there[FUNCTIONS_NUMBER].sha256 == functions.sha256
@@ -131,7 +142,7 @@ def migrate(connection: Connection, settings: Settings) -> tuple[str, ...]:
     Raises:
         GranaryError: see `pending`; or the server refuses a statement.
     """
-    needed = pending(connection, settings)
+    needed = pending(connection, settings, installed())
     for migration in needed.migrations:
         with _transaction(connection, settings, migration.name):
             execute(connection, migration.text)
@@ -180,16 +191,16 @@ def _remember(connection: Connection, migration: Migration) -> None:
     execute(connection, "insert into ops.migrations (number, name, sha256, engine) values ($1, $2, $3, $4)", *values)
 
 
-def _is_newer(engine: str) -> bool:
-    """Return whether an engine is a later release than this one."""
-    ours, theirs = ([int(part) for part in re.findall(r"\d+", text)] for text in (engine_version(), engine))
-    return theirs > ours
+def is_newer(engine: str, other: str) -> bool:
+    """Return whether a version of the engine is a later release than another one."""
+    one, two = ([int(part) for part in re.findall(r"\d+", text)] for text in (engine, other))
+    return one > two
 
 
-def _newer(why: str, where: str) -> GranaryError:
+def _newer(why: str, engine: Release, where: str) -> GranaryError:
     return GranaryError(
-        f"the warehouse is of an unknown or newer version: {why}, and this is engine {engine_version()};"
-        " nothing was touched",
+        f"the warehouse is of an unknown or newer version: {why}, which is not in engine"
+        f" {engine.version}; nothing was touched",
         where,
         "install the engine that made it, or a newer one",
     )

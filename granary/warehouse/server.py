@@ -113,7 +113,7 @@ def prepare(settings: Settings) -> tuple[str, ...]:
         version = int(str(query(connection, "select current_setting('server_version_num')")[0][0])) // 10000
         if version < MINIMUM_VERSION:
             raise GranaryError(f"Postgres {version} is too old", settings.host, f"use {MINIMUM_VERSION} or newer")
-        migrate.pending(connection, settings)  # before anything is touched
+        migrate.pending(connection, settings, migrate.installed())  # before anything is touched
         connection.rollback()
         with _preparing(settings):
             return migrate.migrate(connection, settings)

@@ -267,7 +267,7 @@ def test_a_migration_that_was_changed_after_it_was_applied_is_refused(warehouse:
         GranaryError, match=f"{BEFORE} was changed after it was applied .*nothing was touched"
     ) as refused:
         server.prepare(warehouse)
-    assert str(folder / BEFORE) in refused.value.where
+    assert refused.value.where.startswith(f"granary/warehouse/migrations/{BEFORE}; ")
     assert refused.value.todo.startswith("restore the file as it was")
     assert schema_text(warehouse) == before
 
@@ -280,4 +280,5 @@ def test_what_a_migration_dropped_with_its_tables_comes_again(warehouse: Setting
 
 
 def test_migrations_are_numbered_without_gaps() -> None:
-    assert [migration.number for migration in migrate.known()] == list(range(1, len(migrate.known()) + 1))
+    numbers = [migration.number for migration in migrate.installed().migrations]
+    assert numbers == list(range(1, len(numbers) + 1))
