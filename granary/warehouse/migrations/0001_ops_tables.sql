@@ -204,7 +204,7 @@ end
 $$;
 create index if not exists schema_changes_by_table on ops.schema_changes (source, table_name, column_name, change_id);
 
--- Who is forgotten, by a keyed hash: nothing here names anybody. See docs/decisions/0023.
+-- Who is forgotten, by a keyed hash: nothing here names anybody. See docs/engine/decisions/0023.
 create table if not exists ops.erasures (
     erasure_id bigint generated always as identity primary key,
     subject text not null unique,
