@@ -119,7 +119,7 @@ def _print(
                 "engine": engine_version(),
                 "migrations": migrations,
                 "written": [change.path for change in found if applied and change.state == "unedited"],
-                "left": left,
+                "left": [{"path": one.path, "state": one.state, "diff": one.diff} for one in left],
             }
         )
         return

@@ -1,8 +1,9 @@
 -- Who may do what. Applied at every start, after migrations and functions: what is missing is given again. The setting
 -- granary.embedded says whether the server is our own.
 
--- What each role may do is in docs/engine/access.md. Two have no people: `eraser` takes out who is forgotten (`granary forget`), and
--- `view_keeper` owns the functions by which a raw column takes a wider type. Neither is a superuser, nor is a member of them.
+-- What each role may do is in docs/engine/access.md. Two have no people: `eraser` takes out who is forgotten (`granary
+-- forget`), and `view_keeper` owns the functions by which a raw column takes a wider type. Neither is a superuser, nor
+-- is a member of them.
 do $$
 declare
     wanted text;

@@ -16,7 +16,7 @@ from granary.warehouse import connection as connections
 from granary.warehouse import migrate, server
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError
-from tests.python.engine.warehouse.schema_text import schema_text
+from tests.python.support.earlier_warehouse import CONTENT, content, earlier, schema_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     Rows = Callable[..., list[tuple[object, ...]]]
 
-SCHEMAS = Path(__file__).with_name("schemas")
-"""What earlier versions applied with psql at each start: the first of all, and the last before they were numbered."""
 START = """
 import sys
 from pathlib import Path
@@ -41,20 +39,6 @@ NOTES = """
 alter table ops.load_audit add column note text;
 update ops.load_audit set note = 'of before';
 """
-LOADED = (
-    "create schema raw_shop",
-    "create table raw_shop.orders (id integer, _load_id bigint)",
-    "insert into raw_shop.orders values (1, 1), (2, 1), (3, 2)",
-    "insert into ops.load_audit (load_id, run_id, source, table_name, unit, fingerprint, status,"
-    " rows_read, rows_loaded, rows_quarantined, rows_deleted, bytes, seconds, started_at) values"
-    " (1, 'r', 'shop', 'orders', 'a.csv', 'x', 'loaded', 2, 2, 0, 0, 10, 1, now()),"
-    " (2, 'r', 'shop', 'orders', 'b.csv', 'y', 'loaded', 2, 1, 1, 0, 10, 1, now())",
-    "insert into ops.watermarks (source, table_name, value, load_id) values ('shop', 'orders', '3', 2)",
-)
-REFUSED = (
-    "insert into ops.quarantine ({}load_id, source, table_name, unit, row_number, column_name, reason, payload,"
-    " contract_version) values ({}2, 'shop', 'orders', 'b.csv', 2, 'id', 'no number', '{{}}', 1)"
-)
 
 
 @pytest.fixture
@@ -64,45 +48,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(migrate.FOLDER, copy)
     monkeypatch.setattr(migrate, "FOLDER", copy)
     return copy
-
-
-def earlier(warehouse: Settings, schema: str) -> None:
-    """Make the warehouse one of an earlier version, with rows in raw, ledger and quarantine."""
-    with connect(warehouse, autocommit=True) as connection:
-        execute(connection, "drop event trigger if exists granary_schemas")
-        execute(connection, "drop schema ops cascade")
-    started = server.psql(
-        warehouse,
-        "--quiet",
-        "--set=ON_ERROR_STOP=1",
-        f"--set=EMBEDDED={'off' if warehouse.external else 'on'}",
-        f"--file={SCHEMAS / schema}",
-        capture=True,
-    )
-    assert started.returncode == 0, started.stderr
-    identity = ("", "") if schema == "first.sql" else ("identity, ", "'2', ")
-    with connect(warehouse) as connection:
-        for statement in (*LOADED, REFUSED.format(*identity)):
-            execute(connection, statement)
-        connection.commit()
-
-
-def content(rows: Rows) -> list[object]:
-    """Return what was in the warehouse before."""
-    return [
-        rows("select id, _load_id from raw_shop.orders order by id"),
-        rows("select load_id, unit, status, rows_read, rows_loaded, rows_quarantined from ops.load_audit order by 1"),
-        rows("select value, load_id from ops.watermarks"),
-        rows("select load_id, row_number, reason from ops.quarantine"),
-    ]
-
-
-CONTENT = [
-    [(1, 1), (2, 1), (3, 2)],
-    [(1, "a.csv", "loaded", 2, 2, 0), (2, "b.csv", "loaded", 2, 1, 1)],
-    [("3", 2)],
-    [(2, 2, "no number")],
-]
 
 
 def start(folder: Path, kill_at: str = "") -> subprocess.Popen[str]:
