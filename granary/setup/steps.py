@@ -147,6 +147,25 @@ class Steps:
         return reasons[-1][:300] if reasons else ""
 
 
+def home_folder(root: Path) -> Path:
+    """Return the warehouse's home: GRANARY_HOME, or .granary in the project's folder."""
+    return Path(os.environ.get("GRANARY_HOME") or root / ".granary").expanduser().absolute()
+
+
+def empty_log(home: Path) -> Path:
+    """Make an empty log in the home and return its place.
+
+    Both are the owner's alone from the beginning; for root `granary up` lets the server's user through (layout.py).
+    """
+    log = home / "logs" / "setup.log"
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log.touch(mode=0o600)
+    log.chmod(0o600)
+    log.write_text("")
+    return log
+
+
 @contextmanager
 def exclusive(root: Path) -> Iterator[int]:
     """Hold the lock of the project's folder, so that one set-up runs at a time; yields its descriptor.

@@ -215,6 +215,7 @@ def test_a_ledger_of_before_goes_on_and_nothing_is_read_again(zone: Zone) -> Non
     zone.load()
     with connect(zone.settings) as connection:
         execute(connection, "alter table ops.load_audit drop column unpacked")
+        execute(connection, "delete from ops.migrations")  # as made before they were numbered
         connection.commit()
     server.prepare(zone.settings)
     zone.put("people_1.csv.gz", packed("gz", HEADER + ADA))  # touched

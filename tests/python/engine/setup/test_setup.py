@@ -71,7 +71,7 @@ def project(tmp_path: Path) -> Path:
         "granary/cli/main.py": "def main():\n    print('the command runs')\n",
         "packages.yml": PACKAGES,
         "package-lock.yml": LOCKED,
-        "offline/dbt_utils/dbt_project.yml": "name: dbt_utils\n",
+        "granary/setup/offline/dbt_utils/dbt_project.yml": "name: dbt_utils\n",
     }
     for name, text in files.items():
         path = root / name
@@ -245,7 +245,7 @@ def test_packages_that_do_not_install(project: Path) -> None:
 
 def test_a_dbt_package_that_neither_the_hub_nor_offline_has(project: Path) -> None:
     finished(project)
-    shutil.rmtree(project / "offline")
+    shutil.rmtree(project / "granary/setup/offline")
     sentence = refusal(set_up(project, DBT_PACKAGE_HUB_URL="http://127.0.0.1:9/"))
     assert "the dbt package hub cannot be reached and offline/ has no stand-in for dbt_utils" in sentence
 

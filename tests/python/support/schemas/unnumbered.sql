@@ -5,9 +5,8 @@
 set search_path = pg_catalog, pg_temp;
 set client_min_messages = warning;
 
--- What each role may do is in docs/engine/access.md. Two have no people: `eraser` takes data subjects out (`granary
--- forget`), and `view_keeper` owns the functions by which a raw column takes a wider type. Neither is a superuser, nor
--- is a member of them.
+-- What each role may do is in docs/access.md. Two have no people: `eraser` takes households out (`granary forget`), and
+-- `view_keeper` owns the functions by which a raw column takes a wider type. Neither is a superuser, nor is a member of them.
 do $$
 declare
     wanted text;
@@ -45,7 +44,7 @@ begin
         alter role analyst login;
         alter role analyst_pii login;
         alter role eraser login;
-        grant pg_read_all_data to eraser; -- it also looks for data subjects in tables of people's own
+        grant pg_read_all_data to eraser; -- it also looks for households in tables of people's own
     end if;
     if exists (select from pg_roles where rolname = 'auditor' and not rolcanlogin) then
         alter role auditor login;
@@ -106,9 +105,6 @@ begin
         alter table ops.quarantine add constraint quarantine_status_check
         check (status in ('open', 'replayed', 'dropped', 'superseded', 'failed'));
     end if;
-    if to_regclass('ops.load_audit') is not null then
-        alter table ops.load_audit add column if not exists unpacked text;
-    end if;
 end
 $$;
 
@@ -119,7 +115,6 @@ create table if not exists ops.load_audit (
     table_name text not null,
     unit text not null,
     fingerprint text,
-    unpacked text,
     version text,
     status text not null check (
         status in ('loaded', 'unchanged', 'failed', 'unreadable', 'duplicate', 'withdrawn')
@@ -292,7 +287,7 @@ end
 $$;
 create index if not exists schema_changes_by_table on ops.schema_changes (source, table_name, column_name, change_id);
 
--- Who is forgotten, by a keyed hash: nothing here names anybody. See docs/engine/decisions/0023.
+-- Who is forgotten, by a keyed hash: nothing here names a household. See docs/decisions/0023.
 create table if not exists ops.erasures (
     erasure_id bigint generated always as identity primary key,
     subject text not null unique,
@@ -303,7 +298,7 @@ create table if not exists ops.erasures (
     finished_at timestamptz
 );
 comment on table ops.erasures is
-'Data subjects who are forgotten, each as a keyed hash: loads leave their rows out. Finished once nothing is left.';
+'Households that are forgotten, each as a keyed hash: loads leave their rows out. Finished once nothing of one is left.';
 
 create table if not exists ops.erased_rows (
     erasure_id bigint not null references ops.erasures,
