@@ -18,6 +18,7 @@ from granary.cli import (
     explain,
     forget,
     log,
+    marts,
     plugins,
     projects,
     quarantine,
@@ -258,7 +259,7 @@ def docs(port: PortOrNone = 8080) -> None:
     serve_docs(ready(), port)
 
 
-for topic in (dashboard, capture, streams, quarantine, forget, diff, explain, runs, roles, projects, authoring):
+for topic in (dashboard, capture, streams, quarantine, forget, diff, explain, runs, roles, projects, authoring, marts):
     topic.register(app)
 plugins.register(app)
 
