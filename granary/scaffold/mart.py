@@ -91,7 +91,9 @@ def plan(
     columns = {one: column for one, column in node["columns"].items() if one not in LOAD_COLUMNS}
     if not columns or any(not column.get("data_type") for column in columns.values()):
         where = str(node["original_file_path"])
-        raise GranaryError(f"the model {model} does not say what types its columns have", where, "write their data_type")
+        raise GranaryError(
+            f"the model {model} does not say what types its columns have", where, "write their data_type"
+        )
     types = {one: str(column["data_type"]) for one, column in columns.items()}
     moment = _day(types, columns, day, model, optional=name.startswith("dim_") and BUSINESS_DATE not in grain)
     dated = _dated(moment, types, columns)
