@@ -52,7 +52,7 @@ bench: setup ## the benchmarks, as ratios to references in the same run
 	@$(BIN)/python -m bench
 
 chaos: setup ## proof of exactly-once: loaders and servers killed by the hundred; ARGS="--kinds files --runs 50"
-	@$(BIN)/python -m tests.python.chaos $(ARGS)
+	@$(BIN)/python -m tests.python.engine.chaos $(ARGS)
 
 clean: ## stop the server and remove what set-up and tools made; the warehouse in .granary/ stays
 	-@[ -n "$$PGHOST" ] || [ ! -x $(BIN)/granary ] || $(BIN)/granary down

@@ -25,7 +25,7 @@ from granary.warehouse.connection import connect, execute, query, quote_name
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
-from tests.python.main_job.documents import documents, examples, heading
+from tests.python.support.documents import documents, examples, heading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

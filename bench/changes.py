@@ -18,8 +18,8 @@ from pathlib import Path
 from granary.cdc.capture import opened
 from granary.warehouse import server
 from granary.warehouse.settings import Settings
-from tests.python.cdc.origin_server import OriginServer
-from tests.python.cdc.shop import SETTING, Shop
+from tests.python.support.captured_shop import SETTING, Shop
+from tests.python.support.origin_server import OriginServer
 
 WRITE = """
 do $$

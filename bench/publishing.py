@@ -23,7 +23,7 @@ from granary.warehouse import server
 from granary.warehouse.connection import connect, query
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
-from tests.python.pipeline.readers import TOTALS, Readers
+from tests.python.support.readers import TOTALS, Readers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,7 @@ from granary.streams.opening import open_stream
 from granary.warehouse import server
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.settings import Settings
-from tests.python.streams import harness
+from tests.python.support import stream_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,14 +36,14 @@ def measure() -> list[Row]:
     """Return one row for each measurement, with these `COLUMNS`; the warehouse is that of GRANARY_HOME."""
     settings = Settings.load()
     server.up(settings)
-    with harness.broker() as broker:
+    with stream_servers.broker() as broker:
         return [sustained(settings, broker), *paced(settings, broker), posted(settings)]
 
 
-def sustained(settings: Settings, broker: harness.Broker) -> Row:
+def sustained(settings: Settings, broker: stream_servers.Broker) -> Row:
     """Read what waits in the topic as fast as it goes."""
     anew(settings, broker)
-    values = (json.dumps(harness.event(n, event_id=f"s{n}")).encode() for n in range(SUSTAINED))
+    values = (json.dumps(stream_servers.event(n, event_id=f"s{n}")).encode() for n in range(SUSTAINED))
     broker.produce((n % PARTITIONS, value) for n, value in enumerate(values))
     with address(broker.address(group="sustained")):
         stream = open_stream(settings, "events", Limits(rows=10_000))
@@ -67,7 +67,7 @@ def sustained(settings: Settings, broker: harness.Broker) -> Row:
     return ("Kafka to raw, as fast as it goes", SUSTAINED, round(SUSTAINED / took), None, None, None)
 
 
-def paced(settings: Settings, broker: harness.Broker) -> list[Row]:
+def paced(settings: Settings, broker: stream_servers.Broker) -> list[Row]:
     """Send at a steady rate and time each event from produce to commit."""
     anew(settings, broker)
     waits: list[float] = []
@@ -83,9 +83,9 @@ def paced(settings: Settings, broker: harness.Broker) -> list[Row]:
         stream.log.landed = noted  # type: ignore[method-assign]
         reading = threading.Thread(target=stream.run)
         reading.start()
-        harness.wait_until(stream.log.at_end, 30, "the group's join")
+        stream_servers.wait_until(stream.log.at_end, 30, "the group's join")
         sent = send(broker)
-        harness.wait_until(lambda: len(waits) >= sent, 60, "the last event's landing")
+        stream_servers.wait_until(lambda: len(waits) >= sent, 60, "the last event's landing")
         stream.stop()
         reading.join()
     with connect(settings) as connection:
@@ -94,7 +94,7 @@ def paced(settings: Settings, broker: harness.Broker) -> list[Row]:
     return [(f"Kafka to raw, {RATE:,} a second", sent, round(sent / SECONDS), *spread(waits))]
 
 
-def anew(settings: Settings, broker: harness.Broker) -> None:
+def anew(settings: Settings, broker: stream_servers.Broker) -> None:
     """Make the topic anew, and have the warehouse forget how far it had read the one before."""
     broker.topic(partitions=PARTITIONS)
     with connect(settings) as connection:
@@ -102,7 +102,7 @@ def anew(settings: Settings, broker: harness.Broker) -> None:
         connection.commit()
 
 
-def send(broker: harness.Broker) -> int:
+def send(broker: stream_servers.Broker) -> int:
     """Produce `RATE` events a second for `SECONDS`, in steps of 10 ms; return how many."""
     from confluent_kafka import Producer  # noqa: PLC0415 - an extra
 
@@ -110,8 +110,8 @@ def send(broker: harness.Broker) -> int:
     began, sent = time.monotonic(), 0
     while (passed := time.monotonic() - began) < SECONDS:
         for number in range(sent, int(passed * RATE)):
-            value = json.dumps(harness.event(number, event_id=f"p{number}")).encode()
-            producer.produce(harness.TOPIC, value, partition=number % PARTITIONS)
+            value = json.dumps(stream_servers.event(number, event_id=f"p{number}")).encode()
+            producer.produce(stream_servers.TOPIC, value, partition=number % PARTITIONS)
             sent = number + 1
         producer.poll(0)
         time.sleep(0.01)
@@ -121,13 +121,13 @@ def send(broker: harness.Broker) -> int:
 
 def posted(settings: Settings) -> Row:
     """Post events to a webhook from 16 senders, one event a request, each answered after its commit."""
-    from tests.python.streams.test_webhooks import serving  # noqa: PLC0415
+    from tests.python.engine.streams.test_webhooks import serving  # noqa: PLC0415
 
     waits: list[float] = []
 
     def post(number: int) -> None:
         began = time.monotonic()
-        status, _ = sender.post(harness.event(number, event_id=f"w{number}"))
+        status, _ = sender.post(stream_servers.event(number, event_id=f"w{number}"))
         assert status == 202  # noqa: PLR2004 - Accepted
         waits.append(time.monotonic() - began)
 

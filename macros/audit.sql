@@ -61,9 +61,12 @@
         {%- do conditions.append(node.config.unique_key ~ ' = any(array(' ~ published_partitions(node) ~ '))') -%}
     {%- endif -%}
     {%- set arguments = {} -%}
-    {%- for key, value in test.test_metadata.kwargs.items() -%}
-        {%- set is_relation = value is string and value.startswith('ref(') -%}
-        {%- do arguments.update({key: relation_of(value) if is_relation else value}) -%}
+    {%- for key, value in test.test_metadata.kwargs.items() if key != 'model' -%}
+        {%- if value is string and value.startswith('ref(') -%}
+            {%- do arguments.update({key: relation_of(value)}) -%}
+        {%- else -%}
+            {%- do arguments.update({key: render(value) if value is string else value}) -%}
+        {%- endif -%}
     {%- endfor -%}
     {%- do arguments.update({'model': rows_where(this, conditions)}) -%}
     {%- set package = context[test.test_metadata.namespace] if test.test_metadata.namespace else context -%}

@@ -6,7 +6,7 @@
         schema `marts`      a view of the same name: their real values for those who may read that table, masks for
                             everybody else
 
-    So nobody writes such a view, and who is let in is the table's grants. See docs/decisions/0022.
+    So nobody writes such a view, and who is let in is the table's grants. See docs/engine/decisions/0022.
 -#}
 
 {#- The schema of the tables behind masked marts. -#}
@@ -20,7 +20,7 @@
     {%- if tier and tier not in var('personal_tiers') -%}
         {{ exceptions.raise_compiler_error(
             node.name ~ '.' ~ column.name ~ ': there is no tier of personal data ' ~ tier ~ '; write one of '
-            ~ var('personal_tiers').keys() | join(', ') ~ ' (docs/access.md), or add it to the var personal_tiers.') }}
+            ~ var('personal_tiers').keys() | join(', ') ~ ' (docs/engine/access.md), or add it to the var personal_tiers.') }}
     {%- endif -%}
     {{ return(tier) }}
 {%- endmacro %}
@@ -38,7 +38,7 @@
 {#-
     On-run-start: every tier exists, and no personal column of a parent comes out of a child under the same name without
     a tier of its own, or `not_personal` with the reason, nor a number of a data subject without its `subject`, by which an
-    erasure finds it. tests/python/pipeline/test_personal_data.py follows renames.
+    erasure finds it. tests/python/project/pipeline/test_personal_data.py follows renames.
 -#}
 {% macro check_tiers() -%}
     {%- if execute -%}
@@ -52,12 +52,12 @@
                         {{ exceptions.raise_compiler_error(
                             node.name ~ '.' ~ mine.name ~ ' comes from ' ~ nodes[id].name ~ ', where it is personal ('
                             ~ theirs.config.meta.personal ~ '): give it config.meta.personal, or config.meta.not_personal'
-                            ~ ' with the reason (docs/access.md).') }}
+                            ~ ' with the reason (docs/engine/access.md).') }}
                     {%- elif mine and mine.config.meta.get('subject') != theirs.config.meta.get('subject') -%}
                         {{ exceptions.raise_compiler_error(
                             node.name ~ '.' ~ mine.name ~ ' comes from ' ~ nodes[id].name ~ ', where its subject is '
                             ~ theirs.config.meta.get('subject', 'nobody') ~ ': give it the same config.meta.subject, so that'
-                            ~ ' an erasure finds it (docs/runbooks/forget-a-household.md).') }}
+                            ~ ' an erasure finds it (docs/engine/runbooks/forget-a-household.md).') }}
                     {%- endif -%}
                 {%- endfor -%}
             {%- endfor -%}

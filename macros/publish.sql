@@ -1,7 +1,7 @@
 {#-
     Write, audit, publish. dbt builds the marts in the schema `build`; what analysts read, in `marts`, are ordinary tables
     that nothing but this step writes: in one transaction for all of them, with insert and delete only, so that readers
-    neither wait nor fail nor see one mart before and another after. See docs/decisions/0016. Marts with personal columns
+    neither wait nor fail nor see one mart before and another after. See docs/engine/decisions/0016. Marts with personal columns
     are such tables in the schema `personal`, behind views in `marts`: personal.sql.
 -#}
 

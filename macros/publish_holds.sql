@@ -155,7 +155,7 @@
         ~ (' and ' ~ (names | length - 5) ~ ' more' if names | length > 5 else '')
         ~ '. Mend it, and build and test it again; or, if it is right as it is, let it through: dbt run-operation publish'
         ~ ' --args "{despite: [' ~ (names[:5] | join(', ') if names | length <= 5 else 'NAME, ...')
-        ~ ']}" (docs/runbooks/failed-run.md)'
+        ~ ']}" (docs/engine/runbooks/failed-run.md)'
     ) }}
 {%- endmacro %}
 

@@ -1,5 +1,5 @@
 {#-
-    The records of publishing, in ops. dbt writes them; see docs/decisions/0016-marts-are-published-together.md.
+    The records of publishing, in ops. dbt writes them; see docs/engine/decisions/0016-marts-are-published-together.md.
         unpublished       what was built and is not published yet: a mart's partition, or all of it (partition is null)
         publish_holds     nodes that must succeed before anything is published
         builds            how each run of dbt that builds or tests has ended

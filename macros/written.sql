@@ -1,7 +1,7 @@
 {#-
     Text that people wrote, read as what it is: null where it is written otherwise, never an error. Staging models of
     `granary add-source` use these beside the text itself; what they read is what granary/profiling/written.py counts,
-    which tests/python/authoring/test_written.py compares.
+    which tests/python/engine/authoring/test_written.py compares.
 -#}
 
 {#- A day: `order` is ymd, dmy, mdy, or with a month's English name dMy or Mdy. 31/02/2023 is null. -#}

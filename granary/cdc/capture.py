@@ -70,7 +70,9 @@ def opened(settings: Settings, source: Source, run_id: str = "") -> Iterator[Cap
     """
     capture = source.capture
     if capture is None:
-        raise GranaryError(f"source {source.name} declares no capture", todo="see docs/sources/change-capture.md")
+        raise GranaryError(
+            f"source {source.name} declares no capture", todo="see docs/engine/sources/change-capture.md"
+        )
     with connect(settings, role="loader", autocommit=True) as alone, _origin(settings, source, capture) as origin:
         try:  # not a row of ops.locks: a capture may follow for days, and a transaction as long would stop all vacuums
             execute(alone, f"set lock_timeout = '{LOCK_PATIENCE_SECONDS}s'")

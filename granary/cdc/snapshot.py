@@ -1,6 +1,6 @@
 """The initial copy of the captured tables, joined to the slot's changes without gap or overlap.
 
-Why nothing is lost or double is shown in docs/decisions/0011-snapshot-and-stream.md; in short: the slot is made
+Why nothing is lost or double is shown in docs/engine/decisions/0011-snapshot-and-stream.md; in short: the slot is made
 first, then every transaction that was open at that moment is waited for, and only then is the snapshot taken. What was
 committed before the slot begins is therefore in the snapshot. What was committed later is in the stream, and the
 snapshot's own list says which of it the snapshot has seen.

@@ -52,7 +52,9 @@ def status(settings: Settings, source: Source) -> CaptureStatus:
     """
     capture = source.capture
     if capture is None:
-        raise GranaryError(f"source {source.name} declares no capture", todo="see docs/sources/change-capture.md")
+        raise GranaryError(
+            f"source {source.name} declares no capture", todo="see docs/engine/sources/change-capture.md"
+        )
     with connect(settings, role="loader") as connection:
         rows = query(
             connection, "select value from ops.watermarks where source = $1 and table_name = $2", source.name, STATE

@@ -107,8 +107,10 @@ def _captured(name: str | None) -> list[Source]:
     if name in captured:
         return [captured[name]]
     if name:
-        raise unknown("captured source", name, captured, todo="" if captured else "see docs/sources/change-capture.md")
-    raise GranaryError("no source is captured", todo="see docs/sources/change-capture.md")
+        raise unknown(
+            "captured source", name, captured, todo="" if captured else "see docs/engine/sources/change-capture.md"
+        )
+    raise GranaryError("no source is captured", todo="see docs/engine/sources/change-capture.md")
 
 
 def _show(found: list[CaptureStatus]) -> None:

@@ -96,6 +96,6 @@ def _report(done: Forgotten) -> None:
         show.line("Not finished: another build may have been at work. Run `granary forget --again`.")
     elif done.erasures:
         show.line("The marts are published and the tables vacuumed.")
-        show.line("What remains elsewhere: docs/runbooks/forget-a-household.md")
+        show.line("What remains elsewhere: docs/engine/runbooks/forget-a-household.md")
     else:
         show.line("Nothing is left to do.")

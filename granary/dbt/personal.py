@@ -1,4 +1,4 @@
-"""The tiers of personal data, as dbt_project.yml defines them (the var `personal_tiers`; see docs/access.md)."""
+"""The tiers of personal data, as dbt_project.yml defines them (the var `personal_tiers`; see docs/engine/access.md)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a row of a mart back to the files and lines that it was made from (docs/explain.md)."""
+"""From a row of a mart back to the files and lines that it was made from (docs/engine/explain.md)."""

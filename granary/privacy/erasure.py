@@ -288,7 +288,7 @@ def restore(settings: Settings, connection: Connection) -> None:
 
 
 def vacuum(settings: Settings, places: Sequence[Place]) -> None:
-    """Have Postgres remove the deleted rows from the tables' pages; see docs/runbooks/forget-a-household.md."""
+    """Have Postgres remove the deleted rows from the tables' pages; see docs/engine/runbooks/forget-a-household.md."""
     with connect(settings, autocommit=True) as connection:
         for relation in sorted({place.relation for place in places} | {"ops.quarantine", "ops.profiles"}):
             if query(connection, "select to_regclass($1)::text", relation) != [(None,)]:

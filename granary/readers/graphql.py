@@ -1,4 +1,4 @@
-"""Queries of a GraphQL API, page after page of a connection (docs/sources/apis.md)."""
+"""Queries of a GraphQL API, page after page of a connection (docs/engine/sources/apis.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collections of a JSON API over HTTP (docs/sources/apis.md)."""
+"""Collections of a JSON API over HTTP (docs/engine/sources/apis.md)."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ refuse: the load stops. A narrower type always fits."""
 Copies = Literal["tell", "load"]
 """What happens to a unit with the content of another one: it is told and left out, or loaded as well."""
 Personal = Literal["identifier", "demographic", "pseudonym"]
-"""The tier of a column with personal data; the same ones as in dbt (the var `personal_tiers`, docs/access.md).
+"""The tier of a column with personal data; the same ones as in dbt (the var `personal_tiers`, docs/engine/access.md).
 identifier: it names or reaches a person. demographic: it says something about one. pseudonym: it tells persons apart
 and names nobody."""
 Bound = int | float | Decimal | date | datetime

@@ -43,7 +43,9 @@ def parse(text: str, name: str) -> Address:
     """
 
     def wrong(what: str) -> GranaryError:
-        return GranaryError(f"{name} {what}", todo="write kafka://host:port?… or kinesis://region?…; see docs/sources")
+        return GranaryError(
+            f"{name} {what}", todo="write kafka://host:port?… or kinesis://region?…; see docs/engine/sources"
+        )
 
     parts = urlsplit(text)
     if parts.scheme not in ("kafka", "kinesis"):

@@ -314,5 +314,5 @@ def _gone(partition: str, position: str | None) -> GranaryError:
     return GranaryError(
         f"messages from offset {position} on are no longer in the topic, or it was made anew",
         partition,
-        "what is gone has to come by another channel; then forget the position: see docs/runbooks/stream-lag.md",
+        "what is gone has to come by another channel; then forget the position: see docs/engine/runbooks/stream-lag.md",
     )

@@ -190,7 +190,7 @@ class KinesisLog:
                 raise GranaryError(
                     "Kinesis does not know our position any more: the stream was made anew, or its retention is over",
                     str(arguments.get("StreamName")),
-                    "forget the position: see docs/runbooks/stream-lag.md",
+                    "forget the position: see docs/engine/runbooks/stream-lag.md",
                 ) from None
             raise GranaryError(
                 f"Kinesis refuses: {code}", self._where, "check the stream's name and the credentials"

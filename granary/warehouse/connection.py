@@ -47,7 +47,7 @@ def connect(
     """Open a connection as the owner, or as `role`.
 
     On the embedded server the session is the role's own login: whatever code runs in it, `reset role` leads nowhere.
-    On an external server it is the login of PGUSER that acts as the role; see docs/access.md.
+    On an external server it is the login of PGUSER that acts as the role; see docs/engine/access.md.
 
     Raises:
         GranaryError: the server does not answer or refuses the login; nothing of the password is shown.

@@ -10,13 +10,12 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import count
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from demo import crm
 from granary.warehouse import server
 from granary.warehouse.connection import connect, execute, query, quote_name
 from granary.warehouse.settings import Settings
@@ -37,9 +36,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 gc.disable()
 os.environ["DBT_LOG_LEVEL_FILE"] = "error"
 
-FIRST = ("main_job", "orchestration", "pipeline", "authoring")
+FIRST = ("project/main_job", "project/orchestration", "project/pipeline", "engine/authoring")
 """Folders that take longest; they begin first, so that the workers end together."""
-TOGETHER = ("main_job", "orchestration")
+TOGETHER = ("project/main_job", "project/orchestration")
 """Folders whose tests share a run that takes a minute or more: one worker takes them all."""
 
 
@@ -48,7 +47,7 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = PurePosixPath(nodeid.partition("::")[0])
-        return str(path.parent if path.parent.name in TOGETHER else path)
+        return str(path.parent if _folder(path) in TOGETHER else path)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -60,7 +59,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put first what takes longest."""
     ranks = {folder: rank for rank, folder in enumerate(FIRST)}
-    items.sort(key=lambda item: ranks.get(item.path.parent.name, len(FIRST)))
+    items.sort(key=lambda item: ranks.get(_folder(item.path), len(FIRST)))
+
+
+def _folder(path: PurePath) -> str:
+    """Return a test file's folder as it is named above."""
+    return "/".join(path.parent.parts[-2:])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,7 +77,7 @@ def collected() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Return a browser. Playwright is imported only where one is used: its event loop is nothing to have around."""
-    from tests.python.dashboard import browser  # noqa: PLC0415
+    from tests.python.support import browser  # noqa: PLC0415
 
     with browser.chromium() as found:
         yield found
@@ -121,11 +125,13 @@ def make_warehouse() -> Iterator[Make]:
 
 
 def _drop(origin: Settings, made: list[Settings]) -> None:
-    """Remove our databases from a server that is not ours."""
+    """Remove our databases, and those that were made beside them, from a server that is not ours."""
     with connect(origin, "postgres", autocommit=True) as connection:
         for settings in made:
-            for name in (settings.database, settings.dagster_database, crm.database(settings)):
-                execute(connection, f"drop database if exists {quote_name(name)} with (force)")
+            for (name,) in query(
+                connection, "select datname from pg_database where starts_with(datname, $1)", settings.database
+            ):
+                execute(connection, f"drop database if exists {quote_name(str(name))} with (force)")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Files on S3, SFTP, HTTP(S) and whatever else fsspec reaches: looked at by their server's words, read from a copy.
 
 A remote file is copied to this machine's disk once, and hashed on the way; what is loaded are exactly the bytes that
-were hashed, and no transaction waits for a network. (See docs/decisions/0008.)
+were hashed, and no transaction waits for a network. (See docs/engine/decisions/0008.)
 """
 
 from __future__ import annotations

@@ -1,0 +1,137 @@
+"""`make chaos`: loaders of every kind of source are struck by the hundred, and the rows that landed are counted.
+
+It works on servers and in folders of its own, which it removes. Exits with 1 if a row was lost or double, or the
+ledger wrong at any moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from granary.cli import show as terminal
+from granary.warehouse import server
+from granary.warehouse.settings import Settings
+from tests.python.engine.chaos.drill import STRIKES, Cell, drill
+from tests.python.engine.chaos.kinds import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COLUMNS = ("kind", "struck", "runs", "lost", "double", "ledger wrong")
+RUNS = 210
+TEAM = 4
+"""Kinds that are struck side by side: some wait for their source more than they work."""
+
+Table = dict[str, dict[str, Cell]]
+"""Kind -> strike -> what it did."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Strike, print the table, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="make chaos", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND", help=", ".join(KINDS)
+    )
+    parser.add_argument("--runs", type=int, default=RUNS, help=f"kills of loaders per kind (default {RUNS})")
+    parser.add_argument("--seed", type=int, default=2017, help="of everything that is random but time (default 2017)")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    chosen = parser.parse_args(words)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
+    base = Path(tempfile.mkdtemp(prefix="granary-chaos-", dir="/tmp"))  # short, since a socket's path has to be
+    base.chmod(0o755)
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+    began = time.monotonic()
+    try:
+        found = strike(base, chosen.kinds, chosen.runs, chosen.seed)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+    show(found, f"Seed {chosen.seed}, {time.monotonic() - began:,.0f} s", markdown=chosen.markdown)
+    return 0 if all(cell.good for cells in found.values() for cell in cells.values()) else 1
+
+
+def strike(base: Path, kinds: Sequence[str], runs: int, seed: int) -> Table:
+    """Strike several kinds side by side, those with the most points first; each has a server of its own.
+
+    Ctrl-C and SIGTERM let the rounds that are under way end.
+    """
+    enough = threading.Event()
+    bars = Progress(
+        TextColumn("{task.description:20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )  # fmt: skip
+
+    def one(kind: str) -> dict[str, Cell]:
+        wanted = share(kind, runs)
+        task = bars.add_task(kind, total=sum(wanted.values()))
+        home = base / str(list(KINDS).index(kind))
+        home.mkdir(mode=0o755)
+        settings = Settings(home=home, external=False, host=str(home / "run"))
+        try:
+            server.up(settings)
+            told = partial(bars.advance, task)
+            cells = drill(kind, settings, home / "sources", wanted, seed, told, enough=enough.is_set)
+            bars.console.print(f"{kind}: {sum(cell.runs for cell in cells.values()):,} strikes")
+            return cells
+        except Exception:  # the other kinds go on
+            return {"broke off": Cell(faults=[traceback.format_exc()])}
+        finally:
+            server.down(settings)
+
+    with bars, ThreadPoolExecutor(TEAM) as team:
+        first = sorted(kinds, key=lambda kind: -len(KINDS[kind].points))
+        under_way = {kind: team.submit(one, kind) for kind in first}
+        try:
+            wait(under_way.values())
+        except KeyboardInterrupt:
+            enough.set()
+        return {kind: under_way[kind].result() for kind in kinds}
+
+
+def share(kind: str, runs: int) -> dict[str, int]:
+    """Return how often each strike is to hit: the kills in equal shares, every other strike a twentieth of them."""
+    kills = [*KINDS[kind].points, "at random"]
+    others = [name for name in STRIKES if name not in kills]
+    return dict.fromkeys(kills, -(-runs // len(kills))) | dict.fromkeys(others, max(1, runs // 20))
+
+
+def show(found: Table, title: str, *, markdown: bool) -> None:
+    """Print the table, and after it the first words about each fault."""
+    rows = [
+        (kind, name, cell.runs, cell.lost, cell.double, len(cell.faults))
+        for kind, cells in found.items()
+        for name, cell in cells.items()
+    ]
+    kills = sum(row[2] for row in rows)
+    total = ("all", "", kills, *(sum(int(row[column]) for row in rows) for column in (3, 4, 5)))
+    if markdown:
+        print(f"{title}:\n\n| {' | '.join(COLUMNS)} |\n| --- | --- | ---: | ---: | ---: | ---: |")
+        print("\n".join(f"| {' | '.join(map(str, row))} |" for row in [*rows, total]))
+    else:
+        terminal.table(title, COLUMNS, [tuple(map(str, row)) for row in [*rows, total]])
+    for kind, cells in found.items():
+        for name, cell in cells.items():
+            for fault in cell.faults[:3]:
+                print(f"{kind}, {name}: {fault}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,172 @@
+"""The drill: a source changes, its loaders are struck until one comes through, and the rows are counted."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING
+
+from tests.python.engine.chaos.check import compare, ledger_faults
+from tests.python.engine.chaos.kinds import KINDS
+from tests.python.engine.chaos.strikes import (
+    Arena,
+    Strike,
+    at_point,
+    at_random,
+    backend_killed,
+    disk_full,
+    network_cut,
+    server_killed,
+    two_loaders,
+    two_loaders_one_killed,
+)
+from tests.python.engine.chaos.world import forget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from granary.warehouse.settings import Settings
+    from tests.python.engine.chaos.world import World
+
+IN_A_ROW = 10
+"""Strikes of a round at most, before a load is left in peace."""
+PATIENCE = 5
+"""A strike may miss, since the loader was through before: so many tries for each run that is wanted."""
+
+SERVER: dict[str, Strike] = {
+    "backend killed": backend_killed,
+    "server killed": server_killed,
+    "network cut": network_cut,
+    **({"disk full": disk_full} if hasattr(resource, "prlimit") else {}),
+}
+"""Strikes that need a Postgres of the harness's own, which they may break."""
+STRIKES: dict[str, Strike] = {
+    "at random": at_random,
+    "two loaders": two_loaders,
+    "two, one killed": two_loaders_one_killed,
+    **SERVER,
+}
+"""What the table calls a strike -> the strike; every other name is that of a named point."""
+
+
+@dataclass
+class Cell:
+    """What one kind of strike did to one kind of source: strikes that struck, and what was wrong afterwards."""
+
+    runs: int = 0
+    lost: int = 0
+    double: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Whether every row was there exactly once, and the ledger told the truth at every moment."""
+        return not (self.lost or self.double or self.faults)
+
+
+def drill(
+    kind: str,
+    settings: Settings,
+    folder: Path,
+    wanted: dict[str, int],
+    seed: int = 0,
+    told: Callable[[], None] = lambda: None,
+    sabotage: Callable[[], None] | None = None,
+    enough: Callable[[], bool] = lambda: False,
+) -> dict[str, Cell]:
+    """Strike a kind of source and return what was found.
+
+    Args:
+        kind: its name in `KINDS`.
+        settings: the warehouse; everything of the kind's source in it is forgotten.
+        folder: where its sources live.
+        wanted: name of a strike -> how often it is to strike.
+        seed: of everything that is random, but for the time that the machine takes.
+        told: called after each strike.
+        sabotage: run in each loader process first: what makes a loader bad.
+        enough: asked after each round; the drill ends early if it says so.
+    """
+    random = Random(f"{kind} {seed}")
+    arena = Arena(settings, random, sabotage)
+    cells = {name: Cell() for name in wanted}
+    names = [name for name, runs in wanted.items() for _ in range(runs)]
+    random.shuffle(names)
+    tries = {name: PATIENCE * runs for name, runs in wanted.items()}
+    try:
+        while names:
+            for struck, world in _life(kind, arena, folder, cells, names, tries, told):
+                if enough():
+                    names.clear()
+                if not _check(arena, world, [cells[name] for name in struck]):
+                    break  # a wrong table would be found wrong again
+    finally:
+        arena.hang_up()
+    return cells
+
+
+def _life(
+    kind: str,
+    arena: Arena,
+    folder: Path,
+    cells: dict[str, Cell],
+    names: list[str],
+    tries: dict[str, int],
+    told: Callable[[], None],
+) -> Iterator[tuple[list[str], World]]:
+    """Let a source change some times; yield after each change that has landed, with what struck on the way."""
+    place = folder / kind.replace(" ", "-").replace(",", "")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    world = KINDS[kind](arena.settings, place, arena.random)
+    try:
+        forget(arena.connection, world.source.name)
+        for number in range(world.rounds):
+            world.advance()
+            struck: list[str] = []
+            for _ in range(arena.random.randint(1, IN_A_ROW)):
+                name = _next(names, [] if number else world.first, world.first if number else [])
+                if name is None or not arena.seconds:
+                    break
+                strike = STRIKES.get(name) or at_point(name)
+                if not strike(arena, world.loader):
+                    tries[name] -= 1
+                    if tries[name] <= 0:
+                        names[:] = [other for other in names if other != name]
+                    break
+                names.remove(name)
+                cells[name].runs += 1
+                struck.append(name)
+                told()
+                cells[name].faults += ledger_faults(arena.connection, world.source.name, world.tables)
+            world.settle()
+            outcome = arena.unharmed(world.loader)
+            if not struck:
+                arena.learn(outcome)
+            yield struck, world
+            if not names:
+                return
+    finally:
+        world.close()
+
+
+def _next(names: list[str], liked: Sequence[str], barred: Sequence[str]) -> str | None:
+    """Return what strikes next: what is possible only now before all others, what is impossible now not at all."""
+    possible = [name for name in names if name not in barred]
+    return next((name for name in possible if name in liked), possible[-1] if possible else None)
+
+
+def _check(arena: Arena, world: World, struck: list[Cell]) -> bool:
+    """Compare what landed with the truth, and blame what struck for what is wrong; return whether all is well."""
+    found = compare(world.truth(), world.landed(arena.connection))
+    faults = [*ledger_faults(arena.connection, world.source.name, world.tables), *arena.complaints]
+    arena.complaints.clear()
+    if not struck and (faults or not found.none):
+        raise AssertionError(f"without any strike: {found.words} {faults}")
+    for cell in {id(cell): cell for cell in struck}.values():
+        cell.lost += found.lost
+        cell.double += found.double
+        cell.faults += [*faults, *([found.words] if found.words else [])]
+    return found.none and not faults

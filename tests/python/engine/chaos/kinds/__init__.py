@@ -1,0 +1,28 @@
+"""The kinds of sources that are put to the proof."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.python.engine.chaos.kinds.api import ApiWorld
+from tests.python.engine.chaos.kinds.capture import CaptureWorld
+from tests.python.engine.chaos.kinds.databases import DatabaseWorld
+from tests.python.engine.chaos.kinds.events import StreamWorld, WebhookWorld
+from tests.python.engine.chaos.kinds.files import EventFilesWorld, FilesWorld, WebFilesWorld
+from tests.python.engine.chaos.kinds.replay import ReplayWorld
+
+if TYPE_CHECKING:
+    from tests.python.engine.chaos.world import World
+
+KINDS: dict[str, type[World]] = {
+    "files": FilesWorld,
+    "files, append": EventFilesWorld,
+    "files, web": WebFilesWorld,
+    "database": DatabaseWorld,
+    "api": ApiWorld,
+    "change capture": CaptureWorld,
+    "kafka": StreamWorld,
+    "webhooks": WebhookWorld,
+    "quarantine replay": ReplayWorld,
+}
+"""What a person calls each kind -> its world."""

@@ -1,0 +1,229 @@
+"""Rows of forgotten households at the load seam: they are left out and counted, by whichever way they come again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+
+from granary.load import api as load
+from granary.load.api import load_table
+from granary.load.append import append
+from granary.privacy.filter import KEY_BEFORE, Sieve, numbers, verdict
+from granary.privacy.suppression_list import Forgotten, Key, canonical, enlist, folder, keep_key, key_of, new_key
+from granary.quarantine.replay import entries, replay
+from granary.sources import select
+from granary.sources.discovery import SOURCES
+from granary.sources.spec import Column
+from granary.sources.units import Chunk, Rejected, Unit
+from granary.warehouse.connection import connect, execute
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.writer import LoadTransaction
+from tests.python.support.shop import Shop, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from granary.load.api import LoadResult
+    from granary.sources.spec import Table
+    from granary.warehouse.settings import Settings
+
+    Rows = Callable[..., list[tuple[object, ...]]]
+    Load = Callable[..., LoadResult]
+
+HOUSEHOLD = Column("buyer", pa.int64(), "Household.", personal="identifier", subject="household", aliases=("Buyer No",))
+PIECES = Column("pieces", pa.int64(), "Pieces.", minimum=1)
+NAMES = frozenset({"household_id", "buyer"})
+NO_NAMES: frozenset[str] = frozenset()
+LEDGER = (
+    "select rows_read, rows_loaded, rows_quarantined, rows_forgotten from ops.load_audit"
+    " where status <> 'failed' order by load_id"
+)
+
+
+def remember(settings: Settings, *households: object) -> None:
+    """Have the database know households as forgotten."""
+    key = key_of(settings) or new_key()
+    keep_key(settings, key)
+    with connect(settings) as connection:
+        for household in households:
+            sql = "insert into ops.erasures (subject, key_mark) values ($1, $2)"
+            execute(connection, sql, key.subject(household), key.mark)
+        connection.commit()
+
+
+@pytest.fixture
+def land(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Load:
+    def run(contract: Table | None = None, **options: Any) -> LoadResult:
+        sources = {"shop": shop.source(contract or table(HOUSEHOLD, PIECES))}
+        monkeypatch.setattr(load, "SOURCES", sources)
+        monkeypatch.setattr(select, "SOURCES", sources)
+        return load_table(warehouse, "shop", "orders", **options)
+
+    return run
+
+
+def test_contracts_say_where_households_are() -> None:
+    """Every column of this name says so; a column that says so is personal."""
+    columns = [column for source in SOURCES.values() for one in source.tables for column in one.columns]
+    assert sum(column.subject == "household" for column in columns) == 4
+    assert all(column.subject == "household" for column in columns if column.name == "household_id")
+    with pytest.raises(ValueError, match="has a subject, so it tells persons apart"):
+        Column("buyer", pa.int64(), "Household.", subject="household")
+
+
+def test_a_number_is_the_same_however_it_is_written() -> None:
+    assert {canonical(text) for text in (7, "7", " 007 ", "+7", 7.0, "7.00")} == {"7"}
+    assert [canonical(text) for text in (0, "7x", "-7", "7.5", "10")] == ["0", "7x", "-7", "7.5", "10"]
+    key = Key(b"k" * 32)
+    assert key.subject(7) == key.subject("07") != key.subject(70)
+    assert key.subject(7) != Key(b"l" * 32).subject(7)
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        ({"household_id": 7, "quantity": 1}, "theirs"),
+        ({"household_id": "07", "quantity": 1}, "theirs"),
+        ({"household_id": 1, "quantity": 7, "basket": "7"}, "not theirs"),
+        ({"order": {"by": [{"buyer": 8}, {"buyer": 7}]}}, "theirs"),
+        ({"order": '{"buyer": 7}'}, "theirs"),
+        ({"order": "{'buyer': 7}"}, "theirs"),
+        ({"order": "{'buyer': 77}"}, "not theirs"),
+        ({"buyer": 8, "referred_by": {"buyer": 7}}, "not theirs"),
+        ({"quantity": 7}, "not theirs"),
+        ({"line": "2017-01-07;7;12.70"}, "perhaps"),
+        ({"line": "2017-01-07;77;7.70"}, "not theirs"),
+        ({"line": '{"household_id": 7, "quanti'}, "perhaps"),
+        ({"row": [7, "x"]}, "perhaps"),
+    ],
+)
+def test_only_a_named_number_is_a_household(payload: Any, said: str) -> None:
+    assert verdict(payload, NAMES, "7".__eq__) == said
+    assert ("7" in numbers(json.dumps(payload), NAMES)) == (said != "not theirs")
+    assert verdict(payload, NO_NAMES, "7".__eq__) == "not theirs"
+
+
+def test_rows_are_left_out_and_counted(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
+    shop.put("a.csv", {"id": [1, 2, 3, 4], "buyer": [7, 8, None, 7], "pieces": [1, 2, 3, 0]})
+    done = land()
+    assert (done.rows_read, done.rows_loaded, done.rows_quarantined, done.rows_forgotten) == (4, 3, 1, 0)
+    remember(warehouse, 7)
+    # A corrected file, under another name for the column; a whole refresh; a new file with a broken line.
+    shop.put("a.csv", {"id": [1, 2, 3, 4], "Buyer No": [7, 8, None, 7], "pieces": [1, 5, 3, 0]}, fingerprint="2")
+    done = land()
+    assert (done.rows_read, done.rows_loaded, done.rows_quarantined, done.rows_forgotten) == (4, 2, 0, 2)
+    assert rows("select id, buyer, pieces, _row from raw_shop.orders order by id") == [(2, 8, 5, 2), (3, None, 3, 3)]
+    assert land(full_refresh=True).rows_forgotten == 2
+    broken = Rejected("", "has 2 values", {"line": "9;7"}, 3)
+    other = Rejected("", "has 2 values", {"line": "9;8"}, 4)
+    good = pa.RecordBatch.from_pydict({"id": [5], "buyer": [9], "pieces": [1]})
+    shop.put("b.csv", Chunk(good, ((1, broken), (2, other))))
+    done = land()
+    assert (done.rows_read, done.rows_loaded, done.rows_quarantined, done.rows_forgotten) == (3, 1, 2, 0)
+    payloads = rows("select payload::text from ops.quarantine where unit = 'b.csv' order by row_number")
+    assert ["forgotten" in str(payload) for (payload,) in payloads] == [True, False]
+    assert payloads[1] == ('{"line": "9;8"}',)
+    assert rows(LEDGER) == [(4, 3, 1, 0), (4, 2, 0, 2), (4, 2, 0, 2), (3, 1, 2, 0)]
+
+
+def test_a_number_counts_only_where_the_contract_says_whose_it_is(
+    warehouse: Settings, shop: Shop, land: Load, rows: Rows
+) -> None:
+    """An identifier as text is one; a nested value and a column that the contract does not name are somebody else's."""
+    remember(warehouse, 7)
+    text = Column("buyer", pa.string(), "Household.", personal="identifier", subject="household")
+    shop.put(
+        "a.csv",
+        {
+            "id": [1, 2, 3, 7],
+            "buyer": ["007", "8", "8", "8"],
+            "pieces": [1] * 4,
+            "extra": [None, '{"buyer": 7}', '{"household_id": 7}', None],
+            "household_id": [None, None, None, 7],
+        },
+    )
+    assert land(table(text, PIECES)).rows_forgotten == 1
+    assert rows("select id from raw_shop.orders order by id") == [(2,), (3,), (7,)]
+
+
+def test_a_table_without_a_subject_loses_nothing(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
+    """Its column is called like a subject's in another table, and its broken line holds the number by itself."""
+    remember(warehouse, 7)
+    contract = table(Column("buyer", pa.int64(), "Purchasing department."), PIECES)
+    broken = Rejected("", "has 2 values", {"line": "9;7"}, 3)
+    shop.put("a.csv", Chunk(pa.RecordBatch.from_pydict({"id": [7], "buyer": [7], "pieces": [1]}), ((1, broken),)))
+    done = land(contract)
+    assert (done.rows_read, done.rows_loaded, done.rows_quarantined, done.rows_forgotten) == (2, 1, 1, 0)
+    assert rows("select payload::text from ops.quarantine") == [('{"line": "9;7"}',)]
+
+
+def test_a_cursor_passes_rows_that_are_left_out(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
+    remember(warehouse, 7)
+    contract = table(HOUSEHOLD, disposition="merge", key=("id",), cursor="id")
+    shop.put("window", {"id": [1, 2], "buyer": [8, 7]}, fingerprint=None)
+    assert land(contract).watermark_after == "2"
+    assert rows("select id from raw_shop.orders") == [(1,)]
+
+
+def test_appended_and_replayed_rows(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
+    """Micro-batches, webhooks and changes are appended; a refused row comes back with another number."""
+    contract = table(HOUSEHOLD, PIECES, disposition="append", key=("id",))
+    source = shop.source(contract)
+    shop.put("a.csv", {"id": [1], "buyer": [8], "pieces": [0]})
+    land(contract)
+    remember(warehouse, 7)
+    with LoadTransaction(warehouse, "shop") as tx:
+        chunk = Chunk(pa.RecordBatch.from_pydict({"id": [2, 3], "buyer": [7, 8], "pieces": [1, 1]}))
+        done = append(tx, source, contract, Unit("topic[0]"), [chunk])
+        assert (done.rows_read, done.rows_loaded, done.rows_forgotten) == (2, 1, 1)
+    replay(warehouse, entries(warehouse), {"buyer": "7", "pieces": "1"})
+    assert rows("select id, buyer from raw_shop.orders") == [(3, 8)]
+
+
+def test_a_changed_key_does_not_name_who_is_forgotten() -> None:
+    key = Key(b"k" * 32)
+    sieve = Sieve(table(HOUSEHOLD, Column(KEY_BEFORE, pa.string(), "Key.")), Forgotten(key, [key.subject(7)]))
+    before = ['{"buyer": "7"}', '{"buyer": "8"}', None]
+    batch = pa.RecordBatch.from_pydict({"id": [1, 2, 3], "buyer": [9, 9, 7], KEY_BEFORE: before})
+    kept, places, refusals, gone = sieve.sift(batch, pa.array([1, 2, 3], pa.int32()), [])
+    assert (kept.column(KEY_BEFORE).to_pylist(), places.to_pylist(), refusals, gone) == (
+        [None, '{"buyer": "8"}'],
+        [1, 2],
+        [],
+        1,
+    )
+
+
+def test_without_the_key_nothing_is_loaded(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
+    """Nobody could tell whose rows must stay out, and a new key would let them in."""
+    remember(warehouse, 7)
+    path = folder(warehouse) / "key"
+    assert (path.stat().st_mode & 0o777, folder(warehouse).stat().st_mode & 0o777) == (0o600, 0o700)
+    kept = path.read_text()
+    shop.put("a.csv", {"id": [1], "buyer": [7], "pieces": [1]})
+    for wrong in (None, "ab" * 32):
+        path.unlink() if wrong is None else path.write_text(wrong)
+        with pytest.raises(GranaryError, match="the key by which they are known is not here"):
+            land()
+    path.write_text("no key")
+    with pytest.raises(GranaryError, match="no 64 hexadecimal digits"):
+        land()
+    path.write_text(kept)
+    assert land().rows_forgotten == 1
+
+
+def test_the_list_beside_the_database_suffices(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
+    """A database that was restored from before the erasure does not know of it; the list does."""
+    remember(warehouse, 7)
+    with connect(warehouse) as connection:
+        enlist(warehouse, connection)
+        enlist(warehouse, connection)
+        execute(connection, "delete from ops.erasures")
+        connection.commit()
+    assert len((folder(warehouse) / "list.jsonl").read_text().splitlines()) == 1
+    shop.put("a.csv", {"id": [1], "buyer": [7], "pieces": [1]})
+    assert land().rows_forgotten == 1
+    assert '"7"' not in (folder(warehouse) / "list.jsonl").read_text()

@@ -1,0 +1,97 @@
+"""`granary load` and `granary withdraw`: what a person reads of files that were not taken, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from granary.cli import main as cli
+from granary.load.api import load_table
+from granary.warehouse.errors import GranaryError
+from tests.python.engine.ingestion.conftest import lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from granary.warehouse.settings import Settings
+    from tests.python.engine.ingestion.conftest import Landing
+
+    Rows = Callable[..., list[tuple[object, ...]]]
+    Granary = Callable[..., Result]
+
+
+@pytest.fixture
+def granary(warehouse: Settings, landing: Landing, monkeypatch: pytest.MonkeyPatch) -> Granary:
+    """Return a function that runs the command on this warehouse."""
+    del landing
+    monkeypatch.setattr(cli, "ready", lambda: warehouse)
+    return lambda *arguments: CliRunner().invoke(cli.app, arguments)
+
+
+def test_a_bad_day_is_told_with_its_reason_and_the_others_land(granary: Granary, landing: Landing, rows: Rows) -> None:
+    landing.put("2017-01-02", lines("2017-01-02"))
+    landing.put("2017-01-03", lines("2017-01-03").drop_columns(["week"]))
+    landing.put("2017-01-04", b"damaged")
+    landing.put("2017-01-05", lines("2017-01-05"))
+    landing.put("report", lines("2017-01-05"))
+    (landing.folder / "transactions_2016.parquet").write_bytes(b"x")
+    done = granary("load", "pos.transactions")
+    assert done.exit_code == 1
+    assert rows("select count(*) from raw_pos.transactions") == [(6,)]
+    assert (
+        "granary: pos.transactions: transactions/2017-01-03.parquet could not be loaded:"
+        " the contract is broken: column week is missing"
+    ) in done.stderr
+    assert "pos.transactions: transactions/2017-01-04.parquet is in quarantine: the file is damaged" in done.stdout
+    assert "pos.transactions: transactions/report.parquet is in quarantine: the file is not named by" in done.stdout
+    assert "pos: transactions_2016.parquet is passed over: no table of the source takes it" in done.stdout
+    landing.put("2017-01-03", lines("2017-01-03"))
+    [told] = json.loads(granary("load", "pos.transactions", "--json").stdout)
+    assert told["units_loaded"] == ["transactions/2017-01-03.parquet"]
+    assert [one["unit"] for one in told["left"]] == ["transactions_2016.parquet"]
+
+
+def test_a_copy_is_accepted_and_a_gone_file_withdrawn_by_command(
+    granary: Granary, landing: Landing, rows: Rows, warehouse: Settings
+) -> None:
+    count = "select count(*) from raw_pos.transactions"
+    content = landing.put("2017-01-02", lines("2017-01-02")).read_bytes()
+    copy = landing.put("2017-01-03", content)
+    done = granary("load", "pos.transactions")
+    assert (done.exit_code, rows(count)) == (0, [(3,)])
+    assert "transactions/2017-01-03.parquet was not loaded: it has the content of" in done.stdout
+    assert "--accept FILE" in done.stdout
+    assert granary("load", "pos", "--accept", "transactions/2017-01-03.parquet").exit_code == 2
+    assert granary("load", "pos.transactions", "--accept", "transactions/2017-01-03.parquet").exit_code == 0
+    assert rows(count) == [(6,)]
+
+    command = ("withdraw", "pos.transactions", "transactions/2017-01-03.parquet")
+    still = granary(*command)
+    assert isinstance(still.exception, GranaryError)
+    assert "the source still has transactions/2017-01-03.parquet" in str(still.exception)
+    copy.unlink()
+    done = granary(*command)
+    assert (done.exit_code, rows(count)) == (0, [(3,)])
+    assert "transactions/2017-01-03.parquet is withdrawn, 3 rows are deleted." in done.stdout
+    assert granary("withdraw", "pos", "x").exit_code == 2
+    assert load_table(warehouse, "pos", "transactions").status == "unchanged"
+    ledger = "select status, rows_deleted from ops.load_audit where run_id = 'withdraw'"
+    assert rows(ledger) == [("withdrawn", 3)]
+
+
+def test_refused_rows_of_a_failed_file_are_listed_and_not_replayed(
+    granary: Granary, landing: Landing, rows: Rows, monkeypatch: pytest.MonkeyPatch, warehouse: Settings
+) -> None:
+    monkeypatch.setattr("granary.cli.quarantine.Settings.load", lambda: warehouse)
+    landing.put("2017-01-02", lines("2017-01-02", 3, household_id=[1, None, 3]))
+    done = granary("load", "pos.transactions")
+    assert "1 of 3 rows break the contract; row 2: household_id is null" in done.stderr
+    assert "transactions/2017-01-02.parquet" in done.stderr
+    [entry] = json.loads(granary("quarantine", "list", "--status", "failed", "--json").stdout)
+    assert (entry["row_number"], entry["column"], entry["payload"]["product_id"]) == (2, "household_id", 2)
+    replayed = granary("quarantine", "replay", str(entry["quarantine_id"]))
+    assert "of a load that failed, of which nothing has landed" in str(replayed.exception)
+    assert json.loads(granary("quarantine", "list", "--json").stdout) == []

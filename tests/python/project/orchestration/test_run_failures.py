@@ -1,0 +1,274 @@
+"""Runs that fail or are stopped, for real: what is tried again, what a person is told, what is left behind.
+
+They move the clock of the retailer that `test_run` looks at, and come after it by name.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import pytest
+
+from demo import retailer
+from granary.dagster.alive import DIED
+from granary.dagster.history import log, runs
+from granary.dagster.instance import environment, inside, open_instance
+from granary.load.withdrawal import withdraw
+from granary.warehouse.connection import connect, execute
+from granary.warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from granary.dagster.run import RunOutcome
+    from granary.dbt.progress import Event
+    from tests.python.project.orchestration.conftest import Place
+
+
+def test_a_model_that_fails_once_is_retried_alone_and_the_run_succeeds(place: Place, first: RunOutcome) -> None:
+    """Two days pass; a lock breaks fct_baskets on its first attempt, and is gone before the second."""
+    assert first.success
+    retailer.advance(place.settings, date(2017, 2, 4))
+    blocker = connect(place.settings)
+    execute(blocker, "lock table build.fct_baskets in access exclusive mode")
+    execute_all(place, f"alter database {place.settings.database} set lock_timeout = '300ms'")
+
+    def mend(event: Event) -> None:
+        if event.kind == "retrying":
+            blocker.rollback()
+
+    try:
+        outcome = place.run(on_event=mend)
+    finally:
+        blocker.close()
+        execute_all(place, f"alter database {place.settings.database} reset lock_timeout")
+    assert outcome.success, outcome.failures
+    assert outcome.window == (date(2017, 2, 3), date(2017, 2, 4))
+    built = [event.name for event in place.events if event.kind == "materialized"]
+    assert built.count("fct_sales") == 1, "what had succeeded was built again"
+    assert built.count("fct_baskets") == 1
+    assert [event.name for event in place.events if event.kind == "failed"] == ["fct_baskets"]
+    again = [event.kind for event in place.events].index("retrying")
+    after = {event.name for event in place.events[again:] if event.kind == "materialized"}
+    assert "fct_baskets" in after
+    assert not after & {"fct_sales", "dim_date", "stg_pos__transactions"}
+    assert place.rows("select max(business_date)::text, count(distinct business_date) from marts.fct_baskets") == [
+        ("2017-02-04", 35)
+    ]
+
+
+def execute_all(place: Place, sql: str) -> None:
+    with connect(place.settings) as connection:
+        execute(connection, sql)
+        connection.commit()
+
+
+def test_a_damaged_file_is_quarantined_alone_and_told(place: Place, first: RunOutcome) -> None:
+    assert first.success
+    retailer.advance(place.settings, date(2017, 2, 5))
+    landing = place.settings.home / "demo" / "landing" / "pos" / "transactions" / "2017-02-05.parquet"
+    whole = landing.read_bytes()
+    landing.write_bytes(whole[: len(whole) // 2])
+    try:
+        outcome = place.run()
+    finally:
+        landing.write_bytes(whole)
+    assert outcome.success, outcome.failures
+    told = [warning for warning in outcome.warnings if warning.startswith("every_row_accounted_for")]
+    [words] = told
+    assert words.startswith(
+        "every_row_accounted_for of pos.transactions: transactions/2017-02-05.parquet unreadable: the file is damaged"
+    )
+    day = "select count(*) > 0 from marts.fct_sales where business_date = '2017-02-05'"
+    assert place.rows(day) == [(False,)]
+    assert place.run().success
+    assert place.rows(day) == [(True,)]
+    assert place.rows("select status from ops.quarantine") == [("superseded",)]
+
+
+def test_a_broken_contract_stops_what_follows_from_its_table_with_one_sentence_and_no_other_source(
+    place: Place, first: RunOutcome
+) -> None:
+    assert first.success
+    retailer.advance(place.settings, date(2017, 2, 6))
+    landing = place.settings.home / "demo" / "landing" / "pos" / "transactions" / "2017-02-06.parquet"
+    whole = landing.read_bytes()
+    pq.write_table(pq.read_table(landing).drop_columns(["week"]), landing)
+    try:
+        outcome = place.run()
+    finally:
+        landing.write_bytes(whole)
+    assert not outcome.success
+    assert len(outcome.failures) == 1
+    assert outcome.failures[0].what.startswith("pos.transactions: the contract is broken: column week is missing")
+    assert "2017-02-06.parquet" in str(outcome.failures[0])
+    assert outcome.failures[0].todo
+    built = {event.name for event in place.events if event.kind == "materialized"}
+    assert {"snap_crm__households", "snap_crm__products", "snap_marketing__campaigns", "stg_crm__stores"} <= built
+    assert not built & {"stg_pos__transactions", "fct_sales", "fct_baskets", "daily_sales"}
+
+
+def test_a_bad_day_fails_the_run_and_holds_no_other_day_and_a_withdrawn_one_leaves_the_marts(
+    place: Place, first: RunOutcome
+) -> None:
+    assert first.success
+    retailer.advance(place.settings, date(2017, 2, 8))
+    landing = place.settings.home / "demo" / "landing" / "pos" / "transactions" / "2017-02-07.parquet"
+    whole = landing.read_bytes()
+    days = "select business_date::text from marts.fct_sales where business_date >= '2017-02-06' group by 1 order by 1"
+    pq.write_table(pq.read_table(landing).drop_columns(["week"]), landing)
+    try:
+        outcome = place.run()
+        assert not outcome.success
+        [problem] = outcome.failures
+        assert "2017-02-07.parquet could not be loaded: the contract is broken: column week is missing" in problem.what
+        assert place.rows(days) == [("2017-02-06",), ("2017-02-08",)]
+        landing.write_bytes(whole)
+        assert place.run().success
+        assert place.rows(days) == [("2017-02-06",), ("2017-02-07",), ("2017-02-08",)]
+        landing.unlink()
+        withdraw(place.settings, "pos", "transactions", ["transactions/2017-02-07.parquet"])
+        assert place.run().success
+        assert place.rows(days) == [("2017-02-06",), ("2017-02-08",)]
+    finally:
+        landing.write_bytes(whole)
+    assert place.run().success
+    assert place.rows(days) == [("2017-02-06",), ("2017-02-07",), ("2017-02-08",)]
+
+
+def test_a_server_that_goes_away_before_dbt_is_explained(
+    place: Place, first: RunOutcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert first.success
+
+    def refuse(*_: object, **__: object) -> None:
+        raise GranaryError("Postgres does not let us in", "db.example", "start it")
+
+    monkeypatch.setattr("granary.dagster.dbt_build.connect", refuse)
+    outcome = place.run("crm_snapshots")
+    assert not outcome.success
+    assert [str(problem) for problem in outcome.failures] == [
+        "dbt cannot be run: Postgres does not let us in (db.example); start it"
+    ]
+
+
+def test_a_defect_is_called_one_and_keeps_its_words(
+    place: Place, first: RunOutcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert first.success
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("in a loader")
+
+    monkeypatch.setattr("granary.dagster.loader_assets.load_table", fail)
+    outcome = place.run("crm_snapshots")
+    assert {problem.what for problem in outcome.failures} == {
+        f"step crm__{table} failed: ZeroDivisionError: in a loader" for table in ("households", "products", "stores")
+    }
+    assert all("please report it" in problem.todo for problem in outcome.failures)
+
+
+def test_days_for_a_job_without_days_are_refused(place: Place) -> None:
+    with pytest.raises(GranaryError, match="crm_snapshots is not about single days"):
+        place.run("crm_snapshots", window=(date(2017, 1, 1), date(2017, 1, 2)))
+    with pytest.raises(GranaryError, match="there is no job 'nonsense'"):
+        place.run("nonsense")
+
+
+STOPPED = """
+import sys
+from demo import retailer
+from granary.load.withdrawal import withdraw
+from granary.dagster.run import run_job
+from granary.warehouse.settings import Settings
+settings = Settings.load()
+def tell(event):
+    print(event.kind, event.name, file=out, flush=True)
+out = open(sys.argv[1], "w")
+with retailer.systems(settings):
+    run_job(settings, "everything", on_event=tell)
+"""
+
+
+def test_sigterm_in_the_middle_of_dbt_leaves_a_canceled_run_and_no_process(
+    place: Place, first: RunOutcome, tmp_path: Path
+) -> None:
+    assert first.success
+    place.forget_build()
+    said = tmp_path / "said"
+    said.touch()
+    child = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(said)],
+        env=environment(place.settings),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    wait_for(lambda: "materialized" in said.read_text() or child.poll() is not None)
+    child.send_signal(signal.SIGTERM)
+    _, words = child.communicate(timeout=60)
+    assert "KeyboardInterrupt" in words
+    assert left_of(child.pid) == [], "a child process was left behind"
+    with inside(environment(place.settings)), open_instance() as instance:
+        run = instance.get_runs(limit=1)[0]
+    assert run.status.value == "CANCELED"
+    assert place.rows("select count(*) from pg_stat_activity where application_name = 'dbt'") == [(0,)]
+
+
+def test_a_run_that_was_killed_is_failed_and_the_next_one_goes_on(
+    place: Place, first: RunOutcome, tmp_path: Path
+) -> None:
+    """By `kill -9`, as the kernel does it when memory runs out; no handler of ours has a say."""
+    assert first.success
+    place.forget_build()
+    said = tmp_path / "said"
+    said.touch()
+    child = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(said)],
+        env=environment(place.settings),
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for(lambda: "finished" in said.read_text() or child.poll() is not None)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    with inside(environment(place.settings)), open_instance() as instance:
+        (dead,) = instance.get_runs(limit=1)
+        assert dead.status.value == "STARTED"
+        assert dead.remote_job_origin is not None, "the first page of the UI would not show it"
+        outcome = place.run("crm_snapshots")
+        assert outcome.success, outcome.failures
+        killed = instance.get_run_by_id(dead.run_id)
+        assert killed is not None
+        assert killed.status.value == "FAILURE"
+        assert instance.get_runs(limit=1)[0].status.value == "SUCCESS"
+    assert [(run.state, run.run_id) for run in runs(place.settings, 2)] == [
+        ("SUCCESS", outcome.run_id),
+        ("FAILURE", dead.run_id),
+    ]
+    run_id, lines = log(place.settings, None, everything=False)
+    assert run_id == dead.run_id
+    assert lines[-1].words == DIED
+
+
+def wait_for(condition: object) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        if condition():  # type: ignore[operator]
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not happen within 90 s")
+
+
+def left_of(session: int) -> list[str]:
+    """Return the processes of a session that are still there after a second, other than those that have ended."""
+    time.sleep(1)
+    listing = subprocess.run(["ps", "-eo", "sess=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=2) for line in listing.splitlines()]
+    return [words for owner, state, words in rows if int(owner) == session and not state.startswith("Z")]
