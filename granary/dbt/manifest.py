@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PROJECT_DIR = PROJECT
 FILES = ("dbt_project.yml", "packages.yml", "profiles.yml", "selectors.yml")
-FOLDERS = ("models", "snapshots", "seeds", "macros", "tests/dbt", "dbt_packages")
+FOLDERS = ("models", "snapshots", "seeds", "macros", "tests/dbt")
 PARTIAL_PARSE = "partial_parse.msgpack"
 INCREMENTAL_VARS = {"test_scope": "new"}
 """Vars of every run that is no full refresh. dbt parses everything again when the vars differ from those of the
@@ -165,8 +165,9 @@ def load(path: Path) -> Mapping[str, Any]:
 
 def _inputs() -> Iterator[Path]:
     yield from (PROJECT_DIR / name for name in FILES if (PROJECT_DIR / name).exists())
-    for name in FOLDERS:
-        yield from (path for path in (PROJECT_DIR / name).rglob("*") if path.is_file())
+    packages = (PROJECT_DIR / "dbt_packages").glob("*")  # links to folders, which rglob does not follow
+    for folder in (*(PROJECT_DIR / name for name in FOLDERS), *packages):
+        yield from (path for path in folder.rglob("*") if path.is_file())
 
 
 def _words(output: str) -> str:

@@ -286,7 +286,7 @@ def _places(node: Mapping[str, Any]) -> Iterator[Place]:
 
 
 def _mart(connection: Connection, node: Mapping[str, Any]) -> Iterator[Mart]:
-    """Yield a published mart that has households, with what the restatement ledger adds up of it (macros/publish*)."""
+    """Yield a published mart that has households, with what the restatement ledger adds up of it (publish* of the dbt package)."""
     schema, _, table = published(node).partition(".")
     kinds = columns_of(connection, quote_relation(schema, table))
     more = meta(node)

@@ -132,7 +132,7 @@ def _written(column: PlannedColumn) -> list[str]:
         return []
     words = look.style.split("/") if look.kind == "boolean" else [look.style] if look.style else []
     given = ", ".join(f"'{word}'" for word in (column.name, *words))
-    return [f"{{{{ text_as_{look.kind}({given}) }}}} as {column.cast}"]
+    return [f"{{{{ granary.text_as_{look.kind}({given}) }}}} as {column.cast}"]
 
 
 CAST_TYPES = {

@@ -49,12 +49,12 @@ def yaml(mart: PlannedMart) -> str:
     if mart.day and mart.grain[0] != mart.day:
         meta["declared_indexes"].append({"columns": [mart.day]})
     meta["explained_by"] = [_explained(mart)]
-    grain = {"unique_by_index": {"name": f"{mart.name}_grain", "arguments": {"columns": list(mart.grain)}}}
+    grain = {"granary.unique_by_index": {"name": f"{mart.name}_grain", "arguments": {"columns": list(mart.grain)}}}
     model = {
         "name": mart.name,
         "description": _says(mart),
         "config": {"meta": meta},
-        "data_tests": [grain, {"has_declared_indexes": {"name": f"{mart.name}_indexed"}}],
+        "data_tests": [grain, {"granary.has_declared_indexes": {"name": f"{mart.name}_indexed"}}],
         "columns": [_column(column) for column in mart.columns],
     }
     return dump({"models": [model]})

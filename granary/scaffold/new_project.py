@@ -124,7 +124,7 @@ def files(project: NewProject) -> dict[str, tuple[bytes, int]]:
         text = path.read_text(encoding="utf-8")
         for word, meant in project.words().items():
             text = text.replace(word, meant)
-        place = re.sub(r"^dot-", ".", str(path.relative_to(TEMPLATE)))
+        place = re.sub(r"(^|/)dot-", r"\1.", str(path.relative_to(TEMPLATE)))
         found[place] = (text.encode(), 0o755 if text.startswith("#!") else 0o644)
     return found
 

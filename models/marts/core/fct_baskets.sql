@@ -5,7 +5,7 @@
         unique_key='business_date',
         meta={'changes': 'int_sales__changed_dates'},
         on_schema_change='fail',
-        pre_hook="{{ follow_watermark(ref('fct_sales')) }}",
+        pre_hook="{{ granary.follow_watermark(ref('fct_sales')) }}",
     )
 }}
 
@@ -20,7 +20,7 @@ sales as (
 
     select * from {{ ref('fct_sales') }}
     {% if is_incremental() %}
-    where business_date = any(array({{ changed_partitions(changes, 'business_date', watermark_name(), seen) }}))
+    where business_date = any(array({{ granary.changed_partitions(changes, 'business_date', granary.watermark_name(), seen) }}))
     {% endif %}
 
 )

@@ -5,7 +5,7 @@
         unique_key='business_date',
         meta={'changes': 'int_redemptions__changed_dates'},
         on_schema_change='fail',
-        pre_hook="{{ follow_watermark(ref('int_redemptions__changed_dates')) }}",
+        pre_hook="{{ granary.follow_watermark(ref('int_redemptions__changed_dates')) }}",
     )
 }}
 
@@ -22,9 +22,9 @@ redemptions as (
     {% if is_incremental() %}
     where
         load_id = any(array({{
-            loads_of_changed_partitions(changes, 'business_date', 'events', 'coupon_redemptions')
+            granary.loads_of_changed_partitions(changes, 'business_date', 'events', 'coupon_redemptions')
         }}))
-        and business_date = any(array({{ changed_partitions(changes, 'business_date', watermark_name(), seen) }}))
+        and business_date = any(array({{ granary.changed_partitions(changes, 'business_date', granary.watermark_name(), seen) }}))
     {% endif %}
 
 ),

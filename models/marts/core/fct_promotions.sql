@@ -6,7 +6,7 @@
         meta={'changes': 'int_promotions__changed_weeks'},
         on_schema_change='fail',
         pre_hook=[
-            "{{ follow_watermark(ref('int_promotions__changed_weeks')) }}",
+            "{{ granary.follow_watermark(ref('int_promotions__changed_weeks')) }}",
             "set local enable_hashagg = off",
         ],
     )
@@ -25,7 +25,7 @@ changes as (
 
     select * from {{ log }}
     {% if is_incremental() %}
-    where week = any(array({{ changed_partitions(log, 'week', watermark_name(), seen) }}))
+    where week = any(array({{ granary.changed_partitions(log, 'week', granary.watermark_name(), seen) }}))
     {% endif %}
 
 ),
@@ -34,7 +34,7 @@ weeks as (
 
     select
         week,
-        array_agg(load_id) || array({{ loads_not_logged('pos', 'promotions') }}) as load_ids
+        array_agg(load_id) || array({{ granary.loads_not_logged('pos', 'promotions') }}) as load_ids
     from changes
     where reason = 'arrived'
     group by week

@@ -5,7 +5,7 @@
         unique_key='business_date',
         meta={'changes': 'int_sales__changed_dates'},
         on_schema_change='fail',
-        pre_hook="{{ follow_watermark(ref('int_sales__changed_dates')) }}",
+        pre_hook="{{ granary.follow_watermark(ref('int_sales__changed_dates')) }}",
     )
 }}
 
@@ -21,8 +21,8 @@ transactions as (
     select * from {{ ref('stg_pos__transactions') }}
     {% if is_incremental() %}
     where
-        load_id = any(array({{ loads_of_changed_partitions(changes, 'business_date', 'pos', 'transactions') }}))
-        and business_date = any(array({{ changed_partitions(changes, 'business_date', watermark_name(), seen) }}))
+        load_id = any(array({{ granary.loads_of_changed_partitions(changes, 'business_date', 'pos', 'transactions') }}))
+        and business_date = any(array({{ granary.changed_partitions(changes, 'business_date', granary.watermark_name(), seen) }}))
     {% endif %}
 
 ),

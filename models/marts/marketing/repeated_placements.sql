@@ -5,7 +5,7 @@
         unique_key='week',
         meta={'changes': 'int_promotions__changed_weeks'},
         on_schema_change='fail',
-        pre_hook="{{ follow_watermark(ref('int_promotions__changed_weeks')) }}",
+        pre_hook="{{ granary.follow_watermark(ref('int_promotions__changed_weeks')) }}",
     )
 }}
 
@@ -18,14 +18,14 @@ changes as (
 
     select * from {{ log }}
     {% if is_incremental() %}
-    where week = any(array({{ changed_partitions(log, 'week', watermark_name(), seen) }}))
+    where week = any(array({{ granary.changed_partitions(log, 'week', granary.watermark_name(), seen) }}))
     {% endif %}
 
 ),
 
 loads as (
 
-    select array_agg(load_id) || array({{ loads_not_logged('pos', 'promotions') }}) as load_ids
+    select array_agg(load_id) || array({{ granary.loads_not_logged('pos', 'promotions') }}) as load_ids
     from changes
     where reason = 'arrived'
 

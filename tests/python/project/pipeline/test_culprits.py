@@ -47,7 +47,7 @@ def test_a_row_that_the_facts_cannot_hold_is_named(
         failed = pipeline.dbt("run", "--select", "fct_sales", "--full-refresh", succeeds=False)["fct_sales"]
         message = " ".join(str(failed.message).split())
         assert reason in message
-        node = manifest["nodes"]["model.granary.fct_sales"]
+        node = manifest["nodes"]["model.grocer.fct_sales"]
         assert blame(pipeline.settings, manifest, node, pipeline.target, str(failed.message)) == (
             f"{unit}, row {number}, load {load} of pos.transactions"
         )
@@ -68,7 +68,7 @@ def test_of_a_model_without_a_row_of_its_own_the_new_loads_are_named(
         " null, 'loaded', 5, 5, 0, 0, 0, 0, 0, null, null, null, null, now(), now() from ops.load_audit"
         " where table_name = 'transactions' limit 1"
     )
-    node = manifest["nodes"]["model.granary.daily_sales"]
+    node = manifest["nodes"]["model.grocer.daily_sales"]
     found = blame(pipeline.settings, manifest, node, pipeline.target, "numeric field overflow")
     assert found == "new to it: transactions/2017-01-31.parquet (load 99999 of pos.transactions)"
     pipeline.execute("delete from ops.load_audit where load_id = 99999")
