@@ -50,6 +50,8 @@ def files(planned: PlannedSource) -> dict[str, str]:
         stem = f"{folder}/stg_{planned.name}__{table.name}"
         found[f"{stem}.sql"] = dbt.staging_sql(planned, table)
         found[f"{stem}.yml"] = dbt.staging_yaml(planned, table)
+    if test := dbt.reconciliation(planned):
+        found[f"tests/dbt/raw_{planned.name}_reconciles_with_ledger.sql"] = test
     return found | {f"ingestion/{planned.name}.py": source.module(planned)}
 
 

@@ -62,7 +62,9 @@ def local_packages(root: Path) -> dict[str, Path]:
                 text = ""
             name = re.search(r"(?m)^name:\s*[\"']?(\w+)", text)
             if not name:
-                raise SetupError(f"packages.yml names {local[1]}, and there is no dbt project in that folder: correct it")
+                raise SetupError(
+                    f"packages.yml names {local[1]}, and there is no dbt project in that folder: correct it"
+                )
             packages[name[1]] = Path(local[1])
     return packages
 
