@@ -18,6 +18,7 @@ from granary.cli import (
     explain,
     forget,
     log,
+    marts,
     plugins,
     projects,
     quarantine,
@@ -272,6 +273,7 @@ for topic in (
     projects,
     upgrade,
     authoring,
+    marts,
 ):
     topic.register(app)
 plugins.register(app)
