@@ -152,6 +152,24 @@ def data_type(kind: pa.DataType) -> str:
     return long.get(name, name.replace(",", ", "))
 
 
+def reconciliation(source: PlannedSource) -> str:
+    """Return the test that raw has the rows that the ledger says, of tables whose loads share no rows; '' for none."""
+    tables = [table.name for table in source.tables if table.disposition != "merge"]
+    if not tables:
+        return ""
+    listed = "".join(f"        ('{source.name}', '{name}', none),\n" for name in tables)
+    model = {"ref": {"name": f"stg_{source.name}__{tables[0]}"}}
+    return f"""\
+{{{{ config(meta={{'dagster': {model}}}) }}}}
+
+-- Every load that still counts has as many rows in raw as the ledger says, and raw has no row of any other load.
+{{{{
+    granary.ledger_differences([
+{listed}    ])
+}}}}
+"""
+
+
 def staging_yaml(source: PlannedSource, table: PlannedTable) -> str:
     """Return `stg_<source>__<table>.yml`: contract, descriptions and tests."""
     prefix = f"{source.name}_{table.name}"

@@ -1,7 +1,8 @@
 """Puts the dbt packages of `packages.yml` into `dbt_packages/`: links to local ones, others from the hub or `offline/`.
 
 The engine's own package is such a local one. A project that has the engine from a wheel declares it as
-`.venv/granary/dbt_package`, where `.venv/granary` is a link to the engine that this module makes.
+`.venv/granary/dbt_package`, where `.venv/granary` is a link to the engine that this module makes. The stand-ins are in
+`offline/` beside this file.
 
 `dbt deps` empties `dbt_packages/` before it asks the hub, and without a hub it retries for a long time and
 leaves nothing. So it runs in a scratch project here, and only what it has finished replaces the folder. dbt
@@ -13,14 +14,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from granary.setup.steps import SetupError, Steps, remove
+from granary.setup.steps import SetupError, Steps, empty_log, exclusive, home_folder, remove
 
+OFFLINE = Path(__file__).parent / "offline"
+"""Stand-ins for what the hub has."""
 DECLARATIONS = ("packages.yml", "package-lock.yml")
 ENGINE, ENGINE_LINK = Path(__file__).resolve().parents[1], Path(".venv", "granary")
 ANSWER_SECONDS = 6.0  # for the hub to answer at all, including the start of Python
@@ -159,7 +164,7 @@ def install(steps: Steps, python: Path) -> str:
     elif _download(steps, python, scratch):
         note = f"{named} from the hub"
     else:
-        missing = [name for name in packages if not _complete(root / "offline", [name])]
+        missing = [name for name in packages if not _complete(OFFLINE, [name])]
         if missing:
             raise SetupError(
                 f"the dbt package hub cannot be reached and offline/ has no stand-in for "
@@ -169,7 +174,7 @@ def install(steps: Steps, python: Path) -> str:
         (scratch / "dbt_packages").mkdir()
         for name in packages:
             # A link, as dbt makes for local packages: a stand-in that changes is never stale.
-            (scratch / "dbt_packages" / name).symlink_to(Path("..") / "offline" / name)
+            (scratch / "dbt_packages" / name).symlink_to(os.path.relpath(OFFLINE / name, root / "dbt_packages"))
         note = f"hub not reachable, so {named} is the stand-in in offline/"
     link_local_packages(root, scratch / "dbt_packages")
     remove(root / "dbt_packages")
@@ -196,3 +201,24 @@ def _download(steps: Steps, python: Path, scratch: Path) -> bool:
         return True
     remove(scratch / "dbt_packages")
     return False
+
+
+def main(root: Path) -> int:
+    """Fill `dbt_packages/` of the project in `root` if need be; 0, or 1 after a sentence on stderr."""
+    try:
+        with exclusive(root) as lock:
+            if not ready(root):
+                steps = Steps(root=root, log=empty_log(home_folder(root)), lock=lock)
+                with steps.step("dbt packages") as step:
+                    step.note = install(steps, Path(sys.executable))
+    except SetupError as error:
+        print(f"Set-up stopped: {error}.", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"Set-up stopped: {error.strerror or error}: {error.filename or root}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path.cwd()))

@@ -124,3 +124,17 @@
     {{ default__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) }}
     {%- endif -%}
 {%- endmacro %}
+
+{#- On-run-start: the record of what audits proved. dbt rolls its own `set role` back before it runs such a hook. -#}
+{% macro create_audit_record() -%}
+    set role {{ target.role }};
+    create table if not exists ops.model_audits (
+        invocation_id text not null,
+        test text not null,
+        model text not null,
+        scope text not null check (scope in ('all', 'new')),
+        failures bigint not null,
+        audited_at timestamptz not null default clock_timestamp(),
+        primary key (invocation_id, test)
+    )
+{%- endmacro %}

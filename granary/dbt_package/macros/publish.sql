@@ -28,6 +28,7 @@
 -#}
 {% macro publish(despite=[]) -%}
     {%- do run_query('set role ' ~ target.role) -%}
+    {%- do run_query(granary.create_publish_records()) -%}
     {%- do granary.release_vanished() -%}
     {%- set script = granary.publish_script([despite] if despite is string else despite) -%}
     {%- if script | trim -%}{%- do run_query(script) -%}{%- endif -%}
@@ -77,7 +78,7 @@
 {%- endmacro %}
 
 {#-
-    All marts as one value, which ops.publish() and its parts (granary/warehouse/publish.sql) work by. `key`: the columns of
+    All marts as one value, which ops.publish() and its parts (granary/warehouse/migrations/publish.sql) work by. `key`: the columns of
     the unique index that the model declares first; `day`: what puts a row into a month.
 -#}
 {% macro publish_document() -%}

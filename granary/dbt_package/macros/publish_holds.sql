@@ -17,7 +17,7 @@
 {#-
     On-run-start: what this run is going to build and test holds publishing until it has succeeded, so that a run that is
     killed half-way, or another one that is still building, leaves nothing that a third one could publish. It waits for a
-    publish that is going on. dbt rolls its own `set role` back before it runs such a hook.
+    publish that is going on.
 -#}
 {% macro hold_publishing() -%}
     {%- if execute and flags.WHICH != 'test' -%}
@@ -25,7 +25,6 @@
         {%- for id in selected_resources if id in graph.nodes and granary.holds_publishing(graph.nodes[id]) -%}
             {%- do held.append("'" ~ id ~ "'") -%}
         {%- endfor %}
-    set role {{ target.role }};
     select ops.take_lock({{ granary.publish_lock() }}, 'publishing', true);
     insert into ops.publish_holds (schema_name, node, reason, invocation_id)
     select '{{ granary.published_schema() }}', node, '{{ granary.unfinished() }}', '{{ invocation_id }}'

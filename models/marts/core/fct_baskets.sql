@@ -17,9 +17,7 @@ with
 sales as (
 
     select * from {{ ref('fct_sales') }}
-    {% if is_incremental() %}
-    where business_date = any(array({{ granary.changed_partitions(changes, 'business_date') }}))
-    {% endif %}
+    where {{ granary.in_changed_partitions(changes, 'business_date') }}
 
 )
 

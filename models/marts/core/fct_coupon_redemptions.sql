@@ -17,13 +17,7 @@ with
 redemptions as (
 
     select * from {{ ref('stg_events__coupon_redemptions') }}
-    {% if is_incremental() %}
-    where
-        load_id = any(array({{
-            granary.loads_of_changed_partitions(changes, 'business_date', 'events', 'coupon_redemptions')
-        }}))
-        and business_date = any(array({{ granary.changed_partitions(changes, 'business_date') }}))
-    {% endif %}
+    where {{ granary.in_changed_partitions(changes, 'business_date', 'events', 'coupon_redemptions') }}
 
 ),
 

@@ -22,9 +22,7 @@ with
 changes as (
 
     select * from {{ log }}
-    {% if is_incremental() %}
-    where week = any(array({{ granary.changed_partitions(log, 'week') }}))
-    {% endif %}
+    where {{ granary.in_changed_partitions(log, 'week') }}
 
 ),
 

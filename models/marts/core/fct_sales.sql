@@ -17,11 +17,7 @@ with
 transactions as (
 
     select * from {{ ref('stg_pos__transactions') }}
-    {% if is_incremental() %}
-    where
-        load_id = any(array({{ granary.loads_of_changed_partitions(changes, 'business_date', 'pos', 'transactions') }}))
-        and business_date = any(array({{ granary.changed_partitions(changes, 'business_date') }}))
-    {% endif %}
+    where {{ granary.in_changed_partitions(changes, 'business_date', 'pos', 'transactions') }}
 
 ),
 

@@ -6,73 +6,6 @@
 --     mart   {name, node, key, partition, day, measures, floor, grants, unmasked, masked, indexes}
 --     plan   a mart with what the catalogue says of it, from ops.plan_marts
 
--- What dbt keeps of publishing:
---     unpublished       what was built and is not published yet: a mart's partition, or all of it (partition is null)
---     publish_holds     nodes that must succeed before anything is published
---     builds            how each run of dbt that builds or tests has ended
---     publishes         each publish
---     published_months  the restatement ledger: per publish, mart and business month, rows and sums before and after
---     model_audits      what audits have proved, in each run of dbt
-set role transformer;
-create table if not exists ops.unpublished (
-    unpublished_id bigint generated always as identity primary key,
-    schema_name text not null,
-    mart text not null,
-    partition text,
-    invocation_id text not null,
-    built_at timestamptz not null default clock_timestamp()
-);
-create table if not exists ops.publish_holds (
-    schema_name text not null,
-    node text not null,
-    reason text not null,
-    invocation_id text not null,
-    since timestamptz not null default clock_timestamp(),
-    primary key (schema_name, node)
-);
-create table if not exists ops.builds (
-    invocation_id text primary key,
-    schema_name text not null,
-    command text not null,
-    finished_at timestamptz not null default clock_timestamp(),
-    failures jsonb not null,
-    warnings jsonb not null
-);
-create table if not exists ops.publishes (
-    publish_id bigint generated always as identity primary key,
-    schema_name text not null,
-    invocation_id text not null,
-    started_at timestamptz not null,
-    finished_at timestamptz not null default clock_timestamp(),
-    marts text[] not null,
-    rows_inserted bigint not null,
-    rows_deleted bigint not null,
-    last_date date,
-    loads_seen jsonb not null
-);
-create table if not exists ops.published_months (
-    publish_id bigint not null references ops.publishes,
-    mart text not null,
-    business_month date,
-    rows_inserted bigint not null,
-    rows_deleted bigint not null,
-    previous_row_count bigint,
-    row_count bigint not null,
-    previous_measures jsonb,
-    measures jsonb not null
-);
-create index if not exists published_months_by_mart on ops.published_months (mart, business_month, publish_id);
-create table if not exists ops.model_audits (
-    invocation_id text not null,
-    test text not null,
-    model text not null,
-    scope text not null check (scope in ('all', 'new')),
-    failures bigint not null,
-    audited_at timestamptz not null default clock_timestamp(),
-    primary key (invocation_id, test)
-);
-reset role;
-
 create or replace function ops.texts(list jsonb) returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select coalesce(array_agg(value order by position), '{}')
@@ -173,8 +106,9 @@ $$;
 
 -- Whether the ledger knows a mart with all its measures; of one that never had a row, all.
 create or replace function ops.is_in_ledger(schema_name text, mart text, measures text[]) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp as $$
-    select exists (
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+    return exists (
         select from ops.publishes as known where known.schema_name = $1 and $2 = any(known.marts)
     ) and coalesce((
         select months.measures ?& $3
@@ -183,13 +117,16 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
         where months.mart = $2 and publishes.schema_name = $1
         order by months.publish_id desc
         limit 1
-    ), true)
+    ), true);
+end
 $$;
 
 -- Take the lock that changing a table's columns needs. Whoever reads meanwhile queues behind it, so it is asked for in
 -- slices of 100 ms, with pauses in which the queue moves on. Of a view, what it reads is locked as well.
 create or replace function ops.lock_briefly(relation text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    usual constant text := current_setting('lock_timeout');
 begin
     perform set_config('lock_timeout', '100ms', true);
     for attempt in 1 .. 300 loop
@@ -204,7 +141,7 @@ begin
             perform pg_sleep(0.1);
         end;
     end loop;
-    perform set_config('lock_timeout', '0', true);
+    perform set_config('lock_timeout', usual, true);
 end
 $$;
 
@@ -843,25 +780,5 @@ begin
         )
         on conflict (schema_name, node) do nothing;
     end if;
-end
-$$;
-
-do $$
-declare
-    function regprocedure;
-begin
-    for function in
-        select p.oid from pg_proc as p
-        where p.pronamespace = 'ops'::regnamespace and p.proname in (
-            'texts', 'column_list', 'columns_of', 'views_on', 'plan_mart', 'is_in_ledger', 'lock_briefly', 'grant_relation',
-            'grant_schema', 'comment_as_built', 'masked_query', 'show_masked', 'make_columns_ready', 'begin_publish',
-            'in_scope', 'same_row', 'digest_query', 'add_to_delta', 'count_all', 'create_indexes', 'create_mart',
-            'change_mart', 'swap', 'write_publish', 'loads_seen', 'publish', 'refusal', 'plan_publish', 'refuse',
-            'hold_shrinking'
-        )
-    loop
-        execute format('revoke all on function %s from public', function);
-        execute format('grant execute on function %s to transformer', function);
-    end loop;
 end
 $$;
