@@ -1,0 +1,227 @@
+"""The functions that publish marts, called as dbt calls them: with the marts described as one JSON value."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import psycopg
+import pytest
+
+import granary
+from granary.warehouse.connection import connect, execute, query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from granary.warehouse.connection import Connection
+    from granary.warehouse.settings import Settings
+
+RECORDS = Path(granary.__file__).parent / "dbt_package/macros/publish_records.sql"
+JANUARY, FEBRUARY = date(2021, 1, 1), date(2021, 2, 1)
+MONTHS = """
+    select m.business_month, m.rows_inserted, m.rows_deleted, m.previous_row_count, m.row_count, m.measures
+    from ops.published_months as m where m.publish_id = (select max(publish_id) from ops.publishes)
+    order by m.business_month
+"""
+
+
+class Marts:
+    """One mart of bike rentals: `build.rentals`, published to `marts.rentals`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.mart: dict[str, Any] = {
+            "name": "rentals",
+            "node": "model.rides.rentals",
+            "key": ["rental"],
+            "partition": None,
+            "day": None,
+            "measures": ["bikes"],
+            "floor": 0.5,
+            "grants": {"select": ["analyst", "auditor"]},
+            "unmasked": {"select": "analyst_pii"},
+            "masked": [],
+            "indexes": [{"name": "rentals_grain", "columns": ["rental"], "unique": True, "type": "btree"}],
+        }
+
+    def run(self, *statements: str) -> None:
+        for statement in statements:
+            execute(self.connection, statement)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return query(self.connection, sql)
+
+    def plan(self, partition: str = "null") -> list[str]:
+        """Say that the mart, or a partition, was built; return the marts whose columns are to be made ready."""
+        self.run(
+            "insert into ops.unpublished (schema_name, mart, partition, invocation_id)"
+            f" values ('marts', 'rentals', {partition}, 'x')"
+        )
+        changing: list[str] = query(self.connection, "select ops.plan_publish($1)", self.document())[0][0]
+        return changing
+
+    def publish(self, partition: str = "null") -> None:
+        """Publish as dbt's script does, with a transaction of its own for each mart whose columns change."""
+        changing = self.plan(partition)
+        self.run("select ops.refuse()")
+        for name in changing:
+            self.run(f"select ops.make_columns_ready('{name}')")
+            self.connection.commit()
+        query(self.connection, "select ops.publish($1)", self.document())
+        self.connection.commit()
+
+    def document(self) -> str:
+        return json.dumps(
+            {
+                "schema": "marts",
+                "personal": "personal",
+                "build": "build",
+                "invocation": "x",
+                "erasing": False,
+                "schemas": ["build"],
+                "marts": [self.mart],
+            }
+        )
+
+
+@pytest.fixture
+def marts(warehouse: Settings) -> Iterator[Marts]:
+    """Return a mart that is published for the first time: two rentals of January, one of February."""
+    records = jinja2.Environment(extensions=["jinja2.ext.do"]).from_string(RECORDS.read_text()).module
+    with connect(warehouse, role="transformer") as connection:
+        made = Marts(connection)
+        made.run(
+            *str(records.create_publish_records()).split(";\n"),
+            "create schema build",
+            "create table build.rentals (rental bigint not null, rider text, business_date date not null,"
+            " bikes integer, price numeric(12, 2))",
+            "comment on table build.rentals is 'One row per rental; riders'' names'",
+            "comment on column build.rentals.price is 'In euros.'",
+            "insert into build.rentals values (1, 'Ada', '2021-01-05', 1, 4.50), (2, 'Bo', '2021-01-31', 2, 9.00),"
+            " (3, 'Ada', '2021-02-01', 1, 4.50)",
+        )
+        made.publish()
+        yield made
+
+
+def test_the_first_publish_makes_the_table_as_it_was_built(marts: Marts) -> None:
+    assert marts.rows("select * from marts.rentals") == marts.rows("select * from build.rentals")
+    assert marts.rows(
+        "select obj_description('marts.rentals'::regclass, 'pg_class'), col_description('marts.rentals'::regclass, 5)"
+    ) == [("One row per rental; riders' names", "In euros.")]
+    assert marts.rows(
+        "select attname::text from pg_attribute"
+        " where attrelid = 'marts.rentals'::regclass and attnum > 0 and attnotnull order by attnum"
+    ) == [("rental",), ("business_date",)]
+    assert marts.rows("select indexname::text from pg_indexes where schemaname = 'marts'") == [("rentals_grain",)]
+    assert marts.rows("select relacl::text from pg_class where oid = 'marts.rentals'::regclass") == [
+        ("{transformer=arwdDxtm/transformer,analyst=r/transformer,auditor=r/transformer}",)
+    ]
+    assert marts.rows("select has_schema_privilege('analyst', 'marts', 'usage')") == [(True,)]
+    assert marts.rows(MONTHS) == [
+        (JANUARY, 2, 0, None, 2, {"bikes": 3, "price": 13.5}),
+        (FEBRUARY, 1, 0, None, 1, {"bikes": 1, "price": 4.5}),
+    ]
+    assert marts.rows("select count(*) from ops.unpublished") == [(0,)]
+
+
+def test_only_rows_that_differ_are_written(marts: Marts) -> None:
+    before = dict(marts.rows("select rental, xmin::text from marts.rentals"))
+    marts.run("update build.rentals set price = 10 where rental = 2")
+    marts.publish()
+    after = dict(marts.rows("select rental, xmin::text from marts.rentals"))
+    assert {rental for rental in after if after[rental] != before[rental]} == {2}
+    assert marts.rows(MONTHS) == [(JANUARY, 1, 1, 2, 2, {"bikes": 3, "price": 14.5})]
+
+
+def test_of_a_mart_with_partitions_only_those_that_were_built_are_looked_at(marts: Marts) -> None:
+    marts.mart["partition"] = "business_date"
+    marts.run("update build.rentals set bikes = 5 where rental in (1, 3)")
+    marts.publish("'2021-02-01'")
+    assert marts.rows("select rental, bikes from marts.rentals order by 1") == [(1, 1), (2, 2), (3, 5)]
+    marts.publish()  # built as a whole: the partition that differs is found by its digest
+    assert marts.rows("select rental, bikes from marts.rentals order by 1") == [(1, 5), (2, 2), (3, 5)]
+    assert marts.rows(MONTHS) == [(JANUARY, 1, 1, 2, 2, {"bikes": 7, "price": 13.5})]
+
+
+def test_a_mart_without_a_key_is_written_anew_where_it_differs(marts: Marts) -> None:
+    marts.mart["key"] = []
+    marts.publish()
+    assert marts.rows(MONTHS) == []
+    marts.run("delete from build.rentals where rental = 3")
+    marts.publish()
+    assert marts.rows("select rental from marts.rentals order by 1") == [(1,), (2,)]
+    assert marts.rows("select rows_inserted, rows_deleted from ops.publishes order by publish_id desc limit 1") == [
+        (2, 3)
+    ]
+
+
+def test_columns_that_change_replace_the_table_unless_a_view_is_on_it(marts: Marts) -> None:
+    table = "select 'marts.rentals'::regclass::oid"
+    first = marts.rows(table)
+    marts.run("alter table build.rentals add column dock text")
+    marts.publish()
+    second = marts.rows(table)
+    assert second != first
+    assert marts.rows("select indexname::text from pg_indexes where schemaname = 'marts'") == [("rentals_grain",)]
+
+    marts.run("create view build.of_people as select rental from marts.rentals")
+    marts.run(
+        "alter table build.rentals add column tip numeric(12, 2)", "update build.rentals set tip = 1 where rental = 1"
+    )
+    marts.publish()
+    assert marts.rows(table) == second
+    assert marts.rows("select sum(tip) from marts.rentals") == [(Decimal("1.00"),)]
+
+    marts.run("alter table build.rentals drop column dock")
+    marts.plan()
+    message = (
+        "nothing was published: marts.rentals would lose or retype dock, and build.of_people depends on it."
+        " Drop it and run again, or keep the column"
+    )
+    with pytest.raises(psycopg.Error, match=message):
+        marts.run("select ops.refuse()")
+
+
+def test_a_mart_with_columns_to_mask_goes_behind_a_view(marts: Marts, warehouse: Settings) -> None:
+    marts.mart["masked"] = ["rider", "bikes"]
+    marts.publish()
+    everybody = "select rider, bikes, price from marts.rentals where rental = 2"
+    assert marts.rows(everybody) == [("Bo", 2, Decimal("9.00"))]
+    assert marts.rows("select relacl::text from pg_class where oid = 'personal.rentals'::regclass") == [
+        ("{transformer=arwdDxtm/transformer,analyst_pii=r/transformer}",)
+    ]
+    with connect(warehouse, role="analyst") as analyst:
+        assert query(analyst, everybody) == [("masked", None, Decimal("9.00"))]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            execute(analyst, "select 1 from personal.rentals")
+
+
+def test_grants_become_what_is_asked_for(marts: Marts) -> None:
+    marts.mart["grants"] = {"select": "auditor"}
+    marts.publish()
+    assert marts.rows("select relacl::text from pg_class where oid = 'marts.rentals'::regclass") == [
+        ("{transformer=arwdDxtm/transformer,auditor=r/transformer}",)
+    ]
+
+
+def test_a_mart_that_would_shrink_too_much_holds_publishing(marts: Marts) -> None:
+    marts.run("delete from build.rentals where rental > 1")
+    marts.plan()
+    held = "select node, reason from ops.publish_holds"
+    assert marts.rows(held) == [("model.rides.rentals", "would shrink from 3 to 1 rows")]
+    marts.run("delete from ops.publish_holds")
+    marts.mart["floor"] = 0.3
+    marts.plan()
+    assert marts.rows(held) == []
+
+
+@pytest.mark.parametrize("role", ["loader", "analyst", "auditor"])
+def test_nobody_else_may_call_them(marts: Marts, warehouse: Settings, role: str) -> None:
+    with connect(warehouse, role=role) as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        query(other, "select ops.publish($1)", marts.document())
