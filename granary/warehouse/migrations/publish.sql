@@ -708,7 +708,8 @@ begin
         where waiting.schema_name = doc ->> 'schema' and waiting.mart = one ->> 'name'
     );
     if not (doc -> 'erasing')::boolean then -- what is erased on request may be all there is
-        perform ops.hold_shrinking(doc, plan) from pg_temp.publish_plans where plan ->> 'way' <> 'create';
+        perform ops.hold_shrinking(doc, planned.plan)
+        from (select plan from pg_temp.publish_plans where plan ->> 'way' <> 'create' order by plan ->> 'name') as planned;
     end if;
     return array(
         select plan ->> 'name' from pg_temp.publish_plans
