@@ -9,7 +9,6 @@ import typer
 
 from granary.cli import show
 from granary.cli.options import AsJson, ready
-from granary.sources import subjects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +75,7 @@ def forget(
 def _identify(subject: str, key: str | None) -> Identity:
     """Return who is meant. With one word only it is the key of the only data subject."""
     from granary.privacy.identity import identify
+    from granary.sources import subjects
 
     known = subjects.declared()
     if key is None and (len(known) != 1 or subject in known):
