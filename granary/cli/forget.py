@@ -80,7 +80,7 @@ def _identify(subject: str, key: str | None) -> Identity:
     known = subjects.declared()
     if key is None and (len(known) != 1 or subject in known):
         names = ", ".join(known) or "none: declare it in dbt_project.yml (vars: data_subjects)"
-        raise typer.BadParameter(f"give a data subject and its key; there is {names}")
+        raise typer.BadParameter(f"give a data subject and its key; the project has {names}")
     try:
         return identify(subject, key) if key is not None else identify(next(iter(known)), subject)
     except ValueError as error:
