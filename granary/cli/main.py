@@ -18,15 +18,19 @@ from granary.cli import (
     explain,
     forget,
     log,
+    marts,
     plugins,
+    projects,
     quarantine,
     roles,
     runs,
     show,
     streams,
+    upgrade,
 )
 from granary.cli.options import AsJson, Port, PortOrNone, business_date, existing, ready, start, tell_settings
 from granary.warehouse.errors import UsageError
+from granary.warehouse.project import DISTRIBUTION
 from granary.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,7 +49,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        show.line(f"granary {version('granary')}")
+        show.line(f"granary {version(DISTRIBUTION)}")
         raise typer.Exit
 
 
@@ -256,7 +260,21 @@ def docs(port: PortOrNone = 8080) -> None:
     serve_docs(ready(), port)
 
 
-for topic in (dashboard, capture, streams, quarantine, forget, diff, explain, runs, roles, authoring):
+for topic in (
+    dashboard,
+    capture,
+    streams,
+    quarantine,
+    forget,
+    diff,
+    explain,
+    runs,
+    roles,
+    projects,
+    upgrade,
+    authoring,
+    marts,
+):
     topic.register(app)
 plugins.register(app)
 

@@ -289,7 +289,7 @@ class _RunView:
             if event.name not in self.tasks:
                 self.tasks[event.name] = self.bars.add_task(event.name, total=None, rows=0, note=event.stage)
             self.bars.update(self.tasks[event.name], rows=event.rows or 0, note=event.detail or event.stage)
-        elif event.kind == "skipped":
+        elif event.kind in ("skipped", "waiting"):
             self.screen.print(f"{self.seconds:6.1f} s  {event.kind:<13}{event.name}: {event.detail}", markup=False)
         elif event.name in self.tasks:
             self.bars.remove_task(self.tasks.pop(event.name))

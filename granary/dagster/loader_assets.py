@@ -201,7 +201,7 @@ def not_taken(result: LoadResult) -> list[str]:
 
 
 def contract_check(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
-    """Return the check that warns of news in the delivery's shape, which were dealt with as the contract says."""
+    """Return the check that warns of changes of the delivery's shape, which were dealt with as the contract says."""
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=CONTRACT_CHECK,

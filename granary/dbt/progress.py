@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["planned", "started", "rows", "finished", "materialized", "checked", "failed", "retrying", "skipped"]
+Kind = Literal[
+    "planned", "started", "rows", "finished", "materialized", "checked", "failed", "retrying", "skipped", "waiting"
+]
 Severity = Literal["", "warn", "error"]
 
 

@@ -99,6 +99,7 @@ class Piece:
     refusals: list[Refusal] = field(default_factory=list)
     unreadable: str | None = None
     copy_of: str = ""
+    unpacked: str | None = None
 
     def audit(self, source: str, table: str, status: str, **more: Any) -> Audit:
         """Return the unit's row of the ledger."""
@@ -110,6 +111,7 @@ class Piece:
             unit=self.unit.name,
             fingerprint=self.unit.fingerprint,
             version=self.unit.version,
+            unpacked=self.unpacked,
             status="unreadable" if self.unreadable else "duplicate" if self.copy_of else status,
             rows_read=self.read,
             rows_loaded=self.loaded,
@@ -257,9 +259,9 @@ class Intake:
                 self.newest = max(self.newest or newest, newest)
 
     def record_changes(self, tx: LoadTransaction, load_id: int) -> tuple[Change, ...]:
-        """Keep how the delivery differed from the contract, and return what is news.
+        """Keep how the delivery differed from the contract, and return what is a change.
 
-        Which of its names a column has in the first delivery is kept, for the next to be compared with, but no news.
+        Which of its names a column has in the first delivery is kept, for the next to be compared with, and no change.
         """
         new = record_changes(tx.connection, self.source.name, self.table.name, load_id, self.changes)
         return tuple(change for change in new if not (self.fresh and change.change == "renamed"))

@@ -1,7 +1,7 @@
 """Takes somebody out of the warehouse: raw tables, snapshots, quarantine, profiles, ledger, in one transaction.
 
 It holds the lock of every source, so that no load brings a row meanwhile, and the snapshots for itself, so that no
-build that read before writes one afterwards. Models notice by the load ids of ops.erased_rows (macros/log_changes.sql).
+build that read before writes one afterwards. Models notice by the load ids of ops.erased_rows (log_changes.sql).
 """
 
 from __future__ import annotations

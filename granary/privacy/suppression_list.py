@@ -7,21 +7,20 @@ is meant, and nothing can be loaded safely.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
 import os
 import secrets
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from granary.warehouse.connection import query
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.filelock import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from granary.privacy.identity import Identity
@@ -111,7 +110,7 @@ def entries(settings: Settings) -> list[Entry]:
 def enlist(settings: Settings, connection: Connection) -> None:
     """Add to the list what the database knows and the list does not."""
     _make_private(folder(settings))
-    with _locked(settings):
+    with locked(folder(settings) / "lock", "writing the list of erasures"):
         listed = entries(settings)
         known = {entry.subject for entry in listed}
         rows = query(connection, "select subject, key_mark, requested_at, reason from ops.erasures order by erasure_id")
@@ -165,10 +164,3 @@ def _write(path: Path, text: str) -> None:
         handle.write(text)
         handle.flush()
         os.fsync(handle.fileno())
-
-
-@contextmanager
-def _locked(settings: Settings) -> Iterator[None]:
-    with (folder(settings) / "lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -133,7 +133,8 @@ class Table:
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
-        validation.check(self, f"table {self.name}")
+        filled, label = ("description",), f"table {self.name}"
+        validation.check(self, label, filled=filled, positive=("contract",), natural=("max_new_columns",))
         names = [column.name for column in self.columns]
         _check(NAME.fullmatch(self.name) is not None, f"table name {self.name!r} is not lower snake case")
         _check(bool(names), f"table {self.name} has no columns")
@@ -147,7 +148,7 @@ class Table:
         )
         _check(all(not self.column(k).nullable for k in self.key), f"table {self.name}: a key column may be null")
         _check(0 <= self.floor <= 1 and 0 <= self.max_refused <= 1, f"table {self.name}: shares are from 0 to 1")
-        _check(self.max_new_columns >= 0, f"table {self.name}: max_new_columns is a number of columns")
+        _check(len(set(self.key)) == len(self.key), f"table {self.name}: its key names a column twice")
         _check(self.freshness > timedelta(0), f"table {self.name}: freshness must be positive")
 
     def column(self, name: str) -> Column:
@@ -204,7 +205,8 @@ class Stream:
 
     def __post_init__(self) -> None:
         """Check the stream."""
-        validation.check(self, "stream")
+        validation.check(self, "stream", filled=("address", "secrets"))
+        _check(bool(self.topics) and all(self.topics.values()), "stream: topics names a topic for each of some tables")
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ class Capture:
 
     def __post_init__(self) -> None:
         """Check the names."""
-        validation.check(self, "capture")
+        validation.check(self, "capture", filled=("setting",), positive=("alarm_bytes", "alarm_age"))
         if not SLOT.fullmatch(self.slot):
             raise ValueError(f"slot name {self.slot!r} has other characters than a-z, 0-9 and _")
         if not self.publication or "\0" in self.publication:
@@ -247,7 +249,7 @@ class Source:
 
     def __post_init__(self) -> None:
         """Check the source."""
-        validation.check(self, f"source {self.name}")
+        validation.check(self, f"source {self.name}", filled=("description", "owner", "kind", "settings"))
         _check(NAME.fullmatch(self.name) is not None, f"source name {self.name!r} is not lower snake case")
         names = [table.name for table in self.tables]
         _check(len(set(names)) == len(names) > 0, f"source {self.name} needs tables with different names")
@@ -275,11 +277,16 @@ class Source:
         """
         values = {name: setting(settings, name) for name in self.settings}
         try:
-            return self.open_reader(values)
-        except (ValueError, TypeError, KeyError, NameError) as error:
-            words = validation.in_words(error)
-            if isinstance(error, KeyError):
-                words = f"it does not name {error} among its settings"
+            reader = self.open_reader(values)
+            _check(hasattr(reader, "units"), f"open_reader returns no reader, but {type(reader).__name__}")
+            foreign = {*getattr(reader, "options", ())} - {table.name for table in self.tables}
+            _check(not foreign, f"options names {', '.join(sorted(foreign))}, and it has no such table")
+            return reader
+        except GranaryError:
+            raise
+        except Exception as error:  # whatever a module does
+            unnamed = isinstance(error, KeyError)
+            words = f"it does not name {error} among its settings" if unnamed else validation.in_words(error)
             for value in filter(None, values.values()):  # they may be secrets
                 words = words.replace(value, "…")
             where = f"ingestion/{self.name}.py"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from granary.warehouse.settings import Settings
 
-FOLDERS = ("granary", "ingestion", "orchestration", "models", "macros", "snapshots", "seeds", "offline")
+FOLDERS = ("granary", "ingestion", "orchestration", "models", "macros", "snapshots", "seeds")
 FILES = ("dbt_project.yml", "profiles.yml", "packages.yml", "package-lock.yml", "selectors.yml")
 FILES_LINTED = (".sqlfluff", ".yamllint", "pyproject.toml")
 SURVEY = (

@@ -59,6 +59,7 @@ MAY: dict[str, dict[str, str]] = {
     "ops.model_watermarks": {"transformer": "SIUD", "auditor": "S"},
     "ops.whole_builds": {"transformer": "SIUD", "auditor": "S"},
     "ops.locks": {"loader": "SIU", "transformer": "SIU", "auditor": "S"},
+    "ops.migrations": {"transformer": "S", "auditor": "S"},
     "ops.views_down": {"transformer": "S", "auditor": "S"},
     "ops.erasures": {"loader": "S", "transformer": "S", "auditor": "S"},
     "ops.erased_rows": {"transformer": "S", "auditor": "S"},
