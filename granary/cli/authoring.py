@@ -121,6 +121,8 @@ def _there(name: str) -> Source | None:
 
 def _extend(there: Source, planned: PlannedSource, settings: Settings, *, columns: bool, dry_run: bool) -> None:
     """Add to a source what it has and its module does not."""
+    from dataclasses import replace
+
     from granary.scaffold.extend import additions, files
     from granary.scaffold.write import overwrite
 
@@ -138,7 +140,7 @@ def _extend(there: Source, planned: PlannedSource, settings: Settings, *, column
         return
     overwrite(contents, PROJECT)
     if found.tables:
-        show.planned(found.planned)
+        show.planned(replace(found.planned, tables=found.tables))
     show.line(f"{len(contents)} files written; what was there in them is there still.")
     show.line("Next: `granary run`")
 

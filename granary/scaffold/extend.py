@@ -32,13 +32,9 @@ class Additions:
     """What a source has that its module does not: tables, and columns by table."""
 
     planned: PlannedSource
-    """The source with the new tables only."""
+    """The source as it was found, with all of its tables."""
+    tables: tuple[PlannedTable, ...]
     columns: Mapping[str, tuple[PlannedColumn, ...]]
-
-    @property
-    def tables(self) -> tuple[PlannedTable, ...]:
-        """The new tables."""
-        return self.planned.tables
 
 
 def place(there: Source, settings: Settings) -> str:
@@ -72,7 +68,7 @@ def additions(planned: PlannedSource, there: Source, settings: Settings) -> Addi
             found = [column for column in table.columns if not {column.name, column.header} & taken]
             if found:
                 columns[table.name] = tuple(_later(column) for column in found)
-    return Additions(replace(planned, tables=new), columns)
+    return Additions(planned, new, columns)
 
 
 def _later(column: PlannedColumn) -> PlannedColumn:

@@ -188,6 +188,7 @@ def group(names: Sequence[str], *, alone: bool = False) -> dict[str, list[str]]:
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(DIGITS.sub("\0", _without_suffix(name)) + _suffix(name), []).append(name)
+    _join_later(alike)
     groups: dict[str, list[str]] = {}
     for shape, members in alike.items():
         others = set(names) - set(members)
@@ -205,6 +206,17 @@ def group(names: Sequence[str], *, alone: bool = False) -> dict[str, list[str]]:
         else:
             groups |= {glob.escape(name): [name] for name in members}
     return groups
+
+
+def _join_later(alike: dict[str, list[str]]) -> None:
+    """Put later deliveries with a date or number (orders_2026-05.csv) to a first one without (orders.csv)."""
+    for shape in [shape for shape in alike if "\0" in shape]:
+        suffix = _suffix(alike[shape][0])
+        stem = shape.removesuffix(suffix)
+        first = stem.partition("\0")[0].rstrip("-_. ") + suffix
+        if stem.count("\0") == 1 and stem.endswith("\0") and first in alike and alike[first] == [first]:
+            del alike[first]
+            alike[f"{first.removesuffix(suffix)}\0{suffix}"] = sorted([first, *alike.pop(shape)])
 
 
 def _suffix(name: str) -> str:

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 def module(source: PlannedSource) -> str:
     """Return the text of `ingestion/<name>.py`."""
     names = constants(source)
-    number = f"{len(source.tables)} table{'s' if len(source.tables) > 1 else ''}"
     opening = source.opening
     lines = [
-        f'"""{source.name.capitalize()}: {number} ({source.kind}), written by `granary add-source` from a sample.',
+        f'"""{source.name.capitalize()} ({source.kind}), written by `granary add-source` from a sample.',
         "",
         "Yours from now on: put the descriptions right, and the contract where you know better than the sample.",
         '"""',
@@ -45,7 +44,7 @@ def module(source: PlannedSource) -> str:
         "Source",
         (
             f"name={literal(source.name)}",
-            f"description={literal(f'{source.name.capitalize()}: {number}, as its owner delivers them.')}",
+            f"description={literal(f'{source.name.capitalize()}, as its owner delivers it.')}",
             'owner="data-engineering"',
             f"kind={literal(source.kind)}",
             settings,

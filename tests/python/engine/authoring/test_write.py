@@ -138,6 +138,8 @@ def test_a_pattern_leaves_the_files_of_other_tables_alone() -> None:
         "orders.csv": ["orders.csv"],  # a star would take the lines as well
         "orders_lines*.csv": ["orders_lines.csv"],
     }
+    later = ["orders.csv", "orders_2026-04.csv", "orders_2026-05.csv"]
+    assert group(later) == {"orders*.csv": later}
     assert group(["orders.csv"], alone=True) == {"orders.csv": ["orders.csv"]}
     assert group(names) == {"rentals_[0-9]*.csv": names[:2], "rentals_summary*.csv": names[2:]}
 
