@@ -87,13 +87,18 @@ def _freshness(allowed: timedelta) -> dict[str, Any]:
 
 def source_table(table: PlannedTable) -> dict[str, Any]:
     """Return the entry of a table in the sources YAML."""
-    columns = [{"name": column.name, "description": column_says(column), **_meta(column)} for column in table.columns]
+    columns = [source_column(column) for column in table.columns]
     columns += [
         {"name": "_load_id", "description": "The load; see ops.load_audit."},
         {"name": "_row", "description": "Row number within the loaded unit, from 1."},
     ]
     config = {"freshness": _freshness(table.freshness)}
     return {"name": table.name, "description": table_says(table), "config": config, "columns": columns}
+
+
+def source_column(column: PlannedColumn) -> dict[str, Any]:
+    """Return the entry of a column in the sources YAML."""
+    return {"name": column.name, "description": column_says(column), **_meta(column)}
 
 
 def _meta(column: PlannedColumn) -> dict[str, Any]:

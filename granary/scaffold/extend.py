@@ -94,9 +94,12 @@ def files(found: Additions, there: Source, project: Path, *, with_columns: bool)
         stem = f"{folder}/stg_{name}__{table_name}"
         contents[f"{stem}.sql"] = _staged(_read(project, f"{stem}.sql"), new, f"{stem}.sql")
         contents[f"{stem}.yml"] = _described(new, _read(project, f"{stem}.yml"), f"{stem}.yml")
+    path = f"{folder}/_{name}__sources.yml"
+    text = _read(project, path)
+    for table_name, new in columns.items():
+        text = _listed(table_name, new, text, path)
+    contents[path] = _declared(found, text, path) if found.tables else text
     if found.tables:
-        path = f"{folder}/_{name}__sources.yml"
-        contents[path] = _declared(found, _read(project, path), path)
         path = f"tests/dbt/raw_{name}_reconciles_with_ledger.sql"
         if test := dbt.reconciliation(_whole(found, there)):
             contents[path] = test
@@ -134,6 +137,16 @@ def _described(columns: Sequence[PlannedColumn], text: str, path: str) -> str:
     entries = [one for column in columns for one in dbt.described(column)]
     text = text.replace(mark, f"{_indented(entries, 6)}{mark}")
     return _parsed(text, path)
+
+
+def _listed(table: str, columns: Sequence[PlannedColumn], text: str, path: str) -> str:
+    """Return the sources YAML with more columns of a table."""
+    before, name, after = text.partition(f"      - name: {table}\n")
+    mark = "          - name: _load_id\n"
+    if not name or mark not in after:
+        raise GranaryError(f"the table {table} is not declared with the columns of its load last", path, BY_HAND)
+    entries = _indented([dbt.source_column(column) for column in columns], 10)
+    return _parsed(f"{before}{name}{after.replace(mark, entries + mark, 1)}", path)
 
 
 def _declared(found: Additions, text: str, path: str) -> str:
