@@ -56,4 +56,4 @@ chaos: setup ## proof of exactly-once: loaders and servers killed by the hundred
 
 clean: ## stop the server and remove what set-up and tools made; the warehouse in .granary/ stays
 	-@[ -n "$$PGHOST" ] || [ ! -x $(BIN)/granary ] || $(BIN)/granary down
-	rm -rf .venv build dbt_packages target logs granary_elt.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .setup.lock build dbt_packages target logs granary_elt.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -95,11 +95,11 @@ def move(settings: Settings, to: date) -> None:
     from demo import retailer  # noqa: PLC0415 - the command starts at once
     from demo.clock import OPENING  # noqa: PLC0415
 
-    with show.steps() as progress:
+    with show.deliveries("the retailer opens") as progress:
         retailer.open_for_business(settings, progress=progress)
     if retailer.clock(settings) == OPENING:
         _run(settings, "crm_snapshots", "The CRM as it was before the year")
-    with show.steps() as progress:
+    with show.deliveries("the retailer opens") as progress:
         moved = retailer.advance(settings, to, progress=progress)
     show.line(f"The retailer's clock moved from {moved.before} to {moved.after}: {moved.files:,} files delivered.")
 

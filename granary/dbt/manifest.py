@@ -7,7 +7,6 @@ runs `dbt deps`, which needs the hub, and it parses on every reload.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,8 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from granary.dbt import progress
 from granary.dbt.nodes import meta
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.filelock import locked, tell
 from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ PARTIAL_PARSE = "partial_parse.msgpack"
 INCREMENTAL_VARS = {"test_scope": "new"}
 """Vars of every run that is no full refresh. dbt parses everything again when the vars differ from those of the
 last parse (3 s here), so the manifest is parsed with them."""
+PARSE_SECONDS, BUILD_SECONDS = 300, 3600
+"""How long another process may parse, or build, before those that wait for it give up."""
 DBT = (sys.executable, "-m", "granary.dbt.process")
 """The dbt of this environment, whether or not the environment is activated."""
 
@@ -71,8 +74,7 @@ def prepare(settings: Settings) -> Path:
     home = folder(settings)
     home.mkdir(parents=True, exist_ok=True)
     manifest, stamp = home / "manifest.json", home / "manifest.fingerprint"
-    with (home / "manifest.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(home / "manifest.lock", "parsing the dbt project", PARSE_SECONDS):
         now = fingerprint(settings)
         if manifest.exists() and stamp.exists() and stamp.read_text() == now:
             return manifest
@@ -97,9 +99,17 @@ def prepare(settings: Settings) -> Path:
 
 @contextmanager
 def building(settings: Settings) -> Iterator[None]:
-    """Wait until no other run of this home builds: two at once would overwrite each other's tables."""
-    with (folder(settings) / "build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Wait until no other run of this home builds: two at once would overwrite each other's tables.
+
+    Raises:
+        FileLockedError: another one has been at it for `BUILD_SECONDS`.
+    """
+
+    def say(text: str) -> None:
+        tell(text)
+        progress.tell(progress.Event("waiting", "dbt", "dbt", detail=text))
+
+    with locked(folder(settings) / "build.lock", "building", BUILD_SECONDS, say):
         yield
 
 

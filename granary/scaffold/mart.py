@@ -143,7 +143,8 @@ def _model(manifest: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         raise unknown(
             "model", name, models, todo=f"choose of {', '.join(sorted(offered)) or 'none: add a source first'}"
         )
-    return models[name]
+    found: Mapping[str, Any] = models[name]
+    return found
 
 
 def _day(

@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from dataclasses import dataclass
+from datetime import date
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +16,13 @@ from zoneinfo import ZoneInfo
 from granary.scaffold.git import PROGRAM, commit, git
 from granary.scaffold.keywords import KEYWORDS
 from granary.scaffold.names import TAKEN
+from granary.scaffold.template_changes import RECORD, Record
 from granary.warehouse.errors import GranaryError, UsageError
+from granary.warehouse.migrate import engine_version
 from granary.warehouse.project import DISTRIBUTION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import date
 
 TEMPLATE = Path(__file__).parent / "template"
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -53,6 +55,10 @@ class NewProject:
             "__CALENDAR_START__": f"{self.first_date.year}-01-01",
             "__CALENDAR_END__": f"{self.first_date.year + CALENDAR_YEARS}-12-31",
         }
+
+    def answers(self) -> dict[str, str]:
+        """Return what is remembered of it in the project."""
+        return {"name": self.name, "time_zone": self.time_zone, "first_date": self.first_date.isoformat()}
 
 
 def plan(folder: Path, time_zone: str, first_date: date, engine: Path | None) -> NewProject:
@@ -114,8 +120,22 @@ def requirement(engine: Path | None) -> str:
     return f"{DISTRIBUTION}[{EXTRAS}]=={installed.version}"
 
 
+def remembered(folder: Path, record: Record) -> NewProject:
+    """Return the project in a folder as it was decided on, with the engine that is installed now."""
+    answers = record.answers
+    first = date.fromisoformat(answers["first_date"])
+    return NewProject(folder, answers["name"], answers["time_zone"], first, requirement(None))
+
+
 def files(project: NewProject) -> dict[str, tuple[bytes, int]]:
     """Return the files of a project: path in its folder -> content and mode."""
+    texts = template(project)
+    texts[RECORD] = Record(engine_version(), project.answers(), dict(texts)).text()
+    return {path: (text.encode(), 0o755 if text.startswith("#!") else 0o644) for path, text in texts.items()}
+
+
+def template(project: NewProject) -> dict[str, str]:
+    """Return the files of the template as they are for a project: path in its folder -> text."""
     found = {}
     for path in sorted(TEMPLATE.rglob("*")):
         if path.is_dir() or "__pycache__" in path.parts:
@@ -124,7 +144,7 @@ def files(project: NewProject) -> dict[str, tuple[bytes, int]]:
         for word, meant in project.words().items():
             text = text.replace(word, meant)
         place = re.sub(r"(^|/)dot-", r"\1.", str(path.relative_to(TEMPLATE)))
-        found[place] = (text.encode(), 0o755 if text.startswith("#!") else 0o644)
+        found[place] = text
     return found
 
 

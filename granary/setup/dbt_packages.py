@@ -1,7 +1,8 @@
-"""Puts the dbt packages of `packages.yml` into `dbt_packages/`: links to local ones; others from the hub or `offline/`.
+"""Puts the dbt packages of `packages.yml` into `dbt_packages/`: links to local ones, others from the hub or `offline/`.
 
 The engine's own package is such a local one. A project that has the engine from a wheel declares it as
-`.venv/granary/dbt_package`, where `.venv/granary` is a link to the engine that this module makes.
+`.venv/granary/dbt_package`, where `.venv/granary` is a link to the engine that this module makes. The stand-ins are in
+`offline/` beside this file.
 
 `dbt deps` empties `dbt_packages/` before it asks the hub, and without a hub it retries for a long time and
 leaves nothing. So it runs in a scratch project here, and only what it has finished replaces the folder. dbt
@@ -62,9 +63,7 @@ def local_packages(root: Path) -> dict[str, Path]:
                 text = ""
             name = re.search(r"(?m)^name:\s*[\"']?(\w+)", text)
             if not name:
-                raise SetupError(
-                    f"packages.yml names {local[1]}, and there is no dbt project in that folder: correct it"
-                )
+                raise SetupError(f"packages.yml names {local[1]}, and no dbt project is in that folder: correct it")
             packages[name[1]] = Path(local[1])
     return packages
 

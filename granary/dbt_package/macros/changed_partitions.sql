@@ -14,6 +14,22 @@
 {%- endmacro %}
 
 {#-
+    The condition of an incremental model for rows of the partitions that it overwrites; all rows, if it is built in full.
+    With the table that they come from, only its loads that may hold such rows are read.
+-#}
+{% macro in_changed_partitions(log, partition, source_name=none, table_name=none) -%}
+    {%- set seen = source('ops', 'model_watermarks') -%}
+    {%- if not is_incremental() -%}
+    true
+    {%- else -%}
+    {%- if table_name -%}
+    load_id = any(array({{ granary.loads_of_changed_partitions(log, partition, source_name, table_name) }}))
+    and {% endif -%}
+    {{ partition }} = any(array({{ granary.changed_partitions(log, partition, granary.watermark_name(), seen) }}))
+    {%- endif -%}
+{%- endmacro %}
+
+{#-
     A query for the loads that may hold rows of the changed partitions: those that the log knows, and any that arrived
     after it was written.
 -#}

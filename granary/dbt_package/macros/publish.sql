@@ -148,20 +148,24 @@
 
 {#- The same within a block; of a view, what it reads is locked as well. -#}
 {% macro attempts_to_lock(relation) -%}
-        perform set_config('lock_timeout', '100ms', true);
-        for attempt in 1 .. 300 loop
-            begin
-                lock table {{ relation }} in access exclusive mode;
-                exit;
-            exception when lock_not_available then
-                if attempt = 300 then
-                    raise exception 'nothing was published: the columns of {{ relation }} are to change, and for a minute'
-                        ' some query has not let go of it; see pg_stat_activity, then run again';
-                end if;
-                perform pg_sleep(0.1);
-            end;
-        end loop;
-        perform set_config('lock_timeout', '0', true);
+        declare
+            usual constant text := current_setting('lock_timeout');
+        begin
+            perform set_config('lock_timeout', '100ms', true);
+            for attempt in 1 .. 300 loop
+                begin
+                    lock table {{ relation }} in access exclusive mode;
+                    exit;
+                exception when lock_not_available then
+                    if attempt = 300 then
+                        raise exception 'nothing was published: the columns of {{ relation }} are to change, and for a'
+                            ' minute some query has not let go of it; see pg_stat_activity, then run again';
+                    end if;
+                    perform pg_sleep(0.1);
+                end;
+            end loop;
+            perform set_config('lock_timeout', usual, true);
+        end;
 {%- endmacro %}
 
 {#- A mart whose columns change and that nobody's view depends on: the new table takes the place of the old. -#}

@@ -20,7 +20,7 @@ class Dataset:
     """The rows of `queries/<name>.sql`, or else of `sql`.
 
     `totals` names columns that are null in rows of their own, which hold the total: what cannot be added up, such as
-    different households. `role` reads it; without the relation `needs` there are no rows.
+    different customers. `role` reads it; without the relation `needs` there are no rows.
     """
 
     name: str

@@ -12,16 +12,13 @@
 -- The audit checks these: {{ ref('dim_date') }}, {{ ref('dim_household') }}, {{ ref('dim_store') }}.
 
 {% set changes = ref('int_sales__changed_dates') %}
-{% set seen = source('ops', 'model_watermarks') %}
 
 with
 
 sales as (
 
     select * from {{ ref('fct_sales') }}
-    {% if is_incremental() %}
-    where business_date = any(array({{ granary.changed_partitions(changes, 'business_date', granary.watermark_name(), seen) }}))
-    {% endif %}
+    where {{ granary.in_changed_partitions(changes, 'business_date') }}
 
 )
 

@@ -12,20 +12,13 @@
 -- The audit checks these: {{ ref('dim_campaign') }}, {{ ref('dim_coupon') }}, {{ ref('dim_date') }}.
 
 {% set changes = ref('int_redemptions__changed_dates') %}
-{% set seen = source('ops', 'model_watermarks') %}
 
 with
 
 redemptions as (
 
     select * from {{ ref('stg_events__coupon_redemptions') }}
-    {% if is_incremental() %}
-    where
-        load_id = any(array({{
-            granary.loads_of_changed_partitions(changes, 'business_date', 'events', 'coupon_redemptions')
-        }}))
-        and business_date = any(array({{ granary.changed_partitions(changes, 'business_date', granary.watermark_name(), seen) }}))
-    {% endif %}
+    where {{ granary.in_changed_partitions(changes, 'business_date', 'events', 'coupon_redemptions') }}
 
 ),
 

@@ -15,7 +15,6 @@
 -- The audit checks these: {{ ref('dim_product') }}, {{ ref('dim_store') }}.
 
 {% set log = ref('int_promotions__changed_weeks') %}
-{% set seen = source('ops', 'model_watermarks') %}
 
 -- One week at a time: each fits into memory (400 thousand rows), all 53 at once do not. Sorted groups leave the
 -- table in the order of its index, which then takes 5 s to build instead of 15 s.
@@ -24,9 +23,7 @@ with
 changes as (
 
     select * from {{ log }}
-    {% if is_incremental() %}
-    where week = any(array({{ granary.changed_partitions(log, 'week', granary.watermark_name(), seen) }}))
-    {% endif %}
+    where {{ granary.in_changed_partitions(log, 'week') }}
 
 ),
 

@@ -12,18 +12,13 @@
 -- The audit checks these: {{ ref('dim_date') }}, {{ ref('dim_store') }}.
 
 {% set changes = ref('int_sales__changed_dates') %}
-{% set seen = source('ops', 'model_watermarks') %}
 
 with
 
 transactions as (
 
     select * from {{ ref('stg_pos__transactions') }}
-    {% if is_incremental() %}
-    where
-        load_id = any(array({{ granary.loads_of_changed_partitions(changes, 'business_date', 'pos', 'transactions') }}))
-        and business_date = any(array({{ granary.changed_partitions(changes, 'business_date', granary.watermark_name(), seen) }}))
-    {% endif %}
+    where {{ granary.in_changed_partitions(changes, 'business_date', 'pos', 'transactions') }}
 
 ),
 

@@ -1,6 +1,6 @@
-"""Whether a build of the whole project could change anything: if nothing was loaded since the last one, it could not.
+"""What the last build of the whole project saw: if nothing changed since then, another one would change nothing.
 
-What the last build saw is kept in the warehouse (ops.whole_builds), so that a warehouse that is restored knows its own.
+It is kept in the warehouse (ops.whole_builds), so that a warehouse that is restored knows its own.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def state(settings: Settings, fingerprint: str) -> State:
         return State(fingerprint, int(query(connection, newest)[0][0]))
 
 
-def is_built(settings: Settings, now: State) -> bool:
-    """Return whether the last whole build saw this state, and nothing was built or published since."""
+def is_of(settings: Settings, now: State) -> bool:
+    """Return whether the last build was of this state, and nothing was built or published since."""
     kept = "select load_id, publish_id from ops.whole_builds where fingerprint = $1"
     with connect(settings, role="transformer") as connection:
         found = query(connection, kept, now.fingerprint)

@@ -5,9 +5,8 @@
 set search_path = pg_catalog, pg_temp;
 set client_min_messages = warning;
 
--- What each role may do is in docs/engine/access.md. Two have no people: `eraser` takes households out (`granary
--- forget`), and `view_keeper` owns the functions by which a raw column takes a wider type. Neither is a superuser, nor
--- is a member of them.
+-- What each role may do is in docs/access.md. Two have no people: `eraser` takes households out (`granary forget`), and
+-- `view_keeper` owns the functions by which a raw column takes a wider type. Neither is a superuser, nor is a member of them.
 do $$
 declare
     wanted text;
@@ -288,7 +287,7 @@ end
 $$;
 create index if not exists schema_changes_by_table on ops.schema_changes (source, table_name, column_name, change_id);
 
--- Who is forgotten, by a keyed hash: nothing here names a household. See docs/engine/decisions/0023.
+-- Who is forgotten, by a keyed hash: nothing here names a household. See docs/decisions/0023.
 create table if not exists ops.erasures (
     erasure_id bigint generated always as identity primary key,
     subject text not null unique,
