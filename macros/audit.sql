@@ -61,7 +61,7 @@
         {%- do conditions.append(node.config.unique_key ~ ' = any(array(' ~ published_partitions(node) ~ '))') -%}
     {%- endif -%}
     {%- set arguments = {} -%}
-    {%- for key, value in test.test_metadata.kwargs.items() -%}
+    {%- for key, value in test.test_metadata.kwargs.items() if key != 'model' -%}
         {%- if value is string and value.startswith('ref(') -%}
             {%- do arguments.update({key: relation_of(value)}) -%}
         {%- else -%}
