@@ -97,7 +97,7 @@ def in_words(error: BaseException) -> str:
         known = [
             field.name
             for name, module in list(sys.modules.items())
-            if name.startswith("ingestion.") and is_dataclass(found := getattr(module, kind, None))
+            if name.startswith(("granary.", "ingestion.")) and is_dataclass(found := getattr(module, kind, None))
             for field in fields(found)
         ]
         near = get_close_matches(word, known, 1)

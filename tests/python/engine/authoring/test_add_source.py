@@ -1,4 +1,4 @@
-"""Another business's 20 CSV files become tested staging models, in a copy of the project, by three commands."""
+"""Another business's 20 CSV files become tested staging models, in a copy of the shop's project, by three commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from granary.warehouse.connection import connect, execute, query
-from granary.warehouse.project import PROJECT
+from tests.python.support.business import BUSINESS, REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from granary.warehouse.settings import Settings
 
-FOLDERS = ("granary", "ingestion", "orchestration", "models", "macros", "snapshots", "seeds", "offline")
-FILES = ("dbt_project.yml", "profiles.yml", "packages.yml", "package-lock.yml", "selectors.yml")
+ENGINE = ("granary", "macros", "offline", "dbt_packages")
+FILES = ("dbt_project.yml", "profiles.yml", "packages.yml", "package-lock.yml")
 FILES_LINTED = (".sqlfluff", ".yamllint", "pyproject.toml")
 SURVEY = (
     'Asked on;Score;Would "come" again?;Budget;Took;share: {{ x }};1.5e25;Station_ID',
@@ -45,14 +45,15 @@ print(json.dumps({"assets": ["/".join(key.path) for key in graph.get_all_asset_k
 
 @dataclass
 class Copy:
-    """A checkout of one's own, with a warehouse of its own."""
+    """The shop's project with an engine and a warehouse of its own."""
 
     folder: Path
     settings: Settings
     deliveries: Path
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        environment = self.settings.environment() | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        ours = {"GRANARY_PROJECT": str(self.folder), "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = self.settings.environment() | ours
         return subprocess.run(
             [sys.executable, *command], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
         )
@@ -78,15 +79,17 @@ class Copy:
 @pytest.fixture(scope="module")
 def copy(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.TempPathFactory) -> Copy:
     folder = tmp_path_factory.mktemp("copy")
-    unwanted = shutil.ignore_patterns("__pycache__")
-    for name in FOLDERS:
-        shutil.copytree(PROJECT / name, folder / name, symlinks=True, ignore=unwanted)
-    shutil.copytree(PROJECT / "tests" / "dbt", folder / "tests" / "dbt")
-    shutil.copytree(PROJECT / "dbt_packages", folder / "dbt_packages", symlinks=True)
+    shutil.copytree(BUSINESS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*project.yml"))
+    for name in ENGINE:
+        unwanted = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, folder / name, symlinks=True, ignore=unwanted)
+    for name in ("models/ops", "tests/dbt/generic"):
+        if (REPOSITORY / name).is_dir():
+            shutil.copytree(REPOSITORY / name, folder / name)
     for name in (*FILES, *FILES_LINTED):
-        shutil.copy(PROJECT / name, folder)
+        shutil.copy(REPOSITORY / name, folder)
     deliveries = folder / "deliveries"
-    runpy.run_path(str(PROJECT / "docs/engine/examples/bike_rental.py"))["make"](deliveries)
+    runpy.run_path(str(REPOSITORY / "docs/engine/examples/bike_rental.py"))["make"](deliveries)
     (deliveries / "surveys.csv").write_text(
         "\n".join([SURVEY[0], *(SURVEY[1].format(n % 28 + 1, n) for n in range(40))])
     )
@@ -207,7 +210,7 @@ def test_planted_faults_fail(copy: Copy) -> None:
 
 
 def test_a_month_more_is_loaded_by_the_same_pattern(copy: Copy) -> None:
-    later = runpy.run_path(str(PROJECT / "docs/engine/examples/bike_rental.py"))
+    later = runpy.run_path(str(REPOSITORY / "docs/engine/examples/bike_rental.py"))
     ((name, (header, rows)), _) = later["month"](random.Random(1), 7).items()
     text = "\n".join(",".join(map(str, row)) for row in [header, *rows]) + "\n"
     (copy.deliveries / name).write_text(text)

@@ -82,3 +82,10 @@ def test_dbt_warns_after_as_long_as_the_contract_allows_and_asks_the_same_view()
                 found[source["name"], one["name"]] = timedelta(**{f"{after['period']}s": after["count"]})
     contracts = {(source.name, one.name): one.freshness for source in SOURCES.values() for one in source.tables}
     assert found == contracts
+
+
+def test_contracts_say_where_households_are() -> None:
+    """Every column of this name says so."""
+    columns = [column for source in SOURCES.values() for one in source.tables for column in one.columns]
+    assert sum(column.subject == "household" for column in columns) == 4
+    assert all(column.subject == "household" for column in columns if column.name == "household_id")
