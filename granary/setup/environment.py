@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from granary.setup import dbt_packages
-from granary.setup.steps import SetupError, Steps, exclusive, remove
+from granary.setup.steps import SetupError, Steps, empty_log, exclusive, home_folder, remove
 
 DEMO_GB = 10.0  # measured: 1 GB for the environment, 7.5 GB for the warehouse of the demo while it is built
 UPDATE_GB = 2.0  # a warehouse that has filled the disk must not stop a repair of the environment
@@ -176,15 +176,8 @@ def set_up(root: Path, *, this_python: bool) -> None:
     """
     with exclusive(root) as lock:
         wanted, kept = plan(root, this_python=this_python)
-        home = Path(os.environ.get("GRANARY_HOME") or root / ".granary").expanduser().absolute()
-        log = home / "logs" / "setup.log"
-        # Owner-only from the beginning; for root `granary up` lets the server's user through (see layout.py).
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log.touch(mode=0o600)
-        log.chmod(0o600)
-        log.write_text("")
-        steps = Steps(root=root, log=log, lock=lock)
+        home = home_folder(root)
+        steps = Steps(root=root, log=empty_log(home), lock=lock)
         if kept != wanted:
             print(f"Setting up Granary in {root}", flush=True)
             check_interpreter()

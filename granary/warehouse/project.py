@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+DISTRIBUTION = "granary-elt"
+"""The engine's name where packages are installed from."""
+
+
 def project_folder() -> Path:
     """Return the project: GRANARY_PROJECT, else the nearest folder from here upwards that is one, else that of .venv.
 

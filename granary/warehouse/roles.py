@@ -1,7 +1,7 @@
 """Who may do what: the roles of the warehouse, and the people who have them.
 
-The roles, and what they may do outside of dbt's relations, are defined in schema.sql; what they may read of those says
-dbt's configuration `grants` (docs/engine/access.md).
+The roles, and what they may do outside of dbt's relations, are defined in migrations/rights.sql; what they may read of
+those says dbt's configuration `grants` (docs/engine/access.md).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROLES = {
 
 
 INTERNAL = ("eraser", "view_keeper")
-"""Roles that no person has: see schema.sql."""
+"""Roles that no person has: see migrations/rights.sql."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ It listens on a Unix socket only, in a folder that only its owner may enter, and
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pwd
 import shutil
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import errors
 
-from granary.warehouse import waits
+from granary.warehouse import migrate, waits
 from granary.warehouse.connection import (
     LOCK_SECONDS,
     LockHeldError,
@@ -32,6 +31,7 @@ from granary.warehouse.connection import (
     reason,
 )
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.filelock import locked
 from granary.warehouse.layout import Layout, find_binaries, last_line, last_words, make_private, plan
 from granary.warehouse.settings import LOGINS, OWNER, Settings
 
@@ -42,9 +42,10 @@ MIB = 1024 * 1024
 MINIMUM_VERSION = 14
 ENDING_SECONDS = 300
 """How long processes of a server that was killed may take to end: each finishes what it is at."""
+LOCKED_SECONDS = ENDING_SECONDS + 60
+"""How long to wait for another process that starts or stops the server: it may wait for those, too."""
 STILL_SECONDS = 60
 WORD_SECONDS = 3
-BOOTSTRAP = Path(__file__).with_name("schema.sql")
 
 
 def up(settings: Settings) -> bool:
@@ -99,26 +100,25 @@ def running(settings: Settings) -> bool:
     return True
 
 
-def prepare(settings: Settings) -> None:
-    """Create the warehouse's database, its `ops` tables and its roles; may be run again.
+def prepare(settings: Settings) -> tuple[str, ...]:
+    """Create the warehouse's database, and bring its `ops` tables and its roles up to date; may be run again.
+
+    Returns:
+        The migrations that were applied.
 
     Raises:
-        GranaryError: the server is older than Postgres 14, or the login may not create databases or roles.
+        GranaryError: the server is older than Postgres 14, the warehouse is of a newer version than this engine, or
+            the login may not create databases or roles.
     """
     ensure_database(settings, settings.database)
     with connect(settings) as connection:
         version = int(str(query(connection, "select current_setting('server_version_num')")[0][0])) // 10000
-    if version < MINIMUM_VERSION:
-        raise GranaryError(f"Postgres {version} is too old", settings.host, f"use {MINIMUM_VERSION} or newer")
-    with _preparing(settings):
-        logins = f"--set=EMBEDDED={'off' if settings.external else 'on'}"
-        done = psql(settings, "--quiet", "--set=ON_ERROR_STOP=1", logins, f"--file={BOOTSTRAP}", capture=True)
-    if done.returncode:
-        raise GranaryError(
-            f"the warehouse cannot be prepared: {' '.join(done.stderr.split())[-300:]}",
-            settings.host,
-            "the login must own the database and be allowed to create roles",
-        )
+        if version < MINIMUM_VERSION:
+            raise GranaryError(f"Postgres {version} is too old", settings.host, f"use {MINIMUM_VERSION} or newer")
+        migrate.pending(connection, settings, migrate.installed())  # before anything is touched
+        connection.rollback()
+        with _preparing(settings):
+            return migrate.migrate(connection, settings)
 
 
 @contextmanager
@@ -172,8 +172,7 @@ def psql(settings: Settings, *arguments: str, capture: bool = False) -> subproce
 def _locked(home: Path) -> Iterator[None]:
     """Let one process at a time create, start or stop the server of this home."""
     make_private(home)
-    with (home / "server.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with locked(home / "server.lock", "starting or stopping the server", LOCKED_SECONDS):
         yield
 
 

@@ -14,7 +14,7 @@ OWNER = "granary"
 """Superuser and database of the embedded server."""
 
 LOGINS = ("loader", "transformer", "analyst", "analyst_pii", "auditor", "eraser")
-"""Roles as which the embedded server lets its owner in; see schema.sql for what each may do."""
+"""Roles as which the embedded server lets its owner in; see migrations/rights.sql for what each may do."""
 
 SOCKET_PATH_LIMIT = 103
 """Bytes in a Unix socket's path that both Linux (107) and macOS (103) accept."""

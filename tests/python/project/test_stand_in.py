@@ -6,8 +6,8 @@ import re
 
 from granary.warehouse.project import PROJECT
 
-STAND_IN = PROJECT / "offline" / "dbt_utils"
-CALLERS = ("models", "macros", "snapshots", "seeds", "tests/dbt")
+STAND_IN = PROJECT / "granary/setup/offline/dbt_utils"
+CALLERS = ("granary/dbt_package", "models", "macros", "snapshots", "seeds", "tests/dbt")
 
 
 def called() -> set[str]:

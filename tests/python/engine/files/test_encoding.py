@@ -121,6 +121,7 @@ def test_json_is_never_of_windows(zone: Zone, name: str) -> None:
 
 def test_a_warehouse_that_was_made_before_takes_guesses(zone: Zone) -> None:
     with connect(zone.settings) as connection:
+        execute(connection, "drop table ops.migrations")
         execute(
             connection,
             "alter table ops.schema_changes drop constraint schema_changes_change_check,"

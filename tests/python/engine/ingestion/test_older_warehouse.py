@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Rows = Callable[..., list[tuple[object, ...]]]
 
 EARLIER = (
+    "drop table ops.migrations",
     "drop table ops.files_left",
     "alter table ops.load_audit drop constraint load_audit_status_check",
     "alter table ops.load_audit add constraint load_audit_status_check"

@@ -25,7 +25,7 @@ from granary.warehouse.settings import Settings
 Answers = dict[str, list[tuple[Any, ...]]]
 """The rows of each relation that a package built."""
 
-STAND_IN = PROJECT / "offline" / "dbt_utils"
+STAND_IN = PROJECT / "granary/setup/offline/dbt_utils"
 NULL = "_dbt_utils_surrogate_key_null_"
 
 PROJECT_YML = """

@@ -156,6 +156,7 @@ def test_a_running_server_of_an_earlier_version_learns_the_roles_logins(monkeypa
         layout.command("pg_ctl", "reload", "-D", str(layout.data))
         with connect(settings, autocommit=True) as connection:
             for sql in (
+                "drop table ops.migrations",
                 "alter role loader nologin",
                 "create schema raw_shop authorization loader",
                 "create table raw_shop.t (n integer)",

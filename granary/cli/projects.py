@@ -1,0 +1,65 @@
+"""`granary init`: a new project."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from granary.cli import show
+from granary.cli.options import business_date
+
+
+def register(app: typer.Typer) -> None:
+    """Put these commands into the command."""
+    app.command(
+        "init",
+        epilog="Examples: granary init shop · granary init shop --time-zone Europe/Berlin --first-date 2023-01-01",
+    )(init)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder; its name is the project's.")],
+    sample: Annotated[
+        bool, typer.Option("--sample/--empty", help="With the sample retailer, from a checkout; or with nothing.")
+    ] = False,
+    time_zone: Annotated[
+        str, typer.Option("--time-zone", metavar="ZONE", help="Where a business date begins and ends.")
+    ] = "UTC",
+    first_date: Annotated[
+        date | None,
+        typer.Option(
+            "--first-date",
+            metavar="DATE",
+            parser=business_date,
+            help="The first business date of any source. Default: January 1 of this year.",
+        ),
+    ] = None,
+    engine: Annotated[
+        Path | None,
+        typer.Option(
+            "--engine",
+            metavar="PATH",
+            envvar="GRANARY_ENGINE",
+            help="A wheel or a checkout to install the engine from. Default: where this one came from.",
+        ),
+    ] = None,
+) -> None:
+    """Write a new project: a dbt project, ingestion, orchestration, a dashboard, tests, CI, and one git commit.
+
+    It installs the engine that wrote it, in the same version.
+    """
+    from granary.scaffold import new_project
+
+    first = first_date or date(datetime.now(timezone.utc).year, 1, 1)
+    planned = new_project.plan(folder, time_zone, first, engine)
+    committed = new_project.make(planned)
+    show.line(f"{planned.folder}: {len(new_project.files(planned))} files{', one commit' if committed else ''}.")
+    if not committed:
+        show.line("There is no git here, so nothing is committed.")
+    show.line(f"Business dates begin and end in {time_zone}; the first one is {first} (vars of dbt_project.yml).")
+    show.line("Next:")
+    show.line(f"  cd {folder} && make setup")
+    show.line("  .venv/bin/granary add-source NAME WHERE")

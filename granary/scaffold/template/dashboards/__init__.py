@@ -1,0 +1,5 @@
+"""The pages, in the order of the navigation; the first is the one that opens."""
+
+from granary.pages.dashboard.overview import overview
+
+PAGES = (overview,)

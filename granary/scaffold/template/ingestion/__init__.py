@@ -1,0 +1,1 @@
+"""What is loaded: one module per source."""

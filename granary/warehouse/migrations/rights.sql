@@ -1,0 +1,186 @@
+-- Who may do what. Applied at every start, after migrations and functions: what is missing is given again. The setting
+-- granary.embedded says whether the server is our own.
+
+-- What each role may do is in docs/engine/access.md. Two have no people: `eraser` takes out who is forgotten (`granary
+-- forget`), and `view_keeper` owns the functions by which a raw column takes a wider type. Neither is a superuser, nor
+-- is a member of them.
+do $$
+declare
+    wanted text;
+begin
+    foreach wanted in array
+        array['loader', 'transformer', 'analyst', 'analyst_pii', 'auditor', 'eraser', 'view_keeper']
+    loop
+        begin
+            if not exists (select from pg_roles where rolname = wanted) then
+                execute format('create role %I nologin', wanted);
+            end if;
+            if not pg_has_role(current_user, wanted, 'member') then
+                execute format('grant %I to current_user', wanted);
+            end if;
+        exception when duplicate_object or unique_violation then
+            null; -- another warehouse of this server was quicker, and has committed
+        end;
+    end loop;
+    if not pg_has_role('analyst_pii', 'analyst', 'member') then
+        grant analyst to analyst_pii;
+    end if;
+    if not pg_has_role('view_keeper', 'transformer', 'member') then
+        grant transformer to view_keeper;
+    end if;
+    if not pg_has_role('eraser', 'loader', 'member') then
+        grant loader, transformer to eraser;
+    end if;
+end
+$$;
+
+-- On the embedded server a process logs in as the role that it works as, so that no code in a session can get more.
+-- A login of an external server could be open to others: there only the login of PGUSER is used.
+do $$
+begin
+    if current_setting('granary.embedded') <> 'on' then
+        return;
+    end if;
+    if exists (select from pg_roles where rolname = 'loader' and not rolcanlogin) then
+        alter role loader login;
+        alter role transformer login;
+        alter role analyst login;
+        alter role analyst_pii login;
+        alter role eraser login;
+        grant pg_read_all_data to eraser; -- it also looks for who is forgotten in tables of people's own
+    end if;
+    if exists (select from pg_roles where rolname = 'auditor' and not rolcanlogin) then
+        alter role auditor login;
+    end if;
+end
+$$;
+
+-- Its search_path is without "$user": whoever may create schemas could put functions into one that is named like
+-- somebody's login.
+do $$
+begin
+    execute format('revoke all on database %I from public', current_database());
+    execute format('grant create, connect, temporary on database %I to loader, transformer', current_database());
+    execute format('grant connect on database %I to analyst, auditor', current_database());
+    execute format('alter database %I set search_path = public', current_database());
+end
+$$;
+revoke create on schema public from public;
+
+grant select, insert, delete on ops.views_down to view_keeper;
+grant usage on schema ops to view_keeper;
+do $$
+begin
+    if exists (
+        select from pg_proc
+        where oid = 'ops.put_views_up(regclass)'::regprocedure and proowner <> 'view_keeper'::regrole
+    ) then
+        grant create on schema ops to view_keeper;
+        alter function ops.take_views_down(regclass) owner to view_keeper;
+        alter function ops.put_views_up(regclass) owner to view_keeper;
+        revoke create on schema ops from view_keeper;
+    end if;
+end
+$$;
+revoke all on function ops.take_views_down(regclass), ops.put_views_up(regclass) from public;
+revoke all on function ops.widen_column(regclass, name, text) from public;
+grant execute on function
+    ops.take_views_down(regclass), ops.put_views_up(regclass), ops.widen_column(regclass, name, text)
+to loader;
+
+revoke all on function ops.lock_holder(bigint), ops.take_lock(bigint, text, boolean) from public;
+grant execute on function ops.lock_holder(bigint), ops.take_lock(bigint, text, boolean) to transformer;
+
+grant usage on schema ops to loader, transformer, auditor;
+grant select, insert, update on
+    ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables, ops.files_left to loader;
+grant select, insert, update on ops.locks to loader, transformer;
+grant delete on ops.quarantine, ops.watermarks, ops.raw_tables to loader;
+grant usage on all sequences in schema ops to loader;
+grant create on schema ops to transformer;
+grant select on all tables in schema ops to transformer;
+grant insert, update, delete on ops.model_watermarks, ops.whole_builds to transformer;
+grant insert on ops.profiles to transformer;
+grant usage on schema ops to eraser;
+grant select, insert, update on ops.erasures, ops.erased_rows, ops.erased_totals to eraser;
+grant update on ops.profiles to eraser;
+grant select on all tables in schema ops to eraser;
+grant usage on all sequences in schema ops to eraser;
+
+-- An auditor reads all records, also those that dbt keeps, but of refused rows not what was in them (`identity` is a
+-- digest of it). Loaders had, in earlier versions, what is not theirs. Each statement changes what is different only:
+-- others are at work meanwhile.
+do $$
+declare
+    record record;
+begin
+    for record in
+        select cast(tables.oid as regclass) as name, tables.oid, pg_get_userbyid(tables.relowner) as owner
+        from pg_class as tables
+        where tables.relnamespace = 'ops'::regnamespace and tables.relkind in ('r', 'v')
+    loop
+        if record.name <> 'ops.quarantine'::regclass and not has_table_privilege('auditor', record.oid, 'select') then
+            execute format('grant select on %s to auditor', record.name);
+        end if;
+        if
+            (
+                record.owner = 'transformer'
+                or record.name in (
+                    'ops.profiles'::regclass, 'ops.model_watermarks'::regclass, 'ops.whole_builds'::regclass,
+                    'ops.erasures'::regclass, 'ops.erased_rows'::regclass, 'ops.erased_totals'::regclass
+                )
+            )
+            and has_table_privilege('loader', record.oid, 'insert')
+        then
+            execute format('revoke all on %s from loader', record.name);
+        end if;
+    end loop;
+end
+$$;
+grant select on ops.erasures, ops.freshness to loader;
+grant select (
+    quarantine_id, load_id, source, table_name, unit, row_number, line, column_name, reason, contract_version, status,
+    replayed_load_id, first_seen_at, last_seen_at
+) on ops.quarantine to auditor;
+
+set role loader;
+alter default privileges grant select on tables to transformer;
+set role transformer;
+alter default privileges in schema ops grant select on tables to auditor;
+reset role;
+
+-- What somebody has made as the owner among the loaders' tables, or among dbt's, is theirs: they work with their own
+-- rights only, and could not change it. (dbt itself made some as the owner in earlier versions, after an error.)
+do $$
+declare
+    stray record;
+begin
+    for stray in
+        select n.nspname as name
+        from pg_namespace as n
+        where pg_get_userbyid(n.nspowner) = current_user and n.nspname not in ('ops', 'public') and n.nspname !~ '^pg_'
+            and exists (select from pg_class as c where c.relnamespace = n.oid and pg_get_userbyid(c.relowner) = 'transformer')
+    loop
+        execute format('alter schema %I owner to transformer', stray.name);
+    end loop;
+    for stray in
+        select cast(c.oid as regclass) as name, pg_get_userbyid(n.nspowner) as owner
+        from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
+        where pg_get_userbyid(c.relowner) = current_user and c.relkind in ('r', 'p', 'v', 'm')
+            and pg_get_userbyid(n.nspowner) in ('loader', 'transformer')
+    loop
+        execute format('alter table %s owner to %I', stray.name, stray.owner);
+    end loop;
+end
+$$;
+
+do $$
+begin
+    if not exists (select from pg_event_trigger where evtname = 'granary_schemas') then
+        create event trigger granary_schemas on ddl_command_end
+        when tag in ('CREATE SCHEMA', 'ALTER SCHEMA') execute function ops.guard_schemas();
+    end if;
+exception when insufficient_privilege then
+    null;
+end
+$$;
