@@ -287,5 +287,3 @@ DAILY_KEYS = [
     if table.partition == "day"
 ]
 """The source tables that are delivered by the business day."""
-DAILY_SOURCES = tuple(dict.fromkeys(key.path[0] for key in DAILY_KEYS))
-"""The systems that have such tables."""
