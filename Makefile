@@ -44,7 +44,7 @@ lint: setup ## every linter, and the one-way doors between the folders
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports --no-logo
 	$(if $(wildcard demo),$(BIN)/lint-imports --no-logo --config demo/importlinter.toml)
-	$(BIN)/sqlfluff lint $(wildcard models macros snapshots tests/dbt dashboards/queries)
+	$(BIN)/sqlfluff lint $(wildcard models macros snapshots tests/dbt granary/dbt_package/models granary/dbt_package/tests dashboards/queries)
 	$(if $(wildcard .yamllint),$(BIN)/yamllint --strict .)
 
 bench: setup ## the benchmarks, as ratios to references in the same run
@@ -56,4 +56,4 @@ chaos: setup ## proof of exactly-once: loaders and servers killed by the hundred
 
 clean: ## stop the server and remove what set-up and tools made; the warehouse in .granary/ stays
 	-@[ -n "$$PGHOST" ] || [ ! -x $(BIN)/granary ] || $(BIN)/granary down
-	rm -rf .venv build dbt_packages target logs granary_elt.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .setup.lock build dbt_packages target logs granary_elt.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

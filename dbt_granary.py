@@ -1,56 +1,147 @@
-"""dbt as this project runs it: an error of the database is told without the values of rows.
+"""dbt as this project runs it: an error of the database is told without the values of rows, and no wait is endless.
 
 dbt passes on what the server says, and the server explains a failed constraint with the row itself, a failed cast with
-the value: on the terminal, in dbt.log, in run_results.json and in whatever reads these. dbt imports this module by
-itself, as it does every installed one whose name begins with `dbt_` (dbt.plugins); the command `dbt` of the environment
-starts here as well, since dbt finds no modules of an editable installation.
+the value: on the terminal, in dbt.log, in run_results.json and in whatever reads these. And dbt's sessions have no
+limit for locks, nor can a profile give them one. dbt imports this module by itself, as it does every installed one
+whose name begins with `dbt_` (dbt.plugins); the command `dbt` of the environment starts here as well, since dbt finds
+no modules of an editable installation.
 """
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread, get_ident
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from granary.warehouse.database_errors import told
+from granary.warehouse.filelock import tell
+from granary.warehouse.settings import Settings
+from granary.warehouse.waits import LockHeldError, look
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 plugins: list[Any] = []
 """What dbt.plugins looks for: nothing of dbt's graph is changed."""
+LOCK_SECONDS = 120
+"""How long a statement of dbt waits for a lock, unless the database or the role has another limit: a build that works
+beside this one holds its tables for as long as a model takes."""
+LOOKS = (2.0, 10.0)
+"""Seconds until the first look at what a statement waits for, and between later ones."""
+LIMIT = "select set_config('lock_timeout', '{}s', false) where current_setting('lock_timeout') = '0'"
+
+BUILDING = frozenset({"build", "run", "test", "snapshot", "retry"})
+"""Commands of dbt after which there may be more to say."""
+_holders: dict[int, list[str]] = {}
+"""By thread of dbt: who has the lock that its statement waits for."""
 
 
-def keep_values_back() -> None:
-    """Have dbt's adapter for Postgres pass on errors without values; done once a process."""
+def install() -> None:
+    """Have dbt's adapter for Postgres work so; done once a process."""
     import psycopg2  # type: ignore[import-untyped]  # noqa: PLC0415 - with dbt only
     from dbt.adapters.postgres.connections import PostgresConnectionManager as Manager  # noqa: PLC0415
 
-    handler = Manager.exception_handler
+    handler: Any = Manager.exception_handler
+    opened: Any = Manager.open
     if getattr(handler, "keeps_values_back", False):
         return
 
     @contextmanager
     def exception_handler(self: Any, sql: str) -> Iterator[None]:
-        with handler(self, sql):
+        began = monotonic()
+        with handler(self, sql), watched(self.get_thread_connection()) as holder:
             try:
                 yield
+            except psycopg2.errors.LockNotAvailable as error:
+                if "held by" in str(error):  # ops.take_lock says so itself
+                    raise type(error)(told(error)) from None
+                raise type(error)(str(LockHeldError(monotonic() - began, "".join(holder)))) from None
             except psycopg2.Error as error:
                 raise type(error)(told(error)) from None
 
+    def open_with_limit(_: type[Manager], connection: Any) -> Any:
+        if connection.state == "open":
+            return connection
+        made = opened(connection)
+        with made.handle.cursor() as cursor:
+            cursor.execute(LIMIT.format(LOCK_SECONDS))
+        made.handle.commit()
+        return made
+
     exception_handler.keeps_values_back = True  # type: ignore[attr-defined]
     Manager.exception_handler = exception_handler  # type: ignore[method-assign]
+    Manager.open = classmethod(open_with_limit)  # type: ignore[method-assign, assignment]
 
 
-def main() -> None:
-    """Run dbt, as the command of its own name does."""
+@contextmanager
+def watched(connection: Any) -> Iterator[list[str]]:
+    """Say once whom a statement that takes long waits for; yields a list that then holds who has the lock."""
+    from dbt.adapters.events.logging import AdapterLogger  # noqa: PLC0415 - with dbt only
+
+    if get_ident() in _holders:  # dbt asks within a question: its thread is watched already
+        yield _holders[get_ident()]
+        return
+    holder = _holders[get_ident()] = []
+    done = Event()
+
+    def watch() -> None:
+        pause = LOOKS[0]
+        while not done.wait(pause):
+            pause = LOOKS[1]
+            with suppress(Exception):  # it is only a word; the statement itself ends by its own limit
+                _, found = look(Settings.load(), connection.handle.info.dbname, connection.handle.info.backend_pid)
+                if found and not holder:
+                    AdapterLogger("Granary").warning(f"waiting for a lock: {found}")
+                holder[:] = [found] if found else holder
+
+    Thread(target=watch, name="lock watch", daemon=True).start()
+    try:
+        yield holder
+    finally:
+        done.set()
+        del _holders[get_ident()]
+
+
+def run() -> None:
+    """Run dbt's own command."""
     from dbt.cli.main import cli  # noqa: PLC0415
 
-    keep_values_back()
+    install()
     cli()
 
 
-with suppress(ImportError):  # an environment without dbt: there is nothing to keep back
-    keep_values_back()
+def main() -> None:
+    """Run dbt, as the command of its own name does; then name what it cannot know: broken sources, and culprits."""
+    try:
+        run()
+    except SystemExit as ended:
+        if BUILDING & set(sys.argv[1:]):
+            say_more(failed=ended.code == 1)
+        raise
+
+
+def say_more(*, failed: bool) -> None:
+    """Say which sources cannot be loaded, and of each model that failed which load, file and row it failed on."""
+    from dbt.flags import get_flags  # noqa: PLC0415
+    from dbt_common.invocation import get_invocation_id  # noqa: PLC0415
+
+    from granary.dbt.culprits import named  # noqa: PLC0415
+    from granary.sources.discovery import BROKEN  # noqa: PLC0415 - half a second
+
+    for error in BROKEN.values():
+        tell(f"warning: {error}")
+    if failed:
+        flags: Any = get_flags()  # type: ignore[no-untyped-call]
+        target = Path(flags.PROJECT_DIR) / (flags.TARGET_PATH or "target")
+        for words in named(Settings.load(), target, get_invocation_id()):
+            tell(words)
+
+
+with suppress(ImportError):  # an environment without dbt: there is nothing to change
+    install()
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     demo.command("run", epilog="Example: granary demo run")(run)
     demo.command("advance", epilog="Example: granary demo advance --to 2017-03-12 && granary run")(advance)
     app.add_typer(demo, name="demo")
+    app.command("remove-sample", epilog="Example: granary remove-sample --name shop")(remove_sample)
 
 
 @contextmanager
@@ -54,6 +55,34 @@ def advance(
     show.line("Next: `granary run` loads and builds what is new.")
 
 
+def remove_sample(
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="The project's name; else that of the folder.")
+    ] = "",
+    time_zone: Annotated[
+        str, typer.Option("--time-zone", metavar="ZONE", help="Where a business date begins and ends.")
+    ] = "UTC",
+    first_date: Annotated[
+        date | None,
+        typer.Option(
+            "--first-date",
+            metavar="DATE",
+            parser=business_date,
+            help="The first business date of any source. Default: January 1 of this year.",
+        ),
+    ] = None,
+) -> None:
+    """Take the sample retailer out of this clone, in one commit, and leave an empty project of your own."""
+    from demo.removal import remove  # noqa: PLC0415 - the command starts at once
+    from granary.warehouse.project import PROJECT  # noqa: PLC0415
+
+    first = first_date or date(datetime.now(timezone.utc).year, 1, 1)
+    commit = remove(PROJECT, name or PROJECT.name, time_zone, first)
+    show.line(f"The sample is out, in commit {commit[:7]}; `git revert {commit[:7]}` brings it back.")
+    show.line("The warehouse still has what was loaded of it: `granary down`, and delete .granary to begin empty.")
+    show.line("Next: `granary add-source NAME WHERE`")
+
+
 def move(settings: Settings, to: date) -> None:
     """Open the retailer if need be, and let business go on until the evening of `to`.
 
@@ -66,11 +95,11 @@ def move(settings: Settings, to: date) -> None:
     from demo import retailer  # noqa: PLC0415 - the command starts at once
     from demo.clock import OPENING  # noqa: PLC0415
 
-    with show.steps() as progress:
+    with show.deliveries("the retailer opens") as progress:
         retailer.open_for_business(settings, progress=progress)
     if retailer.clock(settings) == OPENING:
         _run(settings, "crm_snapshots", "The CRM as it was before the year")
-    with show.steps() as progress:
+    with show.deliveries("the retailer opens") as progress:
         moved = retailer.advance(settings, to, progress=progress)
     show.line(f"The retailer's clock moved from {moved.before} to {moved.after}: {moved.files:,} files delivered.")
 

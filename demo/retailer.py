@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -24,6 +23,7 @@ from demo.progress import Listener, silent
 from demo.rate import Limit
 from demo.server import serving
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.filelock import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -244,13 +244,5 @@ def _clear(places: _Places) -> None:
 def _alone(places: _Places) -> Iterator[None]:
     """Let one process at a time change the retailer; the system frees the lock of one that is killed."""
     places.home.mkdir(parents=True, exist_ok=True)
-    with places.lock.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise GranaryError(
-                "another process is moving the sample retailer's clock",
-                str(places.demo),
-                "wait until it has ended",
-            ) from None
+    with locked(places.lock, "moving the sample retailer's clock", seconds=0):
         yield

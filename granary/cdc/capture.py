@@ -46,7 +46,7 @@ LOCK_PATIENCE_SECONDS = 5
 """How long a capture waits for another one of its source, which may have been killed a moment ago."""
 
 HEARTBEAT = timedelta(seconds=10)
-"""How often a capture without news says in the warehouse that its copy is complete."""
+"""How often a capture to which nothing comes says in the warehouse that its copy is complete."""
 
 
 @dataclass(frozen=True)

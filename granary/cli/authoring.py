@@ -23,8 +23,8 @@ def register(app: typer.Typer) -> None:
     )(add_source)
     app.command(
         "profile",
-        epilog="Examples: granary profile marts.fct_sales · granary profile raw_pos.transactions --json ·"
-        " granary profile raw_pos.transactions --load · granary profile ~/exports/rentals.csv",
+        epilog="Examples: granary profile marts.fct_orders · granary profile raw_shop.orders --json ·"
+        " granary profile raw_shop.orders --load · granary profile ~/exports/rentals.csv",
     )(profile)
 
 

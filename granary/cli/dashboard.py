@@ -36,7 +36,7 @@ def dashboard(
         str | None, typer.Option(envvar="GRANARY_DAGSTER_URL", help="Where they link to Dagster; empty for no link.")
     ] = None,
 ) -> None:
-    """Show the dashboard at 127.0.0.1:8090: sales, stores, categories, households, campaigns, promotions, data health.
+    """Show the dashboard at 127.0.0.1:8090: the pages of dashboards/.
 
     The pages are files that need nothing else, as the marts are now. They link to the documentation and to Dagster on
     this machine; exported pages do so only if you say where these are. Ctrl-C ends it.

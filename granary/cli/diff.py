@@ -14,13 +14,13 @@ from granary.cli.options import AsJson, existing
 def register(app: typer.Typer) -> None:
     """Put this command into the command."""
     app.command(
-        epilog="Examples: granary diff fct_sales · granary diff fct_sales --to dev_ada_build ·"
-        " granary diff fct_sales --check --json"
+        epilog="Examples: granary diff fct_orders · granary diff fct_orders --to dev_ada_build ·"
+        " granary diff fct_orders --check --json"
     )(diff)
 
 
 def diff(
-    mart: Annotated[str, typer.Argument(metavar="MART", help="A mart, such as fct_sales.")],
+    mart: Annotated[str, typer.Argument(metavar="MART", help="A mart, such as fct_orders.")],
     old: Annotated[str, typer.Option("--from", metavar="SCHEMA", help="The schema with the earlier build.")] = "marts",
     new: Annotated[str, typer.Option("--to", metavar="SCHEMA", help="The schema with the later build.")] = "build",
     examples: Annotated[int, typer.Option(min=0, max=100, help="Rows of each kind to show.")] = 3,

@@ -24,13 +24,13 @@ WIDEST = 60
 def register(app: typer.Typer) -> None:
     """Put this command into the command."""
     app.command(
-        epilog="Examples: granary explain marts.daily_sales --where \"business_date = '2017-03-12' and store_id = 367\""
-        " · granary explain marts.monthly_sales --where \"month_start_date = '2017-03-01'\" --column sales_value"
+        epilog="Examples: granary explain marts.daily_orders --where \"business_date = '2026-03-12' and shop_id = 7\""
+        " · granary explain marts.monthly_orders --where \"month_start_date = '2026-03-01'\" --column amount"
     )(explain)
 
 
 def explain(
-    mart: Annotated[str, typer.Argument(metavar="MART", help="Such as marts.daily_sales.")],
+    mart: Annotated[str, typer.Argument(metavar="MART", help="Such as marts.daily_orders.")],
     where: Annotated[str, typer.Option(metavar="SQL", help="A condition on the mart's columns: which rows.")],
     column: Annotated[str | None, typer.Option(metavar="NAME", help="Follow one number only.")] = None,
     limit: Annotated[int, typer.Option(help="The most rows, loads and refused rows to list of each.", min=1)] = 10,
@@ -105,7 +105,7 @@ def _origin(origin: Origin) -> Iterator[str]:
         yield f"    load {load.load_id}, {load.finished_at:%Y-%m-%d %H:%M:%S %Z}, run {load.run_id[:8]}{_content(one)}"
         yield f"    {one.used:,} of {_many(load.rows_loaded, 'row')}{_places(one)}{_refused(load.rows_quarantined)}"
         if load.rows_forgotten:
-            yield f"    {_many(load.rows_forgotten, 'more row')} erased: of households that are forgotten"
+            yield f"    {_many(load.rows_forgotten, 'more row')} erased: of somebody who is forgotten"
     if origin.load_count > len(origin.loads):
         yield f"  and {_many(origin.load_count - len(origin.loads), 'more load')}: see --limit"
 

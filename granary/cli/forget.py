@@ -1,4 +1,4 @@
-"""`granary forget`: erase a household, everywhere, and keep it out."""
+"""`granary forget`: erase somebody, everywhere, and keep them out."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ import typer
 
 from granary.cli import show
 from granary.cli.options import AsJson, ready
+from granary.sources import subjects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from granary.privacy.erasure import Total
-    from granary.privacy.forget import Forgotten
+    from granary.privacy.forget import Outcome
+    from granary.privacy.identity import Identity
 
 
 def register(app: typer.Typer) -> None:
     """Put this subcommand into the command."""
     app.command(
-        epilog='Examples: granary forget 42 --dry-run · granary forget 42 --reason "request of 3 March" ·'
+        epilog="Examples: granary forget customer 42 --dry-run · granary forget customer 42 --reason request-113 ·"
         " granary forget --again"
     )(forget)
 
 
 def forget(
-    household: Annotated[str | None, typer.Argument(metavar="[HOUSEHOLD]", help="The household's number.")] = None,
+    subject: Annotated[
+        str | None,
+        typer.Argument(metavar="SUBJECT", help="A name of data_subjects in dbt_project.yml; not needed if it has one."),
+    ] = None,
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="The number, UUID or e-mail address.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why, for the record; name nobody in it.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be erased, and erase nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -35,35 +41,50 @@ def forget(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Erase a household from raw, snapshots, quarantine and marts, and leave its rows out of every later load.
+    """Erase somebody from raw, snapshots, quarantine and marts, and leave their rows out of every later load.
 
-    The marts are built, audited and published as after a load. What went, by month, stays on record without the
-    household. A run that was killed is finished by the next one.
+    The marts are built, audited and published as after a load. What went, by month, stays on record without the key. A
+    run that was killed is finished by the next one.
     """
     from granary.privacy import forget
 
-    if again == (household is not None) or (again and dry_run):
-        raise typer.BadParameter("give a household's number, or --again alone")
+    if again == (subject is not None) or (again and dry_run):
+        raise typer.BadParameter("give a data subject and a key, or --again alone")
+    identity = None if subject is None else _identify(subject, key)
     if not (yes or again or dry_run or sys.stdin.isatty()):
         raise typer.BadParameter("without a terminal to ask at, give --yes")
     settings = ready()
-    if household is not None and (dry_run or not yes):
-        totals = forget.look(settings, household)
+    if identity is not None and (dry_run or not yes):
+        totals = forget.look(settings, identity)
         if not as_json:
             _tell(totals, "Would be erased" if dry_run else "To be erased")
         elif dry_run:
-            show.json(forget.Forgotten((), False, False, totals, (), ()))
+            show.json(forget.Outcome((), False, False, totals, (), ()))
         if dry_run:
             return
         if not typer.confirm("Erase these for good, and rebuild the marts?", err=True):
             raise typer.Exit(1)
-    done = forget.forget(settings, household, reason=reason)
+    done = forget.forget(settings, identity, reason=reason)
     if as_json:
         show.json(done)
     else:
         _report(done)
     if not done.finished:
         raise typer.Exit(1)
+
+
+def _identify(subject: str, key: str | None) -> Identity:
+    """Return who is meant. With one word only it is the key of the only data subject."""
+    from granary.privacy.identity import identify
+
+    known = subjects.declared()
+    if key is None and (len(known) != 1 or subject in known):
+        names = ", ".join(known) or "none: declare it in dbt_project.yml (vars: data_subjects)"
+        raise typer.BadParameter(f"give a data subject and its key; there is {names}")
+    try:
+        return identify(subject, key) if key is not None else identify(next(iter(known)), subject)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _tell(totals: Sequence[Total], title: str) -> None:
@@ -73,29 +94,28 @@ def _tell(totals: Sequence[Total], title: str) -> None:
     show.table(
         title,
         ("relation", "month", "rows", "of which"),
-        [(total.relation, (total.month or "")[:7], total.rows, _money(total)) for total in totals],
+        [(total.relation, (total.month or "")[:7], total.rows, _first_sum(total)) for total in totals],
     )
 
 
-def _money(total: Total) -> str:
+def _first_sum(total: Total) -> str:
     """Return the first sum of a total: that of the amount which a table names first."""
-    named = sorted(total.measures, key=lambda name: name != "sales_value")
-    return f"{named[0]} {total.measures[named[0]]}" if named else ""
+    return next((f"{name} {value}" for name, value in total.measures.items()), "")
 
 
-def _report(done: Forgotten) -> None:
+def _report(done: Outcome) -> None:
     if done.known_before:
-        show.line("The household was forgotten before.")
+        show.line("They had been forgotten before.")
     if done.totals:
         _tell(done.totals, "Erased")
     for name in done.elsewhere:
-        show.line(f"{name} still has a forgotten household, and nothing here fills it: see its owner.")
+        show.line(f"{name} still has somebody who is forgotten, and nothing here fills it: see its owner.")
     for name in done.left:
-        show.line(f"{name} still has a forgotten household.")
+        show.line(f"{name} still has somebody who is forgotten.")
     if not done.finished:
         show.line("Not finished: another build may have been at work. Run `granary forget --again`.")
     elif done.erasures:
         show.line("The marts are published and the tables vacuumed.")
-        show.line("What remains elsewhere: docs/engine/runbooks/forget-a-household.md")
+        show.line("What remains elsewhere: docs/engine/runbooks/forget-somebody.md")
     else:
         show.line("Nothing is left to do.")

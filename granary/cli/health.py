@@ -57,7 +57,7 @@ order by n.nspname
 
 @dataclass(frozen=True)
 class Health:
-    """The server, the last load of each table, what each schema holds, and the households that are forgotten.
+    """The server, the last load of each table, what each schema holds, and how many are forgotten.
 
     `erasures_open` are those of which something is left, or that the database does not know, being an older dump.
     """

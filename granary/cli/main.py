@@ -18,6 +18,7 @@ from granary.cli import (
     explain,
     forget,
     log,
+    marts,
     plugins,
     projects,
     quarantine,
@@ -105,7 +106,7 @@ def status(as_json: AsJson = False) -> None:
 
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["--help"]},
-    epilog='Example: granary psql -c "select count(*) from marts.fct_sales"',
+    epilog='Example: granary psql -c "select count(*) from marts.fct_orders"',
 )
 def psql(context: typer.Context) -> None:
     """A SQL shell on the warehouse; every argument goes to psql."""
@@ -115,7 +116,7 @@ def psql(context: typer.Context) -> None:
 
 
 @app.command(
-    epilog="Examples: granary load · granary load pos crm.products · granary load pos --from 2017-03-01 --to 2017-03-31"
+    epilog="Examples: granary load · granary load shop hr.shifts · granary load shop --from 2026-03-01 --to 2026-03-31"
 )
 def load(
     what: Annotated[
@@ -179,7 +180,7 @@ def load(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: granary withdraw pos.transactions transactions/2017-03-11.parquet")
+@app.command(epilog="Example: granary withdraw shop.orders orders/2026-03-11.parquet")
 def withdraw(
     table: Annotated[str, typer.Argument(metavar="SOURCE.TABLE")],
     units: Annotated[list[str], typer.Argument(metavar="FILE...", help="As `ops.load_audit` names it.")],
@@ -204,7 +205,7 @@ def withdraw(
 
 
 @app.command(
-    epilog="Examples: granary run · granary run --from 2017-03-01 --to 2017-03-31 · granary run --full-refresh"
+    epilog="Examples: granary run · granary run --from 2026-03-01 --to 2026-03-31 · granary run --full-refresh"
 )
 def run(
     first: From = None,
@@ -272,6 +273,7 @@ for topic in (
     projects,
     upgrade,
     authoring,
+    marts,
 ):
     topic.register(app)
 plugins.register(app)

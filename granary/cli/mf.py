@@ -22,7 +22,7 @@ MANIFEST = "semantic_manifest.json"
 
 
 class UpdateChecker:
-    """Stands in for `update_checker.UpdateChecker`: there is never news."""
+    """Stands in for `update_checker.UpdateChecker`: nothing is ever newer."""
 
     def check(self, _package: str, _version: str) -> None:
         """Return that there is nothing new."""
@@ -88,5 +88,5 @@ def main() -> None:
 
     import dbt_granary
 
-    dbt_granary.keep_values_back()
+    dbt_granary.install()
     cli(prog_name="mf")

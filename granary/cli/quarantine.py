@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(quarantine, name="quarantine")
 
 
-@quarantine.command("list", epilog="Examples: granary quarantine list · granary quarantine list pos --status all")
+@quarantine.command("list", epilog="Examples: granary quarantine list · granary quarantine list shop --status all")
 def list_entries(
     what: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...")] = None,
     status: Annotated[str, typer.Option(help="open, replayed, dropped, superseded, failed or all.")] = "open",
@@ -69,7 +69,7 @@ def show_entry(ids: Ids) -> None:
 
 
 @quarantine.command(
-    epilog="Examples: granary quarantine replay 17 18 · granary quarantine replay --table pos.transactions"
+    epilog="Examples: granary quarantine replay 17 18 · granary quarantine replay --table shop.orders"
     " · granary quarantine replay 17 --set quantity=1"
 )
 def replay(

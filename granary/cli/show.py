@@ -194,7 +194,7 @@ def health(found: Health) -> None:
         if load["is_late"]:
             line(f"Late: {load['late']}")
     if found.erasures:
-        line(f"{found.erasures:,} forgotten household{'' if found.erasures == 1 else 's'}.")
+        line(f"{found.erasures:,} data subject{'' if found.erasures == 1 else 's'} forgotten.")
     if found.erasures_open:
         line(f"{found.erasures_open:,} of them still in the warehouse or its marts: `granary forget --again`.")
     for problem in found.marts.problems:
@@ -224,10 +224,10 @@ def counting(total: int) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def steps() -> Iterator[Callable[[Any], None]]:
-    """Show what the sample retailer delivers: the system, the item and the rows so far."""
+def deliveries(opening: str) -> Iterator[Callable[[Any], None]]:
+    """Show what sample systems deliver, beginning with these words: the system, the item and the rows so far."""
     with _bars(console) as bars:
-        task = bars.add_task("the retailer opens", total=None, rows=0, note="")
+        task = bars.add_task(opening, total=None, rows=0, note="")
         total = 0
 
         def tell(step: Any) -> None:
@@ -289,7 +289,7 @@ class _RunView:
             if event.name not in self.tasks:
                 self.tasks[event.name] = self.bars.add_task(event.name, total=None, rows=0, note=event.stage)
             self.bars.update(self.tasks[event.name], rows=event.rows or 0, note=event.detail or event.stage)
-        elif event.kind == "skipped":
+        elif event.kind in ("skipped", "waiting"):
             self.screen.print(f"{self.seconds:6.1f} s  {event.kind:<13}{event.name}: {event.detail}", markup=False)
         elif event.name in self.tasks:
             self.bars.remove_task(self.tasks.pop(event.name))

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: granary stream events · granary stream events --once --json · granary stream events --status"
     )(stream)
     app.command("serve-webhooks", epilog="Example: granary serve-webhooks --port 8787")(serve_webhooks)
-    app.command(epilog="Examples: granary replay events · granary replay events.coupon_redemptions")(replay)
+    app.command(epilog="Examples: granary replay events · granary replay events.clicks")(replay)
 
 
 def stream(

@@ -7,10 +7,10 @@ A run without a file in this home is somebody else's, and left alone.
 
 from __future__ import annotations
 
-import fcntl
-import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
+
+from granary.warehouse.filelock import FileLockedError, locked, take
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,21 +34,7 @@ def hold(settings: Settings, run_id: str) -> None:
     if run_id in _held:
         return
     folder(settings).mkdir(parents=True, exist_ok=True)
-    path = folder(settings) / run_id
-    while True:
-        file = path.open("a")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if _same(path, file):
-            _held[run_id] = file
-            return
-        file.close()  # a reaper took the file away before we had its lock
-
-
-def _same(path: Path, file: TextIO) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
+    _held[run_id] = take(folder(settings) / run_id, "looking whether this run is alive")
 
 
 @contextmanager
@@ -72,11 +58,7 @@ def reap(settings: Settings, instance: dg.DagsterInstance) -> list[str]:
     for path in sorted(folder(settings).glob("*")):
         if path.name in _held:
             continue
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
+        with suppress(FileLockedError), locked(path, "at work on this run", seconds=0):
             run = instance.get_run_by_id(path.name)
             if run is not None and not run.is_finished:
                 report = instance.report_run_canceled if run.status.value == "CANCELING" else instance.report_run_failed

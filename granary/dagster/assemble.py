@@ -49,7 +49,7 @@ def assemble(
         schedules=schedules,
         sensors=[*SENSORS, rest_of_runs(named)],
         resources={"warehouse": Warehouse()},
-        # One process a run. Nine loads without news take 15 s in it and 33 s with a process per step (forkserver,
+        # One process a run. Nine loads of nothing new take 15 s in it and 33 s with a process per step (forkserver,
         # preloaded, 2 cores); loading in parallel gains less than that, since the largest table keeps both cores busy.
         executor=dg.in_process_executor,
     )

@@ -21,8 +21,8 @@ from granary.dagster.resources import RunOptions, Warehouse, earlier_days
 from granary.dagster.signals import stoppable
 from granary.dagster.translator import Translator
 from granary.dagster.windows import Window, dbt_vars, window_of_tags
+from granary.dbt import last_build
 from granary.dbt import manifest as dbt_manifest
-from granary.dbt import news
 from granary.dbt.progress import Event, Problem, tell
 from granary.warehouse.environment_errors import plainly
 from granary.warehouse.settings import Settings
@@ -61,10 +61,10 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
     def dbt(context: dg.AssetExecutionContext, config: DbtOptions, warehouse: Warehouse) -> Iterator[Any]:
         build = Build(warehouse.settings, manifest, translator, context)
         arguments = [] if context.retry_number else build_arguments(context, config, manifest)
-        now = news.state(warehouse.settings, dbt_manifest.fingerprint(warehouse.settings))
+        now = last_build.state(warehouse.settings, dbt_manifest.fingerprint(warehouse.settings))
         asked_for = context.is_subset or config.full_refresh or config.window(context)
-        if not asked_for and news.is_built(warehouse.settings, now):
-            tell(Event("skipped", "dbt", "every model", detail="nothing was loaded since they were built"))
+        if not asked_for and last_build.is_of(warehouse.settings, now):
+            tell(Event("skipped", "dbt", "every model", detail="nothing changed since they were built"))
             yield from verdicts(context)
             return
         try:
@@ -76,7 +76,7 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
                             context.log_event(day)
                     yield result
             if not context.is_subset:
-                news.keep(warehouse.settings, now)
+                last_build.keep(warehouse.settings, now)
         except BuildError as failure:
             if failure.transient and context.retry_number < RETRIES:
                 tell(Event("retrying", "dbt", "dbt", detail=str(failure)))

@@ -2,7 +2,7 @@
 
 `DbtCliResource.cli()` is the usual way; here its parts are used directly, because it runs `dbt --version` and makes a
 dbt adapter in our own process before each command (3.5 s measured), and because its `fetch_row_counts()` and
-`fetch_column_metadata()`, which need that adapter, made a build without news take 34 s instead of 16 (see `lineage`).
+`fetch_column_metadata()`, which need that adapter, made a build of nothing new take 34 s instead of 16 (see `lineage`).
 """
 
 from __future__ import annotations
@@ -129,6 +129,9 @@ class Build:
     def _translate(self, event: DbtCliEventMessage, relations: Relations) -> Iterator[Any]:
         """Yield Dagster's events for one line of dbt's, and tell the listener."""
         name = event.raw_event["info"]["name"]
+        if name == "AdapterEventWarning":  # such as a wait for a lock, and who has it (dbt_granary.py)
+            tell(Event("waiting", "dbt", "dbt", detail=str(event.raw_event["info"]["msg"])))
+            return
         node = self._manifest["nodes"].get(event.raw_event["data"].get("node_info", {}).get("unique_id"))
         if node is None or name not in STARTS | RESULTS:
             return

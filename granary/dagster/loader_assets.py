@@ -1,6 +1,6 @@
 """One asset per source table, made by one factory from the loaders' own specs.
 
-An asset's key is that of the dbt source (`pos/transactions`), which joins both halves to one graph.
+An asset's key is that of the dbt source (`shop/orders`), which joins both halves to one graph.
 (Dagster reads the annotations of its functions, so they are not postponed in this folder.)
 """
 
@@ -185,7 +185,7 @@ def accounting(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
         metadata={
             "rows refused": result.rows_quarantined,
             "rows lost": lost,
-            "rows of forgotten households": result.rows_forgotten,
+            "rows of who is forgotten": result.rows_forgotten,
             "not taken": "\n".join(not_taken(result)[:SHOWN]) or "none",
             "first refused": "; ".join(result.refused) or "none",
             "warnings": "; ".join(result.warnings) or "none",
@@ -201,7 +201,7 @@ def not_taken(result: LoadResult) -> list[str]:
 
 
 def contract_check(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
-    """Return the check that warns of news in the delivery's shape, which were dealt with as the contract says."""
+    """Return the check that warns of changes of the delivery's shape, which were dealt with as the contract says."""
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=CONTRACT_CHECK,
@@ -268,7 +268,7 @@ def result_metadata(result: LoadResult) -> dict[str, dg.MetadataValue]:
         "rows read": dg.MetadataValue.int(result.rows_read),
         "rows loaded": dg.MetadataValue.int(result.rows_loaded),
         "rows refused": dg.MetadataValue.int(result.rows_quarantined),
-        "rows of forgotten households": dg.MetadataValue.int(result.rows_forgotten),
+        "rows of who is forgotten": dg.MetadataValue.int(result.rows_forgotten),
         "rows replaced": dg.MetadataValue.int(result.rows_deleted),
         "units": dg.MetadataValue.int(result.units),
         "bytes": dg.MetadataValue.int(result.bytes),

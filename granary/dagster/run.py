@@ -122,13 +122,13 @@ def run_job(
 ) -> RunOutcome:
     """Run a job, with the partitions of `window` if it has any, and wait for its end.
 
-    With no window it covers the days that are waiting to be loaded, and rebuilds no day without news; with one, the
+    With no window it covers the days that are waiting to be loaded, and rebuilds only days that changed; with one, the
     facts overwrite these days in any case. Runs whose process was killed are marked as failed first.
 
     Standard output and error of the process go to the run's log meanwhile: what listens to `on_event` must print to a
     stream that it opened before (`terminal()`).
 
-    Where a load fails, what follows from its table is left out, and the rest is built by a second run.
+    Where a load fails, a second run builds what follows from other tables as well, on its table as it stands.
 
     Ctrl-C and SIGTERM roll the open transaction back, stop dbt, mark the run as canceled and raise KeyboardInterrupt.
 
@@ -140,17 +140,12 @@ def run_job(
     prepare_instance(settings)
     log = settings.home / "dagster" / "run.log"
     with inside(environment(settings)), interruptible(), silenced(log):
-        from granary.dagster.assemble import of_project  # noqa: PLC0415
-        from granary.dagster.jobs import FULL_REFRESH  # noqa: PLC0415
+        from granary.dagster.jobs import FULL_REFRESH  # noqa: PLC0415 - Dagster takes 2 s, and must see the environment
         from granary.dagster.pending import loaded_dates, pending, quiet_day, run_config  # noqa: PLC0415
-        from granary.dagster.remaining import REST_OF, failed_loaders, is_daily, rest  # noqa: PLC0415
+        from granary.dagster.remaining import REST_OF, failed_loaders, is_daily, rest, standing  # noqa: PLC0415
 
-        definitions = of_project(settings)
         name = FULL_REFRESH if full_refresh else job
-        names = [one.name for one in definitions.resolve_all_job_defs() if not one.name.startswith("__")]
-        if name not in names:
-            raise unknown("job", name, names, "orchestration/jobs.py")
-        job_definition = definitions.resolve_job_def(name)
+        definitions, job_definition = _job(settings, name)
         with open_instance() as instance:
             reap(settings, instance)
             chosen = None
@@ -191,7 +186,10 @@ def run_job(
                     seen.problems += unexplained(result, log)
                 failed_loads = failed_loaders(result.all_events)
                 interrupted = was_interrupted(instance.get_run_by_id(result.run_id))
-                if failed_loads and not interrupted and (keys := rest(graph, selected, failed_loads)):
+                keys: list[dg.AssetKey] = []
+                if failed_loads and not interrupted:
+                    keys = rest(graph, selected, failed_loads, standing(settings, failed_loads))
+                if keys:
                     of_dbt = {**config, "ops": {"dbt": config["ops"]["dbt"]}}
                     last = execute(of_dbt, keys, **{REST_OF: result.run_id})
                     interrupted = was_interrupted(instance.get_run_by_id(last.run_id))
@@ -212,6 +210,16 @@ def run_job(
         failures=() if result.success and not failed else tuple(seen.problems or unexplained(result, log)),
         log=log,
     )
+
+
+def _job(settings: Settings, name: str) -> tuple[dg.Definitions, dg.JobDefinition]:
+    from granary.dagster.assemble import of_project  # noqa: PLC0415
+
+    definitions = of_project(settings)
+    names = [one.name for one in definitions.resolve_all_job_defs() if not one.name.startswith("__")]
+    if name not in names:
+        raise unknown("job", name, names, "orchestration/jobs.py")
+    return definitions, definitions.resolve_job_def(name)
 
 
 def unexplained(result: dg.ExecuteInProcessResult, log: Path) -> list[Problem]:

@@ -9,10 +9,11 @@ import dagster as dg
 from granary.dagster.alive import reap
 from granary.dagster.instance import IN_PROCESS
 from granary.dagster.loader_assets import FRESH_CHECK, fresh_check, key_of
-from granary.dagster.remaining import REST_OF, failed_loaders, is_daily, rest
+from granary.dagster.remaining import REST_OF, failed_loaders, is_daily, rest, standing
 from granary.dagster.resources import Warehouse
 from granary.dagster.windows import WINDOW_TAG
 from granary.load.freshness import Freshness, freshness
+from granary.warehouse.settings import Settings
 
 REAP_SECONDS, FRESH_SECONDS = 30, 900
 
@@ -67,7 +68,7 @@ def rest_of_runs(jobs: Sequence[Any]) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         monitored_jobs=list(jobs),
         request_jobs=list(jobs),
-        description="Builds what does not follow from a source that could not be loaded: sources do not wait.",
+        description="Builds what does not follow from tables that could not be loaded alone: sources do not wait.",
     )
     def ask(context: dg.RunFailureSensorContext) -> dg.RunRequest | dg.SkipReason:
         return ask_for_rest(context)
@@ -83,7 +84,7 @@ def ask_for_rest(context: dg.RunFailureSensorContext) -> dg.RunRequest | dg.Skip
     graph = context.repository_def.asset_graph  # type: ignore[union-attr]
     failed = failed_loaders(context.instance.all_logs(run.run_id))
     selected = run.asset_selection or context.repository_def.get_job(run.job_name).asset_layer.selected_asset_keys  # type: ignore[union-attr]
-    keys = rest(graph, selected, failed) if failed else []
+    keys = rest(graph, selected, failed, standing(Settings.load(), failed)) if failed else []
     if not keys:
         return dg.SkipReason("no load failed, or nothing is left to build")
     daily = is_daily(graph, keys)

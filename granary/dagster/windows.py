@@ -71,7 +71,7 @@ def window_of_run(waiting: Iterable[date], loaded: Iterable[date], *, full_refre
     """Return the window of a run for which nobody named one; None if there was never a file.
 
     It is the smallest that holds all dates still to be loaded; days in between that are loaded already cost nothing,
-    since their files are found unchanged. Without news it is the newest day; a full refresh covers every day.
+    since their files are found unchanged. If nothing waits, it is the newest day; a full refresh covers every day.
     """
     new, old = sorted(waiting), sorted(loaded)
     if full_refresh:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,27 @@ class Suspect:
     quoted: re.Pattern[str]
     source: str
     table: str
+
+
+def named(settings: Settings, target: Path, invocation: str) -> Iterator[str]:
+    """Yield which load, file and row each model failed on that failed in a run of dbt.
+
+    Args:
+        settings: of the warehouse.
+        target: where dbt left its artifacts; another run's are left alone.
+        invocation: dbt's id of the run.
+    """
+    try:
+        manifest, results = (json.loads((target / name).read_bytes()) for name in ("manifest.json", "run_results.json"))
+    except FileNotFoundError:
+        return
+    if results["metadata"]["invocation_id"] != invocation:
+        return
+    for result in results["results"]:
+        node = manifest["nodes"].get(result["unique_id"], {})
+        failed = result["status"] == "error" and node.get("resource_type") in ("model", "snapshot")
+        if failed and (found := blame(settings, manifest, node, target, str(result["message"] or ""))):
+            yield f"{node['resource_type']} {node['name']} failed on what it is made from: {found}"
 
 
 def blame(

@@ -7,7 +7,6 @@ runs `dbt deps`, which needs the hub, and it parses on every reload.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,8 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from granary.dbt import progress
 from granary.dbt.nodes import meta
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.filelock import locked, tell
 from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 
 PROJECT_DIR = PROJECT
 FILES = ("dbt_project.yml", "packages.yml", "profiles.yml", "selectors.yml")
-FOLDERS = ("models", "snapshots", "seeds", "macros", "tests/dbt", "dbt_packages")
+FOLDERS = ("models", "snapshots", "seeds", "macros", "tests/dbt")
 PARTIAL_PARSE = "partial_parse.msgpack"
 INCREMENTAL_VARS = {"test_scope": "new"}
 """Vars of every run that is no full refresh. dbt parses everything again when the vars differ from those of the
 last parse (3 s here), so the manifest is parsed with them."""
+PARSE_SECONDS, BUILD_SECONDS = 300, 3600
+"""How long another process may parse, or build, before those that wait for it give up."""
 DBT = (sys.executable, "-m", "granary.dbt.process")
 """The dbt of this environment, whether or not the environment is activated."""
 
@@ -71,8 +74,7 @@ def prepare(settings: Settings) -> Path:
     home = folder(settings)
     home.mkdir(parents=True, exist_ok=True)
     manifest, stamp = home / "manifest.json", home / "manifest.fingerprint"
-    with (home / "manifest.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(home / "manifest.lock", "parsing the dbt project", PARSE_SECONDS):
         now = fingerprint(settings)
         if manifest.exists() and stamp.exists() and stamp.read_text() == now:
             return manifest
@@ -97,9 +99,17 @@ def prepare(settings: Settings) -> Path:
 
 @contextmanager
 def building(settings: Settings) -> Iterator[None]:
-    """Wait until no other run of this home builds: two at once would overwrite each other's tables."""
-    with (folder(settings) / "build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Wait until no other run of this home builds: two at once would overwrite each other's tables.
+
+    Raises:
+        FileLockedError: another one has been at it for `BUILD_SECONDS`.
+    """
+
+    def say(text: str) -> None:
+        tell(text)
+        progress.tell(progress.Event("waiting", "dbt", "dbt", detail=text))
+
+    with locked(folder(settings) / "build.lock", "building", BUILD_SECONDS, say):
         yield
 
 
@@ -165,8 +175,9 @@ def load(path: Path) -> Mapping[str, Any]:
 
 def _inputs() -> Iterator[Path]:
     yield from (PROJECT_DIR / name for name in FILES if (PROJECT_DIR / name).exists())
-    for name in FOLDERS:
-        yield from (path for path in (PROJECT_DIR / name).rglob("*") if path.is_file())
+    packages = (PROJECT_DIR / "dbt_packages").glob("*")  # links to folders, which rglob does not follow
+    for folder in (*(PROJECT_DIR / name for name in FOLDERS), *packages):
+        yield from (path for path in folder.rglob("*") if path.is_file())
 
 
 def _words(output: str) -> str:

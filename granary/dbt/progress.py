@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["planned", "started", "rows", "finished", "materialized", "checked", "failed", "retrying", "skipped"]
+Kind = Literal[
+    "planned", "started", "rows", "finished", "materialized", "checked", "failed", "retrying", "skipped", "waiting"
+]
 Severity = Literal["", "warn", "error"]
 
 
@@ -18,7 +20,7 @@ Severity = Literal["", "warn", "error"]
 class Event:
     """Something that happened in a run.
 
-    `name` is what it happened to (`pos.transactions`, `fct_sales`, a test's name), `stage` where that belongs
+    `name` is what it happened to (`shop.orders`, `fct_orders`, a test's name), `stage` where that belongs
     (`load` or `dbt`), `asset` the asset a check is about. `rows` is what was read or written so far by a loader, and
     the size of the relation for a table; None where it is not known or makes no sense (views). First of all comes a
     `planned`, whose `rows` is how many tables and views the run is about.

@@ -7,7 +7,6 @@ the only history of systems that forget, and cannot be made again.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import subprocess
@@ -82,8 +81,7 @@ def _build(settings: Settings, target: Path, selection: list[str]) -> subprocess
     if (parsed := home / dbt_manifest.PARTIAL_PARSE).exists():
         shutil.copy(parsed, target / parsed.name)
     excluded = ["--exclude-resource-type", "unit_test", "snapshot"]
-    with (home / "build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with dbt_manifest.building(settings):
         return subprocess.run(
             [*dbt_manifest.DBT, "build", "--full-refresh", *excluded, "--select", *selection],
             cwd=dbt_manifest.PROJECT_DIR,

@@ -1,15 +1,15 @@
 """What models declare of their rows: `meta.explained_by` says which rows of which parents a row is made from.
 
     explained_by:
-      - model: fct_sales                 # a parent, however far up
+      - model: fct_orders                # a parent, however far up
         join: {dim_date: date_day = business_date}   # models that its expressions need beside it, if any
         loads: {int_..._changed_weeks: week}         # a model that says which loads hold which rows, where it helps
-        match: [store_id]                # columns that are equal; or column: expression over the parent's row
+        match: [shop_id]                 # columns that are equal; or column: expression over the parent's row
         where: business_date < this.as_of_date       # a further condition, if any
-        via: int_crm__product_versions   # a model that dbt has between the two, where it knows several ways
-        columns: [is_fuel]               # the columns that come this way; without it, the row itself does
+        via: int_shop__product_versions  # a model that dbt has between the two, where it knows several ways
+        columns: [is_gift]               # the columns that come this way; without it, the row itself does
         numbers:                         # columns that can be computed again from those rows, and how
-          sales_value: sum(sales_value)
+          amount: sum(amount)
 
 In expressions a plain name is a column of the parent, `this.x` one of the row that is explained, `model.x` one of a
 joined model. The chain ends at the staging views: each is one source table with its load and row numbers.
@@ -94,7 +94,7 @@ def model_of(manifest: Mapping[str, Any], name: str) -> Model:
 
 
 def find_mart(manifest: Mapping[str, Any], text: str) -> Model:
-    """Return the mart that a person means by `marts.daily_sales` or `daily_sales`.
+    """Return the mart that a person means by `marts.daily_orders` or `daily_orders`.
 
     Raises:
         ConditionError: there is none of that name.

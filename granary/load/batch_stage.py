@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from granary.load.contract import conform, cut_off, in_future, shape, within_cap
 from granary.load.refusals import told
 from granary.load.types import widens
-from granary.privacy.filter import Sieve
-from granary.privacy.suppression_list import forgotten
+from granary.privacy.filter import RowFilter
+from granary.privacy.suppression_list import suppressed
 from granary.sources.units import Left
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import reached
@@ -99,6 +99,7 @@ class Piece:
     refusals: list[Refusal] = field(default_factory=list)
     unreadable: str | None = None
     copy_of: str = ""
+    unpacked: str | None = None
 
     def audit(self, source: str, table: str, status: str, **more: Any) -> Audit:
         """Return the unit's row of the ledger."""
@@ -110,6 +111,7 @@ class Piece:
             unit=self.unit.name,
             fingerprint=self.unit.fingerprint,
             version=self.unit.version,
+            unpacked=self.unpacked,
             status="unreadable" if self.unreadable else "duplicate" if self.copy_of else status,
             rows_read=self.read,
             rows_loaded=self.loaded,
@@ -160,7 +162,7 @@ class Intake:
         self.newest: Any = None
         self.accepted = 0
         self.opened: Target | None = None
-        self.sieve: Sieve | None = None
+        self.filter: RowFilter | None = None
         self.lock = Lock()
 
     def know_raw(self, tx: LoadTransaction, *, rebuild: bool = False) -> None:
@@ -168,8 +170,8 @@ class Intake:
 
         In a rebuild the contract's columns get the contract's types, whatever they were widened to.
         """
-        if gone := forgotten(tx.connection, tx.settings):
-            self.sieve = Sieve(self.table, gone)
+        if forgotten := suppressed(tx.connection, tx.settings):
+            self.filter = RowFilter(self.table, forgotten)
         names = {field.name for field in LOAD_COLUMNS}
         present = {name: arrow_type(kind) for name, kind in tx.columns(self.target).items() if name not in names}
         self.fresh = not tx.query(
@@ -210,8 +212,8 @@ class Intake:
             self.changes |= dict.fromkeys([*chunk.notes, *cut_off(shaped, chunk.batch)])
             accepted, places, refusals = conform(self.table, shaped, chunk, piece.read + 1)
             self._see_newest(accepted)
-            if self.sieve:
-                accepted, places, refusals, gone = self.sieve.sift(accepted, places, refusals)
+            if self.filter:
+                accepted, places, refusals, gone = self.filter.apply(accepted, places, refusals)
                 piece.forgotten += gone
             self._count(piece, chunk.rows, accepted, refusals)
             load = pa.repeat(pa.scalar(piece.load_id, pa.int64()), accepted.num_rows)
@@ -250,16 +252,16 @@ class Intake:
             self.progress(Progress(self.source.name, self.table.name, piece.unit.name, piece.read))
 
     def _see_newest(self, accepted: pa.RecordBatch) -> None:
-        """Note how far the cursor has come; rows of forgotten households count, or they would be read for ever."""
+        """Note how far the cursor has come; rows of those who are forgotten count, or they would be read for ever."""
         if self.table.cursor and accepted.num_rows:
             newest = pc.max(accepted.column(self.table.cursor)).as_py()
             if newest is not None:
                 self.newest = max(self.newest or newest, newest)
 
     def record_changes(self, tx: LoadTransaction, load_id: int) -> tuple[Change, ...]:
-        """Keep how the delivery differed from the contract, and return what is news.
+        """Keep how the delivery differed from the contract, and return what is a change.
 
-        Which of its names a column has in the first delivery is kept, for the next to be compared with, but no news.
+        Which of its names a column has in the first delivery is kept, for the next to be compared with, and no change.
         """
         new = record_changes(tx.connection, self.source.name, self.table.name, load_id, self.changes)
         return tuple(change for change in new if not (self.fresh and change.change == "renamed"))

@@ -1,18 +1,32 @@
-"""The same content under two names: known by its fingerprint, it lands once unless somebody says otherwise."""
+"""The same content under two names: known by its fingerprint, it lands once unless somebody says otherwise.
+
+A unit that comes packed has two: that of its bytes, which is known before it is read, and that of what was in it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from granary.load.batch_stage import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from granary.sources.spec import Table
+    from granary.load.batch_stage import Piece
+    from granary.load.failures import Learnt
+    from granary.sources.spec import Reader, Table
     from granary.sources.units import Unit
     from granary.warehouse.records import Landed
+
+
+@runtime_checkable
+class Unpacking(Protocol):
+    """A reader whose units may come packed, so that the same content has different bytes."""
+
+    def unpacked(self, unit: str) -> str | None:
+        """Return the fingerprint of what was in a unit that was read to its end, None if it was not packed."""
+        ...
 
 
 def applies(table: Table) -> bool:
@@ -25,11 +39,11 @@ def resolve(
     table: Table,
     offered: Sequence[tuple[Unit, bool]],
     ledger: Mapping[str, Landed],
+    learnt: Learnt,
     *,
-    keeps: Collection[str],
     accepted: Collection[str],
     anew: bool,
-) -> tuple[list[Unit], dict[str, str]]:
+) -> tuple[list[Unit], dict[str, str], dict[str, str]]:
     """Tell which units are read, and which of all have the content of another.
 
     Only files are compared (units whose content was looked at). One that has landed under its own name stays; one that
@@ -39,14 +53,15 @@ def resolve(
         table: the contract.
         offered: units that are new, or were left out before (then True), in their order.
         ledger: what is known of every unit.
-        keeps: units whose earlier rows stay, though they are new.
+        learnt: what this load has found out: the earlier rows of unreadable units stay, though they are new.
         accepted: units that are loaded whatever else has their content.
         anew: the table is loaded from the beginning, so that what it holds counts for nothing.
 
     Returns:
-        The units to read, and unit -> the other one with its content, which comes before it or has landed.
+        The units to read; unit -> the other one with its content, which comes before it or has landed; and
+        fingerprint -> the unit that has this content.
     """
-    new = {unit.name for unit, before in offered if not before} - set(keeps)
+    new = {unit.name for unit, before in offered if not before} - set(learnt.unreadable)
     first: dict[str, str] = {}
     if not anew:
         for name, known in ledger.items():
@@ -55,12 +70,28 @@ def resolve(
     units, copies = [], {}
     for unit, before in offered:
         known = ledger.get(unit.name, UNKNOWN)
-        mark = (known.duplicate if before else unit.fingerprint) or ""
-        alone = unit.content is None or unit.problem or unit.name in accepted or mark in known.holds
-        other = first.setdefault(mark, unit.name) if applies(table) else unit.name
-        other = unit.name if alone else other
+        mark, *inside = known.duplicate if before else (unit.fingerprint or "",)
+        marks = {mark, *inside, learnt.unpacked.get(mark, mark)}
+        alone = unit.content is None or unit.problem or unit.name in accepted or not known.holds.isdisjoint(marks)
+        others = [] if alone or not applies(table) else [first[each] for each in sorted(marks & first.keys())]
+        other = (*others, unit.name)[0]
+        first |= dict.fromkeys(marks - first.keys(), other)
         if other != unit.name:
             copies[unit.name] = other
         if other == unit.name or not before:
             units.append(replace(unit, fingerprint=mark or None))
-    return units, copies
+    return units, copies, first
+
+
+def found(table: Table, reader: Reader, piece: Piece, learnt: Learnt, first: dict[str, str]) -> bool:
+    """Note what was in a unit that was read, if it came packed; return whether another unit has that content.
+
+    That is known only now. It is said once of each unit, so that a load which begins again comes to an end.
+    """
+    inside = reader.unpacked(piece.unit.name) if isinstance(reader, Unpacking) else None
+    mark = piece.unit.fingerprint
+    piece.unpacked = inside
+    if inside is None or mark is None or mark in learnt.unpacked:
+        return False
+    learnt.unpacked[mark] = inside
+    return applies(table) and first.setdefault(inside, piece.unit.name) != piece.unit.name

@@ -32,7 +32,7 @@ class Learnt:
     """What a load finds out on its way and needs to know from the start: it outlives a new beginning.
 
     `unreadable` and `unfinished` are units with the reason, `failed` what became of a unit and its error, `single`
-    units that are loaded whatever else has their content.
+    units that are loaded whatever else has their content, `unpacked` what was in packed units, both as fingerprints.
     """
 
     evolved: dict[str, pa.DataType] = field(default_factory=dict)
@@ -40,6 +40,7 @@ class Learnt:
     unfinished: dict[str, str] = field(default_factory=dict)
     failed: dict[str, tuple[Piece, GranaryError]] = field(default_factory=dict)
     single: set[str] = field(default_factory=set)
+    unpacked: dict[str, str] = field(default_factory=dict)
 
     def left(self) -> list[Left]:
         """Return the units that failed, and those that wait."""

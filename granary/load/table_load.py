@@ -79,13 +79,12 @@ class Loading:
         self.intake = Intake(source, table, learnt.evolved, progress)
         self.tables = [*source.tables, *neighbours]
         self.copies: dict[str, str] = {}
+        self.first: dict[str, str] = {}
         self.reader: Reader | None = None
-        self.accepted = accepted
         self.holding: set[str] = set()
         self.intake.by_unit = True
-        self.place = self.intake.place
-        self.committing = False
-        self.started = time.perf_counter()
+        self.accepted, self.place = accepted, self.intake.place
+        self.committing, self.started = False, time.perf_counter()
 
     def run(self, *, dry_run: bool) -> LoadResult:
         """Load what is new, or only read and check it; see `granary.load.api.load_table` for what it raises."""
@@ -102,16 +101,16 @@ class Loading:
             self.holding = {name for name, unit in ledger.items() if unit.holds}
             if isinstance(reader, Recalling) and not self.everything:
                 reader.recall({name: max(unit.fingerprints) for name, unit in known.items() if unit.fingerprints})
-            units, copies = self._units(tx, reader.units(self.table, before), known, ledger)
+            units = self._units(tx, reader.units(self.table, before), known, ledger)
             if self.learnt.failed and not units:
                 raise nothing_landed(self.learnt)
-            self.copies = copies
             pieces = [
                 Piece(
                     unit,
                     load_id,
                     unreadable=unit.problem or self.learnt.unreadable.get(unit.name),
-                    copy_of=copies.get(unit.name, ""),
+                    copy_of=self.copies.get(unit.name, ""),
+                    unpacked=self.learnt.unpacked.get(unit.fingerprint or ""),
                 )
                 for unit, load_id in zip(units, tx.next_load_ids(len(units)), strict=True)
             ]
@@ -127,8 +126,8 @@ class Loading:
 
     def _units(
         self, tx: LoadTransaction, offered: Sequence[Unit], known: dict[str, Landed], ledger: dict[str, Landed]
-    ) -> tuple[list[Unit], dict[str, str]]:
-        """Return the units to read, and which units have the content of another one.
+    ) -> list[Unit]:
+        """Return the units to read, and note which have the content of another one.
 
         Where a later unit overwrites an earlier one's rows by key, it waits for one that failed.
         """
@@ -156,7 +155,10 @@ class Loading:
             new = [(unit, False) for unit in self._whole(offered, {unit.name: unit for unit, _ in new}, known)]
         anew = self.anew or self.lost is not None
         accepted = {*learnt.single, *self.accepted}
-        return duplicates.resolve(self.table, new, ledger, keeps=learnt.unreadable, accepted=accepted, anew=anew)
+        units, self.copies, self.first = duplicates.resolve(
+            self.table, new, ledger, learnt, accepted=accepted, anew=anew
+        )
+        return units
 
     def _whole(self, offered: Sequence[Unit], new: dict[str, Unit], known: dict[str, Landed]) -> Iterator[Unit]:
         """Yield every unit that has rows: what a table that is replaced does not read, it would lose."""
@@ -249,6 +251,7 @@ class Loading:
 
     def _rows(self, reader: Reader, pieces: list[Piece], before: str | None) -> Iterator[pa.RecordBatch]:
         """Yield checked rows of all units with their load columns."""
+        repeated = False
         for piece in pieces:
             unit = piece.unit
             if piece.unreadable:
@@ -262,6 +265,7 @@ class Loading:
                 continue
             try:
                 yield from self.intake.batches(piece, reader.read(self.table, unit, before))
+                repeated |= duplicates.found(self.table, reader, piece, self.learnt, self.first)
             except ShapeChangedError as error:
                 raise BeginAgainError from error
             except UnreadableError as error:
@@ -274,6 +278,8 @@ class Loading:
                 raise BeginAgainError from error
             except (ContractBrokenError, TooManyRefusedError, UnreachableError) as error:
                 self._fail([(piece, error)])
+        if repeated:
+            raise BeginAgainError
 
     def _fail(self, failed: list[tuple[Piece, GranaryError]]) -> NoReturn:
         """Begin again without units that failed, so that the others land.
@@ -323,12 +329,8 @@ class Loading:
     ) -> LoadResult:
         """Write the ledger, the refused rows, the shape's changes and the watermark."""
         name = self.table.name
-        news = (
-            changed
-            or self.lost
-            or any(piece.refusals or (piece.unit.fingerprint and not piece.copy_of) for piece in pieces)
-        )
-        status = "loaded" if news else "unchanged"
+        looked = any(piece.refusals or (piece.unit.fingerprint and not piece.copy_of) for piece in pieces)
+        status = "loaded" if changed or self.lost or looked else "unchanged"
         after = newer(self.table, before, self.intake.newest)
         noted = pieces or [Piece(Unit(self.table.location), tx.next_load_ids(1)[0], began=self.started)]
         read = [piece for piece in pieces if piece.lands]

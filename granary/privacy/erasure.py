@@ -1,7 +1,7 @@
-"""Takes a household out of the warehouse: raw tables, snapshots, quarantine, profiles, ledger, in one transaction.
+"""Takes somebody out of the warehouse: raw tables, snapshots, quarantine, profiles, ledger, in one transaction.
 
 It holds the lock of every source, so that no load brings a row meanwhile, and the snapshots for itself, so that no
-build that read before writes one afterwards. Models notice by the load ids of ops.erased_rows (macros/log_changes.sql).
+build that read before writes one afterwards. Models notice by the load ids of ops.erased_rows (log_changes.sql).
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from granary.privacy.locator import Map, Mart, Place, matching, shown_values
-from granary.privacy.suppression_list import Key, canonical, entries, key_of
+from granary.privacy.filter import BLANK, Match, matches
+from granary.privacy.identity import Identity, identity_of
+from granary.privacy.locations import Locations, Mart, Place
+from granary.privacy.locator import earlier_keys, matching, refused_rows, shown_values
+from granary.privacy.suppression_list import HashKey, entries, key_of
 from granary.warehouse.connection import (
     Connection,
     LockHeldError,
@@ -50,21 +53,22 @@ class Erasing:
     """One erasure at work, within one transaction of the role `eraser`."""
 
     connection: Connection
-    where: Map
+    where: Locations
     totals: list[Total] = field(default_factory=list)
     taken: int = 0
 
-    def household(self, household: str, erasure_id: int) -> None:
-        """Take everything of a household out of what is not built anew, and record how much it was."""
-        marts = [total for mart in self.where.marts for total in self._published(mart, household)]
-        for place in self.where.raw:
-            self._raw(place, matching(self.connection, place, household), household, erasure_id)
-        for place in self.where.keys_before:
-            self._keys_before(place, household)
-        for place in self.where.kept:
-            self._note(place.name, self._delete(place, matching(self.connection, place, household), household))
-        self._quarantine(household)
-        self._profiles(household)
+    def erase(self, identity: Identity, erasure_id: int) -> None:
+        """Take everything of somebody out of what is not built anew, and record how much it was."""
+        where = self.where.of(identity.subject)
+        marts = [total for mart in where.marts for total in self._published(mart, identity)]
+        for place in where.raw:
+            self._raw(place, identity, erasure_id)
+        for place in where.keys_before:
+            self._keys_before(place, identity)
+        for place in where.kept:
+            self._note(place.name, self._delete(place, identity))
+        self._quarantine(identity)
+        self._profiles(identity)
         if self.taken:
             self.totals += marts
         for total in self.totals:
@@ -79,44 +83,42 @@ class Erasing:
                 json.dumps(total.measures),
             )
 
-    def _published(self, mart: Mart, household: str) -> Iterator[Total]:
-        """Yield what people can read of the household now, by business month."""
+    def _published(self, mart: Mart, identity: Identity) -> Iterator[Total]:
+        """Yield what people can read of somebody now, by business month."""
         sums = "".join(f", sum({quote_name(name)})::text" for name in mart.measures)
+        condition, wanted = matching(self.connection, mart.place, identity)
         rows = query(
             self.connection,
             f"select date_trunc('month', {mart.day}::timestamp)::date::text, count(*){sums} from {mart.place.relation}"
-            f" where {matching(self.connection, mart.place, household)} group by 1 order by 1",
-            household,
+            f" where {condition} group by 1 order by 1",
+            wanted,
         )
         for month, number, *added in rows:
             yield Total(mart.place.name, number, month, dict(zip(mart.measures, added, strict=True)))
 
-    def _raw(self, place: Place, condition: str, household: str, erasure_id: int) -> None:
+    def _raw(self, place: Place, identity: Identity, erasure_id: int) -> None:
         """Delete a raw table's rows, and have the ledger say so of each load that had brought them."""
         kinds = columns_of(self.connection, place.relation)
         added = [name for name, kind in kinds.items() if kind.startswith(SUMMED)]
         sums = "".join(f", sum({quote_name(name)})" for name in added)
+        condition, wanted = matching(self.connection, place, identity)
         gone = query(
             self.connection,
             f"with gone as (delete from {place.relation} where {condition} returning *)"
             f" select _load_id, count(*){sums} from gone group by _load_id order by _load_id",
-            household,
+            wanted,
         )
         measures = {name: str(round(sum(float(row[2 + n] or 0) for row in gone), 2)) for n, name in enumerate(added)}
         self._note(place.name, sum(row[1] for row in gone), measures)
         self._settle(place, {int(row[0]): int(row[1]) for row in gone}, erasure_id)
 
-    def _keys_before(self, place: Place, household: str) -> None:
-        """Empty the earlier keys of rows that were the household's and are another's now."""
-        column, names = quote_name(place.column), self.where.names[place.name]
-        rows = query(
-            self.connection,
-            f"select ctid::text, {column}::text from {place.relation} where position($1 in {column}::text) > 0",
-            household,
-        )
-        ids = [ctid for ctid, text in rows if self.where.judge(text, names, household.__eq__) == "theirs"]
+    def _keys_before(self, place: Place, identity: Identity) -> None:
+        """Empty the earlier keys of rows that were somebody's and are another's now."""
+        names = self.where.names[place.name]
+        rows = earlier_keys(self.connection, place)
+        ids = [ctid for ctid, text in rows if matches(text, names, identity.__eq__) == "yes"]
         if ids:
-            empty = f"update {place.relation} set {column} = null where ctid = any($1::text[]::tid[])"
+            empty = f"update {place.relation} set {quote_name(place.column)} = null where ctid = any($1::text[]::tid[])"
             execute(self.connection, empty, ids)
             self._note(place.name, len(ids))
 
@@ -154,24 +156,17 @@ class Erasing:
             *parameters,
         )
 
-    def _delete(self, place: Place, condition: str, household: str) -> int:
+    def _delete(self, place: Place, identity: Identity) -> int:
+        condition, wanted = matching(self.connection, place, identity)
         sql = f"with gone as (delete from {place.relation} where {condition} returning 1) select count(*) from gone"
-        return int(query(self.connection, sql, household)[0][0])
+        return int(query(self.connection, sql, wanted)[0][0])
 
-    def _quarantine(self, household: str) -> None:
-        """Delete refused rows of the household; text without structure that may be of it is taken out."""
-        rows = query(
-            self.connection,
-            "select quarantine_id, load_id, 'raw_' || source || '.' || table_name, payload::text from ops.quarantine"
-            " where row_number > 0 and position($1 in payload::text) > 0",
-            household,
-        )
-        found: dict[str, list[tuple[int, int]]] = {}
-        for number, load_id, relation, text in rows:
-            if names := self.where.names.get(relation):
-                verdict = self.where.judge(json.loads(text), names, household.__eq__)
-                found.setdefault(verdict, []).append((number, load_id))
-        mine, perhaps = found.get("theirs", []), found.get("perhaps", [])
+    def _quarantine(self, identity: Identity) -> None:
+        """Delete refused rows of somebody; text without structure that may be of it is taken out."""
+        found: dict[Match, list[tuple[int, int]]] = {"yes": [], "maybe": [], "no": []}
+        for number, load_id, relation, payload in refused_rows(self.connection, self.where):
+            found[matches(payload, self.where.names[relation], identity.__eq__)].append((number, load_id))
+        mine, maybe = found["yes"], found["maybe"]
         if mine:
             execute(
                 self.connection,
@@ -188,28 +183,28 @@ class Erasing:
                 [load_id for _, load_id in mine],
             )
             self._note("ops.quarantine", len(mine))
-        if perhaps:
+        if maybe:
             execute(
                 self.connection,
                 "update ops.quarantine set payload = $2::jsonb where quarantine_id = any($1::bigint[])",
-                [number for number, _ in perhaps],
-                json.dumps(self.where.blank),
+                [number for number, _ in maybe],
+                json.dumps(BLANK),
             )
-            self._note("ops.quarantine, text taken out", len(perhaps))
+            self._note("ops.quarantine, text taken out", len(maybe))
 
-    def _profiles(self, household: str) -> None:
-        """Take the values of households' columns out of profiles that hold this one."""
-        rows = query(
-            self.connection,
-            "select profile_id, relation, profile::text from ops.profiles where position($1 in profile::text) > 0",
-            household,
-        )
+    def _profiles(self, identity: Identity) -> None:
+        """Take the values of columns with keys of data subjects out of profiles that hold this one."""
         changed = 0
-        for number, relation, text in rows:
+        profiles = query(self.connection, "select profile_id, relation, profile::text from ops.profiles")
+        for number, relation, text in profiles:
             profile = json.loads(text)
-            names = self.where.names.get(relation, frozenset())
-            theirs = [column for column in profile["columns"] if column["name"] in names]
-            mine = [column for column in theirs if household in map(canonical, shown_values(column))]
+            names = self.where.names.get(relation, {})
+            mine = [
+                column
+                for column in profile["columns"]
+                if (subject := names.get(column["name"]))
+                and any(identity_of(subject, value) == identity for value in shown_values(column))
+            ]
             for column in mine:
                 column |= {"minimum": None, "maximum": None, "percentiles": [], "top": [], "personal": True}
             if mine:
@@ -228,7 +223,7 @@ class Erasing:
             self.totals.append(Total(relation, rows, measures=measures or {}))
 
 
-def begin(settings: Settings, where: Map) -> Connection:
+def begin(settings: Settings, where: Locations) -> Connection:
     """Open a transaction that no load, no snapshot and no other erasure works beside.
 
     Raises:
@@ -255,9 +250,9 @@ def begin(settings: Settings, where: Map) -> Connection:
 
 
 def register(
-    connection: Connection, key: Key, subject: str, reason: str | None, requested_at: str | None = None
+    connection: Connection, key: HashKey, subject: str, reason: str | None, requested_at: str | None = None
 ) -> int:
-    """Return the number of a household's erasure, which is made if it is not there."""
+    """Return the number of somebody's erasure, which is made if it is not there."""
     rows = query(
         connection,
         "insert into ops.erasures as mine (subject, key_mark, reason, requested_at)"
@@ -288,7 +283,7 @@ def restore(settings: Settings, connection: Connection) -> None:
 
 
 def vacuum(settings: Settings, places: Sequence[Place]) -> None:
-    """Have Postgres remove the deleted rows from the tables' pages; see docs/engine/runbooks/forget-a-household.md."""
+    """Have Postgres remove the deleted rows from the tables' pages; see docs/engine/runbooks/forget-somebody.md."""
     with connect(settings, autocommit=True) as connection:
         for relation in sorted({place.relation for place in places} | {"ops.quarantine", "ops.profiles"}):
             if query(connection, "select to_regclass($1)::text", relation) != [(None,)]:

@@ -1,10 +1,10 @@
-"""Forgotten households at the load seam: which columns name one, and how their rows are left out."""
+"""At the load seam: which columns hold keys of data subjects, and how rows of those who are forgotten are left out."""
 
 from __future__ import annotations
 
 import ast
 import json
-import re
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,65 +12,70 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from granary.privacy.suppression_list import canonical
+from granary.privacy.identity import identity_of, in_text
+from granary.sources import subjects
+from granary.sources.subjects import Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from granary.privacy.suppression_list import Forgotten
+    from granary.privacy.identity import Identity
+    from granary.privacy.suppression_list import SuppressionList
     from granary.sources.spec import Table
     from granary.warehouse.records import Refusal
 
 KEY_BEFORE = "cdc_key_before"
 """The column of a change table with the key that a row had before, as JSON."""
-BLANK = {"forgotten": "the text was taken out: it may have been of a household that is forgotten"}
-TOKEN = re.compile(r"(?<![\w.:-])\d+(?![\w.:-])")
-"""A number that stands by itself: no part of an amount, a date or a word."""
+BLANK = {"forgotten": "the text was taken out: it may have been of somebody who is forgotten"}
 
-Verdict = Literal["theirs", "perhaps", "not theirs"]
-
-
-def columns_of(table: Table) -> tuple[str, ...]:
-    """Return the columns of a contract that hold a household's number."""
-    return tuple(column.name for column in table.columns if column.subject)
+Match = Literal["yes", "maybe", "no"]
+Names = Mapping[str, Subject]
+"""The names under which keys of data subjects are delivered, and whose they are."""
 
 
-def names_of(table: Table) -> frozenset[str]:
-    """Return all names under which a household's number is delivered, by the contract."""
-    return frozenset(name for column in table.columns if column.subject for name in (column.name, *column.aliases))
+def columns_of(table: Table) -> Names:
+    """Return the columns of a contract that hold keys of data subjects."""
+    return {column.name: subjects.named(column.subject) for column in table.columns if column.subject}
 
 
-def verdict(payload: Any, names: Collection[str], is_theirs: Callable[[str], bool]) -> Verdict:
-    """Say whether a row as it was received is a household's.
+def names_of(table: Table) -> Names:
+    """Return all names under which keys of data subjects are delivered, by the contract."""
+    return {
+        name: subjects.named(column.subject)
+        for column in table.columns
+        if column.subject
+        for name in (column.name, *column.aliases)
+    }
 
-    Where the row has a structure, only values under one of `names` count, and the deeper ones only if there is none
-    further up: what is nested in a row may be another thing's. Text without a structure (a broken line) is perhaps
-    theirs if their number stands in it by itself.
 
-    Args:
-        payload: the row.
-        names: those under which the contract of its table has a household's number; without one it is nobody's.
-        is_theirs: says whether a number is the household's.
+def matches(payload: Any, names: Names, is_one: Callable[[Identity], bool]) -> Match:
+    """Say whether a row as it was received is of one of those whom `is_one` knows.
+
+    Where the row has a structure, only values under one of a subject's names count, and the deeper ones only if there
+    is none further up: what is nested in a row may be another thing's. Text without a structure (a broken line) may be
+    of somebody whose key stands in it by itself. By `names` of nothing, a row is nobody's.
     """
-    if not names:
-        return "not theirs"
-    named = list(_named(payload, names))
+    found = [_matches(payload, subject, names, is_one) for subject in dict.fromkeys(names.values())]
+    return "yes" if "yes" in found else "maybe" if "maybe" in found else "no"
+
+
+def _matches(payload: Any, subject: Subject, names: Names, is_one: Callable[[Identity], bool]) -> Match:
+    named = list(_named(payload, {name for name, whose in names.items() if whose == subject}))
     if named:
-        return "theirs" if any(is_theirs(canonical(value)) for value in named) else "not theirs"
+        return "yes" if any(is_one(identity_of(subject, value)) for value in named) else "no"
     texts = _texts(payload) if not isinstance(payload, dict) or set(payload) <= {"line", "row", "base64"} else ()
-    perhaps = any(is_theirs(canonical(number)) for text in texts for number in TOKEN.findall(text))
-    return "perhaps" if perhaps else "not theirs"
+    return "maybe" if any(is_one(one) for text in texts for one in in_text(subject, text)) else "no"
 
 
-def numbers(payload: Any, names: Collection[str]) -> set[str]:
-    """Return the numbers of the households that a row as it was received is, or may be, of; it may be JSON as text."""
-    found: set[str] = set()
+def identities_in(payload: Any, names: Names) -> set[Identity]:
+    """Return everybody whom a row as it was received is, or may be, of; it may be JSON as text."""
+    found: set[Identity] = set()
 
-    def note(number: str) -> bool:
-        found.add(number)
+    def note(one: Identity) -> bool:
+        found.add(one)
         return False
 
-    verdict(parsed(payload) if isinstance(payload, str) else payload, names, note)
+    matches(parsed(payload) if isinstance(payload, str) else payload, names, note)
     return found
 
 
@@ -111,15 +116,15 @@ def _texts(value: Any) -> Iterator[str]:
         yield from _texts(part)
 
 
-class Sieve:
-    """Takes the rows of forgotten households out of a table's batches; looks at each household once."""
+class RowFilter:
+    """Takes the rows of those who are forgotten out of a table's batches."""
 
-    def __init__(self, table: Table, forgotten: Forgotten) -> None:
-        self.forgotten = forgotten
+    def __init__(self, table: Table, suppressed: SuppressionList) -> None:
+        self.suppressed = suppressed
         self.names = names_of(table)
         self.columns = columns_of(table)
 
-    def sift(
+    def apply(
         self, batch: pa.RecordBatch, places: pa.Array, refusals: Sequence[Refusal]
     ) -> tuple[pa.RecordBatch, pa.Array, list[Refusal], int]:
         """Return the rows and refused rows that stay, and how many do not."""
@@ -136,23 +141,25 @@ class Sieve:
         return self._without_earlier_keys(batch), places, kept, gone
 
     def _mask(self, name: str, values: pa.Array) -> pa.Array | None:
-        """Return which rows are of forgotten households by this column; None if none is."""
-        if name not in self.columns:
+        """Return which rows are of those who are forgotten, by this column; None if none is."""
+        subject = self.columns.get(name)
+        if subject is None:
             return None
-        theirs = [value for value in pc.unique(values).to_pylist() if self.forgotten.has(value)]
+        distinct = pc.unique(values).drop_null().to_pylist()
+        theirs = [value for value in distinct if self.suppressed.has(identity_of(subject, value))]
         return pc.is_in(values, value_set=pa.array(theirs, values.type)) if theirs else None
 
     def _refusal(self, refusal: Refusal) -> Refusal | None:
-        found = verdict(refusal.payload, self.names, self.forgotten.has) if refusal.row else "not theirs"
-        return None if found == "theirs" else replace(refusal, payload=BLANK) if found == "perhaps" else refusal
+        found = matches(refusal.payload, self.names, self.suppressed.has) if refusal.row else "no"
+        return None if found == "yes" else replace(refusal, payload=BLANK) if found == "maybe" else refusal
 
     def _without_earlier_keys(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Take earlier keys out that name a forgotten household; its row is in the current table no more."""
+        """Take earlier keys out that name one who is forgotten; that row is in the current table no more."""
         if KEY_BEFORE not in batch.schema.names:
             return batch
         index = batch.schema.get_field_index(KEY_BEFORE)
         texts = [
-            None if text is None or verdict(text, self.names, self.forgotten.has) == "theirs" else text
+            None if text is None or matches(text, self.names, self.suppressed.has) == "yes" else text
             for text in batch.column(index).to_pylist()
         ]
         return batch.set_column(index, batch.schema.field(index), pa.array(texts, pa.string()))

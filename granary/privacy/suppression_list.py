@@ -1,47 +1,39 @@
-"""Who is forgotten: households known by a keyed hash only, in the database and in a list beside it.
+"""Who is forgotten: data subjects known by a keyed hash only, in the database and in a list beside it.
 
-The hash is HMAC-SHA-256 (RFC 2104) of "household:" and the number as text. The key comes from GRANARY_ERASURE_KEY (hex)
-or an owner-only file in the home folder; without it nobody can tell who is meant, and nothing can be loaded safely.
+The hash is HMAC-SHA-256 (RFC 2104) of the data subject's name, a colon and its key in canonical form ("customer:7").
+The secret comes from GRANARY_ERASURE_KEY (hex) or an owner-only file in the home folder; without it nobody can tell who
+is meant, and nothing can be loaded safely.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
 import os
-import re
 import secrets
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from granary.warehouse.connection import query
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.filelock import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from granary.privacy.identity import Identity
     from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
 
 SETTING = "GRANARY_ERASURE_KEY"
 KEY_BYTES = 32
-WHOLE = re.compile(r"\+?0*([0-9]+)(?:\.0*)?")
-
-
-def canonical(value: object) -> str:
-    """Return a household's number as text, however a source wrote it: 7, "7", " 007", 7.0 are "7"."""
-    text = str(value).strip()
-    whole = WHOLE.fullmatch(text)
-    return whole[1] if whole else text
 
 
 @dataclass(frozen=True)
-class Key:
-    """The secret by which households are hashed. `mark` says which one it is, and nothing about it."""
+class HashKey:
+    """The secret by which data subjects are hashed. `mark` says which one it is, and nothing about it."""
 
     secret: bytes = field(repr=False)
 
@@ -50,14 +42,14 @@ class Key:
         """A digest of the key."""
         return hashlib.sha256(b"granary erasure key " + self.secret).hexdigest()[:16]
 
-    def subject(self, household: object) -> str:
-        """Return the keyed hash of a household."""
-        return hmac.new(self.secret, f"household:{canonical(household)}".encode(), hashlib.sha256).hexdigest()
+    def hash(self, identity: Identity) -> str:
+        """Return the keyed hash of a data subject."""
+        return hmac.new(self.secret, f"{identity.subject.name}:{identity.key}".encode(), hashlib.sha256).hexdigest()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One forgotten household as the list beside the database keeps it."""
+    """One who is forgotten, as the list beside the database has it; `subject` is the hash."""
 
     subject: str
     key_mark: str
@@ -70,7 +62,7 @@ def folder(settings: Settings) -> Path:
     return settings.home / "erasures"
 
 
-def key_of(settings: Settings) -> Key | None:
+def key_of(settings: Settings) -> HashKey | None:
     """Return the key; None if there is none.
 
     Raises:
@@ -88,15 +80,15 @@ def key_of(settings: Settings) -> Key | None:
         secret = b""
     if len(secret) < KEY_BYTES:
         raise GranaryError("the key of erasures is no 64 hexadecimal digits", where, "put the right one back")
-    return Key(secret)
+    return HashKey(secret)
 
 
-def new_key() -> Key:
+def new_key() -> HashKey:
     """Return a new key, which is kept nowhere yet."""
-    return Key(secrets.token_bytes(KEY_BYTES))
+    return HashKey(secrets.token_bytes(KEY_BYTES))
 
 
-def keep_key(settings: Settings, key: Key) -> None:
+def keep_key(settings: Settings, key: HashKey) -> None:
     """Keep a key in its file, unless there is one already or it comes from the environment."""
     path = folder(settings) / "key"
     if SETTING in os.environ or path.exists():
@@ -118,7 +110,7 @@ def entries(settings: Settings) -> list[Entry]:
 def enlist(settings: Settings, connection: Connection) -> None:
     """Add to the list what the database knows and the list does not."""
     _make_private(folder(settings))
-    with _locked(settings):
+    with locked(folder(settings) / "lock", "writing the list of erasures"):
         listed = entries(settings)
         known = {entry.subject for entry in listed}
         rows = query(connection, "select subject, key_mark, requested_at, reason from ops.erasures order by erasure_id")
@@ -130,22 +122,22 @@ def enlist(settings: Settings, connection: Connection) -> None:
             fresh.replace(path)
 
 
-class Forgotten:
-    """The households that loads must leave out. Answers are remembered: a household is hashed once."""
+class SuppressionList:
+    """Whose rows loads must leave out. Answers are remembered: each is hashed once."""
 
-    def __init__(self, key: Key, subjects: Iterable[str]) -> None:
-        self.key, self.subjects = key, frozenset(subjects)
-        self._known: dict[Any, bool] = {}
+    def __init__(self, key: HashKey, hashes: Iterable[str]) -> None:
+        self.key, self.hashes = key, frozenset(hashes)
+        self._known: dict[Identity, bool] = {}
 
-    def has(self, household: Any) -> bool:
-        """Return whether a household is forgotten."""
-        known = self._known.get(household)
+    def has(self, identity: Identity) -> bool:
+        """Return whether a data subject is forgotten."""
+        known = self._known.get(identity)
         if known is None:
-            known = self._known[household] = household is not None and self.key.subject(household) in self.subjects
+            known = self._known[identity] = self.key.hash(identity) in self.hashes
         return known
 
 
-def forgotten(connection: Connection, settings: Settings) -> Forgotten | None:
+def suppressed(connection: Connection, settings: Settings) -> SuppressionList | None:
     """Return who is forgotten, by the database or by the list beside it; None if nobody is.
 
     Raises:
@@ -158,11 +150,11 @@ def forgotten(connection: Connection, settings: Settings) -> Forgotten | None:
     key = key_of(settings)
     if key is None or any(mark != key.mark for _, mark in rows):
         raise GranaryError(
-            "households were forgotten, and the key by which they are known is not here",
+            "somebody was forgotten, and the key by which they are known is not here",
             str(folder(settings) / "key"),
             f"put that file back, or set {SETTING}: without it their rows would be loaded again",
         )
-    return Forgotten(key, (subject for subject, _ in rows))
+    return SuppressionList(key, (subject for subject, _ in rows))
 
 
 def _make_private(path: Path) -> None:
@@ -176,10 +168,3 @@ def _write(path: Path, text: str) -> None:
         handle.write(text)
         handle.flush()
         os.fsync(handle.fileno())
-
-
-@contextmanager
-def _locked(settings: Settings) -> Iterator[None]:
-    with (folder(settings) / "lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -34,7 +34,7 @@ DEMOGRAPHIC = re.compile(
 )
 PERSON = re.compile(
     r"(^|_)(customer|member|user|person|people|employee|staff|patron|client|contact|borrower|guest|patient|rider|driver"
-    r"|subscriber|visitor|student|teacher|passenger|reader|donor|household)s?$"
+    r"|subscriber|visitor|student|teacher|passenger|reader|donor)s?$"
 )
 
 ASCII = {"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "ł": "l", "Ł": "L", "đ": "d"}

@@ -11,7 +11,7 @@ from granary.readers.api.collection import Since, Watch, decoded
 from granary.readers.api.exchange import ADVICE
 from granary.readers.api.http import Client, backoff
 from granary.readers.api.messages import Call
-from granary.readers.api.nested import Nested, collection_of, declared_for, tables_within
+from granary.readers.api.nested import Nested, check_parts, collection_of, declared_for, tables_within
 from granary.readers.api.pages import NotAgreedError, dig
 from granary.readers.api.rows import Rows
 from granary.sources import validation
@@ -58,7 +58,9 @@ class Query:
 
     def __post_init__(self) -> None:
         """Check that it is one query, and that it declares the variables that we set."""
-        validation.check(self, f"Query {self.path}")
+        validation.check(self, f"Query {self.path}", filled=("path", "text", "after"))
+        if self.size and (not self.size[0] or self.size[1] < 1):
+            raise ValueError(f"Query {self.path}: size is a variable and a number over 0, and not {self.size!r}")
         bare = NOISE.sub(" ", self.text)
         depth, kinds = 0, []
         for word in re.findall(r"[{}()]|[A-Za-z_]\w*", bare):
@@ -87,6 +89,7 @@ class GraphqlReader:
 
     def __init__(self, api: Api, *queries: Query | Nested) -> None:
         """Remember what to read; nothing is asked yet."""
+        check_parts("GraphqlReader", api, queries, Query)
         self.client = Client(api)
         self.queries = {query.path: query for query in queries}
         self._rows: dict[str, Rows] = {}

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from granary.readers.api.collection import Endpoint, Parent, Since, pages
 from granary.readers.api.exchange import ADVICE
 from granary.readers.api.http import Client, conditions, validator
-from granary.readers.api.nested import Nested, collection_of, declared_for, tables_within
+from granary.readers.api.nested import Nested, check_parts, collection_of, declared_for, tables_within
 from granary.readers.api.pages import Cursor, LinkHeader, NextLink, NotAgreedError, Offset, Page, dig
 from granary.readers.api.rows import Rows
 from granary.readers.api.spec import Api, ApiKey, Basic, OAuth2
@@ -53,6 +53,7 @@ class RestReader:
 
     def __init__(self, api: Api, *endpoints: Endpoint | Nested) -> None:
         """Remember what to read; nothing is asked yet."""
+        check_parts("RestReader", api, endpoints, Endpoint)
         self.client = Client(api)
         self.endpoints = {endpoint.path: endpoint for endpoint in endpoints}
         self.known: Mapping[str, str] = {}

@@ -132,7 +132,7 @@ def _written(column: PlannedColumn) -> list[str]:
         return []
     words = look.style.split("/") if look.kind == "boolean" else [look.style] if look.style else []
     given = ", ".join(f"'{word}'" for word in (column.name, *words))
-    return [f"{{{{ text_as_{look.kind}({given}) }}}} as {column.cast}"]
+    return [f"{{{{ granary.text_as_{look.kind}({given}) }}}} as {column.cast}"]
 
 
 CAST_TYPES = {
@@ -150,6 +150,24 @@ def data_type(kind: pa.DataType) -> str:
     name = sql_type(kind)
     long = {"timestamptz": "timestamp with time zone", "timestamp": "timestamp without time zone"}
     return long.get(name, name.replace(",", ", "))
+
+
+def reconciliation(source: PlannedSource) -> str:
+    """Return the test that raw has the rows that the ledger says, of tables whose loads share no rows; '' for none."""
+    tables = [table.name for table in source.tables if table.disposition != "merge"]
+    if not tables:
+        return ""
+    listed = "".join(f"        ('{source.name}', '{name}', none),\n" for name in tables)
+    model = {"ref": {"name": f"stg_{source.name}__{tables[0]}"}}
+    return f"""\
+{{{{ config(meta={{'dagster': {model}}}) }}}}
+
+-- Every load that still counts has as many rows in raw as the ledger says, and raw has no row of any other load.
+{{{{
+    granary.ledger_differences([
+{listed}    ])
+}}}}
+"""
 
 
 def staging_yaml(source: PlannedSource, table: PlannedTable) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from datetime import date
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from granary.scaffold.git import PROGRAM, commit, git
 from granary.scaffold.keywords import KEYWORDS
 from granary.scaffold.names import TAKEN
 from granary.scaffold.template_changes import RECORD, Record
@@ -32,7 +32,6 @@ OURS = frozenset({"granary", "dbt", "dbt_utils", "dbt_granary", "dagster", "inge
 EXTRAS = "dashboard,databases,files,project,streams"
 """What a project installs of the engine besides the engine itself."""
 CALENDAR_YEARS = 5
-AUTHOR = ("-c", "user.name=granary", "-c", "user.email=granary@localhost")
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def template(project: NewProject) -> dict[str, str]:
         text = path.read_text(encoding="utf-8")
         for word, meant in project.words().items():
             text = text.replace(word, meant)
-        place = re.sub(r"^dot-", ".", str(path.relative_to(TEMPLATE)))
+        place = re.sub(r"(^|/)dot-", r"\1.", str(path.relative_to(TEMPLATE)))
         found[place] = text
     return found
 
@@ -174,7 +173,9 @@ def make(project: NewProject) -> bool:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
                 path.chmod(mode)
-            committed = _commit(fresh, project)
+            if PROGRAM:
+                git(fresh, "init", "--quiet")
+                commit(fresh, f"Begin {project.name}, as `granary init` writes it")
             # An empty folder that is there stays the same one: it may be the caller's own.
             _move_into(fresh, folder) if folder.exists() else fresh.rename(folder)
     except OSError as error:
@@ -184,7 +185,7 @@ def make(project: NewProject) -> bool:
     except BaseException:
         _remove(missing)
         raise
-    return committed
+    return PROGRAM is not None
 
 
 def _remove(folders: list[Path]) -> None:
@@ -202,18 +203,3 @@ def _move_into(fresh: Path, folder: Path) -> None:
         for path in moved:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         raise
-
-
-def _commit(folder: Path, project: NewProject) -> bool:
-    git = shutil.which("git")
-    if git is None:
-        return False
-    known = subprocess.run([git, "config", "user.email"], capture_output=True, check=False, cwd=folder)
-    author = () if known.returncode == 0 else AUTHOR
-    message = f"Begin {project.name}, as `granary init` writes it"
-    for words in (("init", "--quiet"), ("add", "--all"), (*author, "commit", "--quiet", "--message", message)):
-        done = subprocess.run([git, *words], cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = " ".join(done.stderr.split())[-200:]
-            raise GranaryError(f"git cannot commit the new project: {said}", str(folder), "nothing was written")
-    return True

@@ -50,6 +50,8 @@ def files(planned: PlannedSource) -> dict[str, str]:
         stem = f"{folder}/stg_{planned.name}__{table.name}"
         found[f"{stem}.sql"] = dbt.staging_sql(planned, table)
         found[f"{stem}.yml"] = dbt.staging_yaml(planned, table)
+    if test := dbt.reconciliation(planned):
+        found[f"tests/dbt/raw_{planned.name}_reconciles_with_ledger.sql"] = test
     return found | {f"ingestion/{planned.name}.py": source.module(planned)}
 
 
@@ -73,19 +75,33 @@ def write(planned: PlannedSource, project: Path, home: Path, *, force: bool) -> 
             "choose another name, or overwrite them with --force",
         )
     settings = _settings(home / FILE, planned.opening.settings)
+    _put_all({home / FILE: settings, **{project / path: text for path, text in contents.items()}}, project)
+    return list(contents)
+
+
+def _put_all(contents: Mapping[Path, str], project: Path) -> None:
+    """Write every file, or none."""
     undo = Undo()
     try:
-        _put(home / FILE, settings.encode(), undo, OWNER_ONLY)
         for path, content in contents.items():
-            _put(project / path, content.encode(), undo)
+            _put(path, content.encode(), undo, OWNER_ONLY if path.name == FILE else None)
     except BaseException as error:
         undo.take_back()
         if isinstance(error, OSError):
-            raise GranaryError(
-                f"the source cannot be written: {error.strerror}", str(error.filename or project), "nothing was changed"
-            ) from None
+            where = str(error.filename or project)
+            raise GranaryError(f"it cannot be written: {error.strerror}", where, "nothing was changed") from None
         raise
-    return list(contents)
+
+
+def write_new(contents: Mapping[str, str], project: Path) -> None:
+    """Write new files into the project.
+
+    Raises:
+        GranaryError: one of them is there already or cannot be written; in both cases everything is as it was.
+    """
+    if there := [path for path in contents if (project / path).exists() or (project / path).is_symlink()]:
+        raise GranaryError("the file is there already", ", ".join(there), "choose another name, or edit that file")
+    _put_all({project / path: content for path, content in contents.items()}, project)
 
 
 def leftovers(planned: PlannedSource, project: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -15,7 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from granary.warehouse.filelock import FileLockedError, locked
+
 WIDTH = 80  # columns before the seconds
+WAIT_SECONDS = 1800  # for another set-up of the same folder
 
 # Settings of the person's shell that would send packages elsewhere than into the environment.
 MISLEADING = (
@@ -166,17 +168,20 @@ def empty_log(home: Path) -> Path:
 
 @contextmanager
 def exclusive(root: Path) -> Iterator[int]:
-    """Hold the lock of the project's folder, so that one set-up runs at a time; yields its descriptor."""
-    lock = os.open(root, os.O_RDONLY)
+    """Hold the lock of the project's folder, so that one set-up runs at a time; yields its descriptor.
+
+    Raises:
+        SetupError: another one has been at work for `WAIT_SECONDS`.
+    """
+
+    def tell(text: str) -> None:
+        print(f"{text[0].upper()}{text[1:]}.", flush=True)
+
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("Another set-up is at work in this folder: waiting for it.", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock
-    finally:
-        os.close(lock)
+        with locked(root / ".setup.lock", "setting up this folder", WAIT_SECONDS, tell) as file:
+            yield file.fileno()
+    except FileLockedError as error:
+        raise SetupError(str(error)) from None
 
 
 def remove(path: Path) -> None:

@@ -71,6 +71,8 @@ def problems(settings: Settings, known: Collection[str]) -> list[str]:
         if line.name in seen:
             said.append(f"{place} sets {line.name} again, after line {seen[line.name]}")
         seen.setdefault(line.name, line.number)
+        if not line.value:
+            said.append(f"{place} sets {line.name} to nothing")
         if line.value[:1] in ("'", '"') and line.value[-1:] == line.value[:1]:
             said.append(f"{place} sets {line.name} in quotes, which become part of its value")
         near = [] if line.name in known else get_close_matches(line.name, known, 1, ALIKE)

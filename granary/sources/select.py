@@ -1,4 +1,4 @@
-"""Which tables a person means by `pos crm.products`."""
+"""Which tables a person means by `shop billing.invoices`."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from granary.sources import validation
+from granary.sources import subjects, validation
 from granary.sources.config import setting
+from granary.sources.validation import NAME
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.records import arrow_type, sql_type
 
@@ -41,7 +42,6 @@ identifier: it names or reaches a person. demographic: it says something about o
 and names nobody."""
 Bound = int | float | Decimal | date | datetime
 """The least or the greatest value of a column, of the column's own kind; of text and bytes the length."""
-NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 SLOT = re.compile(r"[a-z0-9_]{1,63}")
 
 
@@ -52,11 +52,11 @@ class Column:
     `minimum` and `maximum` are of the column's kind: numbers, dates, instants (with a zone where the column has one).
     Those of text are its number of characters, those of binary columns that of bytes. A number that is not finite
     (NaN, Infinity) is refused, unless `finite` is False; NaN is never within bounds.
-    `aliases` are other names under which a source delivers it: a header such as "Household ID", or a former name.
+    `aliases` are other names under which a source delivers it: a header such as "Customer ID", or a former name.
     `missing` says whether a delivery without it stops the load or lands nulls. `null` are texts that stand for no value
     in this column ("NA", "-"), quoted or not and with blanks around them or not. A text column that is `mixed` takes
-    the numbers and truth values of JSON too, as they were written. `subject` says whose number an
-    identifier is: rows of a household can be found, and forgotten, only where it says "household".
+    the numbers and truth values of JSON too, as they were written. `subject` names the data subject (dbt_project.yml,
+    vars: data_subjects) whose keys the column holds: rows of a person are found, and forgotten, only where it says so.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Column:
     personal: Personal | None = None
     aliases: tuple[str, ...] = ()
     missing: Literal["refuse", "null"] = "refuse"
-    subject: Literal["household"] | None = None
+    subject: str | None = None
     finite: bool = True
     null: tuple[str, ...] = ()
     mixed: bool = False
@@ -83,11 +83,8 @@ class Column:
         )
         _check(NAME.fullmatch(self.name) is not None, f"column name {self.name!r} is not lower snake case")
         _check(bool(self.description), f"column {self.name} has no description")
-        _check(
-            self.subject is None or self.personal in ("identifier", "pseudonym"),
-            f"column {self.name} has a subject, so it tells persons apart: personal is identifier or pseudonym",
-        )
         _check_type(self.type, f"column {self.name}")
+        _check_subject(self)
         for bound in ("minimum", "maximum"):
             _check_bound(getattr(self, bound), self.type, f"column {self.name}: {bound}")
         _check(
@@ -136,7 +133,8 @@ class Table:
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
-        validation.check(self, f"table {self.name}")
+        filled, label = ("description",), f"table {self.name}"
+        validation.check(self, label, filled=filled, positive=("contract",), natural=("max_new_columns",))
         names = [column.name for column in self.columns]
         _check(NAME.fullmatch(self.name) is not None, f"table name {self.name!r} is not lower snake case")
         _check(bool(names), f"table {self.name} has no columns")
@@ -150,7 +148,7 @@ class Table:
         )
         _check(all(not self.column(k).nullable for k in self.key), f"table {self.name}: a key column may be null")
         _check(0 <= self.floor <= 1 and 0 <= self.max_refused <= 1, f"table {self.name}: shares are from 0 to 1")
-        _check(self.max_new_columns >= 0, f"table {self.name}: max_new_columns is a number of columns")
+        _check(len(set(self.key)) == len(self.key), f"table {self.name}: its key names a column twice")
         _check(self.freshness > timedelta(0), f"table {self.name}: freshness must be positive")
 
     def column(self, name: str) -> Column:
@@ -207,7 +205,8 @@ class Stream:
 
     def __post_init__(self) -> None:
         """Check the stream."""
-        validation.check(self, "stream")
+        validation.check(self, "stream", filled=("address", "secrets"))
+        _check(bool(self.topics) and all(self.topics.values()), "stream: topics names a topic for each of some tables")
 
 
 @dataclass(frozen=True)
@@ -227,7 +226,7 @@ class Capture:
 
     def __post_init__(self) -> None:
         """Check the names."""
-        validation.check(self, "capture")
+        validation.check(self, "capture", filled=("setting",), positive=("alarm_bytes", "alarm_age"))
         if not SLOT.fullmatch(self.slot):
             raise ValueError(f"slot name {self.slot!r} has other characters than a-z, 0-9 and _")
         if not self.publication or "\0" in self.publication:
@@ -250,7 +249,7 @@ class Source:
 
     def __post_init__(self) -> None:
         """Check the source."""
-        validation.check(self, f"source {self.name}")
+        validation.check(self, f"source {self.name}", filled=("description", "owner", "kind", "settings"))
         _check(NAME.fullmatch(self.name) is not None, f"source name {self.name!r} is not lower snake case")
         names = [table.name for table in self.tables]
         _check(len(set(names)) == len(names) > 0, f"source {self.name} needs tables with different names")
@@ -278,11 +277,16 @@ class Source:
         """
         values = {name: setting(settings, name) for name in self.settings}
         try:
-            return self.open_reader(values)
-        except (ValueError, TypeError, KeyError, NameError) as error:
-            words = validation.in_words(error)
-            if isinstance(error, KeyError):
-                words = f"it does not name {error} among its settings"
+            reader = self.open_reader(values)
+            _check(hasattr(reader, "units"), f"open_reader returns no reader, but {type(reader).__name__}")
+            foreign = {*getattr(reader, "options", ())} - {table.name for table in self.tables}
+            _check(not foreign, f"options names {', '.join(sorted(foreign))}, and it has no such table")
+            return reader
+        except GranaryError:
+            raise
+        except Exception as error:  # whatever a module does
+            unnamed = isinstance(error, KeyError)
+            words = f"it does not name {error} among its settings" if unnamed else validation.in_words(error)
             for value in filter(None, values.values()):  # they may be secrets
                 words = words.replace(value, "…")
             where = f"ingestion/{self.name}.py"
@@ -299,6 +303,21 @@ def _check_type(kind: pa.DataType, label: str) -> None:
         ) from None
 
 
+def _check_subject(column: Column) -> None:
+    """Refuse a data subject that is not declared, or whose keys the column cannot hold."""
+    if column.subject is None:
+        return
+    try:
+        subject = subjects.named(column.subject)
+    except ValueError as error:
+        raise ValueError(f"column {column.name}: {error}") from None
+    _check(
+        column.personal in ("identifier", "pseudonym"),
+        f"column {column.name} has a subject, so it tells persons apart: personal is identifier or pseudonym",
+    )
+    _check(subject.fits(column.type), f"column {column.name}: {subject.rule}, and {column.type} holds none")
+
+
 def _check_bound(bound: Bound | None, kind: pa.DataType, label: str) -> None:
     """Refuse a bound that values of the type cannot be compared with."""
     t = pa.types
@@ -306,9 +325,9 @@ def _check_bound(bound: Bound | None, kind: pa.DataType, label: str) -> None:
         return
     if t.is_date(kind):
         day = isinstance(bound, date) and not isinstance(bound, datetime)
-        _check(day, f"{label} is a date: write date(2017, 1, 1)")
+        _check(day, f"{label} is a date: write date(2026, 1, 1)")
     elif t.is_timestamp(kind):
-        zoned = "datetime(2017, 1, 1, tzinfo=timezone.utc)" if kind.tz else "datetime(2017, 1, 1)"
+        zoned = "datetime(2026, 1, 1, tzinfo=timezone.utc)" if kind.tz else "datetime(2026, 1, 1)"
         fits = isinstance(bound, datetime) and (bound.tzinfo is None) == (kind.tz is None)
         _check(fits, f"{label} is an instant{'' if kind.tz else ' without a zone'}: write {zoned}")
     elif t.is_string(kind) or t.is_binary(kind):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Unit:
-    """The smallest thing that is loaded and replaced whole: a file, one campaign's pages, a cursor window.
+    """The smallest thing that is loaded and replaced whole: a file, one collection's pages, a cursor window.
 
     `fingerprint` tells whether the unit's content changed since it was loaded. Where finding it out means reading the
     content, `version` is a cheap identity (size and times of a file, an ETag) that the ledger is asked first, and

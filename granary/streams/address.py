@@ -59,6 +59,8 @@ def parse(text: str, name: str) -> Address:
         raise wrong("has a format that is neither json nor avro")
     if mine.get("format") == "avro" and not mine.get("registry"):
         raise wrong("wants Avro and names no registry")
+    if parts.scheme == "kinesis" and options:  # Kafka's client refuses what it does not know itself
+        raise wrong(f"has the option {min(options)}, which Kinesis has not; there are {', '.join(OURS)}")
     size = mine.get("max_bytes", str(MAX_BYTES))
     if not size.isdecimal() or int(size) < 1:
         raise wrong("has a max_bytes that is no number")

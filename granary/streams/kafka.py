@@ -22,8 +22,10 @@ DEFAULTS = {
     "client.id": "granary",
     "session.timeout.ms": "10000",
     "max.poll.interval.ms": "300000",
-    # What waits in this process: beyond it the client stops fetching, and the broker keeps the rest.
-    "queued.max.messages.kbytes": "32768",
+    # What waits in this process is 32 MB: at 24 it stops fetching, and the broker keeps the rest; the last answer may
+    # bring 8 more (of 50, which it is by default, two would be under way).
+    "queued.max.messages.kbytes": "24576",
+    "fetch.max.bytes": "8388608",
     "fetch.wait.max.ms": "100",
     "isolation.level": "read_committed",
     "log_level": "3",

@@ -21,7 +21,7 @@ def landed(connection: Connection, source: str, table: str) -> dict[str, Landed]
     """Return what the ledger knows of each unit of a raw table."""
     rows = query(
         connection,
-        "select unit, fingerprint, version, load_id, status, rows_read from ops.load_audit where source = $1"
+        "select unit, fingerprint, version, load_id, status, rows_read, unpacked from ops.load_audit where source = $1"
         " and table_name = $2 and status in ('loaded', 'unreadable', 'duplicate') and superseded_by is null and unit in"
         " (select unit from ops.load_audit where source = $1 and table_name = $2 and superseded_by is null"
         " and fingerprint is not null) order by load_id",
@@ -37,8 +37,17 @@ def landed(connection: Connection, source: str, table: str) -> dict[str, Landed]
             versions=frozenset(str(row[1]) for row in known if row[1] is not None),
             load_ids=tuple(int(str(row[2])) for row in known),
             unreadable=frozenset(str(mark) for row in known if row[3] == "unreadable" for mark in row[:2] if mark),
-            holds=frozenset(str(row[0]) for row in known if row[0] and row[3] == "loaded" and row[4]),
-            duplicate=next((str(row[0]) for row in reversed(known) if row[3] == "duplicate"), None),
+            holds=frozenset(
+                str(mark) for row in known if row[3] == "loaded" and row[4] for mark in (row[0], row[5]) if mark
+            ),
+            duplicate=next(
+                (
+                    tuple(str(mark) for mark in (row[0], row[5]) if mark)
+                    for row in reversed(known)
+                    if row[3] == "duplicate"
+                ),
+                (),
+            ),
             duplicate_marks=frozenset(str(mark) for row in known if row[3] == "duplicate" for mark in row[:2] if mark),
         )
         for unit, known in units.items()
@@ -132,7 +141,7 @@ def shrink(connection: Connection, load_id: int, rows: int) -> None:
     execute(
         connection,
         "update ops.load_audit set rows_read = rows_read - rows_loaded + $2, rows_loaded = $2,"
-        " fingerprint = 'lost ' || fingerprint, version = null, error ="
+        " fingerprint = 'lost ' || fingerprint, unpacked = null, version = null, error ="
         " (rows_loaded - $2) || ' of ' || rows_loaded || ' rows were taken away outside of Granary' where load_id = $1",
         load_id,
         rows,

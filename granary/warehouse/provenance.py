@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Load:
     """One row of the ledger: a unit (file, page set, cursor window, offsets) as one load landed it.
 
-    `superseded_by` is the load that replaced its rows since; `rows_forgotten` were of households that are forgotten.
+    `superseded_by` is the load that replaced its rows since; `rows_forgotten` were of somebody who is forgotten.
     """
 
     load_id: int

@@ -57,6 +57,8 @@ class Audit:
     watermark_after: str | None = None
     error: str | None = None
     rows_forgotten: int = 0
+    unpacked: str | None = None
+    """The fingerprint of what was in a unit that came packed."""
 
 
 AUDIT_SCHEMA = pa.schema(
@@ -64,7 +66,7 @@ AUDIT_SCHEMA = pa.schema(
         ("load_id", pa.int64()),
         *(
             (name, pa.string())
-            for name in ("run_id", "source", "table_name", "unit", "fingerprint", "version", "status")
+            for name in ("run_id", "source", "table_name", "unit", "fingerprint", "unpacked", "version", "status")
         ),
         *((f"rows_{what}", pa.int64()) for what in ("read", "loaded", "quarantined", "forgotten", "deleted")),
         ("bytes", pa.int64()),
@@ -108,9 +110,9 @@ class Landed:
     unreadable: frozenset[str] = frozenset()
     """Those of the fingerprints and versions whose content could not be read."""
     holds: frozenset[str] = frozenset()
-    """Those of the fingerprints whose rows are there."""
-    duplicate: str | None = None
-    """The fingerprint with which it was last left out, having the content of another unit."""
+    """Those of the fingerprints whose rows are there, and those of what was in it if it came packed."""
+    duplicate: tuple[str, ...] = ()
+    """The fingerprint, and that of what was in it, with which it was last left out, as a copy of another unit."""
     duplicate_marks: frozenset[str] = frozenset()
     """Those of the fingerprints and versions with which it was left out."""
 

@@ -6,7 +6,6 @@ It listens on a Unix socket only, in a folder that only its owner may enter, and
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pwd
 import shutil
@@ -32,6 +31,7 @@ from granary.warehouse.connection import (
     reason,
 )
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.filelock import locked
 from granary.warehouse.layout import Layout, find_binaries, last_line, last_words, make_private, plan
 from granary.warehouse.settings import LOGINS, OWNER, Settings
 
@@ -42,6 +42,8 @@ MIB = 1024 * 1024
 MINIMUM_VERSION = 14
 ENDING_SECONDS = 300
 """How long processes of a server that was killed may take to end: each finishes what it is at."""
+LOCKED_SECONDS = ENDING_SECONDS + 60
+"""How long to wait for another process that starts or stops the server: it may wait for those, too."""
 STILL_SECONDS = 60
 WORD_SECONDS = 3
 
@@ -170,8 +172,7 @@ def psql(settings: Settings, *arguments: str, capture: bool = False) -> subproce
 def _locked(home: Path) -> Iterator[None]:
     """Let one process at a time create, start or stop the server of this home."""
     make_private(home)
-    with (home / "server.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with locked(home / "server.lock", "starting or stopping the server", LOCKED_SECONDS):
         yield
 
 

@@ -7,7 +7,6 @@ it has lost us somewhere in the network; one that does not answer the question e
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,9 +17,10 @@ from psycopg.errors import _WaitTimeout as StillWaiting
 
 from granary.warehouse.database_errors import clean
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.filelock import tell as tell  # noqa: PLC0414 - where it is said what is waited for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from granary.warehouse.settings import Settings
 
@@ -135,22 +135,37 @@ class _Watch:
         assert self.connection.settings is not None
         pid = self.connection.pgconn.backend_pid
         try:
-            with ask(self.connection.settings, self.connection.info.dbname) as aside:
-                found = aside.execute(LOOK.replace("$1", str(int(pid)))).fetchall()
+            event, holder = look(self.connection.settings, self.connection.info.dbname, pid)
         except psycopg.Error:
-            found = None
-        if found and found[0][0] != "Client":
+            event, holder = None, ""
+        if event not in (None, "Client"):
             self.well = time.monotonic()
         elif time.monotonic() - self.well > SILENCE_SECONDS:
             raise self.connection.give_up(f"the server has not answered for {SILENCE_SECONDS} s, or answers are lost")
-        if not found or found[0][1] is None:
+        if not holder:
             return
-        _, holder, user, application, since, what = found[0]
-        begun = f", since {since}" if since else ""
-        self.holder = f"{what or 'it'} is held by pid {holder} ({user}, {application or 'no name'}{begun})"
+        self.holder = holder
         self.looks += 1
         if self.looks == 2:  # noqa: PLR2004 - a short wait is not worth a word
             tell(f"waiting for a lock: {self.holder}")
+
+
+def look(settings: Settings, database: str, pid: int) -> tuple[str | None, str]:
+    """Ask the server what a session waits for.
+
+    Returns:
+        The type of its wait event, None if there is no such session, "" if it waits for nothing; and who holds the lock
+        that it waits for, "" without one.
+    """
+    with ask(settings, database) as aside:
+        found = aside.execute(LOOK.replace("$1", str(int(pid)))).fetchall()
+    if not found:
+        return None, ""
+    event, holder, user, application, since, what = found[0]
+    if holder is None:
+        return event or "", ""
+    begun = f", since {since}" if since else ""
+    return event or "", f"{what or 'it'} is held by pid {holder} ({user}, {application or 'no name'}{begun})"
 
 
 def ask(settings: Settings, database: str) -> psycopg.Connection[Any]:
@@ -163,11 +178,3 @@ def ask(settings: Settings, database: str) -> psycopg.Connection[Any]:
         options="-c search_path=pg_catalog -c statement_timeout=5000",
         **more,
     )
-
-
-def _print(text: str) -> None:
-    print(f"granary: {text}", file=sys.stderr, flush=True)
-
-
-tell: Callable[[str], None] = _print
-"""Where it is said what is waited for."""

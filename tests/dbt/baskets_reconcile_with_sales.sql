@@ -14,7 +14,7 @@ sales as (
         sum(loyalty_value) as loyalty_value,
         sum(customer_paid) as customer_paid
     from {{ ref('fct_sales') }}
-    where true {{ and_of_latest_publish('fct_baskets', 'business_date') }}
+    where true {{ granary.and_of_latest_publish('fct_baskets', 'business_date') }}
     group by business_date
 
 ),
@@ -30,7 +30,7 @@ baskets as (
         sum(loyalty_value) as loyalty_value,
         sum(customer_paid) as customer_paid
     from {{ ref('fct_baskets') }}
-    where true {{ and_of_latest_publish('fct_baskets', 'business_date') }}
+    where true {{ granary.and_of_latest_publish('fct_baskets', 'business_date') }}
     group by business_date
 
 )

@@ -9,7 +9,7 @@ raw_weeks as (
         week,
         count(*) as row_count
     from {{ source('pos', 'promotions') }}
-    where true {{ and_of_loads_behind_latest_publish('fct_promotions', '_load_id') }}
+    where true {{ granary.and_of_loads_behind_latest_publish('fct_promotions', '_load_id') }}
     group by week
 
 ),
@@ -20,7 +20,7 @@ facts as (
         week,
         sum(placement_count) as row_count
     from {{ ref('fct_promotions') }}
-    where true {{ and_of_latest_publish('fct_promotions', 'week') }}
+    where true {{ granary.and_of_latest_publish('fct_promotions', 'week') }}
     group by week
 
 )

@@ -13,7 +13,7 @@ raw_sales as (
         round(cast(sum(coupon_disc) as numeric), 2) as coupon_disc,
         round(cast(sum(coupon_match_disc) as numeric), 2) as coupon_match_disc
     from {{ source('pos', 'transactions') }}
-    where true {{ and_of_new_loads('fct_sales', 'pos', '_load_id') }}
+    where true {{ granary.and_of_new_loads('fct_sales', 'pos', '_load_id') }}
     group by _load_id
 
 ),
@@ -25,7 +25,7 @@ staged as (
         count(*) as line_count,
         sum(sales_value) as sales_value
     from {{ ref('stg_pos__transactions') }}
-    where true {{ and_of_new_loads('fct_sales', 'pos', 'load_id') }}
+    where true {{ granary.and_of_new_loads('fct_sales', 'pos', 'load_id') }}
     group by load_id
 
 ),
@@ -41,8 +41,8 @@ facts as (
         sum(coupon_match_disc) as coupon_match_disc
     from {{ ref('fct_sales') }}
     where
-        true {{ and_of_new_loads('fct_sales', 'pos', 'load_id') }}
-        and true {{ and_of_latest_publish('fct_sales', 'business_date') }}
+        true {{ granary.and_of_new_loads('fct_sales', 'pos', 'load_id') }}
+        and true {{ granary.and_of_latest_publish('fct_sales', 'business_date') }}
     group by load_id
 
 )

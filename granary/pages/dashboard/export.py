@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,18 +23,19 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 
+@cache
 def pages() -> tuple[Page, ...]:
-    """Return the pages of the project's package `dashboards`, in the order of the navigation.
+    """Return the pages of the project's package `dashboards`, in the order of the navigation; functions make theirs.
 
     Raises:
         GranaryError: the project has no such package, or it has no PAGES.
     """
-    found = getattr(project_module("dashboards"), "PAGES", ())
+    found = tuple(one() if callable(one) else one for one in getattr(project_module("dashboards"), "PAGES", ()))
     if not found:
         raise GranaryError(
             "the project has no dashboard", str(PROJECT / "dashboards"), "write PAGES: docs/dashboard.md"
         )
-    return tuple(found)
+    return found
 
 
 def names() -> tuple[str, ...]:

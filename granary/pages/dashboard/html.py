@@ -154,7 +154,7 @@ def _state(state: Rows, written: str) -> str:
     """Return up to which day the page has data, and when that was published and written."""
     data_up_to, published_at = state.rows[0] if state.rows else (None, None)
     parts = [
-        f"Data up to {escape(str(data_up_to))}" if data_up_to else "No sales yet",
+        f"Data up to {escape(str(data_up_to))}" if data_up_to else "No data yet",
         f"published {escape(str(published_at))} UTC" if published_at else "",
         f"written {escape(written)} UTC",
     ]

@@ -99,8 +99,8 @@
       const size = Math.abs(moved).toFixed(1);
       const sign = size === "0.0" ? "" : moved > 0 ? "▲ +" : "▼ −";
       line.textContent = `${sign}${size} ${change === "points" ? "points" : "%"} ${note}`;
-      // Whether more discount is good news is not ours to say: only what is sold has colours.
-    if (change === "relative" && size !== "0.0") line.classList.add(moved > 0 ? "up" : "down");
+      // Whether more discount is good is not ours to say: only what is sold has colours.
+      if (change === "relative" && size !== "0.0") line.classList.add(moved > 0 ? "up" : "down");
     } else line.textContent = previous ? "nothing earlier to compare with" : note;
   }
 

@@ -17,19 +17,32 @@ Format = Literal["text", "count", "decimal", "money", "cents", "percent", "times
 
 @dataclass(frozen=True)
 class Dataset:
-    """The rows of `queries/<name>.sql`.
+    """The rows of `queries/<name>.sql`, or else of `sql`.
 
     `totals` names columns that are null in rows of their own, which hold the total: what cannot be added up, such as
-    different households. `role` reads it; without the relation `needs` there are no rows.
+    different customers. `role` reads it; without the relation `needs` there are no rows.
     """
 
     name: str
     totals: tuple[str, ...] = ()
     role: str = "analyst"
     needs: str | None = None
+    sql: str = ""
 
 
-STATE = Dataset("state", role="transformer", needs="ops.publishes")
+STATE = Dataset(
+    "state",
+    role="transformer",
+    needs="ops.publishes",
+    sql="""\
+-- Up to which business date the marts have data, and when they were last published.
+select
+    max(last_date) as data_up_to,
+    to_char(max(finished_at) at time zone 'UTC', 'YYYY-MM-DD HH24:MI') as published_at
+from ops.publishes
+where schema_name = 'marts'
+""",
+)
 """Up to which day the marts have data, and when they were published: each page says it."""
 
 

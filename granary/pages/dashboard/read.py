@@ -64,7 +64,8 @@ def read(settings: Settings, datasets: Iterable[Dataset], tell: Callable[[str], 
 
 
 def _read(connection: Connection, dataset: Dataset) -> Rows:
-    sql = (QUERIES / f"{dataset.name}.sql").read_text(encoding="utf-8")
+    own = QUERIES / f"{dataset.name}.sql"
+    sql = own.read_text(encoding="utf-8") if own.is_file() or not dataset.sql else dataset.sql
     try:
         if dataset.needs and not query(connection, "select to_regclass($1) is not null", dataset.needs)[0][0]:
             return Rows((), [], sql)

@@ -11,6 +11,7 @@
   const table = document.getElementById("table");
   const column = document.getElementById("column");
   const found = document.getElementById("found");
+  const example = columns.findIndex(([table], number) => tables[table].layer === "marts" && origins[number].length);
   const rank = (number) => layers.indexOf(tables[columns[number][0]].layer);
 
   function element(tag, attributes, ...content) {
@@ -51,7 +52,7 @@
     }));
   }
 
-  // Columns by their table: marts.daily_sales: sales_value, discount_value.
+  // Columns by their table: marts.daily_orders: amount, discount.
   function byTable(chosen) {
     const groups = new Map();
     for (const number of chosen) {
@@ -110,7 +111,7 @@
     const number = numbers.get(asked) ?? (first < 0 ? undefined : first);
     if (number !== undefined) return show(number);
     if (asked && asked !== "main") found.replaceChildren(element("p", { role: "alert" }, `There is no column ${asked}.`));
-    else if (!document.documentElement.dataset.ready) show(numbers.get("marts.daily_sales.sales_value") ?? 0);
+    else if (!document.documentElement.dataset.ready) show(example < 0 ? 0 : example);
     document.documentElement.dataset.ready ||= "none";
   }
 

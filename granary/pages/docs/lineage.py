@@ -19,9 +19,7 @@ LAYERS = ("marts", "ops", "intermediate", "snapshots", "staging", "raw")
 LEAD = (
     "Where a column comes from, back to the raw columns of the sources, and what is made from it, up to the marts. It"
     " is the way of values, read out of each model's SQL: what only decides which rows count (filters, joins, groups)"
-    " is not in it. Each column has an address of its own, such as"
-    ' <a href="#marts.daily_sales.sales_value">#marts.daily_sales.sales_value</a> or'
-    ' <a href="#raw_pos.transactions.sales_value">#raw_pos.transactions.sales_value</a>.'
+    " is not in it. Each column has an address of its own: this page's, with <code>#schema.table.column</code>."
 )
 
 

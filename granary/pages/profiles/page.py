@@ -37,7 +37,7 @@ def page(profiles: list[tuple[Profile, list[Move] | None]]) -> str:
     """Return the page; `None` instead of moves says that there was nothing to compare with."""
     body = "".join(_table(number, profile, moves) for number, (profile, moves) in enumerate(profiles))
     if not profiles:
-        body = "<p>No table has been profiled yet: <code>granary profile marts.fct_sales</code> does it.</p>"
+        body = "<p>No table has been profiled yet: <code>granary profile marts.fct_orders</code> does it.</p>"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Profiles</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

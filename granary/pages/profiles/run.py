@@ -43,8 +43,8 @@ def compare_loads(settings: Settings, what: str) -> tuple[Profile, Profile, list
     """Compare the rows of a raw table's newest load with those that were there before it; nothing is kept.
 
     Returns:
-        The profile of the newest load's rows, that of the rows before, and what is different; that a load has fewer
-        rows than all before it is no news.
+        The profile of the newest load's rows, that of the rows before, and what is different; not that a load
+        has fewer rows than all before it.
     """
     newest, before = profile_loads(settings, what, personal_columns(settings, what))
     moves = [move for move in drift(before, newest) if move.what not in ("rows", "distinct")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,7 +37,7 @@ class Since:
 
     def __post_init__(self) -> None:
         """Check how the watermark is written."""
-        validation.check(self, f"Since {self.param}")
+        validation.check(self, f"Since {self.param}", filled=("param",), natural=("overlap",))
 
     def value(self, watermark: str) -> str:
         """Return the watermark (an instant in ISO 8601, or digits) as the service expects it."""
@@ -53,8 +53,8 @@ class Since:
 
 
 @dataclass(frozen=True)
-class Parent(validation.Checked):
-    """The collection per whose rows another one is delivered, as in /campaigns/{campaign_id}/coupons.
+class Parent:
+    """The collection per whose rows another one is delivered, as in /orders/{order_id}/items.
 
     `key` fills the hole in the path; a changed `version` (a time, a revision) means that it is to be read again.
     """
@@ -62,6 +62,10 @@ class Parent(validation.Checked):
     of: Endpoint
     key: str
     version: str
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        validation.check(self, "Parent", filled=("key", "version"))
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,14 @@ class Endpoint:
     pagination: Pagination | None = None
     since: Since | None = None
     parent: Parent | None = None
-    params: Pairs = ()
+    params: Pairs = field(default=(), repr=False)
     total: str | None = None
     ends: tuple[int, ...] = ()
     conditional: bool = False
 
     def __post_init__(self) -> None:
         """Check that a hole is filled, and that what ends a collection is no failure."""
-        validation.check(self, f"Endpoint {self.path}")
+        validation.check(self, f"Endpoint {self.path}", filled=("total",))
         if not set(self.ends) <= ENDS:
             raise ValueError(f"{self.path}: pages end with {', '.join(map(str, sorted(ENDS)))}, not with {self.ends}")
         if ("{" in self.path) != (self.parent is not None):

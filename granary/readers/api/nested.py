@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from granary.load.json_objects import no_object
 from granary.readers.api.pages import NotAgreedError, dig
+from granary.readers.api.spec import Api
+from granary.sources import validation
 from granary.sources.units import Rejected
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.json_text import shown
@@ -44,6 +46,9 @@ class Nested:
 
     def __post_init__(self) -> None:
         """Check that the rows can be told apart."""
+        validation.check(self, "Nested")
+        if not all(map(all, (*self.levels, *self.keys))):
+            raise ValueError("Nested: levels and keys have an empty text in them")
         names = [*(place for _, place in self.levels), *(column for column, _ in self.keys)]
         if not self.levels or not self.keys or len(set(names)) != len(names):
             raise ValueError("a nested table needs a list, a key of its parent, and different names for its columns")
@@ -64,6 +69,22 @@ class Nested:
             yield Rejected(str(missing), "is missing in the row that holds the list", shown(parent))
             return
         yield from _unfold(parent, self.levels, inherited)
+
+
+def check_parts(label: str, api: Any, parts: Sequence[Any], kind: type[Any]) -> None:
+    """Check what a reader is made from.
+
+    Raises:
+        ValueError: it has no Api, something else than what it reads, or that twice.
+    """
+    if not isinstance(api, Api):
+        raise ValueError(f"{label}: api is Api and not {type(api).__name__}")
+    for part in parts:
+        if not isinstance(part, (kind, Nested)):
+            raise ValueError(f"{label}: what it reads is {kind.__name__} or Nested and not {part!r}")
+    paths = [part.path for part in parts]
+    if again := next((path for path in paths if paths.count(path) > 1), None):
+        raise ValueError(f"{label}: {again} is declared twice")
 
 
 def _unfold(row: dict[str, Any], levels: Sequence[tuple[str, str]], inherited: dict[str, Any]) -> Iterator[Any]:

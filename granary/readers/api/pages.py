@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
-from granary.sources.validation import Checked
+from granary.sources import validation
 from granary.warehouse.json_text import digits
 
 if TYPE_CHECKING:
@@ -72,8 +72,22 @@ class Pagination(Protocol):
         ...
 
 
+class _Paged:
+    """A pagination whose options are checked when it is made."""
+
+    size: Size | None
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        label = type(self).__name__
+        texts = [name for name, value in vars(self).items() if isinstance(value, str)]
+        validation.check(self, label, filled=texts)
+        if self.size and (not self.size[0] or self.size[1] < 1):
+            raise ValueError(f"{label}: size is a parameter and a number over 0, and not {self.size!r}")
+
+
 @dataclass(frozen=True)
-class Page(Checked):
+class Page(_Paged):
     """Numbered pages: ?page=1, ?page=2, ...
 
     Reading ends at an empty page, at the announced total, at the number of `pages`, or where `more` (a path) is false.
@@ -99,7 +113,7 @@ class Page(Checked):
 
 
 @dataclass(frozen=True)
-class Offset(Checked):
+class Offset(_Paged):
     """Pages by the number of rows before them; it counts the rows that came, not those that were asked for."""
 
     param: str = "offset"
@@ -118,7 +132,7 @@ class Offset(Checked):
 
 
 @dataclass(frozen=True)
-class Cursor(Checked):
+class Cursor(_Paged):
     """Pages by a token that each answer gives at the path `token` for the next one.
 
     A null or empty token is the end, and so is a missing one if it is `optional`. If the answer has no token but
@@ -149,7 +163,7 @@ class Cursor(Checked):
 
 
 @dataclass(frozen=True)
-class LinkHeader(Checked):
+class LinkHeader(_Paged):
     """Pages by a header: Link: <https://…?page=2>; rel="next" (RFC 8288)."""
 
     size: Size | None = None
@@ -169,7 +183,7 @@ class LinkHeader(Checked):
 
 
 @dataclass(frozen=True)
-class NextLink(Checked):
+class NextLink(_Paged):
     """Pages by a link in the answer, at the path `link`; null or empty at the end, or missing if `optional`."""
 
     link: str = "next"

@@ -21,17 +21,21 @@ class ApiKey:
 
     def __post_init__(self) -> None:
         """Check the place."""
-        validation.check(self, "ApiKey")
+        validation.check(self, "ApiKey", filled=("name", "secret"))
         if self.place not in ("header", "query"):
-            raise ValueError(f"a key is sent in the header or in the query, not in the {self.place}")
+            raise ValueError(f"ApiKey: place is one of header, query and not {self.place!r}")
 
 
 @dataclass(frozen=True)
-class Basic(validation.Checked):
-    """A user and a password (RFC 7617)."""
+class Basic:
+    """A user and a password (RFC 7617), which may be empty."""
 
     user: str
     secret: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the user."""
+        validation.check(self, "Basic", filled=("user",))
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,14 @@ class OAuth2:
     secret: str = field(repr=False)
     scope: str = ""
     style: str = "header"
-    extra: tuple[tuple[str, str], ...] = ()
+    extra: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Check the address and the style."""
-        validation.check(self, "OAuth2")
-        check_url(self.token_url)
+        validation.check(self, "OAuth2", filled=("client_id", "secret"))
+        check_url(self.token_url, "OAuth2: token_url")
         if self.style not in ("header", "body"):
-            raise ValueError(f"client credentials are sent in the header or in the body, not in the {self.style}")
+            raise ValueError(f"OAuth2: style is one of header, body and not {self.style!r}")
 
 
 Auth = ApiKey | Basic | OAuth2
@@ -78,7 +82,7 @@ class Api:
     """
 
     url: str
-    auth: Auth | None = None
+    auth: Auth | None = field(default=None, repr=False)
     rate: float | None = None
     attempts: int = 5
     timeout: float = 10.0
@@ -87,15 +91,13 @@ class Api:
     max_bytes: int = 32 * MIB
     max_pages: int = 100_000
     max_depth: int = 32
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Check the address and the limits."""
-        validation.check(self, "Api")
-        check_url(self.url)
-        limits = (self.attempts, self.timeout, self.deadline, self.max_bytes, self.max_pages, self.max_depth)
-        if min(limits) <= 0 or self.longest_wait < 0 or (self.rate is not None and self.rate <= 0):
-            raise ValueError("the limits of an API are positive")
+        limits = ("rate", "attempts", "timeout", "deadline", "max_bytes", "max_pages", "max_depth")
+        validation.check(self, "Api", positive=limits, natural=("longest_wait",))
+        check_url(self.url, "Api: url")
 
     def at(self, path: str) -> str:
         """Return the address of a path below the service's address."""
@@ -106,18 +108,18 @@ Origin = tuple[str, str, int]
 """Scheme, host and port: what credentials belong to (RFC 6454)."""
 
 
-def check_url(url: str) -> Origin:
-    """Return the origin of an address.
+def check_url(url: str, label: str = "the address") -> Origin:
+    """Return the origin of an address, which messages call by a label.
 
     Raises:
         ValueError: it is no plain http(s) address. Characters on which parsers disagree about where the host ends
             (backslashes, blanks, credentials) are refused, since what is checked here is sent by another parser.
     """
     if any(character == "\\" or ord(character) <= 0x20 or ord(character) == 0x7F for character in url):  # noqa: PLR2004
-        raise ValueError("the address has characters that no address has")
+        raise ValueError(f"{label} has characters that no address has")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("the address is not http:// or https://")
+        raise ValueError(f"{label} is not http:// or https://")
     if "@" in parts.netloc:
-        raise ValueError("the address has credentials in it; declare them as auth")
+        raise ValueError(f"{label} has credentials in it; declare them as auth")
     return parts.scheme, parts.hostname.lower(), parts.port or (443 if parts.scheme == "https" else 80)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Dialect, Engine
 
 CONNECT_SECONDS = 10
+LOGIN_SECONDS = 30
+"""How long it may take until there is a session, where the driver itself has no limit for that."""
 SILENCE_SECONDS = 300
 """How long a server may send nothing in the middle of an answer before the load gives it up."""
 ADVICE = "check that the source database is up, then load again; nothing of this load has landed"
@@ -96,6 +101,8 @@ class Database:
         else:
             arguments = _arguments(driver, self.timeout)
             engine = create_engine(url, poolclass=pool.NullPool, connect_args=arguments)
+        if driver == "oracledb":
+            event.listen(engine, "do_connect", _connect_in_time)
         # Transactions are begun by our own statements (see snapshot.py), so the driver must not begin any.
         event.listen(engine, "connect", lambda session, _: _prepare(session, kind, self.timeout))
         return engine
@@ -165,11 +172,37 @@ def _arguments(driver: str, timeout: timedelta) -> dict[str, Any]:
             "write_timeout": SILENCE_SECONDS,
             "charset": "utf8mb4",
         }
-    if driver == "pymssql":
-        return {"login_timeout": CONNECT_SECONDS, "timeout": int(timeout.total_seconds())}
+    if driver == "pymssql":  # its FreeTDS sends keepalives by itself, after 40 s and each 2 s
+        return {"login_timeout": CONNECT_SECONDS, "timeout": _silence(timeout)}
     if driver == "oracledb":
-        return {"tcp_connect_timeout": CONNECT_SECONDS}
+        return {"tcp_connect_timeout": CONNECT_SECONDS, "expire_time": 1}  # minutes between keepalives
     return {}
+
+
+def _silence(timeout: timedelta) -> int:
+    """Return for how many seconds a server may send nothing."""
+    return min(int(timeout.total_seconds()), SILENCE_SECONDS)
+
+
+def _connect_in_time(dialect: Any, _: object, arguments: list[Any], options: dict[str, Any]) -> Any:
+    """Connect as SQLAlchemy does; Oracle's driver waits for ever for a server that takes a connection and is silent.
+
+    Raises:
+        TimeoutError: there is no session after `LOGIN_SECONDS`. The thread that waits for it ends with the process.
+    """
+    done: Future[Any] = Future()
+
+    def connect() -> None:
+        try:
+            done.set_result(dialect.connect(*arguments, **options))
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=connect, name="connect", daemon=True).start()
+    try:
+        return done.result(LOGIN_SECONDS)
+    except NotYet:
+        raise TimeoutError(f"it has not let us in after {LOGIN_SECONDS} s") from None
 
 
 def _sqlite(url: URL) -> Any:
@@ -199,7 +232,7 @@ def _prepare(session: Any, kind: str, timeout: timedelta) -> None:
         session.text_factory = _text
         return
     if kind == "oracle":
-        session.call_timeout = seconds * 1000
+        session.call_timeout = _silence(timeout) * 1000
     with session.cursor() as cursor:
         for statement in PREPARE.get(kind, ()):
             cursor.execute(statement)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol, get_args
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 import pyarrow as pa
@@ -13,7 +13,8 @@ from granary.readers.database.connecting import Database
 from granary.readers.database.parallel import interleaved
 from granary.readers.database.types import INSTANT, WALL, delivered
 from granary.readers.database.values import Field, ZeroDates
-from granary.readers.database.window import Overlap, Part, origin, ranges, splittable, start_of, wall_time
+from granary.readers.database.window import Overlap, Part, check_zone, origin, ranges, splittable, start_of, wall_time
+from granary.sources import validation
 from granary.sources.units import Chunk, Unit
 from granary.warehouse.errors import GranaryError
 
@@ -76,10 +77,14 @@ class DatabaseReader:
             zero_dates: "null" makes MySQL's 0000-00-00 null, "refuse" refuses its row.
             timeout: how long one statement may take.
         """
+        given = dict(locals())
+        validation.arguments(DatabaseReader.__init__, "DatabaseReader", given, secret=("uri",))
+        natural = ("overlap", "overlap_number")
+        validation.ranges(given, "DatabaseReader", filled=("uri",), positive=("parallel", "timeout"), natural=natural)
+        if zone is not None:
+            check_zone(zone)
         self.database = Database(uri, timeout)
         self.overlap = Overlap(overlap, overlap_number)
-        if zero_dates not in get_args(ZeroDates):
-            raise ValueError(f"zero_dates is one of {', '.join(get_args(ZeroDates))} and not {zero_dates!r}")
         self.parallel, self.zone, self.zero_dates = parallel, zone, zero_dates
 
     def units(self, table: Table, watermark: str | None) -> list[Unit]:

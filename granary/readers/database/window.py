@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from itertools import pairwise
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pyarrow as pa
 
@@ -71,6 +71,18 @@ def start_of(table: Table, watermark: str | None, overlap: Overlap) -> Start | N
         ) from None
     except OverflowError:
         return None  # the overlap reaches back beyond the calendar
+
+
+def check_zone(zone: str) -> None:
+    """Check the name of a time zone.
+
+    Raises:
+        ValueError: this machine knows none of this name.
+    """
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"DatabaseReader: zone is a time zone's name, such as 'Europe/Zurich', not {zone!r}") from None
 
 
 def wall_time(start: Start | None, zone: str) -> Start | None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS, READ_BYTES = 131_072, 1 << 20
 SCRIPT = Path(__file__).with_name("stripes.py")
-ADVICE = "ask the source for Parquet, or for dates"
+ADVICE = "ask the source for Parquet, or for dates without a time"
 NO_JSON = "holds what JSON cannot: a number that is not finite, a NUL, or a date outside of the years 1 to 9999"
 LOST: Any = object()
 """Stands for a value that is neither null nor text."""
@@ -83,8 +83,10 @@ def read_orc(source: IO[bytes] | str) -> Iterator[Chunk]:
         raise UnreachableError(
             f"the process that reads ORC failed: {told.strip() or 'it was ended'}", "", "load it again"
         )
-    if "out of range for nanosecond" in told:
-        raise UnreadableError("it has a time outside of the years 1678 to 2261, and ORC is read no further", "", ADVICE)
+    if code == stripes.OUTSIDE:
+        names = ", ".join(map(repr, json.loads(told.strip().splitlines()[-1])))
+        reason = f"column {names} has a time before 1678 or after 2261, which cannot be read from ORC: {ADVICE}"
+        raise UnreadableError(reason, "", ADVICE)
     if code:
         raise damaged(ValueError(told.strip() or "its reader broke off"), "", "orc")
 

@@ -38,7 +38,8 @@ READ_BYTES = 1 << 20
 def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where: str) -> Iterator[Chunk]:
     """Yield a sheet's rows as text: numbers as written, dates in ISO 8601. Rows without any value are left out.
 
-    A row with an error (#DIV/0!) or a formula that was never computed is refused, unless nobody wants its column.
+    A row with an error (#DIV/0!), a formula that was never computed or a serial number that is no day is refused,
+    unless nobody wants its column.
 
     Args:
         stream: a real file, which a process can inherit.
@@ -119,11 +120,12 @@ def _chunk(titles: Sequence[str], rows: Sequence[tuple[int, Row]], wanted: Seque
     good: list[list[str | None]] = []
     bad: list[tuple[int, Rejected]] = []
     for index, (line, row) in enumerate(rows):
-        failed = [at for at, cell in enumerate(row) if isinstance(cell, dict) and (at >= len(wanted) or wanted[at])]
-        texts = [cell["error"] if isinstance(cell, dict) else cell for cell in row]
+        errors = {at: cell["error"] for at, cell in enumerate(row) if isinstance(cell, dict)}
+        failed = [at for at in errors if at >= len(wanted) or wanted[at]]
+        texts = [cell.get("value", cell["error"]) if isinstance(cell, dict) else cell for cell in row]
         if failed:
             at = failed[0]
-            reason = f"is {texts[at]} in cell {_letters(at)}{line}"
+            reason = f"is {errors[at]} in cell {_letters(at)}{line}"
             bad.append((index, Rejected(names[at], reason, dict(zip(names, texts, strict=False)), line)))
         else:
             good.append(texts)

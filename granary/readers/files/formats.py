@@ -13,12 +13,18 @@ Detect = None
 """The default of an option that is found out from the file itself."""
 
 
-class _Shown:
+class Options:
     """Shows only what differs from the defaults, as Python source: what `sniff` finds is written into a module."""
 
     def __post_init__(self) -> None:
-        """Check the options' types."""
-        validation.check(self, type(self).__name__)
+        """Check the options."""
+        label, values = type(self).__name__, vars(self)
+        validation.check(self, label)
+        natural = [name for name in ("skip", "sheet") if isinstance(values.get(name), int)]
+        positive = [name for name in ("header_row",) if name in values]
+        filled = [name for name in ("sheet", "row") if name in values]
+        validation.ranges(values, label, filled=filled, positive=positive, natural=natural)
+        validation.codec(label, values.get("encoding"))
 
     def __repr__(self) -> str:
         told = [f for f in fields(self) if getattr(self, f.name) != f.default]  # type: ignore[arg-type]
@@ -26,7 +32,7 @@ class _Shown:
 
 
 @dataclass(frozen=True, repr=False)
-class Csv(_Shown):
+class Csv(Options):
     """Delimited text. What is None is detected, per file.
 
     Attributes:
@@ -70,15 +76,17 @@ class Csv(_Shown):
                 raise ValueError(f"{name} is one ASCII character, not {value!r}")
         if self.delimiter == "":
             raise ValueError("delimiter is one ASCII character, not ''")
+        if self.quote and self.quote == self.delimiter:
+            raise ValueError(f"delimiter and quote are both {self.quote!r}")
 
 
 @dataclass(frozen=True, repr=False)
-class JsonLines(_Shown):
+class JsonLines(Options):
     """One JSON object a line, in UTF-8."""
 
 
 @dataclass(frozen=True, repr=False)
-class Json(_Shown):
+class Json(Options):
     """One JSON document: an array of objects, an object with one at `path` (keys joined by dots), or one object.
 
     Without a path, a document that is an object is one row.
@@ -86,24 +94,30 @@ class Json(_Shown):
 
     path: str = ""
 
+    def __post_init__(self) -> None:
+        """Check the path."""
+        super().__post_init__()
+        if self.path and not all(self.path.split(".")):
+            raise ValueError(f"Json: path is keys joined by dots, such as 'data.rows', and not {self.path!r}")
+
 
 @dataclass(frozen=True, repr=False)
-class Parquet(_Shown):
+class Parquet(Options):
     """Apache Parquet."""
 
 
 @dataclass(frozen=True, repr=False)
-class Orc(_Shown):
+class Orc(Options):
     """Apache ORC."""
 
 
 @dataclass(frozen=True, repr=False)
-class Avro(_Shown):
+class Avro(Options):
     """Avro object container file; the codecs null, deflate, bzip2, snappy, zstandard and xz."""
 
 
 @dataclass(frozen=True, repr=False)
-class Excel(_Shown):
+class Excel(Options):
     """A sheet of a workbook (.xlsx, .xlsm, .xlsb, .xls, .ods).
 
     Attributes:
@@ -116,7 +130,7 @@ class Excel(_Shown):
 
 
 @dataclass(frozen=True, repr=False)
-class FixedWidth(_Shown):
+class FixedWidth(Options):
     """Lines whose columns have fixed places.
 
     Attributes:
@@ -146,10 +160,13 @@ class FixedWidth(_Shown):
         _ = self.notation
         if not any(name for name, _ in self.columns) or any(width < 1 for _, width in self.columns):
             raise ValueError("a fixed-width file has columns of at least one character")
+        names = [name for name, _ in self.columns if name]
+        if len(set(names)) != len(names):
+            raise ValueError("FixedWidth: columns names one twice")
 
 
 @dataclass(frozen=True, repr=False)
-class Xml(_Shown):
+class Xml(Options):
     """Elements named `row` anywhere in a document; their attributes and children are columns.
 
     A nested element is a column named by its path (`address_city`). Namespaces are left out of names.
@@ -207,7 +224,7 @@ def by_name(name: str) -> tuple[Format | None, str | None]:
 
 
 def stem(name: str) -> str:
-    """Return a file's name without its format's and its compression's suffix: "2017-01-02" of "2017-01-02.csv.gz"."""
+    """Return a file's name without its format's and its compression's suffix: "2026-01-02" of "2026-01-02.csv.gz"."""
     path = PurePosixPath(name)
     if path.suffix[1:].lower() in COMPRESSIONS:
         path = path.with_suffix("")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from granary.sources import validation
 from granary.sources.units import UnreadableError
 
 MB = 1 << 20
@@ -34,6 +35,10 @@ class Limits:
     record: int = 16 * MB
     workbook: int = 256 * MB
     memory: int = 1024 * MB
+
+    def __post_init__(self) -> None:
+        """Check that they are limits."""
+        validation.check(self, "Limits", positive=tuple(vars(self)))
 
     def check_columns(self, number: int, where: str) -> None:
         """Refuse a file with too many columns.

@@ -97,11 +97,14 @@ def numbered(cells: Sequence[str], known: Collection[str]) -> list[str]:
 def check_columns(names: Sequence[str], known: Collection[str], where: str) -> None:
     """Refuse columns that no raw table can have; any other name, however odd, is only a name.
 
+    Where none is known, they may be values of a file without a header, so they are not shown.
+
     Raises:
         UnreadableError: a name is empty, too long, unprintable, there twice, or one of the load's own.
     """
     times = Counter(names)
-    for name in names:
+    hidden = bool(known) and NOBODY not in known and set(known).isdisjoint(names)
+    for place, name in enumerate(names, 1):
         problem = ""
         if times[name] > 1:
             problem = "is there twice"
@@ -116,4 +119,5 @@ def check_columns(names: Sequence[str], known: Collection[str], where: str) -> N
         elif name in (LOAD_ID, ROW):
             problem = "is one of the load's own"
         if problem:
-            raise UnreadableError(f"column {name[:NAME_BYTES]!r} {problem}", where, "ask the source to rename it")
+            shown = place if hidden else repr(name[:NAME_BYTES])
+            raise UnreadableError(f"column {shown} {problem}", where, "ask the source to rename it")

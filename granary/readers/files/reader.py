@@ -8,6 +8,7 @@ import time
 import zipfile
 from contextlib import ExitStack
 from functools import partial
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from granary.readers.files.names import check_columns, day_of, is_temporary, lef
 from granary.readers.files.patterns import takes
 from granary.readers.files.places import open_store
 from granary.readers.files.store import ADVICE_HERE, Entry, safe_pattern, same
-from granary.readers.files.unpack import DAMAGED, compression, damaged, member, members, unpacked
+from granary.readers.files.unpack import DAMAGED, compression, content, damaged, member, members, unpacked
+from granary.sources import validation
 from granary.sources.units import Chunk, Left, Unit, UnreachableError, UnreadableError
 from granary.warehouse.errors import GranaryError
 
@@ -70,8 +72,16 @@ class FileReader:
                 `known_hosts` (a path); for HTTP `username` and `password`, or headers. They are never shown.
             limits: what one file may cost.
         """
-        if isinstance(format, str) and format != "auto" and format not in formats.NAMES:
-            raise ValueError(f"format is one of auto, {', '.join(formats.NAMES)}, or a value such as Xml(row=…)")
+        given = dict(locals())
+        validation.arguments(FileReader.__init__, "FileReader", given, secret=("credentials", "location"))
+        validation.ranges(given, "FileReader", filled=("location", "members"), natural=("settle",))
+        if not isinstance(format, formats.Options) and format not in ("auto", *formats.NAMES):
+            known = f"auto, {', '.join(formats.NAMES)}, or a value such as Xml(row='person')"
+            raise ValueError(f"FileReader: format is one of {known}, and not {format!r}")
+        for name, value in (options or {}).items():
+            if not isinstance(value, formats.Options):
+                words = f"of {name} is a format's options, such as Csv(delimiter=';'), and not {value!r}"
+                raise ValueError(f"FileReader: options {words}")
         self.format, self.options = (
             formats.NAMES.get(format, None) if isinstance(format, str) else format,
             options or {},
@@ -82,6 +92,7 @@ class FileReader:
         self.place = self.store.place
         self._seen: dict[str, Entry] = {}
         self._waiting: dict[str, Left] = {}
+        self._unpacked: dict[str, str] = {}
 
     def units(self, table: Table, watermark: str | None) -> list[Unit]:
         """Return the files in order of their names; hidden, temporary, unsettled and unmarked ones are left alone.
@@ -171,8 +182,11 @@ class FileReader:
         known = {name for column in table.columns for name in (column.name, *column.aliases)}
         checked: pa.Schema | None = None
         refused = 0
+        inside: list[str] = []
         try:
-            for chunk in read_rows(path, unit.name, declared, table, self.limits, where, self.members, self._skip):
+            for chunk in read_rows(
+                path, unit.name, declared, table, self.limits, where, self.members, self._skip, inside
+            ):
                 if chunk.batch.schema is not checked:
                     check_columns(chunk.batch.schema.names, known, where)
                     checked = chunk.batch.schema
@@ -190,6 +204,12 @@ class FileReader:
             self.store.verify(entry)
             raise damaged(error, where, formats.label(declared or formats.by_name(unit.name)[0])) from None
         self.store.verify(entry)
+        if inside:
+            self._unpacked[unit.name] = inside[0] if len(inside) == 1 else sha256("".join(inside).encode()).hexdigest()
+
+    def unpacked(self, unit: str) -> str | None:
+        """Return the SHA-256 of what was in a packed file that was read, of several members that of their list."""
+        return self._unpacked.get(unit)
 
 
 def read_rows(
@@ -201,11 +221,14 @@ def read_rows(
     where: str,
     pattern: str = "*",
     skip: Callable[[str, str], None] = lambda _name, _member: None,
+    inside: list[str] | None = None,
 ) -> Iterator[Chunk]:
     """Yield the rows of a file on this machine, unpacked as its content says, in the declared format or its name's.
 
-    `skip` is told of a member of an archive that has no known format, where others have one.
+    `skip` is told of a member of an archive that has no known format, where others have one; `inside` gets the SHA-256
+    of each stream that came packed.
     """
+    inside = [] if inside is None else inside
     found, packed = formats.by_name(name)
     found = declared or found
     with path.open("rb") as handle:
@@ -226,15 +249,14 @@ def read_rows(
                 place = f"{where}, {info.filename}"
                 inner = _known(declared or formats.by_name(info.filename)[0], place)
                 with member(archive, info, limits, place) as stream:
-                    yield from _parsed(
-                        stream, inner, table, limits, place, True, partial(member, archive, info, limits, place)
-                    )
+                    reopen = partial(member, archive, info, limits, place)
+                    yield from _parsed(stream, inner, table, limits, place, inside, reopen)
     elif kind is None and isinstance(found, (formats.Parquet, formats.Orc)):
         yield from _rows(str(path), found, table, limits, where)
     else:
         with unpacked(path, limits, where) as stream:
             known, again = _known(found, where), partial(unpacked, path, limits, where)
-            yield from _parsed(stream, known, table, limits, where, kind not in (None, "zip"), again)
+            yield from _parsed(stream, known, table, limits, where, None if kind in (None, "zip") else inside, again)
 
 
 def _known(found: Format | None, where: str) -> Format:
@@ -244,21 +266,30 @@ def _known(found: Format | None, where: str) -> Format:
 
 
 def _parsed(
-    stream: IO[bytes], found: Format, table: Table, limits: Limits, where: str, packed: bool, again: Reopen
+    stream: IO[bytes],
+    found: Format,
+    table: Table,
+    limits: Limits,
+    where: str,
+    inside: list[str] | None,
+    again: Reopen,
 ) -> Iterator[Chunk]:
     """Yield the rows of a stream, by way of an unpacked copy if its format needs to seek in it.
 
-    `again` opens the same stream once more, from its beginning.
+    `inside` gets the SHA-256 of one that is unpacked, None stands for one that is not. `again` opens the same stream
+    once more, from its beginning.
     """
+    source = stream
     with ExitStack() as stack:
-        if packed and isinstance(found, SEEKING):
-            copy = stack.enter_context(tempfile.TemporaryFile(prefix="granary-"))
-            shutil.copyfileobj(stream, copy)
-            copy.seek(0)
-            stream = copy
-        yield from _rows(stream, found, table, limits, where, again)
-        while packed and stream.read(1 << 20):
-            pass  # checksums come last: also of what nobody asked for
+        if inside is not None and isinstance(found, SEEKING):
+            source = stack.enter_context(tempfile.TemporaryFile(prefix="granary-"))
+            shutil.copyfileobj(stream, source)
+            source.seek(0)
+        yield from _rows(source, found, table, limits, where, again)
+        if inside is not None:
+            while stream.read(1 << 20):
+                pass  # checksums come last: also of what nobody asked for
+            inside.append(content(stream))
 
 
 def _rows(  # noqa: PLR0911 - one format, one line

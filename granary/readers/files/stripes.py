@@ -6,11 +6,26 @@ nothing of Granary's.
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import Any
 
 BATCH_ROWS = 131_072
 HERE = 4
 """Exit code: this machine failed, and not the file."""
+OUTSIDE = 5
+"""Exit code: the columns that stderr names, as JSON, have times that Arrow's nanoseconds cannot hold."""
+NANOSECONDS = "out of range for nanosecond"
+"""What Arrow says of them; it reads ORC in no other unit."""
+
+
+def _readable(file: Any, stripe: int, column: str) -> bool:
+    """Return whether one column of a stripe can be read."""
+    try:
+        file.read_stripe(stripe, columns=[column])
+    except Exception:  # whatever it is, it is not what the caller asks for
+        return False
+    return True
 
 
 def main() -> int:
@@ -22,7 +37,14 @@ def main() -> int:
         file = orc.ORCFile(source)
         with pa.ipc.new_stream(out, file.schema) as stream:
             for number in range(file.nstripes):
-                stripe = file.read_stripe(number)
+                try:
+                    stripe = file.read_stripe(number)
+                except pa.ArrowInvalid as error:
+                    if NANOSECONDS not in str(error):
+                        raise
+                    names = [name for name in file.schema.names if not _readable(file, number, name)]
+                    print(json.dumps(names), file=sys.stderr)
+                    return OUTSIDE
                 for at in range(0, stripe.num_rows, BATCH_ROWS):
                     stream.write_batch(stripe.slice(at, BATCH_ROWS))
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import re
@@ -34,8 +35,8 @@ DAMAGED = (
 )
 ADVICE = "ask the source to deliver it again"
 HERE = "fix that on this machine, and load again"
-QUOTED = re.compile(r"(invalid value|, got \d+).*")
-"""Where Arrow's errors begin to quote what is in the file: it may be personal."""
+QUOTED = re.compile(r"(invalid value|, got \d+|cell (?:error )?value).*")
+"""Where errors of Arrow and calamine begin to quote what is in the file: it may be personal."""
 WANTED = re.compile(r"(?:m|re)alloc of size (\d+) failed")
 
 
@@ -49,7 +50,7 @@ class Bounded(io.RawIOBase):
 
     def __init__(self, stream: Any, packed: int, limits: Limits, where: str) -> None:
         """Wrap a stream that has `read`; `packed` is the bytes that it comes from."""
-        self.stream, self.where, self.seen = stream, where, 0
+        self.stream, self.where, self.seen, self.content = stream, where, 0, hashlib.sha256()
         self.most = min(limits.unpacked, max(limits.ratio_from, limits.ratio * packed))
         self.suspicious = max(limits.record, limits.ratio * packed)
 
@@ -70,6 +71,7 @@ class Bounded(io.RawIOBase):
         if not self.seen and block.startswith(ARCHIVES):
             raise UnreadableError("there is an archive within the archive", self.where, "unpack it once")
         self.seen += len(block)
+        self.content.update(block)
         if self.seen > self.most:
             raise self._bomb(self.most)
         buffer[: len(block)] = block
@@ -91,6 +93,13 @@ class Bounded(io.RawIOBase):
             self.where,
             "if it is honest, raise the limits of its FileReader",
         )
+
+
+def content(stream: IO[bytes]) -> str:
+    """Return the SHA-256 of what a stream of a packed file has unpacked so far, in hexadecimal."""
+    bounded = getattr(stream, "raw", None)
+    assert isinstance(bounded, Bounded)
+    return bounded.content.hexdigest()
 
 
 def damaged(error: BaseException, where: str, kind: str = "what it should be") -> UnreadableError | UnreachableError:

@@ -3,8 +3,9 @@
 calamine holds a sheet as a dense range: a workbook of 2 kB with one value in its last row and column makes it ask for
 500 GB, and Rust aborts the process. Here, that ends nothing but this process. It imports nothing of Granary's.
 
-calamine makes nothing of a cell with an error (#DIV/0!) and of a formula that was never computed, and a float of a
-number of 20 digits. So the sheet is looked at a second time for those. Formats: ECMA-376 (.xlsx), [MS-XLSB], [MS-XLS]
+calamine makes nothing of a cell with an error (#DIV/0!) and of a formula that was never computed, a float of a number
+of 20 digits, and some day or time of a serial number that is none. So the sheet is looked at a second time for those.
+Formats: ECMA-376 (.xlsx), [MS-XLSB], [MS-XLS]
 in [MS-CFB], and OpenDocument 1.3, part 3 (.ods).
 """
 
@@ -18,9 +19,10 @@ import resource
 import struct
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
+from functools import partial
 from typing import Any
 from xml.parsers import expat
 
@@ -56,6 +58,13 @@ def text(cell: Any) -> str | None:
     return cell.isoformat() if isinstance(cell, (date, time)) else str(cell)
 
 
+def no_day(number: float) -> dict[str, str] | None:
+    """Return the cell of a serial number that is no day (negative, Lotus's 29 February 1900) and no time (24:00)."""
+    if number < 0 or 60 <= number < 61 or (number < 1 and round(number * 86_400_000) == 86_400_000):
+        return {"error": "a serial number that is no day or time", "value": str(text(number))}
+    return None
+
+
 def parts_of(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """Return a package's parts by their names, which differ in case between programs."""
     return {info.filename.replace("\\", "/").lower(): info for info in archive.infolist()}
@@ -86,7 +95,7 @@ def target(archive: zipfile.ZipFile, book: str, relation: str) -> zipfile.ZipInf
     return parts[path.lstrip("/") if path.startswith("/") else f"xl/{path}"]
 
 
-def xlsx(archive: zipfile.ZipFile, sheet: str) -> Cells:
+def xlsx(archive: zipfile.ZipFile, sheet: str, serials: bool) -> Cells:
     """Look at the cells of a sheet in XML."""
     relations: dict[str, str] = {}
 
@@ -98,7 +107,7 @@ def xlsx(archive: zipfile.ZipFile, sheet: str) -> Cells:
         elements(stream, sheets, lambda _: None, None)
     part = target(archive, "workbook.xml", relations[sheet])
     with archive.open(part) as stream:
-        if not doubtful(stream):
+        if not serials and not doubtful(stream):
             return {}
     found: Cells = {}
     row, column, kind, formula, inside = -1, -1, "", False, False
@@ -132,6 +141,8 @@ def xlsx(archive: zipfile.ZipFile, sheet: str) -> Cells:
                 found[row, column] = {"error": NEVER}
             elif kind == "n" and re.fullmatch(r"-?\d{16,}", said) and int(float(said)) != int(said):
                 found[row, column] = said
+            elif serials and kind == "n" and said and (cell := no_day(float(said))):
+                found[row, column] = cell
 
     with archive.open(part) as stream:
         elements(stream, start, end, data)
@@ -175,7 +186,14 @@ def records(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += size
 
 
-def xlsb(archive: zipfile.ZipFile, sheet: str) -> Cells:
+def rk(number: int) -> float:
+    """Return the number of an RkNumber: 30 bits, which are a whole number or the upper ones of a float."""
+    whole = number & 2
+    value = float(number >> 2) if whole else struct.unpack("<d", struct.pack("<Q", (number & 0xFFFFFFFC) << 32))[0]
+    return value / 100 if number & 1 else value
+
+
+def xlsb(archive: zipfile.ZipFile, sheet: str, serials: bool) -> Cells:
     """Look at the cells of a sheet in binary parts."""
     relation = ""
     for kind, body in records(archive.read(parts_of(archive)["xl/workbook.bin"])):
@@ -191,6 +209,10 @@ def xlsb(archive: zipfile.ZipFile, sheet: str) -> Cells:
             row = struct.unpack_from("<I", body)[0]
         elif kind in (3, 11):  # BrtCellError, BrtFmlaError
             found[row, struct.unpack_from("<I", body)[0]] = {"error": ERRORS.get(body[8], "an error")}
+        elif serials and kind in (2, 5, 9):  # BrtCellRk, BrtCellReal, BrtFmlaNum
+            number = rk(struct.unpack_from("<i", body, 8)[0]) if kind == 2 else struct.unpack_from("<d", body, 8)[0]
+            if cell := no_day(number):
+                found[row, struct.unpack_from("<I", body)[0]] = cell
     return found
 
 
@@ -232,7 +254,7 @@ def ods(archive: zipfile.ZipFile, sheet: str) -> Cells:
     return found
 
 
-def xls(data: bytes, place: int) -> Cells:
+def xls(data: bytes, place: int, serials: bool) -> Cells:
     """Look at the cells of the sheet at a place, in the records of the stream "Workbook"."""
     stream = compound(data)
     begins = []
@@ -251,7 +273,21 @@ def xls(data: bytes, place: int) -> Cells:
             found[struct.unpack_from("<HH", body)] = {"error": ERRORS.get(body[6], "an error")}
         elif kind == 0x06 and body[12:14] == b"\xff\xff" and body[6] == 2:  # FORMULA
             found[struct.unpack_from("<HH", body)] = {"error": ERRORS.get(body[8], "an error")}
+        elif serials:
+            found |= {at: cell for at, number in floats(kind, body) if (cell := no_day(number))}
     return found
+
+
+def floats(kind: int, body: bytes) -> Iterator[tuple[tuple[int, int], float]]:
+    """Yield the numbers of a record of .xls, with their places."""
+    if kind == 0x203 or (kind == 0x06 and body[12:14] != b"\xff\xff"):  # NUMBER, FORMULA
+        yield struct.unpack_from("<HH", body), struct.unpack_from("<d", body, 6)[0]
+    elif kind == 0x27E:  # RK
+        yield struct.unpack_from("<HH", body), rk(struct.unpack_from("<i", body, 6)[0])
+    elif kind == 0xBD:  # MULRK
+        row, first = struct.unpack_from("<HH", body)
+        for at in range((len(body) - 6) // 6):
+            yield (row, first + at), rk(struct.unpack_from("<i", body, 6 + 6 * at)[0])
 
 
 def biff(stream: bytes, at: int) -> Iterator[tuple[int, bytes]]:
@@ -302,26 +338,34 @@ def compound(data: bytes) -> bytes:
     return b"".join(root[each * few : (each + 1) * few] for each in chain(start, minis))[:length]
 
 
-def overlooked(data: Any, sheet: str, place: int) -> Cells:
-    """Return the cells that calamine does not tell as they are."""
+def overlooked(data: Any, sheet: str, place: int, serials: bool) -> Cells:
+    """Return the cells that calamine does not tell as they are, and if asked the numbers that are no day or time."""
     if not zipfile.is_zipfile(data):
         data.seek(0)
-        return xls(data.read(), place)
+        return xls(data.read(), place, serials)
     with zipfile.ZipFile(data) as archive:
         parts = parts_of(archive)
         if "content.xml" in parts:
             return ods(archive, sheet)
-        return (xlsb if "xl/workbook.bin" in parts else xlsx)(archive, sheet)
+        return (xlsb if "xl/workbook.bin" in parts else xlsx)(archive, sheet, serials)
 
 
-def lines(rows: Iterable[list[Any]], cells: Cells) -> Iterator[list[Any]]:
-    """Yield the rows as text, with those cells in their places, which may lie outside of what calamine has."""
+def lines(rows: Iterable[list[Any]], look: Callable[[bool], Cells]) -> Iterator[list[Any]]:
+    """Yield the rows as text, with what calamine does not tell in its place, which may lie outside of what it has.
+
+    Serial numbers are looked at once calamine made a time of one, or a day of 1900.
+    """
     marked: dict[int, dict[int, Any]] = {}
-    for (at, column), cell in cells.items():
+    for (at, column), cell in look(False).items():
         marked.setdefault(at, {})[column] = cell
+    again: Cells | None = None
     number = -1
     for number, row in enumerate(rows):
         mine = marked.pop(number, {})
+        for place, cell in enumerate(row):
+            if isinstance(cell, time) or (isinstance(cell, date) and cell.year == 1900):
+                again = look(True) if again is None else again
+                mine |= {place: again[number, place]} if (number, place) in again else {}
         width = max([len(row), *(column + 1 for column in mine)])
         yield [mine.get(place) or (text(row[place]) if place < len(row) else None) for place in range(width)]
     for later in range(number + 1, max(marked, default=-1) + 1):
@@ -345,10 +389,9 @@ def main(sheet: str | int | None, memory: int) -> int:
         place = names.index(sheet) if isinstance(sheet, str) else sheet or 0
         others = [each.name for each in book.sheets_metadata if each.typ == SheetTypeEnum.WorkSheet]
         print(json.dumps([each for each in others if each != names[place]]))
-        file.seek(0)
-        cells = overlooked(file, names[place], place)
-    for row in lines(book.get_sheet_by_name(names[place]).iter_rows(), cells):
-        print(json.dumps(row))
+        rows = book.get_sheet_by_name(names[place]).iter_rows()
+        for row in lines(rows, partial(overlooked, file, names[place], place)):
+            print(json.dumps(row))
     return 0
 
 

@@ -24,7 +24,7 @@ contacts as (
 
 elsewhere as (
 
-    select distinct -- several other campaigns may have reached a household
+    select distinct -- several other campaigns may have reached a household, in either of the windows compared
         windows.campaign_id,
         windows.comparison,
         contacts.household_id
@@ -32,7 +32,7 @@ elsewhere as (
     inner join contacts
         on
             windows.campaign_id <> contacts.campaign_id
-            and windows.window_start_date <= contacts.end_date
+            and windows.before_start_date <= contacts.end_date
             and windows.window_end_date >= contacts.start_date
 
 ),

@@ -3,14 +3,14 @@
         materialized='incremental',
         incremental_strategy='append',
         on_schema_change='fail',
-        pre_hook="{{ advance_watermark({'pos': [source('ops', 'load_audit')]}) }}",
+        pre_hook="{{ granary.advance_watermark({'pos': [source('ops', 'load_audit')]}) }}",
     )
 }}
 
 with
 
 {{
-    log_changes(
+    granary.log_changes(
         relation=ref('stg_pos__promotions'),
         partition='week',
         source_name='pos',

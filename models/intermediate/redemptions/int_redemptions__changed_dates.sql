@@ -3,7 +3,7 @@
         materialized='incremental',
         incremental_strategy='append',
         on_schema_change='fail',
-        pre_hook="{{ advance_watermark({
+        pre_hook="{{ granary.advance_watermark({
             'events': [source('ops', 'load_audit')],
             'crm': [ref('int_crm__household_versions')],
         }) }}",
@@ -13,11 +13,12 @@
 with
 
 {{
-    log_changes(
+    granary.log_changes(
         relation=ref('stg_events__coupon_redemptions'),
         partition='business_date',
         source_name='events',
         moment='occurred_at',
         versions={'household_id': ref('int_crm__household_versions')},
+        versions_source='crm',
     )
 }}

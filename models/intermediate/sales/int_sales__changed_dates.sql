@@ -3,7 +3,7 @@
         materialized='incremental',
         incremental_strategy='append',
         on_schema_change='fail',
-        pre_hook="{{ advance_watermark({
+        pre_hook="{{ granary.advance_watermark({
             'pos': [source('ops', 'load_audit')],
             'crm': [ref('int_crm__household_versions'), ref('int_crm__product_versions')],
         }) }}",
@@ -13,7 +13,7 @@
 with
 
 {{
-    log_changes(
+    granary.log_changes(
         relation=ref('stg_pos__transactions'),
         partition='business_date',
         source_name='pos',
@@ -22,5 +22,6 @@ with
             'household_id': ref('int_crm__household_versions'),
             'product_id': ref('int_crm__product_versions'),
         },
+        versions_source='crm',
     )
 }}

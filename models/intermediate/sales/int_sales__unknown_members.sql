@@ -3,7 +3,7 @@
         materialized='incremental',
         incremental_strategy='append',
         on_schema_change='fail',
-        pre_hook="{{ advance_watermark({'pos': [source('ops', 'load_audit')]}) }}",
+        pre_hook="{{ granary.advance_watermark({'pos': [source('ops', 'load_audit')]}) }}",
     )
 }}
 
@@ -15,7 +15,7 @@ watermarks as (
         previous_load_id,
         load_id
     from {{ source('ops', 'model_watermarks') }}
-    where model = '{{ watermark_name() }}' and source = 'pos'
+    where model = '{{ granary.watermark_name() }}' and source = 'pos'
 
 ),
 
@@ -31,7 +31,7 @@ unknown as (
     left join {{ ref('stg_crm__households') }} as households on sold.household_id = households.household_id
     left join {{ ref('stg_crm__stores') }} as stores on sold.store_id = stores.store_id
     where
-        {{ unseen_loads('(select %s from watermarks)', 'sold.load_id') }}
+        {{ granary.unseen_loads('(select %s from watermarks)', 'sold.load_id') }}
         and (products.product_id is null or households.household_id is null or stores.store_id is null)
 
 ),

@@ -5,23 +5,20 @@
         unique_key='business_date',
         meta={'changes': 'int_sales__changed_dates'},
         on_schema_change='fail',
-        pre_hook="{{ follow_watermark(ref('fct_sales')) }}",
+        pre_hook="{{ granary.follow_watermark(ref('fct_sales')) }}",
     )
 }}
 
 -- The audit checks these: {{ ref('dim_date') }}, {{ ref('dim_household') }}, {{ ref('dim_store') }}.
 
 {% set changes = ref('int_sales__changed_dates') %}
-{% set seen = source('ops', 'model_watermarks') %}
 
 with
 
 sales as (
 
     select * from {{ ref('fct_sales') }}
-    {% if is_incremental() %}
-    where business_date = any(array({{ changed_partitions(changes, 'business_date', watermark_name(), seen) }}))
-    {% endif %}
+    where {{ granary.in_changed_partitions(changes, 'business_date') }}
 
 )
 

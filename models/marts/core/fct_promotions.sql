@@ -6,7 +6,7 @@
         meta={'changes': 'int_promotions__changed_weeks'},
         on_schema_change='fail',
         pre_hook=[
-            "{{ follow_watermark(ref('int_promotions__changed_weeks')) }}",
+            "{{ granary.follow_watermark(ref('int_promotions__changed_weeks')) }}",
             "set local enable_hashagg = off",
         ],
     )
@@ -15,7 +15,6 @@
 -- The audit checks these: {{ ref('dim_product') }}, {{ ref('dim_store') }}.
 
 {% set log = ref('int_promotions__changed_weeks') %}
-{% set seen = source('ops', 'model_watermarks') %}
 
 -- One week at a time: each fits into memory (400 thousand rows), all 53 at once do not. Sorted groups leave the
 -- table in the order of its index, which then takes 5 s to build instead of 15 s.
@@ -24,9 +23,7 @@ with
 changes as (
 
     select * from {{ log }}
-    {% if is_incremental() %}
-    where week = any(array({{ changed_partitions(log, 'week', watermark_name(), seen) }}))
-    {% endif %}
+    where {{ granary.in_changed_partitions(log, 'week') }}
 
 ),
 
@@ -34,7 +31,7 @@ weeks as (
 
     select
         week,
-        array_agg(load_id) || array({{ loads_not_logged('pos', 'promotions') }}) as load_ids
+        array_agg(load_id) || array({{ granary.loads_not_logged('pos', 'promotions') }}) as load_ids
     from changes
     where reason = 'arrived'
     group by week

@@ -5,25 +5,20 @@
         unique_key='business_date',
         meta={'changes': 'int_sales__changed_dates'},
         on_schema_change='fail',
-        pre_hook="{{ follow_watermark(ref('int_sales__changed_dates')) }}",
+        pre_hook="{{ granary.follow_watermark(ref('int_sales__changed_dates')) }}",
     )
 }}
 
 -- The audit checks these: {{ ref('dim_date') }}, {{ ref('dim_store') }}.
 
 {% set changes = ref('int_sales__changed_dates') %}
-{% set seen = source('ops', 'model_watermarks') %}
 
 with
 
 transactions as (
 
     select * from {{ ref('stg_pos__transactions') }}
-    {% if is_incremental() %}
-    where
-        load_id = any(array({{ loads_of_changed_partitions(changes, 'business_date', 'pos', 'transactions') }}))
-        and business_date = any(array({{ changed_partitions(changes, 'business_date', watermark_name(), seen) }}))
-    {% endif %}
+    where {{ granary.in_changed_partitions(changes, 'business_date', 'pos', 'transactions') }}
 
 ),
 

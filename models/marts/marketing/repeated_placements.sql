@@ -5,29 +5,18 @@
         unique_key='week',
         meta={'changes': 'int_promotions__changed_weeks'},
         on_schema_change='fail',
-        pre_hook="{{ follow_watermark(ref('int_promotions__changed_weeks')) }}",
+        pre_hook="{{ granary.follow_watermark(ref('int_promotions__changed_weeks')) }}",
     )
 }}
 
-{% set log = ref('int_promotions__changed_weeks') %}
-{% set seen = source('ops', 'model_watermarks') %}
+{% set changes = ref('int_promotions__changed_weeks') %}
 
 with
 
-changes as (
+promotions as (
 
-    select * from {{ log }}
-    {% if is_incremental() %}
-    where week = any(array({{ changed_partitions(log, 'week', watermark_name(), seen) }}))
-    {% endif %}
-
-),
-
-loads as (
-
-    select array_agg(load_id) || array({{ loads_not_logged('pos', 'promotions') }}) as load_ids
-    from changes
-    where reason = 'arrived'
+    select * from {{ ref('stg_pos__promotions') }}
+    where {{ granary.in_changed_partitions(changes, 'week', 'pos', 'promotions') }}
 
 ),
 
@@ -38,7 +27,7 @@ repeated as (
         store_id,
         week
     from {{ ref('fct_promotions') }}
-    where placement_count > 1 and week in (select changes.week from changes)
+    where placement_count > 1 and {{ granary.in_changed_partitions(changes, 'week') }}
 
 )
 
@@ -48,10 +37,9 @@ select
     promotions.week,
     promotions.display_location,
     promotions.mailer_location
-from {{ ref('stg_pos__promotions') }} as promotions
+from promotions
 inner join repeated
     on
         promotions.product_id = repeated.product_id
         and promotions.store_id = repeated.store_id
         and promotions.week = repeated.week
-where promotions.load_id = any(array(select unnest(loads.load_ids) from loads))

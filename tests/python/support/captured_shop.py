@@ -88,6 +88,29 @@ PAGES = Table(
     ),
 )
 
+DAYS = replace(
+    PAGES,
+    name="days",
+    description="Numbers of days, in a table with a partition for each month.",
+    location="public.days",
+    key=("day", "n"),
+    columns=(
+        Column("day", pa.date32(), "Day.", nullable=False),
+        Column("n", pa.int32(), "Number.", nullable=False),
+    ),
+)
+
+CREATE_DAYS = (
+    "drop table if exists days, days_2, days_5 cascade",
+    "create table days (day date, n int, primary key (day, n)) partition by range (day)",
+    "create table days_1 partition of days for values from ('2024-01-01') to ('2024-02-01')",
+    "create table days_2 partition of days for values from ('2024-02-01') to ('2024-03-01')",
+    f"grant select on days to {CAPTURER}",
+    'drop publication if exists "by root"',
+    'create publication "by root" for table days with (publish_via_partition_root = true)',
+)
+"""Two months, published under the name of the whole table."""
+
 CREATE = (
     "create table articles (id bigint primary key, name text not null, price numeric(10,2), sold boolean, since date,"
     " seen_at timestamptz, weight double precision)",
@@ -131,6 +154,11 @@ class Shop:
             'create publication "granary shop" for table articles, "Order Lines", pages',
             f'grant select on articles, "Order Lines", pages to {CAPTURER}',
         )
+
+    def days(self) -> Source:
+        """Make the partitioned table `days`, anew; return a source of it alone."""
+        self.sql(*CREATE_DAYS)
+        return replace(self.source, tables=(DAYS,), capture=replace(self.source.capture, publication="by root"))
 
     @property
     def uri(self) -> str:

@@ -38,8 +38,8 @@ def workbook(**sheets: Sequence[Sequence[object]]) -> bytes:
             for i, _ in enumerate(names, 1)
         )
         + f'<Relationship Id="st" Type="{OFFICE}/styles" Target="styles.xml"/></Relationships>',
-        "xl/styles.xml": f'<styleSheet xmlns="{SHEET}"><cellXfs><xf numFmtId="0"/><xf numFmtId="14"/></cellXfs>'
-        "</styleSheet>",
+        "xl/styles.xml": f'<styleSheet xmlns="{SHEET}"><cellXfs><xf numFmtId="0"/><xf numFmtId="14"/>'
+        '<xf numFmtId="46"/></cellXfs></styleSheet>',
     }
     for index, name in enumerate(names, 1):
         lines = "".join(
@@ -95,9 +95,24 @@ OLD = (
 """A .xls that xlwt wrote: sheet A has id and v, then 1 and #DIV/0!, 2 and a formula, 3 and 7.5; sheet B has #N/A."""
 
 
-def old_workbook() -> bytes:
+SERIALS = (
+    r"""ABzY8000000t4+>O=uHA6#izjo1dl4pJ|~LN+?*hmV$Wk(rzo&o)W4Te-O1bIh0B&K?FT$wdN#(;7RSJP!C?}&%qy5(3=OPq6a|`5<Pl"""
+    r"""Staxa%zInTA(-@%vEmr1R=FRMz@6DUpc{8)SujXRK={v0@RG}9>l<g4w6*@sF<lRI;^|mdGULK@mE37Gmf;5qS1CJVC1mqmb`7S}jZT%"""
+    r"""TZ-~*+DIF9sqE}L9M?BG5O3)zPrk^)nt38RI36=!*r<vNzPnE9AxA8RhL>>+MZ9Kf8F?%eK1@jk7c>%x%j-e;S4tl5etJeN^?_Ofue2K"""
+    r"""w`(!^hTGMVsD$8PJ3dW^>uRypP}pOkiN3JC*9*PbeZmlRblZI|+RCR`t`Q(yy*wfb`#&>jS^h2Wb+k^;a|<n1FqR7fFFO=y{(L3;hd-a"""
+    r"""a6l$G($mh(v+JxFZ$@RMc>Gap@C!u5iUE%QS!QQ^YiP}$dGlIH50tiJIBEW=^ZxCNeeO#a}77j+)kETSf1xr*K@g*WrE_B@{XY<x3FuH"""
+    r"""ITyILgZyk`ys<V`ls8ei@M-shw!%kiGnHotOQ#dFZ>?#x)95o~FRw{-i7s*Ns>DOf%Z0mjyl2_+%Qh0!qHf=9_sol6Q7#-pjHPoYpN??"""
+    r"""(qKf~7d<f?Id8_)ue96>mFg0eH%)EHWWBO_^eas9qQy#evQ?J3)nHgv1x1ZjPD&`r@WL*r+Bz-h@2ITX(J9RzxGLr6-HvSr|FOA9@Tdx"""
+    r"""+!Jvk8CdY52AK|w)5K|w)5;h%$WU)1HxrF?BP+|Pl4`(I~~Qd#{b`ERiY<8+;%kIJ3MQJ%-Cy5gr9hVa@FE41<c7fS3U?|F=2g!?g8cl"""
+    r"""^=^l&BofiVdTGZVA=vzg$m0|FZudz9eMJ02TlM"""
+)
+"""Another one: A has id and v, then 1 and 60, 2 and 60.5, 3 and -1, 4 and 61, 5 and 60.123456789, 60 and 60; v is days,
+and so is the last id."""
+
+
+def old_workbook(packed: str = OLD) -> bytes:
     """Return an .xls."""
-    return gzip.decompress(base64.b85decode(OLD))
+    return gzip.decompress(base64.b85decode(packed))
 
 
 def binary_workbook(*cells: tuple[int, bytes]) -> bytes:

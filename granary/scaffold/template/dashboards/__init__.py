@@ -2,4 +2,4 @@
 
 from granary.pages.dashboard.overview import overview
 
-PAGES = (overview(),)
+PAGES = (overview,)

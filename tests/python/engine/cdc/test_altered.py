@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pytest
 
 from granary.cdc.capture import opened
 from granary.cdc.status import status
 from granary.load.captured import LostSlotError
-from granary.sources.spec import Capture, Column, Source, Table
+from granary.sources.spec import Source, Table
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError
 from tests.python.support.captured_shop import CAPTURER, PAGES, Shop
@@ -243,29 +242,9 @@ PARTITIONS = (
 
 
 def test_partitions_that_come_and_go(warehouse: Settings, shop: Shop) -> None:
-    table = replace(
-        PAGES,
-        name="days",
-        location="public.days",
-        key=("day", "n"),
-        columns=(
-            Column("day", pa.date32(), "Day.", nullable=False),
-            Column("n", pa.int32(), "Number.", nullable=False),
-        ),
-    )
-    declared = Capture(setting=shop.source.capture.setting, slot=shop.source.capture.slot, publication="by root")
-    source = replace(shop.source, tables=(table,), capture=declared)
     for case in PARTITIONS:
-        shop.sql(
-            "drop table if exists days, days_2, days_5 cascade",
-            "create table days (day date, n int, primary key (day, n)) partition by range (day)",
-            "create table days_1 partition of days for values from ('2024-01-01') to ('2024-02-01')",
-            "create table days_2 partition of days for values from ('2024-02-01') to ('2024-03-01')",
-            f"grant select on days to {CAPTURER}",
-            "insert into days values ('2024-01-05', 1), ('2024-02-05', 2)",
-            'drop publication if exists "by root"',
-            'create publication "by root" for table days with (publish_via_partition_root = true)',
-        )
+        source = shop.days()
+        shop.sql("insert into days values ('2024-01-05', 1), ('2024-02-05', 2)")
         with opened(warehouse, source) as capturing:
             capturing.once(anew=True)
             shop.sql(*case.statements)

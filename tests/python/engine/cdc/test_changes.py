@@ -12,9 +12,9 @@ from granary.cdc import capture
 from granary.cdc.capture import opened
 from granary.load.captured import LostSlotError
 from granary.quarantine.replay import entries, replay
-from granary.sources.spec import Capture, Column
+from granary.sources.spec import Column
 from granary.warehouse.connection import connect, execute
-from tests.python.support.captured_shop import ARTICLES, CAPTURER, ORDERS, PAGES, Shop
+from tests.python.support.captured_shop import ARTICLES, CAPTURER, PAGES, Shop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,26 +265,9 @@ def test_a_transaction_larger_than_a_batch_lands_whole(
 
 
 def test_a_partitioned_table_arrives_under_its_own_name(warehouse: Settings, shop: Shop, rows: Rows) -> None:
-    shop.sql(
-        "create table days (day date, n int, primary key (day, n)) partition by range (day)",
-        "create table days_1 partition of days for values from ('2024-01-01') to ('2024-02-01')",
-        "create table days_2 partition of days for values from ('2024-02-01') to ('2024-03-01')",
-        f"grant select on days to {CAPTURER}",
-        "insert into days values ('2024-01-05', 1)",
-        'create publication "by root" for table days with (publish_via_partition_root = true)',
-    )
-    table = replace(
-        ORDERS,
-        name="days",
-        location="public.days",
-        key=("day", "n"),
-        columns=(
-            Column("day", pa.date32(), "Day.", nullable=False),
-            Column("n", pa.int32(), "Number.", nullable=False),
-        ),
-    )
-    declared = Capture(setting=shop.source.capture.setting, slot=shop.source.capture.slot, publication="by root")
-    with opened(warehouse, replace(shop.source, tables=(table,), capture=declared)) as capturing:
+    source = shop.days()
+    shop.sql("insert into days values ('2024-01-05', 1)")
+    with opened(warehouse, source) as capturing:
         capturing.once()
         shop.sql(
             "insert into days values ('2024-02-05', 2), ('2024-02-06', 3)",

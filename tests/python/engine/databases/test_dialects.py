@@ -13,6 +13,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 from granary.readers.database.connecting import Database
+from granary.readers.database.snapshot import _begin
 from granary.readers.database.sql import select_part, source
 from granary.readers.database.types import delivered, of_postgres, of_sqlalchemy
 from granary.readers.database.values import Field
@@ -174,3 +175,40 @@ def test_no_password_is_shown() -> None:
 def test_missing_driver() -> None:
     with pytest.raises(GranaryError, match=r"the driver aiomysql is not installed.*granary\[databases\]"):
         database("mysql+aiomysql://u@h/db").engine()
+
+
+@pytest.mark.parametrize(
+    ("state", "level"),
+    [
+        ((1, False), "SNAPSHOT"),
+        ((1, True), "SNAPSHOT"),
+        ((0, True), None),
+        ((0, False), "refused"),
+        ((2, False), "refused"),
+    ],
+)
+def test_sql_server_is_read_in_a_snapshot_or_not_at_all(state: tuple[int, bool], level: str | None) -> None:
+    """2 and 3 are the state while an administrator's change of it is under way."""
+    asked: list[Any] = []
+
+    class Connection:
+        def exec_driver_sql(self, sql: str) -> Connection:
+            assert "sys.databases" in sql
+            return self
+
+        def one(self) -> tuple[int, bool]:
+            return state
+
+        def rollback(self) -> None:
+            """The question's own transaction."""
+
+        def execution_options(self, isolation_level: str) -> None:
+            asked.append(isolation_level)
+
+    connection: Any = Connection()
+    if level == "refused":
+        with pytest.raises(GranaryError, match=r"keeps no snapshots, .*; let its administrator run: alter database"):
+            _begin(connection, "mssql", "shop.orders")
+    else:
+        _begin(connection, "mssql", "shop.orders")
+        assert asked == ([level] if level else [])

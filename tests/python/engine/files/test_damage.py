@@ -129,12 +129,15 @@ def test_orc_values_land_or_refuse_their_file(zone: Zone) -> None:
     outside = pa.array([datetime(9999, 12, 31), datetime(2017, 1, 1)], pa.timestamp("us"))  # noqa: DTZ001
     zone.put("people_1.orc", orc_file(inside))
     zone.put("people_2.orc", orc_file(outside))
-    zone.put("people_3.orc.gz", gzip.compress(orc_file(inside)))
+    zone.put("people_3.orc.gz", gzip.compress(orc_file(inside[::-1])))
     result = zone.load(table(columns=COLUMNS[:1]))
-    assert zone.rows("id, t") == [(number, t) for _ in range(2) for number, t in enumerate(inside.to_pylist(), 1)]
+    times = inside.to_pylist()
+    assert zone.rows("id, t") == [(1, times[0]), (2, times[1]), (1, times[1]), (2, times[0])]
     assert result.units_unreadable == ("people_2.orc",)
+    words = "column 't' has a time before 1678 or after 2261, which cannot be read from ORC: ask the source for Parquet"
     [(row, *_, reason, _)] = zone.refused()
-    assert (row, reason) == (0, "it has a time outside of the years 1678 to 2261, and ORC is read no further")
+    assert (row, reason) == (0, f"{words}, or for dates without a time")
+    assert [(one.unit, one.reason) for one in result.left] == [("people_2.orc", reason)]
 
 
 def test_an_orc_file_that_breaks_its_reader_is_damaged(zone: Zone) -> None:

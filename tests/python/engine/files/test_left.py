@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 from dataclasses import replace
@@ -14,6 +15,8 @@ from granary.load.api import load_table
 from granary.load.withdrawal import withdraw
 from granary.readers.files import FileReader
 from granary.sources.spec import Source
+from granary.warehouse import server
+from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
 from tests.python.engine.files.conftest import bucket_files, remote_files, table
 from tests.python.engine.files.test_places import ADA, BO, CY, HEADER
@@ -149,6 +152,76 @@ def test_the_same_content_under_two_names_lands_once_and_is_told(zone: Zone) -> 
         ("copies/people_1.csv", "duplicate"),
         ("people_2.csv", "duplicate"),
     ]
+
+
+def packed(kind: str, text: str, level: int = 9) -> bytes:
+    """Return a packed text; with another level its bytes differ."""
+    if kind == "zip":
+        return archive(**{f"inner{level}.csv": text.encode()})
+    return gzip.compress(text.encode(), level, mtime=level) if kind == "gz" else bz2.compress(text.encode(), level)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("people_1.csv", "people_1.csv.{}"), ("people_1.csv.{}", "people_2.csv"), ("people_1.csv.{}", "people_2.csv.{}")],
+)
+@pytest.mark.parametrize("kind", ["gz", "bz2", "zip"])
+def test_content_is_known_whether_it_is_packed_or_not(
+    zone: Zone, kind: str, first: str, second: str, at_once: bool
+) -> None:
+    names = first.format(kind), second.format(kind)
+    text = HEADER + ADA + BO
+    for level, name in enumerate(names, 1):
+        zone.put(name, text if name.endswith(".csv") else packed(kind, text, level))
+        result = zone.load() if level == 2 or not at_once else None
+    for _ in range(2):
+        assert result
+        assert [(one.unit, one.outcome, one.reason) for one in result.left] == [
+            (names[1], "duplicate", f"it has the content of {names[0]}")
+        ]
+        result = zone.load()
+    assert (result.status, zone.rows("id")) == ("unchanged", [(1,), (2,)])
+    result = load_table(zone.settings, zone.name, "people", accepted=[names[1]])
+    assert (result.rows_loaded, result.left, zone.load().left) == (2, (), ())
+    assert len(zone.rows("id")) == 4
+
+
+def test_a_packed_copy_is_loaded_once_the_other_file_holds_something_else(zone: Zone) -> None:
+    zone.put("people_1.csv", HEADER + ADA)
+    zone.put("people_1.csv.gz", packed("gz", HEADER + ADA))
+    zone.put("people_2.csv.gz", packed("gz", HEADER + ADA))
+    assert told(zone.load().left) == [("people_1.csv.gz", "duplicate"), ("people_2.csv.gz", "duplicate")]
+    zone.put("people_1.csv", HEADER + BO)
+    result = zone.load()
+    assert result.units_loaded == ("people_1.csv", "people_1.csv.gz")
+    assert told(result.left) == [("people_2.csv.gz", "duplicate")]
+    zone.put("people_1.csv.gz", packed("gz", HEADER + ADA, 1))  # packed anew, it takes the place of its own rows
+    assert zone.load().units_loaded == ("people_1.csv.gz",)
+    assert zone.rows("id", "id") == [(1,), (2,)]
+
+
+def test_archives_of_several_files_are_known_by_what_is_in_them(zone: Zone) -> None:
+    one, two = (HEADER + ADA).encode(), (HEADER + BO).encode()
+    zone.put("people_1.zip", archive(**{"a.csv": one, "b.csv": two}))
+    zone.put("people_2.zip", archive(**{"c.csv": one, "d.csv": two}))
+    zone.put("people_3.zip", archive(**{"a.csv": two, "b.csv": one}))
+    assert told(zone.load().left) == [("people_2.zip", "duplicate")]
+    assert zone.rows("id") == [(1,), (2,), (2,), (1,)]
+
+
+def test_a_ledger_of_before_goes_on_and_nothing_is_read_again(zone: Zone) -> None:
+    zone.put("people_1.csv.gz", packed("gz", HEADER + ADA))
+    zone.load()
+    with connect(zone.settings) as connection:
+        execute(connection, "alter table ops.load_audit drop column unpacked")
+        execute(connection, "delete from ops.migrations")  # as made before they were numbered
+        connection.commit()
+    server.prepare(zone.settings)
+    zone.put("people_1.csv.gz", packed("gz", HEADER + ADA))  # touched
+    assert (zone.load().status, zone.load().left, zone.rows("id")) == ("unchanged", (), [(1,)])
+    zone.put("people_2.csv.gz", packed("gz", HEADER + ADA))
+    assert told(zone.load().left) == [("people_2.csv.gz", "duplicate")]
 
 
 def test_a_copy_is_loaded_once_the_other_file_holds_something_else(zone: Zone) -> None:

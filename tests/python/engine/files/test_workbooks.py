@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import json
 import struct
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 
 from granary.readers.files import Excel
+from granary.readers.files.workbook import overlooked
 from granary.sources.spec import Column
 from tests.python.engine.files.conftest import table
-from tests.python.support.workbooks import binary_workbook, old_workbook, open_document, workbook
+from tests.python.support.workbooks import SERIALS, archive, binary_workbook, old_workbook, open_document, workbook
 
 if TYPE_CHECKING:
     from tests.python.engine.files.conftest import Zone
@@ -154,14 +158,68 @@ def test_a_cell_is_a_value_of_its_column_or_its_row_is_refused(
     assert len(refused(zone)) == (value is None)
 
 
-def test_days_count_from_1904_where_the_workbook_says_so(zone: Zone) -> None:
-    import io  # noqa: PLC0415
-    import zipfile  # noqa: PLC0415
+NO_DAY = "is a serial number that is no day or time in cell B2"
 
-    from tests.python.support.workbooks import archive  # noqa: PLC0415
 
-    plain = zipfile.ZipFile(io.BytesIO(workbook(A=[HEADER, [1, "day:42349"]])))
-    parts = {name: plain.read(name) for name in plain.namelist()}
+def of_1904(content: bytes) -> bytes:
+    """Return the same workbook with days that count from 1904."""
+    with zipfile.ZipFile(io.BytesIO(content)) as plain:
+        parts = {name: plain.read(name) for name in plain.namelist()}
     parts["xl/workbook.xml"] = parts["xl/workbook.xml"].replace(b"<sheets>", b'<workbookPr date1904="1"/><sheets>')
-    load(zone, "people.xlsx", archive(**parts), ID, Column("v", pa.date32(), "A day."))
+    return archive(**parts)
+
+
+@pytest.mark.parametrize("since", [1900, 1904])
+@pytest.mark.parametrize(
+    ("serial", "since_1900", "since_1904"),
+    [
+        ("59", "1900-02-28", "1904-02-29"),
+        ("59.5", "1900-02-28 12:00:00", "1904-02-29 12:00:00"),
+        ("60", None, "1904-03-01"),  # 29 February 1900, of which there is none
+        ("6.0E1", None, "1904-03-01"),
+        ("60.5", None, "1904-03-01 12:00:00"),
+        ("60.9999999999", None, "1904-03-02 00:00:00"),
+        ("61", "1900-03-01", "1904-03-02"),
+        ("0.5", "12:00:00", "12:00:00"),
+        ("0.9999999999", None, None),  # 24:00
+        ("-1", None, None),
+        ("-0.25", None, None),
+        ("-36500.75", None, None),
+    ],
+)
+def test_a_serial_number_that_is_no_day_refuses_its_row(
+    zone: Zone, since: int, serial: str, since_1900: str | None, since_1904: str | None
+) -> None:
+    value = since_1900 if since == 1900 else since_1904
+    book = workbook(A=[HEADER, [1, f"day:{serial}"]])
+    load(zone, "people.xlsx", book if since == 1900 else of_1904(book))
+    assert zone.rows("v") == ([] if value is None else [(value,)])
+    assert [reason for *_, reason in refused(zone)] == ([NO_DAY] if value is None else [])
+    if value is None:
+        assert float(json.loads(zone.refused()[0][4])["v"]) == float(serial)
+
+
+def test_a_duration_is_no_day(zone: Zone) -> None:
+    cells = [f'<c s="2"><v>{days}</v></c>' for days in ("60", "60.5", "-0.5")]
+    load(zone, "people.xlsx", workbook(A=[HEADER, *([at, cell] for at, cell in enumerate(cells, 1))]))
+    assert zone.rows("id, v") == [(1, "PT1440H0M0S"), (2, "PT1452H0M0S"), (3, "PT-12H0M0S")]
+    assert refused(zone) == []
+
+
+def test_a_serial_number_that_is_no_day_in_other_workbooks(zone: Zone) -> None:
+    load(zone, "people.xls", old_workbook(SERIALS))
+    assert zone.rows("id, v") == [(4, "1900-03-01")]
+    assert [(row, json.loads(payload)["v"]) for row, *_, payload in zone.refused()] == [
+        (1, "60"), (2, "60.5"), (3, "-1"), (5, "60.123456789"), (6, "60"),
+    ]  # fmt: skip
+    with_serials = [(5, struct.pack("<d", 60.5)), (2, struct.pack("<I", 60 << 2 | 2)), (9, struct.pack("<d", -1.0))]
+    cells = overlooked(io.BytesIO(binary_workbook(*with_serials)), "A", 0, serials=True)
+    assert {place: cell["value"] for place, cell in cells.items() if isinstance(cell, dict)} == {
+        (1, 0): "60.5", (2, 0): "60", (3, 0): "-1",
+    }  # fmt: skip
+
+
+def test_days_count_from_1904_where_the_workbook_says_so(zone: Zone) -> None:
+    content = of_1904(workbook(A=[HEADER, [1, "day:42349"]]))
+    load(zone, "people.xlsx", content, ID, Column("v", pa.date32(), "A day."))
     assert zone.rows("id, v::text") == [(1, "2019-12-12")]

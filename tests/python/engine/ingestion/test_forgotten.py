@@ -1,4 +1,4 @@
-"""Rows of forgotten households at the load seam: they are left out and counted, by whichever way they come again."""
+"""Rows of those who are forgotten, at the load seam: left out and counted, by whichever way they come again."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 from granary.load import api as load
 from granary.load.api import load_table
 from granary.load.append import append
-from granary.privacy.filter import KEY_BEFORE, Sieve, numbers, verdict
-from granary.privacy.suppression_list import Forgotten, Key, canonical, enlist, folder, keep_key, key_of, new_key
+from granary.privacy.filter import KEY_BEFORE, RowFilter, identities_in, matches
+from granary.privacy.identity import Identity, canonical, identity_of
+from granary.privacy.suppression_list import HashKey, SuppressionList, enlist, folder, keep_key, key_of, new_key
 from granary.quarantine.replay import entries, replay
 from granary.sources import select
 from granary.sources.discovery import SOURCES
 from granary.sources.spec import Column
+from granary.sources.subjects import Subject
 from granary.sources.units import Chunk, Rejected, Unit
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
@@ -35,22 +37,23 @@ if TYPE_CHECKING:
 
 HOUSEHOLD = Column("buyer", pa.int64(), "Household.", personal="identifier", subject="household", aliases=("Buyer No",))
 PIECES = Column("pieces", pa.int64(), "Pieces.", minimum=1)
-NAMES = frozenset({"household_id", "buyer"})
-NO_NAMES: frozenset[str] = frozenset()
+HOUSEHOLDS = Subject("household", "number")
+SEVEN = Identity(HOUSEHOLDS, "7")
+NAMES = {"household_id": HOUSEHOLDS, "buyer": HOUSEHOLDS}
 LEDGER = (
     "select rows_read, rows_loaded, rows_quarantined, rows_forgotten from ops.load_audit"
     " where status <> 'failed' order by load_id"
 )
 
 
-def remember(settings: Settings, *households: object) -> None:
-    """Have the database know households as forgotten."""
+def remember(settings: Settings, *keys: object, subject: Subject = HOUSEHOLDS) -> None:
+    """Have the database know data subjects as forgotten."""
     key = key_of(settings) or new_key()
     keep_key(settings, key)
     with connect(settings) as connection:
-        for household in households:
+        for value in keys:
             sql = "insert into ops.erasures (subject, key_mark) values ($1, $2)"
-            execute(connection, sql, key.subject(household), key.mark)
+            execute(connection, sql, key.hash(identity_of(subject, value)), key.mark)
         connection.commit()
 
 
@@ -75,35 +78,36 @@ def test_contracts_say_where_households_are() -> None:
 
 
 def test_a_number_is_the_same_however_it_is_written() -> None:
-    assert {canonical(text) for text in (7, "7", " 007 ", "+7", 7.0, "7.00")} == {"7"}
-    assert [canonical(text) for text in (0, "7x", "-7", "7.5", "10")] == ["0", "7x", "-7", "7.5", "10"]
-    key = Key(b"k" * 32)
-    assert key.subject(7) == key.subject("07") != key.subject(70)
-    assert key.subject(7) != Key(b"l" * 32).subject(7)
+    assert {canonical("number", text) for text in (7, "7", " 007 ", "+7", 7.0, "7.00")} == {"7"}
+    others = (0, "7x", "-7", "7.5", "10")
+    assert [canonical("number", text) for text in others] == ["0", "7x", "-7", "7.5", "10"]
+    key = HashKey(b"k" * 32)
+    assert key.hash(SEVEN) == key.hash(identity_of(HOUSEHOLDS, "07")) != key.hash(identity_of(HOUSEHOLDS, 70))
+    assert key.hash(SEVEN) != HashKey(b"l" * 32).hash(SEVEN)
 
 
 @pytest.mark.parametrize(
     ("payload", "said"),
     [
-        ({"household_id": 7, "quantity": 1}, "theirs"),
-        ({"household_id": "07", "quantity": 1}, "theirs"),
-        ({"household_id": 1, "quantity": 7, "basket": "7"}, "not theirs"),
-        ({"order": {"by": [{"buyer": 8}, {"buyer": 7}]}}, "theirs"),
-        ({"order": '{"buyer": 7}'}, "theirs"),
-        ({"order": "{'buyer': 7}"}, "theirs"),
-        ({"order": "{'buyer': 77}"}, "not theirs"),
-        ({"buyer": 8, "referred_by": {"buyer": 7}}, "not theirs"),
-        ({"quantity": 7}, "not theirs"),
-        ({"line": "2017-01-07;7;12.70"}, "perhaps"),
-        ({"line": "2017-01-07;77;7.70"}, "not theirs"),
-        ({"line": '{"household_id": 7, "quanti'}, "perhaps"),
-        ({"row": [7, "x"]}, "perhaps"),
+        ({"household_id": 7, "quantity": 1}, "yes"),
+        ({"household_id": "07", "quantity": 1}, "yes"),
+        ({"household_id": 1, "quantity": 7, "basket": "7"}, "no"),
+        ({"order": {"by": [{"buyer": 8}, {"buyer": 7}]}}, "yes"),
+        ({"order": '{"buyer": 7}'}, "yes"),
+        ({"order": "{'buyer': 7}"}, "yes"),
+        ({"order": "{'buyer': 77}"}, "no"),
+        ({"buyer": 8, "referred_by": {"buyer": 7}}, "no"),
+        ({"quantity": 7}, "no"),
+        ({"line": "2017-01-07;7;12.70"}, "maybe"),
+        ({"line": "2017-01-07;77;7.70"}, "no"),
+        ({"line": '{"household_id": 7, "quanti'}, "maybe"),
+        ({"row": [7, "x"]}, "maybe"),
     ],
 )
 def test_only_a_named_number_is_a_household(payload: Any, said: str) -> None:
-    assert verdict(payload, NAMES, "7".__eq__) == said
-    assert ("7" in numbers(json.dumps(payload), NAMES)) == (said != "not theirs")
-    assert verdict(payload, NO_NAMES, "7".__eq__) == "not theirs"
+    assert matches(payload, NAMES, SEVEN.__eq__) == said
+    assert (SEVEN in identities_in(json.dumps(payload), NAMES)) == (said != "no")
+    assert matches(payload, {}, SEVEN.__eq__) == "no"
 
 
 def test_rows_are_left_out_and_counted(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
@@ -184,11 +188,11 @@ def test_appended_and_replayed_rows(warehouse: Settings, shop: Shop, land: Load,
 
 
 def test_a_changed_key_does_not_name_who_is_forgotten() -> None:
-    key = Key(b"k" * 32)
-    sieve = Sieve(table(HOUSEHOLD, Column(KEY_BEFORE, pa.string(), "Key.")), Forgotten(key, [key.subject(7)]))
+    key = HashKey(b"k" * 32)
+    rows = RowFilter(table(HOUSEHOLD, Column(KEY_BEFORE, pa.string(), "Key.")), SuppressionList(key, [key.hash(SEVEN)]))
     before = ['{"buyer": "7"}', '{"buyer": "8"}', None]
     batch = pa.RecordBatch.from_pydict({"id": [1, 2, 3], "buyer": [9, 9, 7], KEY_BEFORE: before})
-    kept, places, refusals, gone = sieve.sift(batch, pa.array([1, 2, 3], pa.int32()), [])
+    kept, places, refusals, gone = rows.apply(batch, pa.array([1, 2, 3], pa.int32()), [])
     assert (kept.column(KEY_BEFORE).to_pylist(), places.to_pylist(), refusals, gone) == (
         [None, '{"buyer": "8"}'],
         [1, 2],

@@ -5,12 +5,16 @@ from __future__ import annotations
 from math import nan
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from granary.cli import main as cli
+from granary.dagster import loader_assets
+from granary.dagster.resources import Warehouse
 from granary.load import api as load
+from granary.load import freshness
 from granary.load.api import load_table
 from granary.load.refusals import value
 from granary.quarantine import replay
@@ -91,3 +95,25 @@ def test_a_column_that_no_contract_names_may_be_personal() -> None:
     assert value(contract, "price", {"price": None}) == ""
     assert value(contract, "price", {"Unit Price": nan}) == '"nan"'
     assert value(contract, "", {"line": "anna;0171"}) == ""
+
+
+def test_a_personal_value_is_in_no_event_of_dagster(
+    warehouse: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shop = Shop()
+    declared = shop.source(table(EMAIL))
+    for module in (load, loader_assets, freshness):
+        monkeypatch.setattr(module, "SOURCES", {"shop": declared})
+    asset = loader_assets.loader(declared, declared.table("orders"), loader_assets.partitions(None))
+    with dg.DagsterInstance.ephemeral() as instance:
+        for name, email in (("a.csv", ["a@b.c", "anna@example.org"]), ("b.csv", ["berta@example.org"])):
+            shop.put(
+                name, Chunk(pa.RecordBatch.from_pydict({"id": list("12")[: len(email)], "email": email}), text=True)
+            )
+            done = dg.materialize(
+                [asset], instance=instance, resources={"warehouse": Warehouse()}, raise_on_error=False
+            )
+            told = [str(event) for event in instance.all_logs(done.run_id)]
+            assert any("email has more than 5 characters (value not shown)" in event for event in told), told
+            assert [event for event in told if "@example.org" in event] == []
+    assert "@example.org" not in "".join(capfd.readouterr())

@@ -129,7 +129,7 @@ def test_mistyped_and_doubled_settings_are_said(file: Any, tmp_path: Any) -> Non
     assert settings_problems(here) == [
         f"{path}, line 2 sets GRANARY_POS_LANDNG, which no source asks for: did you mean GRANARY_POS_LANDING?"
     ]
-    here = file("GRANARY_POS_LANDING=/a\nGRANARY_POS_LANDING=/b\nexport X=1\nGRANARY_CRM_URL\nOTHER='x'\n")
+    here = file("GRANARY_POS_LANDING=/a\nGRANARY_POS_LANDING=/b\nexport X=1\nGRANARY_CRM_URL\nOTHER='x'\nANOTHER=\n")
     with pytest.raises(GranaryError, match=r"GRANARY_POS_LANDING is set more than once .*lines 1 and 2"):
         setting(here, "GRANARY_POS_LANDING")
     assert settings_problems(here) == [
@@ -137,6 +137,7 @@ def test_mistyped_and_doubled_settings_are_said(file: Any, tmp_path: Any) -> Non
         f"{path}, line 3 is not NAME=VALUE, and sets nothing",
         f"{path}, line 4 is not NAME=VALUE, and sets nothing",
         f"{path}, line 5 sets OTHER in quotes, which become part of its value",
+        f"{path}, line 6 sets ANOTHER to nothing",
     ]
     assert settings_problems(file("GRANARY_POS_LANDING=/a=b\n\n# GRANARY_CRM_URL\n")) == []
 
@@ -167,7 +168,7 @@ def test_mistyped_words_of_a_table_are_refused(changes: dict[str, Any], words: s
     [
         ({"missing": "nulls"}, "missing is one of refuse, null and not 'nulls'"),
         ({"personal": "secret"}, "personal is one of identifier, demographic, pseudonym and not 'secret'"),
-        ({"subject": "customer"}, "subject is one of household and not 'customer'"),
+        ({"subject": ("household", "customer")}, "subject is text or None and not \\('household', 'customer'\\)"),
         ({"aliases": "Household ID"}, "aliases is a tuple"),
         ({"allowed": "abc"}, "allowed is a tuple"),
         ({"nullable": "no"}, "nullable is True or False and not 'no'"),

@@ -18,7 +18,7 @@ TEST = {
     "name": "fct_sales_grain",
     "resource_type": "test",
     "original_file_path": "models/marts/core/fct_sales.yml",
-    "attached_node": "model.granary.fct_sales",
+    "attached_node": "model.grocer.fct_sales",
 }
 
 

@@ -82,7 +82,7 @@ NEW, OLD = [date(2017, 1, 3), date(2017, 1, 1), date(2017, 1, 7)], [date(2017, 1
         (NEW, OLD, True, (date(2016, 12, 31), date(2017, 1, 7))),
         ([], OLD, True, (date(2016, 12, 31), date(2017, 1, 2))),
     ],
-    ids=["first", "news", "no news", "never anything", "full refresh with news", "full refresh"],
+    ids=["first", "new days", "nothing new", "never anything", "full refresh with new days", "full refresh"],
 )
 def test_a_run_covers_what_waits_or_else_the_newest_day(
     waiting: list[date], loaded: list[date], full: bool, window: windows.Window | None

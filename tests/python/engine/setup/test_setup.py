@@ -23,7 +23,11 @@ import pytest
 from granary.setup.environment import Stamp, plan
 from granary.warehouse.project import PROJECT
 
-MODULES = ("__init__.py", "__main__.py", "environment.py", "dbt_packages.py", "steps.py")
+MODULES = (
+    "granary/__init__.py",
+    *(f"granary/setup/{name}.py" for name in ("__init__", "__main__", "environment", "dbt_packages", "steps")),
+    *(f"granary/warehouse/{name}.py" for name in ("__init__", "errors", "filelock")),
+)
 
 # A build backend in the project itself, so that nothing has to be fetched: a wheel with a path file and a script.
 BACKEND = """
@@ -64,8 +68,6 @@ def project(tmp_path: Path) -> Path:
         "pyproject.toml": PYPROJECT,
         "backend.py": BACKEND,
         "requirements.lock": "# nothing\n",
-        "granary/__init__.py": "",
-        "granary/setup/__init__.py": "",
         "granary/cli/main.py": "def main():\n    print('the command runs')\n",
         "packages.yml": PACKAGES,
         "package-lock.yml": LOCKED,
@@ -76,7 +78,8 @@ def project(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     for name in MODULES:
-        shutil.copy(PROJECT / "granary/setup" / name, root / "granary/setup" / name)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT / name, root / name)
     shutil.copy(PROJECT / "Makefile", root / "Makefile")
     return root
 
@@ -327,7 +330,8 @@ def test_two_at_once(project: Path) -> None:
     both = [subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = sorted((process.communicate(timeout=120)[0] for process in both), key=len)
     assert [process.returncode for process in both] == [0, 0]
-    assert "Another set-up is at work in this folder: waiting for it." in outputs[0]
+    assert "Waiting: another process is setting up this folder: pid " in outputs[0]
+    assert " (setup.py), since " in outputs[0]
     assert sum("virtual environment .venv" in output for output in outputs) == 1
     assert works(project)
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import confluent_kafka
 import pytest
 
+from granary.cli.streams import SECOND_SIGNAL_ENDS
 from granary.sources.discovery import SOURCES
+from granary.streams import loop
 from granary.streams.loop import Limits, StreamLoop
 from granary.streams.opening import open_stream
 from granary.warehouse.connection import connect, execute
@@ -32,6 +37,7 @@ from tests.python.support.stream_servers import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
@@ -292,6 +298,86 @@ def test_waits_while_the_warehouse_is_away(
     running.stop()
     assert running.loop.counts.retries >= 1
     assert running.loop.counts.rows_read == 40
+
+
+@contextmanager
+def stuck(warehouse: Settings) -> Iterator[tuple[subprocess.Popen[str], Connection]]:
+    """Return a stream whose batch of three events waits in the middle of its transaction: somebody holds the table."""
+    with connect(warehouse) as other:
+        execute(other, "lock table raw_events.coupon_redemptions in share mode")
+        stream = command("stream", "events", "--json")
+        waits = "select 1 from pg_locks where not granted and relation = 'raw_events.coupon_redemptions'::regclass"
+        try:
+            wait_until(lambda: other.execute(waits).fetchall(), what="the batch's wait for the table")
+            yield stream, other
+        finally:
+            stream.kill()
+            stream.wait()
+
+
+def hear_of_a_second(stream: subprocess.Popen[str]) -> None:
+    assert stream.stderr
+    assert any(SECOND_SIGNAL_ENDS in line for line in stream.stderr)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_first_signal_lets_the_batch_finish_and_a_second_one_rolls_it_back(
+    kafka: Broker, warehouse: Settings, sign: signal.Signals
+) -> None:
+    kafka.send(event(0))
+    assert open_stream(warehouse, "events").run(once=True).rows_loaded == 1
+    kafka.send(*(event(n) for n in range(1, 4)))
+    with stuck(warehouse) as (stream, _):
+        stream.send_signal(sign)
+        hear_of_a_second(stream)
+        stream.send_signal(sign)
+        code, _, _ = ended(stream)
+    assert code not in (0, -signal.SIGKILL)
+    assert landed(warehouse) == [("e0",)]
+    with stuck(warehouse) as (stream, release):
+        stream.send_signal(sign)
+        hear_of_a_second(stream)
+        release.rollback()
+        code, _, err = ended(stream)
+    assert code == 0, err
+    assert differences(warehouse, [f"e{n}" for n in range(4)]) == (0, 0)
+
+
+def test_the_status_reads_nothing_and_the_lag_is_told_at_the_end_and_logged(kafka: Broker, warehouse: Settings) -> None:
+    kafka.send(*(event(n) for n in range(3)))
+    code, out, err = ended(command("stream", "events", "--status", "--json"))
+    assert code == 0, err
+    assert {lag["partition"]: lag["position"] for lag in json.loads(out)} == {
+        f"{TOPIC}[0]": None,
+        f"{TOPIC}[1]": None,
+    }
+    assert landed(warehouse) == []
+    code, out, err = ended(command("stream", "events", "--once", "--json"))
+    assert code == 0, err
+    last = json.loads(out.splitlines()[-1])
+    assert (last["rows_loaded"], [lag["messages"] for lag in last["lag"]]) == (3, [0, 0])
+    logged = json.loads((warehouse.home / "logs" / "stream-events.log").read_text().splitlines()[-1])
+    assert logged["lag"] == last["lag"]
+
+
+def test_the_lag_is_told_every_so_many_seconds(
+    kafka: Broker, warehouse: Settings, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert loop.REPORT_SECONDS == 30
+    monkeypatch.setattr(loop, "REPORT_SECONDS", 0.1)
+    running, told = start(), []
+    running.loop.report = lambda counts, lags: told.append(sorted(lag.partition for lag in lags))
+    wait_until(lambda: told.count([f"{TOPIC}[0]", f"{TOPIC}[1]"]) >= 3, what="the third report of both partitions")
+    running.stop()
+
+
+def test_the_client_holds_32_mb_at_most(warehouse: Settings, kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue and the answer that is under way. The test broker sends everything at once, so this is by option."""
+    options: dict[str, str] = {}
+    consumer = confluent_kafka.Consumer
+    monkeypatch.setattr(confluent_kafka, "Consumer", lambda given: options.update(given) or consumer(given))
+    assert open_stream(warehouse, "events").run(once=True).batches == 0
+    assert int(options["queued.max.messages.kbytes"]) * 1024 + int(options["fetch.max.bytes"]) == 32 * 1024 * 1024
 
 
 def test_gives_up_when_patience_is_over(kafka: Broker, warehouse: Settings, rows: Rows) -> None:

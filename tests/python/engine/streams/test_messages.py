@@ -46,7 +46,8 @@ def test_address_of_kinesis() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "kafka:", "http://a", "kafka://a/b", "kafka://a?format=xml", "kafka://a?max_bytes=-1"]
+    "text",
+    ["", "kafka:", "http://a", "kafka://a/b", "kafka://a?format=xml", "kafka://a?max_bytes=-1", "kinesis://eu?formt=x"],
 )
 def test_no_address(text: str) -> None:
     with pytest.raises(GranaryError, match=r"^SETTING "):

@@ -11,7 +11,9 @@ import pytest
 from granary.pages.dashboard.parts import Dataset
 from granary.pages.dashboard.read import read
 from granary.privacy import erasure, locator
-from granary.privacy.locator import Map, Place
+from granary.privacy.identity import Identity
+from granary.privacy.locations import Locations, Place
+from granary.sources.subjects import Subject
 from granary.warehouse import server
 from granary.warehouse.connection import connect, execute, query
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     Rows = Callable[..., list[tuple[object, ...]]]
 
+HOUSEHOLD = Subject("household", "number")
 ROLES = ("loader", "transformer", "analyst", "analyst_pii", "auditor")
 SUPERUSERS = "select rolname::text from pg_roles where rolsuper order by 1"
 
@@ -133,7 +136,7 @@ def test_what_a_loader_puts_on_a_raw_table_runs_as_the_loader(warehouse: Setting
     server.prepare(warehouse)
     ran = {login for login, _, _ in ran_as(rows, "raw_evil")}
     assert ran == {"loader"} if "check" in trap or "trigger" in trap else ran <= {"loader"}
-    erase(warehouse, Place("raw_evil", "t", "household_id"), "7")
+    erase(warehouse, Place("raw_evil", "t", "household_id", HOUSEHOLD), "7")
     assert ("granary", "granary", "on") not in ran_as(rows, "raw_evil")
     assert {superuser for *_, superuser in ran_as(rows, "raw_evil")} <= {"off"}
     assert rows(SUPERUSERS) == [("granary",)]
@@ -141,9 +144,9 @@ def test_what_a_loader_puts_on_a_raw_table_runs_as_the_loader(warehouse: Setting
 
 def erase(settings: Settings, place: Place, household: str) -> None:
     """Take a household out of a raw table, as `granary forget` does."""
-    where = Map(
-        raw=(place,), keys_before=(), kept=(), built=(), marts=(), names={place.relation: frozenset({place.column})},
-        judge=lambda *_: "not theirs", numbers=lambda _: set(), blank={}, sources=frozenset({"evil"}),
+    where = Locations(
+        raw=(place,), keys_before=(), kept=(), built=(), marts=(), names={place.name: {place.column: HOUSEHOLD}},
+        sources=frozenset({"evil"}),
     )  # fmt: skip
     with erasure.begin(settings, where) as connection, suppress(psycopg.Error):
         execute(
@@ -151,7 +154,7 @@ def erase(settings: Settings, place: Place, household: str) -> None:
             "insert into ops.erasures (subject, key_mark) values ('s', 'k') on conflict (subject) do nothing",
         )
         ((number,),) = query(connection, "select erasure_id from ops.erasures where subject = 's'")
-        erasure.Erasing(connection, where).household(household, number)
+        erasure.Erasing(connection, where).erase(Identity(HOUSEHOLD, household), number)
         connection.commit()
 
 
@@ -167,9 +170,9 @@ def test_a_loaders_own_type_runs_as_nobody_else_when_a_household_is_forgotten(wa
         "create table raw_evil.t (household_id raw_evil.number, _load_id bigint)",
         "insert into raw_evil.t values (row(7)::raw_evil.number, 1)",
     )
-    erase(warehouse, Place("raw_evil", "t", "household_id"), "7")
+    erase(warehouse, Place("raw_evil", "t", "household_id", HOUSEHOLD), "7")
     with connect(warehouse, role="eraser") as connection, suppress(psycopg.Error):
-        locator.households(connection, Place("raw_evil", "t", "household_id"))
+        list(locator.identities(connection, Place("raw_evil", "t", "household_id", HOUSEHOLD)))
         connection.commit()
     assert {superuser for *_, superuser in ran_as(rows, "raw_evil")} == {"off"}
     assert rows(SUPERUSERS) == [("granary",)]

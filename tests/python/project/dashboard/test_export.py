@@ -151,7 +151,7 @@ def test_empty_marts_give_empty_pages(tmp_path: Path) -> None:
     nothing = {name: Rows(rows.columns, [], rows.sql) for name, rows in made().items()}
     written = write_pages(nothing, tmp_path, Addresses(), quiet)
     assert len(written) == len(PAGES)
-    assert ">No sales yet · written " in written[0].read_text()
+    assert ">No data yet · written " in written[0].read_text()
 
 
 def test_each_page_says_how_recent_it_is(tmp_path: Path) -> None:

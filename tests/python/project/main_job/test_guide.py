@@ -498,7 +498,7 @@ def test_quirks_of_households_and_campaigns() -> None:
     silent = len(counts) - len(pd.read_parquet(FILES / "demographics.parquet"))
     mine = [len(counts), silent, (first == 1).sum(), (counts == 1).sum(), counts.max()]
     assert [int(value) for value in row.values()] == mine
-    (windows,), _, (prices,) = COUNTS["Campaigns and coupons"]
+    (windows,), _, _, (prices,) = COUNTS["Campaigns and coupons"]
     start, end = pd.to_datetime(campaigns().start_date), pd.to_datetime(campaigns().end_date)
     before = start - (end - start + pd.Timedelta(days=1))
     first_day, last_day = pd.Timestamp("2017-01-01"), pd.Timestamp("2017-12-31")
@@ -509,6 +509,21 @@ def test_quirks_of_households_and_campaigns() -> None:
     cents = paid.abs().mul(100).add(0.5 + 1e-9) // 1  # Postgres rounds a half away from zero
     price = cents.where(paid > 0, -cents).groupby([pieces.product_id, pieces.week]).quantile(0.5, interpolation="lower")
     assert (int(prices["coupon_prices"]), int(prices["below_0"])) == (len(price), (price < 0).sum())
+
+
+def test_quirk_of_campaigns_that_overlap() -> None:
+    """The shares of the controls are weighted by stratum: they are worked out by hand in a unit test of the effects."""
+    overlap = COUNTS["Campaigns and coupons"][1][0]
+    contacts = pd.read_parquet(FILES / "campaigns.parquet").merge(campaigns(), on="campaign_id")
+    shares = []
+    for campaign, mine in contacts.groupby("campaign_id"):
+        start, end = mine.start_date.iloc[0], mine.end_date.iloc[0]
+        before = start - (end - start + pd.Timedelta(days=1))
+        if before >= pd.Timestamp("2017-01-29") and end <= pd.Timestamp("2017-12-31"):
+            near = (contacts.start_date <= end) & (contacts.end_date >= before) & (contacts.campaign_id != campaign)
+            shares.append(100 * mine.household_id.isin(contacts[near].household_id).mean())
+    assert len(shares) == 16
+    same([min(shares), max(shares)], [float(overlap["contacted_from"]), float(overlap["contacted_to"])], 0)
 
 
 def test_every_question_is_found_again() -> None:

@@ -110,7 +110,7 @@ def test_second_run_changes_nothing(year: Year) -> None:
     last = year.query("select max(load_id) from ops.load_audit")[0][0]
     done = granary(year.settings, "demo", "run")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "every model: nothing was loaded since they were built" in done.stdout
+    assert "every model: nothing changed since they were built" in done.stdout
     assert "materialized" not in done.stdout
     # And if they are built again nevertheless, they are the same.
     with connect(year.settings) as connection:

@@ -62,7 +62,7 @@ class Place:
             return run_job(self.settings, job, window=window, full_refresh=full_refresh, on_event=listen)
 
     def forget_build(self) -> None:
-        """Have the next run build everything, whether there is news or not."""
+        """Have the next run build everything, even if nothing changed."""
         with connect(self.settings) as connection:
             execute(connection, "delete from ops.whole_builds")
             connection.commit()

@@ -14,10 +14,11 @@ from granary.dagster.assemble import assemble, last_date
 from granary.dagster.instance import environment, inside
 from granary.dagster.loader_assets import CHECKS, KEYS, partitions
 from granary.dagster.publish_checks import PUBLISH_CHECKS
-from granary.dagster.remaining import rest
+from granary.dagster.remaining import rest, standing
 from granary.dagster.sensors import ask_for_rest
 from granary.dbt import manifest as dbt_manifest
 from granary.sources.discovery import SOURCES
+from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
 from orchestration.definitions import defs
 from orchestration.jobs import jobs as project_jobs
@@ -221,6 +222,43 @@ def test_the_rest_of_a_run_is_what_follows_from_no_table_that_failed(graph: Any,
     left = {key.path[-1] for key in rest(graph, selected, [dg.AssetKey(["marketing", "coupons"])])}
     assert {"stg_pos__transactions", "dim_store", "snap_crm__products"} <= left
     assert not left & {"dim_coupon", "stg_marketing__coupons"}
+
+
+def test_what_follows_from_others_too_is_built_on_a_failed_table_as_it_stands(
+    graph: Any, definitions: dg.Definitions
+) -> None:
+    selected = definitions.resolve_job_def("everything").asset_layer.selected_asset_keys
+    coupons, campaigns = dg.AssetKey(["marketing", "coupons"]), dg.AssetKey(["marketing", "campaigns"])
+
+    def names(*standing: dg.AssetKey) -> set[str]:
+        return {key.path[-1] for key in rest(graph, selected, [coupons, campaigns], standing)}
+
+    assert {"fct_sales", "fct_promotions", "dim_product", "fct_coupon_redemptions"} <= names(coupons, campaigns)
+    assert not names(coupons, campaigns) & {"stg_marketing__coupons", "snap_marketing__campaigns", "dim_campaign"}
+    assert not names(campaigns) & {"fct_sales", "fct_promotions", "dim_product", "dim_coupon"}
+    assert "dim_store" in names()
+
+
+@pytest.mark.parametrize(
+    ("sql", "stands"),
+    [
+        ("select", True),
+        ("delete from raw_marketing.coupons where coupon_upc = 2", False),
+        ("drop table raw_marketing.coupons cascade", False),
+        ("delete from ops.raw_tables where table_name = 'coupons'", False),
+    ],
+)
+def test_a_failed_table_stands_while_it_holds_what_its_loads_brought(
+    warehouse: Settings, sql: str, stands: bool
+) -> None:
+    coupons, campaigns = dg.AssetKey(["marketing", "coupons"]), dg.AssetKey(["marketing", "campaigns"])
+    with connect(warehouse, role="loader") as loader:
+        execute(loader, "create schema raw_marketing")
+        execute(loader, "create table raw_marketing.coupons as select generate_series(1, 3) as coupon_upc")
+        execute(loader, "insert into ops.raw_tables values ('marketing', 'coupons', 3, null)")
+        execute(loader, sql)
+        loader.commit()
+    assert standing(warehouse, [coupons, campaigns]) == ([coupons] if stands else [])
 
 
 def test_the_daemon_asks_for_the_rest_of_a_run_once(definitions: dg.Definitions) -> None:

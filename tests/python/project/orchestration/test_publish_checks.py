@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from granary.dagster.run import RunOutcome
     from tests.python.project.orchestration.conftest import Place
 
-SALES = "model.granary.fct_sales"
+SALES = "model.grocer.fct_sales"
 RESTATED = ("fct_sales", "2017-01", 2, 3, '{"sales_value": 5.50}', "loads 12", False)
 
 

@@ -14,7 +14,7 @@ import pytest
 from granary.dagster.assemble import assemble
 from granary.dagster.instance import configuration, environment, inside, open_instance
 from granary.dagster.loader_assets import CHECKS
-from granary.dbt import news
+from granary.dbt import last_build
 from granary.sources.discovery import SOURCES
 from granary.warehouse.connection import connect, execute, query
 from orchestration.jobs import jobs as project_jobs
@@ -109,7 +109,7 @@ def test_every_check_of_the_run_was_evaluated(place: Place, first: RunOutcome, i
     assert first.checks_passed == len(keys) - sum(1 for key in keys if key.name in CHECKS)
 
 
-def test_without_news_nothing_is_built(place: Place, first: RunOutcome) -> None:
+def test_if_nothing_changed_nothing_is_built(place: Place, first: RunOutcome) -> None:
     assert first.success
     outcome = place.run()
     assert outcome.success, outcome.failures
@@ -138,23 +138,23 @@ def test_without_news_nothing_is_built(place: Place, first: RunOutcome) -> None:
         "insert into ops.builds values ('x', 'marts', 'test', now(), '[{}]', '[]')",
     ],
 )
-def test_what_was_not_built_is_news(place: Place, first: RunOutcome, change: str) -> None:
+def test_what_was_not_built_is_a_change(place: Place, first: RunOutcome, change: str) -> None:
     assert first.success
     with connect(place.settings) as connection:
         ((fingerprint,),) = query(connection, "select fingerprint from ops.whole_builds")
-        now = news.state(place.settings, fingerprint)
-        assert news.is_built(place.settings, now)
+        now = last_build.state(place.settings, fingerprint)
+        assert last_build.is_of(place.settings, now)
         execute(connection, change)
         connection.commit()
-        assert not news.is_built(place.settings, now)
+        assert not last_build.is_of(place.settings, now)
         execute(connection, "delete from ops.unpublished")
         execute(connection, "delete from ops.publish_holds")
         execute(connection, "delete from ops.builds where invocation_id = 'x'")
         connection.commit()
-    news.keep(place.settings, now)
+    last_build.keep(place.settings, now)
 
 
-def test_without_news_nothing_is_loaded_and_no_day_is_rebuilt(place: Place, first: RunOutcome) -> None:
+def test_if_nothing_changed_nothing_is_loaded_and_no_day_is_rebuilt(place: Place, first: RunOutcome) -> None:
     """Even when models are built again, because the project has changed."""
     place.forget_build()
     xmin = place.rows("select max(xmin::text::bigint) from marts.fct_sales")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from granary.dbt import manifest as dbt_manifest
 from granary.dbt.culprits import blame
+from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +51,7 @@ def test_a_row_that_the_facts_cannot_hold_is_named(
         failed = pipeline.dbt("run", "--select", "fct_sales", "--full-refresh", succeeds=False)["fct_sales"]
         message = " ".join(str(failed.message).split())
         assert reason in message
-        node = manifest["nodes"]["model.granary.fct_sales"]
+        node = manifest["nodes"]["model.grocer.fct_sales"]
         assert blame(pipeline.settings, manifest, node, pipeline.target, str(failed.message)) == (
             f"{unit}, row {number}, load {load} of pos.transactions"
         )
@@ -68,7 +72,54 @@ def test_of_a_model_without_a_row_of_its_own_the_new_loads_are_named(
         " null, 'loaded', 5, 5, 0, 0, 0, 0, 0, null, null, null, null, now(), now() from ops.load_audit"
         " where table_name = 'transactions' limit 1"
     )
-    node = manifest["nodes"]["model.granary.daily_sales"]
+    node = manifest["nodes"]["model.grocer.daily_sales"]
     found = blame(pipeline.settings, manifest, node, pipeline.target, "numeric field overflow")
     assert found == "new to it: transactions/2017-01-31.parquet (load 99999 of pos.transactions)"
     pipeline.execute("delete from ops.load_audit where load_id = 99999")
+
+
+def test_dbt_in_a_shell_names_the_row_and_the_sources_that_cannot_be_used(
+    pipeline: Pipeline, manifest: Mapping[str, Any], tmp_path: Path
+) -> None:
+    """By the command `dbt`, with a source module that is not Python; its exit code is as before."""
+    assert manifest
+    load, unit, number = pipeline.query(
+        "select _load_id::bigint, unit, _row::bigint from raw_pos.transactions"
+        " inner join ops.load_audit on load_id = _load_id where superseded_by is null"
+        " and source = 'pos' and rows_loaded >= 3 order by 1, 3 offset 2 limit 1"
+    )[0]
+    change = f"update raw_pos.transactions set quantity = {{}} where _load_id = {load} and _row = {number}"
+    ((before,),) = pipeline.query(
+        f"select quantity::text from raw_pos.transactions where _load_id = {load} and _row = {number}"
+    )
+    pipeline.execute(change.format(2147483648))
+    broken = tmp_path / "sitecustomize.py"
+    broken.write_text(
+        "import ingestion.sources as sources\n"
+        "from types import MappingProxyType\n"
+        "from warehouse.errors import GranaryError\n"
+        "error = GranaryError('source till cannot be used: it is not Python', 'till.py, line 1', 'correct it')\n"
+        "sources.BROKEN = MappingProxyType({'till': error})\n"
+    )
+    try:
+        done = subprocess.run(
+            [
+                *(str(Path(sys.executable).with_name("dbt")), "run", "--select", "fct_sales", "--full-refresh"),
+                *("--target-path", str(tmp_path), "--log-path", str(tmp_path)),
+            ],
+            cwd=PROJECT,
+            env=pipeline.settings.environment() | {"PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        pipeline.execute(change.format(before))
+    assert done.returncode == 1, done.stdout
+    assert "integer out of range" in done.stdout
+    assert done.stderr.splitlines() == [
+        "granary: warning: source till cannot be used: it is not Python (till.py, line 1); correct it",
+        "granary: model fct_sales failed on what it is made from:"
+        f" {unit}, row {number}, load {load} of pos.transactions",
+    ]
+    pipeline.dbt("run", "--select", "fct_sales", "--full-refresh")

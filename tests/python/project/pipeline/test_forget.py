@@ -27,8 +27,9 @@ from granary.cli.health import look as health
 from granary.dagster.publish_checks import RESTATED, closed_months
 from granary.load.api import find, load_table
 from granary.load.append import append
-from granary.privacy import forget
+from granary.privacy import forget, locations
 from granary.privacy.filter import BLANK
+from granary.privacy.identity import identify
 from granary.privacy.suppression_list import entries, folder
 from granary.sources.spec import Capture, Column, Table
 from granary.sources.units import Chunk, Unit
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from granary.privacy.identity import Identity
     from granary.warehouse.settings import Settings
     from tests.python.project.pipeline.conftest import Pipeline
 
@@ -88,6 +90,10 @@ def _holds(value: Any, household: str, name: str = "") -> bool:
     if isinstance(value, str) and value[:1] in ("{", "["):
         return _holds(json.loads(value), household, name)
     return name == "household_id" and str(value).lstrip("0") == household
+
+
+def household(number: str) -> Identity:
+    return identify("household", number)
 
 
 def nothing(settings: Settings) -> None:
@@ -183,12 +189,18 @@ def test_the_scan_finds_the_household_wherever_it_is(pipeline: Pipeline) -> None
 
 def test_an_unknown_household_and_a_look_change_nothing(pipeline: Pipeline) -> None:
     before = state(pipeline)
-    for wrong in ("99", "1 or true", "1; drop"):
+    done = run(pipeline, "99", "--yes")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "granary: there is no such household (the warehouse); the keys are in raw_crm.households.household_id,"
+        " raw_events.coupon_redemptions.household_id, raw_marketing.recipients.household_id,"
+        " raw_pos.transactions.household_id\n",
+    )
+    for wrong in ("1 or true", "1; drop"):
         done = run(pipeline, wrong, "--yes")
-        assert (done.returncode, done.stderr) == (
-            1,
-            "granary: there is no such household (the warehouse); see household_id in marts.dim_household\n",
-        )
+        assert done.returncode == 2
+        assert "the key of data subject household is a whole number" in " ".join(done.stderr.split())
+        assert wrong not in done.stderr
     assert run(pipeline, "1").returncode == 2
     done = run(pipeline, "1", "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
@@ -226,8 +238,8 @@ def test_killed_at_any_point_and_run_again_it_is_as_if_run_once(pipeline: Pipeli
     pipeline.execute("create schema ada", "create table ada.mine as select 1 as household_id")
     done = run(pipeline, "1", "--yes")
     assert done.returncode == 0, done.stderr
-    assert "The household was forgotten before." in done.stdout
-    assert "ada.mine still has a forgotten household" in done.stdout
+    assert "They had been forgotten before." in done.stdout
+    assert "ada.mine still has somebody who is forgotten" in done.stdout
     assert state(pipeline) == erased
     assert health(pipeline.settings).erasures_open == 0
     assert "Nothing is left to do." in run(pipeline, "1", "--yes").stdout
@@ -294,7 +306,7 @@ def test_explain_says_how_many_rows_were_erased(pipeline: Pipeline) -> None:
     ((erased,),) = pipeline.query(f"select row_count from ops.erased_rows where erased_load_id = {load_id}")
     done = granary(pipeline.settings, "explain", "marts.fct_sales", "--where", f"business_date = '{day}'")
     assert done.returncode == 0, done.stderr
-    assert f"{erased} more row{'' if erased == 1 else 's'} erased: of households that are forgotten" in done.stdout
+    assert f"{erased} more row{'' if erased == 1 else 's'} erased: of somebody who is forgotten" in done.stdout
 
 
 def test_a_dump_made_now_has_nothing_of_it(pipeline: Pipeline, beginning: Path, tmp_path: Path) -> None:
@@ -310,7 +322,9 @@ def test_a_dump_made_now_has_nothing_of_it(pipeline: Pipeline, beginning: Path, 
 def test_two_at_once(pipeline: Pipeline) -> None:
     """The same household twice, and another one: each is erased once. Until the marts follow, nothing is finished."""
     with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda one: forget.forget(pipeline.settings, one, build=nothing), ("5", "5", "7")))
+        done = list(
+            pool.map(lambda one: forget.forget(pipeline.settings, household(one), build=nothing), ("5", "5", "7"))
+        )
     assert not any(one.finished for one in done)
     assert "marts.fct_sales" in done[0].left
     assert sorted(len(one.totals) > 0 for one in done) == [False, True, True]
@@ -356,10 +370,10 @@ def test_an_erasure_waits_for_the_load_at_work(pipeline: Pipeline) -> None:
     with ThreadPoolExecutor(1) as pool:
         with LoadTransaction(pipeline.settings, "pos") as tx:
             append(tx, source, table, Unit("late"), [Chunk(batch) for batch in line.to_batches()])
-            looking = pool.submit(forget.look, pipeline.settings, "88")
+            looking = pool.submit(forget.look, pipeline.settings, household("88"))
             assert wait([looking], timeout=2).not_done
         assert [(total.relation, total.rows) for total in looking.result()] == [("raw_pos.transactions", 1)]
-    done = forget.forget(pipeline.settings, "88", build=nothing)
+    done = forget.forget(pipeline.settings, household("88"), build=nothing)
     assert (done.finished, len(done.erasures)) == (True, 1)
 
 
@@ -426,7 +440,7 @@ def test_only_what_is_declared_is_erased(pipeline: Pipeline, monkeypatch: pytest
         tables=(members, table("goods")),
         capture=Capture(setting="X", slot="x", publication="x"),
     )
-    monkeypatch.setattr(forget, "SOURCES", {**forget.SOURCES, "club": club})
+    monkeypatch.setattr(locations, "SOURCES", {**locations.SOURCES, "club": club})
     profile = {"columns": [{"name": "id", "minimum": "9002", "maximum": "9002", "percentiles": [], "top": []}]}
     refused = (
         "insert into ops.quarantine (source, table_name, identity, row_number, payload, load_id, unit, column_name,"
@@ -451,7 +465,7 @@ def test_only_what_is_declared_is_erased(pipeline: Pipeline, monkeypatch: pytest
         ),
     )
     server.prepare(pipeline.settings)  # the tables made by hand become the loader's
-    done = forget.forget(pipeline.settings, "9002", build=nothing)
+    done = forget.forget(pipeline.settings, household("9002"), build=nothing)
     assert (done.finished, done.left, done.elsewhere) == (True, (), ("ada.copies",))
     assert {total.relation: total.rows for total in done.totals} == {
         "raw_club.members": 1,
@@ -483,5 +497,5 @@ def test_nobody_is_named_in_what_is_kept(pipeline: Pipeline) -> None:
     kept = pipeline.query("select subject, key_mark from ops.erasures")
     assert all(len(subject) == 64 for subject, _ in kept)
     with pytest.raises(GranaryError, match="there is no such household"):
-        forget.forget(pipeline.settings, "99", build=nothing)
+        forget.forget(pipeline.settings, household("99"), build=nothing)
     assert len(pipeline.query("select subject from ops.erasures")) == len(kept) == 5

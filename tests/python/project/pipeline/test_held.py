@@ -122,7 +122,7 @@ def test_what_the_project_does_not_have_any_more_holds_nothing(pipeline: Pipelin
     """A model that was removed, a test that was, and a mart that waited to be published."""
     pipeline.execute(
         "insert into ops.publish_holds (schema_name, node, reason, invocation_id) values"
-        " ('marts', 'model.granary.fct_renamed', 'failed', 'x'), ('marts', 'test.granary.gone', 'was skipped', 'x')",
+        " ('marts', 'model.grocer.fct_renamed', 'failed', 'x'), ('marts', 'test.grocer.gone', 'was skipped', 'x')",
         "insert into ops.unpublished (schema_name, mart, invocation_id) values ('marts', 'fct_renamed', 'x')",
     )
     pipeline.dbt("run", "--select", "dim_store")

@@ -441,6 +441,40 @@ def test_what_is_made_of_a_personal_column_has_a_tier(pipeline: Pipeline, tmp_pa
     done, said = run(folder, "run", "--select", "planted")
     assert not done
     assert "planted.age_range: there is no tier of personal data secret; write one of identifier, demographic" in said
+    # With the key of a data subject that there is not, of two, and of two that its parents disagree on.
+    planted.write_text("select household_id from {{ ref('dim_household') }}\n")
+    for subject, words in {
+        "rider": "planted.household_id: there is no data subject rider; write one of household, or add it to the var",
+        "[household, rider]": "planted.household_id: a column holds keys of one data subject, and not of ['household',",
+    }.items():
+        meta = f", config: {{meta: {{personal: pseudonym, subject: {subject}}}}}"
+        described.write_text(yaml.format("household_id", meta))
+        done, said = run(folder, "run", "--select", "planted")
+        assert not done
+        assert words in said
+    project = folder / "dbt_project.yml"
+    kept = project.read_text()
+    project.write_text(
+        kept.replace("household: {key: number}\n", "household: {key: number}\n    rider: {key: email}\n")
+    )
+    other = planted.with_name("other.sql")
+    other.write_text("select 'ann@example.org' as household_id\n")
+    entry = "- {{name: {}, columns: [{{name: household_id, data_type: text, config: {{meta: {{personal: {}}}}}}}]}}\n"
+    described.write_text(
+        "models:\n"
+        + entry.format("planted", "pseudonym, subject: household")
+        + entry.format("other", "identifier, subject: rider")
+    )
+    planted.write_text(
+        "select household_id::text from {{ ref('dim_household') }}\n"
+        "union all select household_id from {{ ref('other') }}\n"
+    )
+    done, said = run(folder, "run", "--select", "planted")
+    assert not done
+    assert "planted.household_id comes from models where it is a key of " in said
+    assert ": give each a column of its own" in said
+    other.unlink()
+    project.write_text(kept)
     # Renamed: the lineage of its SQL tells, and once it is published anyway, so does the canary.
     planted.write_text("select age_range || '!' as years from {{ ref('dim_household') }}\n")
     described.write_text(yaml.format("years", ""))

@@ -1,0 +1,150 @@
+{#-
+    The changes that facts must follow. A log model (int_*__changed_*) has one row per cause and partition:
+    `source` and `load_id` say which load caused it, `reason` why:
+        arrived   the load holds rows of the partition
+        replaced  the load replaced an earlier one that held rows of the partition
+        erased    an erasure (granary forget), whose number load_id is, took rows from a load that held rows of the partition
+        late      the load brought a version of a dimension that was valid already when rows of the partition happened, or
+                  corrected it; a first version counts once there is something that was built without it
+-#}
+
+{#-
+    The body of a log model. `partition` is the column that facts overwrite by; `versions` are the relations with the
+    versions of dimensions, by their key, which come from the system `versions_source`; `moment` is the column that says
+    which version a row belongs to.
+-#}
+{% macro log_changes(relation, partition, source_name, moment=none, versions={}, versions_source=none) -%}
+{%- set refreshes = execute and model.resource_type == 'model' and not is_incremental() -%}
+{%- set earlier = load_relation(this) if refreshes else none -%}
+watermarks as (
+
+    select
+        source,
+        previous_load_id,
+        load_id
+    from {{ source('ops', 'model_watermarks') }}
+    where model = '{{ granary.watermark_name() }}'
+
+),
+
+arrived as (
+
+    select
+        load_id,
+        {{ partition }},
+        count(*) as row_count
+    from {{ relation }}
+    where {{ granary.unseen_loads("(select %s from watermarks where source = '" ~ source_name ~ "')") }}
+    group by load_id, {{ partition }}
+    {%- if earlier %}
+
+    -- A full refresh keeps what raw no longer knows: the partitions of loads that have been replaced since.
+    union all
+
+    select
+        earlier.load_id,
+        earlier.{{ partition }},
+        earlier.row_count
+    from {{ this }} as earlier
+    inner join {{ source('ops', 'load_audit') }} as loads on earlier.load_id = loads.load_id
+    where earlier.reason = 'arrived' and loads.superseded_by is not null
+    {%- endif %}
+
+),
+
+changes as (
+
+    select
+        '{{ source_name }}' as source,
+        load_id,
+        {{ partition }},
+        'arrived' as reason,
+        row_count
+    from arrived
+
+    union all
+
+    select
+        '{{ source_name }}' as source,
+        loads.superseded_by as load_id,
+        replaced.{{ partition }},
+        'replaced' as reason,
+        sum(replaced.row_count) as row_count
+    from {{ this if is_incremental() else 'arrived' }} as replaced
+    inner join {{ source('ops', 'load_audit') }} as loads on replaced.load_id = loads.load_id
+    where
+        loads.superseded_by > (select previous_load_id from watermarks where source = '{{ source_name }}')
+        and loads.superseded_by <= (select load_id from watermarks where source = '{{ source_name }}')
+        {%- if is_incremental() %}
+        and replaced.reason = 'arrived'
+        {%- endif %}
+    group by loads.superseded_by, replaced.{{ partition }}
+
+    union all
+
+    select
+        '{{ source_name }}' as source,
+        erased.load_id,
+        held.{{ partition }},
+        'erased' as reason,
+        sum(erased.row_count) as row_count
+    from {{ this if is_incremental() else 'arrived' }} as held
+    inner join {{ source('ops', 'erased_rows') }} as erased on held.load_id = erased.erased_load_id
+    where
+        erased.load_id > (select previous_load_id from watermarks where source = '{{ source_name }}')
+        and erased.load_id <= (select load_id from watermarks where source = '{{ source_name }}')
+        {%- if is_incremental() %}
+        and held.reason = 'arrived'
+        {%- endif %}
+    group by erased.load_id, held.{{ partition }}
+    {%- for key, dimension in versions.items() %}
+
+    union all
+
+    select
+        '{{ versions_source }}' as source,
+        versions.load_id,
+        happened.{{ partition }},
+        'late' as reason,
+        count(*) as row_count
+    from {{ dimension }} as versions
+    inner join {{ relation }} as happened
+        on
+            versions.{{ key }} = happened.{{ key }}
+            and versions.valid_from <= happened.{{ moment }}
+            and versions.valid_to > happened.{{ moment }}
+    where
+        {%- if not is_incremental() %}
+        versions.version_number > 1
+        and
+        {%- endif %}
+        versions.load_id > (select previous_load_id from watermarks where source = '{{ versions_source }}')
+        and versions.load_id <= (select load_id from watermarks where source = '{{ versions_source }}')
+    group by versions.load_id, happened.{{ partition }}
+    {%- endfor %}
+
+)
+
+select
+    source,
+    load_id,
+    {{ partition }},
+    reason,
+    cast(sum(row_count) as bigint) as row_count
+from changes
+group by source, load_id, {{ partition }}, reason
+{%- endmacro %}
+
+{#-
+    The condition for rows of loads after the previous watermark and up to this one. `bound`: a scalar query with %s for the
+    watermark's column. When all of history is read, `is true` hides the bound from the planner, which would otherwise take
+    it for selective and read everything through the index, without parallel workers (9 s instead of 2 s for 20.9 M rows).
+-#}
+{% macro unseen_loads(bound, column='load_id') -%}
+    {%- if is_incremental() -%}
+    {{ column }} > {{ bound | replace('%s', 'previous_load_id') }}
+    and {{ column }} <= {{ bound | replace('%s', 'load_id') }}
+    {%- else -%}
+    ({{ column }} <= {{ bound | replace('%s', 'load_id') }}) is true
+    {%- endif -%}
+{%- endmacro %}

@@ -1,0 +1,14 @@
+{#-
+    The columns are unique, because a valid unique index of the table is on exactly them, and they are never null. It proves the
+    whole table at no cost: counting 20.9 M keys takes 10 s.
+-#}
+{% test unique_by_index(model, columns) %}
+
+select 'no valid unique index on never null columns ({{ columns | join(", ") }})' as problem
+where not exists (
+    select 1
+    from ({{ granary.indexes_of(granary.attached_relation()) }}) as found
+    where found.is_unique and not found.is_nullable and found.column_names = '{{ columns | join(", ") }}'
+)
+
+{% endtest %}

@@ -1,0 +1,9 @@
+{#- dbt looks for these two in the project only, not in packages: they pass on what the engine says. -#}
+
+{% macro generate_schema_name(custom_schema_name, node) -%}
+    {{ granary.schema_name(custom_schema_name) }}
+{%- endmacro %}
+
+{% macro get_incremental_overwrite_partitions_sql(arg_dict) -%}
+    {{ return(granary.overwrite_partitions(arg_dict)) }}
+{%- endmacro %}

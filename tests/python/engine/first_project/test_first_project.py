@@ -1,0 +1,206 @@
+"""From a bare machine to marts, figures and documentation of another business, as docs/first-project.md says it."""
+
+from __future__ import annotations
+
+import csv
+import http.server
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from granary.warehouse.project import PROJECT
+from tests.python.support.machine import Machine, machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RETAILER = re.compile(
+    r"household|retailer|grocer|basket|coupon|campaign|crm\b|\bpos\b|new_york|2017|completejourney", re.IGNORECASE
+)
+DOCUMENT = PROJECT / "docs" / "first-project.md"
+ORDERS = 600
+
+
+def walk() -> list[str]:
+    """Return every command that the document shows, in order."""
+    return re.findall(r"(?m)^ *\$ (.+)$", DOCUMENT.read_text())
+
+
+def deliver(folder: Path) -> list[tuple[int, datetime, str, Decimal]]:
+    """Write the bakery's files; return its orders."""
+    folder.mkdir()
+    made = random.Random(7)
+    moment, orders = datetime(2026, 3, 1, 5, tzinfo=timezone.utc), []
+    for number in range(1, ORDERS + 1):
+        moment += timedelta(minutes=made.randint(5, 90))
+        orders.append((number, moment, made.choice(["counter", "web"]), Decimal(made.randint(100, 9999)) / 100))
+    with (folder / "customers.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["customer_id", "email", "joined_on", "town"])
+        rows.writerows([n, f"c{n}@example.org", f"2026-01-{n % 28 + 1:02d}", "Ulm"] for n in range(1, 51))
+    with (folder / "orders.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["order_id", "customer_id", "ordered_at", "channel", "amount"])
+        rows.writerows([n, n % 50 + 1, at.isoformat(), channel, amount] for n, at, channel, amount in orders)
+    return orders
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Machine]:
+    """A bare machine; in /tmp and open, since an unprivileged server user has to get to its server's files."""
+    folder = Path(tempfile.mkdtemp(prefix="granary-", dir="/tmp"))
+    folder.chmod(0o755)
+    found = machine(folder)
+    try:
+        yield found
+    finally:
+        if (found.place / ".venv/bin/granary").exists():
+            found.run(".venv/bin/granary down", check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def rows(bare: Machine, sql: str) -> list[list[str]]:
+    """Return what the made project's warehouse answers."""
+    done = bare.run(f".venv/bin/granary psql --csv --tuples-only --command {shlex.quote(sql)}")
+    return list(csv.reader(done.stdout.splitlines()))
+
+
+@contextmanager
+def api() -> Iterator[str]:
+    """Serve the days of a weather station; yields the address."""
+    days = [{"day": f"2026-03-{n:02d}", "rain_mm": n / 2, "station": "Ulm"} for n in range(1, 31)]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(days).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1/days"
+        finally:
+            server.shutdown()
+
+
+def test_every_command_of_the_document_works_on_a_bare_machine(
+    bare: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders = deliver(bare.home / "deliveries")
+    said = {command: bare.run(command).stdout for command in walk()}
+    with capsys.disabled():
+        print(f"\n{bare.timings()}")
+    assert sum(seconds for _, seconds in bare.spent) < 600
+    assert bare.place == bare.home / "shop"
+
+    told = [text for command, text in said.items() if " explain " in command]
+    assert f"of {ORDERS} rows: row 7" in told[0]
+    days = Counter(at.date().isoformat() for _, at, _, _ in orders)
+    amounts = {day: sum(amount for _, at, _, amount in orders if at.date().isoformat() == day) for day in days}
+    found = rows(bare, "select business_date, sum(order_count), sum(amount) from marts.daily_orders group by 1")
+    assert {day: (int(count), Decimal(amount)) for day, count, amount in found} == {
+        day: (days[day], amounts[day]) for day in days
+    }
+    assert rows(bare, "select count(*), sum(amount) from marts.fct_orders") == [
+        [str(ORDERS), str(sum(amount for *_, amount in orders))]
+    ]
+    page = (bare.home / "pages/index.html").read_text()
+    assert "fct_orders: amount by day" in page
+    assert f'["fct_orders",{ORDERS},' in page.replace(", ", ",")
+    assert (bare.place / "target/static_index.html").exists()
+
+
+def test_nothing_of_the_sample_is_there(bare: Machine) -> None:
+    asked = "import importlib.util as u; print([n for n in ('demo', 'completejourney') if u.find_spec(n)])"
+    assert bare.run(f'.venv/bin/python -c "{asked}"').stdout == "[]\n"
+    written = bare.run("git ls-files --cached --others --exclude-standard").stdout.split()
+    assert "ingestion/bakery.py" in written
+    assert "dbt_project.yml" in written
+    assert {name: words for name in written if (words := RETAILER.findall((bare.place / name).read_text()))} == {}
+
+
+def test_the_first_commit_has_all_that_was_made(bare: Machine) -> None:
+    assert bare.run("git log --format=%s").stdout == "Begin shop, as `granary init` writes it\n"
+    assert bare.run("git status --short --untracked-files=no").stdout == ""
+
+
+def test_a_database_and_an_api_are_added_in_the_same_way(bare: Machine) -> None:
+    till = bare.home / "till.db"
+    with sqlite3.connect(till) as database:
+        database.execute("create table shifts (shift_id integer primary key, began_at text not null, hours integer)")
+        moments = [(n, f"2026-03-{n:02d} 06:00:00", n % 9 + 1) for n in range(1, 29)]
+        database.executemany("insert into shifts values (?, ?, ?)", moments)
+    bare.run(f".venv/bin/granary add-source till sqlite:///{till}")
+    with api() as address:
+        bare.run(f".venv/bin/granary add-source weather {address} --key day")
+        bare.run(".venv/bin/granary add-mart fct_shifts --from stg_till__shifts --grain shift_id")
+        bare.run(".venv/bin/granary add-mart weather_days --from stg_weather__days --grain day")
+        bare.run(".venv/bin/granary run")
+    assert rows(bare, "select count(*), sum(hours) from marts.fct_shifts") == [["28", str(sum(h for *_, h in moments))]]
+    assert rows(bare, "select count(*), max(rain_mm) from marts.weather_days") == [["30", "15"]]
+    bare.run("make lint test")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("init shop", "the folder is not empty"),
+        ("init my-shop", "cannot be the name of a project"),
+        ("init select", "means something else already"),
+        ("init granary", "means something else already"),
+        ("init /proc/bakery", "cannot be written"),
+        ("init deliveries/orders.csv/bakery", "cannot be written"),
+        ("init bakery --time-zone Mars/Olympus", "is no time zone"),
+        ("init bakery --first-date yesterday", "is no date"),
+        ("init bakery --engine nowhere.whl", "there is no such engine"),
+    ],
+)
+def test_what_cannot_be_made_is_one_sentence_and_leaves_nothing(bare: Machine, command: str, said: str) -> None:
+    before = sorted(os.listdir(bare.home))
+    place, bare.place = bare.place, bare.home
+    done = bare.run(f"~/granary/bin/granary {command}", check=False)
+    bare.place = place
+    assert done.returncode != 0
+    assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+    assert sorted(os.listdir(bare.home)) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("add-mart fct_orders --from stg_bakery__orders --grain order_id", "there is a model 'fct_orders' already"),
+        ("add-mart fct_more --from stg_bakery__order --grain order_id", "did you mean stg_bakery__orders"),
+        ("add-mart fct_more --from stg_bakery__orders --grain order", "there is no column 'order'"),
+        ("add-mart fct_more --from stg_bakery__orders --grain order_id --date town", "there is no date or time 'town'"),
+        ("add-mart Select --from stg_bakery__orders --grain order_id", "cannot be the name of a mart"),
+        ("add-mart table --from stg_bakery__orders --grain order_id", "means something in SQL"),
+    ],
+)
+def test_a_mart_that_cannot_be_is_one_sentence(bare: Machine, command: str, said: str) -> None:
+    before = bare.run("git status --short").stdout
+    done = bare.run(f".venv/bin/granary {command}", check=False)
+    assert done.returncode != 0
+    assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert bare.run("git status --short").stdout == before
