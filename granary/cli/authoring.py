@@ -63,6 +63,10 @@ def add_source(
             metavar="HEADER", help="Send an API's key, from GRANARY_<NAME>_KEY, in this header, or as bearer."
         ),
     ] = None,
+    subjects: Annotated[
+        list[str] | None,
+        typer.Option("--subject", metavar="NAME=COLUMN", help="Whose key a column is, such as customer=customer_id."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the files, write nothing.")] = False,
     columns: Annotated[
         bool, typer.Option("--columns", help="Also add columns that tables of the source have got since.")
@@ -76,6 +80,7 @@ def add_source(
     """
     from granary.scaffold import extend
     from granary.scaffold.look import look
+    from granary.scaffold.subjects import declared, marked
     from granary.scaffold.write import files, leftovers, write
 
     settings = Settings.load()
@@ -93,6 +98,7 @@ def add_source(
         header=auth,
         words=_words(nulls),
     )
+    planned, kinds = marked(planned, dict(_by_table(subjects, "--subject")))
     if there is not None:
         _extend(there, planned, settings, columns=columns, dry_run=dry_run)
         return
@@ -101,7 +107,8 @@ def add_source(
         show.guesses(planned)
         show.line("Nothing was written (--dry-run).")
         return
-    written = write(planned, PROJECT, settings.home, force=force)
+    with declared(PROJECT, kinds):
+        written = write(planned, PROJECT, settings.home, force=force)
     show.planned(planned)
     show.line(f"{len(written)} files written, and {', '.join(planned.opening.settings)} set in {settings.home}.")
     for path in leftovers(planned, PROJECT):
