@@ -1,4 +1,4 @@
-"""Whose keys the columns of a new source are: said in its contracts, and declared in dbt_project.yml where it is not."""
+"""Whose keys the columns of a new source are: said in its contracts, and declared in dbt_project.yml."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import yaml
 
 from granary.scaffold.names import SOURCE
 from granary.scaffold.write import overwrite
+from granary.sources import subjects
 from granary.warehouse.errors import GranaryError, UsageError, unknown
 from granary.warehouse.project import project_vars
 
@@ -88,6 +89,7 @@ def declared(project: Path, kinds: Mapping[str, str]) -> Iterator[None]:
     try:
         overwrite({FILE: text}, project)
         project_vars.cache_clear()
+        subjects.declared.cache_clear()
         yield
     except BaseException:
         overwrite({FILE: before}, project)
