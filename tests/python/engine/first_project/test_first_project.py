@@ -185,6 +185,7 @@ def test_a_database_and_an_api_are_added_in_the_same_way(bare: Machine) -> None:
         ("init bakery --time-zone Mars/Olympus", "is no time zone"),
         ("init bakery --first-date yesterday", "is no date"),
         ("init bakery --engine nowhere.whl", "there is no such engine"),
+        ("init bakery --sample", "the sample is not part of an installed engine"),
     ],
 )
 def test_what_cannot_be_made_is_one_sentence_and_leaves_nothing(bare: Machine, command: str, said: str) -> None:
