@@ -102,7 +102,9 @@ def source_column(column: PlannedColumn) -> dict[str, Any]:
 
 
 def _meta(column: PlannedColumn) -> dict[str, Any]:
-    return {"config": {"meta": {"personal": column.personal}}} if column.personal else {}
+    said = {"personal": column.personal, "subject": column.subject}
+    meta = {name: value for name, value in said.items() if value}
+    return {"config": {"meta": meta}} if meta else {}
 
 
 def staging_sql(source: PlannedSource, table: PlannedTable) -> str:

@@ -101,6 +101,8 @@ def column(column: PlannedColumn) -> Group:
         parts.append("nullable=False")
     if column.personal:
         parts.append(f'personal="{column.personal}"')
+    if column.subject:
+        parts.append(f'subject="{column.subject}"')
     if column.optional:
         parts.append('missing="null"')
     if column.header != column.name:
