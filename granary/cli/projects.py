@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder; its name is the project's.")],
     sample: Annotated[
-        bool, typer.Option("--sample/--empty", help="With the sample retailer, from a checkout; or with nothing.")
+        bool, typer.Option("--sample/--empty", help="With the sample, from a checkout; or with nothing.")
     ] = False,
     time_zone: Annotated[
         str, typer.Option("--time-zone", metavar="ZONE", help="Where a business date begins and ends.")

@@ -18,8 +18,7 @@ PLAIN = re.compile(r"\w[\w .,()/&%*+-]{0,59}", re.ASCII)
 
 def source_says(source: PlannedSource) -> str:
     """Return a description of a source."""
-    number = len(source.tables)
-    return f"{source.name.capitalize()}: {number} table{'s' if number > 1 else ''} ({source.kind}), as delivered."
+    return f"{source.name.capitalize()}, as its owner delivers it ({source.kind})."
 
 
 def table_says(table: PlannedTable) -> str:

@@ -89,7 +89,7 @@ def as_dbt_reads(source: dict[str, Any]) -> dict[str, Any]:
         (
             ("description",),
             "x",
-            ": the source: the contract says Bikes: 1 table (csv), as delivered., and dbt's source x",
+            ": the source: the contract says Bikes, as its owner delivers it (csv)., and dbt's source x",
         ),
         (
             ("tables", 0, "description"),

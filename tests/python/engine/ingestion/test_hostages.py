@@ -142,14 +142,14 @@ def test_a_table_that_fails_costs_no_other(
 def test_each_source_without_its_setting_fails_alone(
     warehouse: Settings, landing: Landing, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("CRM_URL", "EVENTS_LANDING", "MARKETING_URL", "MARKETING_KEY"):
+    for name in ("OFFICE_URL", "EVENTS_LANDING"):
         monkeypatch.delenv(f"GRANARY_{name}", raising=False)
     landing.put("2017-01-02", lines("2017-01-02"))
     done = CliRunner().invoke(cli.app, ["load"])
     assert done.exit_code == 1
-    for place, name in (("crm.stores", "CRM_URL"), ("events.coupon_redemptions", "EVENTS_LANDING")):
+    for place, name in (("office.members", "OFFICE_URL"), ("events.card_scans", "EVENTS_LANDING")):
         assert f"granary: {place}: GRANARY_{name} is not set" in done.stderr
-    assert rows("select count(*) from raw_pos.transactions") == [(3,)]
+    assert rows("select count(*) from raw_till.receipts") == [(3,)]
     landing.put("2017-01-03", lines("2017-01-03"))
     with pytest.raises(GranaryError, match="GRANARY_EVENTS_LANDING is not set"):
         pending_dates(warehouse, "events")

@@ -89,9 +89,9 @@ def test_rows_land_once_and_poison_is_kept(kafka: Broker, warehouse: Settings, r
         b"null",
         b"{",
         None,
-        b'{"event_id": "h", "household_id": "\\ud800"}',
-        event(201, type="coupon_lost"),
-        event(202, household_id="twenty"),
+        b'{"event_id": "h", "member_id": "\\ud800"}',
+        event(201, type="card_lost"),
+        event(202, member_id="twenty"),
         event(203, occurred_at="2017-03-12T00:00:00"),
         event(204, event_id="a\0b"),
         event(205),
@@ -106,9 +106,9 @@ def test_rows_land_once_and_poison_is_kept(kafka: Broker, warehouse: Settings, r
         (f"{TOPIC}[0]", 52, "", "is no JSON object"),
         (f"{TOPIC}[0]", 53, "", "is no JSON: Expecting property name enclosed in double quotes"),
         (f"{TOPIC}[0]", 54, "", "is empty: an event log has no deletions"),
-        (f"{TOPIC}[0]", 55, "household_id", "holds half of a surrogate pair"),
-        (f"{TOPIC}[0]", 56, "type", "is none of coupon_redeemed"),
-        (f"{TOPIC}[0]", 57, "household_id", "is no int64"),
+        (f"{TOPIC}[0]", 55, "member_id", "holds half of a surrogate pair"),
+        (f"{TOPIC}[0]", 56, "type", "is none of card_scanned"),
+        (f"{TOPIC}[0]", 57, "member_id", "is no int64"),
         (f"{TOPIC}[0]", 58, "occurred_at", "is no timestamp[us, tz=UTC]"),
         (f"{TOPIC}[0]", 59, "event_id", "holds a NUL character"),
     ]
@@ -131,7 +131,7 @@ def test_poison_does_not_stop_the_stream(kafka: Broker, warehouse: Settings, row
     """What a database or a parser chokes on: numbers without end, thousands of new fields, keys for no index."""
     kafka.send(
         event(1),
-        json.dumps(event(2)).replace('"household_id": 3', f'"household_id": {"9" * 5000}').encode(),
+        json.dumps(event(2)).replace('"member_id": 3', f'"member_id": {"9" * 5000}').encode(),
         json.dumps(event(3, note=0)).replace('"note": 0', f'"note": {"9" * 5000}').encode(),
         json.dumps(event(4, note=0)).replace('"note": 0', '"note": 1e400000').encode(),
         event(5, **{f"field_{n}": n for n in range(2000)}),
@@ -148,7 +148,7 @@ def test_poison_does_not_stop_the_stream(kafka: Broker, warehouse: Settings, row
     number = "holds a number beyond those that a double can hold"
     crowd = "would bring the table over 200 columns that its contract does not name"
     assert rows("select line, column_name, reason from ops.quarantine order by line") == [
-        (1, "household_id", number),
+        (1, "member_id", number),
         (2, "note", number),
         (3, "note", number),
         (4, "", crowd),
@@ -170,7 +170,7 @@ def test_what_the_warehouse_itself_refuses_is_kept_and_stops_nothing(
     kafka.send(event(0))
     open_stream(warehouse, "events").run(once=True)
     with connect(warehouse, autocommit=True) as connection:
-        execute(connection, "alter table raw_events.coupon_redemptions add check (campaign_id <> 13)")
+        execute(connection, "alter table raw_events.card_scans add check (door_id <> 13)")
     kafka.send(*[event(n) for n in range(1, 30)], b"{")
     counts = open_stream(warehouse, "events").run(once=True)
     assert (counts.rows_read, counts.rows_loaded, counts.rows_quarantined) == (30, 28, 2)

@@ -19,7 +19,7 @@ from granary.streams.opening import open_stream
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
-from tests.python.engine.streams.test_webhooks import serving
+from tests.python.support.webhook_sender import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.python.support.stream_servers import Broker
 
 HOUSEHOLDS = 30
+TOPIC = "coupon_redemptions"
 FACT, RAW = "marts.fct_coupon_redemptions", "raw_events.coupon_redemptions"
 CONTENT = "select to_jsonb(t) - 'load_id' - '_load_id' - '_row' as row from {} as t order by 1"
 """What a row says, without the load that brought it."""
@@ -76,13 +77,21 @@ class Year:
             load_table(self.settings, "events", "coupon_redemptions")
 
     def by_kafka(self, kafka: Broker, events: list[dict[str, Any]]) -> None:
-        kafka.produce((number % 2, json.dumps(one).encode()) for number, one in enumerate(events))
+        kafka.produce(((number % 2, json.dumps(one).encode()) for number, one in enumerate(events)), TOPIC)
         open_stream(self.settings, "events").run(once=True)
 
     def by_webhook(self, events: list[dict[str, Any]]) -> None:
-        with serving(self.settings) as (sender, _):
+        with serving(self.settings, TOPIC) as (sender, _):
             for start in range(0, len(events), 7):
                 assert sender.post(events[start : start + 7])[0] == 202
+
+
+@pytest.fixture
+def kafka(kafka_server: Broker, monkeypatch: pytest.MonkeyPatch) -> Broker:
+    """Return the broker with an empty topic of two partitions that the source `events` reads."""
+    kafka_server.topic(TOPIC, partitions=2)
+    monkeypatch.setenv("GRANARY_EVENTS_STREAM", kafka_server.address(group="channels"))
+    return kafka_server
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +154,7 @@ def test_marts_are_the_same_whichever_way_events_come(year: Year, kafka: Broker)
     assert year.rows(CONTENT.format(RAW)) == raw
 
     # By Kafka alone and by webhook alone raw is the same, and so is what follows from it.
-    kafka.topic(partitions=2)
+    kafka.topic(TOPIC, partitions=2)
     year.forget()
     year.by_kafka(kafka, events)
     assert year.rows(CONTENT.format(RAW)) == raw
