@@ -54,7 +54,7 @@ def sustained(settings: Settings, broker: stream_servers.Broker) -> Row:
         def polled(rows: int, seconds: float) -> Any:
             runs = poll(rows, seconds)
             if runs and not commits:
-                commits.append(time.monotonic())  # joining the group is no work of ours
+                commits.append(time.monotonic())  # joining the group is not a work of ours
             return runs
 
         def noted(runs: Any) -> None:

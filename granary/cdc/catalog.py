@@ -127,7 +127,7 @@ def check_server(origin: Origin) -> None:
             "run `alter system set wal_level = logical` there and restart it",
         )
     if encoding == "SQL_ASCII":
-        raise GranaryError("the source's encoding is SQL_ASCII: its text has no known meaning", origin.where)
+        raise GranaryError("the source's encoding is SQL_ASCII: its text has no known encoding", origin.where)
     if not may:
         raise GranaryError(
             f"role {user} may not replicate", origin.where, f"run `alter role {quote_name(user)} replication` there"

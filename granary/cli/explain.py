@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import AsJson, existing
 from granary.warehouse.errors import GranaryError
 
@@ -49,10 +49,10 @@ def explain(
     except ConditionError as error:
         raise typer.BadParameter(str(error)) from None
     if as_json:
-        show.json(found)
+        output.json(found)
     else:
         for line in _lines(found, limit):
-            show.line(line)
+            output.line(line)
     if found.differences:
         raise GranaryError(
             f"{len(found.differences)} of what was found do{'es' if len(found.differences) == 1 else ''} not agree",

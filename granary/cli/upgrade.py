@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import AsJson
 from granary.warehouse.settings import Settings
 
@@ -114,7 +114,7 @@ def _print(
     from granary.warehouse.migrate import engine_version
 
     if as_json:
-        show.json(
+        output.json(
             {
                 "engine": engine_version(),
                 "migrations": migrations,

@@ -18,10 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from granary.dbt import progress
-from granary.dbt.nodes import meta
+from granary.dbt import run_events
+from granary.dbt.manifest_nodes import meta
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.filelock import locked, tell
+from granary.warehouse.filelock import locked, notify
 from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ FILES = ("dbt_project.yml", "packages.yml", "profiles.yml", "selectors.yml")
 FOLDERS = ("models", "snapshots", "seeds", "macros", "tests/dbt")
 PARTIAL_PARSE = "partial_parse.msgpack"
 INCREMENTAL_VARS = {"test_scope": "new"}
-"""Vars of every run that is no full refresh. dbt parses everything again when the vars differ from those of the
+"""Vars of every run that is not a full refresh. dbt parses everything again when the vars differ from those of the
 last parse (3 s here), so the manifest is parsed with them."""
 PARSE_SECONDS, BUILD_SECONDS = 300, 3600
 """How long another process may parse, or build, before those that wait for it give up."""
@@ -106,8 +106,8 @@ def building(settings: Settings) -> Iterator[None]:
     """
 
     def say(text: str) -> None:
-        tell(text)
-        progress.tell(progress.Event("waiting", "dbt", "dbt", detail=text))
+        notify(text)
+        run_events.emit(run_events.Event("waiting", "dbt", "dbt", detail=text))
 
     with locked(folder(settings) / "build.lock", "building", BUILD_SECONDS, say):
         yield

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from granary.dbt.progress import Problem
+    from granary.dbt.run_events import Problem
     from granary.warehouse.settings import Settings
 
 TARGET = "replay"

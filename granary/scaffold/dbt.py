@@ -11,9 +11,9 @@ import pyarrow as pa
 import yaml
 
 from granary.profiling.names import looks_like_key
+from granary.scaffold.descriptions import cast_says, column_says, range_says, table_says
 from granary.scaffold.names import short
 from granary.scaffold.plan import enumeration
-from granary.scaffold.words import cast_says, column_says, range_says, table_says
 from granary.warehouse.records import sql_type
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from granary.scaffold.descriptions import column_says, table_says
 from granary.scaffold.python_text import Group, keyword, layout, literal
-from granary.scaffold.words import column_says, table_says
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -172,7 +172,7 @@ def test_a_file_that_goes_while_it_is_read_is_told_and_left(zone: Zone, monkeypa
     monkeypatch.setattr(LocalStore, "content", vanishing)
     result = zone.load(CONTRACT)
     assert (result.units_loaded, result.failed) == (("people_2.csv",), ())
-    assert [(one.unit, one.outcome, one.reason) for one in result.left] == [
+    assert [(one.unit, one.outcome, one.reason) for one in result.not_loaded] == [
         ("people_1.csv", "waiting", "the file is gone")
     ]
 

@@ -180,8 +180,8 @@ def test_a_database_and_an_api_are_added_in_the_same_way(bare: Machine) -> None:
         ("init granary", "means something else already"),
         ("init /proc/bakery", "cannot be written"),
         ("init deliveries/orders.csv/bakery", "cannot be written"),
-        ("init bakery --time-zone Mars/Olympus", "is no time zone"),
-        ("init bakery --first-date yesterday", "is no date"),
+        ("init bakery --time-zone Mars/Olympus", "is not a time zone"),
+        ("init bakery --first-date yesterday", "is not a date"),
         ("init bakery --engine nowhere.whl", "there is no such engine"),
     ],
 )

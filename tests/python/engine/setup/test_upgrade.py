@@ -187,9 +187,9 @@ def test_a_warehouse_that_is_down_is_said_before_anything_is_done(
 @pytest.mark.parametrize(
     ("to", "code", "said"),
     [
-        ("nowhere.whl", 1, "this is no wheel of the engine"),
-        ("other_tool-1.0-py3-none-any.whl", 1, "this is no wheel of the engine"),
-        ("newest", 2, "'newest' is no version of the engine"),
+        ("nowhere.whl", 1, "this is not a wheel of the engine"),
+        ("other_tool-1.0-py3-none-any.whl", 1, "this is not a wheel of the engine"),
+        ("newest", 2, "'newest' is not a version of the engine"),
     ],
 )
 def test_what_is_no_engine_is_not_installed(warehouse: Settings, to: str, code: int, said: str) -> None:

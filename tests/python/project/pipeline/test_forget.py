@@ -32,7 +32,7 @@ from granary.privacy.filter import BLANK
 from granary.privacy.identity import identify
 from granary.privacy.suppression_list import entries, folder
 from granary.sources.spec import Capture, Column, Table
-from granary.sources.units import Chunk, Unit
+from granary.sources.units import SourceBatch, Unit
 from granary.warehouse import server
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
@@ -148,7 +148,7 @@ def beginning(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> P
         "transaction_timestamp": [None, None],
     }
     with LoadTransaction(pipeline.settings, "pos") as tx:
-        refused = Chunk(pa.RecordBatch.from_pydict(columns, schema=None))
+        refused = SourceBatch(pa.RecordBatch.from_pydict(columns, schema=None))
         assert append(tx, source, table, Unit("refused"), [refused]).rows_quarantined == 2
     pipeline.dbt("build", "--exclude-resource-type", "test", "unit_test")
     pipeline.execute(
@@ -369,7 +369,7 @@ def test_an_erasure_waits_for_the_load_at_work(pipeline: Pipeline) -> None:
     line = line.set_column(line.schema.get_field_index("household_id"), "household_id", pa.array([88], pa.int64()))
     with ThreadPoolExecutor(1) as pool:
         with LoadTransaction(pipeline.settings, "pos") as tx:
-            append(tx, source, table, Unit("late"), [Chunk(batch) for batch in line.to_batches()])
+            append(tx, source, table, Unit("late"), [SourceBatch(batch) for batch in line.to_batches()])
             looking = pool.submit(forget.look, pipeline.settings, household("88"))
             assert wait([looking], timeout=2).not_done
         assert [(total.relation, total.rows) for total in looking.result()] == [("raw_pos.transactions", 1)]
