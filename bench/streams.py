@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
-from granary.cli import show
+from granary.cli import output
 from granary.streams.loop import Limits
 from granary.streams.opening import open_stream
 from granary.warehouse import server
@@ -158,4 +158,4 @@ def address(text: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    show.table("Streams", COLUMNS, measure())
+    output.table("Streams", COLUMNS, measure())

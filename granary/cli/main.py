@@ -319,9 +319,9 @@ def report(error: Exception, place: str = "") -> None:
     from granary.warehouse.environment_errors import plainly
 
     where = log.failure(error)
-    if told := plainly(error):
-        mine = place and place not in str(told)
-        print(f"granary: {place + ': ' if mine else ''}{told}", file=sys.stderr)
+    if known := plainly(error):
+        mine = place and place not in str(known)
+        print(f"granary: {place + ': ' if mine else ''}{known}", file=sys.stderr)
     else:
         at = f"{place}: " if place else ""
         print(f"granary: {at}a defect in Granary: {type(error).__name__}: {error}; details in {where}", file=sys.stderr)

@@ -54,7 +54,7 @@ def stream(
     def report(counts: Counts, lags: Sequence[Lag]) -> None:
         _write(settings, source, counts, lags)
         if as_json:
-            print(json.dumps(_told(counts, lags)), flush=True)
+            print(json.dumps(_summary(counts, lags)), flush=True)
         else:
             output.line(_sentence(counts, lags))
 
@@ -120,7 +120,7 @@ def replay(
         raise typer.Exit(1)
 
 
-def _told(counts: Counts, lags: Sequence[Lag]) -> dict[str, Any]:
+def _summary(counts: Counts, lags: Sequence[Lag]) -> dict[str, Any]:
     return {**dataclasses.asdict(counts), "lag": [dataclasses.asdict(lag) for lag in lags]}
 
 
@@ -148,4 +148,4 @@ def _table(lags: Sequence[Lag]) -> None:
 
 def _write(settings: Settings, source: str, counts: Counts, lags: Sequence[Lag]) -> None:
     """Append the counts and the lag to the stream's log; a log that cannot be written stops nothing."""
-    log.append(settings.home / "logs" / f"stream-{source}.log", _told(counts, lags))
+    log.append(settings.home / "logs" / f"stream-{source}.log", _summary(counts, lags))

@@ -32,7 +32,7 @@ class Unpacking(Protocol):
 def applies(table: Table) -> bool:
     """Return whether a second copy would double rows: where a key decides, it cannot."""
     keyless = table.disposition == "replace_unit" or (table.disposition == "append" and not table.key)
-    return table.copies == "tell" and keyless
+    return table.copies == "report" and keyless
 
 
 def resolve(

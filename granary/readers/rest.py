@@ -155,7 +155,7 @@ class RestReader:
         found: dict[str, str] = {}  # a parent that comes on two pages is one unit
         for page in pages(self.client, root, root.call(self.client, root.path), unique=True):
             for row in page:
-                key, version = _told(row, parent.key, where), _told(row, parent.version, where)
+                key, version = _text_at(row, parent.key, where), _text_at(row, parent.version, where)
                 if key in (".", "..", ""):
                     raise GranaryError(f"a parent's {parent.key} would lead to another path", where, ADVICE)
                 found[table.location.replace(f"{{{parent.key}}}", quote(key, safe=""))] = version
@@ -169,12 +169,12 @@ class RestReader:
         call = root.call(self.client, root.path, _narrowed(root, table, watermark))
         for page in pages(self.client, root, call, unique=True):
             for holder in page:
-                name = f"{table.location}?{column}={quote(_told(holder, path, where), safe='')}"
+                name = f"{table.location}?{column}={quote(_text_at(holder, path, where), safe='')}"
                 self._lists[name] = list(nested.rows(holder))
         return [Unit(name, sha256(_bytes(rows)).hexdigest()) for name, rows in self._lists.items()]
 
 
-def _told(row: Any, path: str, where: str) -> str:
+def _text_at(row: Any, path: str, where: str) -> str:
     """Return a value without which a parent's unit cannot be named or watched."""
     try:
         value = dig(row, path)

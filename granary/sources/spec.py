@@ -34,7 +34,7 @@ Retyped = Literal["fit", "widen", "refuse"]
 """What happens when a column is delivered in a wider type than agreed (bigint for integer, timestamp for date).
 fit: values that fit are loaded, rows with others are refused. widen: the raw column takes the wider type.
 refuse: the load stops. A narrower type always fits."""
-Copies = Literal["tell", "load"]
+Copies = Literal["report", "load"]
 """What happens to a unit with the content of another one: it is reported and left out, or loaded as well."""
 Personal = Literal["identifier", "demographic", "pseudonym"]
 """The tier of a column with personal data; the same ones as in dbt (the var `personal_tiers`, docs/engine/access.md).
@@ -128,7 +128,7 @@ class Table:
     contract: int = 1
     floor: float = 0.5
     max_refused: float = 0.005
-    copies: Copies = "tell"
+    copies: Copies = "report"
     max_new_columns: int = 200
 
     def __post_init__(self) -> None:

@@ -86,7 +86,7 @@ def test_one_home_is_found_by_everybody_who_reads_it(
 def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Return what is told of waits."""
     words: list[str] = []
-    monkeypatch.setattr(waits, "tell", words.append)
+    monkeypatch.setattr(waits, "notify", words.append)
     return words
 
 
