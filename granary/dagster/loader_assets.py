@@ -97,7 +97,7 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
             dg.AssetCheckSpec(
                 CHECK,
                 asset=key,
-                description="Rows read = rows loaded + rows refused; none refused, and no file that was not taken.",
+                description="Rows read = rows loaded + rows refused; none refused, and no file that was not loaded.",
             ),
             dg.AssetCheckSpec(CONTRACT_CHECK, asset=key, description="The delivery has the shape that was agreed."),
             # Not Dagster's freshness policy: it counts materialisations, and so every load that found nothing.
@@ -174,7 +174,7 @@ def column_schema(table: Table) -> dg.TableSchema:
 def accounting(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
     """Return the check that no row was lost and no unit failed.
 
-    It only warns of refused rows, which are kept and can be replayed, and of what was not taken.
+    It only warns of refused rows, which are kept and can be replayed, and of what was not loaded.
     """
     lost = result.rows_read - result.rows_loaded - result.rows_quarantined - result.rows_forgotten
     return dg.AssetCheckResult(

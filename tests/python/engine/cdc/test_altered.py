@@ -165,11 +165,11 @@ def test_every_form_leaves_an_equal_copy_or_demands_a_snapshot(warehouse: Settin
     shop = copied
     for number, case in enumerate(FORMS):
         shop.sql(*case.statements)
-        if case.notes:
-            assert any(case.notes in alarm for alarm in status(warehouse, shop.source).alarms), case
+        if case.said:
+            assert any(case.said in alarm for alarm in status(warehouse, shop.source).alarms), case
             with pytest.raises(GranaryError) as error, opened(warehouse, shop.source) as capturing:
                 capturing.once()
-            assert case.notes in str(error.value), case
+            assert case.said in str(error.value), case
         else:
             shop.sql(ROWS.replace("'new'", f"'new{number}'"), "update pages set body = 'changed' where slug = 'b'")
             with opened(warehouse, shop.source) as capturing:
@@ -248,8 +248,8 @@ def test_partitions_that_come_and_go(warehouse: Settings, shop: Shop) -> None:
         with opened(warehouse, source) as capturing:
             capturing.once(anew=True)
             shop.sql(*case.statements)
-            if case.notes:
-                with pytest.raises(LostSlotError, match=case.notes):
+            if case.said:
+                with pytest.raises(LostSlotError, match=case.said):
                     capturing.once()
                 continue
             if "days_3" in case.statements[0]:

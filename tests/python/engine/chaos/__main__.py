@@ -87,8 +87,8 @@ def disrupt(base: Path, kinds: Sequence[str], runs: int, seed: int) -> Table:
         settings = Settings(home=home, external=False, host=str(home / "run"))
         try:
             server.up(settings)
-            told = partial(bars.advance, task)
-            cells = drill(kind, settings, home / "sources", wanted, seed, told, enough=enough.is_set)
+            progress = partial(bars.advance, task)
+            cells = drill(kind, settings, home / "sources", wanted, seed, progress, enough=enough.is_set)
             bars.console.print(f"{kind}: {sum(cell.runs for cell in cells.values()):,} disruptions")
             return cells
         except Exception:  # the other kinds go on

@@ -73,7 +73,7 @@ def drill(
     folder: Path,
     wanted: dict[str, int],
     seed: int = 0,
-    told: Callable[[], None] = lambda: None,
+    progress: Callable[[], None] = lambda: None,
     sabotage: Callable[[], None] | None = None,
     enough: Callable[[], bool] = lambda: False,
 ) -> dict[str, Cell]:
@@ -85,7 +85,7 @@ def drill(
         folder: where its sources live.
         wanted: name of a disruption -> how often it is to hit.
         seed: of everything that is random, but for the time that the machine takes.
-        told: called after each disruption.
+        progress: called after each disruption.
         sabotage: run in each loader process first: what makes a loader bad.
         enough: asked after each round; the drill ends early if it says so.
     """
@@ -97,7 +97,7 @@ def drill(
     tries = {name: PATIENCE * runs for name, runs in wanted.items()}
     try:
         while names:
-            for hit, world in _life(kind, bench, folder, cells, names, tries, told):
+            for hit, world in _life(kind, bench, folder, cells, names, tries, progress):
                 if enough():
                     names.clear()
                 if not _check(bench, world, [cells[name] for name in hit]):
@@ -114,7 +114,7 @@ def _life(
     cells: dict[str, Cell],
     names: list[str],
     tries: dict[str, int],
-    told: Callable[[], None],
+    progress: Callable[[], None],
 ) -> Iterator[tuple[list[str], World]]:
     """Let a source change some times; yield after each change that has landed, with what hit it on the way."""
     place = folder / kind.replace(" ", "-").replace(",", "")
@@ -139,7 +139,7 @@ def _life(
                 names.remove(name)
                 cells[name].runs += 1
                 hit.append(name)
-                told()
+                progress()
                 cells[name].faults += ledger_faults(bench.connection, world.source.name, world.tables)
             world.settle()
             outcome = bench.unharmed(world.loader)

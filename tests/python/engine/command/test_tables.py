@@ -34,7 +34,7 @@ def loads(_: pytest.MonkeyPatch) -> None:
         [
             LoadResult(
                 source, table, "loaded", units, rows, rows - 17, 17, 0, 0, 123.4, None, None, (1,), (),
-                rows_forgotten=4, left=(NotLoaded(LONG, "unreadable", "the file is damaged"),),
+                rows_forgotten=4, not_loaded=(NotLoaded(LONG, "unreadable", "the file is damaged"),),
             )
             for source, table, rows, units in tables
         ]

@@ -366,8 +366,8 @@ def test_the_command_tells_each_reason_once_in_lines(zone: Zone, capsys: pytest.
     assert f"{zone.name}: 2 more is passed over" in lines
     output.json([result])
     [told_all] = json.loads(capsys.readouterr().out)
-    assert len(told_all["left"]) == 14
-    assert told_all["left"][0]["outcome"] == "unreadable"
+    assert len(told_all["not_loaded"]) == 14
+    assert told_all["not_loaded"][0]["outcome"] == "unreadable"
 
 
 def test_what_a_mac_puts_into_an_archive_is_no_member(zone: Zone) -> None:

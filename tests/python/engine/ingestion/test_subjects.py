@@ -217,7 +217,7 @@ def test_a_column_that_nothing_declares_is_named(warehouse: Settings, shop: Shop
     """A mart that a build does not clear keeps the erasure open; a copy in somebody's schema is theirs to clear."""
     arrive(warehouse, shop, business)
     done = forget.forget(warehouse, identify("rider", "ann@example.org"), build=nothing)
-    assert (done.finished, done.not_loaded, done.elsewhere) == (False, ("marts.dim_rider",), ("ada.copies",))
+    assert (done.finished, done.left, done.elsewhere) == (False, ("marts.dim_rider",), ("ada.copies",))
     with connect(warehouse) as connection:
         execute(connection, "delete from marts.dim_rider where who like 'ann%'")
         connection.commit()
