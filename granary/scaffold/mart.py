@@ -206,7 +206,7 @@ def _is_summed(column: MartColumn, grain: Sequence[str]) -> bool:
 
 def _sum(column: MartColumn) -> MartColumn:
     kind = ADDED[column.type.partition("(")[0]]
-    text = f"The sum of {column.name} of all rows. {column.description}"
+    text = f"{column.description.rstrip('.')}, added up."
     return MartColumn(column.name, kind, f"cast(sum({column.name}) as {kind})", text, {}, is_sum=True)
 
 

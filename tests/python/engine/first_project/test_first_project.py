@@ -173,6 +173,19 @@ def test_a_database_and_an_api_are_added_in_the_same_way(bare: Machine) -> None:
     assert rows(bare, "select count(*), max(rain_mm) from marts.weather_days") == [["30", "15"]]
 
 
+def test_a_source_goes_with_all_that_is_kept_of_it(bare: Machine) -> None:
+    refused = bare.run(".venv/bin/granary remove-source till", check=False)
+    assert "other models are made from till: fct_shifts" in refused.stderr
+    assert (bare.place / "ingestion/till.py").exists()
+    bare.run(".venv/bin/granary remove-source till --with-dependents")
+    left = bare.run("git ls-files --cached --others --exclude-standard").stdout.split()
+    assert [name for name in left if "till" in name or "shifts" in name] == []
+    assert "TILL" not in (bare.place / ".granary/sources.env").read_text()
+    kept = "select count(*), to_regclass('marts.fct_shifts'), to_regnamespace('raw_till') from ops.load_audit"
+    assert rows(bare, f"{kept} where source = 'till'") == [["0", "", ""]]
+    assert rows(bare, "select count(*) > 0 from ops.load_audit where source = 'bakery'") == [["t"]]
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
