@@ -129,18 +129,18 @@ def loads(results: Sequence[LoadResult]) -> None:
 
 def not_loaded(results: Sequence[LoadResult]) -> None:
     """Print what loads saw and did not load, and why; what no table takes is reported once for its source."""
-    told: dict[tuple[str, str], dict[str, str]] = {}
+    by_outcome: dict[tuple[str, str], dict[str, str]] = {}
     for r in results:
         for one in r.not_loaded:
             place = r.source if one.outcome == "passed over" else f"{r.source}.{r.table}"
-            told.setdefault((place, one.outcome), {})[one.unit] = one.reason
-    for (place, outcome), units in told.items():
+            by_outcome.setdefault((place, one.outcome), {})[one.unit] = one.reason
+    for (place, outcome), units in by_outcome.items():
         for unit, reason in list(units.items())[:SHOWN_UNITS]:
             text = f"{place}: {unit} {NOT_LOADED[outcome]}: {reason}"
             print(f"granary: {text}", file=sys.stderr) if outcome == "failed" else line(text)
         if (more := len(units) - SHOWN_UNITS) > 0:
             line(f"{place}: {more:,} more {NOT_LOADED[outcome]}: see `granary load --json`, or ops.files_left.")
-    if any(outcome == "duplicate" for _, outcome in told):
+    if any(outcome == "duplicate" for _, outcome in by_outcome):
         line("A file with the content of another one is loaded by `granary load SOURCE.TABLE --accept FILE`.")
 
 
@@ -304,8 +304,8 @@ class _RunView:
                 self.done.add(event.name)
             if not self.screen.is_terminal or event.kind in ("failed", "retrying"):
                 rows = f"{event.rows:,} rows" if event.rows is not None else ""
-                told = f"{self.seconds:6.1f} s  {self.progress():<10}{event.kind:<13}{event.name:<34} {rows}"
-                self.screen.print(told.rstrip(), markup=False, soft_wrap=True)
+                text = f"{self.seconds:6.1f} s  {self.progress():<10}{event.kind:<13}{event.name:<34} {rows}"
+                self.screen.print(text.rstrip(), markup=False, soft_wrap=True)
         if self.planned:
             self.bars.update(self.whole, description=self.progress(), note=self.left())
 

@@ -159,7 +159,7 @@ def plan(
         words: likewise the words that stand for no value; none to find them.
 
     Raises:
-        GranaryError: nothing is left to load, or a given key or cursor is not a column, or a given key identifies no row.
+        GranaryError: nothing is left to load, a given key or cursor is not a column, or a given key identifies no row.
     """
     check_source(name)
     keys, cursors, words = dict(keys or {}), dict(cursors or {}), dict(words or {})

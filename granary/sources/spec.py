@@ -110,7 +110,7 @@ class Table:
     `floor` is the least share of its present rows that a replacing load may leave; `max_refused` the largest
     share of refused rows that a load may have; `max_new_columns` the most columns that the raw table may have beyond
     the contract. `partition` is "day" if each unit is one business date. `copies` says
-    whether a file with the content of another one is reported and left out, or loaded as well, such as a daily price list
+    whether a file with the content of another one is only reported, or loaded as well, such as a daily price list
     that did not change.
     """
 
@@ -175,7 +175,7 @@ class Reader(Protocol):
 
 @runtime_checkable
 class ConditionalReader(Protocol):
-    """A reader that asks its source only for what has changed, so it gets the known fingerprints before `units`."""
+    """A reader that asks its source only for what has changed: it gets the known fingerprints before `units`."""
 
     def use_fingerprints(self, known: Mapping[str, str]) -> None:
         """Take note of the fingerprints that units had when they were loaded."""

@@ -188,7 +188,7 @@ class KinesisLog:
                 raise _PassingError from None
             if code == "InvalidArgumentException" and what == "get_shard_iterator":
                 raise GranaryError(
-                    "Kinesis does not know our position any more: the stream was created again, or its retention is over",
+                    "Kinesis does not know our position any more: the stream was created again, or its retention ended",
                     str(arguments.get("StreamName")),
                     "forget the position: see docs/engine/runbooks/stream-lag.md",
                 ) from None

@@ -1,4 +1,4 @@
-"""What a load sees and does not take is reported and kept: files of no table, files that wait, the same content twice."""
+"""What a load does not take is reported and kept: files of no table, files that wait, the same content twice."""
 
 from __future__ import annotations
 

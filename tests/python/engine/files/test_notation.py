@@ -132,7 +132,8 @@ def test_refused_rows_keep_their_place_line_and_value(zone: Zone) -> None:
         (2, 5, "born", f"is not a valid date32[day] {AS_WRITTEN}",
          '{"id": 2, "born": "31.02.2023", "name": "c", "score": "1.234"}'),
         (3, 6, "", "has 2 fields, not 4", '{"line": "3;d"}'),
-        (4, 7, "id", f"is not a valid int64 {AS_WRITTEN}", '{"id": "x", "born": "2023-02-01", "name": "e", "score": 2.5}'),
+        (4, 7, "id", f"is not a valid int64 {AS_WRITTEN}",
+         '{"id": "x", "born": "2023-02-01", "name": "e", "score": 2.5}'),
     ]  # fmt: skip
 
 
