@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from granary.scaffold import mart_increments
 from granary.scaffold.mart import PlannedMart, plan
 from granary.scaffold.mart_files import files, sql
 from granary.warehouse.errors import GranaryError, UsageError
@@ -120,3 +121,11 @@ def test_what_cannot_be(name: str, model: str, grain: str, error: type[Exception
 def test_a_model_without_types_is_refused() -> None:
     with pytest.raises(GranaryError, match="does not say what types its columns have"):
         plan(manifest(order_id=""), "fct", "stg_bakery__orders", ("order_id",))
+
+
+def test_an_incremental_mart_overwrites_the_days_that_its_log_names() -> None:
+    made = mart_increments.files(mart("order_id"), mart_increments.Delivery("bakery", "orders"))
+    query = made["models/marts/core/fct_orders.sql"]
+    assert "meta={'changes': 'int_fct_orders__changed_days', 'partition_by': 'business_date'}," in query
+    assert "unique_key" not in query
+    assert "partition='business_date'" in made["models/intermediate/bakery/int_fct_orders__changed_days.sql"]
