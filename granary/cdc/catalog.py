@@ -97,7 +97,7 @@ def ensure_publication(origin: Origin, tables: Sequence[Table]) -> bool:
         origin.query(sql)
     except GranaryError as error:
         raise GranaryError(
-            f"publication {origin.capture.publication} is missing, and we may not make it: {error.what}",
+            f"publication {origin.capture.publication} is missing, and our role may not create it: {error.what}",
             origin.where,
             f"have the tables' owner run: {sql}",
         ) from None
@@ -168,7 +168,9 @@ def _table(origin: Origin, table: Table) -> Origins:
     oid, kind, readable, published, described, leaves, unique, identity = rows[0]
     sql_name = f"{quote_name(schema)}.{quote_name(name)}"
     if not readable:
-        raise GranaryError("we may not read the table", where, f"run `grant select on {sql_name} to` our role there")
+        raise GranaryError(
+            "our role may not read the table", where, f"run `grant select on {sql_name} to` our role there"
+        )
     publication = quote_name(origin.capture.publication)
     if not published:
         raise GranaryError(

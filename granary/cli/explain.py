@@ -105,7 +105,7 @@ def _origin(origin: Origin) -> Iterator[str]:
         yield f"    load {load.load_id}, {load.finished_at:%Y-%m-%d %H:%M:%S %Z}, run {load.run_id[:8]}{_content(one)}"
         yield f"    {one.used:,} of {_many(load.rows_loaded, 'row')}{_places(one)}{_refused(load.rows_quarantined)}"
         if load.rows_forgotten:
-            yield f"    {_many(load.rows_forgotten, 'more row')} erased: of somebody who is forgotten"
+            yield f"    {_many(load.rows_forgotten, 'more row')} erased: of a forgotten data subject"
     if origin.load_count > len(origin.loads):
         yield f"  and {_many(origin.load_count - len(origin.loads), 'more load')}: see --limit"
 

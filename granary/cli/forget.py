@@ -109,9 +109,9 @@ def _report(done: Outcome) -> None:
     if done.totals:
         _print_totals(done.totals, "Erased")
     for name in done.elsewhere:
-        output.line(f"{name} still has somebody who is forgotten, and nothing here fills it: see its owner.")
+        output.line(f"{name} still has rows of a forgotten data subject, and nothing here fills it: see its owner.")
     for name in done.left:
-        output.line(f"{name} still has somebody who is forgotten.")
+        output.line(f"{name} still has rows of a forgotten data subject.")
     if not done.finished:
         output.line("Not finished: another build may have been at work. Run `granary forget --again`.")
     elif done.erasures:

@@ -64,7 +64,9 @@ def test_other_names_that_there_are_not_end_with_2_too(warehouse: Settings, argu
 
 
 def test_a_name_far_from_all_is_answered_with_all() -> None:
-    assert str(unknown("source", "zebra", ["till", "office"])) == "there is no source 'zebra'; choose of till, office"
+    assert (
+        str(unknown("source", "zebra", ["till", "office"])) == "there is no source 'zebra'; choose one of till, office"
+    )
     assert isinstance(unknown("source", "zebra", []), UsageError)
 
 

@@ -239,7 +239,7 @@ def test_killed_at_any_point_and_run_again_it_is_as_if_run_once(pipeline: Pipeli
     done = run(pipeline, "1", "--yes")
     assert done.returncode == 0, done.stderr
     assert "They had been forgotten before." in done.stdout
-    assert "ada.mine still has somebody who is forgotten" in done.stdout
+    assert "ada.mine still has rows of a forgotten data subject" in done.stdout
     assert state(pipeline) == erased
     assert health(pipeline.settings).erasures_open == 0
     assert "Nothing is left to do." in run(pipeline, "1", "--yes").stdout
@@ -306,7 +306,7 @@ def test_explain_says_how_many_rows_were_erased(pipeline: Pipeline) -> None:
     ((erased,),) = pipeline.query(f"select row_count from ops.erased_rows where erased_load_id = {load_id}")
     done = granary(pipeline.settings, "explain", "marts.fct_sales", "--where", f"business_date = '{day}'")
     assert done.returncode == 0, done.stderr
-    assert f"{erased} more row{'' if erased == 1 else 's'} erased: of somebody who is forgotten" in done.stdout
+    assert f"{erased} more row{'' if erased == 1 else 's'} erased: of a forgotten data subject" in done.stdout
 
 
 def test_a_dump_made_now_has_nothing_of_it(pipeline: Pipeline, beginning: Path, tmp_path: Path) -> None:
