@@ -261,7 +261,7 @@ def test_a_table_that_was_made_anew(warehouse: Settings, shop: Shop, rows: Rows)
         'alter publication "granary shop" add table pages',
         f"grant select on pages to {CAPTURER}",
     )
-    with pytest.raises(LostSlotError, match="table pages was dropped and made anew"):
+    with pytest.raises(LostSlotError, match="table pages was dropped and created again"):
         once(warehouse, shop.source)
     once(warehouse, shop.source, anew=True)
     assert shop.differences(warehouse) == {}
@@ -271,7 +271,7 @@ def test_a_slot_that_this_warehouse_did_not_make_is_not_touched(warehouse: Setti
     slot = shop.source.capture.slot
     shop.sql(f"select pg_create_logical_replication_slot('{slot}', 'pgoutput')")
     before = shop.rows("select confirmed_flush_lsn::text from pg_replication_slots")
-    with pytest.raises(GranaryError, match="this warehouse did not make it"):
+    with pytest.raises(GranaryError, match="this warehouse did not create"):
         once(warehouse, shop.source)
     assert shop.rows("select confirmed_flush_lsn::text from pg_replication_slots") == before
     once(warehouse, shop.source, anew=True)
