@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BUSINESS_DATE = "business_date"
 """The column that every mart with a moment gets: the day of it, in the time zone of the project."""
 OF_SAMPLE = re.compile(r"[^:]*: (never empty|always empty|empty in)\b")
-"""How descriptions begin that `granary add-source` wrote of a sample; see `scaffold.descriptions.column_says`."""
+"""How descriptions begin that `granary add-source` wrote of a sample; see `descriptions.column_says`."""
 DAYS = re.compile(r"date|timestamp.*")
 ADDED = {
     "smallint": "bigint", "integer": "bigint", "bigint": "numeric", "numeric": "numeric", "real": "double precision",
