@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import AsJson, ready
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
@@ -79,7 +79,7 @@ def add_source(
     loaded. Addresses and secrets go into the owner-only file .granary/sources.env, never into code.
     """
     from granary.scaffold import extend
-    from granary.scaffold.look import look
+    from granary.scaffold.inspection import inspect_source
     from granary.scaffold.subjects import declared, marked
     from granary.scaffold.write import files, leftovers, write
 
@@ -89,7 +89,7 @@ def add_source(
         if there is None:
             raise typer.BadParameter(f"there is no source {name!r} yet: say WHERE it is")
         where = extend.place(there, settings)
-    planned = look(
+    planned = inspect_source(
         name,
         where,
         only=tuple(tables or ()),
@@ -103,19 +103,19 @@ def add_source(
         _extend(there, planned, settings, columns=columns, dry_run=dry_run)
         return
     if dry_run:
-        show.files(files(planned))
-        show.guesses(planned)
-        show.line("Nothing was written (--dry-run).")
+        output.files(files(planned))
+        output.guesses(planned)
+        output.line("Nothing was written (--dry-run).")
         return
     with declared(PROJECT, kinds):
         written = write(planned, PROJECT, settings.home, force=force)
-    show.planned(planned)
-    show.line(f"{len(written)} files written, and {', '.join(planned.opening.settings)} set in {settings.home}.")
+    output.planned(planned)
+    output.line(f"{len(written)} files written, and {', '.join(planned.opening.settings)} set in {settings.home}.")
     for path in leftovers(planned, PROJECT):
-        show.line(f"Left from before, of a table that is gone; delete it if it is not yours: {path}")
-    show.line("Next:")
-    show.line(f"  granary load {name}")
-    show.line(f"  dbt build --select staging.{name}")
+        output.line(f"Left from before, of a table that is gone; delete it if it is not yours: {path}")
+    output.line("Next:")
+    output.line(f"  granary load {name}")
+    output.line(f"  dbt build --select staging.{name}")
 
 
 def _there(name: str) -> Source | None:
@@ -137,20 +137,20 @@ def _extend(there: Source, planned: PlannedSource, settings: Settings, *, column
     found = additions(planned, there, settings)
     for table, new in found.columns.items():
         names = ", ".join(column.name for column in new)
-        show.line(f"{table} has got {names}{'' if columns else '; --columns adds that'}.")
+        output.line(f"{table} has got {names}{'' if columns else '; --columns adds that'}.")
     if not found.tables and not (columns and found.columns):
-        show.line(f"Every table of {there.name} is there already.")
+        output.line(f"Every table of {there.name} is there already.")
         return
     contents = files(found, there, PROJECT, with_columns=columns)
     if dry_run:
-        show.files(contents)
-        show.line("Nothing was written (--dry-run).")
+        output.files(contents)
+        output.line("Nothing was written (--dry-run).")
         return
     overwrite(contents, PROJECT)
     if found.tables:
-        show.planned(replace(found.planned, tables=found.tables))
-    show.line(f"{len(contents)} files written; what was there in them is there still.")
-    show.line("Next: `granary run`")
+        output.planned(replace(found.planned, tables=found.tables))
+    output.line(f"{len(contents)} files written; what was there in them is there still.")
+    output.line("Next: `granary run`")
 
 
 def remove_source(
@@ -184,8 +184,8 @@ def remove_source(
         remove.from_warehouse(settings, removal)
         remove.from_project(removal, PROJECT, settings.home, paths)
     for path in paths:
-        show.line(path)
-    show.line(f"{name}: {len(paths)} files and the schema raw_{name} {'would go' if dry_run else 'are gone'}.")
+        output.line(path)
+    output.line(f"{name}: {len(paths)} files and the schema raw_{name} {'would go' if dry_run else 'are gone'}.")
 
 
 def profile(
@@ -210,13 +210,13 @@ def profile(
     settings = ready()
     found, before, moves = compare_loads(settings, what) if load else take(settings, what)
     if as_json:
-        show.json(found.to_json() | {"exact": found.exact, "drift": [asdict(move) for move in moves]})
+        output.json(found.to_json() | {"exact": found.exact, "drift": [asdict(move) for move in moves]})
     else:
         print_profile(found, moves, before, f"in load {found.load_id}, compared with all before it" if load else "")
     if html:
         page = write_page(settings, PROJECT / "target")
         if not as_json:
-            show.line(f"Written: {page}")
+            output.line(f"Written: {page}")
 
 
 def _words(given: list[str] | None) -> dict[str, tuple[str, ...]]:

@@ -80,10 +80,10 @@ def plan(folder: Path, time_zone: str, first_date: date, engine: Path | None) ->
         ZoneInfo(time_zone)
     except (ValueError, OSError, KeyError):
         todo = "write an IANA name, such as Europe/Berlin, or UTC"
-        raise UsageError(f"{time_zone[:60]!r} is no time zone", todo=todo) from None
+        raise UsageError(f"{time_zone[:60]!r} is not a time zone", todo=todo) from None
     if folder.is_symlink() or folder.exists():
         if not folder.is_dir():
-            raise GranaryError("this is no folder", str(folder), "name a new one")
+            raise GranaryError("this is not a folder", str(folder), "name a new one")
         if any(folder.iterdir()):
             raise GranaryError("the folder is not empty", str(folder), "name a new one, or an empty one")
     return NewProject(folder, name, time_zone, first_date, requirement(engine))
@@ -93,7 +93,7 @@ def check_name(name: str) -> str:
     """Return the name of a project if it may be one: dbt, Python and SQL have to take it.
 
     Raises:
-        UsageError: it is no lower snake case, too long, or means something else already.
+        UsageError: it is not a lower snake case, too long, or means something else already.
     """
     if NAME.fullmatch(name) is None or len(name) > LONGEST:
         todo = f"use lower case letters, digits and single underscores, at most {LONGEST} characters"

@@ -10,7 +10,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from granary.dbt.nodes import schemas
+from granary.dbt.manifest_nodes import schemas
 from granary.sources.config import FILE
 from granary.warehouse.connection import connect, execute, lock, query, quote_name, quote_relation
 from granary.warehouse.errors import GranaryError

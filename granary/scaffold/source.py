@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from granary.scaffold.declared import HOUR
+from granary.scaffold.descriptions import column_says, source_says, table_says
 from granary.scaffold.python_text import Group, keyword, layout, literal
-from granary.scaffold.words import column_says, table_says
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -44,7 +45,7 @@ def module(source: PlannedSource) -> str:
         "Source",
         (
             f"name={literal(source.name)}",
-            f"description={literal(f'{source.name.capitalize()}, as its owner delivers it.')}",
+            f"description={literal(source_says(source))}",
             'owner="data-engineering"',
             f"kind={literal(source.kind)}",
             settings,
@@ -127,5 +128,5 @@ def arrow(kind: pa.DataType) -> str:
 
 
 def _duration(freshness: timedelta) -> str:
-    hours = int(freshness.total_seconds() // 3600)
+    hours = max(1, round(freshness / HOUR))
     return f"timedelta(days={hours // 24})" if hours % 24 == 0 else f"timedelta(hours={hours})"
