@@ -11,10 +11,10 @@ PACKAGES := $(wildcard dashboards demo granary ingestion orchestration dbt_grana
 CHOSEN := $(if $(filter file,$(origin PYTHON)),,--this-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ui docs dashboard lint bench chaos clean
+.PHONY: help setup demo test test-fast ui docs dashboard lint bench chaos clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: ## the environment only: .venv/ and dbt_packages/
 	@for python in "$(PYTHON)" $(if $(CHOSEN),,python3.13 python3.12 python3.11 python3.10); do \
@@ -28,6 +28,9 @@ demo: setup ## from nothing to a loaded, built and tested warehouse on a real ye
 
 test: setup ## the whole test suite
 	@$(BIN)/python -m pytest -n 2
+
+test-fast: setup ## what is tested in two minutes: no server of a test's own, no whole build
+	@$(BIN)/python -m pytest -n 2 -m fast
 
 ui: setup ## Dagster's pages
 	@$(BIN)/granary ui

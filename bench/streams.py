@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
-from granary.cli import show
+from granary.cli import output
 from granary.streams.loop import Limits
 from granary.streams.opening import open_stream
 from granary.warehouse import server
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.settings import Settings
 from tests.python.support import stream_servers
+from tests.python.support.business import the_shop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ def measure() -> list[Row]:
     """Return one row for each measurement, with these `COLUMNS`; the warehouse is that of GRANARY_HOME."""
     settings = Settings.load()
     server.up(settings)
-    with stream_servers.broker() as broker:
+    with the_shop(), stream_servers.broker() as broker:
         return [sustained(settings, broker), *paced(settings, broker), posted(settings)]
 
 
@@ -53,7 +54,7 @@ def sustained(settings: Settings, broker: stream_servers.Broker) -> Row:
         def polled(rows: int, seconds: float) -> Any:
             runs = poll(rows, seconds)
             if runs and not commits:
-                commits.append(time.monotonic())  # joining the group is no work of ours
+                commits.append(time.monotonic())  # joining the group is not a work of ours
             return runs
 
         def noted(runs: Any) -> None:
@@ -89,7 +90,7 @@ def paced(settings: Settings, broker: stream_servers.Broker) -> list[Row]:
         stream.stop()
         reading.join()
     with connect(settings) as connection:
-        found = query(connection, "select count(*) from raw_events.coupon_redemptions where event_id like 'p%'")
+        found = query(connection, "select count(*) from raw_events.card_scans where event_id like 'p%'")
     assert found == [(sent,)]
     return [(f"Kafka to raw, {RATE:,} a second", sent, round(sent / SECONDS), *spread(waits))]
 
@@ -121,7 +122,7 @@ def send(broker: stream_servers.Broker) -> int:
 
 def posted(settings: Settings) -> Row:
     """Post events to a webhook from 16 senders, one event a request, each answered after its commit."""
-    from tests.python.engine.streams.test_webhooks import serving  # noqa: PLC0415
+    from tests.python.support.webhook_sender import serving  # noqa: PLC0415
 
     waits: list[float] = []
 
@@ -157,4 +158,4 @@ def address(text: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    show.table("Streams", COLUMNS, measure())
+    output.table("Streams", COLUMNS, measure())

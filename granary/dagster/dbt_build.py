@@ -7,11 +7,8 @@ dbt adapter in our own process before each command (3.5 s measured), and because
 
 from __future__ import annotations
 
-import atexit
 import re
 import shutil
-import signal
-import subprocess
 from contextlib import closing
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -21,12 +18,13 @@ from dagster_dbt import DbtCliInvocation
 from packaging.version import Version
 
 from granary.dbt import manifest as dbt_manifest
+from granary.dbt.catalog import Catalog
 from granary.dbt.column_lineage import node_lineage
 from granary.dbt.culprits import blame
-from granary.dbt.failures import SURE_TO_FAIL_AGAIN, problems_of
-from granary.dbt.nodes import layer, materialization, relation
-from granary.dbt.progress import Event, Kind, Problem, Severity, tell
-from granary.dbt.relations import Relations
+from granary.dbt.failures import SURE_TO_FAIL_AGAIN
+from granary.dbt.manifest_nodes import layer, materialization, relation
+from granary.dbt.run_events import Event, Kind, Severity, emit
+from granary.dbt.runner import BUILD, Runner
 from granary.warehouse.connection import connect
 
 if TYPE_CHECKING:
@@ -39,20 +37,10 @@ if TYPE_CHECKING:
 
 RETRIES, RETRY_SECONDS = 1, 3
 KEPT_RUNS = 10
-PATIENCE_SECONDS = 20
 STARTS = frozenset({"LogStartLine"})
 RESULTS = frozenset({"LogModelResult", "LogSnapshotResult", "LogSeedResult", "LogTestResult"})
 COLUMNS_FROM = "columns are made from"
 WRITTEN = re.compile(r"(?:SELECT|INSERT 0) (\d+)")
-
-
-class BuildError(Exception):
-    """dbt ended with failures; `transient` if trying the failed nodes again may help."""
-
-    def __init__(self, problems: list[Problem], *, transient: bool) -> None:
-        """Keep what failed."""
-        super().__init__("\n".join(str(problem) for problem in problems))
-        self.problems, self.transient = problems, transient
 
 
 class Build:
@@ -69,6 +57,7 @@ class Build:
         self._settings, self._manifest = settings, manifest
         self._translator, self._context = translator, context
         self._target = dbt_manifest.folder(settings) / "runs" / context.run.run_id
+        self._runner = Runner(settings, manifest, self._target)
         self._full_refresh = False
         self._new: set[str] = set()
 
@@ -78,44 +67,32 @@ class Build:
         Raises:
             BuildError: dbt reported failures.
         """
-        retrying = self._context.retry_number > 0 and (self._target / "run_results.json").exists()
-        command = ["retry"] if retrying else ["build", "--exclude-resource-type", "unit_test", *arguments]
+        retrying = self._context.retry_number > 0 and bool(self._runner.results())
+        command = ["retry"] if retrying else [*BUILD, *arguments]
         self._full_refresh = "--full-refresh" in command
-        self._prepare_target()
+        self._clear()
         asking = closing(connect(self._settings, role="transformer", autocommit=True))
-        with dbt_manifest.building(self._settings), asking as connection:
-            invocation = self._start(command)
-            _alive.add(invocation.process)
-            try:
-                relations = Relations(connection)
-                for event in invocation.stream_raw_events():
-                    yield from self._translate(event, relations)
-            finally:
-                stop(invocation.process)
-        if invocation.process.returncode:
-            problems, transient = problems_of(self._target, self._manifest, self._blame)
-            raise BuildError(problems, transient=transient)
+        with asking as connection, self._runner.running(command, self._start, self._blame) as invocation:
+            catalog = Catalog(connection)
+            for event in invocation.stream_raw_events():
+                yield from self._translate(event, catalog)
 
     def _blame(self, node: Mapping[str, Any], message: str) -> str | None:
         """Return the load and row that a model failed on; not before it is sure to fail again."""
         last = self._context.retry_number >= RETRIES or message.startswith(SURE_TO_FAIL_AGAIN)
         return blame(self._settings, self._manifest, node, self._target, message) if last else None
 
-    def _prepare_target(self) -> None:
-        """Make the run's folder, with the parsed project in it, and throw the oldest runs' folders away."""
-        home = dbt_manifest.folder(self._settings)
+    def _clear(self) -> None:
+        """Throw the oldest runs' folders away."""
         self._target.mkdir(parents=True, exist_ok=True)
-        parsed = home / dbt_manifest.PARTIAL_PARSE
-        if parsed.exists() and not (self._target / parsed.name).exists():
-            shutil.copy(parsed, self._target / parsed.name)
         runs = sorted(self._target.parent.iterdir(), key=lambda path: path.stat().st_mtime)
         for old in runs[:-KEPT_RUNS]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def _start(self, command: list[str]) -> DbtCliInvocation:
+    def _start(self, command: list[str], environment: dict[str, str]) -> DbtCliInvocation:
         return DbtCliInvocation.run(
-            args=[*dbt_manifest.DBT, *command],
-            env=dbt_manifest.environment(self._settings, self._target),
+            args=command,
+            env=environment,
             manifest=self._manifest,
             dagster_dbt_translator=self._translator,
             project_dir=dbt_manifest.PROJECT_DIR,
@@ -126,34 +103,34 @@ class Build:
             cli_version=Version(version("dbt-core")),
         )
 
-    def _translate(self, event: DbtCliEventMessage, relations: Relations) -> Iterator[Any]:
+    def _translate(self, event: DbtCliEventMessage, catalog: Catalog) -> Iterator[Any]:
         """Yield Dagster's events for one line of dbt's, and tell the listener."""
         name = event.raw_event["info"]["name"]
         if name == "AdapterEventWarning":  # such as a wait for a lock, and who has it (dbt_granary.py)
-            tell(Event("waiting", "dbt", "dbt", detail=str(event.raw_event["info"]["msg"])))
+            emit(Event("waiting", "dbt", "dbt", detail=str(event.raw_event["info"]["msg"])))
             return
         node = self._manifest["nodes"].get(event.raw_event["data"].get("node_info", {}).get("unique_id"))
         if node is None or name not in STARTS | RESULTS:
             return
         if name in STARTS:
             if node["resource_type"] != "test":
-                tell(Event("started", "dbt", node["name"], group=layer(node)))
-            if materialization(node) == "incremental" and not relations.columns(relation(node), again=True):
+                emit(Event("started", "dbt", node["name"], group=layer(node)))
+            if materialization(node) == "incremental" and not catalog.columns(relation(node), again=True):
                 self._new.add(node["unique_id"])
             return
-        extra = self._describe(node, event, relations) if node["resource_type"] != "test" else {}
-        tell(self._outcome(node, event, extra.get("dagster/row_count")))
+        extra = self._describe(node, event, catalog) if node["resource_type"] != "test" else {}
+        emit(self._outcome(node, event, extra.get("dagster/row_count")))
         for result in event.to_default_asset_events(self._manifest, self._translator, self._context, self._target):
             if isinstance(result, dg.Output):
                 yield result.with_metadata({**result.metadata, **extra})
             else:
                 yield result
 
-    def _describe(self, node: Mapping[str, Any], event: DbtCliEventMessage, relations: Relations) -> dict[str, Any]:
+    def _describe(self, node: Mapping[str, Any], event: DbtCliEventMessage, catalog: Catalog) -> dict[str, Any]:
         """Return the rows, columns and column lineage of a relation that was just built."""
         if not succeeded(event):
             return {}
-        columns = relations.columns(relation(node), again=True)
+        columns = catalog.columns(relation(node), again=True)
         described = {name.lower(): str(column.get("description") or "") for name, column in node["columns"].items()}
         metadata: dict[str, Any] = {
             "dagster/column_schema": dg.TableSchema(
@@ -161,21 +138,21 @@ class Build:
             )
         }
         if materialization(node) != "view":
-            metadata["dagster/row_count"] = self._rows(node, event, relations)
-        if lineage := self._lineage(node, relations):
+            metadata["dagster/row_count"] = self._rows(node, event, catalog)
+        if lineage := self._lineage(node, catalog):
             metadata |= {"dagster/column_lineage": lineage, COLUMNS_FROM: columns_from(lineage)}
         return metadata
 
-    def _rows(self, node: Mapping[str, Any], event: DbtCliEventMessage, relations: Relations) -> int:
+    def _rows(self, node: Mapping[str, Any], event: DbtCliEventMessage, catalog: Catalog) -> int:
         """Return the rows of a relation: as dbt reports them if it wrote all of them just now, else counted.
 
         The first count of 21 million rows that were just written takes 4 to 9 s, later ones 1 s.
         """
         whole = materialization(node) == "table" or self._full_refresh or node["unique_id"] in self._new
         written = WRITTEN.fullmatch(str(event.raw_event["data"].get("status", ""))) if whole else None
-        return int(written[1]) if written else relations.rows(relation(node))
+        return int(written[1]) if written else catalog.rows(relation(node))
 
-    def _lineage(self, node: Mapping[str, Any], relations: Relations) -> dg.TableColumnLineage | None:
+    def _lineage(self, node: Mapping[str, Any], catalog: Catalog) -> dg.TableColumnLineage | None:
         """Return the column lineage; a model's out of the compiled SQL that dbt left."""
         path = self._target / "compiled" / node["package_name"] / node["original_file_path"]
         if node["resource_type"] not in ("model", "snapshot"):
@@ -184,7 +161,7 @@ class Build:
         parents = [nodes.get(parent) or sources[parent] for parent in node["depends_on"]["nodes"]]
         keys = {relation(parent): self._translator.get_asset_key(parent) for parent in parents}
         sql = path.read_text() if path.is_file() else ""
-        found = node_lineage(node, sql, {name: relations.columns(name) for name in keys})
+        found = node_lineage(node, sql, {name: catalog.columns(name) for name in keys})
         return dg.TableColumnLineage(
             {
                 column: [dg.TableColumnDep(keys[name], parent) for name, parent in origins]
@@ -193,7 +170,7 @@ class Build:
         )
 
     def _outcome(self, node: Mapping[str, Any], event: DbtCliEventMessage, rows: int | None) -> Event:
-        """Return what is told of a finished node."""
+        """Return the event of a finished node."""
         data = event.raw_event["data"]
         status, seconds = str(data["node_info"]["node_status"]), float(data.get("execution_time") or 0)
         if node["resource_type"] != "test":
@@ -238,35 +215,3 @@ def columns_from(lineage: dg.TableColumnLineage) -> dg.TableMetadataValue:
 def succeeded(event: DbtCliEventMessage) -> bool:
     """Return whether a node was built."""
     return str(event.raw_event["data"]["node_info"]["node_status"]) == "success"
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Make sure that dbt is gone: as Ctrl-C first, so that it cancels its queries, then without asking."""
-    _alive.discard(process)
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        try:
-            process.wait(timeout=0 if sign == signal.SIGINT else PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.send_signal(sign)
-        else:
-            return
-    process.wait()
-
-
-def interrupt_all() -> None:
-    """Send Ctrl-C to every dbt that runs; may be called in any thread."""
-    for process in list(_alive):
-        process.send_signal(signal.SIGINT)
-
-
-def stop_all() -> None:
-    """Stop the dbt of every step that Dagster dropped without closing it.
-
-    It does so when a signal comes between two of the step's results: it raises before it goes back into our code.
-    """
-    for process in list(_alive):
-        stop(process)
-
-
-_alive: set[subprocess.Popen[bytes]] = set()
-atexit.register(stop_all)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from granary.dagster.dbt_assets import DbtOptions
 from granary.dagster.jobs import FULL_REFRESH, full_refresh_options
-from granary.dagster.loader_assets import DAILY_KEYS, DAILY_SOURCES
+from granary.dagster.loader_assets import DAILY_KEYS
 from granary.dagster.windows import Window, last_closed_date
 from granary.load import api
 from granary.sources.config import setting
+from granary.sources.discovery import SOURCES
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -39,9 +40,10 @@ def pending(settings: Settings) -> list[date]:
     A system that cannot be asked now holds up no other: its own load says why.
     """
     waiting: list[date] = []
-    for source in DAILY_SOURCES:
-        with suppress(GranaryError, OSError):
-            waiting += api.pending_dates(settings, source)
+    for source in SOURCES.values():
+        if any(table.partition == "day" for table in source.tables):
+            with suppress(GranaryError, OSError):
+                waiting += api.pending_dates(settings, source.name)
     return waiting
 
 

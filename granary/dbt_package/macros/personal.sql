@@ -35,7 +35,7 @@
     {{ return(found) }}
 {%- endmacro %}
 
-{#- Stops at a column whose `meta.subject` is no data subject of dbt_project.yml. -#}
+{#- Stops at a column whose `meta.subject` is not a data subject of dbt_project.yml. -#}
 {% macro check_subject(node, column) -%}
     {%- set subject = column.config.meta.subject -%}
     {%- set where = node.name ~ '.' ~ column.name ~ ': ' -%}
@@ -43,8 +43,8 @@
         {{ exceptions.raise_compiler_error(where ~ 'a column holds keys of one data subject, and not of ' ~ subject ~ '.') }}
     {%- elif subject not in var('data_subjects', {}) -%}
         {{ exceptions.raise_compiler_error(
-            where ~ 'there is no data subject ' ~ subject ~ '; write one of ' ~ var('data_subjects', {}).keys() | join(', ')
-            ~ ', or add it to the var data_subjects.') }}
+            where ~ 'there is no data subject ' ~ subject ~ ' in dbt_project.yml (vars: data_subjects); the project has '
+            ~ (var('data_subjects', {}).keys() | join(', ') or 'none') ~ '.') }}
     {%- endif -%}
 {%- endmacro %}
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from granary.dbt import manifest
-from granary.dbt.nodes import is_mart, meta
-from granary.dbt.personal import tier
+from granary.dbt.manifest_nodes import is_mart, meta
+from granary.dbt.tiers import tier
 from granary.pages.dashboard.parts import Chart, Dataset, Figure, Page, key, total, value
 from granary.pages.dashboard.theme import BLUE
 from granary.sources.discovery import SOURCES
@@ -183,7 +183,7 @@ def _words(name: str) -> str:
 def _bars(name: str, label: str) -> Callable[[alt.Chart], alt.Chart]:
     def draw(base: alt.Chart) -> alt.Chart:
         day = alt.Tooltip("day", type="temporal", title="Day", timeUnit="utcyearmonthdate", format="%a %Y-%m-%d")
-        return (
+        drawn: alt.Chart = (
             base.mark_bar(color=BLUE)
             .encode(
                 x=alt.X("day", type="temporal", timeUnit="utcyearmonthdate", title=None, axis=DAYS),
@@ -192,6 +192,7 @@ def _bars(name: str, label: str) -> Callable[[alt.Chart], alt.Chart]:
             )
             .properties(height=220)
         )
+        return drawn
 
     return draw
 

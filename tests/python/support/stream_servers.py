@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from granary.warehouse.settings import Settings
 
-TOPIC = "coupon_redemptions"
+TOPIC = "card_scans"
 QUICK = "session.timeout.ms=3000&heartbeat.interval.ms=500"
 """The test broker waits half a session before it answers the first member of a group."""
 
@@ -52,14 +52,14 @@ def wait_until(holds: Callable[[], object], seconds: float = 30.0, what: str = "
 
 
 def event(number: int, **changes: object) -> dict[str, object]:
-    """Return the redemption with this number."""
+    """Return the scan with this number."""
     return {
         "event_id": f"e{number}",
-        "type": "coupon_redeemed",
+        "type": "card_scanned",
         "occurred_at": "2017-03-12T00:00:00-05:00",
-        "household_id": number % 2500 + 1,
-        "coupon_upc": 10_000_085_364 + number % 500,
-        "campaign_id": number % 27 + 1,
+        "member_id": number % 2500 + 1,
+        "card_id": 10_000_085_364 + number % 500,
+        "door_id": number % 27 + 1,
     } | changes
 
 
@@ -164,9 +164,9 @@ def ended(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, str
 def landed(settings: Settings) -> list[tuple[Any, ...]]:
     """Return the ids of the events in raw, each as often as it is there, in order."""
     with connect(settings) as connection:
-        if query(connection, "select to_regclass('raw_events.coupon_redemptions')") == [(None,)]:
+        if query(connection, "select to_regclass('raw_events.card_scans')") == [(None,)]:
             return []
-        return query(connection, "select event_id from raw_events.coupon_redemptions order by event_id")
+        return query(connection, "select event_id from raw_events.card_scans order by event_id")
 
 
 def differences(settings: Settings, truth: Iterable[str]) -> tuple[int, int]:
@@ -227,7 +227,7 @@ class RegistryServer:
             case "POST", ["compatibility", "subjects", subject, "versions", "latest"]:
                 if subject not in self.subjects:
                     return 404, {"error_code": 40401, "message": "Subject not found"}
-                messages = [] if self.compatible else ["READER_FIELD_MISSING_DEFAULT_VALUE: household_id"]
+                messages = [] if self.compatible else ["READER_FIELD_MISSING_DEFAULT_VALUE: member_id"]
                 return 200, {"is_compatible": self.compatible, "messages": messages}
         return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
 

@@ -1,11 +1,10 @@
-"""Another business's 20 CSV files become tested staging models, in a copy of the project, by three commands."""
+"""Another business's 20 CSV files become tested staging models, in a new project, by three commands."""
 
 from __future__ import annotations
 
 import json
 import random
 import runpy
-import shutil
 import subprocess
 import sys
 import time
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from granary.scaffold import new_project
 from granary.warehouse.connection import connect, execute, query
-from granary.warehouse.project import PROJECT
+from tests.python.support.business import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from granary.warehouse.settings import Settings
 
-FOLDERS = ("granary", "ingestion", "orchestration", "models", "macros", "snapshots", "seeds")
-FILES = ("dbt_project.yml", "profiles.yml", "packages.yml", "package-lock.yml", "selectors.yml")
-FILES_LINTED = (".sqlfluff", ".yamllint", "pyproject.toml")
 SURVEY = (
     'Asked on;Score;Would "come" again?;Budget;Took;share: {{ x }};1.5e25;Station_ID',
     '{0:02d}/12/2023;NA;yes;"$1,{1:03d}.50";09:30;5%;1.5e25;101\n{0:02d}/11/2023;7;no;$5.00;18:05;7.5%;2.5e24;102',
@@ -45,14 +42,15 @@ print(json.dumps({"assets": ["/".join(key.path) for key in graph.get_all_asset_k
 
 @dataclass
 class Copy:
-    """A checkout of one's own, with a warehouse of its own."""
+    """A new project, with a warehouse of its own."""
 
     folder: Path
     settings: Settings
     deliveries: Path
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        environment = self.settings.environment() | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        here = {"GRANARY_PROJECT": str(self.folder), "PYTHONPATH": f"{self.folder}:{REPOSITORY}"}
+        environment = self.settings.environment() | here | {"PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run(
             [sys.executable, *command], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
         )
@@ -78,15 +76,19 @@ class Copy:
 @pytest.fixture(scope="module")
 def copy(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.TempPathFactory) -> Copy:
     folder = tmp_path_factory.mktemp("copy")
-    unwanted = shutil.ignore_patterns("__pycache__")
-    for name in FOLDERS:
-        shutil.copytree(PROJECT / name, folder / name, symlinks=True, ignore=unwanted)
-    shutil.copytree(PROJECT / "tests" / "dbt", folder / "tests" / "dbt")
-    shutil.copytree(PROJECT / "dbt_packages", folder / "dbt_packages", symlinks=True)
-    for name in (*FILES, *FILES_LINTED):
-        shutil.copy(PROJECT / name, folder)
+    project = new_project.NewProject(folder, "rides", "Europe/Berlin", date(2023, 1, 1), "no engine: it is this one")
+    for name, (content, _) in new_project.files(project).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    for link, target in (
+        (".venv/granary", "granary"),
+        ("dbt_packages/granary", "granary/dbt_package"),
+        ("dbt_packages/dbt_utils", "dbt_packages/dbt_utils"),
+    ):
+        (folder / link).parent.mkdir(exist_ok=True)
+        (folder / link).symlink_to((REPOSITORY / target).resolve())
     deliveries = folder / "deliveries"
-    runpy.run_path(str(PROJECT / "docs/engine/examples/bike_rental.py"))["make"](deliveries)
+    runpy.run_path(str(REPOSITORY / "docs/engine/examples/bike_rental.py"))["make"](deliveries)
     (deliveries / "surveys.csv").write_text(
         "\n".join([SURVEY[0], *(SURVEY[1].format(n % 28 + 1, n) for n in range(40))])
     )
@@ -207,7 +209,7 @@ def test_planted_faults_fail(copy: Copy) -> None:
 
 
 def test_a_month_more_is_loaded_by_the_same_pattern(copy: Copy) -> None:
-    later = runpy.run_path(str(PROJECT / "docs/engine/examples/bike_rental.py"))
+    later = runpy.run_path(str(REPOSITORY / "docs/engine/examples/bike_rental.py"))
     ((name, (header, rows)), _) = later["month"](random.Random(1), 7).items()
     text = "\n".join(",".join(map(str, row)) for row in [header, *rows]) + "\n"
     (copy.deliveries / name).write_text(text)

@@ -42,6 +42,7 @@ def test_everything_is_written_and_the_module_last(tmp_path: Path) -> None:
         "models/staging/bikes/_bikes__sources.yml",
         "models/staging/bikes/stg_bikes__rentals.sql",
         "models/staging/bikes/stg_bikes__rentals.yml",
+        "tests/dbt/raw_bikes_reconciles_with_ledger.sql",
         "ingestion/bikes.py",
     ]
     assert {path: content.decode() for path, content in tree(tmp_path / "project").items()} == files(planned())
@@ -122,19 +123,26 @@ def test_names_that_differ_by_dates_and_numbers_are_one_table() -> None:
         group(names)
         == {
             "rentals_*.csv": names[:2],
-            "stations.csv": ["stations.csv"],
+            "stations*.csv": ["stations.csv"],
             "part-*.csv.gz": names[3:5],
-            "q1[[]x].csv": ["q1[x].csv"],
+            "q1[[]x]*.csv": ["q1[x].csv"],
             "log_*.csv": ["log_20240101T0000.csv"],  # dated: others will follow
             "*/*/trips.csv": names[7:9],
-            "v2.csv": ["v2.csv"],
+            "v2*.csv": ["v2.csv"],
         }
     )
 
 
 def test_a_pattern_leaves_the_files_of_other_tables_alone() -> None:
     names = ["rentals_1.csv", "rentals_2.csv", "rentals_summary.csv"]
-    assert group(names) == {"rentals_[0-9]*.csv": names[:2], "rentals_summary.csv": names[2:]}
+    assert group(["orders.csv", "orders_lines.csv"]) == {
+        "orders.csv": ["orders.csv"],  # a star would take the lines as well
+        "orders_lines*.csv": ["orders_lines.csv"],
+    }
+    later = ["orders.csv", "orders_2026-04.csv", "orders_2026-05.csv"]
+    assert group(later) == {"orders*.csv": later}
+    assert group(["orders.csv"], alone=True) == {"orders.csv": ["orders.csv"]}
+    assert group(names) == {"rentals_[0-9]*.csv": names[:2], "rentals_summary*.csv": names[2:]}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from granary.cli import streams as commands
-from granary.dbt.manifest import BUILD_SECONDS
+from granary.dbt.runner import BUILD_SECONDS
 from granary.explain import trace
 from granary.load import contract
 from granary.readers.api.http import BACKOFF_SECONDS

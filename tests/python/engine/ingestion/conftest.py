@@ -1,4 +1,4 @@
-"""Landing zones, a CRM database and an HTTP service that misbehaves on request: all real, all on loopback."""
+"""A landing zone of the tills, and a shop whose deliveries a test writes down."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from granary.load import api as load
 from granary.load.api import load_table
 from granary.sources import select
-from ingestion.pos import TRANSACTIONS
+from tests.python.support.project.ingestion.till import RECEIPTS
 from tests.python.support.shop import Shop
 
 if TYPE_CHECKING:
@@ -26,32 +26,30 @@ if TYPE_CHECKING:
 
 
 def lines(day: str, number: int = 3, **changes: list[Any]) -> pa.Table:
-    """Return receipt lines of one basket: prices 1.00, 2.00, ... at noon UTC of the day."""
+    """Return lines of one receipt: amounts of 1.00, 2.00, ... at noon UTC of the day."""
     noon = datetime.fromisoformat(f"{day}T12:00:00") + timedelta(0)
     columns: dict[str, list[Any]] = {
-        "household_id": [7] * number,
-        "store_id": [42] * number,
-        "basket_id": [int(day.replace("-", ""))] * number,
-        "product_id": list(range(1, number + 1)),
+        "member_id": [7] * number,
+        "shop_id": [42] * number,
+        "receipt_id": [int(day.replace("-", ""))] * number,
+        "article_id": list(range(1, number + 1)),
         "quantity": [1] * number,
-        "sales_value": [float(n) for n in range(1, number + 1)],
-        "retail_disc": [0.0] * number,
-        "coupon_disc": [0.0] * number,
-        "coupon_match_disc": [0.0] * number,
+        "amount": [float(n) for n in range(1, number + 1)],
+        "discount": [0.0] * number,
         "week": [2] * number,
-        "transaction_timestamp": [noon] * number,
+        "paid_at": [noon] * number,
     }
-    return pa.Table.from_pydict(columns | changes, schema=TRANSACTIONS.schema if not changes else None)
+    return pa.Table.from_pydict(columns | changes, schema=RECEIPTS.schema if not changes else None)
 
 
 @dataclass
 class Landing:
-    """A POS landing zone."""
+    """The landing zone of the tills."""
 
     folder: Path
 
     def put(self, day: str, table: pa.Table | bytes) -> Path:
-        path = self.folder / "transactions" / f"{day}.parquet"
+        path = self.folder / "receipts" / f"{day}.parquet"
         if isinstance(table, bytes):
             path.write_bytes(table)
         else:
@@ -61,11 +59,11 @@ class Landing:
 
 @pytest.fixture
 def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Landing:
-    """Return an empty landing zone that the source `pos` reads."""
-    (tmp_path / "pos" / "transactions").mkdir(parents=True)
-    (tmp_path / "pos" / "promotions").mkdir()
-    monkeypatch.setenv("GRANARY_POS_LANDING", str(tmp_path / "pos"))
-    return Landing(tmp_path / "pos")
+    """Return an empty landing zone that the source `till` reads."""
+    (tmp_path / "till" / "receipts").mkdir(parents=True)
+    (tmp_path / "till" / "prices").mkdir()
+    monkeypatch.setenv("GRANARY_TILL_LANDING", str(tmp_path / "till"))
+    return Landing(tmp_path / "till")
 
 
 @pytest.fixture

@@ -34,9 +34,9 @@ BIG = 400_000
 
 def _count(settings: Settings) -> int:
     with connect(settings) as connection:
-        if query(connection, "select to_regclass('raw_pos.transactions')::text") == [(None,)]:
+        if query(connection, "select to_regclass('raw_till.receipts')::text") == [(None,)]:
             return 0
-        return int(str(query(connection, "select count(*) from raw_pos.transactions")[0][0]))
+        return int(str(query(connection, "select count(*) from raw_till.receipts")[0][0]))
 
 
 def test_warehouse_killed_in_mid_load(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,11 +53,11 @@ def test_warehouse_killed_in_mid_load(landing: Landing, monkeypatch: pytest.Monk
         # The backends notice that their postmaster is gone only when they next wait; the loader may still finish its
         # COPY, but its commit or its next load must not leave half a table.
         with suppress(GranaryError):
-            load_table(settings, "pos", "transactions", progress=kill)
+            load_table(settings, "till", "receipts", progress=kill)
         assert killed
         server.up(settings)
         assert _count(settings) in (0, BIG)
-        load_table(settings, "pos", "transactions")
+        load_table(settings, "till", "receipts")
         assert _count(settings) == BIG
 
 
@@ -70,12 +70,12 @@ def test_warehouse_stopped_in_mid_load(landing: Landing, monkeypatch: pytest.Mon
             if not stopped and progress.rows > BIG // 2:
                 stopped.append(server.down(settings))
 
-        with pytest.raises(GranaryError, match=r"the warehouse broke off the load: .*pos\.transactions"):
-            load_table(settings, "pos", "transactions", progress=stop)
+        with pytest.raises(GranaryError, match=r"the load was interrupted by the warehouse: .*till\.receipts"):
+            load_table(settings, "till", "receipts", progress=stop)
         assert stopped == [True]
         server.up(settings)
         assert _count(settings) == 0
-        assert load_table(settings, "pos", "transactions").rows_loaded == BIG
+        assert load_table(settings, "till", "receipts").rows_loaded == BIG
         assert _count(settings) == BIG
 
 
@@ -83,13 +83,13 @@ def test_warehouse_full(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> No
     landing.put("2017-01-02", lines("2017-01-02", 10))
     landing.put("2017-01-03", lines("2017-01-03", BIG))
     with own_server(monkeypatch, file_limit=24 * 1024 * 1024) as settings:
-        with pytest.raises(GranaryError, match=r"the warehouse broke off the load: could not (extend|write)"):
-            load_table(settings, "pos", "transactions")
+        with pytest.raises(GranaryError, match=r"the load was interrupted by the warehouse: could not (extend|write)"):
+            load_table(settings, "till", "receipts")
         assert _count(settings) == 0
         with connect(settings) as connection:
             assert query(connection, "select status, rows_loaded from ops.load_audit") == [("failed", 0)]
         landing.put("2017-01-03", lines("2017-01-03", 5))
-        load_table(settings, "pos", "transactions")
+        load_table(settings, "till", "receipts")
         assert _count(settings) == 15
 
 
@@ -102,7 +102,7 @@ def tell(progress):
     print(progress.rows, flush=True)
     sys.stdin.readline()
 
-load_table(Settings.load(), "pos", "transactions", progress=tell)
+load_table(Settings.load(), "till", "receipts", progress=tell)
 """
 
 
@@ -129,23 +129,23 @@ def test_loader_interrupted_and_killed(warehouse: Settings, landing: Landing, ro
     assert child.returncode != 0
     if how is signal.SIGINT:
         assert "KeyboardInterrupt" in errors
-    assert rows("select to_regclass('raw_pos.transactions')::text") == [(None,)]
-    assert load_table(warehouse, "pos", "transactions").rows_loaded == BIG
-    assert rows("select count(*) from raw_pos.transactions") == [(BIG,)]
+    assert rows("select to_regclass('raw_till.receipts')::text") == [(None,)]
+    assert load_table(warehouse, "till", "receipts").rows_loaded == BIG
+    assert rows("select count(*) from raw_till.receipts") == [(BIG,)]
 
 
 def test_second_loader_of_a_source_waits(warehouse: Settings, landing: Landing, rows: Rows) -> None:
     landing.put("2017-01-02", lines("2017-01-02", 3))
-    first = writer.LoadTransaction(warehouse, "pos")
-    second = threading.Thread(target=load_table, args=(warehouse, "pos", "transactions"))
+    first = writer.LoadTransaction(warehouse, "till")
+    second = threading.Thread(target=load_table, args=(warehouse, "till", "receipts"))
     second.start()
     waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     while rows(waiting) == [(0,)]:
         assert second.is_alive()
     with first:
-        assert first.query("select to_regclass('raw_pos.transactions')::text") == [(None,)]
+        assert first.query("select to_regclass('raw_till.receipts')::text") == [(None,)]
     second.join()
-    assert rows("select count(*) from raw_pos.transactions") == [(3,)]
+    assert rows("select count(*) from raw_till.receipts") == [(3,)]
 
 
 def test_second_loader_refuses_when_it_waited_long(
@@ -153,7 +153,7 @@ def test_second_loader_refuses_when_it_waited_long(
 ) -> None:
     monkeypatch.setattr(writer, "LOCK_WAIT_SECONDS", 1)
     with (
-        writer.LoadTransaction(warehouse, "pos"),
-        pytest.raises(GranaryError, match="another load of source pos has been running for over 1 s"),
+        writer.LoadTransaction(warehouse, "till"),
+        pytest.raises(GranaryError, match="another load of source till has been running for over 1 s"),
     ):
-        load_table(warehouse, "pos", "transactions")
+        load_table(warehouse, "till", "receipts")

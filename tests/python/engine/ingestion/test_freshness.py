@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from granary.cli.health import look
 from granary.load.api import load_table
 from granary.load.freshness import freshness
-from granary.sources.discovery import SOURCES
 from granary.warehouse.connection import connect, execute
-from granary.warehouse.project import PROJECT
 from tests.python.support.shop import Shop, table
 
 if TYPE_CHECKING:
@@ -120,16 +116,3 @@ def test_before_the_first_file_the_time_runs_from_the_first_look(
     days_pass(warehouse, 2)
     load_table(warehouse, "shop", "orders")
     assert freshness(warehouse)[0].is_late
-
-
-def test_dbt_warns_after_as_long_as_the_contract_allows_and_asks_the_same_view() -> None:
-    found = {}
-    for path in Path(PROJECT / "models" / "staging").glob("*/*__sources.yml"):
-        for source in yaml.safe_load(path.read_text())["sources"]:
-            assert "from ops.freshness" in source["config"]["loaded_at_query"]
-            for one in source["tables"]:
-                config = one.get("config", {}).get("freshness") or source["config"]["freshness"]
-                after = config["warn_after"]
-                found[source["name"], one["name"]] = timedelta(**{f"{after['period']}s": after["count"]})
-    contracts = {(source.name, one.name): one.freshness for source in SOURCES.values() for one in source.tables}
-    assert found == contracts

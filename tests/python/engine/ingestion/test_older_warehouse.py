@@ -40,10 +40,10 @@ def test_the_ledger_of_an_earlier_version_is_brought_up_to_date(
     server.prepare(warehouse)
     content = landing.put("2017-01-02", lines("2017-01-02")).read_bytes()
     landing.put("2017-01-03", content)
-    landing.put("2017-01-04", lines("2017-01-04", 3, household_id=[1, None, 3]))
-    load_table(warehouse, "pos", "transactions")
-    (landing.folder / "transactions" / "2017-01-02.parquet").unlink()
-    withdraw(warehouse, "pos", "transactions", ["transactions/2017-01-02.parquet"])
+    landing.put("2017-01-04", lines("2017-01-04", 3, member_id=[1, None, 3]))
+    load_table(warehouse, "till", "receipts")
+    (landing.folder / "receipts" / "2017-01-02.parquet").unlink()
+    withdraw(warehouse, "till", "receipts", ["receipts/2017-01-02.parquet"])
     assert rows("select status from ops.load_audit order by status") == [
         ("duplicate",),
         ("failed",),
@@ -51,4 +51,4 @@ def test_the_ledger_of_an_earlier_version_is_brought_up_to_date(
         ("withdrawn",),
     ]
     assert rows("select status from ops.quarantine") == [("failed",)]
-    assert load_table(warehouse, "pos", "transactions").units_loaded == ("transactions/2017-01-03.parquet",)
+    assert load_table(warehouse, "till", "receipts").units_loaded == ("receipts/2017-01-03.parquet",)

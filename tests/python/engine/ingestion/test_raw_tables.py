@@ -31,7 +31,7 @@ def test_every_declared_table_is_there_for_the_models(warehouse: Settings, rows:
     assert sorted(declared_tables.create_missing(warehouse)) == declared
     assert [name for (name,) in rows(TABLES)] == declared
     with connect(warehouse, role="transformer") as connection:
-        assert query(connection, "select count(*) from raw_pos.transactions") == [(0,)]
+        assert query(connection, "select count(*) from raw_till.receipts") == [(0,)]
     assert rows("select distinct tableowner from pg_tables where schemaname like 'raw%'") == [("loader",)]
     assert declared_tables.create_missing(warehouse) == []
 
@@ -79,7 +79,7 @@ def test_a_table_that_is_gone_with_its_rows_is_not_made_empty(
 
 def test_a_source_that_is_being_loaded_is_left_to_its_load(warehouse: Settings, rows: Rows) -> None:
     with connect(warehouse, role="loader") as connection:
-        lock(connection, "load.pos", 1)
+        lock(connection, "load.till", 1)
         made = declared_tables.create_missing(warehouse)
-    assert "raw_crm.products" in made
-    assert not any(name.startswith("raw_pos") for name in made)
+    assert "raw_office.members" in made
+    assert not any(name.startswith("raw_till") for name in made)

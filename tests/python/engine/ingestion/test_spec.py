@@ -18,7 +18,7 @@ from granary.sources.config import setting
 from granary.sources.discovery import SOURCES
 from granary.sources.select import select, settings_problems
 from granary.sources.spec import Column, Source, Table
-from granary.sources.units import Chunk, Rejected
+from granary.sources.units import Rejected, SourceBatch
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -61,31 +61,26 @@ def test_wrong_specs_are_refused(changes: dict[str, Any], words: str) -> None:
 
 def test_chunk_places_skip_rejected_rows() -> None:
     batch = pa.RecordBatch.from_pydict({"id": [1, 2, 3]})
-    chunk = Chunk(batch, ((1, Rejected("", "bad", {})),))
+    chunk = SourceBatch(batch, ((1, Rejected("", "bad", {})),))
     assert chunk.rows == 4
     assert chunk.places(10).to_pylist() == [10, 12, 13]
 
 
 def test_every_source_is_described() -> None:
-    assert list(SOURCES) == ["crm", "events", "marketing", "pos"]
+    assert list(SOURCES) == ["events", "office", "till"]
     assert [f"{s.name}.{t.name}" for s in SOURCES.values() for t in s.tables] == [
-        "crm.households",
-        "crm.products",
-        "crm.stores",
-        "events.coupon_redemptions",
-        "marketing.campaigns",
-        "marketing.recipients",
-        "marketing.coupons",
-        "pos.transactions",
-        "pos.promotions",
+        "events.card_scans",
+        "office.members",
+        "till.receipts",
+        "till.prices",
     ]
 
 
 def test_selection() -> None:
     assert select([]) == [(s.name, t.name) for s in SOURCES.values() for t in s.tables]
-    assert select(["crm.stores", "pos"]) == [("crm", "stores"), ("pos", "transactions"), ("pos", "promotions")]
-    with pytest.raises(GranaryError, match=r"there is no source or table 'poss'; did you mean pos\?"):
-        select(["poss"])
+    assert select(["office.members", "till"]) == [("office", "members"), ("till", "receipts"), ("till", "prices")]
+    with pytest.raises(GranaryError, match=r"there is no source or table 'tills'; did you mean till\?"):
+        select(["tills"])
 
 
 def test_settings_come_from_the_environment_or_an_owner_only_file(
@@ -108,7 +103,7 @@ def test_settings_come_from_the_environment_or_an_owner_only_file(
 @pytest.fixture
 def file(settings: Settings, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that writes the file of settings, and returns the warehouse that has it."""
-    monkeypatch.delenv("GRANARY_POS_LANDING", raising=False)
+    monkeypatch.delenv("GRANARY_TILL_LANDING", raising=False)
 
     def write(text: str) -> Settings:
         path = tmp_path / "sources.env"
@@ -120,26 +115,28 @@ def file(settings: Settings, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_mistyped_and_doubled_settings_are_said(file: Any, tmp_path: Any) -> None:
-    here = file("# sample\nGRANARY_POS_LANDNG=/a\nAWS_REGION=eu\n")
+    here = file("# sample\nGRANARY_TILL_LANDNG=/a\nAWS_REGION=eu\n")
     with pytest.raises(
-        GranaryError, match=r"GRANARY_POS_LANDING is not set .* GRANARY_POS_LANDNG is set: did you mean"
+        GranaryError, match=r"GRANARY_TILL_LANDING is not set .* GRANARY_TILL_LANDNG is set: did you mean"
     ):
-        setting(here, "GRANARY_POS_LANDING")
+        setting(here, "GRANARY_TILL_LANDING")
     path = tmp_path / "sources.env"
     assert settings_problems(here) == [
-        f"{path}, line 2 sets GRANARY_POS_LANDNG, which no source asks for: did you mean GRANARY_POS_LANDING?"
+        f"{path}, line 2 sets GRANARY_TILL_LANDNG, which no source asks for: did you mean GRANARY_TILL_LANDING?"
     ]
-    here = file("GRANARY_POS_LANDING=/a\nGRANARY_POS_LANDING=/b\nexport X=1\nGRANARY_CRM_URL\nOTHER='x'\nANOTHER=\n")
-    with pytest.raises(GranaryError, match=r"GRANARY_POS_LANDING is set more than once .*lines 1 and 2"):
-        setting(here, "GRANARY_POS_LANDING")
+    here = file(
+        "GRANARY_TILL_LANDING=/a\nGRANARY_TILL_LANDING=/b\nexport X=1\nGRANARY_OFFICE_URL\nOTHER='x'\nANOTHER=\n"
+    )
+    with pytest.raises(GranaryError, match=r"GRANARY_TILL_LANDING is set more than once .*lines 1 and 2"):
+        setting(here, "GRANARY_TILL_LANDING")
     assert settings_problems(here) == [
-        f"{path}, line 2 sets GRANARY_POS_LANDING again, after line 1",
+        f"{path}, line 2 sets GRANARY_TILL_LANDING again, after line 1",
         f"{path}, line 3 is not NAME=VALUE, and sets nothing",
         f"{path}, line 4 is not NAME=VALUE, and sets nothing",
         f"{path}, line 5 sets OTHER in quotes, which become part of its value",
         f"{path}, line 6 sets ANOTHER to nothing",
     ]
-    assert settings_problems(file("GRANARY_POS_LANDING=/a=b\n\n# GRANARY_CRM_URL\n")) == []
+    assert settings_problems(file("GRANARY_TILL_LANDING=/a=b\n\n# GRANARY_OFFICE_URL\n")) == []
 
 
 @pytest.mark.parametrize(

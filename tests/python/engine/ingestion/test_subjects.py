@@ -28,7 +28,7 @@ from granary.quarantine.replay import entries, replay
 from granary.sources import select, subjects
 from granary.sources.spec import Column
 from granary.sources.subjects import Subject
-from granary.sources.units import Chunk, Rejected, Unit
+from granary.sources.units import Rejected, SourceBatch, Unit
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.writer import LoadTransaction
@@ -102,7 +102,7 @@ def call(settings: Settings, source: Source, *rows: tuple[int, str | None]) -> A
     """Have calls arrive as from a stream."""
     batch = pa.RecordBatch.from_pydict({"id": [one for one, _ in rows], "patient": [who for _, who in rows]})
     with LoadTransaction(settings, "shop") as tx:
-        return append(tx, source, source.tables[1], Unit("topic[0]"), [Chunk(batch)])
+        return append(tx, source, source.tables[1], Unit("topic[0]"), [SourceBatch(batch)])
 
 
 def arrive(settings: Settings, shop: Shop, source: Source) -> None:
@@ -118,11 +118,11 @@ def arrive(settings: Settings, shop: Shop, source: Source) -> None:
         Rejected("", "has 2 values", {"line": "7;from:ann@example.org."}),
         Rejected("", "has 2 values", {"line": f"8;urn:uuid:{ANN.upper()}"}),
         Rejected("", "has 2 values", {"line": "9;joann@example.org;" + ANN.replace("6f", "7f")}),
-        Rejected("fare", "is no number", {"ride": {"rider": "ann@EXAMPLE.org", "driver": None}, "fare": "x"}),
-        Rejected("fare", "is no number", {"ride": json.dumps({"patient": ANN}), "fare": "x"}),
+        Rejected("fare", "is not a number", {"ride": {"rider": "ann@EXAMPLE.org", "driver": None}, "fare": "x"}),
+        Rejected("fare", "is not a number", {"ride": json.dumps({"patient": ANN}), "fare": "x"}),
     ]
     batch = pa.RecordBatch.from_pydict(rides)
-    shop.put("a.csv", Chunk(batch, tuple(enumerate(broken, batch.num_rows))))
+    shop.put("a.csv", SourceBatch(batch, tuple(enumerate(broken, batch.num_rows))))
     load_table(settings, "shop", "orders")
     call(settings, source, (1, ANN), (2, EVE), (3, SPELLED))
     profile = {"percentiles": [], "top": [["Ann@example.org", 0.5]], "minimum": None, "maximum": "bob@example.org"}
@@ -189,6 +189,48 @@ def test_each_is_forgotten_by_its_own_key(warehouse: Settings, shop: Shop, busin
     assert sorted(dict(rows(refused))) == [5, 7, 8, 9]
     assert dict(rows(refused))[8] == BLANK
     assert rows(LEDGER_HOLDS) == [(0,)]
+
+
+PUBLISHED = """
+    create table if not exists ops.publishes (
+        publish_id bigint generated always as identity primary key, schema_name text not null,
+        invocation_id text not null, started_at timestamptz not null,
+        finished_at timestamptz not null default clock_timestamp(), marts text[] not null,
+        rows_inserted bigint not null, rows_deleted bigint not null, last_date date, loads_seen jsonb not null
+    );
+    create table if not exists ops.published_months (
+        publish_id bigint not null references ops.publishes, mart text not null, business_month date,
+        rows_inserted bigint not null, rows_deleted bigint not null, previous_row_count bigint,
+        row_count bigint not null, previous_measures jsonb, measures jsonb not null
+    );
+    insert into ops.publishes (publish_id, schema_name, invocation_id, started_at, marts, rows_inserted, rows_deleted,
+        loads_seen)
+    overriding system value
+    select number, schema_name, 'a', now(), array['dim_rider'], 2, 0, '{}'
+    from (values (1, 'marts'), (2, 'marts'), (3, 'dev_ada_marts')) as made (number, schema_name);
+    insert into ops.published_months (publish_id, mart, business_month, rows_inserted, rows_deleted, row_count,
+        measures)
+    values (1, 'dim_rider', '2026-03-01', 2, 0, 2, '{"fare": 14.00}'),
+        (2, 'dim_rider', '2026-03-01', 2, 0, 2, '{"km": 12, "gone": 1}'),
+        (3, 'dim_rider', '2026-03-01', 2, 0, 2, '{"fare": 14.00}');
+    alter table marts.dim_rider add column km bigint default 6
+"""
+
+
+def test_of_a_mart_is_added_up_what_its_newest_publish_added_up(
+    warehouse: Settings, shop: Shop, business: Source
+) -> None:
+    """Which columns these are is decided where marts are published; here that is money no more, but kilometres."""
+    arrive(warehouse, shop, business)
+    (mart,) = locations.locate(warehouse).marts
+    assert mart.measures == ()
+    with connect(warehouse) as connection:
+        for sql in PUBLISHED.split(";"):
+            execute(connection, sql)
+        connection.commit()
+    done = forget.forget(warehouse, identify("rider", "ann@example.org"), build=nothing)
+    (total,) = (total for total in done.totals if total.relation == "marts.dim_rider")
+    assert (total.rows, total.month, total.measures) == (1, "2026-03-01", {"km": "6"})
 
 
 def test_who_is_forgotten_stays_out_however_they_come(
@@ -305,7 +347,7 @@ def test_subjects_are_declared_in_the_project(monkeypatch: pytest.MonkeyPatch) -
     }
     assert declared_as(monkeypatch, None) == {}
     for wrong, words in (
-        (["rider"], "is no mapping of names"),
+        (["rider"], "is not a mapping of names"),
         ({"Rider": {"key": "email"}}, "'Rider' is not lower snake case"),
         ({"rider": "email"}, "rider: 'email' does not say what its key is"),
         ({"rider": {"key": "phone"}}, "rider: {'key': 'phone'} does not say what its key is"),
@@ -320,7 +362,7 @@ def test_subjects_are_declared_in_the_project(monkeypatch: pytest.MonkeyPatch) -
     ("column", "words"),
     [
         ({"subject": "ridder"}, "column a: there is no data subject 'ridder' .*; did you mean 'rider'\\?"),
-        ({"subject": "x"}, "column a: there is no data subject 'x' .*; there is household, rider, driver, patient"),
+        ({"subject": "x"}, "column a: there is no data subject 'x' .*; the project has household, rider, driver"),
         ({"subject": "rider", "personal": None}, "column a has a subject, so it tells persons apart"),
         ({"subject": "rider", "type": pa.int64()}, "rider is an e-mail address, and int64 holds none"),
         ({"subject": "patient", "type": pa.binary()}, "patient is a UUID, and binary holds none"),
@@ -367,8 +409,8 @@ def test_a_model_that_is_wrong_about_a_subject(
         (["patient", "17 Mill Lane"], "the key of data subject patient is a UUID"),
         (["household", "17 Mill Lane"], "the key of data subject household is a whole number"),
         (["household", "-7"], "No such option: -7"),
-        (["rider"], "give a data subject and its key; there is household, rider, driver, patient"),
-        (["ann@example.org"], "give a data subject and its key; there is household, rider, driver, patient"),
+        (["rider"], "give a data subject and its key; the project has household, rider, driver"),
+        (["ann@example.org"], "give a data subject and its key; the project has household, rider, driver"),
         ([], "give a data subject and a key, or --again alone"),
         (["rider", "ann@example.org", "--again"], "give a data subject and a key, or --again alone"),
     ],

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 HELD = r"is held by pid \d+ \(granary, granary, since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\)"
 ADVISORY = (
     "hashtext('granary.prepare')",
-    "hashtextextended('granary.load.pos', 0)",
+    "hashtextextended('granary.load.till', 0)",
     "hashtextextended('granary.forget', 0)",
 )
 BIG = 400_000
@@ -43,7 +43,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     said: list[str] = []
     monkeypatch.setattr(waits, "LOOKS", (0.1, 0.2))
     monkeypatch.setattr(waits, "SILENCE_SECONDS", 1)
-    monkeypatch.setattr(waits, "tell", said.append)
+    monkeypatch.setattr(waits, "notify", said.append)
     monkeypatch.setattr(connections, "LOCK_SECONDS", 1)
     monkeypatch.setattr(server, "LOCK_SECONDS", 1)
     monkeypatch.setattr(writer, "LOCK_WAIT_SECONDS", 1)
@@ -57,7 +57,7 @@ def test_an_analyst_with_every_advisory_lock_stops_nobody(warehouse: Settings, l
         for key in ADVISORY:
             query(analyst, f"select pg_advisory_lock({key})")
         server.prepare(warehouse)
-        assert load_table(warehouse, "pos", "transactions").rows_loaded == 3
+        assert load_table(warehouse, "till", "receipts").rows_loaded == 3
 
 
 def test_who_prepares_waits_for_another_only_so_long_and_says_for_whom(
@@ -75,23 +75,25 @@ def test_a_lock_on_a_raw_table_ends_the_load_and_names_its_holder(
     warehouse: Settings, landing: Landing, impatient: list[str]
 ) -> None:
     landing.put("2017-01-02", lines("2017-01-02", 3))
-    load_table(warehouse, "pos", "transactions")
+    load_table(warehouse, "till", "receipts")
     landing.put("2017-01-03", lines("2017-01-03", 4))
     with connect(warehouse) as other:
-        execute(other, "lock table raw_pos.transactions in access exclusive mode")
-        with pytest.raises(GranaryError, match=rf"lock timeout after .*raw_pos\.transactions {HELD}"):
-            load_table(warehouse, "pos", "transactions")
-    assert "raw_pos.transactions" in impatient[0]
-    assert load_table(warehouse, "pos", "transactions").rows_loaded == 4
+        execute(other, "lock table raw_till.receipts in access exclusive mode")
+        with pytest.raises(GranaryError, match=rf"lock timeout after .*raw_till\.receipts {HELD}"):
+            load_table(warehouse, "till", "receipts")
+    assert "raw_till.receipts" in impatient[0]
+    assert load_table(warehouse, "till", "receipts").rows_loaded == 4
 
 
 def test_two_loads_of_a_source_say_who_was_first(warehouse: Settings, landing: Landing, impatient: list[str]) -> None:
     landing.put("2017-01-02", lines("2017-01-02", 3))
     with (
-        writer.LoadTransaction(warehouse, "pos"),
-        pytest.raises(GranaryError, match=r"another load of source pos .* is held by pid \d+ \(loader, granary, since"),
+        writer.LoadTransaction(warehouse, "till"),
+        pytest.raises(
+            GranaryError, match=r"another load of source till .* is held by pid \d+ \(loader, granary, since"
+        ),
     ):
-        load_table(warehouse, "pos", "transactions")
+        load_table(warehouse, "till", "receipts")
 
 
 def test_publishing_waits_for_its_lock_only_so_long(warehouse: Settings) -> None:
@@ -123,8 +125,8 @@ def test_a_frozen_network_in_mid_copy_ends_the_load(warehouse: Settings, landing
             proxy.stall()
 
         with pytest.raises(GranaryError, match="has not answered for 1 s"):
-            load_table(far, "pos", "transactions", progress=freeze)
-    assert load_table(warehouse, "pos", "transactions").rows_loaded == BIG
+            load_table(far, "till", "receipts", progress=freeze)
+    assert load_table(warehouse, "till", "receipts").rows_loaded == BIG
 
 
 LOADER = """
@@ -143,7 +145,7 @@ def tell(progress):
     print(progress.rows, flush=True)
     sys.stdin.readline()
 
-load_table(settings, "pos", "transactions", progress=tell)
+load_table(settings, "till", "receipts", progress=tell)
 """
 
 

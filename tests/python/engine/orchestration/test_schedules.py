@@ -10,13 +10,14 @@ import pytest
 
 from granary.dagster.pending import pending, quiet_day
 from granary.dagster.resources import Warehouse
+from granary.dagster.schedules import daily_schedule
 from granary.dagster.windows import last_closed_date
 from granary.warehouse.errors import GranaryError
-from orchestration.schedules import daily_schedule
 
 if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
+DAILY = daily_schedule("daily", "30 5 * * *", "Every morning.")
 MORNING = datetime(2017, 3, 13, 9, 30, tzinfo=timezone.utc)
 
 
@@ -34,7 +35,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, waiting: dict[str, list[date] | Excep
         dg.DagsterInstance.local_temp() as instance,
         dg.build_schedule_context(instance=instance, scheduled_execution_time=MORNING) as context,
     ):
-        return list(daily_schedule(context, warehouse=Warehouse()))  # type: ignore[call-overload]
+        return list(DAILY(context, warehouse=Warehouse()))  # type: ignore[call-overload]
 
 
 def overwrites(request: Any) -> bool:
@@ -51,15 +52,15 @@ def test_a_day_without_files_is_run_all_the_same_and_rebuilds_no_day(monkeypatch
 @pytest.mark.usefixtures("warehouse")
 def test_a_day_with_files_is_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
     day, later = date(2017, 3, 12), date(2017, 3, 13)
-    (request,) = asked(monkeypatch, {"pos": [day], "events": [day, later]})
+    (request,) = asked(monkeypatch, {"till": [day], "events": [day, later]})
     assert overwrites(request)
     assert request.tags["granary/window"] == "2017-03-12/2017-03-12"
 
 
 def test_a_system_that_cannot_be_asked_holds_up_no_other(warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     day = date(2017, 3, 12)
-    for failure in (GranaryError("GRANARY_POS_LANDING is not set"), PermissionError("no")):
-        (request,) = asked(monkeypatch, {"pos": failure, "events": [day]})
+    for failure in (GranaryError("GRANARY_TILL_LANDING is not set"), PermissionError("no")):
+        (request,) = asked(monkeypatch, {"till": failure, "events": [day]})
         assert request.partition_key == "2017-03-12"
         assert pending(warehouse) == [day]
 

@@ -26,7 +26,6 @@ Answers = dict[str, list[tuple[Any, ...]]]
 """The rows of each relation that a package built."""
 
 STAND_IN = PROJECT / "granary/setup/offline/dbt_utils"
-CALLERS = ("models", "macros", "snapshots", "seeds", "tests/dbt")
 NULL = "_dbt_utils_surrogate_key_null_"
 
 PROJECT_YML = """
@@ -194,27 +193,6 @@ def answers(request: pytest.FixtureRequest, settings: Settings, tmp_path_factory
     package: str = request.param
     folder = tmp_path_factory.mktemp(package)
     return build(settings, packages()[package], folder, f"parity_{package}_{os.getpid()}")
-
-
-def called() -> set[str]:
-    """The names that the project calls in dbt_utils."""
-    files = [file for folder in CALLERS for file in (PROJECT / folder).rglob("*") if file.is_file()]
-    return {
-        name
-        for file in [*files, PROJECT / "dbt_project.yml"]
-        if file.suffix in {".sql", ".yml", ".yaml"}
-        for name in re.findall(r"\bdbt_utils\.(\w+)", file.read_text())
-    }
-
-
-def held() -> set[str]:
-    """The macros and generic tests that the stand-in holds."""
-    texts = [file.read_text() for file in (STAND_IN / "macros").rglob("*.sql")]
-    return {name for text in texts for name in re.findall(r"{%-?\s*(?:macro|test)\s+(\w+)", text)}
-
-
-def test_the_stand_in_holds_exactly_what_the_project_calls() -> None:
-    assert held() == called()
 
 
 def test_the_stand_in_has_the_name_and_the_pinned_version_of_the_real_package() -> None:

@@ -170,7 +170,7 @@ def test_uncommitted_changes_are_named(project: Path) -> None:
 
 
 def test_a_project_without_a_repository_is_not_written_to(tmp_path: Path) -> None:
-    with pytest.raises(GranaryError, match="this is no git repository"):
+    with pytest.raises(GranaryError, match="this is not a git repository"):
         template_changes.refuse_uncommitted(tmp_path)
 
 
@@ -187,6 +187,11 @@ def test_a_record_that_is_not_understood_is_refused(tmp_path: Path, text: str, s
     (tmp_path / RECORD).write_text(text)
     with pytest.raises(GranaryError, match=said):
         template_changes.read(tmp_path)
+
+
+def test_a_record_without_an_answer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GranaryError, match="the project's record lacks 'first_date'"):
+        new_project.remembered(tmp_path, Record("0.1.0", {"name": "shop"}, {}))
 
 
 def test_a_new_project_remembers_what_it_was_made_of(tmp_path: Path) -> None:

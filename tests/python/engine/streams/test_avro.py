@@ -24,7 +24,7 @@ from granary.streams.log import Message
 from granary.streams.opening import open_stream
 from granary.streams.registry import Registry, RegistryUnavailableError, UnknownSchemaError
 from granary.warehouse.errors import GranaryError
-from ingestion.events import COUPON_REDEMPTIONS
+from tests.python.support.project.ingestion.events import CARD_SCANS
 from tests.python.support.stream_servers import TOPIC, Broker, RegistryServer, landed
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 AT = datetime(2017, 3, 12, 5, tzinfo=timezone.utc)
 ROW = {
     "event_id": "a",
-    "type": "coupon_redeemed",
+    "type": "card_scanned",
     "occurred_at": AT,
-    "household_id": 7,
-    "coupon_upc": 10,
-    "campaign_id": 1,
+    "member_id": 7,
+    "card_id": 10,
+    "door_id": 1,
 }
 
 
@@ -50,15 +50,15 @@ def record(**types: Any) -> dict[str, Any]:
     """Return version 1 of the event's schema, with fields changed, added, or left out (None)."""
     fields = {
         "event_id": "string",
-        "type": {"type": "enum", "name": "kind", "symbols": ["coupon_redeemed"]},
+        "type": {"type": "enum", "name": "kind", "symbols": ["card_scanned"]},
         "occurred_at": {"type": "long", "logicalType": "timestamp-millis"},
-        "household_id": "int",
-        "coupon_upc": "long",
-        "campaign_id": ["null", "int"],
+        "member_id": "int",
+        "card_id": "long",
+        "door_id": ["null", "int"],
     } | types
     return {
         "type": "record",
-        "name": "Redemption",
+        "name": "Scan",
         "namespace": "com.example",
         "fields": [{"name": name, "type": kind} for name, kind in fields.items() if kind is not None],
     }
@@ -72,52 +72,49 @@ def wire(schema_id: int, schema: Any, row: dict[str, Any]) -> bytes:
 
 
 def table(**changes: Any) -> Table:
-    return replace(COUPON_REDEMPTIONS, **changes)
+    return replace(CARD_SCANS, **changes)
 
 
 def test_versions_of_a_schema(
     kafka: Broker, registry: RegistryServer, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Version 1, then 2 (wider, one field more), then 3, whose household is text: its messages are kept apart."""
+    """Version 1, then 2 (wider, one field more), then 3, whose member is text: its messages are kept apart."""
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", kafka.address(format="avro", registry=registry.url, group="avro"))
-    one, two, three = record(), record(household_id="long", till="int"), record(household_id="string")
+    one, two, three = record(), record(member_id="long", till="int"), record(member_id="string")
     ids = [registry.register(f"{TOPIC}-value", schema) for schema in (one, two, three)]
     kafka.send(
         wire(ids[0], one, ROW),
-        wire(ids[1], two, ROW | {"event_id": "b", "household_id": 2**40, "till": 3}),
-        wire(ids[2], three, ROW | {"event_id": "c", "household_id": "seven"}),
+        wire(ids[1], two, ROW | {"event_id": "b", "member_id": 2**40, "till": 3}),
+        wire(ids[2], three, ROW | {"event_id": "c", "member_id": "seven"}),
         wire(ids[0], one, ROW | {"event_id": "d"})[:-3],
         wire(ids[0], one, ROW | {"event_id": "e"}) + b"x",
         struct.pack(">bI", 0, 99) + b"whatever",
         b'{"event_id": "json"}',
-        wire(ids[0], one, ROW | {"event_id": "f", "campaign_id": None}),
+        wire(ids[0], one, ROW | {"event_id": "f", "door_id": None}),
         wire(ids[0], one, ROW | {"event_id": "g"}),
     )
     counts = open_stream(warehouse, "events").run(once=True)
     assert (counts.rows_loaded, counts.rows_quarantined) == (3, 6)
-    assert rows(
-        "select event_id, type, occurred_at, household_id, till from raw_events.coupon_redemptions order by 1"
-    ) == [
-        ("a", "coupon_redeemed", AT, 7, None),
-        ("b", "coupon_redeemed", AT, 2**40, 3),
-        ("g", "coupon_redeemed", AT, 7, None),
+    assert rows("select event_id, type, occurred_at, member_id, till from raw_events.card_scans order by 1") == [
+        ("a", "card_scanned", AT, 7, None),
+        ("b", "card_scanned", AT, 2**40, 3),
+        ("g", "card_scanned", AT, 7, None),
     ]
     assert rows("select line, column_name, reason from ops.quarantine order by line") == [
-        (2, "", "is written with schema 3, whose household_id is retyped"),
-        (3, "", "is no record of its schema: EOFError"),
+        (2, "", "is written with schema 3, whose member_id is retyped"),
+        (3, "", "is not a record of its schema: EOFError"),
         (4, "", "has bytes after its record"),
         (5, "", "cannot be read: the registry knows no schema 99"),
         (6, "", "is no Avro in the wire format of a schema registry"),
-        (7, "campaign_id", "is null"),
+        (7, "door_id", "is null"),
     ]
     assert rows("select column_name, change, detail from ops.schema_changes order by 1") == [
-        ("household_id", "retyped", f"schema 3 of {TOPIC}: int64 was agreed, the schema has string"),
+        ("member_id", "retyped", f"schema 3 of {TOPIC}: int64 was agreed, the schema has string"),
         ("till", "added", "bigint"),
     ]
     assert registry.asked.count("GET /schemas/ids/1") == 1
     assert open_stream(warehouse, "events").check() == [
-        f"{TOPIC}-value version 3 cannot be read: column household_id is retyped:"
-        " int64 was agreed, the schema has string"
+        f"{TOPIC}-value version 3 cannot be read: column member_id is retyped: int64 was agreed, the schema has string"
     ]
 
 
@@ -128,13 +125,13 @@ def test_stops_at_an_incompatible_version(
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", kafka.address(format="avro", registry=registry.url, group="stops"))
     strict = replace(SOURCES["events"], tables=(table(retyped="refuse"),))
     monkeypatch.setattr("granary.streams.opening.SOURCES", {"events": strict})
-    bad = record(campaign_id="string")
-    kafka.send(wire(registry.register("another-subject", bad), bad, ROW | {"campaign_id": "x"}))
-    with pytest.raises(ContractBrokenError, match="column campaign_id is retyped: schema 1"):
+    bad = record(door_id="string")
+    kafka.send(wire(registry.register("another-subject", bad), bad, ROW | {"door_id": "x"}))
+    with pytest.raises(ContractBrokenError, match="column door_id is retyped: schema 1"):
         open_stream(warehouse, "events").run(once=True)
     assert landed(warehouse) == []
     assert rows("select count(*) from ops.watermarks") == [(0,)]
-    assert rows("select column_name, change from ops.schema_changes") == [("campaign_id", "retyped")]
+    assert rows("select column_name, change from ops.schema_changes") == [("door_id", "retyped")]
     # If it is the topic's own subject, the stream does not even begin.
     registry.register(f"{TOPIC}-value", bad)
     with pytest.raises(ContractBrokenError, match="-value version 1"):
@@ -145,14 +142,14 @@ def test_stops_at_an_incompatible_version(
     ("changes", "problem"),
     [
         ({}, None),
-        ({"household_id": "long"}, None),
-        ({"household_id": ["int", "null", "long"]}, None),
-        ({"household_id": "float"}, ("household_id", "retyped", "int64 was agreed, the schema has float")),
+        ({"member_id": "long"}, None),
+        ({"member_id": ["int", "null", "long"]}, None),
+        ({"member_id": "float"}, ("member_id", "retyped", "int64 was agreed, the schema has float")),
         (
-            {"household_id": ["null", "long", "string"]},
-            ("household_id", "retyped", "int64 was agreed, the schema has string"),
+            {"member_id": ["null", "long", "string"]},
+            ("member_id", "retyped", "int64 was agreed, the schema has string"),
         ),
-        ({"household_id": None}, ("household_id", "missing", "the contract has it, the schema has not")),
+        ({"member_id": None}, ("member_id", "missing", "the contract has it, the schema has not")),
         ({"occurred_at": "long"}, ("occurred_at", "retyped", "timestamp[us, tz=UTC] was agreed, the schema has long")),
         ({"occurred_at": {"type": "long", "logicalType": "timestamp-micros"}}, None),
         (
@@ -268,7 +265,7 @@ def test_registry_protocol(registry: RegistryServer) -> None:
     assert client.level("events/value") == "BACKWARD"
     assert client.can_read("events/value", contract_schema(table())) == (True, ())
     registry.compatible = False
-    assert client.can_read("events/value", {}) == (False, ("READER_FIELD_MISSING_DEFAULT_VALUE: household_id",))
+    assert client.can_read("events/value", {}) == (False, ("READER_FIELD_MISSING_DEFAULT_VALUE: member_id",))
     registry.user = "Basic dTpw"  # u:p
     with pytest.raises(GranaryError, match="refuses us"):
         Registry(registry.url).schema(1)

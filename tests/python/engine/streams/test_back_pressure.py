@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 SECRET = "a-secret-of-many-bytes"
 SOURCE = SOURCES["events"]
-TABLE = SOURCE.table("coupon_redemptions")
-LANDED = "select event_id from raw_events.coupon_redemptions order by 1"
+TABLE = SOURCE.table("card_scans")
+LANDED = "select event_id from raw_events.card_scans order by 1"
 WAITERS = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 

@@ -89,9 +89,9 @@ def test_rows_land_once_and_poison_is_kept(kafka: Broker, warehouse: Settings, r
         b"null",
         b"{",
         None,
-        b'{"event_id": "h", "household_id": "\\ud800"}',
-        event(201, type="coupon_lost"),
-        event(202, household_id="twenty"),
+        b'{"event_id": "h", "member_id": "\\ud800"}',
+        event(201, type="card_lost"),
+        event(202, member_id="twenty"),
         event(203, occurred_at="2017-03-12T00:00:00"),
         event(204, event_id="a\0b"),
         event(205),
@@ -102,14 +102,14 @@ def test_rows_land_once_and_poison_is_kept(kafka: Broker, warehouse: Settings, r
     assert len(landed(warehouse)) == 101
     assert positions(warehouse) == {f"kafka:{TOPIC}[0]": "61", f"kafka:{TOPIC}[1]": "50"}
     assert rows("select unit, line, column_name, reason from ops.quarantine order by line") == [
-        (f"{TOPIC}[0]", 51, "", "is no UTF-8 text"),
-        (f"{TOPIC}[0]", 52, "", "is no JSON object"),
-        (f"{TOPIC}[0]", 53, "", "is no JSON: Expecting property name enclosed in double quotes"),
+        (f"{TOPIC}[0]", 51, "", "is not UTF-8 text"),
+        (f"{TOPIC}[0]", 52, "", "is not a JSON object"),
+        (f"{TOPIC}[0]", 53, "", "is not JSON: Expecting property name enclosed in double quotes"),
         (f"{TOPIC}[0]", 54, "", "is empty: an event log has no deletions"),
-        (f"{TOPIC}[0]", 55, "household_id", "holds half of a surrogate pair"),
-        (f"{TOPIC}[0]", 56, "type", "is none of coupon_redeemed"),
-        (f"{TOPIC}[0]", 57, "household_id", "is no int64"),
-        (f"{TOPIC}[0]", 58, "occurred_at", "is no timestamp[us, tz=UTC]"),
+        (f"{TOPIC}[0]", 55, "member_id", "holds half of a surrogate pair"),
+        (f"{TOPIC}[0]", 56, "type", "is none of card_scanned"),
+        (f"{TOPIC}[0]", 57, "member_id", "is not a valid int64"),
+        (f"{TOPIC}[0]", 58, "occurred_at", "is not a valid timestamp[us, tz=UTC]"),
         (f"{TOPIC}[0]", 59, "event_id", "holds a NUL character"),
     ]
     assert rows("select payload from ops.quarantine where line in (51, 52) order by line") == [
@@ -131,7 +131,7 @@ def test_poison_does_not_stop_the_stream(kafka: Broker, warehouse: Settings, row
     """What a database or a parser chokes on: numbers without end, thousands of new fields, keys for no index."""
     kafka.send(
         event(1),
-        json.dumps(event(2)).replace('"household_id": 3', f'"household_id": {"9" * 5000}').encode(),
+        json.dumps(event(2)).replace('"member_id": 3', f'"member_id": {"9" * 5000}').encode(),
         json.dumps(event(3, note=0)).replace('"note": 0', f'"note": {"9" * 5000}').encode(),
         json.dumps(event(4, note=0)).replace('"note": 0', '"note": 1e400000').encode(),
         event(5, **{f"field_{n}": n for n in range(2000)}),
@@ -148,7 +148,7 @@ def test_poison_does_not_stop_the_stream(kafka: Broker, warehouse: Settings, row
     number = "holds a number beyond those that a double can hold"
     crowd = "would bring the table over 200 columns that its contract does not name"
     assert rows("select line, column_name, reason from ops.quarantine order by line") == [
-        (1, "household_id", number),
+        (1, "member_id", number),
         (2, "note", number),
         (3, "note", number),
         (4, "", crowd),
@@ -170,7 +170,7 @@ def test_what_the_warehouse_itself_refuses_is_kept_and_stops_nothing(
     kafka.send(event(0))
     open_stream(warehouse, "events").run(once=True)
     with connect(warehouse, autocommit=True) as connection:
-        execute(connection, "alter table raw_events.coupon_redemptions add check (campaign_id <> 13)")
+        execute(connection, "alter table raw_events.card_scans add check (door_id <> 13)")
     kafka.send(*[event(n) for n in range(1, 30)], b"{")
     counts = open_stream(warehouse, "events").run(once=True)
     assert (counts.rows_read, counts.rows_loaded, counts.rows_quarantined) == (30, 28, 2)
@@ -178,7 +178,7 @@ def test_what_the_warehouse_itself_refuses_is_kept_and_stops_nothing(
     assert positions(warehouse) == {f"kafka:{TOPIC}[0]": "31"}
     assert rows("select line, reason, payload ->> 'event_id' from ops.quarantine order by line") == [
         (12, "is refused by the warehouse (SQLSTATE 23514)", "e12"),
-        (30, "is no JSON: Expecting property name enclosed in double quotes", None),
+        (30, "is not JSON: Expecting property name enclosed in double quotes", None),
     ]
 
 
@@ -404,7 +404,7 @@ def test_wrong_addresses(warehouse: Settings, kafka: Broker, monkeypatch: pytest
         return str(caught.value)
 
     hosts = kafka.hosts
-    assert fails("redis://x").startswith("GRANARY_EVENTS_STREAM is no address of a log")
+    assert fails("redis://x").startswith("GRANARY_EVENTS_STREAM is not an address of a log")
     assert fails("kafka://u:secret@host").startswith("GRANARY_EVENTS_STREAM names no host, or more than hosts")
     assert "names no registry" in fails(f"kafka://{hosts}?format=avro")
     assert "may not set enable.auto.commit" in fails(f"kafka://{hosts}?enable.auto.commit=true")

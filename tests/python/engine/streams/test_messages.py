@@ -22,7 +22,7 @@ from granary.streams.log import Message
 from granary.streams.positions import moved, of_kind, without_gaps
 from granary.streams.signatures import NotSignedError, secrets_of, sign, verify
 from granary.warehouse.errors import GranaryError
-from ingestion.events import COUPON_REDEMPTIONS
+from tests.python.support.project.ingestion.events import CARD_SCANS
 
 SECRET = "a secret of 32 bytes or so it is"
 
@@ -120,14 +120,14 @@ JSON = st.recursive(
 @given(st.lists(st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()), max_size=6))
 def test_nothing_that_arrives_stops_the_decoder(values: list[bytes]) -> None:
     messages = [Message(value, line) for line, value in enumerate(values)]
-    (decoded,) = JsonDecoder(COUPON_REDEMPTIONS, 100).decode("", messages)
+    (decoded,) = JsonDecoder(CARD_SCANS, 100).decode("", messages)
     assert decoded.batch.num_rows + len(decoded.rejected) == len(messages)
     assert all(messages[index].line == bad.line for index, bad in decoded.rejected)
 
 
 def test_a_message_that_is_too_large_is_kept_as_it_is() -> None:
     small, large = b'{"event_id": "a"}', b'{"event_id": "a", "note": "%s"}' % (b"x" * 100)
-    decoder = JsonDecoder(COUPON_REDEMPTIONS, len(large) - 1)
+    decoder = JsonDecoder(CARD_SCANS, len(large) - 1)
     (decoded,) = decoder.decode("", [Message(small, 1), Message(large, 2)])
     ((index, bad),) = decoded.rejected
     assert (index, bad.reason, bad.line) == (1, f"is larger than {len(large) - 1} bytes", 2)
@@ -136,9 +136,9 @@ def test_a_message_that_is_too_large_is_kept_as_it_is() -> None:
 
 def test_records_that_the_kinesis_producer_library_has_aggregated_are_not_taken_apart() -> None:
     aggregated = b"\xf3\x89\x9a\xc2" + b'\n\x01a\x1a\x11{"event_id": "a"}' + bytes(16)
-    (decoded,) = JsonDecoder(COUPON_REDEMPTIONS, 1000).decode("", [Message(aggregated)])
+    (decoded,) = JsonDecoder(CARD_SCANS, 1000).decode("", [Message(aggregated)])
     ((_, bad),) = decoded.rejected
-    assert (bad.reason, bad.payload) == ("is no UTF-8 text", {"base64": b64encode(aggregated).decode()})
+    assert (bad.reason, bad.payload) == ("is not UTF-8 text", {"base64": b64encode(aggregated).decode()})
 
 
 def test_a_body_that_comes_too_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_a_body_that_comes_too_slowly_is_not_waited_for(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("name", ["", "a\n", "_load_id", "ä" * 32])
 def test_names_that_no_column_can_have(name: str) -> None:
-    (decoded,) = JsonDecoder(COUPON_REDEMPTIONS, 1000).decode("", [Message(json.dumps({name: 1}).encode(), 4)])
+    (decoded,) = JsonDecoder(CARD_SCANS, 1000).decode("", [Message(json.dumps({name: 1}).encode(), 4)])
     assert decoded.rejected[0][1].reason == "names a field that no column can have the name of"
 
 
@@ -168,6 +168,6 @@ def test_what_may_not_stream() -> None:
     """A table's watermark is either a cursor or the positions of a log."""
     source = SOURCES["events"]
     with pytest.raises(ValueError, match="streams a table that is not its own"):
-        replace(source, stream=Stream({"households": "h"}, "A", "S"))
+        replace(source, stream=Stream({"members": "h"}, "A", "S"))
     with pytest.raises(ValueError, match="whose watermark is a cursor"):
-        replace(source, tables=(replace(COUPON_REDEMPTIONS, cursor="occurred_at"),))
+        replace(source, tables=(replace(CARD_SCANS, cursor="occurred_at"),))

@@ -14,13 +14,13 @@ from granary.sources.spec import Table
 from granary.sources.units import Unit
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.writer import LoadTransaction
-from ingestion.events import COUPON_REDEMPTIONS
+from tests.python.support.project.ingestion.events import CARD_SCANS
 from tests.python.support.stream_servers import event, landed
 
 if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
-FORMER = replace(COUPON_REDEMPTIONS, disposition="replace_unit", key=())
+FORMER = replace(CARD_SCANS, disposition="replace_unit", key=())
 
 
 def put(settings: Settings, table: Table, *numbers: int) -> None:
@@ -31,12 +31,12 @@ def put(settings: Settings, table: Table, *numbers: int) -> None:
 
 def test_a_table_without_its_key(warehouse: Settings) -> None:
     put(warehouse, FORMER, 1, 2)
-    put(warehouse, COUPON_REDEMPTIONS, 2, 3)
+    put(warehouse, CARD_SCANS, 2, 3)
     assert landed(warehouse) == [("e1",), ("e2",), ("e3",)]
 
 
 def test_a_table_whose_rows_share_a_key(warehouse: Settings) -> None:
     put(warehouse, FORMER, 1, 1)
     with pytest.raises(GranaryError, match="cannot have its key: could not create unique index"):
-        put(warehouse, COUPON_REDEMPTIONS, 2)
+        put(warehouse, CARD_SCANS, 2)
     assert landed(warehouse) == [("e1",), ("e1",)]

@@ -6,8 +6,7 @@ import json
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
@@ -15,59 +14,12 @@ import requests
 from granary.streams.signatures import sign
 from granary.warehouse.connection import connect, execute, query
 from tests.python.support.stream_servers import command, differences, ended, event
+from tests.python.support.webhook_sender import NEXT, SECRET, Sender, serving
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Iterator
 
     from granary.warehouse.settings import Settings
-
-SECRET, NEXT = "an-old-secret-of-many-bytes", "the-next-secret-of-many-bytes"
-
-
-class Sender:
-    """Posts signed events to a running `granary serve-webhooks`."""
-
-    def __init__(self, url: str, settings: Settings) -> None:
-        self.url, self.settings = url, settings
-
-    def post(self, what: Any, *, key: str | None = None, secret: str = SECRET, **headers: str) -> tuple[int, Any]:
-        """Send an event, a list, or bytes as they are, and return the status and the answer."""
-        body = what if isinstance(what, bytes) else json.dumps(what).encode()
-        signed = {"Granary-Signature": sign(secret, int(time.time()), body, key)} | headers
-        if key is not None:
-            signed.setdefault("Idempotency-Key", key)
-        answer = requests.post(
-            f"{self.url}/events/coupon_redemptions", data=body, headers=signed, timeout=60, proxies={"http": ""}
-        )
-        return answer.status_code, answer.json()
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        with connect(self.settings) as connection:
-            return query(connection, sql)
-
-    def ids(self, like: str) -> list[str]:
-        return [
-            str(row[0])
-            for row in self.query(
-                f"select event_id from raw_events.coupon_redemptions where event_id like '{like}' order by 1"
-            )
-        ]
-
-
-@contextmanager
-def serving(settings: Settings, **environment: str) -> Iterator[tuple[Sender, subprocess.Popen[str]]]:
-    process = command(
-        *("serve-webhooks", "--port", "0"), GRANARY_EVENTS_WEBHOOK_SECRETS=f"{SECRET},{NEXT}", **environment
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("Webhooks at http://127.0.0.1:"), line or process.communicate()
-        yield Sender(line.split()[2].removesuffix("/<source>/<table>"), settings), process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +51,9 @@ def test_who_may_not_post(sender: Sender) -> None:
     assert sender.post(one, **{"Granary-Signature": sign(SECRET, int(time.time()) - 400, body)})[0] == 401
     assert sender.post(one, key="k", **{"Granary-Signature": sign(SECRET, int(time.time()), body)})[0] == 401
     assert sender.post(one, key="k", **{"Idempotency-Key": "another"})[0] == 401
-    for path in ("/events/households", "/pos/transactions", "/events", "/"):
+    for path in ("/events/members", "/till/receipts", "/events", "/"):
         assert requests.post(sender.url + path, data=body, timeout=10).status_code == 404
-    assert requests.get(f"{sender.url}/events/coupon_redemptions", timeout=10).status_code == 405
+    assert requests.get(f"{sender.url}/events/card_scans", timeout=10).status_code == 405
     assert requests.get(f"{sender.url}/health", timeout=10).json() == {"status": "ok"}
     assert sender.ids("b%") == []
 
@@ -110,9 +62,9 @@ def test_refused_events_are_told_and_kept(sender: Sender) -> None:
     status, answer = sender.post(
         [
             event(1, event_id="c1"),
-            event(2, event_id="c2", type="coupon_lost"),
+            event(2, event_id="c2", type="card_lost"),
             "c3",
-            event(4, event_id="c4", household_id=None),
+            event(4, event_id="c4", member_id=None),
         ]
     )
     assert (status, answer) == (
@@ -121,33 +73,33 @@ def test_refused_events_are_told_and_kept(sender: Sender) -> None:
             "accepted": 1,
             "duplicate": False,
             "quarantined": [
-                {"index": 1, "column": "type", "reason": "is none of coupon_redeemed"},
-                {"index": 2, "column": "", "reason": "is no JSON object"},
-                {"index": 3, "column": "household_id", "reason": "is null"},
+                {"index": 1, "column": "type", "reason": "is none of card_scanned"},
+                {"index": 2, "column": "", "reason": "is not a JSON object"},
+                {"index": 3, "column": "member_id", "reason": "is null"},
             ],
         },
     )
     assert sender.ids("c%") == ["c1"]
-    assert sender.post(event(5, event_id="c5", campaign_id="x"))[0] == 422
+    assert sender.post(event(5, event_id="c5", door_id="x"))[0] == 422
     assert sender.post(b"{c6")[0] == 400
     assert sender.post(b"\xff")[0] == 400
     assert sender.post(b"[" * 100_000)[0] == 400
     assert sender.post([]) == (400, {"error": "the list has no events"})
     kept = sender.query("select reason, payload from ops.quarantine where unit = 'webhook' order by quarantine_id")
     assert [reason for reason, _ in kept] == [
-        "is none of coupon_redeemed",
-        "is no JSON object",
+        "is none of card_scanned",
+        "is not a JSON object",
         "is null",
-        "is no int64",
-        "is no JSON: Expecting property name enclosed in double quotes",
-        "is no UTF-8 text",
+        "is not a valid int64",
+        "is not JSON: Expecting property name enclosed in double quotes",
+        "is not UTF-8 text",
         "is nested deeper than 64 levels",
     ]
     assert [payload for _, payload in kept[4:6]] == [{"line": "{c6"}, {"base64": "/w=="}]
 
 
 def test_poison_is_answered_and_harms_no_other(sender: Sender) -> None:
-    long = json.dumps(event(1, event_id="p1")).replace('"household_id": 2', f'"household_id": {"9" * 5000}')
+    long = json.dumps(event(1, event_id="p1")).replace('"member_id": 2', f'"member_id": {"9" * 5000}')
     wide = event(2, event_id="p2", **{f"field_{n}": n for n in range(2000)})
     with ThreadPoolExecutor(8) as pool:
         bodies = [long.encode(), wide, *[event(n, event_id=f"p{n}") for n in range(3, 9)]]
@@ -164,7 +116,7 @@ def test_poison_is_answered_and_harms_no_other(sender: Sender) -> None:
 def test_too_large(sender: Sender) -> None:
     assert sender.post(b" " * 1_048_577)[0] == 413
     parts = (b" " * 65_536 for _ in range(100))
-    answer = requests.post(f"{sender.url}/events/coupon_redemptions", data=parts, timeout=10)
+    answer = requests.post(f"{sender.url}/events/card_scans", data=parts, timeout=10)
     assert answer.status_code == 413
     assert sender.post([event(n) for n in range(5_001)])[0] == 413
 

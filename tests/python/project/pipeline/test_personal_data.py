@@ -14,7 +14,7 @@ from dbt.cli.main import dbtRunner
 
 from dashboards import PAGES
 from granary.dbt.lineage import column_lineage
-from granary.dbt.personal import is_masked, tier
+from granary.dbt.tiers import is_masked, tier
 from granary.pages.dashboard.overview import overview
 from granary.pages.dashboard.read import read
 from granary.pages.profiles.page import write_page
@@ -128,7 +128,7 @@ def matching(patterns: Mapping[str, Any], name: str) -> Any:
 
 
 def may(connection: Any, sql: str) -> bool:
-    """Whether the server lets the role of the connection do it; what rows forbid is no matter of roles."""
+    """Whether the server lets the role of the connection do it; what rows forbid is not a matter of roles."""
     try:
         with connection.transaction(force_rollback=True):
             execute(connection, sql)
@@ -465,7 +465,7 @@ def test_what_is_made_of_a_personal_column_has_a_tier(pipeline: Pipeline, tmp_pa
     # With the key of a data subject that there is not, of two, and of two that its parents disagree on.
     planted.write_text("select household_id from {{ ref('dim_household') }}\n")
     for subject, words in {
-        "rider": "planted.household_id: there is no data subject rider; write one of household, or add it to the var",
+        "rider": "planted.household_id: there is no data subject rider in dbt_project.yml (vars: data_subjects);",
         "[household, rider]": "planted.household_id: a column holds keys of one data subject, and not of ['household',",
     }.items():
         meta = f", config: {{meta: {{personal: pseudonym, subject: {subject}}}}}"

@@ -1,0 +1,363 @@
+"""What the command prints: lines, tables and progress; JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as _json
+import sys
+import time
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from granary.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from granary.cli.health import Health
+    from granary.dagster.run import AssetOutcome, RunOutcome
+    from granary.dbt.run_events import Event
+    from granary.load.api import LoadResult
+    from granary.load.api import Progress as LoadProgress
+    from granary.scaffold.plan import PlannedSource
+
+NOT_LOADED = {
+    "unreadable": "is in quarantine",
+    "failed": "could not be loaded",
+    "duplicate": "was not loaded",
+    "waiting": "waits",
+    "passed over": "is passed over",
+}
+"""What is said of a unit that a load did not take, by its outcome."""
+
+SHOWN_UNITS = 10
+"""Units of one table and outcome that are named."""
+
+ENOUGH_TO_GUESS = 5
+"""Tables that must be done before the time that the rest takes is guessed."""
+console = Console(highlight=False, soft_wrap=False)
+
+
+def line(text: str) -> None:
+    """Print one line."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def json(value: Any) -> None:
+    """Print a dataclass, or a list of them, as JSON."""
+
+    def plain(item: Any) -> Any:
+        return dataclasses.asdict(item) if dataclasses.is_dataclass(item) and not isinstance(item, type) else item
+
+    print(
+        _json.dumps([plain(v) for v in value] if isinstance(value, list) else plain(value), default=_number, indent=1)
+    )
+
+
+def _number(value: object) -> float | str:
+    """Return a decimal as a number if it keeps its digits so, and anything else as text."""
+    near = float(value) if isinstance(value, Decimal) else None
+    return near if near is not None and Decimal(repr(near)) == value else str(value)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table, or a paragraph per row where it has no room."""
+    print_table(console, title, columns, rows)
+
+
+@contextmanager
+def load_progress(*, quiet: bool) -> Iterator[Callable[[LoadProgress], None] | None]:
+    """Show a row per table with its unit, rows so far and time while loads run."""
+    if quiet:
+        yield None
+        return
+    bars = _bars(console)
+    tasks: dict[str, Any] = {}
+    totals: dict[str, dict[str, int]] = {}
+
+    def update(progress: LoadProgress) -> None:
+        name = f"{progress.source}.{progress.table}"
+        if name not in tasks:
+            tasks[name] = bars.add_task(name, total=None, rows=0, note="")
+        seen = totals.setdefault(name, {})
+        seen[progress.unit] = progress.rows
+        bars.update(tasks[name], rows=sum(seen.values()), note=progress.unit)
+
+    with bars:
+        yield update
+
+
+def loads(results: Sequence[LoadResult]) -> None:
+    """Print what each table load did."""
+    if not results:
+        return
+    table(
+        "Loaded",
+        ("table", "status", "units", "read", "loaded", "quarantined", "forgotten", "deleted", "seconds"),
+        [
+            (
+                f"{r.source}.{r.table}", r.status, r.units, r.rows_read, r.rows_loaded, r.rows_quarantined,
+                r.rows_forgotten, r.rows_deleted, r.seconds,
+            )
+            for r in results
+        ],
+    )  # fmt: skip
+    for r in results:
+        for change in r.changes:
+            what = f"column {change.column} " if change.column else ""
+            line(f"{r.source}.{r.table}: {what}{change.change}: {change.detail}")
+        for warning in r.warnings:
+            line(f"{r.source}.{r.table}: {warning}")
+        for refused in r.refused:
+            line(f"{r.source}.{r.table}: refused: {refused}")
+    not_loaded(results)
+    if any(r.rows_quarantined for r in results):
+        line("Refused rows are kept: `granary quarantine list` has them all.")
+
+
+def not_loaded(results: Sequence[LoadResult]) -> None:
+    """Print what loads saw and did not load, and why; what no table takes is reported once for its source."""
+    by_outcome: dict[tuple[str, str], dict[str, str]] = {}
+    for r in results:
+        for one in r.not_loaded:
+            place = r.source if one.outcome == "passed over" else f"{r.source}.{r.table}"
+            by_outcome.setdefault((place, one.outcome), {})[one.unit] = one.reason
+    for (place, outcome), units in by_outcome.items():
+        for unit, reason in list(units.items())[:SHOWN_UNITS]:
+            text = f"{place}: {unit} {NOT_LOADED[outcome]}: {reason}"
+            print(f"granary: {text}", file=sys.stderr) if outcome == "failed" else line(text)
+        if (more := len(units) - SHOWN_UNITS) > 0:
+            line(f"{place}: {more:,} more {NOT_LOADED[outcome]}: see `granary load --json`, or ops.files_left.")
+    if any(outcome == "duplicate" for _, outcome in by_outcome):
+        line("A file with the content of another one is loaded by `granary load SOURCE.TABLE --accept FILE`.")
+
+
+def files(contents: Mapping[str, str]) -> None:
+    """Print files that would be written."""
+    for path, content in contents.items():
+        line(f"── {path}")
+        print(content)
+
+
+def planned(source: PlannedSource) -> None:
+    """Print what was found at a new source, and what was left out."""
+    line(f"Source {source.name} ({source.kind})")
+    for t in source.tables:
+        parts = [f"{'all' if t.complete else 'the first'} {t.rows:,} rows seen", f"{len(t.columns)} columns"]
+        parts += [f"key {', '.join(t.key)}"] if t.key else ["no key"]
+        parts += [f"cursor {t.cursor}"] if t.cursor else []
+        personal = ", ".join(c.name for c in t.columns if c.personal)
+        line(f"  {t.name}: {'; '.join(parts + ([f'personal: {personal}'] if personal else []))}")
+    guesses(source)
+
+
+def guesses(source: PlannedSource) -> None:
+    """Print what was guessed, and what was left out."""
+    if source.notes:
+        line("Guessed; correct what is wrong in the files:")
+    for words in source.notes:
+        line(f"  {words}")
+    for reason in source.skipped:
+        line(f"Left out: {reason}")
+
+
+def health(found: Health) -> None:
+    """Print the server's, the loads' and the layers' state."""
+    line(f"Server: {'up' if found.running else 'down, start it with `granary up`'} ({found.server})")
+    if found.loads:
+        table(
+            "Last load of each table",
+            ("table", "status", "finished", "rows in 24 h", "quarantined", "forgotten", "error"),
+            [
+                (
+                    f"{load['source']}.{load['table_name']}",
+                    load["status"] if load["declared"] else f"{load['status']}, no longer declared",
+                    f"{load['finished_at']:%Y-%m-%d %H:%M:%S}", load["rows_today"], load["quarantined"],
+                    load["forgotten"], load["error"] or "",
+                )
+                for load in found.loads
+            ],
+        )  # fmt: skip
+    for problem in (*found.unusable, *found.lost):
+        line(problem)
+    if any(not load["declared"] for load in found.loads):
+        line(
+            "What is no longer declared in ingestion/ does not count. Its raw tables and its lines in the"
+            " ledger stay for the record; `drop schema raw_<source> cascade` in `granary psql` removes the tables."
+        )
+    for load in found.loads:
+        if load["is_late"]:
+            line(f"Late: {load['late']}")
+    if found.erasures:
+        line(f"{found.erasures:,} data subject{'' if found.erasures == 1 else 's'} forgotten.")
+    if found.erasures_open:
+        line(f"{found.erasures_open:,} of them still in the warehouse or its marts: `granary forget --again`.")
+    for problem in found.marts.problems:
+        line(problem)
+    if found.layers:
+        table(
+            "Schemas",
+            ("schema", "relations", "rows, about", "MB"),
+            [(r["layer"], r["relations"], r["rows_about"], r["bytes"] / 1e6) for r in found.layers],
+        )
+
+
+@contextmanager
+def counting(total: int) -> Iterator[Callable[[str], None]]:
+    """Show a bar of so many steps, with the name of the one at hand; in a file nothing is shown."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        begun = 0
+
+        def update(name: str) -> None:
+            nonlocal begun
+            bar.update(task, description=name, completed=begun)
+            begun += 1
+
+        yield update
+
+
+@contextmanager
+def deliveries(opening: str) -> Iterator[Callable[[Any], None]]:
+    """Show what sample systems deliver, beginning with these words: the system, the item and the rows so far."""
+    with _bars(console) as bars:
+        task = bars.add_task(opening, total=None, rows=0, note="")
+        total = 0
+
+        def update(step: Any) -> None:
+            nonlocal total
+            total += step.rows
+            bars.update(task, description=f"{step.system} delivers", rows=total, note=step.item)
+
+        yield update
+
+
+@contextmanager
+def running(*, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
+    """Show a pipeline run while it works: the tables that load with their rows, the model at hand, checks so far.
+
+    The run redirects standard output to its log, so this writes to a copy of it. On a terminal the lines move; in
+    a file each finished table leaves one line.
+    """
+    from granary.dagster.run import terminal
+
+    if quiet:
+        yield lambda _: None
+        return
+    with terminal(sys.stdout) as stream:
+        screen = Console(file=stream, highlight=False)
+        with _bars(screen) as bars:
+            view = _RunView(bars, screen)
+            yield view.update
+
+
+class _RunView:
+    """The moving lines of a pipeline run."""
+
+    def __init__(self, bars: Progress, screen: Console) -> None:
+        self.bars, self.screen = bars, screen
+        self.tasks: dict[str, TaskID] = {}
+        self.planned, self.done = 0, set[str]()
+        self.passed = self.failed = 0
+        self.began = time.monotonic()
+        self.checks: TaskID | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.began
+
+    def update(self, event: Event) -> None:
+        """Take in one event."""
+        if event.kind == "planned":
+            self.planned = event.rows or 0
+            self.whole = self.bars.add_task("", total=None, rows=0, note="")
+        elif event.kind == "checked":
+            self.passed += bool(event.passed)
+            self.failed += not event.passed
+            if self.checks is None:
+                self.checks = self.bars.add_task("checks", total=None, rows=0, note="")
+            note = f"{self.failed} not passed" if self.failed else "all passed"
+            self.bars.update(self.checks, description="checks", rows=self.passed + self.failed, note=note)
+        elif event.kind in ("started", "rows"):
+            if event.name not in self.tasks:
+                self.tasks[event.name] = self.bars.add_task(event.name, total=None, rows=0, note=event.stage)
+            self.bars.update(self.tasks[event.name], rows=event.rows or 0, note=event.detail or event.stage)
+        elif event.kind in ("skipped", "waiting"):
+            self.screen.print(f"{self.seconds:6.1f} s  {event.kind:<13}{event.name}: {event.detail}", markup=False)
+        elif event.name in self.tasks:
+            self.bars.remove_task(self.tasks.pop(event.name))
+            if event.kind in ("finished", "materialized"):
+                self.done.add(event.name)
+            if not self.screen.is_terminal or event.kind in ("failed", "retrying"):
+                rows = f"{event.rows:,} rows" if event.rows is not None else ""
+                text = f"{self.seconds:6.1f} s  {self.progress():<10}{event.kind:<13}{event.name:<34} {rows}"
+                self.screen.print(text.rstrip(), markup=False, soft_wrap=True)
+        if self.planned:
+            self.bars.update(self.whole, description=self.progress(), note=self.left())
+
+    def progress(self) -> str:
+        """How many of the run's tables and views are done: "12 of 63"."""
+        return f"{len(self.done)} of {self.planned}" if self.planned else ""
+
+    def left(self) -> str:
+        """About how long the rest takes, if each of what is left takes as long as those before it."""
+        if len(self.done) < ENOUGH_TO_GUESS:
+            return ""
+        return f"about {self.seconds / len(self.done) * (self.planned - len(self.done)):.0f} s left"
+
+
+def _bars(screen: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<34}"),
+        TextColumn("{task.fields[rows]:>12,}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=screen,
+        transient=True,
+    )
+
+
+def outcome(done: RunOutcome) -> None:
+    """Print a table per layer, and what failed if something did."""
+    layers: dict[str, list[AssetOutcome]] = {}
+    for asset in done.assets:
+        layers.setdefault(asset.group, []).append(asset)
+    table(
+        f"Run {done.run_id[:8]}, job {done.job}: {'succeeded' if done.success else 'failed'} in {done.seconds:.0f} s",
+        ("layer", "tables", "rows", "checks passed", "seconds"),
+        [
+            (
+                layer,
+                len(assets),
+                sum(asset.rows or 0 for asset in assets),
+                done.checks_by_group.get(layer, 0),
+                sum(asset.seconds for asset in assets),
+            )
+            for layer, assets in layers.items()
+        ],
+    )
+    if done.checks_passed or done.checks_failed or done.warnings:
+        line(f"Checks: {done.checks_passed:,} passed, {done.checks_failed:,} failed, {len(done.warnings):,} warnings.")
+    else:
+        line("Nothing was built, so there was nothing to check.")
+    for name in done.warnings:
+        line(f"warning: {name}")
+    for problem in done.failures:
+        print(f"granary: {problem}", file=sys.stderr)
+    if not done.success:
+        line(f"The run's log: {done.log}; look at it in `make ui`.")

@@ -1,0 +1,231 @@
+"""Databases and APIs that nobody has described: what is proposed, loaded for real, and where secrets go."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pyarrow as pa
+import pytest
+
+from granary.scaffold.apis import columns, credentials
+from granary.scaffold.inspection import inspect_source
+from granary.scaffold.source import module
+from granary.scaffold.write import files
+from granary.warehouse.connection import connect, ensure_database, execute
+from granary.warehouse.errors import GranaryError
+from tests.python.engine.authoring.test_generated import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from granary.scaffold.plan import PlannedSource
+    from granary.warehouse.settings import Settings
+
+KEY = "k3y-that-nobody-may-see"
+DAYS: list[dict[str, Any]] = [
+    {
+        "id": n,
+        "day": f"2024-01-{1 + n % 28:02d}",
+        "rain": n / 4,
+        "site": {"code": f"0{n % 3}", "open": True},
+        "tags": ["a"],
+    }
+    for n in range(250)
+]
+
+
+@pytest.fixture
+def service() -> Iterator[str]:
+    """Return the address of an API with a key and pages of 100."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = dict(parse_qsl(urlsplit(self.path).query))
+            known = KEY in (self.headers.get("X-Api-Key"), asked.get("api_key"))
+            page = int(asked.get("page", 1))
+            body = {"items": DAYS[100 * page - 100 : 100 * page], "page": page, "total_pages": 3, "total": len(DAYS)}
+            answer = json.dumps(body if known else {"error": "no key"}).encode()
+            self.send_response(200 if known else 401)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1/days"
+        server.shutdown()
+        thread.join()
+
+
+def rows(planned: PlannedSource, table: str) -> pa.Table:
+    """Read a table with the generated module, as a load would."""
+    source = run(module(planned))
+    spec = source.table(table)
+    reader = source.open_reader(planned.opening.settings)
+    return pa.concat_tables(
+        [
+            pa.Table.from_batches([chunk.batch])
+            for unit in reader.units(spec, None)
+            for chunk in reader.read(spec, unit, None)
+        ]
+    )
+
+
+@pytest.mark.parametrize("way", ["header", "parameter"])
+def test_an_api_is_read_by_what_was_written(service: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRANARY_WX_KEY", KEY)
+    planned = (
+        inspect_source("wx", service, header="X-Api-Key")
+        if way == "header"
+        else inspect_source("wx", f"{service}?api_key={KEY}")
+    )
+    (table,) = planned.tables
+    assert (table.name, table.key, table.disposition, table.complete) == ("days", ("id",), "replace", False)
+    assert {column.name: column.type for column in table.columns} == {
+        "id": pa.int64(),
+        "day": pa.date32(),
+        "rain": pa.decimal128(18, 2),
+        "site_code": pa.string(),
+        "site_open": pa.bool_(),
+        "tags": pa.string(),
+    }
+    assert all(KEY not in content for content in files(planned).values())
+    assert KEY not in repr(planned)
+    assert planned.opening.settings["GRANARY_WX_KEY"] == KEY
+    assert rows(planned, "days").num_rows == 250
+
+
+def test_an_api_without_its_key_says_so(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRANARY_WX_KEY", raising=False)
+    with pytest.raises(GranaryError, match="GRANARY_WX_KEY is not set"):
+        inspect_source("wx", service, header="bearer")
+    with pytest.raises(GranaryError, match=r"401|refuses"):
+        inspect_source("wx", service)
+
+
+def test_credentials_leave_the_address() -> None:
+    bare, auth, shown, secret = credentials("https://me:p%40ss@api.example:8443/v1?x=1", None, "GRANARY_WX_KEY")
+    assert (bare, secret) == ("https://api.example:8443/v1?x=1", "p@ss")
+    assert "p@ss" not in repr(auth)
+    assert shown is not None
+    assert shown.parts == ('"me"', 'settings["GRANARY_WX_KEY"]')
+
+
+def test_a_secret_in_a_files_address_is_refused_before_it_is_in_code() -> None:
+    with pytest.raises(GranaryError, match="secret among its parameters") as raised:
+        inspect_source("wx", f"https://me:{KEY}@files.example/days.csv?token={KEY}")
+    assert KEY not in str(raised.value)
+
+
+def test_json_keeps_what_a_contract_needs() -> None:
+    found = columns(
+        [{"a": 1, "b": {"c": 1.10, "d.e": 2}, "t": "2024-01-01T00:00:00Z"}, {"a": 2.5, "n": None, "t": None}]
+    )
+    assert {name: str(found.schema.field(name).type) for name in found.column_names} == {
+        "a": "decimal128(18, 2)",
+        "b": "string",  # a part with a dot in its name cannot be told from a path
+        "t": "timestamp[us, tz=UTC]",
+        "n": "string",
+    }
+
+
+def test_a_database_is_read_by_what_was_written(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "shop.db") as connection:
+        connection.executescript(
+            'create table customers (id integer primary key, name text, "E-Mail" text, updated_at timestamp not null);'
+            'create table lines ("order" integer, line integer, qty int, primary key ("order", line));'
+            "create table log (msg text); create view v as select * from customers;"
+        )
+        for n in range(30):
+            connection.execute("insert into customers values (?, 'x', null, ?)", (n, f"2024-01-01 00:{n:02d}:00"))
+            connection.execute("insert into lines values (?, ?, ?)", (n // 3, n % 3, n))
+            connection.execute("insert into log values ('same')")
+    connection.close()
+    planned = inspect_source("shop", f"sqlite:///{tmp_path}/shop.db")
+    assert [(table.name, table.key, table.cursor, table.disposition) for table in planned.tables] == [
+        ("customers", ("id",), "updated_at", "merge"),
+        ("lines", ("line_order", "line"), None, "replace"),
+        ("log", (), None, "replace_unit"),
+    ]
+    assert planned.skipped == ("v: it is a view; take it with --table v",)
+    assert rows(planned, "lines").num_rows == 30
+    assert {column.name: column.personal for column in planned.tables[0].columns}["e_mail"] == "identifier"
+    with pytest.raises(GranaryError, match="no table 'orders'"):
+        inspect_source("shop", f"sqlite:///{tmp_path}/shop.db", only=("orders",))
+
+
+def test_postgres_declares_more_than_a_sample_shows(warehouse: Settings) -> None:
+    database = f"{warehouse.database}_src"
+    ensure_database(warehouse, database)
+    with connect(warehouse, database, autocommit=True) as connection:
+        execute(
+            connection,
+            'create table orders (order_id uuid primary key, "user" text, total numeric(8, 2), bin bytea,'
+            " small smallint, free numeric, changed_at timestamptz not null default now(), doc jsonb)",
+        )
+        execute(
+            connection,
+            'insert into orders (order_id, "user", total)'
+            " select gen_random_uuid(), 'u' || n, n from generate_series(1, 5) n",
+        )
+    planned = inspect_source("shop", warehouse.uri(database), keys={}, cursors={})
+    (table,) = planned.tables
+    assert (table.key, table.cursor, table.disposition, planned.kind) == (
+        ("order_id",),
+        "changed_at",
+        "merge",
+        "postgres",
+    )
+    assert {column.name: (column.staged, str(column.type)) for column in table.columns} == {
+        "order_id": ("order_id", "string"),
+        "order_user": ("order_user", "string"),
+        "total": ("total", "decimal128(8, 2)"),
+        "bin": ("bin", "binary"),
+        "small": ("small", "int16"),
+        "free": ("free", "decimal128(38, 9)"),
+        "changed_at": ("changed_at", "timestamp[us, tz=UTC]"),
+        "doc": ("doc", "string"),
+    }
+    assert warehouse.uri(database) not in "".join(files(planned).values())
+    given = inspect_source("shop", warehouse.uri(database), keys={"orders": ("user",)}, cursors={"orders": "total"})
+    assert (given.tables[0].key, given.tables[0].cursor) == (("order_user",), "total")
+
+
+def test_a_folder_of_every_format_is_read_by_what_was_written(tmp_path: Path) -> None:
+    (tmp_path / "nohead.csv").write_text("".join(f"{n},2024-01-{1 + n % 28:02d},x\n" for n in range(30)))
+    (tmp_path / "events.jsonl").write_text('{"id": 1, "at": "2024-01-01T00:00:00Z"}\n{"id": 2, "at": null}\n')
+    (tmp_path / "doc.json").write_text('{"rows": [{"a": 1, "b": "01"}]}')
+    (tmp_path / "items.xml").write_text("<r><item id='1'><price>2.50</price></item><item id='2'/></r>")
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "evil\x1b[31m.csv").write_text("a\n1\n")
+    (tmp_path / "notes.md").write_text("not a table")
+    for month, line in (("01", "1,2"), ("02", "3,4,5")):
+        header = "Order,Größe" + (",Extra" if month == "02" else "")
+        (tmp_path / f"lots_{month}.csv").write_text(f"{header}\n{line}\n")
+    planned = inspect_source("mix", str(tmp_path))
+    found = {table.name: [(column.name, str(column.type)) for column in table.columns] for table in planned.tables}
+    assert found == {
+        "doc": [("a", "int64"), ("b", "string")],
+        "events": [("id", "int64"), ("at", "timestamp[us, tz=UTC]")],
+        "items": [("id", "int64"), ("price", "decimal128(18, 2)")],
+        "lots": [("lot_order", "int64"), ("grosse", "int64"), ("extra", "int64")],
+        "nohead": [("column_1", "int64"), ("column_2", "date32[day]"), ("column_3", "string")],
+    }
+    assert planned.skipped == (
+        "'evil\\x1b[31m.csv': its name has unprintable characters",
+        "notes.md: no known format; give the file itself to have it looked at",
+        "empty.csv: it is empty",
+    )
+    assert [rows(planned, name).num_rows for name in found if name != "lots"] == [1, 2, 2, 30]
+    (extra,) = (column for column in run(module(planned)).table("lots").columns if column.name == "extra")
+    assert (extra.missing, extra.aliases) == ("null", ("Extra",))

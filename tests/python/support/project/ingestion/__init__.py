@@ -1,0 +1,1 @@
+"""The systems of a small shop."""
