@@ -16,19 +16,19 @@ LAST = datetime(2018, 3, 1, 4, 59, 59, 999999, tzinfo=timezone.utc)
 
 COUPON_REDEMPTIONS = Table(
     name="coupon_redemptions",
-    description="A household handed in a coupon. Immutable; the event id is the sender's.",
+    description="One row per redeemed coupon (2,102 on 263 days of 2017).",
     location="coupon_redemptions/*.jsonl",
     disposition="append",
     key=("event_id",),
     partition="day",
     freshness=timedelta(days=9),
     columns=(
-        Column("event_id", pa.string(), "The sender's id of the event.", nullable=False, maximum=200),
-        Column("type", pa.string(), "Kind of event.", nullable=False, allowed=("coupon_redeemed",)),
+        Column("event_id", pa.string(), "The sender's id of the event, a UUID.", nullable=False, maximum=200),
+        Column("type", pa.string(), "Kind of event: coupon_redeemed.", nullable=False, allowed=("coupon_redeemed",)),
         Column(
             "occurred_at",
             pa.timestamp("us", tz="UTC"),
-            "When it happened.",
+            "The day of the redemption, as midnight in New York.",
             nullable=False,
             minimum=FIRST,
             maximum=LAST,
@@ -36,19 +36,22 @@ COUPON_REDEMPTIONS = Table(
         Column(
             "household_id",
             pa.int64(),
-            "Household that redeemed.",
+            "The household that redeemed.",
             nullable=False,
             personal="pseudonym",
             subject="household",
         ),
-        Column("coupon_upc", pa.int64(), "Code of the coupon.", nullable=False),
-        Column("campaign_id", pa.int64(), "Campaign that issued it.", nullable=False),
+        Column("coupon_upc", pa.int64(), "The coupon.", nullable=False),
+        Column("campaign_id", pa.int64(), "The campaign that the coupon belongs to.", nullable=False),
     ),
 )
 
 SOURCE = Source(
     name="events",
-    description="The retailer's event log of coupon redemptions.",
+    description=(
+        "The event log: immutable events, by Kafka or Kinesis, by webhook, or in one file of JSON lines per "
+        "business day. An event that comes again, by whichever channel, is the same row."
+    ),
     owner="customer-data",
     kind="json",
     settings=("GRANARY_EVENTS_LANDING",),

@@ -12,11 +12,11 @@ BY_CAMPAIGN = Parent(Endpoint("/v1/campaigns", pagination=PAGES), key="campaign_
 
 FIRST, LAST = datetime(2000, 1, 1, tzinfo=timezone.utc), datetime(2100, 1, 1, tzinfo=timezone.utc)
 
-CAMPAIGN_ID = Column("campaign_id", pa.int64(), "Campaign.", nullable=False)
+CAMPAIGN_ID = Column("campaign_id", pa.int64(), "The campaign.", nullable=False)
 
 CAMPAIGNS = Table(
     name="campaigns",
-    description="A marketing campaign and its window.",
+    description="One row per campaign (27).",
     location="/v1/campaigns",
     disposition="merge",
     key=("campaign_id",),
@@ -24,7 +24,13 @@ CAMPAIGNS = Table(
     freshness=timedelta(days=40),
     columns=(
         CAMPAIGN_ID,
-        Column("campaign_type", pa.string(), "Type A, B or C.", nullable=False, allowed=("Type A", "Type B", "Type C")),
+        Column(
+            "campaign_type",
+            pa.string(),
+            "Type A, Type B or Type C.",
+            nullable=False,
+            allowed=("Type A", "Type B", "Type C"),
+        ),
         Column(
             "start_date",
             pa.date32(),
@@ -36,7 +42,7 @@ CAMPAIGNS = Table(
         Column(
             "end_date",
             pa.date32(),
-            "Last day of the window.",
+            "Last day of the window, included.",
             nullable=False,
             minimum=FIRST.date(),
             maximum=LAST.date(),
@@ -44,7 +50,7 @@ CAMPAIGNS = Table(
         Column(
             "updated_at",
             pa.timestamp("us", tz="UTC"),
-            "When the campaign last changed.",
+            "Last change in the marketing system.",
             nullable=False,
             minimum=FIRST,
             maximum=LAST,
@@ -54,7 +60,7 @@ CAMPAIGNS = Table(
 
 RECIPIENTS = Table(
     name="recipients",
-    description="A household that a campaign contacted. One collection per campaign.",
+    description="One row per campaign and household that was contacted (6,589).",
     location="/v1/campaigns/{campaign_id}/recipients",
     disposition="replace_unit",
     freshness=timedelta(days=40),
@@ -63,7 +69,7 @@ RECIPIENTS = Table(
         Column(
             "household_id",
             pa.int64(),
-            "Household contacted.",
+            "The household.",
             nullable=False,
             personal="pseudonym",
             subject="household",
@@ -73,20 +79,28 @@ RECIPIENTS = Table(
 
 COUPONS = Table(
     name="coupons",
-    description="A product that a campaign's coupon is good for. One collection per campaign; rows may repeat.",
+    description="One row per coupon line (116,204): coupon, campaign and product, of which 111,332 are distinct.",
     location="/v1/campaigns/{campaign_id}/coupons",
     disposition="replace_unit",
     freshness=timedelta(days=40),
     columns=(
         CAMPAIGN_ID,
-        Column("coupon_upc", pa.int64(), "Code of the coupon.", nullable=False),
-        Column("product_id", pa.int64(), "Product that it is good for.", nullable=False),
+        Column("coupon_upc", pa.int64(), "The coupon.", nullable=False),
+        Column(
+            "product_id",
+            pa.int64(),
+            "A product that the coupon is good for; 6 are not in the catalogue.",
+            nullable=False,
+        ),
     ),
 )
 
 SOURCE = Source(
     name="marketing",
-    description="The campaign tool's JSON API: a key, pages and a rate limit.",
+    description=(
+        "The marketing system's HTTP API: campaigns (27), read by `updated_at`, and the recipients and "
+        "coupons of each, which replace their earlier selves campaign by campaign. Never edited."
+    ),
     owner="marketing",
     kind="api",
     settings=("GRANARY_MARKETING_URL", "GRANARY_MARKETING_KEY"),

@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
         " granary add-source shop postgresql://reader@db.example/shop --table orders --cursor updated_at ·"
         " granary add-source weather https://api.example/v1/days --key day",
     )(add_source)
+    app.command("remove-source", epilog="Example: granary remove-source bikes --with-dependents")(remove_source)
     app.command(
         "profile",
         epilog="Examples: granary profile marts.fct_orders · granary profile raw_shop.orders --json ·"
@@ -62,6 +63,10 @@ def add_source(
             metavar="HEADER", help="Send an API's key, from GRANARY_<NAME>_KEY, in this header, or as bearer."
         ),
     ] = None,
+    subjects: Annotated[
+        list[str] | None,
+        typer.Option("--subject", metavar="NAME=COLUMN", help="Whose key a column is, such as customer=customer_id."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the files, write nothing.")] = False,
     columns: Annotated[
         bool, typer.Option("--columns", help="Also add columns that tables of the source have got since.")
@@ -75,6 +80,7 @@ def add_source(
     """
     from granary.scaffold import extend
     from granary.scaffold.inspection import inspect_source
+    from granary.scaffold.subjects import declared, marked
     from granary.scaffold.write import files, leftovers, write
 
     settings = Settings.load()
@@ -92,6 +98,7 @@ def add_source(
         header=auth,
         words=_words(nulls),
     )
+    planned, kinds = marked(planned, dict(_by_table(subjects, "--subject")))
     if there is not None:
         _extend(there, planned, settings, columns=columns, dry_run=dry_run)
         return
@@ -100,7 +107,8 @@ def add_source(
         output.guesses(planned)
         output.line("Nothing was written (--dry-run).")
         return
-    written = write(planned, PROJECT, settings.home, force=force)
+    with declared(PROJECT, kinds):
+        written = write(planned, PROJECT, settings.home, force=force)
     output.planned(planned)
     output.line(f"{len(written)} files written, and {', '.join(planned.opening.settings)} set in {settings.home}.")
     for path in leftovers(planned, PROJECT):
@@ -143,6 +151,41 @@ def _extend(there: Source, planned: PlannedSource, settings: Settings, *, column
         output.planned(replace(found.planned, tables=found.tables))
     output.line(f"{len(contents)} files written; what was there in them is there still.")
     output.line("Next: `granary run`")
+
+
+def remove_source(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A source of the project.")],
+    with_dependents: Annotated[
+        bool, typer.Option("--with-dependents", help="Remove the models that are made from it as well.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, remove nothing.")] = False,
+) -> None:
+    """Take a source out: its module, models and settings, its raw tables, and what the ledger keeps of it.
+
+    It refuses where other models are made from it. The files are in the project's history; the rows have to be loaded
+    again if it comes back.
+    """
+    from granary.dbt import manifest
+    from granary.scaffold import remove
+    from granary.warehouse.errors import GranaryError, unknown
+
+    there = _there(name)
+    if there is None:
+        from granary.sources.discovery import SOURCES
+
+        raise unknown("source", name, SOURCES)
+    settings = ready()
+    removal = remove.plan(manifest.load(manifest.prepare(settings)), there)
+    if removal.dependents and not with_dependents:
+        names = ", ".join(sorted(str(node["name"]) for node in removal.dependents))
+        raise GranaryError(f"other models are made from {name}: {names}", todo="remove them too: --with-dependents")
+    paths = remove.files(removal, PROJECT)
+    if not dry_run:
+        remove.from_warehouse(settings, removal)
+        remove.from_project(removal, PROJECT, settings.home, paths)
+    for path in paths:
+        output.line(path)
+    output.line(f"{name}: {len(paths)} files and the schema raw_{name} {'would go' if dry_run else 'are gone'}.")
 
 
 def profile(

@@ -53,6 +53,10 @@ def init(
     """
     from granary.scaffold import new_project
 
+    if sample:
+        new_project.clone_sample(folder)
+        output.line(f"{folder}: a clone with the sample. Next: cd {folder} && make demo")
+        return
     first = first_date or date(datetime.now(timezone.utc).year, 1, 1)
     planned = new_project.plan(folder, time_zone, first, engine)
     committed = new_project.make(planned)

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import dbt_assets
 
-from granary.dagster.dbt_build import RETRIES, RETRY_SECONDS, Build, BuildError, interrupt_all
+from granary.dagster.dbt_build import RETRIES, RETRY_SECONDS, Build
 from granary.dagster.loader_assets import KEYS
 from granary.dagster.publish_checks import ASSET as RESTATEMENTS
 from granary.dagster.publish_checks import PUBLISH_CHECKS
@@ -24,6 +24,7 @@ from granary.dagster.windows import Window, dbt_vars, window_of_tags
 from granary.dbt import last_build
 from granary.dbt import manifest as dbt_manifest
 from granary.dbt.run_events import Event, Problem, emit
+from granary.dbt.runner import BuildError, interrupt_all
 from granary.warehouse.environment_errors import plainly
 from granary.warehouse.settings import Settings
 

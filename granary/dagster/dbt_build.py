@@ -7,11 +7,8 @@ dbt adapter in our own process before each command (3.5 s measured), and because
 
 from __future__ import annotations
 
-import atexit
 import re
 import shutil
-import signal
-import subprocess
 from contextlib import closing
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -24,9 +21,10 @@ from granary.dbt import manifest as dbt_manifest
 from granary.dbt.catalog import Catalog
 from granary.dbt.column_lineage import node_lineage
 from granary.dbt.culprits import blame
-from granary.dbt.failures import SURE_TO_FAIL_AGAIN, problems_of
+from granary.dbt.failures import SURE_TO_FAIL_AGAIN
 from granary.dbt.manifest_nodes import layer, materialization, relation
-from granary.dbt.run_events import Event, Kind, Problem, Severity, emit
+from granary.dbt.run_events import Event, Kind, Severity, emit
+from granary.dbt.runner import BUILD, Runner
 from granary.warehouse.connection import connect
 
 if TYPE_CHECKING:
@@ -39,20 +37,10 @@ if TYPE_CHECKING:
 
 RETRIES, RETRY_SECONDS = 1, 3
 KEPT_RUNS = 10
-PATIENCE_SECONDS = 20
 STARTS = frozenset({"LogStartLine"})
 RESULTS = frozenset({"LogModelResult", "LogSnapshotResult", "LogSeedResult", "LogTestResult"})
 COLUMNS_FROM = "columns are made from"
 WRITTEN = re.compile(r"(?:SELECT|INSERT 0) (\d+)")
-
-
-class BuildError(Exception):
-    """dbt ended with failures; `transient` if trying the failed nodes again may help."""
-
-    def __init__(self, problems: list[Problem], *, transient: bool) -> None:
-        """Keep what failed."""
-        super().__init__("\n".join(str(problem) for problem in problems))
-        self.problems, self.transient = problems, transient
 
 
 class Build:
@@ -69,6 +57,7 @@ class Build:
         self._settings, self._manifest = settings, manifest
         self._translator, self._context = translator, context
         self._target = dbt_manifest.folder(settings) / "runs" / context.run.run_id
+        self._runner = Runner(settings, manifest, self._target)
         self._full_refresh = False
         self._new: set[str] = set()
 
@@ -78,44 +67,32 @@ class Build:
         Raises:
             BuildError: dbt reported failures.
         """
-        retrying = self._context.retry_number > 0 and (self._target / "run_results.json").exists()
-        command = ["retry"] if retrying else ["build", "--exclude-resource-type", "unit_test", *arguments]
+        retrying = self._context.retry_number > 0 and bool(self._runner.results())
+        command = ["retry"] if retrying else [*BUILD, *arguments]
         self._full_refresh = "--full-refresh" in command
-        self._prepare_target()
+        self._clear()
         asking = closing(connect(self._settings, role="transformer", autocommit=True))
-        with dbt_manifest.building(self._settings), asking as connection:
-            invocation = self._start(command)
-            _alive.add(invocation.process)
-            try:
-                catalog = Catalog(connection)
-                for event in invocation.stream_raw_events():
-                    yield from self._translate(event, catalog)
-            finally:
-                stop(invocation.process)
-        if invocation.process.returncode:
-            problems, transient = problems_of(self._target, self._manifest, self._blame)
-            raise BuildError(problems, transient=transient)
+        with asking as connection, self._runner.running(command, self._start, self._blame) as invocation:
+            catalog = Catalog(connection)
+            for event in invocation.stream_raw_events():
+                yield from self._translate(event, catalog)
 
     def _blame(self, node: Mapping[str, Any], message: str) -> str | None:
         """Return the load and row that a model failed on; not before it is sure to fail again."""
         last = self._context.retry_number >= RETRIES or message.startswith(SURE_TO_FAIL_AGAIN)
         return blame(self._settings, self._manifest, node, self._target, message) if last else None
 
-    def _prepare_target(self) -> None:
-        """Make the run's folder, with the parsed project in it, and throw the oldest runs' folders away."""
-        home = dbt_manifest.folder(self._settings)
+    def _clear(self) -> None:
+        """Throw the oldest runs' folders away."""
         self._target.mkdir(parents=True, exist_ok=True)
-        parsed = home / dbt_manifest.PARTIAL_PARSE
-        if parsed.exists() and not (self._target / parsed.name).exists():
-            shutil.copy(parsed, self._target / parsed.name)
         runs = sorted(self._target.parent.iterdir(), key=lambda path: path.stat().st_mtime)
         for old in runs[:-KEPT_RUNS]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def _start(self, command: list[str]) -> DbtCliInvocation:
+    def _start(self, command: list[str], environment: dict[str, str]) -> DbtCliInvocation:
         return DbtCliInvocation.run(
-            args=[*dbt_manifest.DBT, *command],
-            env=dbt_manifest.environment(self._settings, self._target),
+            args=command,
+            env=environment,
             manifest=self._manifest,
             dagster_dbt_translator=self._translator,
             project_dir=dbt_manifest.PROJECT_DIR,
@@ -238,35 +215,3 @@ def columns_from(lineage: dg.TableColumnLineage) -> dg.TableMetadataValue:
 def succeeded(event: DbtCliEventMessage) -> bool:
     """Return whether a node was built."""
     return str(event.raw_event["data"]["node_info"]["node_status"]) == "success"
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Make sure that dbt is gone: as Ctrl-C first, so that it cancels its queries, then without asking."""
-    _alive.discard(process)
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        try:
-            process.wait(timeout=0 if sign == signal.SIGINT else PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.send_signal(sign)
-        else:
-            return
-    process.wait()
-
-
-def interrupt_all() -> None:
-    """Send Ctrl-C to every dbt that runs; may be called in any thread."""
-    for process in list(_alive):
-        process.send_signal(signal.SIGINT)
-
-
-def stop_all() -> None:
-    """Stop the dbt of every step that Dagster dropped without closing it.
-
-    It does so when a signal comes between two of the step's results: it raises before it goes back into our code.
-    """
-    for process in list(_alive):
-        stop(process)
-
-
-_alive: set[subprocess.Popen[bytes]] = set()
-atexit.register(stop_all)

@@ -267,7 +267,7 @@ def silenced(log: Path) -> Iterator[None]:
 @contextmanager
 def ending() -> Iterator[None]:
     """Leave no dbt behind when a run ends, however it does."""
-    from granary.dagster.dbt_build import stop_all  # noqa: PLC0415
+    from granary.dbt.runner import stop_all  # noqa: PLC0415
 
     try:
         yield

@@ -12,16 +12,14 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from granary.dbt import run_events
 from granary.dbt.manifest_nodes import meta
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.filelock import locked, notify
+from granary.warehouse.filelock import locked
 from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
@@ -36,8 +34,8 @@ PARTIAL_PARSE = "partial_parse.msgpack"
 INCREMENTAL_VARS = {"test_scope": "new"}
 """Vars of every run that is not a full refresh. dbt parses everything again when the vars differ from those of the
 last parse (3 s here), so the manifest is parsed with them."""
-PARSE_SECONDS, BUILD_SECONDS = 300, 3600
-"""How long another process may parse, or build, before those that wait for it give up."""
+PARSE_SECONDS = 300
+"""How long another process may parse before those that wait for it give up."""
 DBT = (sys.executable, "-m", "granary.dbt.process")
 """The dbt of this environment, whether or not the environment is activated."""
 
@@ -95,22 +93,6 @@ def prepare(settings: Settings) -> Path:
             )
         stamp.write_text(now)
     return manifest
-
-
-@contextmanager
-def building(settings: Settings) -> Iterator[None]:
-    """Wait until no other run of this home builds: two at once would overwrite each other's tables.
-
-    Raises:
-        FileLockedError: another one has been at it for `BUILD_SECONDS`.
-    """
-
-    def say(text: str) -> None:
-        notify(text)
-        run_events.emit(run_events.Event("waiting", "dbt", "dbt", detail=text))
-
-    with locked(folder(settings) / "build.lock", "building", BUILD_SECONDS, say):
-        yield
 
 
 def fingerprint(settings: Settings) -> str:

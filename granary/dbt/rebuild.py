@@ -7,20 +7,16 @@ the only history of systems that forget, and cannot be made again.
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from granary.dbt import manifest as dbt_manifest
-from granary.dbt.failures import problems_of
+from granary.dbt.runner import BUILD, BuildError, Runner
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from granary.dbt.run_events import Problem
     from granary.warehouse.settings import Settings
@@ -52,46 +48,26 @@ def replay(settings: Settings, source: str, table: str | None = None) -> Replaye
         raise GranaryError(
             f"dbt knows no source {wanted}", "models/staging", "describe it there, then its models can be rebuilt"
         )
-    target = dbt_manifest.folder(settings) / TARGET
-    done = _build(settings, target, [f"source:{wanted}+"])
-    results = _results(target)
-    if done.returncode and not results:
-        raise GranaryError("dbt could not start", str(target / "dbt.log"), "read its log")
+    runner = Runner(settings, manifest, dbt_manifest.folder(settings) / TARGET)
+    failures: list[Problem] = []
+    try:
+        runner.run([*BUILD, "snapshot", "--full-refresh", "--select", f"source:{wanted}+"])
+    except BuildError as error:
+        failures = error.problems
+    results = runner.results()
+    if failures and not results:
+        raise GranaryError("dbt could not start", str(runner.target / "dbt.log"), "read its log")
     nodes = [(manifest["nodes"].get(result["unique_id"], {}), result) for result in results]
     return Replayed(
-        success=done.returncode == 0,
+        success=not failures,
         relations=tuple(
             node["name"] for node, r in nodes if node.get("resource_type") == "model" and r["status"] == "success"
         ),
         tests_passed=sum(node.get("resource_type") == "test" and r["status"] == "pass" for node, r in nodes),
         seconds=time.monotonic() - began,
-        failures=tuple(problems_of(target, manifest)[0]) if done.returncode else (),
+        failures=tuple(failures),
     )
 
 
 def _reads(node: Mapping[str, Any], source: str, table: str | None) -> bool:
     return node["source_name"] == source and table in (None, node["name"])
-
-
-def _build(settings: Settings, target: Path, selection: list[str]) -> subprocess.CompletedProcess[bytes]:
-    """Run dbt while no other build of this home runs."""
-    home = dbt_manifest.folder(settings)
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    if (parsed := home / dbt_manifest.PARTIAL_PARSE).exists():
-        shutil.copy(parsed, target / parsed.name)
-    excluded = ["--exclude-resource-type", "unit_test", "snapshot"]
-    with dbt_manifest.building(settings):
-        return subprocess.run(
-            [*dbt_manifest.DBT, "build", "--full-refresh", *excluded, "--select", *selection],
-            cwd=dbt_manifest.PROJECT_DIR,
-            env=dbt_manifest.environment(settings, target),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-
-
-def _results(target: Path) -> list[dict[str, Any]]:
-    path = target / "run_results.json"
-    return list(json.loads(path.read_text())["results"]) if path.exists() else []

@@ -1,7 +1,7 @@
 """How long ago each table's source last had something new: one definition for dbt, Dagster and `granary status`.
 
 The definition is the view `ops.freshness` (migrations/functions.sql): a load that looked and found nothing does
-not count. What a table may wait is its contract's `freshness`; dbt's YAML repeats it, and a test compares them.
+not count. What a table may wait is its contract's `freshness`; dbt's YAML repeats it (granary/scaffold/declared.py).
 """
 
 from __future__ import annotations

@@ -11,15 +11,13 @@ Each step finds out by itself what is left to do, so a run that was killed is fi
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from granary.dbt import manifest as dbt_manifest
-from granary.dbt.failures import problems_of
+from granary.dbt.runner import BUILD, BuildError, Runner
 from granary.privacy import erasure, locator
 from granary.privacy.erasure import Total
 from granary.privacy.locations import Locations, locate, undeclared
@@ -31,7 +29,6 @@ from granary.warehouse.faults import fault_point
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from granary.privacy.identity import Identity
     from granary.privacy.suppression_list import HashKey
@@ -185,34 +182,12 @@ def publish(settings: Settings) -> None:
         GranaryError: something failed; the erasure is not finished, and people still read the marts as they were.
     """
     manifest = dbt_manifest.load(dbt_manifest.prepare(settings))
-    target = _target(settings)
-    with dbt_manifest.building(settings):
-        done = subprocess.run(
-            [
-                *(*dbt_manifest.DBT, "build", "--exclude-resource-type", "unit_test"),
-                *("--vars", json.dumps(dbt_manifest.INCREMENTAL_VARS)),
-            ],
-            cwd=dbt_manifest.PROJECT_DIR,
-            env=dbt_manifest.environment(settings, target) | {"GRANARY_ERASING": "yes"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode:
-            problems, _ = problems_of(target, manifest)
-            raise GranaryError(
-                f"the rows are out of raw, and the marts do not follow: {problems[0].what}",
-                str(target),
-                "fix that and run this again: until then people still read the marts as they were",
-            )
-
-
-def _target(settings: Settings) -> Path:
-    """Return a folder for dbt's output, with the parsed project in it."""
-    home = dbt_manifest.folder(settings)
-    target = home / "forget"
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "run_results.json").unlink(missing_ok=True)
-    if (home / dbt_manifest.PARTIAL_PARSE).exists():
-        shutil.copy(home / dbt_manifest.PARTIAL_PARSE, target)
-    return target
+    runner = Runner(settings, manifest, dbt_manifest.folder(settings) / "forget")
+    try:
+        runner.run([*BUILD, "--vars", json.dumps(dbt_manifest.INCREMENTAL_VARS)], GRANARY_ERASING="yes")
+    except BuildError as error:
+        raise GranaryError(
+            f"the rows are out of raw, and the marts do not follow: {error.problems[0].what}",
+            str(runner.target),
+            "fix that and run this again: until then people still read the marts as they were",
+        ) from None

@@ -34,6 +34,18 @@ COLUMNS = """
         and n.nspname not in ('pg_catalog', 'information_schema')
     order by 1, 2, 3
 """
+MEASURES = """
+    select jsonb_object_keys(newest.measures)
+    from (
+        select months.measures
+        from ops.published_months as months
+        inner join ops.publishes as publishes on publishes.publish_id = months.publish_id
+        where publishes.schema_name = $1 and months.mart = $2
+        order by months.publish_id desc
+        limit 1
+    ) as newest
+    order by 1
+"""
 
 
 @dataclass(frozen=True)
@@ -249,12 +261,17 @@ def _wrong(node: Mapping[str, Any], column: str, what: str) -> GranaryError:
 
 
 def _mart(connection: Connection, node: Mapping[str, Any]) -> Iterator[Mart]:
-    """Yield a published mart with data subjects, with what the restatement ledger adds up of it (publish*.sql)."""
+    """Yield a published mart with data subjects, with what the ledger of publishes adds up of it."""
     schema, _, table = published(node).partition(".")
     kinds = warehouse.columns_of(connection, quote_relation(schema, table))
-    more = meta(node)
-    measured = [name for name, kind in kinds.items() if kind == "numeric(12,2)" or name in more.get("measures", ())]
-    day = more.get("business_date") or ("business_date" if "business_date" in kinds else "cast(null as date)")
+    day = meta(node).get("business_date") or ("business_date" if "business_date" in kinds else "cast(null as date)")
     for place in _places(node):
         if place.schema == schema and place.column in kinds:
-            yield Mart(place, day, tuple(measured))
+            yield Mart(place, day, tuple(name for name in _measures(connection, schema, table) if name in kinds))
+
+
+def _measures(connection: Connection, schema: str, mart: str) -> list[str]:
+    """Return what the newest publish of a mart has added up; which columns that are is decided there alone."""
+    if query(connection, "select to_regclass('ops.published_months')::text") == [(None,)]:
+        return []
+    return [str(name) for (name,) in query(connection, MEASURES, schema, mart)]

@@ -11,14 +11,13 @@ import pyarrow as pa
 import yaml
 
 from granary.profiling.names import looks_like_key
-from granary.scaffold.descriptions import cast_says, column_says, range_says, table_says
+from granary.scaffold.declared import freshness
+from granary.scaffold.descriptions import cast_says, column_says, range_says, source_says, table_says
 from granary.scaffold.names import short
 from granary.scaffold.plan import enumeration
 from granary.warehouse.records import sql_type
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from granary.scaffold.plan import PlannedColumn, PlannedSource, PlannedTable
 
 LOADED_AT = """\
@@ -68,21 +67,13 @@ def sources(source: PlannedSource) -> str:
                 {
                     "name": source.name,
                     "schema": f"raw_{source.name}",
-                    "description": f"{source.name.capitalize()}, as delivered ({source.kind}). Never edited.",
+                    "description": source_says(source),
                     "config": {"loaded_at_query": LOADED_AT},
                     "tables": tables,
                 }
             ]
         }
     )
-
-
-def _freshness(allowed: timedelta) -> dict[str, Any]:
-    hours = round(allowed.total_seconds() / 3600)
-    return {
-        "warn_after": {"count": hours, "period": "hour"},
-        "error_after": {"count": 2 * hours, "period": "hour"},
-    }
 
 
 def source_table(table: PlannedTable) -> dict[str, Any]:
@@ -92,7 +83,7 @@ def source_table(table: PlannedTable) -> dict[str, Any]:
         {"name": "_load_id", "description": "The load; see ops.load_audit."},
         {"name": "_row", "description": "Row number within the loaded unit, from 1."},
     ]
-    config = {"freshness": _freshness(table.freshness)}
+    config = {"freshness": freshness(table.freshness)}
     return {"name": table.name, "description": table_says(table), "config": config, "columns": columns}
 
 
@@ -102,7 +93,9 @@ def source_column(column: PlannedColumn) -> dict[str, Any]:
 
 
 def _meta(column: PlannedColumn) -> dict[str, Any]:
-    return {"config": {"meta": {"personal": column.personal}}} if column.personal else {}
+    said = {"personal": column.personal, "subject": column.subject}
+    meta = {name: value for name, value in said.items() if value}
+    return {"config": {"meta": meta}} if meta else {}
 
 
 def staging_sql(source: PlannedSource, table: PlannedTable) -> str:

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 from granary.scaffold.names import singular
 
 if TYPE_CHECKING:
-    from granary.scaffold.plan import PlannedColumn, PlannedTable
+    from granary.scaffold.plan import PlannedColumn, PlannedSource, PlannedTable
 
 PLAIN = re.compile(r"\w[\w .,()/&%*+-]{0,59}", re.ASCII)
 """Text of the source that a description may repeat: without braces, quotes, backslashes and line breaks."""
+
+
+def source_says(source: PlannedSource) -> str:
+    """Return a description of a source."""
+    return f"{source.name.capitalize()}, as its owner delivers it ({source.kind})."
 
 
 def table_says(table: PlannedTable) -> str:

@@ -77,7 +77,7 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
         except GranaryError as error:
             if len(groups) == 1 or only:
                 raise
-            skipped.append(f"{pattern}: {error}")
+            skipped.append(f"{members[0] if len(members) == 1 else pattern}: {error}")
             continue
         found.append(table)
         if option is not None:

@@ -203,3 +203,19 @@ def _move_into(fresh: Path, folder: Path) -> None:
         for path in moved:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         raise
+
+
+def clone_sample(folder: Path) -> None:
+    """Clone the checkout that this engine runs from, with the sample; its project keeps the sample's name.
+
+    Raises:
+        GranaryError: the engine was installed from a wheel, which has no sample, or the folder is not empty.
+    """
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists() or not (checkout / "demo").is_dir():
+        todo = "clone Granary's repository, or begin without it: --empty"
+        raise GranaryError("the sample is not part of an installed engine", str(checkout), todo)
+    folder = folder.expanduser().absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise GranaryError("the folder is not empty", str(folder), "name a new one, or an empty one")
+    git(checkout, "clone", "--quiet", str(checkout), str(folder))

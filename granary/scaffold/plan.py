@@ -80,7 +80,7 @@ class PlannedColumn:
     header: str
     type: pa.DataType
     seen: Evidence
-    personal: Literal["identifier", "demographic"] | None
+    personal: Literal["identifier", "demographic", "pseudonym"] | None
     required: bool
     optional: bool = False
     """Whether it may be missing from a delivery, and is null there."""
@@ -92,6 +92,8 @@ class PlannedColumn:
     cast: str = ""
     parent: Parent | None = None
     """The column of another table that has all of its values."""
+    subject: str = ""
+    """The data subject whose key it holds."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from granary.scaffold.descriptions import column_says, table_says
+from granary.scaffold.declared import HOUR
+from granary.scaffold.descriptions import column_says, source_says, table_says
 from granary.scaffold.python_text import Group, keyword, layout, literal
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def module(source: PlannedSource) -> str:
         "Source",
         (
             f"name={literal(source.name)}",
-            f"description={literal(f'{source.name.capitalize()}, as its owner delivers it.')}",
+            f"description={literal(source_says(source))}",
             'owner="data-engineering"',
             f"kind={literal(source.kind)}",
             settings,
@@ -101,6 +102,8 @@ def column(column: PlannedColumn) -> Group:
         parts.append("nullable=False")
     if column.personal:
         parts.append(f'personal="{column.personal}"')
+    if column.subject:
+        parts.append(f'subject="{column.subject}"')
     if column.optional:
         parts.append('missing="null"')
     if column.header != column.name:
@@ -125,5 +128,5 @@ def arrow(kind: pa.DataType) -> str:
 
 
 def _duration(freshness: timedelta) -> str:
-    hours = int(freshness.total_seconds() // 3600)
+    hours = max(1, round(freshness / HOUR))
     return f"timedelta(days={hours // 24})" if hours % 24 == 0 else f"timedelta(hours={hours})"

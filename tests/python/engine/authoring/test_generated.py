@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from granary.scaffold import dbt
+from granary.scaffold.declared import differences
 from granary.scaffold.keywords import KEYWORDS
 from granary.scaffold.names import LONGEST, check_source, raw_names, staged_names, table_names
 from granary.scaffold.plan import Found, Opening, PlannedSource, enumeration, plan
@@ -67,6 +68,80 @@ def run(text: str) -> Source:
     return found
 
 
+def as_dbt_reads(source: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest of a source's YAML; a table inherits the config of its source."""
+    nodes = {}
+    for table in source["tables"]:
+        config = source["config"] | table.get("config", {})
+        nodes[table["name"]] = table | {
+            "source_name": source["name"],
+            "source_description": source["description"],
+            "loaded_at_query": config["loaded_at_query"],
+            "freshness": config["freshness"],
+            "columns": {column["name"]: column for column in table["columns"]},
+        }
+    return {"sources": nodes}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (
+            ("description",),
+            "x",
+            ": the source: the contract says Bikes, as its owner delivers it (csv)., and dbt's source x",
+        ),
+        (
+            ("tables", 0, "description"),
+            "x",
+            ": the contract says One row per rental, from `r.csv`., and dbt's source x",
+        ),
+        (
+            ("tables", 0, "config", "freshness", "warn_after", "count"),
+            36,
+            ": warn_after: the contract says 8 days, 0:00:00, and dbt's source 1 day, 12:00:00",
+        ),
+        (
+            ("tables", 0, "config", "freshness", "error_after"),
+            {"count": 15, "period": "day"},
+            ": error_after: the contract says 16 days, 0:00:00, and dbt's source 15 days, 0:00:00",
+        ),
+        (
+            ("tables", 0, "config", "freshness"),
+            None,
+            ": warn_after: the contract says 8 days, 0:00:00, and dbt's source nothing",
+        ),
+        (("config", "loaded_at_query"), "select now()", ": its loaded_at_query does not ask ops.freshness"),
+        (("tables", 0, "columns", 0, "name"), "other", ".email: dbt's source has no such column"),
+        (("tables", 0, "columns", 0, "description"), "", ".email: the contract says email: "),
+        (
+            ("tables", 0, "columns", 0, "config", "meta", "personal"),
+            "pseudonym",
+            ".email: personal: the contract says identifier, and dbt's source pseudonym",
+        ),
+        (
+            ("tables", 0, "columns", 0, "config", "meta", "subject"),
+            "rider",
+            ".email: subject: the contract says nothing, and dbt's source rider",
+        ),
+    ],
+)
+def test_what_a_source_s_yaml_says_otherwise_than_its_contract_is_named(
+    path: tuple[Any, ...], value: Any, words: str
+) -> None:
+    source = planned(["email"], ["ann@example.org", "bob@example.org"])
+    (declared,) = yaml.safe_load(files(source)["models/staging/bikes/_bikes__sources.yml"])["sources"]
+    contract = run(module(source))
+    assert differences([contract], as_dbt_reads(declared)) == []
+    part = declared
+    for step in path[:-1]:
+        part = part[step]
+    part[path[-1]] = value
+    found = differences([contract], as_dbt_reads(declared))
+    assert found[0].startswith(f"bikes.rentals{words}")
+    assert len(found) == 1 + (path[-1] == "freshness")
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(TEXT, min_size=1, max_size=5, unique=True), st.lists(TEXT, min_size=1, max_size=4), TEXT, TEXT)
 def test_generated_files_hold_hostile_text_as_data(
@@ -83,6 +158,7 @@ def test_generated_files_hold_hostile_text_as_data(
     (model,) = yaml.safe_load(contents[f"models/staging/bikes/stg_bikes__{table.name}.yml"])["models"]
     (declared,) = yaml.safe_load(contents["models/staging/bikes/_bikes__sources.yml"])["sources"]
     assert [one["name"] for one in declared["tables"][0]["columns"]][:-2] == [column.name for column in table.columns]
+    assert differences([run(module(source))], as_dbt_reads(declared)) == []
     shown = {one["name"]: one for one in model["columns"]}
     (made,) = source.tables
     for planned_column in made.columns:

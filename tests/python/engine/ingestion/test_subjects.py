@@ -191,6 +191,48 @@ def test_each_is_forgotten_by_its_own_key(warehouse: Settings, shop: Shop, busin
     assert rows(LEDGER_HOLDS) == [(0,)]
 
 
+PUBLISHED = """
+    create table if not exists ops.publishes (
+        publish_id bigint generated always as identity primary key, schema_name text not null,
+        invocation_id text not null, started_at timestamptz not null,
+        finished_at timestamptz not null default clock_timestamp(), marts text[] not null,
+        rows_inserted bigint not null, rows_deleted bigint not null, last_date date, loads_seen jsonb not null
+    );
+    create table if not exists ops.published_months (
+        publish_id bigint not null references ops.publishes, mart text not null, business_month date,
+        rows_inserted bigint not null, rows_deleted bigint not null, previous_row_count bigint,
+        row_count bigint not null, previous_measures jsonb, measures jsonb not null
+    );
+    insert into ops.publishes (publish_id, schema_name, invocation_id, started_at, marts, rows_inserted, rows_deleted,
+        loads_seen)
+    overriding system value
+    select number, schema_name, 'a', now(), array['dim_rider'], 2, 0, '{}'
+    from (values (1, 'marts'), (2, 'marts'), (3, 'dev_ada_marts')) as made (number, schema_name);
+    insert into ops.published_months (publish_id, mart, business_month, rows_inserted, rows_deleted, row_count,
+        measures)
+    values (1, 'dim_rider', '2026-03-01', 2, 0, 2, '{"fare": 14.00}'),
+        (2, 'dim_rider', '2026-03-01', 2, 0, 2, '{"km": 12, "gone": 1}'),
+        (3, 'dim_rider', '2026-03-01', 2, 0, 2, '{"fare": 14.00}');
+    alter table marts.dim_rider add column km bigint default 6
+"""
+
+
+def test_of_a_mart_is_added_up_what_its_newest_publish_added_up(
+    warehouse: Settings, shop: Shop, business: Source
+) -> None:
+    """Which columns these are is decided where marts are published; here that is money no more, but kilometres."""
+    arrive(warehouse, shop, business)
+    (mart,) = locations.locate(warehouse).marts
+    assert mart.measures == ()
+    with connect(warehouse) as connection:
+        for sql in PUBLISHED.split(";"):
+            execute(connection, sql)
+        connection.commit()
+    done = forget.forget(warehouse, identify("rider", "ann@example.org"), build=nothing)
+    (total,) = (total for total in done.totals if total.relation == "marts.dim_rider")
+    assert (total.rows, total.month, total.measures) == (1, "2026-03-01", {"km": "6"})
+
+
 def test_who_is_forgotten_stays_out_however_they_come(
     warehouse: Settings, shop: Shop, business: Source, rows: Rows
 ) -> None:

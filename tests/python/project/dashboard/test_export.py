@@ -19,7 +19,7 @@ from granary.pages.dashboard.theme import RANGES
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
-from tests.python.support.made_answers import made
+from tests.python.project.dashboard.made import made
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ import pytest
 from dashboards import PAGES
 from granary.dagster.links import Links
 from granary.pages.dashboard.export import write_pages
+from tests.python.project.dashboard.made import made
 from tests.python.support.browser import reader
-from tests.python.support.made_answers import made
 
 if TYPE_CHECKING:
     from pathlib import Path

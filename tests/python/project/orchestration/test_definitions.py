@@ -17,6 +17,7 @@ from granary.dagster.publish_checks import PUBLISH_CHECKS
 from granary.dagster.rest_of_run import assets_to_build, still_loaded
 from granary.dagster.sensors import ask_for_rest
 from granary.dbt import manifest as dbt_manifest
+from granary.scaffold.declared import differences
 from granary.sources.discovery import SOURCES
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
@@ -58,6 +59,10 @@ def test_every_source_table_of_dbt_has_a_loader_and_every_loader_a_source_table(
     assert set(KEYS) <= set(specs)
     assert loaders == {(source, table) for source, table in of_dbt if source != "ops"}
     assert len(loaders) >= 9
+
+
+def test_what_dbt_says_of_the_sources_is_what_their_contracts_say(manifest: Mapping[str, Any]) -> None:
+    assert differences(SOURCES.values(), manifest) == []
 
 
 def test_loaders_are_upstream_of_the_staging_models_and_marts_of_nothing_else(graph: Any) -> None:
