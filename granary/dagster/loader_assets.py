@@ -77,7 +77,6 @@ def unusable(name: str, error: GranaryError) -> dg.AssetsDefinition:
 def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """Return the asset that loads one table."""
     key = key_of(source.name, table.name)
-    daily = table.partition == "day"
 
     @dg.asset(
         key=key,
@@ -91,8 +90,8 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
             "disposition": table.disposition,
             "contract": table.contract,
         },
-        partitions_def=days if daily else None,
-        backfill_policy=dg.BackfillPolicy.single_run() if daily else None,
+        partitions_def=days if table.is_daily else None,
+        backfill_policy=dg.BackfillPolicy.single_run() if table.is_daily else None,
         check_specs=[
             dg.AssetCheckSpec(
                 CHECK,
@@ -281,9 +280,6 @@ def result_metadata(result: LoadResult) -> dict[str, dg.MetadataValue]:
 KEYS = [key_of(source.name, table.name) for source in SOURCES.values() for table in source.tables]
 """The source tables that have a loader."""
 DAILY_KEYS = [
-    key_of(source.name, table.name)
-    for source in SOURCES.values()
-    for table in source.tables
-    if table.partition == "day"
+    key_of(source.name, table.name) for source in SOURCES.values() for table in source.tables if table.is_daily
 ]
 """The source tables that are delivered by the business day."""

@@ -41,7 +41,7 @@ def pending(settings: Settings) -> list[date]:
     """
     waiting: list[date] = []
     for source in SOURCES.values():
-        if any(table.partition == "day" for table in source.tables):
+        if any(table.is_daily for table in source.tables):
             with suppress(GranaryError, OSError):
                 waiting += api.pending_dates(settings, source.name)
     return waiting

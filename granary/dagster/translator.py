@@ -8,7 +8,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 
 from granary.dagster.links import Links, dashboard_pages
-from granary.dbt.manifest_nodes import PUBLISHED, is_mart, layer, materialization, published
+from granary.dbt.manifest_nodes import PUBLISHED, is_mart, layer, materialization, overwritten_by, published
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from dagster_dbt import DbtProject
 
 OWNER = "team:analytics-engineering"
-DAILY = "daily"
-"""dbt tag of the facts that overwrite whole business dates."""
+BUSINESS_DATE = "business_date"
 
 
 class Translator(DagsterDbtTranslator):
@@ -61,5 +60,5 @@ class Translator(DagsterDbtTranslator):
 
 
 def is_daily(node: Mapping[str, Any]) -> bool:
-    """Return whether a node is a fact of daily partitions."""
-    return node["resource_type"] == "model" and DAILY in node.get("tags", [])
+    """Return whether a node is a fact of daily partitions: one that overwrites whole business dates."""
+    return overwritten_by(node) == BUSINESS_DATE

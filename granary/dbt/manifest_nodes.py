@@ -24,6 +24,15 @@ def materialization(node: Mapping[str, Any]) -> str:
     return str(node.get("config", {}).get("materialized") or node["resource_type"])
 
 
+def overwritten_by(node: Mapping[str, Any]) -> str | None:
+    """Return the column whose values an incremental model overwrites whole, None if it overwrites no partitions."""
+    config = node.get("config", {})
+    if config.get("incremental_strategy") != "overwrite_partitions":
+        return None
+    found: str | None = meta(node).get("partition_by") or config.get("unique_key")
+    return found
+
+
 def meta(part: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what the project keeps of a node or a column for itself; dbt writes it in one of two places."""
     found: Mapping[str, Any] = part.get("config", {}).get("meta") or part.get("meta") or {}

@@ -160,7 +160,7 @@ def pending_dates(settings: Settings, source: str) -> list[date]:
     dates: set[date] = set()
     with connect(settings, role="loader") as connection:
         for table in spec.tables:
-            if table.partition == "day":
+            if table.is_daily:
                 target = Target(source, table.name, table.schema, table.key)
                 missing = lost(connection, target, by_load=table.disposition == "replace_unit")
                 known = {} if missing else landed(connection, source, table.name)

@@ -156,6 +156,11 @@ class Table:
         return next(column for column in self.columns if column.name == name)
 
     @property
+    def is_daily(self) -> bool:
+        """Whether each unit is one business date."""
+        return self.partition == "day"
+
+    @property
     def schema(self) -> pa.Schema:
         """The contract as an Arrow schema."""
         return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])

@@ -148,7 +148,7 @@ class FileReader:
     def _unit(self, table: Table, entry: Entry) -> Unit:
         self._seen[entry.name] = entry
         day, problem = None, entry.problem
-        if table.partition == "day" and not problem:
+        if table.is_daily and not problem:
             try:
                 day = day_of(entry.name)
             except ValueError as error:

@@ -43,6 +43,8 @@ VALUES: list[tuple[pa.DataType, list[Any]]] = [
     (pa.decimal128(38, 37), ["0." + "0" * 36 + "1", "-9." + "9" * 37]),
     (pa.decimal128(5, 5), ["0.00001", "-0.99999", "0.12345"]),
     (pa.decimal128(19, 3), ["1234567890123456.789", "-1234567890123456.001"]),
+    (pa.decimal256(76, 0), ["0", "-1", "9" * 76, "-" + "9" * 76, "10000"]),
+    (pa.decimal256(50, 10), ["0.0000000001", "-" + "9" * 40 + "." + "9" * 10, "1E+39"]),
 ]
 
 
@@ -94,15 +96,27 @@ def test_any_mixture_of_columns(connection: Connection) -> None:
 
 def test_the_bytes_are_those_of_the_manual() -> None:
     batch = pa.RecordBatch.from_pydict({"a": pa.array([1, None], pa.int16()), "b": pa.array(["hi", ""])})
-    assert bytes(encode(batch)) == bytes.fromhex("0002 00000002 0001 00000002 6869  0002 ffffffff 00000000")
+    assert b"".join(encode(batch.schema, [batch])) == (
+        b"PGCOPY\n\xff\r\n\0"
+        + bytes(8)
+        + bytes.fromhex("0002 00000002 0001 00000002 6869  0002 ffffffff 00000000")
+        + b"\xff\xff"
+    )
 
 
 def test_large_rows_go_in_small_parts() -> None:
     batch = pa.RecordBatch.from_pydict({"a": ["x" * 1000] * 5000})
-    sizes = [len(encode(part)) for part in parts(batch)]
-    assert sum(sizes) == 5000 * 1006
+    sizes = [len(piece) for piece in encode(batch.schema, [batch])]
+    assert sum(sizes) == 19 + 5000 * 1006 + 2
     assert max(sizes) < 1.1 * PART_BYTES
-    assert [part.num_rows for part in parts(pa.RecordBatch.from_pydict({"a": ["x" * PART_BYTES] * 2}))] == [1, 1]
+    assert [part.num_rows for part in parts([pa.RecordBatch.from_pydict({"a": ["x" * PART_BYTES] * 2})])] == [1, 1]
+
+
+def test_a_null_where_the_schema_has_none_is_the_server_s_to_refuse(connection: Connection) -> None:
+    schema = pa.schema([pa.field("a", pa.int64(), nullable=False)])
+    batch = pa.RecordBatch.from_arrays([pa.array([1, None])], schema=schema)
+    copy_into_new(connection, "t", schema, [batch])
+    assert query(connection, "select a from t order by a") == [(1,), (None,)]
 
 
 def test_a_refused_row_undoes_the_copy_and_says_why(connection: Connection) -> None:

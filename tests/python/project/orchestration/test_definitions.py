@@ -17,6 +17,7 @@ from granary.dagster.publish_checks import PUBLISH_CHECKS
 from granary.dagster.rest_of_run import assets_to_build, still_loaded
 from granary.dagster.sensors import ask_for_rest
 from granary.dbt import manifest as dbt_manifest
+from granary.dbt.manifest_nodes import overwritten_by
 from granary.scaffold.declared import differences
 from granary.sources.discovery import SOURCES
 from granary.warehouse.connection import connect, execute
@@ -121,9 +122,15 @@ def test_groups_are_the_systems_and_the_layers(specs: dict[dg.AssetKey, dg.Asset
     assert groups <= set(SOURCES) | {"staging", "intermediate", "marts", "snapshots", "ops", "seeds", "metrics"}
 
 
-def test_only_daily_loads_and_daily_facts_have_partitions(specs: dict[dg.AssetKey, dg.AssetSpec]) -> None:
+def test_only_daily_loads_and_facts_that_overwrite_whole_days_have_partitions(
+    specs: dict[dg.AssetKey, dg.AssetSpec], manifest: Mapping[str, Any]
+) -> None:
     daily = {key.path[-1]: spec for key, spec in specs.items() if spec.partitions_def is not None}
-    assert set(daily) == {"transactions", "coupon_redemptions", "fct_sales", "fct_baskets"}
+    loads = {table.name for source in SOURCES.values() for table in source.tables if table.is_daily}
+    facts = {node["name"] for node in manifest["nodes"].values() if overwritten_by(node) == "business_date"}
+    assert loads == {"transactions", "coupon_redemptions"}
+    assert facts == {"fct_sales", "fct_baskets", "fct_coupon_redemptions"}
+    assert set(daily) == loads | facts
     (days,) = {spec.partitions_def for spec in daily.values()}
     assert isinstance(days, dg.DailyPartitionsDefinition)
     assert days.get_first_partition_key() == "2017-01-01"
