@@ -1,4 +1,4 @@
-"""dbt as this project runs it: an error of the database is told without the values of rows, and no wait is endless.
+"""dbt as this project runs it: an error of the database is shown without the values of rows, and no wait is endless.
 
 dbt passes on what the server says, and the server explains a failed constraint with the row itself, a failed cast with
 the value: on the terminal, in dbt.log, in run_results.json and in whatever reads these. And dbt's sessions have no
@@ -16,8 +16,8 @@ from threading import Event, Thread, get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from granary.warehouse.database_errors import told
-from granary.warehouse.filelock import tell
+from granary.warehouse.database_errors import safe_text
+from granary.warehouse.filelock import notify
 from granary.warehouse.settings import Settings
 from granary.warehouse.waits import LockHeldError, look
 
@@ -57,10 +57,10 @@ def install() -> None:
                 yield
             except psycopg2.errors.LockNotAvailable as error:
                 if "held by" in str(error):  # ops.take_lock says so itself
-                    raise type(error)(told(error)) from None
+                    raise type(error)(safe_text(error)) from None
                 raise type(error)(str(LockHeldError(monotonic() - began, "".join(holder)))) from None
             except psycopg2.Error as error:
-                raise type(error)(told(error)) from None
+                raise type(error)(safe_text(error)) from None
 
     def open_with_limit(_: type[Manager], connection: Any) -> Any:
         if connection.state == "open":
@@ -132,12 +132,12 @@ def say_more(*, failed: bool) -> None:
     from granary.sources.discovery import BROKEN  # noqa: PLC0415 - half a second
 
     for error in BROKEN.values():
-        tell(f"warning: {error}")
+        notify(f"warning: {error}")
     if failed:
         flags: Any = get_flags()  # type: ignore[no-untyped-call]
         target = Path(flags.PROJECT_DIR) / (flags.TARGET_PATH or "target")
         for words in named(Settings.load(), target, get_invocation_id()):
-            tell(words)
+            notify(words)
 
 
 with suppress(ImportError):  # an environment without dbt: there is nothing to change

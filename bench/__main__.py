@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from bench import answers, rivals, tables
 from demo import retailer
-from granary.cli import show
+from granary.cli import output
 from granary.warehouse import server
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.settings import Settings
@@ -79,7 +79,7 @@ def files() -> None:
                 tables.csv(settings, table)
             rows.append(_compare(settings, connection, kind, table))
         connection.close()
-    show.table(
+    output.table(
         f"Loading into raw, median of {ROUNDS} rounds; ratios are to the server's own COPY",
         ("rows", "count", "load, s", "COPY, s", "ratio", "peak MB", "dlt, s", "dlt / load", "sling, s", "sling / load"),
         rows,

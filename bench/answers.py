@@ -19,7 +19,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from dashboards import PAGES
-from granary.cli import show
+from granary.cli import output
 from granary.pages.dashboard.read import QUERIES
 from granary.warehouse.connection import connect, execute, query, quote_name
 from granary.warehouse.errors import GranaryError
@@ -123,13 +123,13 @@ def main() -> None:
     reference = answers.pop(0)
     answers.sort(key=lambda answer: answer.p95, reverse=True)
     target = f"{TARGET * 1000:.0f} ms"
-    show.table(
+    output.table(
         f"The slowest {SLOWEST} of {len(answers)} answers; {lines:,} lines, {ROUNDS} rounds; target: p95 in {target}",
         ("query", "median, ms", "p95, ms", "ratio", "plan's cost", "rows"),
         [_row(answer) for answer in [*answers[:SLOWEST], reference]],
     )
     late = sum(answer.p95 > TARGET for answer in answers)
-    show.line(f"{len(answers) - late} of {len(answers)} answers have their p95 within {target}.")
+    output.line(f"{len(answers) - late} of {len(answers)} answers have their p95 within {target}.")
 
 
 def _row(answer: Answer) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo import retailer
-from granary.cli import show
+from granary.cli import output
 from granary.load.api import load_table
 from granary.sources.select import select
 from granary.warehouse import server
@@ -71,7 +71,7 @@ def quiet(readers: Readers) -> None:
 
 def table(rows: list[tuple[object, ...]]) -> None:
     """Print the result."""
-    show.table(
+    output.table(
         "Eight analysts read meanwhile (seconds)",
         (
             "meanwhile", "s", "publish", "queries", "failed", "waited", "mixed", "states", "p95", "longest",

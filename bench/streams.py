@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
-from granary.cli import show
+from granary.cli import output
 from granary.streams.loop import Limits
 from granary.streams.opening import open_stream
 from granary.warehouse import server
@@ -54,7 +54,7 @@ def sustained(settings: Settings, broker: stream_servers.Broker) -> Row:
         def polled(rows: int, seconds: float) -> Any:
             runs = poll(rows, seconds)
             if runs and not commits:
-                commits.append(time.monotonic())  # joining the group is no work of ours
+                commits.append(time.monotonic())  # joining the group is not a work of ours
             return runs
 
         def noted(runs: Any) -> None:
@@ -158,4 +158,4 @@ def address(text: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    show.table("Streams", COLUMNS, measure())
+    output.table("Streams", COLUMNS, measure())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import business_date, ready
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def advance(
 ) -> None:
     """Move the sample retailer's clock: its systems deliver all business days up to DATE."""
     move(ready(), to)
-    show.line("Next: `granary run` loads and builds what is new.")
+    output.line("Next: `granary run` loads and builds what is new.")
 
 
 def remove_sample(
@@ -78,9 +78,9 @@ def remove_sample(
 
     first = first_date or date(datetime.now(timezone.utc).year, 1, 1)
     commit = remove(PROJECT, name or PROJECT.name, time_zone, first)
-    show.line(f"The sample is out, in commit {commit[:7]}; `git revert {commit[:7]}` brings it back.")
-    show.line("The warehouse still has what was loaded of it: `granary down`, and delete .granary to begin empty.")
-    show.line("Next: `granary add-source NAME WHERE`")
+    output.line(f"The sample is out, in commit {commit[:7]}; `git revert {commit[:7]}` brings it back.")
+    output.line("The warehouse still has what was loaded of it: `granary down`, and delete .granary to begin empty.")
+    output.line("Next: `granary add-source NAME WHERE`")
 
 
 def move(settings: Settings, to: date) -> None:
@@ -95,13 +95,13 @@ def move(settings: Settings, to: date) -> None:
     from demo import retailer  # noqa: PLC0415 - the command starts at once
     from demo.clock import OPENING  # noqa: PLC0415
 
-    with show.deliveries("the retailer opens") as progress:
+    with output.deliveries("the retailer opens") as progress:
         retailer.open_for_business(settings, progress=progress)
     if retailer.clock(settings) == OPENING:
         _run(settings, "crm_snapshots", "The CRM as it was before the year")
-    with show.deliveries("the retailer opens") as progress:
+    with output.deliveries("the retailer opens") as progress:
         moved = retailer.advance(settings, to, progress=progress)
-    show.line(f"The retailer's clock moved from {moved.before} to {moved.after}: {moved.files:,} files delivered.")
+    output.line(f"The retailer's clock moved from {moved.before} to {moved.after}: {moved.files:,} files delivered.")
 
 
 def play(settings: Settings) -> bool:
@@ -115,21 +115,21 @@ def play(settings: Settings) -> bool:
     began = time.monotonic()
     move(settings, LAST_DAY)
     outcome = _run(settings, "everything", "Load, snapshot, build and test")
-    show.outcome(outcome)
+    output.outcome(outcome)
     if outcome.success:
-        show.line(f"\nDone in {time.monotonic() - began:.0f} s. Try next:")
-        show.line('  .venv/bin/granary psql -c "select sum(sales_value) from marts.fct_sales"   a first number')
-        show.line(
+        output.line(f"\nDone in {time.monotonic() - began:.0f} s. Try next:")
+        output.line('  .venv/bin/granary psql -c "select sum(sales_value) from marts.fct_sales"   a first number')
+        output.line(
             "  make ui                                                                   lineage, runs and checks"
         )
-        show.line("  docs/analysts.md                                                          thirty questions")
-        show.line("The warehouse server keeps running; `.venv/bin/granary down` stops it.")
+        output.line("  docs/analysts.md                                                          thirty questions")
+        output.line("The warehouse server keeps running; `.venv/bin/granary down` stops it.")
     return outcome.success
 
 
 def _run(settings: Settings, job: str, title: str) -> RunOutcome:
     from granary.dagster.run import run_job  # noqa: PLC0415 - the command starts at once
 
-    show.line(title)
-    with reachable(settings), show.running() as on_event:
+    output.line(title)
+    with reachable(settings), output.running() as on_event:
         return run_job(settings, job, on_event=on_event)

@@ -1,4 +1,4 @@
-"""What a person is told while the retailer works."""
+"""Progress of the retailer's systems."""
 
 from __future__ import annotations
 

@@ -37,12 +37,12 @@ def remove(root: Path, name: str, time_zone: str, first_date: date) -> str:
     """Commit a state of the clone without the sample; return the commit.
 
     Raises:
-        GranaryError: it is no clone, something is not committed, or git fails; the clone is as it was.
+        GranaryError: it is not a clone, something is not committed, or git fails; the clone is as it was.
         UsageError: the name cannot be a project's.
     """
     new_project.check_name(name)
     if not (root / ".git").exists() or not (root / "demo").is_dir():
-        raise GranaryError("this is no clone with the sample", str(root), "run this at the root of one")
+        raise GranaryError("this is not a clone with the sample", str(root), "run this at the root of one")
     if changes := git(root, "status", "--porcelain").splitlines():
         what = f"{len(changes)} file{' is' if len(changes) == 1 else 's are'} not committed: {changes[0][3:]}"
         raise GranaryError(what, str(root), "commit or stash them first, so that nothing of yours is lost")

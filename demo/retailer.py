@@ -113,13 +113,13 @@ def open_for_business(settings: Settings, households: int | None = None, progres
     Args:
         settings: the warehouse beside which it opens; its server must be running.
         households: take only the households with an id up to this, and what belongs to them (see `cut`).
-        progress: is told of each step.
+        progress: called after each step.
 
     Raises:
         GranaryError: the data is not installed, the server does not answer, the disk is full, or the retailer
             is open with another number of households.
     """
-    places, tell = _Places(settings.home), progress or silent
+    places, report = _Places(settings.home), progress or silent
     with _alone(places):
         if not is_open(settings):
             _clear(places)
@@ -127,7 +127,7 @@ def open_for_business(settings: Settings, households: int | None = None, progres
                 cut(installed(), households, places.part)
             data = places.data()
             for step in chain(crm.build(settings, data), stock.prepare(data, places.stock)):
-                tell(step)
+                report(step)
             for folder in ("pos/transactions", "pos/promotions", "events/coupon_redemptions"):
                 (places.landing / folder).mkdir(parents=True)
             put(places.size, json.dumps({"households": households}).encode())
@@ -143,9 +143,9 @@ def open_for_business(settings: Settings, households: int | None = None, progres
             )
         if not crm.exists(settings):
             for step in crm.build(settings, places.data()):
-                tell(step)
+                report(step)
             for step in crm.change(settings, places.stock, clock(settings)):
-                tell(step)
+                report(step)
         _write_environment(settings, places)
         return clock(settings)
 
@@ -160,7 +160,7 @@ def advance(settings: Settings, to: date, progress: Listener | None = None) -> A
         GranaryError: the retailer is not open, `to` is before its clock or after 2017-12-31, another process
             is moving it, the disk is full, or the CRM's server does not answer.
     """
-    places, tell = _Places(settings.home), progress or silent
+    places, report = _Places(settings.home), progress or silent
     with _alone(places):
         before = clock(settings)
         if to < before:
@@ -170,10 +170,10 @@ def advance(settings: Settings, to: date, progress: Listener | None = None) -> A
         files = changes = 0
         for step in stock.deliver(places.stock, places.landing, before, to):
             files += 1
-            tell(step)
+            report(step)
         for step in crm.change(settings, places.stock, to):
             changes += step.rows
-            tell(step)
+            report(step)
         calendar.write(places.clock, to)
         return Advance(before, to, files, changes)
 

@@ -24,7 +24,7 @@ from granary.cdc.state import STATE, State, TableState
 from granary.sources.config import setting
 from granary.warehouse.connection import LockHeldError, connect, execute, quote_name, reason
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 from granary.warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _spoken(source: str) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         raise GranaryError(
-            f"the warehouse broke off the capture: {reason(error)}",
+            f"the capture was interrupted by the warehouse: {reason(error)}",
             source,
             "nothing of the batch has landed; fix the cause and capture again",
         ) from None
@@ -188,7 +188,7 @@ class Capturing:
         slot = self.origin.slot()
         if slot and self.state is None and not take_over:
             raise GranaryError(
-                f"there is a slot {self.source.capture.slot} already, and this warehouse did not make it"  # type: ignore[union-attr]
+                f"there is a slot {self.source.capture.slot} already, which this warehouse did not create"  # type: ignore[union-attr]
                 + (", and it is in use" if slot.active else ""),
                 self.origin.where,
                 "give this warehouse a slot name of its own; if nobody uses that one, run"
@@ -199,9 +199,9 @@ class Capturing:
         with self._transaction() as tx:
             self._store(tx, intent)
         self.state = intent
-        reached("cdc-intent")
+        fault_point("cdc-intent")
         lsn = self.origin.create_slot()
-        reached("cdc-slot")
+        fault_point("cdc-slot")
         snapshot.settle(self.origin)
         server = self.origin.server()
         with self.origin.connect(autocommit=False) as reading:
@@ -241,7 +241,7 @@ class Capturing:
             return False
         decoder = Decoder(state.skip)
         with self._transaction() as tx:
-            reached("cdc-peeked")
+            fault_point("cdc-peeked")
             count, seen = self._land(tx, decoder, chain([first], messages), tables)
             complete = count < PEEK_MESSAGES
             # All that was committed before the peek was in it, so the slot may skip what others than our tables wrote.
@@ -250,9 +250,9 @@ class Capturing:
             after = state.at(end, as_of, tables=_known(state, tables, seen))
             self._store(tx, after)
         self.state = after
-        reached("cdc-before-advance")
+        fault_point("cdc-before-advance")
         self.origin.advance(end)
-        reached("cdc-after-advance")
+        fault_point("cdc-after-advance")
         return not complete
 
     def _land(
@@ -305,9 +305,9 @@ class Capturing:
         with self._transaction() as tx:
             self._store(tx, after)
         self.state = after
-        reached("cdc-before-advance")
+        fault_point("cdc-before-advance")
         self.origin.advance(after.position)
-        reached("cdc-after-advance")
+        fault_point("cdc-after-advance")
 
 
 def _known(

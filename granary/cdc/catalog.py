@@ -97,7 +97,7 @@ def ensure_publication(origin: Origin, tables: Sequence[Table]) -> bool:
         origin.query(sql)
     except GranaryError as error:
         raise GranaryError(
-            f"publication {origin.capture.publication} is missing, and we may not make it: {error.what}",
+            f"publication {origin.capture.publication} is missing, and our role may not create it: {error.what}",
             origin.where,
             f"have the tables' owner run: {sql}",
         ) from None
@@ -127,7 +127,7 @@ def check_server(origin: Origin) -> None:
             "run `alter system set wal_level = logical` there and restart it",
         )
     if encoding == "SQL_ASCII":
-        raise GranaryError("the source's encoding is SQL_ASCII: its text has no known meaning", origin.where)
+        raise GranaryError("the source's encoding is SQL_ASCII: its text has no known encoding", origin.where)
     if not may:
         raise GranaryError(
             f"role {user} may not replicate", origin.where, f"run `alter role {quote_name(user)} replication` there"
@@ -168,7 +168,9 @@ def _table(origin: Origin, table: Table) -> Origins:
     oid, kind, readable, published, described, leaves, unique, identity = rows[0]
     sql_name = f"{quote_name(schema)}.{quote_name(name)}"
     if not readable:
-        raise GranaryError("we may not read the table", where, f"run `grant select on {sql_name} to` our role there")
+        raise GranaryError(
+            "our role may not read the table", where, f"run `grant select on {sql_name} to` our role there"
+        )
     publication = quote_name(origin.capture.publication)
     if not published:
         raise GranaryError(

@@ -50,7 +50,9 @@ def apply(tx: LoadTransaction, changes: Target, target: Target, load_id: int, ro
     key = [quote_name(name) for name in target.key]
     names = ", ".join(quote_name(name) for name in [*target.schema.names, LOAD_ID, ROW])
     listed = ", ".join(key)
-    tx.digest(changes, rows)  # so that the block range index finds the load's rows, however many there are of others
+    tx.update_statistics(
+        changes, rows
+    )  # so that the block range index finds the load's rows, however many there are of others
     tx.execute("set local enable_seqscan = off")
     tx.execute(
         f"create temporary table cdc_batch on commit drop as select {listed}, {ROW}, cdc_op, cdc_key_before"
@@ -88,7 +90,7 @@ def apply(tx: LoadTransaction, changes: Target, target: Target, load_id: int, ro
     tx.execute("set local enable_seqscan = on")
     tx.execute("drop table cdc_batch, cdc_last")
     tx.note(target, stored - deleted)
-    tx.digest(target, stored + deleted)
+    tx.update_statistics(target, stored + deleted)
     return stored, deleted
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from granary.cdc import current_table
 from granary.load.append import append
-from granary.load.batch_stage import Piece
+from granary.load.batch_stage import UnitLoad
 from granary.sources.capture import changes_table
 from granary.sources.units import Unit
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 from granary.warehouse.ledger import record, record_changes
 from granary.warehouse.records import Change
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from granary.cdc.rows import Key
     from granary.sources.spec import Source, Table
-    from granary.sources.units import Chunk
+    from granary.sources.units import SourceBatch
     from granary.warehouse.writer import LoadTransaction
 
 
@@ -42,24 +42,24 @@ class Lander:
     unit: str
     run_id: str
 
-    def land(self, table: Table, chunk: Chunk) -> Landed:
+    def land(self, table: Table, chunk: SourceBatch) -> Landed:
         """Store changes of one table, given as rows of its change table."""
         tx, source = self.tx, self.source
         result = append(tx, source, changes_table(table), Unit(self.unit), [chunk], run_id=self.run_id)
-        reached("cdc-changes")
+        fault_point("cdc-changes")
         target, evolved = current_table.ensure(tx, source, table)
-        piece = Piece(Unit(self.unit), tx.next_load_ids(1)[0])
-        record_changes(tx.connection, source.name, table.name, piece.load_id, evolved)
+        unit_load = UnitLoad(Unit(self.unit), tx.next_load_ids(1)[0])
+        record_changes(tx.connection, source.name, table.name, unit_load.load_id, evolved)
         if result.rows_loaded:
             changes = current_table.changes_target(source, table)
-            piece.loaded, piece.deleted = current_table.apply(
+            unit_load.loaded, unit_load.deleted = current_table.apply(
                 tx, changes, target, result.load_ids[0], result.rows_loaded
             )
-        piece.read = piece.loaded
-        status = "loaded" if piece.loaded or piece.deleted else "unchanged"
-        record(tx.connection, [piece.audit(source.name, table.name, status, run_id=self.run_id)])
-        reached("cdc-applied")
-        return Landed(result.rows_read, result.rows_quarantined, piece.load_id, result.load_ids[0])
+        unit_load.read = unit_load.loaded
+        status = "loaded" if unit_load.loaded or unit_load.deleted else "unchanged"
+        record(tx.connection, [unit_load.audit(source.name, table.name, status, run_id=self.run_id)])
+        fault_point("cdc-applied")
+        return Landed(result.rows_read, result.rows_quarantined, unit_load.load_id, result.load_ids[0])
 
     def stored(self, table: Table, keys: Sequence[Key], columns: Sequence[str]) -> Mapping[Key, tuple[str | None, ...]]:
         """Return texts of the current table as this transaction sees it."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from granary.sources.spec import Source, Table
-    from granary.sources.units import Chunk
+    from granary.sources.units import SourceBatch
     from granary.warehouse.writer import LoadTransaction
 
     Row = Mapping[str, str | None]
@@ -27,7 +27,7 @@ OVERTAKEN = "has been overtaken: a later change of its row has landed; drop the 
 DESCRIBED = [column.name for column in CHANGE_COLUMNS]
 
 
-def chunk(table: Table, names: Sequence[str], rows: Sequence[Row], absent: Mapping[int, str]) -> Chunk:
+def chunk(table: Table, names: Sequence[str], rows: Sequence[Row], absent: Mapping[int, str]) -> SourceBatch:
     """Return refused changes, as text, as rows of the change table; what the stream must not lack is checked again.
 
     Args:

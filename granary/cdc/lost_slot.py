@@ -65,7 +65,7 @@ def check_tables(source: Source, origin: Origin, state: State, tables: Mapping[s
             raise LostSlotError(f"table {table.name} has not been copied yet", source.name, where)
         known = state.tables[table.name]
         if known.oid != now.oid:
-            raise LostSlotError(f"table {table.name} was dropped and made anew at the source", source.name, where)
+            raise LostSlotError(f"table {table.name} was dropped and created again at the source", source.name, where)
         found = altered(known.shape, now.shape, source_names(table)) or attached(
             origin, now.sql_name, known.shape, now.shape
         )

@@ -226,7 +226,7 @@ def walk(data: Array, at: Array, width: int, rows: Array) -> tuple[Tuples, Array
     """
     starts, lengths, flags = [], [], []
     if np.any(big(data, at, 2) != width):
-        raise GranaryError(f"a row has not the {width} columns that were announced", "pgoutput")
+        raise GranaryError(f"a row does not have the {width} columns that were announced", "pgoutput")
     at = at + 2
     for _ in range(width):
         flag = data.take(at, mode="clip")

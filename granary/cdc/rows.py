@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from granary.cdc.catalog import source_names
 from granary.cdc.pgoutput import DELETE, INSERT, TEXT, TRUNCATE, UPDATE, Tuples
 from granary.load.types import cast
-from granary.sources.units import Chunk, Rejected
+from granary.sources.units import Rejected, SourceBatch
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Image:
     texts: pa.Array
 
 
-def chunk(changes: Changes, table: Table, stored: Stored) -> Chunk:
+def chunk(changes: Changes, table: Table, stored: Stored) -> SourceBatch:
     """Return changes as rows of the change table.
 
     Args:
@@ -105,7 +105,7 @@ def landing(
     whole: Array,
     keyed: Array,
     broken: Broken,
-) -> Chunk:
+) -> SourceBatch:
     """Return rows for the seam: those that lack what they must have are rejected, the others are text to be parsed.
 
     Args:
@@ -130,12 +130,12 @@ def landing(
             broken.setdefault(int(row), (column.name, "is null"))
     batch = pa.RecordBatch.from_pydict({**described, **values})
     if not broken:
-        return Chunk(batch, text=True)
+        return SourceBatch(batch, text=True)
     original = pa.RecordBatch.from_pydict({**described, **{image.name: image.texts for image in delivered}})
     rejected = tuple((row, Rejected(*broken[row], original.slice(row, 1).to_pylist()[0])) for row in sorted(broken))
     keep = np.ones(batch.num_rows, bool)
     keep[list(broken)] = False
-    return Chunk(batch.filter(pa.array(keep)), rejected, text=True)
+    return SourceBatch(batch.filter(pa.array(keep)), rejected, text=True)
 
 
 def _typed(image: Image, broken: Broken) -> pa.Array:
@@ -149,7 +149,7 @@ def _typed(image: Image, broken: Broken) -> pa.Array:
     values, misfits = cast(image.texts, TYPES[image.type_oid], text=True)
     if misfits is not None:
         for row in pc.indices_nonzero(misfits).to_pylist():
-            broken.setdefault(row, (image.name, f"is no {values.type}"))
+            broken.setdefault(row, (image.name, f"is not a valid {values.type}"))
     return values
 
 

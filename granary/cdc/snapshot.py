@@ -22,7 +22,7 @@ from granary.cdc.rows import Image, landing
 from granary.cdc.state import Snapshot
 from granary.warehouse.connection import execute, query, quote_name
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from granary.cdc.landing import Lander
     from granary.cdc.origin import Origin
     from granary.sources.spec import Source, Table
-    from granary.sources.units import Chunk
+    from granary.sources.units import SourceBatch
     from granary.warehouse.connection import ArrowConnection
 
 DEADLOCK, ATTEMPTS = "40P01", 5
@@ -115,13 +115,15 @@ def copy(
             for chunk in _chunks(origin, connection, table, tables[table.name], lsn):
                 rows += lander.land(table, chunk).changes
             rows -= 1
-            reached("cdc-snapshot")
+            fault_point("cdc-snapshot")
     except DriverError as error:
         raise origin.failure(error) from None
     return rows
 
 
-def _chunks(origin: Origin, connection: ArrowConnection, table: Table, origins: Origins, lsn: int) -> Iterator[Chunk]:
+def _chunks(
+    origin: Origin, connection: ArrowConnection, table: Table, origins: Origins, lsn: int
+) -> Iterator[SourceBatch]:
     types = list(origins.types.items())
     now = query(connection, "select (extract(epoch from now()) * 1000000)::bigint")[0][0]
     listed = ", ".join(f"{_as_text(name, kind)} as c{number}" for number, (name, kind) in enumerate(types))
@@ -135,7 +137,7 @@ def _chunks(origin: Origin, connection: ArrowConnection, table: Table, origins: 
     names = source_names(table)
     nothing = [pa.array([None], pa.string()) for _ in types]
 
-    def rows(op: str, texts: list[pa.Array], first: int) -> Chunk:
+    def rows(op: str, texts: list[pa.Array], first: int) -> SourceBatch:
         count = len(texts[0])
         described = {
             "cdc_op": pa.repeat(pa.scalar(op), count),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import AsJson, ready
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
         " granary add-source shop postgresql://reader@db.example/shop --table orders --cursor updated_at ·"
         " granary add-source weather https://api.example/v1/days --key day",
     )(add_source)
+    app.command("remove-source", epilog="Example: granary remove-source bikes --with-dependents")(remove_source)
     app.command(
         "profile",
         epilog="Examples: granary profile marts.fct_orders · granary profile raw_shop.orders --json ·"
@@ -62,6 +63,10 @@ def add_source(
             metavar="HEADER", help="Send an API's key, from GRANARY_<NAME>_KEY, in this header, or as bearer."
         ),
     ] = None,
+    subjects: Annotated[
+        list[str] | None,
+        typer.Option("--subject", metavar="NAME=COLUMN", help="Whose key a column is, such as customer=customer_id."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the files, write nothing.")] = False,
     columns: Annotated[
         bool, typer.Option("--columns", help="Also add columns that tables of the source have got since.")
@@ -74,7 +79,8 @@ def add_source(
     loaded. Addresses and secrets go into the owner-only file .granary/sources.env, never into code.
     """
     from granary.scaffold import extend
-    from granary.scaffold.look import look
+    from granary.scaffold.inspection import inspect_source
+    from granary.scaffold.subjects import declared, marked
     from granary.scaffold.write import files, leftovers, write
 
     settings = Settings.load()
@@ -83,7 +89,7 @@ def add_source(
         if there is None:
             raise typer.BadParameter(f"there is no source {name!r} yet: say WHERE it is")
         where = extend.place(there, settings)
-    planned = look(
+    planned = inspect_source(
         name,
         where,
         only=tuple(tables or ()),
@@ -92,22 +98,24 @@ def add_source(
         header=auth,
         words=_words(nulls),
     )
+    planned, kinds = marked(planned, dict(_by_table(subjects, "--subject")))
     if there is not None:
         _extend(there, planned, settings, columns=columns, dry_run=dry_run)
         return
     if dry_run:
-        show.files(files(planned))
-        show.guesses(planned)
-        show.line("Nothing was written (--dry-run).")
+        output.files(files(planned))
+        output.guesses(planned)
+        output.line("Nothing was written (--dry-run).")
         return
-    written = write(planned, PROJECT, settings.home, force=force)
-    show.planned(planned)
-    show.line(f"{len(written)} files written, and {', '.join(planned.opening.settings)} set in {settings.home}.")
+    with declared(PROJECT, kinds):
+        written = write(planned, PROJECT, settings.home, force=force)
+    output.planned(planned)
+    output.line(f"{len(written)} files written, and {', '.join(planned.opening.settings)} set in {settings.home}.")
     for path in leftovers(planned, PROJECT):
-        show.line(f"Left from before, of a table that is gone; delete it if it is not yours: {path}")
-    show.line("Next:")
-    show.line(f"  granary load {name}")
-    show.line(f"  dbt build --select staging.{name}")
+        output.line(f"Left from before, of a table that is gone; delete it if it is not yours: {path}")
+    output.line("Next:")
+    output.line(f"  granary load {name}")
+    output.line(f"  dbt build --select staging.{name}")
 
 
 def _there(name: str) -> Source | None:
@@ -129,20 +137,55 @@ def _extend(there: Source, planned: PlannedSource, settings: Settings, *, column
     found = additions(planned, there, settings)
     for table, new in found.columns.items():
         names = ", ".join(column.name for column in new)
-        show.line(f"{table} has got {names}{'' if columns else '; --columns adds that'}.")
+        output.line(f"{table} has got {names}{'' if columns else '; --columns adds that'}.")
     if not found.tables and not (columns and found.columns):
-        show.line(f"Every table of {there.name} is there already.")
+        output.line(f"Every table of {there.name} is there already.")
         return
     contents = files(found, there, PROJECT, with_columns=columns)
     if dry_run:
-        show.files(contents)
-        show.line("Nothing was written (--dry-run).")
+        output.files(contents)
+        output.line("Nothing was written (--dry-run).")
         return
     overwrite(contents, PROJECT)
     if found.tables:
-        show.planned(replace(found.planned, tables=found.tables))
-    show.line(f"{len(contents)} files written; what was there in them is there still.")
-    show.line("Next: `granary run`")
+        output.planned(replace(found.planned, tables=found.tables))
+    output.line(f"{len(contents)} files written; what was there in them is there still.")
+    output.line("Next: `granary run`")
+
+
+def remove_source(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A source of the project.")],
+    with_dependents: Annotated[
+        bool, typer.Option("--with-dependents", help="Remove the models that are made from it as well.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, remove nothing.")] = False,
+) -> None:
+    """Take a source out: its module, models and settings, its raw tables, and what the ledger keeps of it.
+
+    It refuses where other models are made from it. The files are in the project's history; the rows have to be loaded
+    again if it comes back.
+    """
+    from granary.dbt import manifest
+    from granary.scaffold import remove
+    from granary.warehouse.errors import GranaryError, unknown
+
+    there = _there(name)
+    if there is None:
+        from granary.sources.discovery import SOURCES
+
+        raise unknown("source", name, SOURCES)
+    settings = ready()
+    removal = remove.plan(manifest.load(manifest.prepare(settings)), there)
+    if removal.dependents and not with_dependents:
+        names = ", ".join(sorted(str(node["name"]) for node in removal.dependents))
+        raise GranaryError(f"other models are made from {name}: {names}", todo="remove them too: --with-dependents")
+    paths = remove.files(removal, PROJECT)
+    if not dry_run:
+        remove.from_warehouse(settings, removal)
+        remove.from_project(removal, PROJECT, settings.home, paths)
+    for path in paths:
+        output.line(path)
+    output.line(f"{name}: {len(paths)} files and the schema raw_{name} {'would go' if dry_run else 'are gone'}.")
 
 
 def profile(
@@ -167,13 +210,13 @@ def profile(
     settings = ready()
     found, before, moves = compare_loads(settings, what) if load else take(settings, what)
     if as_json:
-        show.json(found.to_json() | {"exact": found.exact, "drift": [asdict(move) for move in moves]})
+        output.json(found.to_json() | {"exact": found.exact, "drift": [asdict(move) for move in moves]})
     else:
         print_profile(found, moves, before, f"in load {found.load_id}, compared with all before it" if load else "")
     if html:
         page = write_page(settings, PROJECT / "target")
         if not as_json:
-            show.line(f"Written: {page}")
+            output.line(f"Written: {page}")
 
 
 def _words(given: list[str] | None) -> dict[str, tuple[str, ...]]:

@@ -55,40 +55,40 @@ def capture(
 
 def _status(settings: Settings, sources: list[Source], as_json: bool) -> None:
     from granary.cdc.status import status
-    from granary.cli import show
+    from granary.cli import output
 
     found = [status(settings, source) for source in sources]
-    show.json(found) if as_json else _show(found)
+    output.json(found) if as_json else _show(found)
     if any(one.alarms for one in found):
         raise typer.Exit(1)
 
 
 def _drop(settings: Settings, source: Source, as_json: bool) -> None:
     from granary.cdc.capture import drop
-    from granary.cli import show
+    from granary.cli import output
 
     done = drop(settings, source)
-    show.json({"source": source.name, "done": done}) if as_json else show.line(" ".join(done))
+    output.json({"source": source.name, "done": done}) if as_json else output.line(" ".join(done))
 
 
 def _take(settings: Settings, sources: list[Source], follow: bool, anew: bool, as_json: bool) -> None:
     from granary.cdc.capture import opened
-    from granary.cli import show
+    from granary.cli import output
 
     results = []
     for source in sources:
         with opened(settings, source) as capturing:
             capturing.once(anew=anew)
             if follow:
-                show.line(f"Following {source.name} from {capturing.result().lsn}; Ctrl-C ends it.")
+                output.line(f"Following {source.name} from {capturing.result().lsn}; Ctrl-C ends it.")
                 # What is under way is rolled back, and taken again the next time.
                 with suppress(KeyboardInterrupt):
                     capturing.follow()
             results.append(capturing.result())
     if as_json:
-        show.json(results)
+        output.json(results)
         return
-    show.table(
+    output.table(
         "Captured",
         ("source", "rows copied", "changes", "refused", "up to", "seconds"),
         [(r.source, r.rows_copied, r.changes, r.refused, r.lsn, r.seconds) for r in results],
@@ -114,11 +114,11 @@ def _captured(name: str | None) -> list[Source]:
 
 
 def _show(found: list[CaptureStatus]) -> None:
-    from granary.cli import show
+    from granary.cli import output
 
     for one in found:
         age = "unknown" if one.lag_seconds is None else f"{one.lag_seconds:,.1f} s"
-        show.line(
+        output.line(
             f"{one.source}: slot {one.slot}, {one.phase}, stored up to {one.lsn or 'nothing'},"
             f" wal_status {one.wal_status}\n"
             f"  lag {_bytes(one.lag_bytes)}, {age}; held at the source {_bytes(one.held_bytes)};"
@@ -126,7 +126,7 @@ def _show(found: list[CaptureStatus]) -> None:
         )
     for one in found:
         for alarm in one.alarms:
-            show.line(f"ALARM {one.source}: {alarm}")
+            output.line(f"ALARM {one.source}: {alarm}")
 
 
 def _bytes(number: int | None) -> str:

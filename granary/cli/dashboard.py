@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import Port, existing
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
@@ -42,20 +42,20 @@ def dashboard(
     this machine; exported pages do so only if you say where these are. Ctrl-C ends it.
     """
     from granary.cli.serve import serve
-    from granary.dagster.addresses import DAGSTER, DOCS, Addresses
+    from granary.dagster.links import DAGSTER, DOCS, Links
 
     try:
         from granary.pages.dashboard.export import names, steps, write
         from granary.pages.dashboard.html import SCRIPT
     except ModuleNotFoundError as error:
         raise GranaryError(f"the dashboard needs {error.name}", todo="install it: `make setup`") from None
-    links = Addresses("" if export else DOCS, "" if export else DAGSTER)
+    links = Links("" if export else DOCS, "" if export else DAGSTER)
     links = replace(links, **{name: one for name, one in (("docs", docs), ("dagster", dagster)) if one is not None})
     settings = existing()
     folder = export.expanduser() if export else PROJECT / "target" / "dashboard"
-    with show.counting(steps()) as tell:
-        written = write(settings, folder, links, tell)
+    with output.counting(steps()) as report:
+        written = write(settings, folder, links, report)
     size = sum(path.stat().st_size for path in (*written, folder / SCRIPT)) / 1e6
-    show.line(f"Written: {len(written)} pages, {size:.1f} MB: {written[0]}")
+    output.line(f"Written: {len(written)} pages, {size:.1f} MB: {written[0]}")
     if not export:
         serve(folder, names(), port)

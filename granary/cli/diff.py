@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import AsJson, existing
 
 
@@ -37,9 +37,9 @@ def diff(
     settings = existing()
     found = compare(settings, mart.rpartition(".")[2], old, new, examples)
     if as_json:
-        show.json(found)
+        output.json(found)
     else:
-        show.line(
+        output.line(
             f"{found.old}: {found.rows_old:,} rows. {found.new}: {found.rows_new:,} rows."
             f" Added {found.added:,}, removed {found.removed:,}, changed {found.changed:,}."
         )
@@ -49,10 +49,10 @@ def diff(
             ("of another type", found.retyped_columns),
         ):
             if columns:
-                show.line(f"Columns {words}: {', '.join(columns)}")
+                output.line(f"Columns {words}: {', '.join(columns)}")
         if found.columns:
-            show.table("Changed rows by column", ("column", "rows"), list(found.columns.items()))
+            output.table("Changed rows by column", ("column", "rows"), list(found.columns.items()))
         for example in found.examples:
-            show.line(f"  {json.dumps(example)}")
+            output.line(f"  {json.dumps(example)}")
     if check and not found.same:
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import AsJson, existing
 from granary.warehouse.errors import GranaryError
 
@@ -49,10 +49,10 @@ def explain(
     except ConditionError as error:
         raise typer.BadParameter(str(error)) from None
     if as_json:
-        show.json(found)
+        output.json(found)
     else:
         for line in _lines(found, limit):
-            show.line(line)
+            output.line(line)
     if found.differences:
         raise GranaryError(
             f"{len(found.differences)} of what was found do{'es' if len(found.differences) == 1 else ''} not agree",
@@ -105,7 +105,7 @@ def _origin(origin: Origin) -> Iterator[str]:
         yield f"    load {load.load_id}, {load.finished_at:%Y-%m-%d %H:%M:%S %Z}, run {load.run_id[:8]}{_content(one)}"
         yield f"    {one.used:,} of {_many(load.rows_loaded, 'row')}{_places(one)}{_refused(load.rows_quarantined)}"
         if load.rows_forgotten:
-            yield f"    {_many(load.rows_forgotten, 'more row')} erased: of somebody who is forgotten"
+            yield f"    {_many(load.rows_forgotten, 'more row')} erased: of a forgotten data subject"
     if origin.load_count > len(origin.loads):
         yield f"  and {_many(origin.load_count - len(origin.loads), 'more load')}: see --limit"
 

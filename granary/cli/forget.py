@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import AsJson, ready
 
 if TYPE_CHECKING:
@@ -56,16 +56,16 @@ def forget(
     if identity is not None and (dry_run or not yes):
         totals = forget.look(settings, identity)
         if not as_json:
-            _tell(totals, "Would be erased" if dry_run else "To be erased")
+            _print_totals(totals, "Would be erased" if dry_run else "To be erased")
         elif dry_run:
-            show.json(forget.Outcome((), False, False, totals, (), ()))
+            output.json(forget.Outcome((), False, False, totals, (), ()))
         if dry_run:
             return
         if not typer.confirm("Erase these for good, and rebuild the marts?", err=True):
             raise typer.Exit(1)
     done = forget.forget(settings, identity, reason=reason)
     if as_json:
-        show.json(done)
+        output.json(done)
     else:
         _report(done)
     if not done.finished:
@@ -87,11 +87,11 @@ def _identify(subject: str, key: str | None) -> Identity:
         raise typer.BadParameter(str(error)) from None
 
 
-def _tell(totals: Sequence[Total], title: str) -> None:
+def _print_totals(totals: Sequence[Total], title: str) -> None:
     if not totals:
-        show.line("Nothing of it is left to erase.")
+        output.line("Nothing of it is left to erase.")
         return
-    show.table(
+    output.table(
         title,
         ("relation", "month", "rows", "of which"),
         [(total.relation, (total.month or "")[:7], total.rows, _first_sum(total)) for total in totals],
@@ -105,17 +105,17 @@ def _first_sum(total: Total) -> str:
 
 def _report(done: Outcome) -> None:
     if done.known_before:
-        show.line("They had been forgotten before.")
+        output.line("They had been forgotten before.")
     if done.totals:
-        _tell(done.totals, "Erased")
+        _print_totals(done.totals, "Erased")
     for name in done.elsewhere:
-        show.line(f"{name} still has somebody who is forgotten, and nothing here fills it: see its owner.")
+        output.line(f"{name} still has rows of a forgotten data subject, and nothing here fills it: see its owner.")
     for name in done.left:
-        show.line(f"{name} still has somebody who is forgotten.")
+        output.line(f"{name} still has rows of a forgotten data subject.")
     if not done.finished:
-        show.line("Not finished: another build may have been at work. Run `granary forget --again`.")
+        output.line("Not finished: another build may have been at work. Run `granary forget --again`.")
     elif done.erasures:
-        show.line("The marts are published and the tables vacuumed.")
-        show.line("What remains elsewhere: docs/engine/runbooks/forget-somebody.md")
+        output.line("The marts are published and the tables vacuumed.")
+        output.line("What remains elsewhere: docs/engine/runbooks/forget-somebody.md")
     else:
-        show.line("Nothing is left to do.")
+        output.line("Nothing is left to do.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from granary.cli.standing import Standing, standing
+from granary.cli.publish_state import PublishState, publish_state
 from granary.load.freshness import Freshness, freshness
 from granary.privacy.suppression_list import entries
 from granary.sources.discovery import BROKEN
@@ -72,7 +72,7 @@ class Health:
     """Sources whose modules cannot be used, and why."""
     lost: tuple[str, ...] = ()
     """Raw tables that are gone with the rows that they held, or empty."""
-    marts: Standing = field(default_factory=Standing)
+    marts: PublishState = field(default_factory=PublishState)
 
     @property
     def well(self) -> bool:
@@ -108,7 +108,7 @@ def look(settings: Settings) -> Health:
             _rows(connection, RELATIONS),
             unusable=tuple(unusable.values()),
             lost=_lost(connection, declared),
-            marts=standing(connection),
+            marts=publish_state(connection),
         )
         if not query(connection, "select 1 where to_regclass('ops.erasures') is not null"):
             return found
@@ -137,7 +137,7 @@ def _lost(connection: Connection, declared: Collection[tuple[str, str]]) -> tupl
 
 
 def _age(one: Freshness | None) -> dict[str, Any]:
-    """Return what is told of a table's freshness; a table without a contract has none."""
+    """Return a table's freshness in words; a table without a contract has none."""
     return {"fresh_at": one.fresh_at if one else None, "is_late": bool(one and one.is_late), "late": one and str(one)}
 
 

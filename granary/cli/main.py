@@ -19,16 +19,16 @@ from granary.cli import (
     forget,
     log,
     marts,
+    output,
     plugins,
     projects,
     quarantine,
     roles,
     runs,
-    show,
     streams,
     upgrade,
 )
-from granary.cli.options import AsJson, Port, PortOrNone, business_date, existing, ready, start, tell_settings
+from granary.cli.options import AsJson, Port, PortOrNone, business_date, existing, ready, start, warn_of_settings
 from granary.warehouse.errors import UsageError
 from granary.warehouse.project import DISTRIBUTION
 from granary.warehouse.settings import Settings
@@ -49,7 +49,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        show.line(f"granary {version(DISTRIBUTION)}")
+        output.line(f"granary {version(DISTRIBUTION)}")
         raise typer.Exit
 
 
@@ -75,7 +75,7 @@ def up() -> None:
     """Start the warehouse server and bring its own tables and roles up to date; raw tables are there, if empty."""
     settings = Settings.load()
     started = start(settings)
-    show.line(f"The warehouse is {'started' if started else 'up'}: {_place(settings)}")
+    output.line(f"The warehouse is {'started' if started else 'up'}: {_place(settings)}")
 
 
 @app.command(epilog="Example: granary down")
@@ -84,7 +84,7 @@ def down() -> None:
     from granary.warehouse import server
 
     stopped = server.down(Settings.load())
-    show.line("The warehouse is stopped." if stopped else "The warehouse was not running.")
+    output.line("The warehouse is stopped." if stopped else "The warehouse was not running.")
 
 
 @app.command(epilog="Example: granary status --json")
@@ -97,9 +97,9 @@ def status(as_json: AsJson = False) -> None:
     from granary.cli.health import look
 
     settings = Settings.load()
-    tell_settings(settings)
+    warn_of_settings(settings)
     health = look(settings)
-    show.json(health) if as_json else show.health(health)
+    output.json(health) if as_json else output.health(health)
     if not health.well:
         raise typer.Exit(1)
 
@@ -138,7 +138,7 @@ def load(
     """Load what is new in the sources, each table in one transaction.
 
     A table or a file that cannot be loaded costs nobody else: the others are loaded, and the exit code is 1. What was
-    seen and not taken is told with its reason.
+    seen and not loaded is reported with its reason.
     """
     from granary.cli.plugins import reachable
     from granary.load.api import load_table
@@ -151,10 +151,10 @@ def load(
     if accept and len(chosen) != 1:
         raise typer.BadParameter("--accept needs the name of one table")
     settings = ready()
-    tell_settings(settings)
+    warn_of_settings(settings)
     results: list[LoadResult] = []
     failures: list[tuple[str, Exception]] = [("", error) for error in unusable(what or [])]
-    with reachable(settings), show.loading(quiet=as_json) as progress:
+    with reachable(settings), output.load_progress(quiet=as_json) as progress:
         for source, table in chosen:
             try:
                 results.append(
@@ -173,7 +173,7 @@ def load(
             except Exception as error:
                 failures.append((f"{source}.{table}", error))
     failed = [{"table": name, "status": "failed", "error": str(failure)} for name, failure in failures]
-    show.json([*results, *failed]) if as_json else show.loads(results)
+    output.json([*results, *failed]) if as_json else output.loads(results)
     for name, failure in failures:
         report(failure, name)
     if failures or any(result.failed for result in results):
@@ -192,16 +192,16 @@ def withdraw(
     from granary.sources.select import select
 
     if len(chosen := select([table])) != 1:
-        raise typer.BadParameter(f"{table!r} is no single table; write SOURCE.TABLE")
+        raise typer.BadParameter(f"{table!r} is not a single table; write SOURCE.TABLE")
     settings = ready()
     with reachable(settings):
         done = take_out(settings, *chosen[0], units)
     if as_json:
-        show.json(done)
+        output.json(done)
     else:
         for one in done:
-            show.line(f"{table}: {one.unit} is withdrawn, {one.rows_deleted:,} rows are deleted.")
-        show.line("Next: `granary run` has the marts follow.")
+            output.line(f"{table}: {one.unit} is withdrawn, {one.rows_deleted:,} rows are deleted.")
+        output.line("Next: `granary run` has the marts follow.")
 
 
 @app.command(
@@ -223,8 +223,8 @@ def run(
 
     window = _window(first, last)
     settings = ready()
-    tell_settings(settings)
-    with reachable(settings), show.running(quiet=as_json) as on_event:
+    warn_of_settings(settings)
+    with reachable(settings), output.running(quiet=as_json) as on_event:
         outcome = run_job(
             settings,
             job or ("full_refresh" if full_refresh else "everything"),
@@ -232,7 +232,7 @@ def run(
             full_refresh=full_refresh,
             on_event=on_event,
         )
-    show.json(outcome) if as_json else show.outcome(outcome)
+    output.json(outcome) if as_json else output.outcome(outcome)
     if not outcome.success:
         raise typer.Exit(1)
 
@@ -319,9 +319,9 @@ def report(error: Exception, place: str = "") -> None:
     from granary.warehouse.environment_errors import plainly
 
     where = log.failure(error)
-    if told := plainly(error):
-        mine = place and place not in str(told)
-        print(f"granary: {place + ': ' if mine else ''}{told}", file=sys.stderr)
+    if known := plainly(error):
+        mine = place and place not in str(known)
+        print(f"granary: {place + ': ' if mine else ''}{known}", file=sys.stderr)
     else:
         at = f"{place}: " if place else ""
         print(f"granary: {at}a defect in Granary: {type(error).__name__}: {error}; details in {where}", file=sys.stderr)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
 
@@ -48,15 +48,15 @@ def add_mart(
     mart = plan(manifest.load(manifest.prepare(settings)), name, model, tuple(grain.split(",")), day)
     made = files(mart)
     if dry_run:
-        show.files(made)
-        show.line("Nothing was written (--dry-run).")
+        output.files(made)
+        output.line("Nothing was written (--dry-run).")
         return
     write_new(made, PROJECT)
     taken = "added up by" if mart.grouped else "one by one, by"
-    show.line(f"{name}: {len(mart.columns)} columns; the rows of {model}, {taken} {', '.join(mart.grain)}.")
+    output.line(f"{name}: {len(mart.columns)} columns; the rows of {model}, {taken} {', '.join(mart.grain)}.")
     if mart.day:
-        show.line(f"  day     {mart.day}")
+        output.line(f"  day     {mart.day}")
     if mart.measures:
-        show.line(f"  adds up {', '.join(mart.measures)}")
-    show.line(f"{len(made)} files written: {', '.join(made)}")
-    show.line("Next: `granary run` builds, tests and publishes it.")
+        output.line(f"  adds up {', '.join(mart.measures)}")
+    output.line(f"{len(made)} files written: {', '.join(made)}")
+    output.line("Next: `granary run` builds, tests and publishes it.")

@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from granary.dbt import manifest, nodes
+from granary.dbt import manifest, manifest_nodes
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
@@ -69,9 +69,9 @@ def prepare(settings: Settings) -> None:
 
 def published(part: dict[str, Any]) -> dict[str, Any]:
     """Return a part of the definitions, with a relation that dbt builds as the one that readers see."""
-    if "relation_name" not in part or not str(part["schema_name"]).endswith(nodes.BUILT):
+    if "relation_name" not in part or not str(part["schema_name"]).endswith(manifest_nodes.BUILT):
         return part
-    names = part | {"schema_name": nodes.published_schema({"schema": part["schema_name"]})}
+    names = part | {"schema_name": manifest_nodes.published_schema({"schema": part["schema_name"]})}
     return names | {"relation_name": ".".join(f'"{names[key]}"' for key in ("database", "schema_name", "alias"))}
 
 

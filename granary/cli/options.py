@@ -21,7 +21,7 @@ def business_date(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no date; write YYYY-MM-DD") from None
+        raise typer.BadParameter(f"{text!r} is not a date; write YYYY-MM-DD") from None
 
 
 Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port on 127.0.0.1.")]
@@ -53,7 +53,7 @@ def ready() -> Settings:
     return settings
 
 
-def tell_settings(settings: Settings) -> None:
+def warn_of_settings(settings: Settings) -> None:
     """Say on standard error what is wrong with the file of the sources' settings."""
     from granary.sources.select import settings_problems
 

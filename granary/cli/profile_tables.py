@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from granary.cli import show
+from granary.cli import output
 from granary.pages.profiles.page import keys_line
 from granary.pages.profiles.shapes import bar, spark
 
@@ -30,12 +30,12 @@ SHORT_TYPES = {
 
 def print_profile(profile: Profile, moves: Sequence[Move], before: Profile | None, since: str = "") -> None:
     """Print a profile, the keys that it allows, and what moved since the one before, or since what `since` says."""
-    show.line(headline(profile))
-    wide = show.console.width >= WIDE
+    output.line(headline(profile))
+    wide = output.console.width >= WIDE
     shape = ("shape",) if wide else ()
     columns = ("column", "nulls", "distinct", "range (median)", *shape, "most common")
-    show.table("", columns, [_row(column, profile, wide=wide) for column in profile.columns])
-    show.line(keys_line(profile))
+    output.table("", columns, [_row(column, profile, wide=wide) for column in profile.columns])
+    output.line(keys_line(profile))
     print_drift(moves, before, since)
 
 
@@ -53,13 +53,13 @@ def headline(profile: Profile) -> str:
 def print_drift(moves: Sequence[Move], before: Profile | None, since: str = "") -> None:
     """Print what moved."""
     if before is None:
-        show.line("There is no earlier profile to compare with; the next one will be compared with this.")
+        output.line("There is no earlier profile to compare with; the next one will be compared with this.")
         return
     since = since or f"since the profile of {before.profiled_at:%Y-%m-%d %H:%M} UTC"
     if not moves:
-        show.line(f"Nothing moved {since}.")
+        output.line(f"Nothing moved {since}.")
         return
-    show.table(
+    output.table(
         f"Moved {since}",
         ("column", "what", "before", "now", "how much", "PSI", "KS"),
         [

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import business_date
 
 
@@ -53,13 +53,17 @@ def init(
     """
     from granary.scaffold import new_project
 
+    if sample:
+        new_project.clone_sample(folder)
+        output.line(f"{folder}: a clone with the sample. Next: cd {folder} && make demo")
+        return
     first = first_date or date(datetime.now(timezone.utc).year, 1, 1)
     planned = new_project.plan(folder, time_zone, first, engine)
     committed = new_project.make(planned)
-    show.line(f"{planned.folder}: {len(new_project.files(planned))} files{', one commit' if committed else ''}.")
+    output.line(f"{planned.folder}: {len(new_project.files(planned))} files{', one commit' if committed else ''}.")
     if not committed:
-        show.line("There is no git here, so nothing is committed.")
-    show.line(f"Business dates begin and end in {time_zone}; the first one is {first} (vars of dbt_project.yml).")
-    show.line("Next:")
-    show.line(f"  cd {folder} && make setup")
-    show.line("  .venv/bin/granary add-source NAME WHERE")
+        output.line("There is no git here, so nothing is committed.")
+    output.line(f"Business dates begin and end in {time_zone}; the first one is {first} (vars of dbt_project.yml).")
+    output.line("Next:")
+    output.line(f"  cd {folder} && make setup")
+    output.line("  .venv/bin/granary add-source NAME WHERE")

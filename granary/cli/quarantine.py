@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import AsJson
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.settings import Settings
@@ -41,11 +41,11 @@ def list_entries(
         limit=limit,
     )
     if as_json:
-        show.json(found)
+        output.json(found)
     elif not found:
-        show.line("The quarantine holds no such entry.")
+        output.line("The quarantine holds no such entry.")
     else:
-        show.table(
+        output.table(
             "Quarantine",
             ("id", "table", "place", "column", "reason", "status", "first seen"),
             [
@@ -57,7 +57,7 @@ def list_entries(
             ],
         )  # fmt: skip
         if len(found) == limit:
-            show.line(f"There may be more than {limit}: see --limit.")
+            output.line(f"There may be more than {limit}: raise --limit.")
 
 
 @quarantine.command("show", epilog="Example: granary quarantine show 17")
@@ -65,7 +65,7 @@ def show_entry(ids: Ids) -> None:
     """Print entries whole, as JSON, with the row as it was received. It may hold personal data."""
     from granary.quarantine.replay import entries
 
-    show.json(entries(Settings.load(), ids))
+    output.json(entries(Settings.load(), ids))
 
 
 @quarantine.command(
@@ -100,13 +100,13 @@ def replay(
         raise GranaryError(f"entry {closed[0]} is no longer open", "ops.quarantine", "leave it out")
     results = ways.replay(settings, chosen, dict(map(_assignment, changes or [])))
     if as_json:
-        show.json(results)
+        output.json(results)
     else:
         for result in results:
-            show.line(f"{result.source}.{result.table}: {len(result.landed)} landed, {len(result.refused)} refused")
+            output.line(f"{result.source}.{result.table}: {len(result.landed)} landed, {len(result.refused)} refused")
             for number, reason in result.refused[:20]:
-                show.line(f"  {number}: {reason}")
-        show.line("Next: `granary run` builds what follows." if any(r.landed for r in results) else "Nothing landed.")
+                output.line(f"  {number}: {reason}")
+        output.line("Next: `granary run` builds what follows." if any(r.landed for r in results) else "Nothing landed.")
     if any(result.refused for result in results):
         raise typer.Exit(1)
 
@@ -116,7 +116,7 @@ def drop(ids: Ids) -> None:
     """Give entries up: they are not replayed any more; their rows stay for the record."""
     from granary.quarantine import replay as ways
 
-    show.line(f"{ways.drop(Settings.load(), ids)} entries dropped.")
+    output.line(f"{ways.drop(Settings.load(), ids)} entries dropped.")
 
 
 def _assignment(text: str) -> tuple[str, str]:

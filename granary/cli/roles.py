@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import AsJson, ready
 
 roles = typer.Typer(
@@ -34,12 +34,12 @@ def list_roles(context: typer.Context, as_json: AsJson = False) -> None:
 
     found = ways.roles(ready())
     if as_json:
-        show.json(found)
+        output.json(found)
         return
     for one in found:
-        show.line(f"{one.role:<12} may {one.may}")
+        output.line(f"{one.role:<12} may {one.may}")
         if one.members:
-            show.line(f"{'':<12} has it: {', '.join(one.members)}")
+            output.line(f"{'':<12} has it: {', '.join(one.members)}")
 
 
 @roles.command(
@@ -60,16 +60,16 @@ def grant(
     settings = ready()
     is_new = ways.grant(settings, person, role, _password() if password else None)
     if as_json:
-        show.json({"person": person, "role": role, "login": "made" if is_new else "kept"})
+        output.json({"person": person, "role": role, "login": "made" if is_new else "kept"})
         return
-    show.line(f"{person} has the role {role}{', and a new login' if is_new else ''}.")
+    output.line(f"{person} has the role {role}{', and a new login' if is_new else ''}.")
     if not settings.external:
-        show.line(
+        output.line(
             "The embedded server lets in nobody but its owner, who can see what they would see: granary psql"
             f' -c \'set role "{person}"\' -c "…". To let others in, use a Postgres of your own (PGHOST).'
         )
     elif is_new and not password:
-        show.line("No password was set: the server has to know them otherwise, or say --password.")
+        output.line("No password was set: the server has to know them otherwise, or say --password.")
 
 
 @roles.command(epilog="Examples: granary roles revoke alice analyst_pii · granary roles revoke alice")
@@ -83,13 +83,13 @@ def revoke(
 
     became = ways.revoke(ready(), person, role)
     if as_json:
-        show.json({"person": person, "role": role, "login": became})
+        output.json({"person": person, "role": role, "login": became})
     elif role:
-        show.line(f"{person} has not the role {role} any more.")
+        output.line(f"{person} no longer has the role {role}.")
     elif became == "dropped":
-        show.line(f"{person} has no role and no login any more.")
+        output.line(f"{person} has no role and no login any more.")
     else:
-        show.line(
+        output.line(
             f"{person} has no role any more and cannot log in. The login stays, since it owns something:"
             f" granary psql -c 'drop owned by \"{person}\"' removes that."
         )

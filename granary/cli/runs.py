@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import AsJson, existing
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def runs(
 
     found = history.runs(existing(), limit)
     if as_json:
-        show.json(found)
+        output.json(found)
     elif not found:
-        show.line("Nothing ran yet: `granary run`.")
+        output.line("Nothing has run yet: `granary run`.")
     else:
         rows = [
             (
@@ -46,7 +46,7 @@ def runs(
             )
             for run in found
         ]
-        show.table("Runs (UTC)", ("run", "job", "state", "started", "took", "loaded"), rows)
+        output.table("Runs (UTC)", ("run", "job", "state", "started", "took", "loaded"), rows)
 
 
 def logs(
@@ -63,12 +63,12 @@ def logs(
 
     run_id, lines = history.log(existing(), run, everything=everything)
     if as_json:
-        show.json({"run_id": run_id, "lines": [asdict(line) for line in lines]})
+        output.json({"run_id": run_id, "lines": [asdict(line) for line in lines]})
         return
-    show.line(f"Run {run_id}")
+    output.line(f"Run {run_id}")
     for line in lines:
         step = f"{line.step}: " if line.step else ""
-        show.line(f"{line.at:%H:%M:%S} {line.level:<7} {step}{line.words}")
+        output.line(f"{line.at:%H:%M:%S} {line.level:<7} {step}{line.words}")
 
 
 def _changed(run: Run) -> str:

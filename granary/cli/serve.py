@@ -9,8 +9,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from granary.cli import show
-from granary.dagster.addresses import Addresses
+from granary.cli import output
+from granary.dagster.links import Links
 from granary.pages import docs
 from granary.pages.profiles import page as profiles
 from granary.warehouse.errors import GranaryError
@@ -34,7 +34,7 @@ def write_docs(settings: Settings) -> Path:
     Raises:
         GranaryError: dbt failed, its last words are in the error; or an address of a neighbour is none.
     """
-    addresses = Addresses.load()
+    links = Links.load()
     environment = settings.environment()
     folder = PROJECT / environment.get("DBT_TARGET_PATH", "target")
     done = subprocess.run(
@@ -48,7 +48,7 @@ def write_docs(settings: Settings) -> Path:
     if done.returncode:
         words = " ".join((done.stdout + done.stderr).split())[-300:]
         raise GranaryError(f"the documentation cannot be written: {words}", str(PROJECT), "run `make demo` first")
-    docs.write_pages(folder, addresses)
+    docs.write_pages(folder, links)
     profiles.write_page(settings, folder)
     return folder / "static_index.html"
 
@@ -56,7 +56,7 @@ def write_docs(settings: Settings) -> Path:
 def serve_docs(settings: Settings, port: int) -> None:
     """Write the documentation and serve it at 127.0.0.1:`port` until interrupted; port 0 only writes it."""
     page = write_docs(settings)
-    show.line(f"Written: {page}")
+    output.line(f"Written: {page}")
     if not port:
         return
     serve(page.parent, (page.name, *docs.NAMES, profiles.NAME), port)
@@ -71,12 +71,12 @@ def serve(folder: Path, names: Sequence[str], port: int) -> None:
     handler = partial(_Quiet, tuple(names), directory=str(folder))
     try:
         with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
-            show.line(f"Read it at http://127.0.0.1:{server.server_port}/{names[0]} (Ctrl-C ends it)")
+            output.line(f"Read it at http://127.0.0.1:{server.server_port}/{names[0]} (Ctrl-C ends it)")
             server.serve_forever()
     except OSError as error:
         raise _taken(port, error) from None
     except KeyboardInterrupt:
-        show.line("Stopped.")
+        output.line("Stopped.")
 
 
 def serve_ui(settings: Settings, port: int) -> None:
@@ -86,7 +86,7 @@ def serve_ui(settings: Settings, port: int) -> None:
         GranaryError: the port is taken, or Dagster ended by itself.
     """
     from granary.dagster.instance import environment, prepare_instance
-    from granary.dbt.leash import start
+    from granary.dbt.child_process import start
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -95,7 +95,7 @@ def serve_ui(settings: Settings, port: int) -> None:
         except OSError as error:
             raise _taken(port, error) from None
     prepare_instance(settings)
-    show.line(f"Dagster at http://127.0.0.1:{port} in a few seconds (Ctrl-C ends it)")
+    output.line(f"Dagster at http://127.0.0.1:{port} in a few seconds (Ctrl-C ends it)")
     command = [
         *(sys.executable, "-m", "dagster", "dev", "--module-name", "orchestration.definitions"),
         *("--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"),
@@ -107,7 +107,7 @@ def serve_ui(settings: Settings, port: int) -> None:
         if child.stdin:  # it is a pipe
             child.stdin.close()
         child.wait(30)
-        show.line("Stopped.")
+        output.line("Stopped.")
         return
     if code:
         raise GranaryError(f"Dagster ended with code {code}", "dagster dev", "see what it printed above")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from granary.cli import log, show
+from granary.cli import log, output
 from granary.cli.options import AsJson, ready
 from granary.warehouse.settings import Settings
 
@@ -54,16 +54,16 @@ def stream(
     def report(counts: Counts, lags: Sequence[Lag]) -> None:
         _write(settings, source, counts, lags)
         if as_json:
-            print(json.dumps(_told(counts, lags)), flush=True)
+            print(json.dumps(_summary(counts, lags)), flush=True)
         else:
-            show.line(_sentence(counts, lags))
+            output.line(_sentence(counts, lags))
 
     reading = open_stream(settings, source, Limits(batch_rows, batch_seconds, patience), report=report)
     if status:
         for words in reading.check():
             print(f"granary: {words}", file=sys.stderr)
         lags = reading.look()
-        show.json(lags) if as_json else _table(lags)
+        output.json(lags) if as_json else _table(lags)
         return
 
     def end(signum: int, frame: object) -> None:
@@ -87,9 +87,9 @@ def serve_webhooks(
 
     settings = ready()
     try:
-        serve(settings, host, port, lambda url: show.line(f"Webhooks at {url}/<source>/<table>"), max_bytes)
+        serve(settings, host, port, lambda url: output.line(f"Webhooks at {url}/<source>/<table>"), max_bytes)
     except KeyboardInterrupt:
-        show.line("The webhooks are closed.")
+        output.line("The webhooks are closed.")
 
 
 def replay(
@@ -108,9 +108,9 @@ def replay(
     settings = ready()
     done = rebuild(settings, source, table or None)
     if as_json:
-        show.json(done)
+        output.json(done)
     else:
-        show.line(
+        output.line(
             f"{'Rebuilt' if done.success else 'Failed after'} {', '.join(done.relations) or 'nothing'}:"
             f" {done.tests_passed} tests passed, {done.seconds:.1f} s"
         )
@@ -120,7 +120,7 @@ def replay(
         raise typer.Exit(1)
 
 
-def _told(counts: Counts, lags: Sequence[Lag]) -> dict[str, Any]:
+def _summary(counts: Counts, lags: Sequence[Lag]) -> dict[str, Any]:
     return {**dataclasses.asdict(counts), "lag": [dataclasses.asdict(lag) for lag in lags]}
 
 
@@ -143,9 +143,9 @@ def _table(lags: Sequence[Lag]) -> None:
         )
         for lag in lags
     ]
-    show.table("How far behind", ("partition", "position", "messages", "seconds"), rows)
+    output.table("How far behind", ("partition", "position", "messages", "seconds"), rows)
 
 
 def _write(settings: Settings, source: str, counts: Counts, lags: Sequence[Lag]) -> None:
     """Append the counts and the lag to the stream's log; a log that cannot be written stops nothing."""
-    log.append(settings.home / "logs" / f"stream-{source}.log", _told(counts, lags))
+    log.append(settings.home / "logs" / f"stream-{source}.log", _summary(counts, lags))

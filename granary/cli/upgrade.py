@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import show
+from granary.cli import output
 from granary.cli.options import AsJson
 from granary.warehouse.settings import Settings
 
@@ -114,7 +114,7 @@ def _print(
     from granary.warehouse.migrate import engine_version
 
     if as_json:
-        show.json(
+        output.json(
             {
                 "engine": engine_version(),
                 "migrations": migrations,
@@ -123,15 +123,15 @@ def _print(
             }
         )
         return
-    tell = [f"The engine is {engine_version()}."]
-    tell.append(f"Migrations: {', '.join(migrations)}." if migrations else "The warehouse's tables are up to date.")
+    lines = [f"The engine is {engine_version()}."]
+    lines.append(f"Migrations: {', '.join(migrations)}." if migrations else "The warehouse's tables are up to date.")
     if record is None:
-        tell.append("This project was not made by `granary init`: its files come with its repository, by git.")
+        lines.append("This project was not made by `granary init`: its files come with its repository, by git.")
     elif not found:
-        tell.append("The project's files are up to date.")
+        lines.append("The project's files are up to date.")
     for change in found:
         is_written = applied and change.state == "unedited"
-        tell.append(f"{change.path}: {'written' if is_written else SAID[change.state]}")
-    print("\n".join(tell), file=sys.stderr)
+        lines.append(f"{change.path}: {'written' if is_written else SAID[change.state]}")
+    print("\n".join(lines), file=sys.stderr)
     for change in left:
         sys.stdout.write(change.diff)

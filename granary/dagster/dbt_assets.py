@@ -23,7 +23,7 @@ from granary.dagster.translator import Translator
 from granary.dagster.windows import Window, dbt_vars, window_of_tags
 from granary.dbt import last_build
 from granary.dbt import manifest as dbt_manifest
-from granary.dbt.progress import Event, Problem, tell
+from granary.dbt.run_events import Event, Problem, emit
 from granary.dbt.runner import BuildError, interrupt_all
 from granary.warehouse.environment_errors import plainly
 from granary.warehouse.settings import Settings
@@ -65,7 +65,7 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
         now = last_build.state(warehouse.settings, dbt_manifest.fingerprint(warehouse.settings))
         asked_for = context.is_subset or config.full_refresh or config.window(context)
         if not asked_for and last_build.is_of(warehouse.settings, now):
-            tell(Event("skipped", "dbt", "every model", detail="nothing changed since they were built"))
+            emit(Event("skipped", "dbt", "every model", detail="nothing changed since they were built"))
             yield from verdicts(context)
             return
         try:
@@ -80,15 +80,15 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
                 last_build.keep(warehouse.settings, now)
         except BuildError as failure:
             if failure.transient and context.retry_number < RETRIES:
-                tell(Event("retrying", "dbt", "dbt", detail=str(failure)))
+                emit(Event("retrying", "dbt", "dbt", detail=str(failure)))
                 raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from failure
             for problem in failure.problems:
-                tell(problem)
+                emit(problem)
             raise dg.Failure(str(failure), allow_retries=False) from failure
         except Exception as failure:
             if (error := plainly(failure)) is None:
                 raise
-            tell(Problem(f"dbt cannot be run: {error.what}", error.where, error.todo))
+            emit(Problem(f"dbt cannot be run: {error.what}", error.where, error.todo))
             raise dg.Failure(str(error), allow_retries=False) from failure
 
     return dbt, translator

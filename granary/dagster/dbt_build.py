@@ -18,12 +18,12 @@ from dagster_dbt import DbtCliInvocation
 from packaging.version import Version
 
 from granary.dbt import manifest as dbt_manifest
+from granary.dbt.catalog import Catalog
 from granary.dbt.column_lineage import node_lineage
 from granary.dbt.culprits import blame
 from granary.dbt.failures import SURE_TO_FAIL_AGAIN
-from granary.dbt.nodes import layer, materialization, relation
-from granary.dbt.progress import Event, Kind, Severity, tell
-from granary.dbt.relations import Relations
+from granary.dbt.manifest_nodes import layer, materialization, relation
+from granary.dbt.run_events import Event, Kind, Severity, emit
 from granary.dbt.runner import BUILD, Runner
 from granary.warehouse.connection import connect
 
@@ -73,9 +73,9 @@ class Build:
         self._clear()
         asking = closing(connect(self._settings, role="transformer", autocommit=True))
         with asking as connection, self._runner.running(command, self._start, self._blame) as invocation:
-            relations = Relations(connection)
+            catalog = Catalog(connection)
             for event in invocation.stream_raw_events():
-                yield from self._translate(event, relations)
+                yield from self._translate(event, catalog)
 
     def _blame(self, node: Mapping[str, Any], message: str) -> str | None:
         """Return the load and row that a model failed on; not before it is sure to fail again."""
@@ -103,34 +103,34 @@ class Build:
             cli_version=Version(version("dbt-core")),
         )
 
-    def _translate(self, event: DbtCliEventMessage, relations: Relations) -> Iterator[Any]:
+    def _translate(self, event: DbtCliEventMessage, catalog: Catalog) -> Iterator[Any]:
         """Yield Dagster's events for one line of dbt's, and tell the listener."""
         name = event.raw_event["info"]["name"]
         if name == "AdapterEventWarning":  # such as a wait for a lock, and who has it (dbt_granary.py)
-            tell(Event("waiting", "dbt", "dbt", detail=str(event.raw_event["info"]["msg"])))
+            emit(Event("waiting", "dbt", "dbt", detail=str(event.raw_event["info"]["msg"])))
             return
         node = self._manifest["nodes"].get(event.raw_event["data"].get("node_info", {}).get("unique_id"))
         if node is None or name not in STARTS | RESULTS:
             return
         if name in STARTS:
             if node["resource_type"] != "test":
-                tell(Event("started", "dbt", node["name"], group=layer(node)))
-            if materialization(node) == "incremental" and not relations.columns(relation(node), again=True):
+                emit(Event("started", "dbt", node["name"], group=layer(node)))
+            if materialization(node) == "incremental" and not catalog.columns(relation(node), again=True):
                 self._new.add(node["unique_id"])
             return
-        extra = self._describe(node, event, relations) if node["resource_type"] != "test" else {}
-        tell(self._outcome(node, event, extra.get("dagster/row_count")))
+        extra = self._describe(node, event, catalog) if node["resource_type"] != "test" else {}
+        emit(self._outcome(node, event, extra.get("dagster/row_count")))
         for result in event.to_default_asset_events(self._manifest, self._translator, self._context, self._target):
             if isinstance(result, dg.Output):
                 yield result.with_metadata({**result.metadata, **extra})
             else:
                 yield result
 
-    def _describe(self, node: Mapping[str, Any], event: DbtCliEventMessage, relations: Relations) -> dict[str, Any]:
+    def _describe(self, node: Mapping[str, Any], event: DbtCliEventMessage, catalog: Catalog) -> dict[str, Any]:
         """Return the rows, columns and column lineage of a relation that was just built."""
         if not succeeded(event):
             return {}
-        columns = relations.columns(relation(node), again=True)
+        columns = catalog.columns(relation(node), again=True)
         described = {name.lower(): str(column.get("description") or "") for name, column in node["columns"].items()}
         metadata: dict[str, Any] = {
             "dagster/column_schema": dg.TableSchema(
@@ -138,21 +138,21 @@ class Build:
             )
         }
         if materialization(node) != "view":
-            metadata["dagster/row_count"] = self._rows(node, event, relations)
-        if lineage := self._lineage(node, relations):
+            metadata["dagster/row_count"] = self._rows(node, event, catalog)
+        if lineage := self._lineage(node, catalog):
             metadata |= {"dagster/column_lineage": lineage, COLUMNS_FROM: columns_from(lineage)}
         return metadata
 
-    def _rows(self, node: Mapping[str, Any], event: DbtCliEventMessage, relations: Relations) -> int:
+    def _rows(self, node: Mapping[str, Any], event: DbtCliEventMessage, catalog: Catalog) -> int:
         """Return the rows of a relation: as dbt reports them if it wrote all of them just now, else counted.
 
         The first count of 21 million rows that were just written takes 4 to 9 s, later ones 1 s.
         """
         whole = materialization(node) == "table" or self._full_refresh or node["unique_id"] in self._new
         written = WRITTEN.fullmatch(str(event.raw_event["data"].get("status", ""))) if whole else None
-        return int(written[1]) if written else relations.rows(relation(node))
+        return int(written[1]) if written else catalog.rows(relation(node))
 
-    def _lineage(self, node: Mapping[str, Any], relations: Relations) -> dg.TableColumnLineage | None:
+    def _lineage(self, node: Mapping[str, Any], catalog: Catalog) -> dg.TableColumnLineage | None:
         """Return the column lineage; a model's out of the compiled SQL that dbt left."""
         path = self._target / "compiled" / node["package_name"] / node["original_file_path"]
         if node["resource_type"] not in ("model", "snapshot"):
@@ -161,7 +161,7 @@ class Build:
         parents = [nodes.get(parent) or sources[parent] for parent in node["depends_on"]["nodes"]]
         keys = {relation(parent): self._translator.get_asset_key(parent) for parent in parents}
         sql = path.read_text() if path.is_file() else ""
-        found = node_lineage(node, sql, {name: relations.columns(name) for name in keys})
+        found = node_lineage(node, sql, {name: catalog.columns(name) for name in keys})
         return dg.TableColumnLineage(
             {
                 column: [dg.TableColumnDep(keys[name], parent) for name, parent in origins]
@@ -170,7 +170,7 @@ class Build:
         )
 
     def _outcome(self, node: Mapping[str, Any], event: DbtCliEventMessage, rows: int | None) -> Event:
-        """Return what is told of a finished node."""
+        """Return the event of a finished node."""
         data = event.raw_event["data"]
         status, seconds = str(data["node_info"]["node_status"]), float(data.get("execution_time") or 0)
         if node["resource_type"] != "test":

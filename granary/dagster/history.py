@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from granary.dagster.alive import reap
 from granary.dagster.instance import environment, inside, open_instance, prepare_instance
+from granary.dagster.run_locks import fail_dead_runs
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import UsageError
 
@@ -56,7 +56,7 @@ def runs(settings: Settings, limit: int) -> list[Run]:
     """Return the newest runs, the newest first; those whose process is gone are marked as failed before."""
     prepare_instance(settings)
     with inside(environment(settings)), open_instance() as instance:
-        reap(settings, instance)
+        fail_dead_runs(settings, instance)
         records = instance.get_run_records(limit=limit)
     with connect(settings) as connection:
         changed: dict[str, dict[str, int]] = {}
@@ -89,7 +89,7 @@ def log(settings: Settings, name: str | None, *, everything: bool) -> tuple[str,
 
     prepare_instance(settings)
     with inside(environment(settings)), open_instance() as instance:
-        reap(settings, instance)
+        fail_dead_runs(settings, instance)
         if name is None:
             failed = instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]), limit=1)
             found = list(failed or instance.get_runs(limit=1))

@@ -13,7 +13,7 @@ import dagster as dg
 from granary.dagster.resources import RunOptions, Warehouse, earlier_days
 from granary.dagster.signals import stoppable
 from granary.dagster.windows import window_of_tags
-from granary.dbt.progress import Event, Problem, Severity, tell
+from granary.dbt.run_events import Event, Problem, Severity, emit
 from granary.load.api import LoadResult, Progress, load_table, row_count
 from granary.load.freshness import Freshness, freshness
 from granary.sources.discovery import BROKEN, SOURCES
@@ -67,8 +67,8 @@ def unusable(name: str, error: GranaryError) -> dg.AssetsDefinition:
 
     @dg.asset(key=key_of(name, "module"), description=str(error), group_name=name)
     def fail() -> None:
-        tell(Event("failed", "load", name, group=name, detail=str(problem)))
-        tell(problem)
+        emit(Event("failed", "load", name, group=name, detail=str(problem)))
+        emit(problem)
         raise dg.Failure(str(problem), allow_retries=False)
 
     return fail
@@ -96,7 +96,7 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
             dg.AssetCheckSpec(
                 CHECK,
                 asset=key,
-                description="Rows read = rows loaded + rows refused; none refused, and no file that was not taken.",
+                description="Rows read = rows loaded + rows refused; none refused, and no file that was not loaded.",
             ),
             dg.AssetCheckSpec(CONTRACT_CHECK, asset=key, description="The delivery has the shape that was agreed."),
             # Not Dagster's freshness policy: it counts materialisations, and so every load that found nothing.
@@ -107,10 +107,10 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
         context: dg.AssetExecutionContext, config: RunOptions, warehouse: Warehouse
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
         name = f"{source.name}.{table.name}"
-        tell(Event("started", "load", name, group=source.name))
+        emit(Event("started", "load", name, group=source.name))
 
         def progress(seen: Progress) -> None:
-            tell(Event("rows", "load", name, group=source.name, rows=seen.rows, detail=seen.unit))
+            emit(Event("rows", "load", name, group=source.name, rows=seen.rows, detail=seen.unit))
 
         try:
             with stoppable(context):
@@ -130,19 +130,19 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
                 raise
             problem = Problem(f"{name}: {error.what}", error.where, error.todo)
             if source.kind not in FILE_KINDS and context.retry_number < RETRIES:
-                tell(Event("retrying", "load", name, group=source.name, detail=str(problem)))
+                emit(Event("retrying", "load", name, group=source.name, detail=str(problem)))
                 raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from failure
-            tell(Event("failed", "load", name, group=source.name, detail=str(problem)))
-            tell(problem)
+            emit(Event("failed", "load", name, group=source.name, detail=str(problem)))
+            emit(problem)
             raise dg.Failure(str(problem), allow_retries=False) from failure
-        tell(Event("finished", "load", name, source.name, result.rows_loaded, result.seconds, detail=result.status))
+        emit(Event("finished", "load", name, source.name, result.rows_loaded, result.seconds, detail=result.status))
         for one in result.failed:
-            tell(Problem(f"{name}: {one.unit} could not be loaded: {one.reason}", name, "the other units have landed"))
+            emit(Problem(f"{name}: {one.unit} could not be loaded: {one.reason}", name, "the other units have landed"))
         for check in (accounting(key, result), contract_check(key, result), fresh_check(age)):
             if not check.passed:
                 severity: Severity = "warn" if check.severity is dg.AssetCheckSeverity.WARN else "error"
                 warning = f"{check.check_name} of {name}: {check.description or summary(result)}"
-                tell(Event("checked", "load", warning, source.name, passed=False, severity=severity, asset=name))
+                emit(Event("checked", "load", warning, source.name, passed=False, severity=severity, asset=name))
             yield check
         for day in earlier_days(context, key):
             context.log_event(day)
@@ -173,30 +173,30 @@ def column_schema(table: Table) -> dg.TableSchema:
 def accounting(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
     """Return the check that no row was lost and no unit failed.
 
-    It only warns of refused rows, which are kept and can be replayed, and of what was not taken.
+    It only warns of refused rows, which are kept and can be replayed, and of what was not loaded.
     """
     lost = result.rows_read - result.rows_loaded - result.rows_quarantined - result.rows_forgotten
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=CHECK,
-        passed=not lost and not result.rows_quarantined and not not_taken(result) and not result.warnings,
+        passed=not lost and not result.rows_quarantined and not not_loaded(result) and not result.warnings,
         severity=dg.AssetCheckSeverity.ERROR if lost or result.failed else dg.AssetCheckSeverity.WARN,
         metadata={
             "rows refused": result.rows_quarantined,
             "rows lost": lost,
             "forgotten rows": result.rows_forgotten,
-            "not taken": "\n".join(not_taken(result)[:SHOWN]) or "none",
+            "not loaded": "\n".join(not_loaded(result)[:SHOWN]) or "none",
             "first refused": "; ".join(result.refused) or "none",
             "warnings": "; ".join(result.warnings) or "none",
         },
     )
 
 
-def not_taken(result: LoadResult) -> list[str]:
-    """Return what a load saw and did not take; what no table takes is told by the first table of the source."""
+def not_loaded(result: LoadResult) -> list[str]:
+    """Return what a load saw and did not load; what no table takes is reported by the first table of the source."""
     first = SOURCES[result.source].tables[0].name if result.source in SOURCES else result.table
-    told = [one for one in result.left if one.outcome != "passed over" or result.table == first]
-    return [f"{one.unit} {one.outcome}: {one.reason}" for one in told]
+    shown = [one for one in result.not_loaded if one.outcome != "passed over" or result.table == first]
+    return [f"{one.unit} {one.outcome}: {one.reason}" for one in shown]
 
 
 def contract_check(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
@@ -254,7 +254,7 @@ def summary(result: LoadResult) -> str:
     parts = list(result.warnings)
     if result.rows_quarantined:
         parts.append(f"{result.rows_quarantined:,} rows refused, first {'; '.join(result.refused)}")
-    parts += not_taken(result)[:SHOWN]
+    parts += not_loaded(result)[:SHOWN]
     parts += [f"{change.column} {change.change} ({change.detail})" for change in result.changes]
     return "; ".join(parts)
 

@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 
 from granary.dagster.resources import Warehouse
-from granary.dbt.nodes import is_mart, published_schema, relation
-from granary.dbt.progress import Event, Problem, tell
+from granary.dbt.manifest_nodes import is_mart, published_schema, relation
+from granary.dbt.run_events import Event, Problem, emit
 from granary.warehouse.connection import connect, query
 from granary.warehouse.environment_errors import plainly
 
@@ -62,7 +62,7 @@ def publish_checks(manifest: Mapping[str, Any]) -> dg.AssetChecksDefinition:
         except Exception as failure:
             if (error := plainly(failure)) is None:
                 raise
-            tell(Problem(f"what was published cannot be checked: {error.what}", error.where, error.todo))
+            emit(Problem(f"what was published cannot be checked: {error.what}", error.where, error.todo))
             raise dg.Failure(str(error), allow_retries=False) from failure
         yield from (closed_months(restated), everything(waiting, holds))
 
@@ -92,9 +92,9 @@ def everything(waiting: list[str], holds: list[str]) -> dg.AssetCheckResult:
 
 def result(name: str, warning: str, metadata: Mapping[str, Any]) -> dg.AssetCheckResult:
     """Return a check that warns, unless there is nothing to say, and tell the listener."""
-    told = f"{name}: {warning}" if warning else name
+    label = f"{name}: {warning}" if warning else name
     severity = "warn" if warning else ""
-    tell(Event("checked", "dbt", told, "ops", passed=not warning, severity=severity, asset=ASSET.path[-1]))  # type: ignore[arg-type]
+    emit(Event("checked", "dbt", label, "ops", passed=not warning, severity=severity, asset=ASSET.path[-1]))  # type: ignore[arg-type]
     return dg.AssetCheckResult(
         asset_key=ASSET,
         check_name=name,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from granary.dagster.alive import hold
+from granary.dagster.run_locks import hold
 from granary.dagster.windows import WINDOW_TAG, days, window_of_tags
 from granary.warehouse.settings import Settings
 

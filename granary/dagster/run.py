@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 from uuid import uuid4
 
-from granary.dagster.alive import held, reap
 from granary.dagster.instance import (
     CODE_LOCATION,
     IN_PROCESS,
@@ -27,8 +26,9 @@ from granary.dagster.instance import (
     open_instance,
     prepare_instance,
 )
+from granary.dagster.run_locks import fail_dead_runs, held
 from granary.dagster.windows import Window, window_of_run, window_tag
-from granary.dbt.progress import Event, Problem, listening
+from granary.dbt.run_events import Event, Problem, listening
 from granary.warehouse.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -142,12 +142,12 @@ def run_job(
     with inside(environment(settings)), interruptible(), silenced(log):
         from granary.dagster.jobs import FULL_REFRESH  # noqa: PLC0415 - Dagster takes 2 s, and must see the environment
         from granary.dagster.pending import loaded_dates, pending, quiet_day, run_config  # noqa: PLC0415
-        from granary.dagster.remaining import REST_OF, failed_loaders, is_daily, rest, standing  # noqa: PLC0415
+        from granary.dagster.rest_of_run import REST_OF, assets_to_build, failed_loaders, is_daily, still_loaded  # noqa: PLC0415
 
         name = FULL_REFRESH if full_refresh else job
         definitions, job_definition = _job(settings, name)
         with open_instance() as instance:
-            reap(settings, instance)
+            fail_dead_runs(settings, instance)
             chosen = None
             if job_definition.partitions_def is not None:
                 found = window_of_run(pending(settings), loaded_dates(instance), full_refresh=name == FULL_REFRESH)
@@ -188,7 +188,7 @@ def run_job(
                 interrupted = was_interrupted(instance.get_run_by_id(result.run_id))
                 keys: list[dg.AssetKey] = []
                 if failed_loads and not interrupted:
-                    keys = rest(graph, selected, failed_loads, standing(settings, failed_loads))
+                    keys = assets_to_build(graph, selected, failed_loads, still_loaded(settings, failed_loads))
                 if keys:
                     of_dbt = {**config, "ops": {"dbt": config["ops"]["dbt"]}}
                     last = execute(of_dbt, keys, **{REST_OF: result.run_id})

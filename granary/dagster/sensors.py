@@ -6,11 +6,11 @@ from typing import Any
 
 import dagster as dg
 
-from granary.dagster.alive import reap
 from granary.dagster.instance import IN_PROCESS
 from granary.dagster.loader_assets import FRESH_CHECK, fresh_check, key_of
-from granary.dagster.remaining import REST_OF, failed_loaders, is_daily, rest, standing
 from granary.dagster.resources import Warehouse
+from granary.dagster.rest_of_run import REST_OF, assets_to_build, failed_loaders, is_daily, still_loaded
+from granary.dagster.run_locks import fail_dead_runs
 from granary.dagster.windows import WINDOW_TAG
 from granary.load.freshness import Freshness, freshness
 from granary.warehouse.settings import Settings
@@ -26,7 +26,7 @@ REAP_SECONDS, FRESH_SECONDS = 30, 900
 )
 def dead_runs(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SkipReason:
     """Mark dead runs."""
-    dead = reap(warehouse.settings, context.instance)
+    dead = fail_dead_runs(warehouse.settings, context.instance)
     return dg.SkipReason(f"marked as failed: {', '.join(dead)}" if dead else "every run that began is at work")
 
 
@@ -61,7 +61,7 @@ def evaluation(one: Freshness) -> dg.AssetCheckEvaluation:
 
 
 def rest_of_runs(jobs: Sequence[Any]) -> dg.SensorDefinition:
-    """Return the sensor that asks for the rest of a run in which a load failed: see `granary.dagster.remaining`."""
+    """Return the sensor that asks for the rest of a run in which a load failed: see `granary.dagster.rest_of_run`."""
 
     @dg.run_failure_sensor(
         name="rest_of_runs",
@@ -84,7 +84,7 @@ def ask_for_rest(context: dg.RunFailureSensorContext) -> dg.RunRequest | dg.Skip
     graph = context.repository_def.asset_graph  # type: ignore[union-attr]
     failed = failed_loaders(context.instance.all_logs(run.run_id))
     selected = run.asset_selection or context.repository_def.get_job(run.job_name).asset_layer.selected_asset_keys  # type: ignore[union-attr]
-    keys = rest(graph, selected, failed, standing(Settings.load(), failed)) if failed else []
+    keys = assets_to_build(graph, selected, failed, still_loaded(Settings.load(), failed)) if failed else []
     if not keys:
         return dg.SkipReason("no load failed, or nothing is left to build")
     daily = is_daily(graph, keys)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 
-from granary.dagster.addresses import Addresses, dashboard_pages
-from granary.dbt.nodes import PUBLISHED, is_mart, layer, materialization, overwritten_by, published
+from granary.dagster.links import Links, dashboard_pages
+from granary.dbt.manifest_nodes import PUBLISHED, is_mart, layer, materialization, overwritten_by, published
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ class Translator(DagsterDbtTranslator):
     def __init__(self, days: dg.PartitionsDefinition[str]) -> None:
         """Take the partitions of the daily facts, and from the environment where the pages for people are."""
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
-        self._days, self._addresses = days, Addresses.load()
+        self._days, self._pages = days, Links.load()
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """Return the key of a node: a mart's says where people read it, `marts/fct_sales`."""
@@ -51,11 +51,11 @@ class Translator(DagsterDbtTranslator):
 
         A relative address means nothing here and is left out.
         """
-        places = {"documentation (granary docs)": self._addresses.mart(str(node["name"]))} if is_mart(node) else {}
+        places = {"documentation (granary docs)": self._pages.mart(str(node["name"]))} if is_mart(node) else {}
         if node["resource_type"] in ("model", "snapshot", "seed", "source"):
-            places["column lineage (granary docs)"] = self._addresses.lineage(published(node))
+            places["column lineage (granary docs)"] = self._pages.lineage(published(node))
         for title, page in dashboard_pages(manifest, node["unique_id"]):
-            places[f"{title.lower()} (granary dashboard)"] = self._addresses.page(page)
+            places[f"{title.lower()} (granary dashboard)"] = self._pages.page(page)
         return {name: dg.MetadataValue.url(at) for name, at in places.items() if at.startswith(("http:", "https:"))}
 
 

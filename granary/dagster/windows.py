@@ -33,7 +33,7 @@ def window_of_keys(first: str, last: str | None = None) -> Window:
     """Return the window of a partition key, or of a range of them.
 
     Raises:
-        ValueError: a key is no ISO date, or the range ends before it starts.
+        ValueError: a key is not an ISO date, or the range ends before it starts.
     """
     window = (date.fromisoformat(first), date.fromisoformat(last or first))
     if window[1] < window[0]:

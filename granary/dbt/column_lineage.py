@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from granary.dbt.lineage import column_lineage, snapshot_lineage
-from granary.dbt.nodes import materialization, relation
+from granary.dbt.manifest_nodes import materialization, relation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

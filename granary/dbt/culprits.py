@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from granary.dbt.nodes import PUBLISHED, relation
+from granary.dbt.manifest_nodes import PUBLISHED, relation
 from granary.warehouse.connection import connect, execute, query, quote_name
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from granary.dbt.progress import Problem
+from granary.dbt.run_events import Problem
 
 if TYPE_CHECKING:
     from pathlib import Path

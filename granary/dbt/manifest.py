@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from granary.dbt.nodes import meta
+from granary.dbt.manifest_nodes import meta
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.filelock import locked
 from granary.warehouse.project import PROJECT
@@ -32,7 +32,7 @@ FILES = ("dbt_project.yml", "packages.yml", "profiles.yml", "selectors.yml")
 FOLDERS = ("models", "snapshots", "seeds", "macros", "tests/dbt")
 PARTIAL_PARSE = "partial_parse.msgpack"
 INCREMENTAL_VARS = {"test_scope": "new"}
-"""Vars of every run that is no full refresh. dbt parses everything again when the vars differ from those of the
+"""Vars of every run that is not a full refresh. dbt parses everything again when the vars differ from those of the
 last parse (3 s here), so the manifest is parsed with them."""
 PARSE_SECONDS = 300
 """How long another process may parse before those that wait for it give up."""

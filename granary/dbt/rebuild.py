@@ -18,7 +18,7 @@ from granary.warehouse.errors import GranaryError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from granary.dbt.progress import Problem
+    from granary.dbt.run_events import Problem
     from granary.warehouse.settings import Settings
 
 TARGET = "replay"

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from granary.dbt import manifest as dbt_manifest
-from granary.dbt import progress
+from granary.dbt import run_events
 from granary.dbt.failures import Blame, problems_of
-from granary.warehouse.filelock import locked, tell
+from granary.warehouse.filelock import locked, notify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from granary.dbt.progress import Problem
+    from granary.dbt.run_events import Problem
     from granary.warehouse.settings import Settings
 
 BUILD = ("build", "--exclude-resource-type", "unit_test")
@@ -142,8 +142,8 @@ def building(settings: Settings) -> Iterator[None]:
     """
 
     def say(text: str) -> None:
-        tell(text)
-        progress.tell(progress.Event("waiting", "dbt", "dbt", detail=text))
+        notify(text)
+        run_events.emit(run_events.Event("waiting", "dbt", "dbt", detail=text))
 
     with locked(dbt_manifest.folder(settings) / "build.lock", "building", BUILD_SECONDS, say):
         yield

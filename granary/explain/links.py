@@ -24,8 +24,8 @@ from sqlglot import exp, parse_one
 from sqlglot.errors import SqlglotError
 
 from granary.dbt.lineage import DIALECT
-from granary.dbt.nodes import PUBLISHED, is_mart, published
-from granary.dbt.personal import is_masked
+from granary.dbt.manifest_nodes import PUBLISHED, is_mart, published
+from granary.dbt.tiers import is_masked
 from granary.explain.condition import ConditionError
 from granary.warehouse.connection import quote_relation
 from granary.warehouse.errors import GranaryError, unknown

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from granary.dbt.nodes import published
+from granary.dbt.manifest_nodes import published
 from granary.explain.links import Link, Model, model_of
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from granary.dbt import manifest as dbt_manifest
+from granary.dbt.catalog import Catalog
 from granary.dbt.lineage import column_lineage
-from granary.dbt.relations import Relations
 from granary.explain import check
 from granary.explain.condition import ConditionError, condition, refuse
 from granary.explain.links import Model, find_mart, model_of
@@ -93,7 +93,7 @@ class _Trace:
 
     def __init__(self, connection: Connection, manifest: Mapping[str, Any], root: Model) -> None:
         self.connection, self.manifest, self.root = connection, manifest, root
-        self.relations = Relations(connection)
+        self.catalog = Catalog(connection)
         self.tables: dict[str, str] = {}
         self.joins: dict[str, str] = {}
         self.made = 0
@@ -141,7 +141,7 @@ class _Trace:
         )
 
     def columns(self, model: Model) -> Columns:
-        columns = self.relations.columns(model.relation)
+        columns = self.catalog.columns(model.relation)
         if not columns:
             raise GranaryError(f"{model.relation} does not exist yet", todo="build it with `granary run`")
         return columns
@@ -154,7 +154,7 @@ class _Trace:
         aside = {name for link in self.root.links if link.parent in main for name in link.columns or ()}
         every = frozenset(self.columns(self.root))
         wanted = frozenset([column]) if column is not None and column in known else every - aside
-        return plan(self.manifest, self.root, wanted, self.relations.columns)
+        return plan(self.manifest, self.root, wanted, self.catalog.columns)
 
     def gather(self, way: Plan, chosen: str) -> None:
         """Fill a temporary table per model with the rows that lead to the rows in question."""
@@ -364,7 +364,7 @@ class _Trace:
         assert model.source is not None
         raw = f"raw_{model.source[0]}.{model.source[1]}"
         view = query(self.connection, "select pg_get_viewdef(to_regclass($1))", model.sql_name)[0][0]
-        found = column_lineage(str(view), {raw: self.relations.columns(raw)}).get(column, []) if view else []
+        found = column_lineage(str(view), {raw: self.catalog.columns(raw)}).get(column, []) if view else []
         return [f"{model.relation}.{column} from {relation}.{name}" for relation, name in found]
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from granary.load.batch_stage import UNKNOWN, LoadResult, Progress, recognised
-from granary.load.failures import BeginAgainError, Learnt
-from granary.load.table_load import Loading, Window
+from granary.load.failures import Findings, RestartLoadError
+from granary.load.table_load import TableLoad, Window
 from granary.sources.discovery import BROKEN, SOURCES
 from granary.sources.units import StillWrittenError, UnreachableError
 from granary.warehouse.connection import connect, query, reason
@@ -85,10 +85,10 @@ def load_table(
             has a row with status "failed" that says why.
     """
     spec, contract = find(source, table)
-    learnt = Learnt()
+    findings = Findings()
     near = _neighbours(settings, spec)
     while True:
-        loading = Loading(
+        table_load = TableLoad(
             settings,
             spec,
             contract,
@@ -96,20 +96,20 @@ def load_table(
             full_refresh,
             run_id,
             progress,
-            learnt,
+            findings,
             rebuild=rebuild,
             neighbours=near,
             accepted=accepted,
         )
         try:
-            return loading.run(dry_run=dry_run)
-        except BeginAgainError:
+            return table_load.run(dry_run=dry_run)
+        except RestartLoadError:
             continue  # the load learnt something of a unit that it needs to know from the start
         except BaseException as error:
-            told = _told(error, loading)
+            shown = _user_error(error, table_load)
             if not dry_run:
-                loading.record_failure(told)
-            raise told from (None if told is error else error)
+                table_load.record_failure(shown)
+            raise shown from (None if shown is error else error)
 
 
 def _neighbours(settings: Settings, spec: Source) -> list[Table]:
@@ -128,17 +128,17 @@ def _in(place: str, settings: Settings, source: Source) -> Sequence[Table]:
     return ()
 
 
-def _told(error: BaseException, loading: Loading) -> BaseException:
-    """Return what a person is told of a failure: the driver's words for one of the warehouse, else the error itself."""
+def _user_error(error: BaseException, table_load: TableLoad) -> BaseException:
+    """Return the user-facing error: for one of the warehouse the driver's words, else the error itself."""
     if isinstance(error, MemoryError):
-        return GranaryError("this machine has too little memory left", loading.place, "free some, and load again")
+        return GranaryError("this machine has too little memory left", table_load.place, "free some and load again")
     if not isinstance(error, (psycopg.Error, OSError)):
         return error
     # An answer to the commit that is lost leaves open which of the two it was; the next load finds out.
-    words = "all of it or nothing has" if loading.committing else "nothing of it has"
+    words = "all of it or nothing has" if table_load.committing else "nothing of it has"
     return GranaryError(
-        f"the warehouse broke off the load: {reason(error)}",
-        loading.place,
+        f"the load was interrupted by the warehouse: {reason(error)}",
+        table_load.place,
         f"{words} landed; fix the cause and load again",
     )
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pyarrow as pa
 
-from granary.load.batch_stage import Intake, LoadResult, Piece, ShapeChangedError
-from granary.sources.units import Chunk, Rejected
+from granary.load.batch_stage import BatchStage, LoadResult, ShapeChangedError, UnitLoad
+from granary.sources.units import Rejected, SourceBatch
 from granary.warehouse import quarantine
 from granary.warehouse.ledger import record
 
@@ -30,7 +30,7 @@ def append_sound(
     source: Source,
     table: Table,
     unit: Unit,
-    chunks: Iterable[Chunk],
+    chunks: Iterable[SourceBatch],
     *,
     run_id: str = "",
     position: str | None = None,
@@ -38,13 +38,13 @@ def append_sound(
     """Like `append`, but a row that the warehouse itself refuses goes to the quarantine, too, and stops nothing."""
     rows = list(chunks)
 
-    def attempt(some: list[Chunk]) -> LoadResult:
+    def attempt(some: list[SourceBatch]) -> LoadResult:
         return append(tx, source, table, unit, some, run_id=run_id, position=position)
 
     def refusal(batch: pa.RecordBatch) -> str | None:
         """Return the state with which the warehouse refuses rows; its words may show their values."""
         try:
-            attempt([Chunk(batch)])
+            attempt([SourceBatch(batch)])
         except psycopg.Error as error:
             return _state(error)
         finally:
@@ -79,7 +79,7 @@ def _refused(batch: pa.RecordBatch, first: int, refusal: Callable[[pa.RecordBatc
     return _refused(batch.slice(0, half), first, refusal) | _refused(batch.slice(half), first + half, refusal)
 
 
-def _without(chunk: Chunk, refused: dict[int, str]) -> Chunk:
+def _without(chunk: SourceBatch, refused: dict[int, str]) -> SourceBatch:
     """Return a chunk in which these rows of its batch are rejected."""
     if not refused:
         return chunk
@@ -96,7 +96,7 @@ def append(
     source: Source,
     table: Table,
     unit: Unit,
-    chunks: Iterable[Chunk],
+    chunks: Iterable[SourceBatch],
     *,
     run_id: str = "",
     position: str | None = None,
@@ -123,26 +123,26 @@ def append(
     rows = list(chunks)
     evolved: dict[str, pa.DataType] = {}
     while True:
-        intake = Intake(source, table, evolved, None)
-        intake.know_raw(tx)
-        piece = Piece(unit, tx.next_load_ids(1)[0], began=began)
+        stage = BatchStage(source, table, evolved, None)
+        stage.know_raw(tx)
+        unit_load = UnitLoad(unit, tx.next_load_ids(1)[0], began=began)
         try:
-            accepted = list(intake.batches(piece, rows))
+            accepted = list(stage.batches(unit_load, rows))
             break
         except ShapeChangedError:
             continue
-    target = intake.open()
+    target = stage.open()
     for change in tx.ensure_table(target):
-        intake.changes[change] = None
-    changed = intake.store(tx, accepted, cursor=table.cursor)[0] if piece.loaded else 0
+        stage.changes[change] = None
+    changed = stage.store(tx, accepted, cursor=table.cursor)[0] if unit_load.loaded else 0
     before = tx.watermark(table.name)
-    status = "loaded" if changed or piece.refusals else "unchanged"
+    status = "loaded" if changed or unit_load.refusals else "unchanged"
     after = position if position is not None else before
     marks = {"run_id": run_id, "watermark_before": before, "watermark_after": after}
-    record(tx.connection, [piece.audit(source.name, table.name, status, **marks)])
-    refusals = ((unit.name, refusal.line is not None, piece.load_id, refusal) for refusal in piece.refusals)
+    record(tx.connection, [unit_load.audit(source.name, table.name, status, **marks)])
+    refusals = ((unit.name, refusal.line is not None, unit_load.load_id, refusal) for refusal in unit_load.refusals)
     quarantine.keep(tx.connection, source.name, table.name, table.contract, refusals)
-    changes = intake.record_changes(tx, piece.load_id)
+    changes = stage.record_changes(tx, unit_load.load_id)
     if position is not None and position != before:
-        tx.set_watermark(table.name, position, piece.load_id)
-    return intake.result([piece], status, (before, after), time.perf_counter() - began, changes)
+        tx.set_watermark(table.name, position, unit_load.load_id)
+    return stage.result([unit_load], status, (before, after), time.perf_counter() - began, changes)

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from granary.load.contract import conform, cut_off, in_future, shape, within_cap
-from granary.load.refusals import told
+from granary.load.refusals import refusal_text
 from granary.load.types import widens
 from granary.privacy.filter import RowFilter
 from granary.privacy.suppression_list import suppressed
-from granary.sources.units import Left
+from granary.sources.units import NotLoaded
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 from granary.warehouse.ledger import record_changes
 from granary.warehouse.records import LOAD_COLUMNS, Audit, Change, Landed, Refusal, Target, arrow_type
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from granary.sources.spec import Source, Table
-    from granary.sources.units import Chunk, Unit
+    from granary.sources.units import SourceBatch, Unit
     from granary.warehouse.writer import LoadTransaction
 
 SHOWN_REFUSALS = 3
-"""Refused rows of a load that are told at once; `granary quarantine list` has all."""
+"""Refused rows of a load that are printed at once; `granary quarantine list` has all."""
 KEPT_REFUSALS = 10_000
 """A load that refuses more rows than this has failed whatever its share: memory stays bounded."""
 
@@ -74,16 +74,16 @@ class LoadResult:
     warnings: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     """The first of the rows that were refused: where they are, and why."""
-    left: tuple[Left, ...] = ()
+    not_loaded: tuple[NotLoaded, ...] = ()
 
     @property
-    def failed(self) -> tuple[Left, ...]:
+    def failed(self) -> tuple[NotLoaded, ...]:
         """The units for which the load failed, though others landed."""
-        return tuple(one for one in self.left if one.outcome == "failed")
+        return tuple(one for one in self.not_loaded if one.outcome == "failed")
 
 
 @dataclass
-class Piece:
+class UnitLoad:
     """One unit on its way: what its audit row will say."""
 
     unit: Unit
@@ -138,7 +138,7 @@ class ShapeChangedError(Exception):
     """A unit has a column, or a wider type, that the load did not know when it opened its COPY."""
 
 
-class Intake:
+class BatchStage:
     """The way of one table's chunks into one load.
 
     `evolved` are the types of raw columns beyond the contract, or wider than it; they outlive a new beginning.
@@ -190,7 +190,7 @@ class Intake:
         types = self.agreed | self.evolved
         return Target(self.source.name, self.table.name, pa.schema(list(types.items())), self.table.key)
 
-    def batches(self, piece: Piece, chunks: Iterable[Chunk]) -> Iterator[pa.RecordBatch]:
+    def batches(self, unit_load: UnitLoad, chunks: Iterable[SourceBatch]) -> Iterator[pa.RecordBatch]:
         """Yield the accepted rows of a unit with their load columns, counting as they pass.
 
         Raises:
@@ -198,10 +198,10 @@ class Intake:
             ShapeChangedError: it has a new shape, which is now known; begin again.
             GranaryError: it refuses more rows than a load may.
         """
-        where = f"{self.place}, {piece.unit.name}"
+        where = f"{self.place}, {unit_load.unit.name}"
         shaped = delivered = None
         for delivered_chunk in chunks:
-            reached("extracted")
+            fault_point("extracted")
             known = (self.raw | self.evolved).keys() - self.agreed.keys()
             chunk = within_cap(self.table, delivered_chunk, known, whole=self.by_unit, where=where)
             if shaped is None or delivered is None or not chunk.batch.schema.equals(delivered):
@@ -210,17 +210,17 @@ class Intake:
                 self.changes |= dict.fromkeys(shaped.changes)
                 self._know(shaped.fields)
             self.changes |= dict.fromkeys([*chunk.notes, *cut_off(shaped, chunk.batch)])
-            accepted, places, refusals = conform(self.table, shaped, chunk, piece.read + 1)
+            accepted, places, refusals = conform(self.table, shaped, chunk, unit_load.read + 1)
             self._see_newest(accepted)
             if self.filter:
                 accepted, places, refusals, gone = self.filter.apply(accepted, places, refusals)
-                piece.forgotten += gone
-            self._count(piece, chunk.rows, accepted, refusals)
-            load = pa.repeat(pa.scalar(piece.load_id, pa.int64()), accepted.num_rows)
+                unit_load.forgotten += gone
+            self._count(unit_load, chunk.rows, accepted, refusals)
+            load = pa.repeat(pa.scalar(unit_load.load_id, pa.int64()), accepted.num_rows)
             yield pa.RecordBatch.from_arrays(
                 [*accepted.columns, load, places], schema=pa.schema([*shaped.fields, *LOAD_COLUMNS])
             )
-        piece.seconds = time.perf_counter() - piece.began
+        unit_load.seconds = time.perf_counter() - unit_load.began
 
     def _know(self, fields: Iterable[pa.Field]) -> None:
         """Remember columns beyond the contract or wider than it; too late for them once the COPY is open."""
@@ -240,16 +240,16 @@ class Intake:
             self.opened = self.target
             return self.opened
 
-    def _count(self, piece: Piece, rows: int, accepted: pa.RecordBatch, refusals: list[Refusal]) -> None:
-        piece.read += rows
-        piece.loaded += accepted.num_rows
+    def _count(self, unit_load: UnitLoad, rows: int, accepted: pa.RecordBatch, refusals: list[Refusal]) -> None:
+        unit_load.read += rows
+        unit_load.loaded += accepted.num_rows
         self.accepted += accepted.num_rows
-        piece.bytes += accepted.nbytes
-        piece.refusals += refusals
-        if len(piece.refusals) > KEPT_REFUSALS:
-            raise self.refused(piece, f"over {KEPT_REFUSALS:,}")
+        unit_load.bytes += accepted.nbytes
+        unit_load.refusals += refusals
+        if len(unit_load.refusals) > KEPT_REFUSALS:
+            raise self.refused(unit_load, f"over {KEPT_REFUSALS:,}")
         if self.progress:
-            self.progress(Progress(self.source.name, self.table.name, piece.unit.name, piece.read))
+            self.progress(Progress(self.source.name, self.table.name, unit_load.unit.name, unit_load.read))
 
     def _see_newest(self, accepted: pa.RecordBatch) -> None:
         """Note how far the cursor has come; rows of those who are forgotten count, or they would be read for ever."""
@@ -266,13 +266,13 @@ class Intake:
         new = record_changes(tx.connection, self.source.name, self.table.name, load_id, self.changes)
         return tuple(change for change in new if not (self.fresh and change.change == "renamed"))
 
-    def refused(self, piece: Piece, number: str) -> TooManyRefusedError:
+    def refused(self, unit_load: UnitLoad, number: str) -> TooManyRefusedError:
         """Return the error of a unit of which too many rows are refused."""
-        first = piece.refusals[0]
+        first = unit_load.refusals[0]
         line = "" if first.line is None else f" (line {first.line})"
         return TooManyRefusedError(
-            f"{number} rows break the contract; row {first.row}{line}: {told(self.table, first)}",
-            f"{self.place}, {piece.unit.name}",
+            f"{number} rows break the contract; row {first.row}{line}: {refusal_text(self.table, first)}",
+            f"{self.place}, {unit_load.unit.name}",
             "nothing of it has landed; `granary quarantine list --status failed` has the rows, ask the source's owner",
         )
 
@@ -298,46 +298,46 @@ class Intake:
             return tx.add(self.opened, arriving), 0
         return tx.copy(self.opened, arriving), 0
 
-    def _first_refused(self, pieces: Iterable[Piece]) -> Iterator[str]:
-        for piece in pieces:
-            for refusal in piece.refusals:
+    def _first_refused(self, unit_loads: Iterable[UnitLoad]) -> Iterator[str]:
+        for unit_load in unit_loads:
+            for refusal in unit_load.refusals:
                 if refusal.row:
                     place = f"row {refusal.row}" if refusal.line is None else f"line {refusal.line}"
-                    yield f"{piece.unit.name}, {place}: {told(self.table, refusal)}"
+                    yield f"{unit_load.unit.name}, {place}: {refusal_text(self.table, refusal)}"
 
     def result(
         self,
-        pieces: Sequence[Piece],
+        unit_loads: Sequence[UnitLoad],
         status: str,
         watermarks: tuple[str | None, str | None],
         seconds: float,
         changes: tuple[Change, ...],
         warnings: Sequence[str] = (),
-        left: Iterable[Left] = (),
+        not_loaded: Iterable[NotLoaded] = (),
     ) -> LoadResult:
-        """Return what became of these units, and of what is `left`; `watermarks` are that before and that after."""
-        unreadable = tuple(Left(p.unit.name, "unreadable", p.unreadable) for p in pieces if p.unreadable)
+        """Return what became of these units, and of what is `not_loaded`; `watermarks`: before and after."""
+        unreadable = tuple(NotLoaded(p.unit.name, "unreadable", p.unreadable) for p in unit_loads if p.unreadable)
         return LoadResult(
             source=self.source.name,
             table=self.table.name,
             status=status,
-            units=sum(not piece.copy_of for piece in pieces),
-            rows_read=sum(piece.read for piece in pieces),
-            rows_loaded=sum(piece.loaded for piece in pieces),
-            rows_quarantined=sum(1 for piece in pieces for refusal in piece.refusals if refusal.row),
-            rows_deleted=sum(piece.deleted for piece in pieces),
-            bytes=sum(piece.bytes for piece in pieces),
+            units=sum(not unit_load.copy_of for unit_load in unit_loads),
+            rows_read=sum(unit_load.read for unit_load in unit_loads),
+            rows_loaded=sum(unit_load.loaded for unit_load in unit_loads),
+            rows_quarantined=sum(1 for unit_load in unit_loads for refusal in unit_load.refusals if refusal.row),
+            rows_deleted=sum(unit_load.deleted for unit_load in unit_loads),
+            bytes=sum(unit_load.bytes for unit_load in unit_loads),
             seconds=seconds,
             watermark_before=watermarks[0],
             watermark_after=watermarks[1],
-            load_ids=tuple(piece.load_id for piece in pieces),
-            units_loaded=tuple(piece.unit.name for piece in pieces if piece.lands),
+            load_ids=tuple(unit_load.load_id for unit_load in unit_loads),
+            units_loaded=tuple(unit_load.unit.name for unit_load in unit_loads if unit_load.lands),
             units_unreadable=tuple(one.unit for one in unreadable),
             changes=changes,
-            rows_forgotten=sum(piece.forgotten for piece in pieces),
+            rows_forgotten=sum(unit_load.forgotten for unit_load in unit_loads),
             warnings=tuple(warnings),
-            refused=tuple(islice(self._first_refused(pieces), SHOWN_REFUSALS)),
-            left=(*unreadable, *left),
+            refused=tuple(islice(self._first_refused(unit_loads), SHOWN_REFUSALS)),
+            not_loaded=(*unreadable, *not_loaded),
         )
 
 

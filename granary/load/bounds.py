@@ -24,9 +24,9 @@ def outside(column: Column | None, values: pa.Array) -> list[tuple[str, pa.Array
     rules: list[tuple[str, pa.Array]] = []
     if pa.types.is_floating(values.type):
         if column is None or column.finite:
-            rules.append(("is no finite number", pc.invert(pc.is_finite(values))))
+            rules.append(("is not a finite number", pc.invert(pc.is_finite(values))))
         elif column.minimum is not None or column.maximum is not None:
-            rules.append(("is no number, and has bounds", pc.is_nan(values)))
+            rules.append(("is not a number, and has bounds", pc.is_nan(values)))
     if column is not None:
         measured, unit = _measured(values)
         if column.minimum is not None:

@@ -16,7 +16,7 @@ from granary.load.bounds import outside
 from granary.load.json_objects import NAME_BYTES, name_fits, too_many
 from granary.load.types import cast, fit, plain, widest
 from granary.load.values import bare, readable, unpacked
-from granary.sources.units import Chunk, Rejected, UnreadableError
+from granary.sources.units import Rejected, SourceBatch, UnreadableError
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.records import Change, Refusal, sql_type
 
@@ -182,7 +182,7 @@ def _too_long(values: pa.Array, most: int) -> pa.Array | None:
     return long if pc.any(long).as_py() else None
 
 
-def within_cap(table: Table, chunk: Chunk, known: Collection[str], *, whole: bool, where: str) -> Chunk:
+def within_cap(table: Table, chunk: SourceBatch, known: Collection[str], *, whole: bool, where: str) -> SourceBatch:
     """Reject the rows whose new columns would be more than the table may gain, first come, first served.
 
     Args:
@@ -221,7 +221,9 @@ def within_cap(table: Table, chunk: Chunk, known: Collection[str], *, whole: boo
     return replace(chunk, batch=kept, rejected=tuple(sorted(rejected, key=lambda pair: pair[0])))
 
 
-def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.RecordBatch, pa.Array, list[Refusal]]:
+def conform(
+    table: Table, shaped: Shape, chunk: SourceBatch, first: int
+) -> tuple[pa.RecordBatch, pa.Array, list[Refusal]]:
     """Cast a run of rows to the contract and split off those that break it.
 
     Args:
@@ -253,7 +255,7 @@ def conform(table: Table, shaped: Shape, chunk: Chunk, first: int) -> tuple[pa.R
         if field.name in table.key and (long := _too_long(values, KEY_BYTES // len(table.key))) is not None:
             problems.append((f"is longer than the {KEY_BYTES // len(table.key):,} bytes that a key may have", long))
         if misfits is not None:
-            problems.insert(0, (f"is no {field.type}", misfits))
+            problems.insert(0, (f"is not a valid {field.type}", misfits))
         for problem, mask in problems:
             for index in pc.indices_nonzero(mask).to_pylist():
                 broken.setdefault(index, (field.name, problem))
@@ -281,7 +283,7 @@ def without(values: pa.Array, words: Sequence[str]) -> pa.Array:
 
 
 def cut_off(shaped: Shape, batch: pa.RecordBatch) -> list[Change]:
-    """Return the columns whose times have parts of a microsecond, which Postgres does not keep: they are told once."""
+    """Return the columns whose times have parts of a microsecond, which Postgres does not keep: reported once."""
     found = []
     for field, origin in zip(shaped.fields, shaped.origins, strict=True):
         if (
@@ -302,7 +304,13 @@ def row_of(batch: pa.RecordBatch, index: int) -> dict[str, Any]:
 
 
 def _refusal(
-    chunk: Chunk, first: int, index: int, column: str, reason: str, payload: dict[str, Any], line: int | None = None
+    chunk: SourceBatch,
+    first: int,
+    index: int,
+    column: str,
+    reason: str,
+    payload: dict[str, Any],
+    line: int | None = None,
 ) -> Refusal:
     """Return what the quarantine keeps of the row at an index of the run."""
     if line is None and chunk.line is not None:
@@ -316,7 +324,7 @@ def _problems(column: Column | None, values: pa.Array) -> list[tuple[str, pa.Arr
     if pa.types.is_string(values.type) and holds_nul(values):
         found.append(("holds a NUL character", pc.fill_null(pc.match_substring(values, "\0"), False)))
     if pa.types.is_string(values.type) and (broken := no_text(values)) is not None:
-        found.append(("is no text: its bytes are no UTF-8", broken))
+        found.append(("is not text: its bytes are no UTF-8", broken))
     if column is None:
         return [*found, *outside(column, values)]
     if not column.nullable and values.null_count:

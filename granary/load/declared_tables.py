@@ -24,7 +24,7 @@ HERE = (
     " on n.oid = c.relnamespace where n.nspname like 'raw\\_%' union all"
     " select 'raw_' || source || '.' || table_name from ops.raw_tables where row_count > 0"
 )
-"""Raw tables that need not be made. One that is gone with the rows that it held is no empty table: the next load says
+"""Raw tables that need not be made. One that is gone with its rows is not an empty table: the next load says
 so, and until then what reads it fails rather than finding nothing."""
 
 

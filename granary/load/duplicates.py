@@ -13,8 +13,8 @@ from granary.load.batch_stage import UNKNOWN
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from granary.load.batch_stage import Piece
-    from granary.load.failures import Learnt
+    from granary.load.batch_stage import UnitLoad
+    from granary.load.failures import Findings
     from granary.sources.spec import Reader, Table
     from granary.sources.units import Unit
     from granary.warehouse.records import Landed
@@ -32,14 +32,14 @@ class Unpacking(Protocol):
 def applies(table: Table) -> bool:
     """Return whether a second copy would double rows: where a key decides, it cannot."""
     keyless = table.disposition == "replace_unit" or (table.disposition == "append" and not table.key)
-    return table.copies == "tell" and keyless
+    return table.copies == "report" and keyless
 
 
 def resolve(
     table: Table,
     offered: Sequence[tuple[Unit, bool]],
     ledger: Mapping[str, Landed],
-    learnt: Learnt,
+    findings: Findings,
     *,
     accepted: Collection[str],
     anew: bool,
@@ -53,7 +53,7 @@ def resolve(
         table: the contract.
         offered: units that are new, or were left out before (then True), in their order.
         ledger: what is known of every unit.
-        learnt: what this load has found out: the earlier rows of unreadable units stay, though they are new.
+        findings: what this load has found out: the earlier rows of unreadable units stay, though they are new.
         accepted: units that are loaded whatever else has their content.
         anew: the table is loaded from the beginning, so that what it holds counts for nothing.
 
@@ -61,7 +61,7 @@ def resolve(
         The units to read; unit -> the other one with its content, which comes before it or has landed; and
         fingerprint -> the unit that has this content.
     """
-    new = {unit.name for unit, before in offered if not before} - set(learnt.unreadable)
+    new = {unit.name for unit, before in offered if not before} - set(findings.unreadable)
     first: dict[str, str] = {}
     if not anew:
         for name, known in ledger.items():
@@ -71,7 +71,7 @@ def resolve(
     for unit, before in offered:
         known = ledger.get(unit.name, UNKNOWN)
         mark, *inside = known.duplicate if before else (unit.fingerprint or "",)
-        marks = {mark, *inside, learnt.unpacked.get(mark, mark)}
+        marks = {mark, *inside, findings.unpacked.get(mark, mark)}
         alone = unit.content is None or unit.problem or unit.name in accepted or not known.holds.isdisjoint(marks)
         others = [] if alone or not applies(table) else [first[each] for each in sorted(marks & first.keys())]
         other = (*others, unit.name)[0]
@@ -83,15 +83,15 @@ def resolve(
     return units, copies, first
 
 
-def found(table: Table, reader: Reader, piece: Piece, learnt: Learnt, first: dict[str, str]) -> bool:
+def found(table: Table, reader: Reader, unit_load: UnitLoad, findings: Findings, first: dict[str, str]) -> bool:
     """Note what was in a unit that was read, if it came packed; return whether another unit has that content.
 
     That is known only now. It is said once of each unit, so that a load which begins again comes to an end.
     """
-    inside = reader.unpacked(piece.unit.name) if isinstance(reader, Unpacking) else None
-    mark = piece.unit.fingerprint
-    piece.unpacked = inside
-    if inside is None or mark is None or mark in learnt.unpacked:
+    inside = reader.unpacked(unit_load.unit.name) if isinstance(reader, Unpacking) else None
+    mark = unit_load.unit.fingerprint
+    unit_load.unpacked = inside
+    if inside is None or mark is None or mark in findings.unpacked:
         return False
-    learnt.unpacked[mark] = inside
-    return applies(table) and first.setdefault(inside, piece.unit.name) != piece.unit.name
+    findings.unpacked[mark] = inside
+    return applies(table) and first.setdefault(inside, unit_load.unit.name) != unit_load.unit.name

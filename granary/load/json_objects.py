@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from granary.load.types import CAST_ERRORS, instants
-from granary.sources.units import Chunk, Rejected
+from granary.sources.units import Rejected, SourceBatch
 from granary.warehouse.json_text import BOTH, Flaw, digits, encode, flaw_in, shown
 from granary.warehouse.records import LOAD_COLUMNS
 
@@ -74,7 +74,7 @@ def name_fits(name: str) -> bool:
     return name.isprintable() and 1 <= len(name.encode()) <= NAME_BYTES and name not in RESERVED
 
 
-def from_rows(table: Table, rows: Sequence[Any]) -> Chunk:
+def from_rows(table: Table, rows: Sequence[Any]) -> SourceBatch:
     """Turn decoded JSON objects into a chunk with the contract's columns and those that it does not name.
 
     A missing key is a null. A row with a value that its column cannot hold is rejected alone.
@@ -95,7 +95,7 @@ def from_rows(table: Table, rows: Sequence[Any]) -> Chunk:
     batch = pa.RecordBatch.from_pydict(arrays)
     if rejected:
         batch = batch.filter(pa.array([index not in rejected for index in range(len(rows))], pa.bool_()))
-    return Chunk(batch, tuple(sorted(rejected.items())))
+    return SourceBatch(batch, tuple(sorted(rejected.items())))
 
 
 def _taken(index: int, row: Any, fields: Fields, rejected: dict[int, Rejected]) -> bool:
@@ -108,8 +108,8 @@ def _taken(index: int, row: Any, fields: Fields, rejected: dict[int, Rejected]) 
 
 
 def no_object(row: Any) -> Rejected:
-    """Return the refusal of what is no JSON object, or one without a meaning."""
-    return Rejected("", row.reason if isinstance(row, Flaw) else "is no JSON object", {"row": shown(row)})
+    """Return the refusal of what is not a JSON object, or one without a meaning."""
+    return Rejected("", row.reason if isinstance(row, Flaw) else "is not a JSON object", {"row": shown(row)})
 
 
 def fitted(
@@ -133,7 +133,7 @@ def fitted(
         try:
             build([value])
         except MISFITS:
-            reason = flaw_in(value) or f"is no {wanted}"
+            reason = flaw_in(value) or f"is not a valid {wanted}"
             rejected.setdefault(index, Rejected(name, reason, shown(rows[index])))
             kept[index] = None
     return build(kept)
@@ -158,7 +158,7 @@ def to_array(values: list[Any], wanted: pa.DataType) -> pa.Array:
     if t.is_decimal(wanted) and kinds <= {*NUMBERS, str}:
         return pa.array([None if value is None else str(value) for value in values], pa.string()).cast(wanted)
     if (t.is_integer(wanted) or t.is_floating(wanted)) and not kinds <= NUMBERS:
-        raise TypeError("it is no number")
+        raise TypeError("it is not a number")
     if t.is_integer(wanted) and Decimal in kinds:
         if any(value is not None and value != int(value) for value in values):
             raise ValueError("a fraction would be cut off")

@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 5.0
 _END = object()
 
 
-def ahead(source: Iterator[T]) -> Generator[T, None, None]:
+def prefetch(source: Iterator[T]) -> Generator[T, None, None]:
     """Yield what `source` yields, from a thread that is up to `DEPTH` items ahead; its errors are raised here.
 
     Arrow parses and the driver sends without the interpreter's lock, so both halves of a load share two cores: a CSV

@@ -1,4 +1,4 @@
-"""What a person is told of a refused row: the column, the reason and the value, unless it may be personal."""
+"""The user-facing text of a refused row: the column, the reason and the value, unless it may be personal."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def value(table: Table, column: str, payload: Mapping[str, Any]) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
-def told(table: Table, refusal: Refusal) -> str:
-    """Return a refusal in words: 'price is no decimal128(18, 2): "1.2.3"'."""
+def refusal_text(table: Table, refusal: Refusal) -> str:
+    """Return a refusal in words: 'price is not a valid decimal128(18, 2): "1.2.3"'."""
     return f"{refusal.column or 'it'} {reason(table, refusal.column, refusal.reason, refusal.payload)}"
 
 
 def reason(table: Table, column: str, why: str, payload: Mapping[str, Any]) -> str:
-    """Return why a row was refused, with the column's value: 'is no decimal128(18, 2): "1.2.3"'."""
+    """Return why a row was refused, with the column's value: 'is not a valid decimal128(18, 2): "1.2.3"'."""
     shown = value(table, column, payload)
     return f"{why} ({shown})" if shown == HIDDEN else f"{why}: {shown}" if shown else why

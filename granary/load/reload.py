@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from granary.load.contract import Shape, conform
-from granary.load.refusals import told
-from granary.sources.units import Chunk
+from granary.load.refusals import refusal_text
+from granary.sources.units import SourceBatch
 from granary.warehouse.binary_copy import copy_into, copy_into_new
 from granary.warehouse.connection import columns_of, count, quote_name
 from granary.warehouse.errors import GranaryError
@@ -123,11 +123,11 @@ def _cast(tx: LoadTransaction, table: Table, changed: Sequence[str], now: Mappin
         while rows := cursor.fetchmany(ROWS):
             numbers, loads, *texts = zip(*rows, strict=True)
             batch = pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in texts], names=list(changed))
-            accepted, _, refusals = conform(table, shaped, Chunk(batch, text=True), 1)
+            accepted, _, refusals = conform(table, shaped, SourceBatch(batch, text=True), 1)
             if refusals:
                 raise GranaryError(
                     f"{len(refusals):,} rows that the source does not offer any more cannot be kept:"
-                    f" {told(table, refusals[0])}",
+                    f" {refusal_text(table, refusals[0])}",
                     f"{where}, load {loads[refusals[0].row - 1]}",
                     "nothing has changed; agree on a type that holds them, or delete them from the raw table first",
                 )

@@ -14,26 +14,26 @@ import psycopg
 from granary.load import duplicates, reload
 from granary.load.batch_stage import (
     UNKNOWN,
-    Intake,
+    BatchStage,
     LoadResult,
-    Piece,
     Progress,
     ShapeChangedError,
     TooManyRefusedError,
+    UnitLoad,
     newer,
     recognised,
     trusted,
 )
 from granary.load.captured import check_held
 from granary.load.contract import ContractBrokenError
-from granary.load.failures import BeginAgainError, NothingLandedError, nothing_landed, record_failed, too_few
-from granary.load.prefetch import ahead
-from granary.sources.spec import Listing, Recalling
-from granary.sources.units import Left, StillWrittenError, Unit, UnreachableError, UnreadableError
+from granary.load.failures import NothingLandedError, RestartLoadError, nothing_landed, record_failed, too_few
+from granary.load.prefetch import prefetch
+from granary.sources.spec import ConditionalReader, ReportsNotLoaded
+from granary.sources.units import NotLoaded, StillWrittenError, Unit, UnreachableError, UnreadableError
 from granary.warehouse import quarantine
 from granary.warehouse.connection import connect
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.ledger import forget_unreadable, landed, record, record_left
+from granary.warehouse.ledger import forget_unreadable, landed, record, record_not_loaded
 from granary.warehouse.records import Refusal
 from granary.warehouse.writer import LoadTransaction
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from granary.load.failures import Learnt
+    from granary.load.failures import Findings
     from granary.sources.spec import Reader, Source, Table
     from granary.warehouse.raw_tables import Lost
     from granary.warehouse.records import Landed, Target
@@ -52,7 +52,7 @@ Window = tuple[date, date]
 """First and last business date, both included."""
 
 
-class Loading:
+class TableLoad:
     """One table load while it runs."""
 
     def __init__(
@@ -64,26 +64,26 @@ class Loading:
         full_refresh: bool,
         run_id: str,
         progress: Callable[[Progress], None] | None,
-        learnt: Learnt,
+        findings: Findings,
         *,
         rebuild: bool = False,
         neighbours: Sequence[Table] = (),
         accepted: Collection[str] = (),
     ) -> None:
         self.settings, self.source, self.table, self.window = settings, source, table, window
-        self.rebuild, self.run_id, self.learnt = rebuild, run_id, learnt
+        self.rebuild, self.run_id, self.findings = rebuild, run_id, findings
         self.anew = full_refresh and not rebuild and window is None and table.disposition != "append"
         self.everything = full_refresh or rebuild
         self.lost: Lost | None = None
         self.warnings: list[str] = []
-        self.intake = Intake(source, table, learnt.evolved, progress)
+        self.stage = BatchStage(source, table, findings.evolved, progress)
         self.tables = [*source.tables, *neighbours]
         self.copies: dict[str, str] = {}
         self.first: dict[str, str] = {}
         self.reader: Reader | None = None
         self.holding: set[str] = set()
-        self.intake.by_unit = True
-        self.accepted, self.place = accepted, self.intake.place
+        self.stage.by_unit = True
+        self.accepted, self.place = accepted, self.stage.place
         self.committing, self.started = False, time.perf_counter()
 
     def run(self, *, dry_run: bool) -> LoadResult:
@@ -92,29 +92,31 @@ class Loading:
         with LoadTransaction(self.settings, self.source.name) as tx:
             if self.source.capture:
                 check_held(tx.connection, self.source, self.table)
-            self.lost = tx.lost(self.intake.target, by_load=self.table.disposition == "replace_unit")
+            self.lost = tx.lost(self.stage.target, by_load=self.table.disposition == "replace_unit")
             if self.lost:  # as if it had never been loaded, whatever the days that were asked for
                 self.everything, self.window = True, None
             before = None if self.everything else trusted(self.table, tx.watermark(self.table.name))
             ledger = landed(tx.connection, self.source.name, self.table.name)
             known = {} if self.anew else ledger
             self.holding = {name for name, unit in ledger.items() if unit.holds}
-            if isinstance(reader, Recalling) and not self.everything:
-                reader.recall({name: max(unit.fingerprints) for name, unit in known.items() if unit.fingerprints})
+            if isinstance(reader, ConditionalReader) and not self.everything:
+                reader.use_fingerprints(
+                    {name: max(unit.fingerprints) for name, unit in known.items() if unit.fingerprints}
+                )
             units = self._units(tx, reader.units(self.table, before), known, ledger)
-            if self.learnt.failed and not units:
-                raise nothing_landed(self.learnt)
-            pieces = [
-                Piece(
+            if self.findings.failed and not units:
+                raise nothing_landed(self.findings)
+            unit_loads = [
+                UnitLoad(
                     unit,
                     load_id,
-                    unreadable=unit.problem or self.learnt.unreadable.get(unit.name),
+                    unreadable=unit.problem or self.findings.unreadable.get(unit.name),
                     copy_of=self.copies.get(unit.name, ""),
-                    unpacked=self.learnt.unpacked.get(unit.fingerprint or ""),
+                    unpacked=self.findings.unpacked.get(unit.fingerprint or ""),
                 )
                 for unit, load_id in zip(units, tx.next_load_ids(len(units)), strict=True)
             ]
-            result = self._land(tx, reader, pieces, before, known)
+            result = self._land(tx, reader, unit_loads, before, known)
             if dry_run:
                 tx.connection.rollback()
             self.committing = not dry_run
@@ -122,7 +124,7 @@ class Loading:
 
     def _wanted(self, unit: Unit) -> bool:
         in_window = not self.window or unit.date is None or self.window[0] <= unit.date <= self.window[1]
-        return in_window and unit.name not in self.learnt.unfinished
+        return in_window and unit.name not in self.findings.unfinished
 
     def _units(
         self, tx: LoadTransaction, offered: Sequence[Unit], known: dict[str, Landed], ledger: dict[str, Landed]
@@ -131,32 +133,34 @@ class Loading:
 
         Where a later unit overwrites an earlier one's rows by key, it waits for one that failed.
         """
-        learnt = self.learnt
+        findings = self.findings
         new: list[tuple[Unit, bool]] = []
         failed = ""
         for each in filter(self._wanted, offered):
             try:
-                unit = None if each.name in learnt.failed else self._new(tx, each, known)
+                unit = None if each.name in findings.failed else self._new(tx, each, known)
             except UnreachableError as error:
-                learnt.failed[each.name] = Piece(each, 0), error
+                findings.failed[each.name] = UnitLoad(each, 0), error
             except StillWrittenError as error:
-                learnt.unfinished[each.name] = error.what
+                findings.unfinished[each.name] = error.what
             else:
                 if unit and failed and self.table.disposition == "merge":
-                    learnt.unfinished[each.name] = f"it waits for {failed}, which comes before it"
+                    findings.unfinished[each.name] = f"it waits for {failed}, which comes before it"
                 elif unit:
                     new.append(unit)
-            failed = each.name if each.name in learnt.failed else failed
-        if learnt.failed and (self.anew or self.table.disposition == "replace"):
-            raise nothing_landed(self.learnt)
+            failed = each.name if each.name in findings.failed else failed
+        if findings.failed and (self.anew or self.table.disposition == "replace"):
+            raise nothing_landed(self.findings)
         if missing := sorted({*self.accepted} - {each.name for each in offered}):
-            raise GranaryError(f"the source has no unit {missing[0]!r}", self.place, "name one that the load has told")
+            raise GranaryError(
+                f"the source has no unit {missing[0]!r}", self.place, "name one that the load has reported"
+            )
         if self.table.disposition == "replace" and new:
             new = [(unit, False) for unit in self._whole(offered, {unit.name: unit for unit, _ in new}, known)]
         anew = self.anew or self.lost is not None
-        accepted = {*learnt.single, *self.accepted}
+        accepted = {*findings.single, *self.accepted}
         units, self.copies, self.first = duplicates.resolve(
-            self.table, new, ledger, learnt, accepted=accepted, anew=anew
+            self.table, new, ledger, findings, accepted=accepted, anew=anew
         )
         return units
 
@@ -181,14 +185,19 @@ class Loading:
         return (unit, True) if mark in ledger.duplicate_marks else None
 
     def _land(
-        self, tx: LoadTransaction, reader: Reader, pieces: list[Piece], before: str | None, known: dict[str, Landed]
+        self,
+        tx: LoadTransaction,
+        reader: Reader,
+        unit_loads: list[UnitLoad],
+        before: str | None,
+        known: dict[str, Landed],
     ) -> LoadResult:
-        intake = self.intake
-        intake.know_raw(tx, rebuild=self.rebuild)
-        with closing(ahead(self._rows(reader, pieces, before))) as stream:
+        stage = self.stage
+        stage.know_raw(tx, rebuild=self.rebuild)
+        with closing(prefetch(self._rows(reader, unit_loads, before))) as stream:
             first = next(stream, None)
-            target = intake.open()
-            return self._write(tx, target, first, stream, pieces, before, known)
+            target = stage.open()
+            return self._write(tx, target, first, stream, unit_loads, before, known)
 
     def _write(
         self,
@@ -196,35 +205,37 @@ class Loading:
         target: Target,
         first: pa.RecordBatch | None,
         stream: Iterator[pa.RecordBatch],
-        pieces: list[Piece],
+        unit_loads: list[UnitLoad],
         before: str | None,
         known: dict[str, Landed],
     ) -> LoadResult:
-        table, intake = self.table, self.intake
+        table, stage = self.table, self.stage
         held = self._held(tx, target)
         if self.rebuild:
             reload.set_aside(tx, target)
         for change in tx.ensure_table(target, bulk=True):
-            intake.changes[change] = None
-        deleted = self._clear(tx, target, pieces, known, held)
+            stage.changes[change] = None
+        deleted = self._clear(tx, target, unit_loads, known, held)
         changed = deleted
         if first is not None:
-            whole = not self.learnt.failed and not self.learnt.unfinished and not any(p.unreadable for p in pieces)
+            whole = (
+                not self.findings.failed and not self.findings.unfinished and not any(p.unreadable for p in unit_loads)
+            )
             complete = table.disposition == "replace" and whole
-            stored, gone = intake.store(tx, chain([first], stream), complete=complete)
-            pieces[0].deleted += gone
+            stored, gone = stage.store(tx, chain([first], stream), complete=complete)
+            unit_loads[0].deleted += gone
             changed += stored + gone
         if self.rebuild and table.disposition != "replace":
-            read = [p.unit.name for p in pieces if p.lands and p.unit.name in known]
+            read = [p.unit.name for p in unit_loads if p.lands and p.unit.name in known]
             offered = [old for name in read for old in known[name].load_ids]
             kept = reload.bring_back(tx, table, target, offered, self.place)
             changed += kept
             if kept:
                 self.warnings.append(f"{kept:,} rows that the source does not offer any more were kept")
-        self._guard(tx, target, pieces, held)
+        self._guard(tx, target, unit_loads, held)
         if changed:
-            tx.digest(target, changed)
-        return self._record(tx, target, pieces, known, before, changed)
+            tx.update_statistics(target, changed)
+        return self._record(tx, target, unit_loads, known, before, changed)
 
     def _held(self, tx: LoadTransaction, target: Target) -> int:
         """Return the rows that the load may not lose too many of, or 0 if it takes none away."""
@@ -233,83 +244,83 @@ class Loading:
         return tx.expected(target) if self.lost or self.anew or self.table.disposition == "replace" else 0
 
     def _clear(
-        self, tx: LoadTransaction, target: Target, pieces: list[Piece], known: dict[str, Landed], held: int
+        self, tx: LoadTransaction, target: Target, unit_loads: list[UnitLoad], known: dict[str, Landed], held: int
     ) -> int:
         """Delete the rows that this load replaces, and return how many."""
         if self.rebuild or (self.anew and self.table.disposition != "replace"):
             if held and not self.rebuild:
                 tx.truncate(target)
-            if pieces:
-                pieces[0].deleted = held
+            if unit_loads:
+                unit_loads[0].deleted = held
             return held
         # What an append without a key read again would be there twice.
         if self.table.disposition in ("replace_unit", "merge") or (self.lost and not self.table.key):
-            for piece in pieces:
-                if piece.lands and piece.unit.name in known:
-                    piece.deleted = tx.delete_loads(target, known[piece.unit.name].load_ids)
-        return sum(piece.deleted for piece in pieces)
+            for unit_load in unit_loads:
+                if unit_load.lands and unit_load.unit.name in known:
+                    unit_load.deleted = tx.delete_loads(target, known[unit_load.unit.name].load_ids)
+        return sum(unit_load.deleted for unit_load in unit_loads)
 
-    def _rows(self, reader: Reader, pieces: list[Piece], before: str | None) -> Iterator[pa.RecordBatch]:
+    def _rows(self, reader: Reader, unit_loads: list[UnitLoad], before: str | None) -> Iterator[pa.RecordBatch]:
         """Yield checked rows of all units with their load columns."""
         repeated = False
-        for piece in pieces:
-            unit = piece.unit
-            if piece.unreadable:
+        for unit_load in unit_loads:
+            unit = unit_load.unit
+            if unit_load.unreadable:
                 payload = {"unit": unit.name, "bytes": unit.bytes, "fingerprint": unit.fingerprint}
-                piece.refusals = [Refusal(0, "", piece.unreadable, payload)]
+                unit_load.refusals = [Refusal(0, "", unit_load.unreadable, payload)]
                 continue
-            if piece.copy_of:
-                if any(other.unit.name == piece.copy_of and not other.loaded for other in pieces):
-                    self.learnt.single.add(unit.name)  # nothing lands twice where there is nothing
-                    raise BeginAgainError
+            if unit_load.copy_of:
+                if any(other.unit.name == unit_load.copy_of and not other.loaded for other in unit_loads):
+                    self.findings.single.add(unit.name)  # nothing lands twice where there is nothing
+                    raise RestartLoadError
                 continue
             try:
-                yield from self.intake.batches(piece, reader.read(self.table, unit, before))
-                repeated |= duplicates.found(self.table, reader, piece, self.learnt, self.first)
+                yield from self.stage.batches(unit_load, reader.read(self.table, unit, before))
+                repeated |= duplicates.found(self.table, reader, unit_load, self.findings, self.first)
             except ShapeChangedError as error:
-                raise BeginAgainError from error
+                raise RestartLoadError from error
             except UnreadableError as error:
                 if self.anew and unit.name in self.holding:
                     raise  # what it held before would be gone with nothing in its place
-                self.learnt.unreadable[unit.name] = error.what
-                raise BeginAgainError from error
+                self.findings.unreadable[unit.name] = error.what
+                raise RestartLoadError from error
             except StillWrittenError as error:
-                self.learnt.unfinished[unit.name] = error.what
-                raise BeginAgainError from error
+                self.findings.unfinished[unit.name] = error.what
+                raise RestartLoadError from error
             except (ContractBrokenError, TooManyRefusedError, UnreachableError) as error:
-                self._fail([(piece, error)])
+                self._fail([(unit_load, error)])
         if repeated:
-            raise BeginAgainError
+            raise RestartLoadError
 
-    def _fail(self, failed: list[tuple[Piece, GranaryError]]) -> NoReturn:
+    def _fail(self, failed: list[tuple[UnitLoad, GranaryError]]) -> NoReturn:
         """Begin again without units that failed, so that the others land.
 
         Raises:
             GranaryError: nothing can land without them: the table is replaced, or the unit is all that is new.
         """
-        self.learnt.failed |= {piece.unit.name: (piece, error) for piece, error in failed}
+        self.findings.failed |= {unit_load.unit.name: (unit_load, error) for unit_load, error in failed}
         whole = self.anew or self.table.disposition == "replace"
-        if whole or any(piece.unit.fingerprint is None for piece, _ in failed):
+        if whole or any(unit_load.unit.fingerprint is None for unit_load, _ in failed):
             raise failed[0][1]
-        raise BeginAgainError
+        raise RestartLoadError
 
-    def _guard(self, tx: LoadTransaction, target: Target, pieces: list[Piece], held: int) -> None:
+    def _guard(self, tx: LoadTransaction, target: Target, unit_loads: list[UnitLoad], held: int) -> None:
         """Refuse a load that would lose a table's rows, or that refuses too many."""
-        read, loaded = sum(p.read for p in pieces), sum(p.loaded for p in pieces)
-        refusals = [refusal for piece in pieces for refusal in piece.refusals if refusal.row]
-        forgotten = sum(p.forgotten for p in pieces)
+        read, loaded = sum(p.read for p in unit_loads), sum(p.loaded for p in unit_loads)
+        refusals = [refusal for unit_load in unit_loads for refusal in unit_load.refusals if refusal.row]
+        forgotten = sum(p.forgotten for p in unit_loads)
         if read != loaded + len(refusals) + forgotten:
             raise RuntimeError(
                 f"{self.place}: {read} rows read, {loaded} loaded, {len(refusals)} refused, {forgotten} forgotten"
             )
         most = self.table.max_refused
         if len(refusals) > most * read:
-            refused = [(piece, sum(refusal.row > 0 for refusal in piece.refusals)) for piece in pieces]
+            refused = [(unit_load, sum(refusal.row > 0 for refusal in unit_load.refusals)) for unit_load in unit_loads]
             self._fail(
                 [
-                    (piece, self.intake.refused(piece, f"{number:,} of {piece.read:,}"))
-                    for piece, number in refused
-                    if number > most * piece.read
+                    (unit_load, self.stage.refused(unit_load, f"{number:,} of {unit_load.read:,}"))
+                    for unit_load, number in refused
+                    if number > most * unit_load.read
                 ]
             )
         if held:
@@ -322,23 +333,25 @@ class Loading:
         self,
         tx: LoadTransaction,
         target: Target,
-        pieces: list[Piece],
+        unit_loads: list[UnitLoad],
         known: dict[str, Landed],
         before: str | None,
         changed: int,
     ) -> LoadResult:
         """Write the ledger, the refused rows, the shape's changes and the watermark."""
         name = self.table.name
-        looked = any(piece.refusals or (piece.unit.fingerprint and not piece.copy_of) for piece in pieces)
+        looked = any(
+            unit_load.refusals or (unit_load.unit.fingerprint and not unit_load.copy_of) for unit_load in unit_loads
+        )
         status = "loaded" if changed or self.lost or looked else "unchanged"
-        after = newer(self.table, before, self.intake.newest)
-        noted = pieces or [Piece(Unit(self.table.location), tx.next_load_ids(1)[0], began=self.started)]
-        read = [piece for piece in pieces if piece.lands]
-        if (self.anew and pieces) or (self.lost and not self.lost.present):
+        after = newer(self.table, before, self.stage.newest)
+        noted = unit_loads or [UnitLoad(Unit(self.table.location), tx.next_load_ids(1)[0], began=self.started)]
+        read = [unit_load for unit_load in unit_loads if unit_load.lands]
+        if (self.anew and unit_loads) or (self.lost and not self.lost.present):
             tx.supersede_all(name, noted[0].load_id)
         tx.supersede({old: p.load_id for p in read if p.unit.name in known for old in known[p.unit.name].load_ids})
         marks = {"run_id": self.run_id, "watermark_before": before, "watermark_after": after}
-        record(tx.connection, [piece.audit(self.source.name, name, status, **marks) for piece in noted])
+        record(tx.connection, [unit_load.audit(self.source.name, name, status, **marks) for unit_load in noted])
         quarantine.keep(
             tx.connection,
             self.source.name,
@@ -346,7 +359,7 @@ class Loading:
             self.table.contract,
             (
                 (p.unit.name, p.unit.fingerprint is not None, p.load_id, refusal)
-                for p in pieces
+                for p in unit_loads
                 for refusal in p.refusals
             ),
         )
@@ -354,26 +367,26 @@ class Loading:
             tx.connection, target, (p.unit.name for p in read if p.unit.fingerprint), [p.load_id for p in read]
         )
         if self.lost:
-            self._tell_lost(tx, target, self.lost, known, {piece.unit.name for piece in read})
-        changes = self.intake.record_changes(tx, noted[0].load_id)
+            self._report_lost(tx, target, self.lost, known, {unit_load.unit.name for unit_load in read})
+        changes = self.stage.record_changes(tx, noted[0].load_id)
         if self.table.cursor and after and after != before:
-            tx.set_watermark(name, after, pieces[-1].load_id)
-        record_failed(tx.connection, self.source, self.table, self.run_id, self.learnt.failed.values())
-        left = self._left()
+            tx.set_watermark(name, after, unit_loads[-1].load_id)
+        record_failed(tx.connection, self.source, self.table, self.run_id, self.findings.failed.values())
+        left = self._not_loaded()
         kept = [(one.unit, one.outcome, one.reason) for one in left if one.outcome in ("waiting", "passed over")]
-        record_left(tx.connection, self.source.name, name, noted[-1].load_id, kept)
+        record_not_loaded(tx.connection, self.source.name, name, noted[-1].load_id, kept)
         seconds = time.perf_counter() - self.started
-        return self.intake.result(pieces, status, (before, after), seconds, changes, self.warnings, left)
+        return self.stage.result(unit_loads, status, (before, after), seconds, changes, self.warnings, left)
 
-    def _left(self) -> list[Left]:
+    def _not_loaded(self) -> list[NotLoaded]:
         """Return what the source has and this load did not take, but for what is in quarantine."""
-        left = self.learnt.left()
-        left += [Left(unit, "duplicate", f"it has the content of {other}") for unit, other in self.copies.items()]
-        if isinstance(self.reader, Listing):
-            left += [one for one in self.reader.left(self.tables) if one.unit not in self.learnt.unfinished]
+        left = self.findings.not_loaded()
+        left += [NotLoaded(unit, "duplicate", f"it has the content of {other}") for unit, other in self.copies.items()]
+        if isinstance(self.reader, ReportsNotLoaded):
+            left += [one for one in self.reader.not_loaded(self.tables) if one.unit not in self.findings.unfinished]
         return left
 
-    def _tell_lost(
+    def _report_lost(
         self, tx: LoadTransaction, target: Target, lost: Lost, known: dict[str, Landed], read: set[str]
     ) -> None:
         """Have the ledger agree with the raw table again, and say what was lost and what of it came back."""
@@ -394,9 +407,9 @@ class Loading:
 
     def record_failure(self, error: BaseException) -> None:
         """Keep the failure in the ledger, in a transaction of its own; the warehouse itself may be what failed."""
-        failed: list[tuple[Piece, BaseException]] = list(self.learnt.failed.values())
+        failed: list[tuple[UnitLoad, BaseException]] = list(self.findings.failed.values())
         if not isinstance(error, NothingLandedError) and all(error is not known for _, known in failed):
-            failed.append((Piece(Unit(self.table.location), 0, began=self.started), error))
+            failed.append((UnitLoad(Unit(self.table.location), 0, began=self.started), error))
         with suppress(GranaryError, psycopg.Error, OSError), connect(self.settings, role="loader") as connection:
             record_failed(connection, self.source, self.table, self.run_id, failed)
             connection.commit()

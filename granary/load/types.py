@@ -43,7 +43,7 @@ def fit(found: pa.DataType, wanted: pa.DataType) -> Fit:  # noqa: PLR0911 - one 
         return _fit_decimal(found, wanted)
     if t.is_timestamp(wanted):
         if t.is_date(found):
-            return "fits" if wanted.tz is None else "no"  # a day in no time zone is no instant
+            return "fits" if wanted.tz is None else "no"  # a day in no time zone is not an instant
         return "fits" if t.is_timestamp(found) and (found.tz is None) == (wanted.tz is None) else "no"
     if t.is_date(wanted):
         return "fits" if t.is_date(found) else "may" if t.is_timestamp(found) and found.tz is None else "no"
@@ -226,7 +226,7 @@ def _all_like(texts: pa.Array, pattern: str, otherwise: str) -> None:
 
 def _floats(texts: pa.Array, wanted: pa.DataType) -> pa.Array:
     """Parse numbers; one so large or so small that the type takes it for infinite or zero does not fit."""
-    _all_like(texts, r"^(?i)[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)$", "it is no number")
+    _all_like(texts, r"^(?i)[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)$", "it is not a number")
     done = texts.cast(wanted)
     swallowed = pc.or_(
         pc.and_(pc.is_inf(done), pc.match_substring_regex(texts, r"\d")),

@@ -69,7 +69,7 @@ def as_text(values: pa.Array) -> pa.Array:
         numbers = values.view(pa.int64() if t.is_time64(kind) else pa.int32())
         extremes = pc.min_max(numbers).as_py()
         if extremes["min"] is not None and not 0 <= extremes["min"] <= extremes["max"] < DAY * PARTS[kind.unit]:
-            raise pa.ArrowInvalid("it is no time of day")
+            raise pa.ArrowInvalid("it is not a time of day")
     return values.cast(pa.string())
 
 

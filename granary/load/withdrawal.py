@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from granary.load.api import find
-from granary.load.batch_stage import Intake, Piece
+from granary.load.batch_stage import BatchStage, UnitLoad
 from granary.sources.units import Unit
 from granary.warehouse import quarantine
 from granary.warehouse.errors import GranaryError
@@ -54,8 +54,8 @@ def withdraw(settings: Settings, source: str, table: str, units: Sequence[str]) 
     with LoadTransaction(settings, source) as tx:
         there = {unit.name for unit in reader.units(contract, tx.watermark(table))}
         known = landed(tx.connection, source, table)
-        intake = Intake(spec, contract, {}, None)
-        intake.know_raw(tx)
+        stage = BatchStage(spec, contract, {}, None)
+        stage.know_raw(tx)
         for name in dict.fromkeys(units):
             if name not in known:
                 todo = "`select unit from ops.load_audit` has the names"
@@ -64,11 +64,11 @@ def withdraw(settings: Settings, source: str, table: str, units: Sequence[str]) 
                 words = f"the source still has {name}, so the next load would bring it back"
                 raise GranaryError(words, place, "remove it there first")
             began = time.perf_counter()
-            deleted = 0 if intake.fresh else tx.delete_loads(intake.target, known[name].load_ids)
+            deleted = 0 if stage.fresh else tx.delete_loads(stage.target, known[name].load_ids)
             [load_id] = tx.next_load_ids(1)
             tx.supersede(dict.fromkeys(known[name].load_ids, load_id))
-            piece = Piece(Unit(name), load_id, began=began, deleted=deleted)
-            record(tx.connection, [piece.audit(source, table, "withdrawn", run_id=RUN)])
+            unit_load = UnitLoad(Unit(name), load_id, began=began, deleted=deleted)
+            record(tx.connection, [unit_load.audit(source, table, "withdrawn", run_id=RUN)])
             quarantine.close_unit(tx.connection, source, table, name, rows=True)
             quarantine.forget_failed(tx.connection, source, table, name)
             done.append(Withdrawn(source, table, name, deleted, load_id))

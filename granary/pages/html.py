@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from granary.dagster.addresses import Addresses
+    from granary.dagster.links import Links
 
 BASE = """
 :root{color-scheme:light dark;--ink:#1d2430;--quiet:#5c6675;--paper:#fff;--card:#f5f7f9;--line:#dde2e8;--bar:#2f6f9f;
@@ -50,9 +50,9 @@ def elsewhere(name: str, places: dict[str, str]) -> str:
     return f'<nav class="{name}" aria-label="Elsewhere">{items}</nav>' if items else ""
 
 
-def when(addresses: Addresses, *names: str) -> str:
+def when(links: Links, *names: str) -> str:
     """Return a sentence on the links to neighbours on this machine: they need these to be served."""
-    commands = " and ".join(f"<code>{command}</code>" for command in addresses.commands(*names))
+    commands = " and ".join(f"<code>{command}</code>" for command in links.commands(*names))
     return f" Links to 127.0.0.1 need {commands} to be running." if commands else ""
 
 

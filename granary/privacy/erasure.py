@@ -26,7 +26,7 @@ from granary.warehouse.connection import (
     quote_name,
 )
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -288,4 +288,4 @@ def vacuum(settings: Settings, places: Sequence[Place]) -> None:
         for relation in sorted({place.relation for place in places} | {"ops.quarantine", "ops.profiles"}):
             if query(connection, "select to_regclass($1)::text", relation) != [(None,)]:
                 execute(connection, f"vacuum {relation}")
-    reached("forget-vacuumed")
+    fault_point("forget-vacuumed")

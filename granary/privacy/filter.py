@@ -53,7 +53,7 @@ def matches(payload: Any, names: Names, is_one: Callable[[Identity], bool]) -> M
 
     Where the row has a structure, only values under one of a subject's names count, and the deeper ones only if there
     is none further up: what is nested in a row may be another thing's. Text without a structure (a broken line) may be
-    of somebody whose key stands in it by itself. By `names` of nothing, a row is nobody's.
+    of somebody whose key stands in it by itself. Without names a row is nobody's.
     """
     found = [_matches(payload, subject, names, is_one) for subject in dict.fromkeys(names.values())]
     return "yes" if "yes" in found else "maybe" if "maybe" in found else "no"

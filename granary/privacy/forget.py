@@ -25,7 +25,7 @@ from granary.privacy.suppression_list import SuppressionList, enlist, keep_key, 
 from granary.warehouse import server
 from granary.warehouse.connection import Connection, connect, execute, query
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,12 +88,12 @@ def forget(
             totals = _erase(connection, where, key, identity, reason)
         totals += _erase_again(connection, where, key)
         keep_key(settings, key)
-        reached("forget-before-commit")
+        fault_point("forget-before-commit")
         connection.commit()
-    reached("forget-erased")
+    fault_point("forget-erased")
     with connect(settings, role="eraser") as connection:
         enlist(settings, connection)
-    reached("forget-listed")
+    fault_point("forget-listed")
     return _finish(settings, where, key, totals, build or publish, known_before=known)
 
 
@@ -142,7 +142,7 @@ def _finish(
     ours, elsewhere = _left(settings, where, key, unfinished)
     if ours:
         build(settings)
-        reached("forget-built")
+        fault_point("forget-built")
         where = locate(settings)
         ours, elsewhere = _left(settings, where, key, unfinished)
     if unfinished and not ours:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from granary.dbt import manifest as dbt_manifest
-from granary.dbt.nodes import is_mart, meta, published, relation, schemas
-from granary.dbt.personal import tier
+from granary.dbt.manifest_nodes import is_mart, meta, published, relation, schemas
+from granary.dbt.tiers import tier
 from granary.privacy.filter import KEY_BEFORE, Names, columns_of, names_of
 from granary.sources import subjects
 from granary.sources.capture import changes_table

@@ -126,8 +126,8 @@ def _fraction(values: pa.Array) -> pa.DataType | None:
 def _exponent(values: pa.Array) -> pa.DataType | None:
     """Return float64 for numbers some of which a program wrote with an exponent; R writes 1000 as 1e3 among 1012.3."""
     fractions = pc.sum(pc.match_substring(values, ".")).as_py() or 0
-    told = 2 * fractions > len(values) or pc.any(pc.match_substring_regex(values, TOLD)).as_py()
-    return _float(values) if told and _all(values, f"{FRACTION}|{EXPONENT}") else None
+    has_point = 2 * fractions > len(values) or pc.any(pc.match_substring_regex(values, TOLD)).as_py()
+    return _float(values) if has_point and _all(values, f"{FRACTION}|{EXPONENT}") else None
 
 
 def _float(values: pa.Array) -> pa.DataType | None:

@@ -91,7 +91,7 @@ def _relation(
     execute(connection, "set transaction isolation level repeatable read")
     schema, _, table = name.partition(".")
     if not schema or not table:
-        raise UsageError(f"{name!r} is no table", todo="name it as schema.table, such as marts.dim_store")
+        raise UsageError(f"{name!r} is not a table", todo="name it as schema.table, such as marts.dim_store")
     relation = quote_relation(schema, table)
     columns = _columns(connection, relation, table, known)
     if not columns:

@@ -12,7 +12,7 @@ CODE = re.compile(
     r"(^|_)(phone|telephone|tel|mobile|cell|fax|zip|postcode|post_?code|postal_code|plz|iban|bic|ssn|ean|isbn|issn|upc|gtin"
     r"|sku|vat|card_number|credit_card|passport|licen[cs]e|routing)(_\d+|_?no|_?nr|_?number|_?code|_?id)?$"
 )
-"""What is written in digits and is no number: nobody adds up phone numbers, and the next one may begin with 0."""
+"""What is written in digits and is not a number: nobody adds up phone numbers, and the next one may begin with 0."""
 FREE_TEXT = re.compile(
     r"(^|_)(comments?|notes?|remarks?|descr?|descriptions?|text|message|body|title|subject|summary|details?|reason"
     r"|review|feedback|bio|address)(_\d+)?$"

@@ -14,13 +14,13 @@ from granary.cdc.landing import Lander
 from granary.cdc.rows import NOT_HERE
 from granary.load.api import find, load_table
 from granary.load.append import append
-from granary.load.batch_stage import Intake, Piece
+from granary.load.batch_stage import BatchStage, UnitLoad
 from granary.load.json_objects import text_of
-from granary.load.refusals import reason, told
+from granary.load.refusals import reason, refusal_text
 from granary.readers.files.notation import AS_WRITTEN
 from granary.sources.capture import changes_table
 from granary.sources.discovery import SOURCES
-from granary.sources.units import Chunk, Unit
+from granary.sources.units import SourceBatch, Unit
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError, UsageError
 from granary.warehouse.json_text import decode, is_flaw
@@ -214,7 +214,7 @@ def _replay_rows(
         rows = [entry for entry in chosen if entry.quarantine_id in still]
         if captured:
             rows.sort(key=lambda entry: (int(entry.payload["cdc_lsn"]), int(entry.payload["cdc_seq"])))
-        raw = Intake(source, table, {}, None)
+        raw = BatchStage(source, table, {}, None)
         raw.know_raw(tx)
         way = _Way(tx, source, table, captured, [*raw.agreed, *raw.raw])
         for unit, group in groupby(rows, key=lambda entry: entry.unit):
@@ -270,12 +270,12 @@ class _Way:
 
     def refusals(self, rows: Sequence[Mapping[str, str | None]], absent: Mapping[int, str]) -> dict[int, str]:
         """Return why rows cannot land, by their index; `absent` as in `late.chunk`."""
-        intake = Intake(self.source, self.table, {}, None)
-        intake.know_raw(self.tx)
-        piece = Piece(Unit(""), 0)
-        for _ in intake.batches(piece, [self._chunk(rows, absent)]):
+        stage = BatchStage(self.source, self.table, {}, None)
+        stage.know_raw(self.tx)
+        unit_load = UnitLoad(Unit(""), 0)
+        for _ in stage.batches(unit_load, [self._chunk(rows, absent)]):
             pass
-        bad = {refusal.row - 1: told(self.table, refusal) for refusal in piece.refusals}
+        bad = {refusal.row - 1: refusal_text(self.table, refusal) for refusal in unit_load.refusals}
         if self.captured:
             fit = [index for index in range(len(rows)) if index not in bad]
             undoing = late_changes.overtaken(self.tx, self.source, self.captured, [rows[index] for index in fit])
@@ -290,7 +290,7 @@ class _Way:
             return Lander(self.tx, self.source, unit, RUN).land(self.captured, chunk).changes_load_id
         return append(self.tx, self.source, self.table, Unit(unit), [chunk], run_id=RUN).load_ids[0]
 
-    def _chunk(self, rows: Sequence[Mapping[str, str | None]], absent: Mapping[int, str]) -> Chunk:
+    def _chunk(self, rows: Sequence[Mapping[str, str | None]], absent: Mapping[int, str]) -> SourceBatch:
         return (
             late_changes.chunk(self.captured, self.names, rows, absent) if self.captured else _as_text(self.names, rows)
         )
@@ -302,10 +302,10 @@ def _texts(table: Table, payload: Mapping[str, Any]) -> dict[str, str | None]:
     return {names.get(name, name): text_of(value) for name, value in payload.items()}
 
 
-def _as_text(names: Sequence[str], rows: Sequence[Mapping[str, str | None]]) -> Chunk:
+def _as_text(names: Sequence[str], rows: Sequence[Mapping[str, str | None]]) -> SourceBatch:
     """Return rows as a chunk of text with these columns; a missing value is null."""
     arrays = [pa.array([row.get(name) for row in rows], pa.string()) for name in names]
-    return Chunk(pa.RecordBatch.from_arrays(arrays, names=list(names)), text=True)
+    return SourceBatch(pa.RecordBatch.from_arrays(arrays, names=list(names)), text=True)
 
 
 def _read_again(
@@ -321,6 +321,6 @@ def _read_again(
         for entry in landed:
             execute(connection, CLOSE_READ, entry.quarantine_id)
         connection.commit()
-    today = {one.unit: one.reason for one in result.left}
+    today = {one.unit: one.reason for one in result.not_loaded}
     refused = [(entry.quarantine_id, today.get(entry.unit, entry.reason)) for entry in units if entry not in landed]
     return [entry.quarantine_id for entry in landed], refused

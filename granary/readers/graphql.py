@@ -15,7 +15,7 @@ from granary.readers.api.nested import Nested, check_parts, collection_of, decla
 from granary.readers.api.pages import NotAgreedError, dig
 from granary.readers.api.rows import Rows
 from granary.sources import validation
-from granary.sources.units import Chunk, Unit
+from granary.sources.units import SourceBatch, Unit
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class GraphqlReader:
             return [Unit(f"{table.location}?{query.since.param}={query.since.value(watermark)}")]
         return [Unit(table.location)]
 
-    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[Chunk]:
+    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[SourceBatch]:
         """Yield the rows, a chunk per page.
 
         Raises:
@@ -144,7 +144,7 @@ class GraphqlReader:
             except NotAgreedError as missing:
                 raise GranaryError(f"the answer is not the agreed JSON: see {missing}", where, ADVICE) from None
             if cursor is not None and cursor in cursors:
-                raise GranaryError("the pages run in a circle: a cursor came twice", where, ADVICE)
+                raise GranaryError("the pages form a loop: a cursor came twice", where, ADVICE)
             watch.see(rows, where)
             yield rows
             if cursor is None:

@@ -13,7 +13,7 @@ from granary.readers.api.nested import Nested, check_parts, collection_of, decla
 from granary.readers.api.pages import Cursor, LinkHeader, NextLink, NotAgreedError, Offset, Page, dig
 from granary.readers.api.rows import Rows
 from granary.readers.api.spec import Api, ApiKey, Basic, OAuth2
-from granary.sources.units import Chunk, Unit
+from granary.sources.units import SourceBatch, Unit
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ class RestReader:
         self.endpoints = {endpoint.path: endpoint for endpoint in endpoints}
         self.known: Mapping[str, str] = {}
         self._first: dict[str, Answer] = {}
-        self._chunks: dict[str, list[Chunk]] = {}
+        self._chunks: dict[str, list[SourceBatch]] = {}
         self._lists: dict[str, list[Any]] = {}
         self._rows: dict[str, Rows] = {}
 
-    def recall(self, known: Mapping[str, str]) -> None:
+    def use_fingerprints(self, known: Mapping[str, str]) -> None:
         """Take note of the fingerprints that units had when they were loaded, for conditional requests."""
         self.known = known
 
@@ -85,7 +85,7 @@ class RestReader:
             return [Unit(table.location)]
         return [self._whole(table, root)]
 
-    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[Chunk]:
+    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[SourceBatch]:
         """Yield the unit's rows, a chunk per page.
 
         Raises:
@@ -98,7 +98,7 @@ class RestReader:
             return
         yield from self._converted(table, unit.name, self._pages(table, unit.name, watermark))
 
-    def _converted(self, table: Table, unit: str, arriving: Iterable[list[Any]]) -> Iterator[Chunk]:
+    def _converted(self, table: Table, unit: str, arriving: Iterable[list[Any]]) -> Iterator[SourceBatch]:
         """Yield a chunk per page, at least an empty one."""
         if table.name not in self._rows:
             tables = tables_within(declared_for(table, self.endpoints), list(self.endpoints.values()))
@@ -155,7 +155,7 @@ class RestReader:
         found: dict[str, str] = {}  # a parent that comes on two pages is one unit
         for page in pages(self.client, root, root.call(self.client, root.path), unique=True):
             for row in page:
-                key, version = _told(row, parent.key, where), _told(row, parent.version, where)
+                key, version = _text_at(row, parent.key, where), _text_at(row, parent.version, where)
                 if key in (".", "..", ""):
                     raise GranaryError(f"a parent's {parent.key} would lead to another path", where, ADVICE)
                 found[table.location.replace(f"{{{parent.key}}}", quote(key, safe=""))] = version
@@ -169,12 +169,12 @@ class RestReader:
         call = root.call(self.client, root.path, _narrowed(root, table, watermark))
         for page in pages(self.client, root, call, unique=True):
             for holder in page:
-                name = f"{table.location}?{column}={quote(_told(holder, path, where), safe='')}"
+                name = f"{table.location}?{column}={quote(_text_at(holder, path, where), safe='')}"
                 self._lists[name] = list(nested.rows(holder))
         return [Unit(name, sha256(_bytes(rows)).hexdigest()) for name, rows in self._lists.items()]
 
 
-def _told(row: Any, path: str, where: str) -> str:
+def _text_at(row: Any, path: str, where: str) -> str:
     """Return a value without which a parent's unit cannot be named or watched."""
     try:
         value = dig(row, path)

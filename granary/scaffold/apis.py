@@ -116,7 +116,7 @@ def credentials(url: str, header: str | None, setting: str) -> tuple[str, Auth |
             value,
         )
     if re.fullmatch(r"[A-Za-z0-9-]+", header) is None:
-        raise GranaryError(f"{header[:40]!r} is no header", todo="write --auth X-Api-Key or --auth bearer")
+        raise GranaryError(f"{header[:40]!r} is not a header", todo="write --auth X-Api-Key or --auth bearer")
     return bare, ApiKey(header, value), Group("ApiKey", (literal(header), secret)), value
 
 

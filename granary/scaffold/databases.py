@@ -87,7 +87,7 @@ def _found(
         cursor=cursor if key else None,
         # Without a key that the database guarantees, a row cannot be found again: the table is read whole.
         whole=not key,
-        said=notes,
+        notes=notes,
         numbers=frozenset(name for name in texts if "numeric" in texts[name] or "decimal" in texts[name]),
     )
 

@@ -12,9 +12,9 @@ import yaml
 
 from granary.profiling.names import looks_like_key
 from granary.scaffold.declared import freshness
+from granary.scaffold.descriptions import cast_says, column_says, range_says, source_says, table_says
 from granary.scaffold.names import short
 from granary.scaffold.plan import enumeration
-from granary.scaffold.words import cast_says, column_says, range_says, source_says, table_says
 from granary.warehouse.records import sql_type
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ def source_column(column: PlannedColumn) -> dict[str, Any]:
 
 
 def _meta(column: PlannedColumn) -> dict[str, Any]:
-    return {"config": {"meta": {"personal": column.personal}}} if column.personal else {}
+    said = {"personal": column.personal, "subject": column.subject}
+    meta = {name: value for name, value in said.items() if value}
+    return {"config": {"meta": meta}} if meta else {}
 
 
 def staging_sql(source: PlannedSource, table: PlannedTable) -> str:

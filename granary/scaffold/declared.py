@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from granary.dbt.nodes import meta
+from granary.dbt.manifest_nodes import meta
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pyarrow as pa
 
 from granary.profiling.names import snake
-from granary.scaffold.alike import agreed, aligned, declared, looks, refused, without_gap
 from granary.scaffold.apis import SECRET
+from granary.scaffold.common_format import agreed, aligned, declared, looks, refused, without_gap
 from granary.scaffold.plan import Found, Opening
 from granary.scaffold.python_text import Group, literal
 from granary.warehouse.errors import GranaryError, unknown
@@ -77,7 +77,7 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
         except GranaryError as error:
             if len(groups) == 1 or only:
                 raise
-            skipped.append(f"{pattern}: {error}")
+            skipped.append(f"{members[0] if len(members) == 1 else pattern}: {error}")
             continue
         found.append(table)
         if option is not None:
@@ -152,7 +152,7 @@ def _known(name: str) -> bool:
 
 
 def _no_table(folder: str, name: str) -> str:
-    """Return why a file whose suffix says nothing is no table; "" if it is delimited text, or tells what it is."""
+    """Return why a file whose suffix says nothing is not a table; "" if it is delimited text, or tells what it is."""
     from granary.readers.files.formats import Csv
     from granary.readers.files.sniff import sniff
 
@@ -294,7 +294,7 @@ def _sample(
         complete=len(chosen) == len(members) and max(rows) <= limit,
         whole=True,
         optional=frozenset(header for header, times in headers.items() if times < len(samples)),
-        said=(*broken, *said, *refused(seen)),
+        notes=(*broken, *said, *refused(seen)),
     )
     return table, declared(formats, named=_tells(members))
 

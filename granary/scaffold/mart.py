@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from granary.dbt.nodes import is_mart, meta
+from granary.dbt.manifest_nodes import is_mart, meta
 from granary.profiling.names import is_code, looks_like_key
 from granary.scaffold.keywords import KEYWORDS
 from granary.scaffold.names import LOAD_COLUMNS, LONGEST, SOURCE, singular
@@ -102,7 +102,7 @@ def plan(
         if column not in known:
             raise unknown("column", column, known, model)
     grouped = not _identifies(manifest, node, {moment if one == BUSINESS_DATE else one for one in grain})
-    taken = {one: MartColumn(one, types[one], one, said(columns[one]), meta(columns[one])) for one in types}
+    taken = {one: MartColumn(one, types[one], one, description(columns[one]), meta(columns[one])) for one in types}
     if dated:
         taken[dated.name] = dated
     required = [_required(taken[one]) for one in grain]
@@ -117,7 +117,7 @@ def plan(
     return PlannedMart(name, model, tuple(grain), columns_made, grouped, day_column)
 
 
-def said(column: Mapping[str, Any]) -> str:
+def description(column: Mapping[str, Any]) -> str:
     """Return the description of a column in one line."""
     return " ".join(str(column.get("description") or "").split())
 
@@ -141,7 +141,7 @@ def _model(manifest: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if name not in models:
         offered = [one for one, node in models.items() if not is_mart(node)]
         raise unknown(
-            "model", name, models, todo=f"choose of {', '.join(sorted(offered)) or 'none: add a source first'}"
+            "model", name, models, todo=f"choose one of {', '.join(sorted(offered)) or 'none: add a source first'}"
         )
     found: Mapping[str, Any] = models[name]
     return found

@@ -30,7 +30,7 @@ def check_source(name: str) -> str:
     """Return the name of a source if it may be one: it becomes a module, a folder, a schema and part of every model.
 
     Raises:
-        GranaryError: it is no lower snake case, too long, or means something else already.
+        GranaryError: it is not a lower snake case, too long, or means something else already.
     """
     if SOURCE.fullmatch(name) is None or len(name) > LONGEST_SOURCE:
         todo = f"use lower case letters, digits and single underscores, at most {LONGEST_SOURCE} characters"

@@ -40,13 +40,15 @@ def find(to: str) -> NewEngine:
 
     Raises:
         UsageError: this is neither a version nor a wheel.
-        GranaryError: there is no such release, or it is no wheel of the engine.
+        GranaryError: there is no such release, or it is not a wheel of the engine.
     """
     if to.endswith(".whl"):
         wheel = Path(to).expanduser().absolute()
         return NewEngine(_release(wheel), f"{DISTRIBUTION}[{EXTRAS}] @ {wheel.as_uri()}", is_wheel=True)
     if VERSION.fullmatch(to) is None:
-        raise UsageError(f"{to[:60]!r} is no version of the engine", todo=f"write one, or the wheel of {DISTRIBUTION}")
+        raise UsageError(
+            f"{to[:60]!r} is not a version of the engine", todo=f"write one, or the wheel of {DISTRIBUTION}"
+        )
     with tempfile.TemporaryDirectory() as folder:
         _pip("download", "--no-deps", "--only-binary", ":all:", "--dest", folder, f"{DISTRIBUTION}=={to}")
         return NewEngine(_release(next(Path(folder).iterdir())), f"{DISTRIBUTION}[{EXTRAS}]=={to}", is_wheel=False)
@@ -85,7 +87,7 @@ def _release(wheel: Path) -> migrate.Release:
                 if one.startswith(MIGRATIONS)
             }
     except (OSError, ValueError, zipfile.BadZipFile):
-        raise GranaryError("this is no wheel of the engine", str(wheel), f"name one of {DISTRIBUTION}") from None
+        raise GranaryError("this is not a wheel of the engine", str(wheel), f"name one of {DISTRIBUTION}") from None
     return migrate.release(name[1], texts)
 
 

@@ -80,10 +80,10 @@ def plan(folder: Path, time_zone: str, first_date: date, engine: Path | None) ->
         ZoneInfo(time_zone)
     except (ValueError, OSError, KeyError):
         todo = "write an IANA name, such as Europe/Berlin, or UTC"
-        raise UsageError(f"{time_zone[:60]!r} is no time zone", todo=todo) from None
+        raise UsageError(f"{time_zone[:60]!r} is not a time zone", todo=todo) from None
     if folder.is_symlink() or folder.exists():
         if not folder.is_dir():
-            raise GranaryError("this is no folder", str(folder), "name a new one")
+            raise GranaryError("this is not a folder", str(folder), "name a new one")
         if any(folder.iterdir()):
             raise GranaryError("the folder is not empty", str(folder), "name a new one, or an empty one")
     return NewProject(folder, name, time_zone, first_date, requirement(engine))
@@ -93,7 +93,7 @@ def check_name(name: str) -> str:
     """Return the name of a project if it may be one: dbt, Python and SQL have to take it.
 
     Raises:
-        UsageError: it is no lower snake case, too long, or means something else already.
+        UsageError: it is not a lower snake case, too long, or means something else already.
     """
     if NAME.fullmatch(name) is None or len(name) > LONGEST:
         todo = f"use lower case letters, digits and single underscores, at most {LONGEST} characters"
@@ -203,3 +203,19 @@ def _move_into(fresh: Path, folder: Path) -> None:
         for path in moved:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         raise
+
+
+def clone_sample(folder: Path) -> None:
+    """Clone the checkout that this engine runs from, with the sample; its project keeps the sample's name.
+
+    Raises:
+        GranaryError: the engine was installed from a wheel, which has no sample, or the folder is not empty.
+    """
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists() or not (checkout / "demo").is_dir():
+        todo = "clone Granary's repository, or begin without it: --empty"
+        raise GranaryError("the sample is not part of an installed engine", str(checkout), todo)
+    folder = folder.expanduser().absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise GranaryError("the folder is not empty", str(folder), "name a new one, or an empty one")
+    git(checkout, "clone", "--quiet", str(checkout), str(folder))

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from granary.profiling.evidence import Evidence, candidate_keys, evidence, repeats
 from granary.profiling.names import looks_like_key, personal
+from granary.scaffold.foreign_keys import Parent, parents
 from granary.scaffold.names import cast_names, check_source, raw_names, singular, staged_names, table_names
 from granary.scaffold.reading import Text, read, words_of
-from granary.scaffold.relations import Parent, parents
 from granary.warehouse.errors import GranaryError, unknown
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Found:
     """Headers that not every delivery has."""
     numbers: frozenset[str] = frozenset()
     """Columns that are numbers by declaration and text because no type here holds them."""
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     """What a person should know of how it was read: rows that no load will take, files that differ."""
 
 
@@ -80,7 +80,7 @@ class PlannedColumn:
     header: str
     type: pa.DataType
     seen: Evidence
-    personal: Literal["identifier", "demographic"] | None
+    personal: Literal["identifier", "demographic", "pseudonym"] | None
     required: bool
     optional: bool = False
     """Whether it may be missing from a delivery, and is null there."""
@@ -92,6 +92,8 @@ class PlannedColumn:
     cast: str = ""
     parent: Parent | None = None
     """The column of another table that has all of its values."""
+    subject: str = ""
+    """The data subject whose key it holds."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class PlannedSource:
     tables: tuple[PlannedTable, ...]
     skipped: tuple[str, ...] = ()
     """What was left out, and why."""
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     """What was guessed, by table and column, as a person should know."""
 
 
@@ -157,7 +159,7 @@ def plan(
         words: likewise the words that stand for no value; none to find them.
 
     Raises:
-        GranaryError: nothing is left to load, or a given key or cursor is no column, or a given key identifies no row.
+        GranaryError: nothing is left to load, a given key or cursor is not a column, or a given key identifies no row.
     """
     check_source(name)
     keys, cursors, words = dict(keys or {}), dict(cursors or {}), dict(words or {})
@@ -165,7 +167,7 @@ def plan(
     for given in {*keys, *cursors, *words} - {"", *named}:
         raise unknown("table", given, named, todo=f"it has {_some(named)}")
     known = set().union(*(words_of(one.sample, one.text) for one in found))
-    tables, samples, left_out, said = [], {}, list(skipped), []
+    tables, samples, left_out, notes = [], {}, list(skipped), []
     for table, one in zip(named, found, strict=True):
         if not one.sample.num_columns:
             left_out.append(f"{one.name}: it has no columns")
@@ -178,17 +180,17 @@ def plan(
             table, one, readings, keys.get(table, keys.get("", ())), cursors.get(table, cursors.get(""))
         )
         tables.append(made)
-        said += [f"{table}: {words}" for words in one.said]
-        said += [
+        notes += [f"{table}: {words}" for words in one.notes]
+        notes += [
             f"{table}.{column.name}: {words}"
             for column, reading in zip(made.columns, readings, strict=True)
-            for words in ([] if column.header == column.name else _renamed(column)) + list(reading.said)
+            for words in ([] if column.header == column.name else _renamed(column)) + list(reading.notes)
         ]
     if not tables:
         raise GranaryError(f"there is nothing to load: {'; '.join(left_out) or 'no table was found'}")
     _all_used(tables, keys, cursors)
     tables = _related(tables, samples)
-    return PlannedSource(name, kind, opening, tuple(tables), tuple(left_out), tuple(said))
+    return PlannedSource(name, kind, opening, tuple(tables), tuple(left_out), tuple(notes))
 
 
 def _renamed(column: PlannedColumn) -> list[str]:

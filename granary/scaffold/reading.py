@@ -37,14 +37,14 @@ HOW = {
 class Reading:
     """A column of a sample, in the type that a contract will have.
 
-    `null` are the words that stand for no value, `written` what its text could be cast to, and `said` what a person
+    `null` are the words that stand for no value, `written` what its text could be cast to, and `notes` what a person
     should know of these guesses.
     """
 
     values: pa.ChunkedArray
     null: tuple[str, ...] = ()
     written: Written | None = None
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     mixed: bool = False
     """Whether a text of JSON may also be a number or a truth value."""
 
@@ -165,32 +165,34 @@ def raw_type(kind: pa.DataType) -> pa.DataType:
 
 def _commented(received: pa.ChunkedArray, one: Reading, look: Written | None, commas: bool) -> Reading:
     """Return the reading with what a person should know of it."""
-    said: list[str] = []
+    notes: list[str] = []
     kind = one.values.type
     if one.null:
         count = one.values.null_count - received.null_count
-        said.append(f"{', '.join(one.null)} taken for no value in {count:,} of {len(received):,} rows")
+        notes.append(f"{', '.join(one.null)} taken for no value in {count:,} of {len(received):,} rows")
     if look is not None:
         share = f"{math.floor(100 * look.share)} %" if look.share < SURE else "all"
         how = look.style if look.kind == "boolean" else HOW[look.style]
         if look.torn:
-            said.append(f"{share} of its values look like {how}, others are written in another way: it stays text")
+            notes.append(f"{share} of its values look like {how}, others are written in another way: it stays text")
             look = None
         elif look.unsure and look.kind in ("date", "timestamp"):
-            said.append("its dates do not tell whether the day or the month comes first: it stays text")
+            notes.append("its dates do not tell whether the day or the month comes first: it stays text")
             look = None
         else:
             guess = ", with the comma taken for thousands" if look.unsure and look.style == "." else ""
-            said.append(f"text; {share} of its values are {look.kind}s as in {how}{guess}, read so in staging")
+            notes.append(f"text; {share} of its values are {look.kind}s as in {how}{guess}, read so in staging")
     if pa.types.is_decimal(kind) and pa.types.is_string(received.type) and kind.scale == 3:  # noqa: PLR2004
         texts = pc.utf8_trim_whitespace(pc.unique(received).drop_null())
         if pc.all(pc.match_substring_regex(texts, THOUSANDS)).as_py():
-            said.append("1.234 is read as a fraction, not as thousands")
+            notes.append("1.234 is read as a fraction, not as thousands")
             if commas:  # the table's other numbers have a comma before their decimals
                 values = _without(received, one.null)
                 look = written(values, (",",))
-                said[-1] = "1.234 is text: in the other numbers the comma stands before decimals, so read so in staging"
-                return Reading(values, one.null, look, tuple(said))
+                notes[-1] = (
+                    "1.234 is text: in the other numbers the comma stands before decimals, so read so in staging"
+                )
+                return Reading(values, one.null, look, tuple(notes))
     if pa.types.is_floating(kind) and pa.types.is_string(received.type):
-        said.append("numbers are read as floating point")
-    return Reading(one.values, one.null, look, tuple(said), one.mixed)
+        notes.append("numbers are read as floating point")
+    return Reading(one.values, one.null, look, tuple(notes), one.mixed)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from granary.scaffold.declared import HOUR
+from granary.scaffold.descriptions import column_says, source_says, table_says
 from granary.scaffold.python_text import Group, keyword, layout, literal
-from granary.scaffold.words import column_says, source_says, table_says
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -102,6 +102,8 @@ def column(column: PlannedColumn) -> Group:
         parts.append("nullable=False")
     if column.personal:
         parts.append(f'personal="{column.personal}"')
+    if column.subject:
+        parts.append(f'subject="{column.subject}"')
     if column.optional:
         parts.append('missing="null"')
     if column.header != column.name:

@@ -138,7 +138,7 @@ def refuse_uncommitted(project: Path) -> None:
     """See that what is about to change can be taken back.
 
     Raises:
-        GranaryError: the project has changes that are not committed, or is no git repository.
+        GranaryError: the project has changes that are not committed, or is not a git repository.
     """
     git = shutil.which("git")
     done = git and subprocess.run(
@@ -146,7 +146,7 @@ def refuse_uncommitted(project: Path) -> None:
     )
     if not done or done.returncode:
         raise GranaryError(
-            "this is no git repository", str(project), "commit the project, so that --apply can be undone"
+            "this is not a git repository", str(project), "commit the project, so that --apply can be undone"
         )
     if done.stdout.strip():
         names = ", ".join(line[3:] for line in done.stdout.splitlines()[:3])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from granary.scaffold import dbt, source
-from granary.scaffold.sound import check
+from granary.scaffold.verify import check
 from granary.sources.config import FILE
 from granary.warehouse.errors import GranaryError
 

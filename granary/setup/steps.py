@@ -174,11 +174,11 @@ def exclusive(root: Path) -> Iterator[int]:
         SetupError: another one has been at work for `WAIT_SECONDS`.
     """
 
-    def tell(text: str) -> None:
+    def notify(text: str) -> None:
         print(f"{text[0].upper()}{text[1:]}.", flush=True)
 
     try:
-        with locked(root / ".setup.lock", "setting up this folder", WAIT_SECONDS, tell) as file:
+        with locked(root / ".setup.lock", "setting up this folder", WAIT_SECONDS, notify) as file:
             yield file.fileno()
     except FileLockedError as error:
         raise SetupError(str(error)) from None

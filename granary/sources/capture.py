@@ -12,7 +12,7 @@ from granary.sources.spec import Column, Table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from granary.sources.units import Chunk, Unit
+    from granary.sources.units import SourceBatch, Unit
 
 CHANGE_COLUMNS = (
     Column(
@@ -56,6 +56,6 @@ class CapturedReader:
         """Return nothing."""
         return []
 
-    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[Chunk]:
+    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[SourceBatch]:
         """Yield nothing."""
         return iter(())

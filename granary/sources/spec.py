@@ -20,7 +20,7 @@ from granary.warehouse.records import arrow_type, sql_type
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from granary.sources.units import Chunk, Left, Unit
+    from granary.sources.units import NotLoaded, SourceBatch, Unit
     from granary.warehouse.settings import Settings
 
 Disposition = Literal["replace_unit", "merge", "replace", "append"]
@@ -34,8 +34,8 @@ Retyped = Literal["fit", "widen", "refuse"]
 """What happens when a column is delivered in a wider type than agreed (bigint for integer, timestamp for date).
 fit: values that fit are loaded, rows with others are refused. widen: the raw column takes the wider type.
 refuse: the load stops. A narrower type always fits."""
-Copies = Literal["tell", "load"]
-"""What happens to a unit with the content of another one: it is told and left out, or loaded as well."""
+Copies = Literal["report", "load"]
+"""What happens to a unit with the content of another one: it is reported and left out, or loaded as well."""
 Personal = Literal["identifier", "demographic", "pseudonym"]
 """The tier of a column with personal data; the same ones as in dbt (the var `personal_tiers`, docs/engine/access.md).
 identifier: it names or reaches a person. demographic: it says something about one. pseudonym: it tells persons apart
@@ -110,7 +110,7 @@ class Table:
     `floor` is the least share of its present rows that a replacing load may leave; `max_refused` the largest
     share of refused rows that a load may have; `max_new_columns` the most columns that the raw table may have beyond
     the contract. `partition` is "day" if each unit is one business date. `copies` says
-    whether a file with the content of another one is told and left out, or loaded as well, such as a daily price list
+    whether a file with the content of another one is only reported, or loaded as well, such as a daily price list
     that did not change.
     """
 
@@ -128,7 +128,7 @@ class Table:
     contract: int = 1
     floor: float = 0.5
     max_refused: float = 0.005
-    copies: Copies = "tell"
+    copies: Copies = "report"
     max_new_columns: int = 200
 
     def __post_init__(self) -> None:
@@ -173,25 +173,25 @@ class Reader(Protocol):
         """Return what the source offers now, in the order in which it should land."""
         ...
 
-    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[Chunk]:
+    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[SourceBatch]:
         """Yield the unit's rows in order, with the source's own columns."""
         ...
 
 
 @runtime_checkable
-class Recalling(Protocol):
-    """A reader that asks its source only for what has changed, and so is told before `units` what is known."""
+class ConditionalReader(Protocol):
+    """A reader that asks its source only for what has changed: it gets the known fingerprints before `units`."""
 
-    def recall(self, known: Mapping[str, str]) -> None:
+    def use_fingerprints(self, known: Mapping[str, str]) -> None:
         """Take note of the fingerprints that units had when they were loaded."""
         ...
 
 
 @runtime_checkable
-class Listing(Protocol):
+class ReportsNotLoaded(Protocol):
     """A reader whose place can be looked through for what no table takes."""
 
-    def left(self, tables: Sequence[Table]) -> list[Left]:
+    def not_loaded(self, tables: Sequence[Table]) -> list[NotLoaded]:
         """Return what the last call of `units` left waiting, and what none of these tables takes."""
         ...
 

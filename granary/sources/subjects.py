@@ -49,7 +49,7 @@ def declared() -> Mapping[str, Subject]:
     """
     found = project_vars().get("data_subjects") or {}
     if not isinstance(found, dict):
-        raise _wrong(f"{found!r} is no mapping of names")
+        raise _wrong(f"{found!r} is not a mapping of names")
     return {name: _subject(name, options) for name, options in found.items()}
 
 

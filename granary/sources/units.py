@@ -41,7 +41,7 @@ class UnreadableError(GranaryError):
 
 
 class StillWrittenError(GranaryError):
-    """A unit changed, or went, while it was read: it is left for the next load, which is told, and the others land."""
+    """A unit changed, or went, while it was read: it is left for the next load, and the others land."""
 
 
 class UnreachableError(GranaryError):
@@ -52,7 +52,7 @@ class UnreachableError(GranaryError):
 
 
 @dataclass(frozen=True)
-class Left:
+class NotLoaded:
     """Something in the source's place that a load did not take, and why.
 
     passed over: no table of the source takes it. waiting: a later load will, such as a file that is still written.
@@ -79,7 +79,7 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class SourceBatch:
     """A run of consecutive rows of a unit: those that are Arrow, and by their index in the run those that are not.
 
     With `text`, string columns hold what was received and are parsed to the contract's types. `line` is the physical

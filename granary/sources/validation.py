@@ -167,7 +167,7 @@ def _fits(value: Any, wanted: Any) -> bool:  # noqa: PLR0911 - one kind of annot
         return isinstance(value, origin) and all(_fits(k, of_key) and _fits(v, of_value) for k, v in value.items())
     if wanted is None or wanted is type(None):
         return value is None
-    if wanted in (int, float):  # a truth value is no number, a whole number is one
+    if wanted in (int, float):  # a truth value is not a number, a whole number is one
         return isinstance(value, (int, wanted)) and not isinstance(value, bool)
     if isinstance(wanted, type):
         if getattr(wanted, "_is_protocol", False):

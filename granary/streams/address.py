@@ -39,7 +39,7 @@ def parse(text: str, name: str) -> Address:
     """Parse the address that the setting `name` holds; no error shows any of it but the scheme.
 
     Raises:
-        GranaryError: it is no address of a log.
+        GranaryError: it is not an address of a log.
     """
 
     def wrong(what: str) -> GranaryError:
@@ -49,7 +49,7 @@ def parse(text: str, name: str) -> Address:
 
     parts = urlsplit(text)
     if parts.scheme not in ("kafka", "kinesis"):
-        raise wrong("is no address of a log")
+        raise wrong("is not an address of a log")
     if not parts.netloc or parts.path not in ("", "/") or "@" in parts.netloc:
         raise wrong("names no host, or more than hosts (credentials are options)")
     # A plus sign is one: passwords have them, and these addresses are written by hand, not by a form.
@@ -63,7 +63,7 @@ def parse(text: str, name: str) -> Address:
         raise wrong(f"has the option {min(options)}, which Kinesis has not; there are {', '.join(OURS)}")
     size = mine.get("max_bytes", str(MAX_BYTES))
     if not size.isdecimal() or int(size) < 1:
-        raise wrong("has a max_bytes that is no number")
+        raise wrong("has a max_bytes that is not a number")
     return Address(
         kind="kafka" if parts.scheme == "kafka" else "kinesis",
         hosts=parts.netloc,

@@ -151,7 +151,7 @@ class AvroDecoder:
                     self._parse(other, named_schemas=named)
                 parsed = self._parse(schema, named_schemas=named)
             except Exception as error:
-                raise UnknownSchemaError(f"schema {schema_id} is no Avro schema: {type(error).__name__}") from None
+                raise UnknownSchemaError(f"schema {schema_id} is not an Avro schema: {type(error).__name__}") from None
             fields = {field["name"]: field["type"] for field in schema["fields"]} if not problems else {}
             self._known[schema_id] = _Written(parsed, fields, problems)
         return self._known[schema_id]
@@ -162,11 +162,11 @@ class AvroDecoder:
         try:
             row = self._read(stream, schema, None)
         except Exception as error:
-            raise UnfitError(f"is no record of its schema: {type(error).__name__}") from None
+            raise UnfitError(f"is not a record of its schema: {type(error).__name__}") from None
         if stream.read(1):
             raise UnfitError("has bytes after its record")
         if not isinstance(row, dict):
-            raise UnfitError("is no record of its schema")
+            raise UnfitError("is not a record of its schema")
         return row
 
 
@@ -231,7 +231,7 @@ def _columns(
                 try:
                     pa.array([value], kind)
                 except (*CAST_ERRORS, ValueError, TypeError):
-                    bad.setdefault(index, (name, f"is no {kind}"))
+                    bad.setdefault(index, (name, f"is not a valid {kind}"))
     if bad:
         kept = [row for index, row in enumerate(rows) if index not in bad]
         return _columns(types, kept)[0], bad
@@ -253,7 +253,7 @@ def _value(value: Any, kind: pa.DataType) -> Any:
     try:
         return json_written(value)
     except ValueError:
-        return value  # which is no text: its row is refused
+        return value  # which is not text: its row is refused
 
 
 def _is_utf8(value: bytes) -> bool:

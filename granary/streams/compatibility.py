@@ -68,7 +68,7 @@ def incompatibilities(table: Table, writer: Any) -> list[Change]:
     read from a number. A union is readable if each of its branches but null is.
     """
     if not isinstance(writer, dict) or writer.get("type") != "record":
-        return [Change(table.name, "retyped", "the schema is no record")]
+        return [Change(table.name, "retyped", "the schema is not a record")]
     written = {field["name"]: field["type"] for field in writer["fields"]}
     found = []
     for column in table.columns:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class UnfitError(ValueError):
-    """A message is no row; the message says why, in a clause about it."""
+    """A message is not a row; the message says why, in a clause about it."""
 
 
 class JsonDecoder:
@@ -34,7 +34,7 @@ class JsonDecoder:
         return []
 
     def decode(self, topic: str, messages: Sequence[Message]) -> list[Decoded]:
-        """Return the messages' rows; one that is no JSON object, or does not fit, is rejected alone."""
+        """Return the messages' rows; one that is not a JSON object, or does not fit, is rejected alone."""
         del topic
         rows: list[dict[str, Any]] = []
         places: list[int] = []
@@ -69,13 +69,13 @@ def parse_object(value: bytes) -> dict[str, Any]:
     """Return a JSON object; parts of it that mean nothing are a `Flaw`, as in `jsontext.decode`.
 
     Raises:
-        UnfitError: it is no UTF-8, no JSON, or no object that means something.
+        UnfitError: it is not UTF-8, no JSON, or no object that means something.
     """
     row = parse_json(value)
     if isinstance(row, Flaw):
         raise UnfitError(row.reason)
     if not isinstance(row, dict):
-        raise UnfitError("is no JSON object")
+        raise UnfitError("is not a JSON object")
     return row
 
 
@@ -83,13 +83,13 @@ def parse_json(value: bytes) -> Any:
     """Return a JSON value.
 
     Raises:
-        UnfitError: it is no UTF-8, or no JSON.
+        UnfitError: it is not UTF-8, or no JSON.
     """
     try:
         value.decode("utf-8")
         return decode(value)
     except UnicodeDecodeError:
-        raise UnfitError("is no UTF-8 text") from None
+        raise UnfitError("is not UTF-8 text") from None
     except NotJsonError as error:
         raise UnfitError(str(error)) from None
 

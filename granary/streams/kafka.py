@@ -314,7 +314,7 @@ def _part(name: str) -> Part:
 
 def _gone(partition: str, position: str | None) -> GranaryError:
     return GranaryError(
-        f"messages from offset {position} on are no longer in the topic, or it was made anew",
+        f"messages from offset {position} on are no longer in the topic, or it was created again",
         partition,
         "what is gone has to come by another channel; then forget the position: see docs/engine/runbooks/stream-lag.md",
     )

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from granary.streams.log import AwayError, Lag, Message, Run
+from granary.streams.log import Lag, Message, Run, UnavailableError
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class KinesisLog:
         Raises:
             _PassingError: it wants to be asked again, more slowly or with a new iterator.
             GranaryError: it refuses us, or there is no such stream.
-            AwayError: it does not answer.
+            UnavailableError: it does not answer.
         """
         try:
             answer: dict[str, Any] = getattr(self._client, what)(**arguments)
@@ -188,7 +188,7 @@ class KinesisLog:
                 raise _PassingError from None
             if code == "InvalidArgumentException" and what == "get_shard_iterator":
                 raise GranaryError(
-                    "Kinesis does not know our position any more: the stream was made anew, or its retention is over",
+                    "Kinesis does not know our position any more: the stream was created again, or its retention ended",
                     str(arguments.get("StreamName")),
                     "forget the position: see docs/engine/runbooks/stream-lag.md",
                 ) from None
@@ -196,7 +196,9 @@ class KinesisLog:
                 f"Kinesis refuses: {code}", self._where, "check the stream's name and the credentials"
             ) from None
         except self._broken as error:
-            raise AwayError(f"Kinesis does not answer: {str(error)[:200]}", self._where, "check the address") from None
+            raise UnavailableError(
+                f"Kinesis does not answer: {str(error)[:200]}", self._where, "check the address"
+            ) from None
         return answer
 
     def landed(self, runs: Sequence[Run]) -> None:

@@ -23,8 +23,8 @@ class StreamStoppedError(Exception):
     """The stream was asked to end while it waited."""
 
 
-class AwayError(GranaryError):
-    """The warehouse or the log does not let us in now: to be tried again."""
+class UnavailableError(GranaryError):
+    """The warehouse or the log cannot be reached now: to be tried again."""
 
 
 @dataclass(frozen=True)

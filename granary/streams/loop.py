@@ -21,13 +21,13 @@ import psycopg
 
 from granary.load.append import append_sound
 from granary.load.contract import ContractBrokenError
-from granary.sources.units import Chunk, Unit
-from granary.streams.log import AwayError, Positions, StreamStoppedError
+from granary.sources.units import SourceBatch, Unit
+from granary.streams.log import Positions, StreamStoppedError, UnavailableError
 from granary.streams.positions import moved, of_kind, watermark_of, without_gaps
 from granary.streams.registry import RegistryUnavailableError
 from granary.warehouse.connection import connect, reason
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 from granary.warehouse.ledger import record_changes
 from granary.warehouse.writer import LoadTransaction
 
@@ -113,7 +113,7 @@ class StreamLoop:
             opened = True
             while not self.stopping.is_set():
                 runs = self._patiently(self._poll, self.stopping.wait)
-                reached("stream-polled")
+                fault_point("stream-polled")
                 if runs:
                     self._land(runs)
                 elif once and self.log.at_end():
@@ -121,7 +121,7 @@ class StreamLoop:
                 self.counts.seconds = time.monotonic() - began
                 if time.monotonic() - reported >= REPORT_SECONDS:
                     reported = time.monotonic()
-                    self._tell()
+                    self._report()
         except StreamStoppedError:
             pass  # what was polled has not landed; the next process reads it again
         except ContractBrokenError as error:
@@ -129,7 +129,7 @@ class StreamLoop:
             raise
         finally:
             if opened:
-                self._tell()
+                self._report()
             self._disconnect()
             self.log.close()
         return self.counts
@@ -137,7 +137,7 @@ class StreamLoop:
     def _poll(self) -> list[Run]:
         return self.log.poll(min(self.limits.rows, MAX_ROWS), self.limits.seconds)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         lags = self.log.lag()
         self.report(self.counts, lags)
         log.info("stream %s: %s, lag %s", self.source.name, self.counts, lags)
@@ -185,7 +185,7 @@ class StreamLoop:
             self.counts.fenced += 1
             self.log.rewind(self.positions())
             return
-        reached("stream-after-commit")
+        fault_point("stream-after-commit")
         self.log.landed(runs)
 
     def _commit(self, runs: Sequence[Run]) -> None:
@@ -207,7 +207,7 @@ class StreamLoop:
                     counted.rows_read += done.rows_read
                     counted.rows_loaded += done.rows_loaded
                     counted.rows_quarantined += done.rows_quarantined
-            reached("stream-before-commit")
+            fault_point("stream-before-commit")
         self.counts.batches += 1
         self.counts.rows_read += counted.rows_read
         self.counts.rows_loaded += counted.rows_loaded
@@ -217,16 +217,16 @@ class StreamLoop:
         try:
             return LoadTransaction(self.settings, self.source.name, self._connect())
         except GranaryError as error:  # another load of the source takes long
-            raise AwayError(error.what, error.where, error.todo) from None
+            raise UnavailableError(error.what, error.where, error.todo) from None
 
-    def _chunks(self, run: Run) -> tuple[list[Chunk], list[Change]]:
+    def _chunks(self, run: Run) -> tuple[list[SourceBatch], list[Change]]:
         """Return a run's rows, and what changed in their schemas; lines are offsets where these have no gaps."""
-        chunks: list[Chunk] = []
+        chunks: list[SourceBatch] = []
         changes: list[Change] = []
         for part in without_gaps(run.messages):
             line = part[0].line
             for decoded in self.decoders[run.topic].decode(run.topic, part):
-                chunks.append(Chunk(decoded.batch, decoded.rejected, line=line))
+                chunks.append(SourceBatch(decoded.batch, decoded.rejected, line=line))
                 line = None if line is None else line + chunks[-1].rows
                 changes += [change for change in decoded.changes if change not in changes]
         return chunks, changes
@@ -238,13 +238,13 @@ class StreamLoop:
 
         Raises:
             StreamStoppedError: we were asked to end meanwhile.
-            GranaryError: our patience is over, or it is no matter of waiting.
+            GranaryError: our patience is over, or it is not a matter of waiting.
         """
         ends, pause = time.monotonic() + self.limits.patience_seconds, FIRST_PAUSE_SECONDS
         while True:
             try:
                 return attempt()
-            except (psycopg.Error, OSError, AwayError, RegistryUnavailableError) as error:
+            except (psycopg.Error, OSError, UnavailableError, RegistryUnavailableError) as error:
                 self._disconnect()
                 words = str(error) if isinstance(error, GranaryError) else reason(error)
                 if not passes(error):
@@ -273,7 +273,7 @@ class StreamLoop:
             try:
                 self._connection = connect(self.settings, role="loader")
             except GranaryError as error:
-                raise AwayError(error.what, error.where, error.todo) from None
+                raise UnavailableError(error.what, error.where, error.todo) from None
         return self._connection
 
     def _disconnect(self) -> None:

@@ -20,14 +20,14 @@ from granary.sources.units import Unit
 from granary.streams.loop import passes
 from granary.warehouse.connection import connect, reason
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 from granary.warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from granary.sources.spec import Source, Table
-    from granary.sources.units import Chunk
+    from granary.sources.units import SourceBatch
     from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
 
@@ -53,7 +53,7 @@ class Delivery:
     """One request's events. `key` is its idempotency key, `digest` that of its body."""
 
     table: Table
-    chunk: Chunk
+    chunk: SourceBatch
     key: str | None
     digest: str
     outcome: Future[Outcome] = field(default_factory=Future)
@@ -136,8 +136,8 @@ class Receiver:
             for table in tables.values():
                 chunks = [d.chunk for d in group if d.key is None and d.table is table]
                 append(tx, self.source, table, Unit("webhook"), chunks)
-            reached("stream-before-commit")
-        reached("stream-after-commit")
+            fault_point("stream-before-commit")
+        fault_point("stream-after-commit")
         return [outcomes.get(id(delivery), "landed") for delivery in group]
 
     def _once(self, tx: LoadTransaction, delivery: Delivery) -> Outcome:

@@ -112,7 +112,7 @@ class Registry:
         try:
             schema = json.loads(found["schema"])
         except (KeyError, TypeError, ValueError):
-            raise UnknownSchemaError(f"{where} is no JSON", self.url) from None
+            raise UnknownSchemaError(f"{where} is not JSON", self.url) from None
         others: list[Any] = []
         for reference in found.get("references") or ():
             name = (str(reference["subject"]), int(reference["version"]))

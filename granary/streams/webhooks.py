@@ -12,7 +12,7 @@ from granary.load.contract import ContractBrokenError, conform, shape
 from granary.load.json_objects import from_rows
 from granary.sources.config import setting
 from granary.sources.discovery import SOURCES
-from granary.sources.units import Chunk, Rejected
+from granary.sources.units import Rejected, SourceBatch
 from granary.streams import signatures
 from granary.streams.decoding import UnfitError, parse_json, payload
 from granary.streams.receiving import BusyError, Delivery, Receiver, RefusedError
@@ -163,7 +163,7 @@ async def _landed(receiver: Receiver, delivery: Delivery) -> str:
         raise Answer(422, error=f"the events do not fit the table: {error}") from None
 
 
-def decode(table: Table, body: bytes) -> tuple[Chunk, list[dict[str, Any]], int]:
+def decode(table: Table, body: bytes) -> tuple[SourceBatch, list[dict[str, Any]], int]:
     """Return a body's events, what the sender is told of those that are refused, and the status of the answer.
 
     What is signed but no JSON goes to the quarantine too: the sender may never send it again.
@@ -173,7 +173,7 @@ def decode(table: Table, body: bytes) -> tuple[Chunk, list[dict[str, Any]], int]
     except UnfitError as error:
         chunk = from_rows(table, [])
         rejected = Rejected("", str(error), payload(body))
-        return Chunk(chunk.batch, ((0, rejected),)), [_told(0, "", str(error))], 400
+        return SourceBatch(chunk.batch, ((0, rejected),)), [_told(0, "", str(error))], 400
     events = found if isinstance(found, list) else [found]
     if not events:
         raise Answer(400, error="the list has no events")

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pgpq import ArrowToPostgresBinaryEncoder
 
 from granary.warehouse.connection import execute, quote_name
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 from granary.warehouse.records import sql_type
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         rows = max(1, batch.num_rows * PART_BYTES // max(batch.nbytes, 1))
         for start in range(0, batch.num_rows, rows):
-            reached("mid-copy")
+            fault_point("mid-copy")
             yield batch.slice(start, rows)
 
 

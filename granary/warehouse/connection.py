@@ -11,7 +11,7 @@ from adbc_driver_manager.dbapi import Connection as ArrowConnection
 from adbc_driver_postgresql import dbapi
 from psycopg.raw_cursor import RawCursor
 
-from granary.warehouse.database_errors import told
+from granary.warehouse.database_errors import safe_text
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.waits import TCP, Connection, LockHeldError
 
@@ -64,7 +64,7 @@ def connect(
     except psycopg.OperationalError as error:
         todo = "check the PG* variables" if settings.external else "start it with `granary up`"
         where = f"{settings.host}, database {database or settings.database}"
-        raise GranaryError(f"Postgres does not let us in: {reason(error)}", where, todo) from None
+        raise GranaryError(f"cannot connect to Postgres: {reason(error)}", where, todo) from None
     connection.settings = settings
     if role and settings.external:
         execute(connection, f"set role {quote_name(role)}")
@@ -82,13 +82,13 @@ def connect_uri(uri: str, where: str, todo: str, *, autocommit: bool = False) ->
     try:
         connection: ArrowConnection = dbapi.connect(uri, autocommit=autocommit)
     except (OperationalError, ProgrammingError) as error:
-        raise GranaryError(f"Postgres does not let us in: {reason(error)}", where, todo) from None
+        raise GranaryError(f"cannot connect to Postgres: {reason(error)}", where, todo) from None
     return connection
 
 
 def reason(error: Exception) -> str:
     """Return the server's own words of a driver error, on one line, without connection string and values of rows."""
-    text = " ".join(told(error).split())
+    text = " ".join(safe_text(error).split())
     for mark in ("FATAL: ", "ERROR: ", "[libpq] "):
         if mark in text:
             text = text.rpartition(mark)[2]
@@ -187,14 +187,16 @@ def ensure_database(settings: Settings, name: str) -> bool:
 
 
 def failure(error: psycopg.Error, where: str) -> GranaryError:
-    """Return what a person is told of an error of the warehouse that nobody expected where it came."""
+    """Return the user-facing error for an unexpected error of the warehouse."""
     words = reason(error)
     if isinstance(error, psycopg.errors.DiskFull):
-        return GranaryError(f"the disk of the warehouse is full: {words}", where, "free some space and run this again")
+        return GranaryError(f"the warehouse's disk is full: {words}", where, "free some space and run this again")
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return GranaryError(f"the warehouse refuses it: {words}", where, "ask who administers it for that right")
     if isinstance(error, psycopg.OperationalError):
         return GranaryError(
-            f"the warehouse broke off: {words}", where, "see that it is up (`granary up`), and run this again"
+            f"the connection to the warehouse broke: {words}",
+            where,
+            "check that it is up (`granary up`) and run this again",
         )
     return GranaryError(f"the warehouse refuses it: {words}", where, "fix that and run this again")

@@ -22,7 +22,7 @@ _REST = re.compile(r"\s*\b(?:DETAIL|CONTEXT|QUERY|WHERE|STATEMENT):\s.*", re.DOT
 _VALUES = re.compile(r"(invalid input|out of range|not recognized|is not a valid|invalid value|malformed)")
 
 
-def told(error: BaseException) -> str:
+def safe_text(error: BaseException) -> str:
     """Return what may be told of an error of psycopg (2 or 3) or of another driver of Postgres, without values."""
     diag: Any = getattr(error, "diag", None)
     state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
@@ -58,4 +58,4 @@ def _without_rows(text: str) -> str:
 
 def clean(error: Any) -> None:
     """Have an error of psycopg 3 say what may be told, wherever its text goes from here."""
-    error.args = (told(error), *error.args[1:])
+    error.args = (safe_text(error), *error.args[1:])

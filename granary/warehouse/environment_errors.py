@@ -1,4 +1,4 @@
-"""What is no defect of ours: a server that goes away, a full disk, missing rights, no memory."""
+"""What is not a defect of ours: a server that goes away, a full disk, missing rights, no memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DRIVERS = frozenset({"psycopg", "psycopg2", "sqlalchemy"})
 BROKEN_OFF = frozenset({"OperationalError", "InterfaceError", "AdminShutdown", "CrashShutdown", "CannotConnectNow"})
 """Errors of the drivers that carry no SQLSTATE where the connection is lost."""
 STATES = ("08", "25P03", "28", "3D", "40", "42501", "53", "55P03", "57", "58")
-"""How the SQLSTATE of what an operator mends begins: connection, login, no such database, deadlock, rights, resources
+"""How the SQLSTATE of what an operator fixes begins: connection, login, no such database, deadlock, rights, resources
 (disk, memory, connections), locks, intervention, input and output."""
 
 
@@ -25,7 +25,7 @@ def plainly(error: BaseException) -> GranaryError | None:
         if type(one).__module__.partition(".")[0] in DRIVERS and _is_of_the_server(one):
             words = str(getattr(one, "orig", None) or one).strip().splitlines() or [type(one).__name__]
             return GranaryError(
-                f"the warehouse's server broke off: {words[0]}",
+                f"the connection to the warehouse's server broke: {words[0]}",
                 todo="`granary status` says whether it is up, `granary up` starts it; then run again",
             )
         if isinstance(one, OSError) and one.errno:

@@ -50,4 +50,4 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "", *, todo
     if near:
         meant = " or ".join(list(dict.fromkeys(near))[:SUGGESTIONS])
         return UsageError(f"there is no {kind} {name[:60]!r}", where, f"did you mean {meant}?")
-    return UsageError(f"there is no {kind} {name[:60]!r}", where, todo or f"choose of {', '.join(names) or 'none'}")
+    return UsageError(f"there is no {kind} {name[:60]!r}", where, todo or f"choose one of {', '.join(names) or 'none'}")

@@ -20,7 +20,7 @@ def arm(points: str) -> None:
         ARMED[name] = int(times or 1)
 
 
-def reached(point: str) -> None:
+def fault_point(point: str) -> None:
     """Mark a named point; an armed one ends the process."""
     if point in ARMED:
         ARMED[point] -= 1

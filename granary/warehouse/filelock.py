@@ -32,26 +32,28 @@ class FileLockedError(GranaryError):
     """Another process has held the lock for longer than it may be waited for."""
 
 
-def tell(text: str) -> None:
+def notify(text: str) -> None:
     """Say what is waited for."""
     print(f"granary: {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def locked(path: Path, purpose: str, seconds: float = SECONDS, tell: Callable[[str], None] = tell) -> Iterator[TextIO]:
+def locked(
+    path: Path, purpose: str, seconds: float = SECONDS, notify: Callable[[str], None] = notify
+) -> Iterator[TextIO]:
     """Hold the lock of a file inside; see `take`."""
-    with take(path, purpose, seconds, tell) as file:
+    with take(path, purpose, seconds, notify) as file:
         yield file
 
 
-def take(path: Path, purpose: str, seconds: float = SECONDS, tell: Callable[[str], None] = tell) -> TextIO:
+def take(path: Path, purpose: str, seconds: float = SECONDS, notify: Callable[[str], None] = notify) -> TextIO:
     """Take the lock of a file, which is made if it is missing, until the returned file is closed.
 
     Args:
         path: of the file; it says who holds the lock.
         purpose: what one process does at a time, such as "building the marts".
         seconds: how long to wait for it; 0 to ask once.
-        tell: is told once whom it waits for, if that takes longer than a moment.
+        notify: called once with whom it waits for, if that takes longer than a moment.
 
     Raises:
         FileLockedError: somebody else has held it for so long.
@@ -71,7 +73,7 @@ def take(path: Path, purpose: str, seconds: float = SECONDS, tell: Callable[[str
                     )
                 if waited >= WORD_SECONDS and not said:
                     said = True
-                    tell(f"waiting: another process is {purpose}: {holder(path)}")
+                    notify(f"waiting: another process is {purpose}: {holder(path)}")
                 time.sleep(PAUSE_SECONDS)
             if _is_at(path, file):
                 file.truncate(0)

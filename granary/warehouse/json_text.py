@@ -30,13 +30,13 @@ UNHEARD = re.compile("[\ud800-\udfff\0]")
 
 
 TWICE, BOTH, DEEPER = "names the field", "is there twice", "is nested deeper than"
-BEYOND, NO_NUMBER = "holds a number beyond those that a double can hold", "which is no JSON number"
-HALF, NO_TEXT = "holds half of a surrogate pair", "holds text that is no UTF-8"
+BEYOND, NO_NUMBER = "holds a number beyond those that a double can hold", "which is not a JSON number"
+HALF, NO_TEXT = "holds half of a surrogate pair", "holds text that is not UTF-8"
 """Why a row is refused of which one cannot say what it holds: nobody but a person can give the value."""
 
 
 class NotJsonError(ValueError):
-    """A text is no JSON; the message says why, in a clause about it."""
+    """A text is not JSON; the message says why, in a clause about it."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,19 @@ def decode(text: str | bytes) -> Any:
     Returns:
         None, bool, str, list, dict, int (up to 18 digits) or Decimal (other numbers, exactly as written), and a `Flaw`
         in place of each part without a meaning: an object that names a field twice, NaN and Infinity, a number that a
-        double cannot hold at all, text that is no Unicode, and what is nested deeper than 64 levels.
+        double cannot hold at all, text that is not Unicode, and what is nested deeper than 64 levels.
 
     Raises:
-        NotJsonError: it is no JSON. Two documents in a row are none.
+        NotJsonError: it is not JSON. Two documents in a row are none.
     """
     if isinstance(text, bytes):
         text = text.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     try:
         value, end = decode_at(text, _first(text, 0))
     except json.JSONDecodeError as error:
-        raise NotJsonError(f"is no JSON: {error.msg}") from None
+        raise NotJsonError(f"is not JSON: {error.msg}") from None
     if _first(text, end) < len(text):
-        raise NotJsonError("is no JSON: Extra data")
+        raise NotJsonError("is not JSON: Extra data")
     return value
 
 
@@ -186,7 +186,7 @@ def written(value: Any) -> str:
 def _fragment(value: Any) -> orjson.Fragment:
     if isinstance(value, Decimal) and value.is_finite():
         return orjson.Fragment(digits(value))
-    raise TypeError(flaw_in(value) or f"{type(value).__name__} is no JSON value")
+    raise TypeError(flaw_in(value) or f"{type(value).__name__} is not a JSON value")
 
 
 def digits(number: int | Decimal) -> str:

@@ -103,7 +103,7 @@ def record_changes(
     return new
 
 
-def record_left(
+def record_not_loaded(
     connection: Connection, source: str, table: str, load_id: int, left: Iterable[tuple[str, str, str]]
 ) -> None:
     """Keep what a load saw and did not take: (unit, outcome, reason); what no table takes is the source's."""

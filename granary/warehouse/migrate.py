@@ -149,15 +149,15 @@ def migrate(connection: Connection, settings: Settings) -> tuple[str, ...]:
             # What stands on the tables is applied again: a migration may have had to drop it.
             execute(connection, "delete from ops.migrations where number = $1", FUNCTIONS_NUMBER)
             _remember(connection, migration)
-            faults.reached("migration-applied")
-        faults.reached("migration-committed")
+            faults.fault_point("migration-applied")
+        faults.fault_point("migration-committed")
     with _transaction(connection, settings, RIGHTS):
         if needed.functions:
             execute(connection, needed.functions.text)
             execute(connection, "delete from ops.migrations where number = $1", FUNCTIONS_NUMBER)
             _remember(connection, needed.functions)
         execute(connection, (FOLDER / RIGHTS).read_text(encoding="utf-8"))
-        faults.reached("rights-applied")
+        faults.fault_point("rights-applied")
     return tuple(migration.name for migration in needed.migrations)
 
 

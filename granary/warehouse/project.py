@@ -62,7 +62,7 @@ def project_vars() -> dict[str, Any]:
     """Return the vars of dbt_project.yml, which Python and dbt both read.
 
     Raises:
-        GranaryError: the file is missing or is no YAML.
+        GranaryError: the file is missing or is not YAML.
     """
     import yaml  # noqa: PLC0415 - takes 60 ms, which a command that needs no vars does not pay
 
@@ -99,10 +99,10 @@ def calendar() -> Calendar:
         ZoneInfo(str(zone))
     except (ValueError, OSError, KeyError):
         todo = "write an IANA name, such as Europe/Berlin, or UTC"
-        raise GranaryError(f"vars: time_zone {zone!r} is no time zone", where, todo) from None
+        raise GranaryError(f"vars: time_zone {zone!r} is not a time zone", where, todo) from None
     try:
         return Calendar(str(zone), date.fromisoformat(str(first)))
     except ValueError:
         raise GranaryError(
-            f"vars: first_business_date {first!r} is no date", where, "write YYYY-MM-DD, in quotes"
+            f"vars: first_business_date {first!r} is not a date", where, "write YYYY-MM-DD, in quotes"
         ) from None

@@ -93,7 +93,7 @@ def revoke(settings: Settings, person: str, role: str | None = None) -> str:
     with connect(settings) as connection:
         try:
             if not query(connection, "select 1 from pg_roles where rolname = $1", person):
-                raise UsageError(f"nobody is called {person!r}", todo="see `granary roles`")
+                raise UsageError(f"there is no login {person!r}", todo="see `granary roles`")
             _refuse_owners(connection, person)
             for one in (role,) if role else ROLES:
                 execute(connection, f"revoke {quote_name(one)} from {quote_name(person)}")

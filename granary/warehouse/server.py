@@ -81,7 +81,7 @@ def down(settings: Settings) -> bool:
     """Stop the embedded server, letting running transactions roll back; return whether there was one to stop."""
     if settings.external:
         raise GranaryError(
-            "the warehouse is an external Postgres, which is not ours to stop", settings.host, "unset PGHOST"
+            "the warehouse is an external Postgres, which Granary does not stop", settings.host, "unset PGHOST"
         )
     with _locked(settings.home):
         layout = plan(settings.home)
@@ -298,7 +298,7 @@ def _start(layout: Layout) -> None:
     """
     _disown(layout)
     began = time.monotonic()
-    told = False
+    notified = False
     while True:
         size = layout.log.stat().st_size
         try:
@@ -309,9 +309,9 @@ def _start(layout: Layout) -> None:
                 return
             ending = "lock file" in words or "shared memory" in words
             if ending and time.monotonic() - began < ENDING_SECONDS:
-                if not told and time.monotonic() - began > WORD_SECONDS:
-                    told = True
-                    waits.tell("the server was killed; waiting until the last of its processes has ended")
+                if not notified and time.monotonic() - began > WORD_SECONDS:
+                    notified = True
+                    waits.notify("the server was killed; waiting until the last of its processes has ended")
                 time.sleep(0.2)
                 continue
             raise GranaryError(f"the embedded server did not start: {words}", str(layout.log), "see its log") from None
@@ -319,12 +319,12 @@ def _start(layout: Layout) -> None:
 
 
 def _recovers(layout: Layout) -> bool:
-    """Wait for a server that has begun; return whether it lets us in, and False once it has ended.
+    """Wait for a server that has begun; return whether it accepts connections, and False once it has ended.
 
     Raises:
         GranaryError: it is there, and has said nothing in its log for a minute: while it recovers, it does every 10 s.
     """
-    waits.tell("the server is recovering what it had not finished when it was stopped; waiting for it")
+    waits.notify("the server is recovering what it had not finished when it was stopped; waiting for it")
     size, changed = -1, time.monotonic()
     while not _is_ready(layout):
         if not postmaster(layout):
@@ -333,7 +333,7 @@ def _recovers(layout: Layout) -> bool:
             size, changed = now, time.monotonic()
         elif time.monotonic() - changed > STILL_SECONDS:
             raise GranaryError(
-                f"the embedded server does not get on: {last_line(layout.log)}", str(layout.log), "see its log"
+                f"the embedded server does not make progress: {last_line(layout.log)}", str(layout.log), "see its log"
             )
         time.sleep(0.2)
     return True

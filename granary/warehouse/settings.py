@@ -47,7 +47,7 @@ class Settings:
         """Read the environment.
 
         Raises:
-            GranaryError: the home folder's path is too long for a socket, or PGPORT is no number.
+            GranaryError: the home folder's path is too long for a socket, or PGPORT is not a number.
         """
         env = os.environ
         home = home_folder()

@@ -17,7 +17,7 @@ from psycopg.errors import _WaitTimeout as StillWaiting
 
 from granary.warehouse.database_errors import clean
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.filelock import tell as tell  # noqa: PLC0414 - where it is said what is waited for
+from granary.warehouse.filelock import notify as notify  # noqa: PLC0414 - where it is said what is waited for
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -147,7 +147,7 @@ class _Watch:
         self.holder = holder
         self.looks += 1
         if self.looks == 2:  # noqa: PLR2004 - a short wait is not worth a word
-            tell(f"waiting for a lock: {self.holder}")
+            notify(f"waiting for a lock: {self.holder}")
 
 
 def look(settings: Settings, database: str, pid: int) -> tuple[str | None, str]:

@@ -26,7 +26,7 @@ from granary.warehouse.connection import (
     reason,
 )
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 from granary.warehouse.records import LOAD_COLUMNS, LOAD_ID, ROW, Change, Target, sql_type
 
 if TYPE_CHECKING:
@@ -93,9 +93,9 @@ class LoadTransaction:
         """Commit, or roll back when there was an error."""
         try:
             if kind is None:
-                reached("before-commit")
+                fault_point("before-commit")
                 self.connection.commit()
-                reached("after-commit")
+                fault_point("after-commit")
         finally:
             self._leave()
 
@@ -172,8 +172,8 @@ class LoadTransaction:
     def ensure_table(self, target: Target, *, bulk: bool = False) -> list[Change]:
         """Create the raw table, add the columns that it lacks, widen those that are narrower; never drops one.
 
-        With `bulk`, the index on the load id waits for `digest`: made at once over 20.9 M rows it takes 2 s, grown
-        range by range 6 s.
+        With `bulk`, the index on the load id waits for `update_statistics`: made at once over 20.9 M rows
+        it takes 2 s, grown range by range 6 s.
 
         Returns:
             What changed in a table that was there.
@@ -237,7 +237,7 @@ class LoadTransaction:
             raise GranaryError(
                 f"the table cannot have its key: {reason(error)}",
                 f"{self.source}.{target.table}",
-                "remove the rows that are double or have none, then load again",
+                "remove the rows whose key is duplicate or missing, then load again",
             ) from None
 
     def _index(self, target: Target) -> None:
@@ -283,7 +283,7 @@ class LoadTransaction:
         self.note(target, -gone)
         return gone
 
-    def digest(self, target: Target, changed: int) -> None:
+    def update_statistics(self, target: Target, changed: int) -> None:
         """Have the block range index and the planner know the rows that have just come; models read them next.
 
         Statistics are made anew when over a twentieth of the rows changed; for less, autovacuum is soon enough.

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -37,6 +38,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # and dbt writes each of its thoughts to a file.
 gc.disable()
 os.environ["DBT_LOG_LEVEL_FILE"] = "error"
+
+# No example is a timed test: how long one takes is a matter of what else the machine does.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 HERE = Path(__file__).parent
 FIRST = ("project/main_job", "project/orchestration", "project/pipeline", "engine/authoring")

@@ -35,7 +35,7 @@
     {{ return(found) }}
 {%- endmacro %}
 
-{#- Stops at a column whose `meta.subject` is no data subject of dbt_project.yml. -#}
+{#- Stops at a column whose `meta.subject` is not a data subject of dbt_project.yml. -#}
 {% macro check_subject(node, column) -%}
     {%- set subject = column.config.meta.subject -%}
     {%- set where = node.name ~ '.' ~ column.name ~ ': ' -%}

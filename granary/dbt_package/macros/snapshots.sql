@@ -4,7 +4,7 @@
 {%- endmacro %}
 
 {#-
-    Post-hook of the snapshots: a row that the source corrected without a later `updated_at` is no new version, and dbt
+    Post-hook of the snapshots: a row that the source corrected without a later `updated_at` is not a new version, and dbt
     passes it over. What raw says now replaces what the current version said, as if it had come so at first; so the
     current version is raw's row, whenever a build looked, and in columns that are new as well.
 -#}

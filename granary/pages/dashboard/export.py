@@ -17,7 +17,7 @@ from granary.warehouse.project import PROJECT, project_module
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from granary.dagster.addresses import Addresses
+    from granary.dagster.links import Links
     from granary.pages.dashboard.parts import Dataset, Page
     from granary.pages.dashboard.read import Rows
     from granary.warehouse.settings import Settings
@@ -43,27 +43,27 @@ def names() -> tuple[str, ...]:
     return (*(f"{page.name}.html" for page in pages()), SCRIPT)
 
 
-def write(settings: Settings, folder: Path, links: Addresses, tell: Callable[[str], None]) -> list[Path]:
+def write(settings: Settings, folder: Path, links: Links, report: Callable[[str], None]) -> list[Path]:
     """Read the marts and write every page; pages from before are replaced, one by one and each at once.
 
     Args:
         settings: The warehouse.
         folder: Where to; it is made if it is not there.
         links: The addresses of the documentation and of Dagster.
-        tell: Called with the name of each query and page as it begins.
+        report: Called with the name of each query and page as it begins.
 
     Raises:
         GranaryError: the folder holds something that is not the dashboard's, or the marts cannot be read.
     """
     _check(folder)
-    return write_pages(read(settings, _datasets().values(), tell), folder, links, tell)
+    return write_pages(read(settings, _datasets().values(), report), folder, links, report)
 
 
 def _datasets() -> dict[str, Dataset]:
     return {dataset.name: dataset for dataset in (STATE, *(one for page in pages() for one in page.datasets))}
 
 
-def write_pages(data: Mapping[str, Rows], folder: Path, links: Addresses, tell: Callable[[str], None]) -> list[Path]:
+def write_pages(data: Mapping[str, Rows], folder: Path, links: Links, report: Callable[[str], None]) -> list[Path]:
     """Write every page from rows that have been read, and the script that they share before them."""
     written = []
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
@@ -71,7 +71,7 @@ def write_pages(data: Mapping[str, Rows], folder: Path, links: Addresses, tell: 
         folder.mkdir(parents=True, exist_ok=True)
         write_page(folder / SCRIPT, script())
         for page in pages():
-            tell(page.title)
+            report(page.title)
             path = folder / f"{page.name}.html"
             write_page(path, render(page, pages(), data, links, now))
             written.append(path)
@@ -90,7 +90,7 @@ def steps() -> int:
 def _check(folder: Path) -> None:
     """Refuse a folder with anything in it that we did not write."""
     if folder.exists() and not folder.is_dir():
-        raise GranaryError("this is no folder", str(folder), "name another one")
+        raise GranaryError("this is not a folder", str(folder), "name another one")
     foreign = [path.name for path in sorted(folder.glob("*")) if not _ours(path)] if folder.exists() else []
     if foreign:
         raise GranaryError(

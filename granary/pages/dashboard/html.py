@@ -19,7 +19,7 @@ from granary.pages.html import BASE, elsewhere, embedded, policy, when
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from granary.dagster.addresses import Addresses
+    from granary.dagster.links import Links
     from granary.pages.dashboard.parts import Chart, Figure, Filter, Page
     from granary.pages.dashboard.read import Rows
 
@@ -32,7 +32,7 @@ MANY = 30
 """More choices than these are searched by typing."""
 
 
-def render(page: Page, pages: Sequence[Page], data: Mapping[str, Rows], links: Addresses, written: str) -> str:
+def render(page: Page, pages: Sequence[Page], data: Mapping[str, Rows], links: Links, written: str) -> str:
     """Return the page's HTML; `written` is when that is."""
     near = elsewhere("elsewhere", {"Data documentation": links.docs, "Dagster": links.dagster})
     style = BASE + (HERE / "page.css").read_text(encoding="utf-8")
@@ -183,7 +183,7 @@ def _figure(number: int, figure: Figure) -> str:
     )
 
 
-def _read(sql: str, links: Addresses) -> str:
+def _read(sql: str, links: Links) -> str:
     """Return which marts a query reads, each with its place in the documentation if that is known."""
     names = [
         f'<a href="{escape(address)}">{name}</a>' if (address := links.mart(name)) else f"<code>{name}</code>"
@@ -192,7 +192,7 @@ def _read(sql: str, links: Addresses) -> str:
     return f'<p class="from">From {", ".join(names)}</p>' if names else ""
 
 
-def _chart(chart: Chart, page: Page, rows: Rows, links: Addresses) -> str:
+def _chart(chart: Chart, page: Page, rows: Rows, links: Links) -> str:
     opened = opening(page, chart, rows)
     finding = (chart.finding(opened) if opened else None) or chart.title
     table = (
@@ -200,8 +200,8 @@ def _chart(chart: Chart, page: Page, rows: Rows, links: Addresses) -> str:
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(chart.title)}: table">'
         "<table><thead></thead><tbody></tbody></table></div>"
     )
-    told = f"{escape(chart.title)}. {escape(chart.note)}"
-    drawn = f'<div class="chart" role="img" aria-label="{told}"><div aria-hidden="true"></div></div>'
+    caption = f"{escape(chart.title)}. {escape(chart.note)}"
+    drawn = f'<div class="chart" role="img" aria-label="{caption}"><div aria-hidden="true"></div></div>'
     return (
         f'<section id="{chart.name}"{" class=wide" if chart.wide else ""} aria-labelledby="{chart.name}-title">'
         f'<h2 id="{chart.name}-title" data-title="{escape(chart.title)}" data-finding="{escape(finding)}">'

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from granary.dbt import manifest
-from granary.dbt.nodes import is_mart, meta
+from granary.dbt.manifest_nodes import is_mart, meta
 from granary.pages.dashboard.parts import Chart, Dataset, Figure, Page, key, total, value
 from granary.pages.dashboard.theme import BLUE
 from granary.sources.discovery import SOURCES

@@ -38,7 +38,7 @@ def marts_of(sql: str) -> list[str]:
     return sorted(set(re.findall(r"\b(?:from|join) marts\.(\w+)", sql)))
 
 
-def read(settings: Settings, datasets: Iterable[Dataset], tell: Callable[[str], None]) -> dict[str, Rows]:
+def read(settings: Settings, datasets: Iterable[Dataset], report: Callable[[str], None]) -> dict[str, Rows]:
     """Return the rows of each data set by its name.
 
     Raises:
@@ -49,7 +49,7 @@ def read(settings: Settings, datasets: Iterable[Dataset], tell: Callable[[str], 
     snapshot = ""
     with ExitStack() as stack:
         for dataset in datasets:
-            tell(dataset.name)
+            report(dataset.name)
             if dataset.role not in sessions:
                 session = stack.enter_context(connect(settings, role=dataset.role, autocommit=True))
                 execute(session, "begin isolation level repeatable read, read only")

@@ -12,7 +12,7 @@ from granary.pages.docs.picture import picture
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from granary.dagster.addresses import Addresses
+    from granary.dagster.links import Links
     from granary.pages.docs.marts import Field, Join, Mart
 
 LEAD = (
@@ -26,7 +26,7 @@ LEGEND = (
 NAMES = {"core": "Core: facts and dimensions", "reference": "Reference: what codes and scores mean"}
 
 
-def page(marts: Sequence[Mart], addresses: Addresses) -> str:
+def page(marts: Sequence[Mart], links: Links) -> str:
     """Return the page; it has no script."""
     core = [mart for mart in marts if mart.is_fact or mart.is_dimension]
     areas = [(area, list(members)) for area, members in groupby(marts, key=lambda mart: mart.area)]
@@ -38,14 +38,14 @@ def page(marts: Sequence[Mart], addresses: Addresses) -> str:
     )
     sections = "".join(
         f'<h2 class="area">{escape(NAMES.get(area, area.capitalize()))}</h2>'
-        f'<div class="marts">{"".join(_section(mart, addresses) for mart in members)}</div>'
+        f'<div class="marts">{"".join(_section(mart, links) for mart in members)}</div>'
         for area, members in areas
     )
     body = (
         f'{_matrix(core)}<nav class="index" aria-label="Marts"><ul>{listed}</ul></nav>'
         f'<p class="legend">{LEGEND}</p>{sections}'
     )
-    return frame(MARTS, "Marts and how they join", LEAD, body, addresses)
+    return frame(MARTS, "Marts and how they join", LEAD, body, links)
 
 
 def _matrix(core: Sequence[Mart]) -> str:
@@ -73,11 +73,11 @@ def _matrix(core: Sequence[Mart]) -> str:
 def _cell(joins: Sequence[Join]) -> str:
     if not joins:
         return '<td><span class="hidden">no</span></td>'
-    told = ", ".join(join.column for join in joins)
-    return f'<td class="yes"><span aria-hidden="true">●</span><span class="hidden">by {escape(told)}</span></td>'
+    caption = ", ".join(join.column for join in joins)
+    return f'<td class="yes"><span aria-hidden="true">●</span><span class="hidden">by {escape(caption)}</span></td>'
 
 
-def _section(mart: Mart, addresses: Addresses) -> str:
+def _section(mart: Mart, links: Links) -> str:
     made = ", ".join(f'<a href="#{name}">{escape(name)}</a>' for name in mart.made_from)
     joins = "".join(f"<li>{_join(join)}</li>" for join in mart.joins)
     title = f"{mart.name}-title"
@@ -87,7 +87,7 @@ def _section(mart: Mart, addresses: Addresses) -> str:
         + (f'<ul class="joins">{joins}</ul>' if joins else "")
         + f"<p>{prose(mart.description)}</p>"
         + (f"<p>Of other marts, it takes values of {made}.</p>" if made else "")
-        + f'<p class="links">{_links(mart, addresses)}</p>'
+        + f'<p class="links">{_links(mart, links)}</p>'
         f"<details><summary>{len(mart.fields)} columns<span class=hidden> of {escape(mart.name)}</span></summary>"
         f"{_fields(mart)}</details></section>"
     )
@@ -112,14 +112,12 @@ def _join(join: Join) -> str:
     )
 
 
-def _links(mart: Mart, addresses: Addresses) -> str:
+def _links(mart: Mart, links: Links) -> str:
     shown = [f'<a href="{model(mart.id)}">Model, tests and SQL</a>']
-    if asset := addresses.asset("marts", mart.name):
+    if asset := links.asset("marts", mart.name):
         shown.append(f'<a href="{escape(asset)}">In Dagster</a>')
-    if addresses.dashboard:
-        shown += [
-            f'<a href="{escape(addresses.page(file))}">Dashboard: {escape(title)}</a>' for title, file in mart.pages
-        ]
+    if links.dashboard:
+        shown += [f'<a href="{escape(links.page(file))}">Dashboard: {escape(title)}</a>' for title, file in mart.pages]
     return " ".join(shown)
 
 

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 from granary.pages.html import BASE, elsewhere, policy, when
 
 if TYPE_CHECKING:
-    from granary.dagster.addresses import Addresses
+    from granary.dagster.links import Links
 
 HERE = Path(__file__).parent
 MARTS, LINEAGE = "marts.html", "lineage.html"
 PAGES = (("Models", "static_index.html"), ("Marts", MARTS), ("Column lineage", LINEAGE), ("Profiles", "profiles.html"))
 
 
-def frame(name: str, title: str, lead: str, body: str, addresses: Addresses, script: str = "", data: str = "") -> str:
+def frame(name: str, title: str, lead: str, body: str, links: Links, script: str = "", data: str = "") -> str:
     """Return a whole page; `lead` and `body` are HTML. Its policy lets no script run but this one, and nothing out."""
     style = BASE + (HERE / "page.css").read_text(encoding="utf-8")
     near = "".join(
         f'<a href="{file}"{" aria-current=page" if file == name else ""}>{label}</a>' for label, file in PAGES
     )
-    far = elsewhere("far", {"Dashboard": addresses.dashboard, "Dagster": addresses.dagster})
+    far = elsewhere("far", {"Dashboard": links.dashboard, "Dagster": links.dagster})
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy(script)}"><title>{title} · Granary</title>'
@@ -32,7 +32,7 @@ def frame(name: str, title: str, lead: str, body: str, addresses: Addresses, scr
         f'<nav aria-label="Documentation">{near}</nav>{far}</header>'
         f'<main id="main"><h1>{title}</h1><p class="lead">{lead}</p>{body}</main>'
         "<footer><p>Made from dbt's manifest and catalog. Nothing in this file loads anything from elsewhere."
-        f"{when(addresses, 'dashboard', 'dagster')}</p></footer>"
+        f"{when(links, 'dashboard', 'dagster')}</p></footer>"
         + (f'<script type="application/json" id="data">{data}</script>' if data else "")
         + (f"<script>{script}</script>" if script else "")
         + "</body></html>\n"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from granary.dbt.nodes import is_mart, layer, published
+from granary.dbt.manifest_nodes import is_mart, layer, published
 from granary.pages.docs.frame import HERE, LINEAGE, MARTS, frame, model
 from granary.pages.html import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from granary.dagster.addresses import Addresses
+    from granary.dagster.links import Links
     from granary.dbt.column_lineage import ColumnGraph
 
 LAYERS = ("marts", "ops", "intermediate", "snapshots", "staging", "raw")
@@ -23,20 +23,20 @@ LEAD = (
 )
 
 
-def page(manifest: Mapping[str, Any], catalog: Mapping[str, Any], graph: ColumnGraph, addresses: Addresses) -> str:
+def page(manifest: Mapping[str, Any], catalog: Mapping[str, Any], graph: ColumnGraph, links: Links) -> str:
     """Return the page; its script draws the column that the address names."""
     nodes = {**manifest["sources"], **manifest["nodes"]}
     lacking = len(graph.unresolved)
-    told = "all are resolved" if not lacking else f"the origin of {lacking} is not known, and they say so"
+    caption = "all are resolved" if not lacking else f"the origin of {lacking} is not known, and they say so"
     body = (
-        f"<p>{len(graph.origins):,} columns: {told}.</p>"
+        f"<p>{len(graph.origins):,} columns: {caption}.</p>"
         "<noscript><p>This page is drawn by a script in this file: please allow it to run.</p></noscript>"
         '<form aria-label="Column"><div><label for="table">Table</label><select id="table" autocomplete="off">'
         f'{_options(graph, nodes)}</select></div><div><label for="column">Column</label>'
         '<select id="column" autocomplete="off"></select></div></form><div id="found" aria-live="polite"></div>'
     )
     script = (HERE / "lineage.js").read_text(encoding="utf-8")
-    return frame(LINEAGE, "Column lineage", LEAD, body, addresses, script, embedded(data(nodes, catalog, graph)))
+    return frame(LINEAGE, "Column lineage", LEAD, body, links, script, embedded(data(nodes, catalog, graph)))
 
 
 def data(nodes: Mapping[str, Any], catalog: Mapping[str, Any], graph: ColumnGraph) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def data(nodes: Mapping[str, Any], catalog: Mapping[str, Any], graph: ColumnGrap
 
 
 def _layer(node: Mapping[str, Any]) -> str:
-    """Return one of the layers; what is published is a mart, a source that is no record of ours is raw."""
+    """Return one of the layers; what is published is a mart, a source that is not a record of ours is raw."""
     if is_mart(node):
         return "marts"
     found = layer(node)

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from granary.dagster.addresses import dashboard_pages
+from granary.dagster.links import dashboard_pages
 from granary.dbt.column_lineage import Column
-from granary.dbt.nodes import is_mart, meta, published
+from granary.dbt.manifest_nodes import is_mart, meta, published
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -132,10 +132,10 @@ def _shape(column: ColumnProfile) -> str:
         for place, height in enumerate(bars)
     )
     shown = [(label, column.shown(column.percentile(percent))) for percent, label in QUANTILES]
-    told = ", ".join(f"{label} {value}" for label, value in shown)
+    caption = ", ".join(f"{label} {value}" for label, value in shown)
     cells = "".join(f"<span><small>{label}</small>{escape(value)}</span>" for label, value in shown)
     return (
-        f'<svg viewBox="0 0 100 30" preserveAspectRatio="none" role="img" aria-label="{escape(told)}">{drawn}</svg>'
+        f'<svg viewBox="0 0 100 30" preserveAspectRatio="none" role="img" aria-label="{escape(caption)}">{drawn}</svg>'
         f'<div class="quantiles">{cells}</div>'
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from granary.dbt import nodes
-from granary.dbt.personal import tier
+from granary.dbt import manifest_nodes
+from granary.dbt.tiers import tier
 from granary.profiling.drift import Move, drift
 from granary.profiling.measure import profile_arrow, profile_loads, profile_relation
 from granary.profiling.store import keep, previous
@@ -80,4 +80,4 @@ def personal_columns(settings: Settings, relation: str) -> set[str]:
 
 def _is(node: Mapping[str, Any], schema: str, table: str) -> bool:
     """Whether a node is a relation; a developer's schema has a prefix, so its end decides."""
-    return str(node.get("alias") or node["name"]) == table and schema.endswith(nodes.schemas(node))
+    return str(node.get("alias") or node["name"]) == table and schema.endswith(manifest_nodes.schemas(node))

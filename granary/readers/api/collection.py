@@ -99,7 +99,7 @@ class Endpoint:
     conditional: bool = False
 
     def __post_init__(self) -> None:
-        """Check that a hole is filled, and that what ends a collection is no failure."""
+        """Check that a hole is filled, and that what ends a collection is not a failure."""
         validation.check(self, f"Endpoint {self.path}", filled=("total",))
         if not set(self.ends) <= ENDS:
             raise ValueError(f"{self.path}: pages end with {', '.join(map(str, sorted(ENDS)))}, not with {self.ends}")
@@ -166,7 +166,7 @@ def pages(
         elif following is not None:
             call = Call(call.url, (*fixed, *following))
         if following is not None and (call.url, call.params) in asked:
-            raise GranaryError(f"the pages run in a circle: a {what} came twice", where, ADVICE)
+            raise GranaryError(f"the pages form a loop: a {what} came twice", where, ADVICE)
         watch.see(rows, where)
         yield rows
         if following is None:
@@ -204,7 +204,7 @@ class Watch:
         """
         ends = hash(repr((len(rows), rows[0], rows[-1]))) if rows else 0
         if rows and ((self.unique and ends in self.ends) or (len(rows) > 1 and rows == self.previous)):
-            raise GranaryError("the pages run in a circle: a page came twice", where, ADVICE)
+            raise GranaryError("the pages form a loop: a page came twice", where, ADVICE)
         self.ends.add(ends)
         self.previous = rows
 

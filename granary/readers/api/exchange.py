@@ -102,8 +102,8 @@ def failure_words(error: Exception, timeout: float) -> str:
         f"{silent}: no secure connection can be made; is its certificate right?": (failures.SSLError, ssl.SSLError),
         f"{silent}: its host is not known": (gaierror,),
         f"{silent}: it refuses the connection": (ConnectionRefusedError,),
-        "the answer broke off": (failures.ChunkedEncodingError,),
-        f"{silent}: the connection broke off": (failures.ConnectionError,),
+        "the answer was interrupted": (failures.ChunkedEncodingError,),
+        f"{silent}: the connection was interrupted": (failures.ConnectionError,),
     }
     causes = list(_causes(error))
     found = (what for what, kinds in words.items() if any(isinstance(cause, kinds) for cause in causes))

@@ -31,7 +31,7 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
 TOLD_SECONDS = 5.0
-"""A wait as long as this is told while it lasts."""
+"""A wait as long as this is reported while it lasts."""
 BACKOFF_SECONDS = 0.5
 
 
@@ -114,7 +114,7 @@ class Client:
         if origin != self.origin:
             scheme, host, port = origin
             raise GranaryError(
-                f"the service sends us on to {scheme}://{host[:100]}:{port}, and our credentials do not go there",
+                f"the service redirects to {scheme}://{host[:100]}:{port}, where our credentials are not sent",
                 where,
                 "if that is right, declare it as the source's address",
             )

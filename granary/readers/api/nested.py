@@ -102,7 +102,7 @@ def _unfold(row: dict[str, Any], levels: Sequence[tuple[str, str]], inherited: d
         elif isinstance(member, dict):
             yield from _unfold(member, deeper, known)
         else:
-            yield Rejected(path, "is no list of objects", shown(known | {"row": member}))
+            yield Rejected(path, "is not a list of objects", shown(known | {"row": member}))
 
 
 def listed(value: Any) -> list[Any]:
@@ -118,7 +118,7 @@ def listed(value: Any) -> list[Any]:
             raise NotAgreedError("has more rows than the answer, or does not say so (pageInfo.hasNextPage)")
         value = value["nodes"] if "nodes" in value else [dig(edge, "node") for edge in value["edges"] or []]
     if not isinstance(value, list):
-        raise NotAgreedError("is no list")
+        raise NotAgreedError("is not a list")
     return value
 
 

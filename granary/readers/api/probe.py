@@ -74,7 +74,7 @@ def probe(url: str, *, auth: Auth | None = None, timeout: float = 10.0) -> Shape
     try:
         client = Client(Api(f"{parts.scheme}://{parts.netloc}", auth, attempts=2, timeout=timeout))
     except ValueError as error:
-        raise GranaryError(f"that is no API: {error}", "the address", "give it as https://host/path") from None
+        raise GranaryError(f"that is not an API: {error}", "the address", "give it as https://host/path") from None
     turning = {"page", "offset", "cursor", "page_token", "pageToken", "after", "starting_after"}
     params = tuple(pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in turning)
     bare = urlunsplit((parts.scheme, parts.netloc, parts.path or "/", "", ""))
@@ -98,8 +98,8 @@ class _Probe:
         sample = tuple(row for row in [*self.rows, *more] if isinstance(row, dict) and not flaw_in(row))
         validated = any(name in self.first.headers for name in ("ETag", "Last-Modified"))
         # A total that is smaller than what a collection of several pages has is that of the page.
-        told = total if total and (pagination is None or names[total] > len(self.rows)) else None
-        return Shape(url, self.path, pagination, told, validated, sample)
+        total_path = total if total and (pagination is None or names[total] > len(self.rows)) else None
+        return Shape(url, self.path, pagination, total_path, validated, sample)
 
     def _pagination(self, names: dict[str, Any]) -> tuple[Pagination | None, list[Any]]:
         """Return the first way that leads to other rows, and those.
@@ -192,7 +192,7 @@ def _json(answer: Answer, where: str) -> Any:
     try:
         return decode(answer.body)
     except NotJsonError:
-        raise GranaryError("the answer is no JSON", where, "give the address of a JSON API") from None
+        raise GranaryError("the answer is not JSON", where, "give the address of a JSON API") from None
 
 
 def _last(path: str) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from granary.load.contract import ContractBrokenError
 from granary.load.json_objects import Fields, fitted, no_object, texts, twice
 from granary.readers.api.pages import dig
-from granary.sources.units import Chunk, Rejected
+from granary.sources.units import Rejected, SourceBatch
 from granary.warehouse.json_text import DEEPER, Flaw, shown
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Rows:
         self.seen: set[str] = set()
         self.count = 0
 
-    def chunk(self, delivered: list[Any]) -> Chunk:
+    def chunk(self, delivered: list[Any]) -> SourceBatch:
         """Return the rows of a page; one that is `Rejected` already stays so."""
         self.count += len(delivered)
         rejected: dict[int, Rejected] = {}
@@ -74,7 +74,7 @@ class Rows:
         batch = pa.RecordBatch.from_pydict(arrays)
         if rejected:
             batch = batch.filter(pa.array([index not in rejected for index in range(len(rows))]))
-        return Chunk(batch, tuple(sorted(rejected.items())))
+        return SourceBatch(batch, tuple(sorted(rejected.items())))
 
     def finish(self, where: str) -> None:
         """Check, at a unit's end, that the columns of the contract have come.
@@ -102,7 +102,7 @@ class Rows:
                 if isinstance(value, dict):
                     found |= {f"{path}.{name}" for name in value}
                 elif value is not None:
-                    rejected.setdefault(index, Rejected(path, "is no JSON object", shown(row)))
+                    rejected.setdefault(index, Rejected(path, "is not a JSON object", shown(row)))
         return found
 
     def _column(

@@ -112,7 +112,7 @@ def check_url(url: str, label: str = "the address") -> Origin:
     """Return the origin of an address, which messages call by a label.
 
     Raises:
-        ValueError: it is no plain http(s) address. Characters on which parsers disagree about where the host ends
+        ValueError: it is not a plain http(s) address. Characters on which parsers disagree about where the host ends
             (backslashes, blanks, credentials) are refused, since what is checked here is sent by another parser.
     """
     if any(character == "\\" or ord(character) <= 0x20 or ord(character) == 0x7F for character in url):  # noqa: PLR2004

@@ -11,13 +11,13 @@ from granary.load.types import cast
 from granary.load.values import beyond, readable
 from granary.readers.database.types import UNBOUNDED
 from granary.readers.database.values import settled
-from granary.sources.units import Chunk, Rejected
+from granary.sources.units import Rejected, SourceBatch
 
 if TYPE_CHECKING:
     from granary.readers.database.values import Field
 
 
-def chunk_of(fields: list[Field], batch: pa.RecordBatch) -> Chunk:
+def chunk_of(fields: list[Field], batch: pa.RecordBatch) -> SourceBatch:
     """Turn text into decimals, local times into instants, and reject what no contract can hold."""
     arrays: list[pa.Array] = []
     rejected: dict[int, Rejected] = {}
@@ -38,7 +38,7 @@ def _settle(field: Field, values: pa.Array) -> tuple[pa.Array, pa.Array | None, 
     if t.is_string(values.type) and field.type != values.type:
         # A whole number with decimals (1.00) is one only by way of a decimal; the load seam does that step.
         wanted = UNBOUNDED if t.is_integer(field.type) else field.type
-        return *cast(values, wanted, text=True), f"is no {wanted}"
+        return *cast(values, wanted, text=True), f"is not a valid {wanted}"
     if not (t.is_timestamp(values.type) or t.is_date(values.type)) or not len(values):
         return values, None, ""
     outside = beyond(values)

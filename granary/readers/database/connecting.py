@@ -133,7 +133,7 @@ class Database:
             try:
                 connection = engine.connect()
             except exc.DBAPIError as error:
-                raise GranaryError(f"the source database does not let us in: {words(error)}", where, ADVICE) from None
+                raise GranaryError(f"cannot connect to the source database: {words(error)}", where, ADVICE) from None
             try:
                 yield connection
             finally:
@@ -202,7 +202,7 @@ def _connect_in_time(dialect: Any, _: object, arguments: list[Any], options: dic
     try:
         return done.result(LOGIN_SECONDS)
     except NotYet:
-        raise TimeoutError(f"it has not let us in after {LOGIN_SECONDS} s") from None
+        raise TimeoutError(f"the login took longer than {LOGIN_SECONDS} s") from None
 
 
 def _sqlite(url: URL) -> Any:

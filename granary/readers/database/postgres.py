@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from granary.readers.database.connecting import Database
     from granary.readers.database.values import Field
     from granary.readers.database.window import Part, Start
-    from granary.sources.units import Chunk
+    from granary.sources.units import SourceBatch
     from granary.warehouse.connection import ArrowConnection
 
 CATALOGUE = """
@@ -93,7 +93,7 @@ class Session:
             low, high = query(self.connection, f"select min({name})::bigint, max({name})::bigint from {self.table}")[0]
         return None if low is None else (int(str(low)), int(str(high)))
 
-    def rows(self, fields: list[Field], part: Part) -> Generator[Chunk, None, None]:
+    def rows(self, fields: list[Field], part: Part) -> Generator[SourceBatch, None, None]:
         """Yield the part's rows."""
         try:
             for batch in self._batches(select(self.table, fields, part)):

@@ -15,7 +15,7 @@ from granary.readers.database.types import INSTANT, WALL, delivered
 from granary.readers.database.values import Field, ZeroDates
 from granary.readers.database.window import Overlap, Part, check_zone, origin, ranges, splittable, start_of, wall_time
 from granary.sources import validation
-from granary.sources.units import Chunk, Unit
+from granary.sources.units import SourceBatch, Unit
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Session(Protocol):
         """Return the least and the greatest key, None without any."""
         ...
 
-    def rows(self, fields: list[Field], part: Part) -> Generator[Chunk, None, None]:
+    def rows(self, fields: list[Field], part: Part) -> Generator[SourceBatch, None, None]:
         """Yield the part's rows."""
         ...
 
@@ -111,7 +111,7 @@ class DatabaseReader:
                 "a cursor needs a disposition that keeps the rows before it", table.location, "use merge, with a key"
             )
 
-    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[Chunk]:
+    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[SourceBatch]:
         """Yield the window's rows; with several readers, in no particular order.
 
         Rows at the watermark itself are read again, since others with the same instant may have been committed after
@@ -139,7 +139,7 @@ class DatabaseReader:
                 yield chunk
             if empty:
                 schema = pa.schema([(field.name, field.type) for field in fields])
-                yield Chunk(pa.RecordBatch.from_pylist([], schema=schema))
+                yield SourceBatch(pa.RecordBatch.from_pylist([], schema=schema))
 
     def _sessions(self, table: Table, number: int, where: str) -> AbstractContextManager[Sequence[Session]]:
         if self.database.dialect == "postgresql":
@@ -166,11 +166,11 @@ class DatabaseReader:
         return Field(found.name, delivered(found.declared, wanted), found.text, found.nullable)
 
 
-def _stream(sessions: Sequence[Session], fields: list[Field], parts: list[Part]) -> Iterator[Chunk]:
+def _stream(sessions: Sequence[Session], fields: list[Field], parts: list[Part]) -> Iterator[SourceBatch]:
     """Yield the rows of all parts; each session takes the next part when it is done with one."""
     waiting = deque(parts)
 
-    def work(session: Session) -> Generator[Chunk, None, None]:
+    def work(session: Session) -> Generator[SourceBatch, None, None]:
         while waiting:
             try:
                 part = waiting.popleft()

@@ -30,7 +30,7 @@ def sessions(
     """Open sessions that all see the state of one instant: as many as wished for, or a single one with its reason.
 
     Raises:
-        GranaryError: the database does not let us in, or keeps no snapshots.
+        GranaryError: the database cannot be reached, or keeps no snapshots.
     """
     engine = database.engine()
     kind = database.dialect

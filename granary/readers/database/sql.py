@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from granary.readers.database.types import SourceColumn
     from granary.readers.database.values import Field, ZeroDates
     from granary.readers.database.window import Part
-    from granary.sources.units import Chunk
+    from granary.sources.units import SourceBatch
 
 ROWS = 8192
 """Rows that are turned into a chunk at a time."""
@@ -56,7 +56,7 @@ class Session:
             low, high = cast("tuple[Any, Any]", self.connection.execute(found).one())
         return None if low is None else (int(low), int(high))
 
-    def rows(self, fields: list[Field], part: Part) -> Generator[Chunk, None, None]:
+    def rows(self, fields: list[Field], part: Part) -> Generator[SourceBatch, None, None]:
         """Yield the part's rows."""
         query = select_part(self.connection.dialect, self._source(), fields, part)
         with self.database.errors(self.where):
@@ -139,7 +139,7 @@ def _from(dialect: Dialect, part: Part, field: Field) -> Any:
     start: Any = as_utc(part.start)
     if dialect.name == "sqlite" and isinstance(start, date):
         # Times are text in SQLite, and written in several ways (a blank or a T, fractions, offsets). They agree on
-        # the date in front; a day earlier covers every offset. What is no text is read too, and judged as a value.
+        # the date in front; a day earlier covers every offset. What is not text is read too, and judged as a value.
         day = (start - timedelta(days=1)).isoformat()[:10]
         return or_(func.typeof(item) != "text", item >= day)
     if dialect.name == "oracle" and field.type == INSTANT and field.zone is None:

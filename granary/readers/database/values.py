@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from granary.load.types import CAST_ERRORS
-from granary.sources.units import Chunk, Rejected
+from granary.sources.units import Rejected, SourceBatch
 from granary.warehouse.json_text import written
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Field:
     zone: str | None = None
 
 
-def chunk_of(fields: Sequence[Field], rows: Sequence[Sequence[Any]], zero_dates: ZeroDates) -> Chunk:
+def chunk_of(fields: Sequence[Field], rows: Sequence[Sequence[Any]], zero_dates: ZeroDates) -> SourceBatch:
     """Build a chunk from rows of Python values, column by column."""
     rejected: dict[int, Rejected] = {}
     names = [field.name for field in fields]
@@ -53,12 +53,12 @@ def chunk_of(fields: Sequence[Field], rows: Sequence[Sequence[Any]], zero_dates:
     return settled(names, arrays, rejected)
 
 
-def settled(names: Sequence[str], arrays: Sequence[pa.Array], rejected: dict[int, Rejected]) -> Chunk:
+def settled(names: Sequence[str], arrays: Sequence[pa.Array], rejected: dict[int, Rejected]) -> SourceBatch:
     """Return the chunk without its rejected rows."""
     if rejected and arrays:
         keep = pa.array([index not in rejected for index in range(len(arrays[0]))])
         arrays = [array.filter(keep) for array in arrays]
-    return Chunk(pa.RecordBatch.from_arrays(list(arrays), names=list(names)), tuple(sorted(rejected.items())))
+    return SourceBatch(pa.RecordBatch.from_arrays(list(arrays), names=list(names)), tuple(sorted(rejected.items())))
 
 
 def column(values: Sequence[Any], field: Field, zero_dates: ZeroDates = "refuse") -> tuple[pa.Array, dict[int, str]]:
@@ -77,7 +77,7 @@ def column(values: Sequence[Any], field: Field, zero_dates: ZeroDates = "refuse"
             fitting.append(None if absent else convert(value, field))
         except (ValueError, InvalidOperation, OverflowError, Inexact) as error:
             fitting.append(None)
-            problems[index] = str(error) if type(error) is ValueError else f"is no {field.type}"
+            problems[index] = str(error) if type(error) is ValueError else f"is not a valid {field.type}"
     return pa.array(fitting, field.type), problems
 
 
@@ -102,7 +102,7 @@ def _boolean(value: Any, _: Field) -> bool:
 def _integer(value: Any, field: Field) -> int:
     bits, value = field.type.bit_width, _unpacked(value)
     if not isinstance(value, (int, float, Decimal)) or int(value) != value:
-        raise ValueError("is no whole number")
+        raise ValueError("is not a whole number")
     if not -(1 << (bits - 1)) <= value < 1 << (bits - 1):
         raise ValueError(f"does not fit into {bits} bits")
     return int(value)
@@ -110,7 +110,7 @@ def _integer(value: Any, field: Field) -> int:
 
 def _float(value: Any, _: Field) -> float:
     if not isinstance(value, (int, float, Decimal)):
-        raise ValueError("is no number")
+        raise ValueError("is not a number")
     return float(value)
 
 
@@ -120,10 +120,10 @@ def _decimal(value: Any, field: Field) -> Decimal:
         value = repr(value)  # the shortest decimal that is this float, as the source shows it
     value = _unpacked(value)
     if not isinstance(value, (int, str, Decimal)):
-        raise ValueError("is no number")
+        raise ValueError("is not a number")
     number = Decimal(value)
     if not number.is_finite():
-        raise ValueError(f"is {number}, which is no number")
+        raise ValueError(f"is {number}, which is not a number")
     try:
         exact = number.quantize(Decimal(1).scaleb(-kind.scale), context=EXACT)
     except Inexact:
@@ -138,7 +138,7 @@ def _timestamp(value: Any, field: Field) -> datetime:
     if type(found) is date:
         found = datetime.combine(found, time())
     if not isinstance(found, datetime):
-        raise ValueError("is no time")
+        raise ValueError("is not a time")
     if field.type.tz is None:
         if found.tzinfo:
             raise ValueError("has a time zone, and the contract wants none")
@@ -162,7 +162,7 @@ def _parsed(value: str, field: Field) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError("is no date or time") from None
+        raise ValueError("is not a date or time") from None
 
 
 def localised(value: datetime, zone: str) -> datetime:
@@ -184,7 +184,7 @@ def _date(value: Any, field: Field) -> date:
             raise ValueError("has a time of day, which would be cut off")
         return found.date()
     if not isinstance(found, date):
-        raise ValueError("is no date")
+        raise ValueError("is not a date")
     return found
 
 
@@ -202,7 +202,7 @@ def _text(value: Any, _: Field) -> str:
     if callable(read := getattr(value, "read", None)):  # a large object of Oracle
         value = read()
     if isinstance(value, (bytes, bytearray, memoryview)):
-        raise ValueError("is no UTF-8 text")
+        raise ValueError("is not UTF-8 text")
     if isinstance(value, (dict, list)):
         return written(value)
     if isinstance(value, (datetime, date, time)):
@@ -212,10 +212,10 @@ def _text(value: Any, _: Field) -> str:
     if isinstance(value, (set, frozenset)):
         return ",".join(sorted(map(str, value)))
     if isinstance(value, float) and not isfinite(value):
-        raise ValueError("is no number")
+        raise ValueError("is not a number")
     if isinstance(value, (str, int, float, Decimal, UUID)):
         return str(value)
-    raise ValueError("is no text")
+    raise ValueError("is not text")
 
 
 def _duration(value: timedelta) -> str:

@@ -54,7 +54,7 @@ def start_of(table: Table, watermark: str | None, overlap: Overlap) -> Start | N
     t, kind = pa.types, table.column(table.cursor).type
     if not (t.is_integer(kind) or t.is_date(kind) or t.is_timestamp(kind)):
         raise GranaryError(
-            f"{table.cursor} is {kind}, which is no cursor", table.location, "use a time, a date or an integer"
+            f"{table.cursor} is {kind}, which is not a cursor", table.location, "use a time, a date or an integer"
         )
     if watermark is None:
         return None
@@ -67,7 +67,7 @@ def start_of(table: Table, watermark: str | None, overlap: Overlap) -> Start | N
         return datetime.fromisoformat(watermark) - overlap.time
     except ValueError:
         raise GranaryError(
-            f"the watermark {watermark[:40]!r} is no {kind}", table.location, "load it with --full-refresh"
+            f"the watermark {watermark[:40]!r} is not a valid {kind}", table.location, "load it with --full-refresh"
         ) from None
     except OverflowError:
         return None  # the overlap reaches back beyond the calendar

@@ -22,7 +22,7 @@ from granary.load.types import decimal
 from granary.load.values import INT_BITS, as_text
 from granary.readers.files.columnar import NO_JSON, to_json
 from granary.readers.files.unpack import damaged
-from granary.sources.units import Chunk, Rejected, UnreadableError
+from granary.sources.units import Rejected, SourceBatch, UnreadableError
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ TEXT = {("string", "uuid"), ("fixed", "uuid"), ("fixed", "duration")}
 """Types that land as text."""
 
 
-def read(stream: IO[bytes], limits: Limits, where: str) -> Iterator[Chunk]:
+def read(stream: IO[bytes], limits: Limits, where: str) -> Iterator[SourceBatch]:
     """Yield a container's records; unions of several types and nested values are JSON text.
 
     Raises:
@@ -77,7 +77,7 @@ def read(stream: IO[bytes], limits: Limits, where: str) -> Iterator[Chunk]:
         header = reader(stream)
         schema = parse_schema(header.writer_schema)
         if not isinstance(schema, dict) or schema.get("type") != "record":
-            raise UnreadableError("the file's schema is no record", where, "ask the source for records")
+            raise UnreadableError("the file's schema is not a record", where, "ask the source for records")
         codec = str(header.metadata.get("avro.codec", "null"))
         named: dict[str, Any] = {}
         columns = [_Column(field["name"], field["type"], named) for field in schema["fields"]]
@@ -217,7 +217,7 @@ class _Column:
         return pa.array(values, self.type)
 
 
-def _chunk(rows: list[dict[str, Any]], columns: list[_Column]) -> Chunk:
+def _chunk(rows: list[dict[str, Any]], columns: list[_Column]) -> SourceBatch:
     bad: dict[int, Rejected] = {}
     for column in columns:
         if not column.nested:
@@ -230,7 +230,7 @@ def _chunk(rows: list[dict[str, Any]], columns: list[_Column]) -> Chunk:
     if bad:
         rows = [row for index, row in enumerate(rows) if index not in bad]
     arrays = {column.name: column.array([row[column.name] for row in rows]) for column in columns}
-    return Chunk(pa.RecordBatch.from_pydict(arrays), tuple(sorted(bad.items())))
+    return SourceBatch(pa.RecordBatch.from_pydict(arrays), tuple(sorted(bad.items())))
 
 
 def _text(value: Any) -> str | None:

@@ -19,7 +19,7 @@ from granary.load.contract import row_of
 from granary.load.values import as_text
 from granary.readers.files import stripes
 from granary.readers.files.unpack import damaged
-from granary.sources.units import Chunk, Rejected, UnreachableError, UnreadableError
+from granary.sources.units import Rejected, SourceBatch, UnreachableError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ LOST: Any = object()
 """Stands for a value that is neither null nor text."""
 
 
-def read_parquet(source: IO[bytes] | str) -> Iterator[Chunk]:
+def read_parquet(source: IO[bytes] | str) -> Iterator[SourceBatch]:
     """Yield a Parquet file's rows; pages that have a checksum are compared with it.
 
     INT96 (timestamps of Impala and of old Spark) is a day of any year and the nanoseconds in it: as nanoseconds from
@@ -53,7 +53,7 @@ def read_parquet(source: IO[bytes] | str) -> Iterator[Chunk]:
         raise damaged(error, "", "parquet") from None
 
 
-def read_orc(source: IO[bytes] | str) -> Iterator[Chunk]:
+def read_orc(source: IO[bytes] | str) -> Iterator[SourceBatch]:
     """Yield an ORC file's rows, as another process reads them, which a damaged file may end."""
     command = [sys.executable, "-I", str(SCRIPT)]
     with ExitStack() as stack:
@@ -78,26 +78,26 @@ def read_orc(source: IO[bytes] | str) -> Iterator[Chunk]:
             child.kill()
             child.communicate()
         words.seek(0)
-        told = words.read(READ_BYTES).decode("utf-8", "replace")
+        output = words.read(READ_BYTES).decode("utf-8", "replace")
     if code in (stripes.HERE, -signal.SIGKILL, -signal.SIGTERM):
         raise UnreachableError(
-            f"the process that reads ORC failed: {told.strip() or 'it was ended'}", "", "load it again"
+            f"the process that reads ORC failed: {output.strip() or 'it was ended'}", "", "load it again"
         )
     if code == stripes.OUTSIDE:
-        names = ", ".join(map(repr, json.loads(told.strip().splitlines()[-1])))
+        names = ", ".join(map(repr, json.loads(output.strip().splitlines()[-1])))
         reason = f"column {names} has a time before 1678 or after 2261, which cannot be read from ORC: {ADVICE}"
         raise UnreadableError(reason, "", ADVICE)
     if code:
-        raise damaged(ValueError(told.strip() or "its reader broke off"), "", "orc")
+        raise damaged(ValueError(output.strip() or "its reader ended early"), "", "orc")
 
 
-def _chunk(batch: pa.RecordBatch) -> Chunk:
+def _chunk(batch: pa.RecordBatch) -> SourceBatch:
     """Write structs, lists and maps as JSON text: raw tables have plain columns.
 
     A row is refused if they hold what JSON cannot: a date or time that no calendar has, a number that is not finite.
     """
     if not any(pa.types.is_nested(field.type) for field in batch.schema):
-        return Chunk(batch)
+        return SourceBatch(batch)
     columns: list[pa.Array] = []
     lost: dict[int, str] = {}
     for name, received in zip(batch.schema.names, batch.columns, strict=True):
@@ -110,10 +110,10 @@ def _chunk(batch: pa.RecordBatch) -> Chunk:
             columns[-1] = pa.array([None if text is LOST else text for text in texts], pa.string())
     flat = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
     if not lost:
-        return Chunk(flat)
+        return SourceBatch(flat)
     rejected = {index: Rejected(name, NO_JSON, row_of(flat, index)) for index, name in lost.items()}
     keep = pa.array([index not in lost for index in range(flat.num_rows)])
-    return Chunk(flat.filter(keep), tuple(sorted(rejected.items())))
+    return SourceBatch(flat.filter(keep), tuple(sorted(rejected.items())))
 
 
 def _nested(values: pa.Array, index: int) -> Any:

@@ -20,7 +20,7 @@ from granary.readers.files.notation import words_of
 from granary.readers.files.records import Quoting, records
 from granary.readers.files.text import HEAD_BYTES, LEGACY, Doubt, certain, utf8
 from granary.readers.files.unpack import damaged
-from granary.sources.units import Chunk, Rejected, UnreadableError
+from granary.sources.units import Rejected, SourceBatch, UnreadableError
 from granary.warehouse.records import Change
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ TINY = re.compile(rb"[eE]-\d{3}")
 """Numbers that may be too small for a float64, and become zero."""
 
 FAILED = re.compile(r"In CSV column #(\d+)")
-GUESSED = Change("", "guessed", f"the text is no UTF-8 and is read as {LEGACY}: declare its encoding")
+GUESSED = Change("", "guessed", f"the text is not UTF-8 and is read as {LEGACY}: declare its encoding")
 ADVICE = "ask the source to deliver it again"
 
 
 def read(
     stream: IO[bytes], options: Csv, table: Table, limits: Limits, where: str, reopen: Reopen | None = None
-) -> Iterator[Chunk]:
+) -> Iterator[SourceBatch]:
     """Yield a delimited text's rows.
 
     A block parses straight to the contract's types. If a value in it does not, its column of that block stays text,
@@ -151,7 +151,7 @@ class Parser:
         self.words = words
         self.failures.update(dict.fromkeys(words.keys() & set(self.names), FAILURES))
 
-    def chunk(self, data: bytes, line: int) -> Chunk:
+    def chunk(self, data: bytes, line: int) -> SourceBatch:
         """Return a run of records that begins on a line as rows."""
         as_text = frozenset(name for name, times in self.failures.items() if times >= FAILURES) | self._doubtful(data)
         rejected: tuple[tuple[int, Rejected], ...] = ()
@@ -170,11 +170,11 @@ class Parser:
         straight = sound.count(b"\n") == batch.num_rows and not rejected
         batch, misfits = self.notation.settled(self._without_gap(batch), self.types, self.words)
         if not misfits:
-            return Chunk(batch, rejected, text=True, line=line if straight else None)
+            return SourceBatch(batch, rejected, text=True, line=line if straight else None)
         places = self._places(batch.num_rows, rejected, None if straight else data, line)
         bad = [(places[i][0], Rejected(name, why, row, places[i][1])) for i, (name, why, row) in misfits.items()]
         keep = pa.array([index not in misfits for index in range(batch.num_rows)])
-        return Chunk(batch.filter(keep), tuple(sorted([*rejected, *bad], key=lambda each: each[0])), text=True)
+        return SourceBatch(batch.filter(keep), tuple(sorted([*rejected, *bad], key=lambda each: each[0])), text=True)
 
     def _places(
         self, rows: int, rejected: tuple[tuple[int, Rejected], ...], data: bytes | None, line: int
@@ -318,7 +318,7 @@ def _rewritten(notation: Notation, kind: pa.DataType) -> bool:
 
 
 def _no_text(record: bytes) -> str | None:
-    """Return why a record is no text that Postgres can hold, or None."""
+    """Return why a record is not text that Postgres can hold, or None."""
     if b"\0" in record:
         return "holds a NUL byte"
     try:

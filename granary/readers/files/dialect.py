@@ -123,7 +123,7 @@ def _misquoted(text: str, delimiter: str, quote: str, escape: str) -> int:
 def _is_header(found: list[list[str]], names: Collection[str]) -> bool:
     """Return whether a first row has names: known ones, or what its columns' values show to be names.
 
-    A word over numbers or dates is one, and so is a year over what is no year, or 1, 2, 3 over what does not count on.
+    A word over numbers or dates is one; so is a year over what is not a year, or 1, 2, 3 over what does not count on.
     Another number or date is not.
     Where all is text, words that come again further down in their own column are values; otherwise they are names.
     """

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from granary.readers.files.unpack import DAMAGED, damaged
 from granary.readers.files.workbook import REFUSED
-from granary.sources.units import Chunk, Rejected, UnreachableError, UnreadableError
+from granary.sources.units import Rejected, SourceBatch, UnreachableError, UnreadableError
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.records import Change
 
@@ -35,10 +35,10 @@ BATCH_ROWS = 16_384
 READ_BYTES = 1 << 20
 
 
-def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where: str) -> Iterator[Chunk]:
+def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where: str) -> Iterator[SourceBatch]:
     """Yield a sheet's rows as text: numbers as written, dates in ISO 8601. Rows without any value are left out.
 
-    A row with an error (#DIV/0!), a formula that was never computed or a serial number that is no day is refused,
+    A row with an error (#DIV/0!), a formula that was never computed or a serial number that is not a day is refused,
     unless nobody wants its column.
 
     Args:
@@ -102,18 +102,18 @@ def _rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Iter
             child.kill()
             child.communicate()
         words.seek(0)
-        told = words.read(READ_BYTES).decode("utf-8", "replace").strip().splitlines() or [""]
+        output = words.read(READ_BYTES).decode("utf-8", "replace").strip().splitlines() or [""]
     if code == REFUSED:
-        raise UnreadableError(told[-1], where, "declare another sheet")
+        raise UnreadableError(output[-1], where, "declare another sheet")
     if code in (-signal.SIGKILL, -signal.SIGTERM):
         raise UnreachableError("the process that reads the workbook was ended by this machine", where, "load again")
-    if code < 0 or "memory allocation" in told[0] or "MemoryError" in told[-1]:
+    if code < 0 or "memory allocation" in output[0] or "MemoryError" in output[-1]:
         raise UnreadableError(f"the sheet takes over {limits.memory:,} bytes of memory", where, "deliver it as CSV")
     if code:
-        raise damaged(ValueError(told[-1]), where, "a workbook")
+        raise damaged(ValueError(output[-1]), where, "a workbook")
 
 
-def _chunk(titles: Sequence[str], rows: Sequence[tuple[int, Row]], wanted: Sequence[bool]) -> Chunk:
+def _chunk(titles: Sequence[str], rows: Sequence[tuple[int, Row]], wanted: Sequence[bool]) -> SourceBatch:
     """Return numbered rows as text; cells to the right of the header's last name get a column of their own."""
     width = max([len(titles), *(_filled(row) for _, row in rows)])
     names = [*titles, *(f"column_{place}" for place in range(len(titles) + 1, width + 1))]
@@ -130,7 +130,7 @@ def _chunk(titles: Sequence[str], rows: Sequence[tuple[int, Row]], wanted: Seque
         else:
             good.append(texts)
     columns = [pa.array([row[at] if at < len(row) else None for row in good], pa.string()) for at in range(width)]
-    return Chunk(pa.RecordBatch.from_arrays(columns, names=names), tuple(bad), text=True)
+    return SourceBatch(pa.RecordBatch.from_arrays(columns, names=names), tuple(bad), text=True)
 
 
 def _letters(place: int) -> str:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from granary.readers.files.notation import words_of
 from granary.readers.files.text import encoding_of, lines, utf8
-from granary.sources.units import Chunk, Rejected
+from granary.sources.units import Rejected, SourceBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HEAD_BYTES = 1 << 16
 
 
-def read(stream: IO[bytes], options: FixedWidth, table: Table, limits: Limits, where: str) -> Iterator[Chunk]:
+def read(stream: IO[bytes], options: FixedWidth, table: Table, limits: Limits, where: str) -> Iterator[SourceBatch]:
     """Yield the rows, as text but for what has a notation of its own.
 
     A line may lack blanks at its end, so that its last column is shorter or empty.
@@ -51,7 +51,7 @@ def _chunk(
     options: FixedWidth,
     types: Mapping[str, pa.DataType],
     words: Mapping[str, tuple[str, ...]],
-) -> Chunk:
+) -> SourceBatch:
     widths = [width for _, width in options.columns]
     last = max(place for place, (name, _) in enumerate(options.columns) if name)
     least, most = sum(widths[:last]), sum(widths)
@@ -88,4 +88,4 @@ def _chunk(
     bad += [(places[i][0], Rejected(name, why, row, places[i][1])) for i, (name, why, row) in misfits.items()]
     keep = pa.array([index not in misfits for index in range(batch.num_rows)], pa.bool_())
     straight = None if blank or bad else first
-    return Chunk(batch.filter(keep), tuple(sorted(bad, key=lambda each: each[0])), text=True, line=straight)
+    return SourceBatch(batch.filter(keep), tuple(sorted(bad, key=lambda each: each[0])), text=True, line=straight)

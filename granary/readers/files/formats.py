@@ -27,8 +27,8 @@ class Options:
         validation.codec(label, values.get("encoding"))
 
     def __repr__(self) -> str:
-        told = [f for f in fields(self) if getattr(self, f.name) != f.default]  # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in told)})"
+        settings = [f for f in fields(self) if getattr(self, f.name) != f.default]  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in settings)})"
 
 
 @dataclass(frozen=True, repr=False)

@@ -17,7 +17,7 @@ import pyarrow.json as pj
 
 from granary.load.json_objects import from_rows
 from granary.readers.files.text import BLOCK_BYTES, certain, encoding_of, lines, utf8
-from granary.sources.units import Chunk, Rejected, UnreadableError
+from granary.sources.units import Rejected, SourceBatch, UnreadableError
 from granary.warehouse.json_text import BLANK, MAX_DEPTH, NotJsonError, decode, decode_at
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ VERY_SMALL = re.compile(rb"[:\s]-?[\d.]+[eE]-\d{3}")
 ADVICE = "ask the source to deliver it again"
 
 
-def read_lines(stream: IO[bytes], table: Table, limits: Limits, where: str) -> Iterator[Chunk]:
+def read_lines(stream: IO[bytes], table: Table, limits: Limits, where: str) -> Iterator[SourceBatch]:
     """Yield the rows of JSON Lines; if a line of a block does not fit, its lines are read one by one.
 
     Raises:
@@ -55,14 +55,16 @@ def read_lines(stream: IO[bytes], table: Table, limits: Limits, where: str) -> I
         yield from_rows(table, [])
 
 
-def _block(table: Table, data: bytes, line: int, extra: dict[str, pa.DataType], limits: Limits, where: str) -> Chunk:
+def _block(
+    table: Table, data: bytes, line: int, extra: dict[str, pa.DataType], limits: Limits, where: str
+) -> SourceBatch:
     """Parse a run of lines; `extra` remembers the types of columns that the contract does not name."""
     if not _only_objects(data) or _is_deep(data) or any(sum(names) > 1 for names in _used(table, data)):
         return _by_line(table, data, line)
     if (keys := _keys(data, [name.encode() for name in (*table.schema.names, *extra)])) > table.max_new_columns:
         return _not_crowded(_by_line(table, data, line), keys, limits, where)
     wanted = {field.name: field.type for field in _fields(table, data)}
-    # An instant needs its zone, and a number is no date. Arrow is not so strict, so it gives us the text.
+    # An instant needs its zone, and a number is not a date. Arrow is not so strict, so it gives us the text.
     times = {name: kind for name, kind in wanted.items() if pa.types.is_timestamp(kind) or pa.types.is_date(kind)}
     schema = pa.schema(list((wanted | dict.fromkeys(times, pa.string()) | extra).items()))
     try:
@@ -79,7 +81,7 @@ def _block(table: Table, data: bytes, line: int, extra: dict[str, pa.DataType], 
     if any(pa.types.is_nested(field.type) for field in batch.schema) or b"\\u0000" in data or _rounds(batch, new, data):
         return _by_line(table, data, line)
     extra |= {name: kind for name, kind in new.items() if not pa.types.is_null(kind)}
-    return Chunk(batch, line=line if data.count(b"\n") == batch.num_rows else None)
+    return SourceBatch(batch, line=line if data.count(b"\n") == batch.num_rows else None)
 
 
 def _only_objects(data: bytes) -> bool:
@@ -107,7 +109,7 @@ def _keys(data: bytes, known: Sequence[bytes]) -> int:
     return len(set(KEY.findall(data)) - set(known))
 
 
-def _not_crowded(chunk: Chunk, keys: int, limits: Limits, where: str) -> Chunk:
+def _not_crowded(chunk: SourceBatch, keys: int, limits: Limits, where: str) -> SourceBatch:
     """Return rows if only some of them have too many keys.
 
     Raises:
@@ -122,7 +124,7 @@ def _timed(batch: pa.RecordBatch, times: Mapping[str, pa.DataType]) -> pa.Record
     """Parse the columns of times.
 
     Raises:
-        pa.ArrowInvalid: one is no time, or an instant lacks its zone.
+        pa.ArrowInvalid: one is not a time, or an instant lacks its zone.
     """
     for name, kind in times.items():
         place = batch.schema.get_field_index(name)
@@ -194,7 +196,7 @@ def _arrow(data: bytes, schema: pa.Schema) -> pa.RecordBatch:
     return parsed.combine_chunks().to_batches()[0]
 
 
-def _by_line(table: Table, data: bytes, first: int) -> Chunk:
+def _by_line(table: Table, data: bytes, first: int) -> SourceBatch:
     values: list[Any] = []
     places: list[int] = []
     broken: dict[int, Rejected] = {}
@@ -211,10 +213,10 @@ def _by_line(table: Table, data: bytes, first: int) -> Chunk:
     good = [index for index in range(len(values) + len(broken)) if index not in broken]
     for index, bad in chunk.rejected:
         broken[good[index]] = replace(bad, line=places[index])
-    return Chunk(chunk.batch, tuple(sorted(broken.items())))
+    return SourceBatch(chunk.batch, tuple(sorted(broken.items())))
 
 
-def read_document(stream: IO[bytes], options: Json, table: Table, limits: Limits, where: str) -> Iterator[Chunk]:
+def read_document(stream: IO[bytes], options: Json, table: Table, limits: Limits, where: str) -> Iterator[SourceBatch]:
     """Yield the rows of a JSON document.
 
     Raises:
@@ -232,7 +234,7 @@ def read_document(stream: IO[bytes], options: Json, table: Table, limits: Limits
             yield from_rows(table, [])
     except ValueError as error:
         words = getattr(error, "msg", None) or str(error)[:200]
-        raise UnreadableError(f"the file is no JSON: {words}", where, ADVICE) from None
+        raise UnreadableError(f"the file is not JSON: {words}", where, ADVICE) from None
 
 
 class _Cursor:
@@ -240,7 +242,7 @@ class _Cursor:
 
     def __init__(self, stream: IO[bytes], limit: int, where: str) -> None:
         head = stream.read(BLOCK_BYTES)
-        self.encoding = certain(head) or "utf-8"  # RFC 8259: a byte that is no UTF-8 is damage, not another encoding
+        self.encoding = certain(head) or "utf-8"  # RFC 8259: a byte that is not UTF-8 is damage, not another encoding
         self.blocks = utf8(head, stream, self.encoding)
         self.utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self.text, self.at, self.done = "", 0, False

@@ -16,7 +16,7 @@ class Limits:
 
     Attributes:
         ratio: unpacked bytes per packed byte. Text packs to a tenth; deflate reaches at most 1,032.
-        ratio_from: unpacked bytes from which the ratio counts: a small bomb is no bomb.
+        ratio_from: unpacked bytes from which the ratio counts: a small bomb is not a bomb.
         unpacked: bytes that a compressed file may unpack to.
         members: files in a zip archive.
         columns: columns of a file; Postgres holds 1,600.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from granary.readers.files.formats import by_name, stem
 from granary.readers.files.patterns import takes
-from granary.sources.units import Left, UnreadableError
+from granary.sources.units import NotLoaded, UnreadableError
 from granary.warehouse.records import LOAD_ID, ROW
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def is_temporary(name: str, pattern: str) -> bool:
     )
 
 
-def left_out(name: str, patterns: Sequence[str]) -> Left | None:
+def left_out(name: str, patterns: Sequence[str]) -> NotLoaded | None:
     """Return why a file is left out, or None if a pattern takes it, or if it is hidden by convention."""
     path = PurePosixPath(name)
     taken_by = [pattern for pattern in patterns if takes(pattern, name)]
@@ -56,10 +56,10 @@ def left_out(name: str, patterns: Sequence[str]) -> Left | None:
             return None
         names = (name, str(path.with_name(plain)))
         meant = any(takes(pattern, each) for pattern in patterns for each in names)
-        return Left(name, "passed over", "a name that begins with '.' or '_' hides a file") if meant else None
+        return NotLoaded(name, "passed over", "a name that begins with '.' or '_' hides a file") if meant else None
     if is_temporary(name, ""):
-        return Left(name, "waiting", "its name says that it is still being written")
-    return Left(name, "passed over", "no table of the source takes it")
+        return NotLoaded(name, "waiting", "its name says that it is still being written")
+    return NotLoaded(name, "passed over", "no table of the source takes it")
 
 
 def day_of(name: str) -> date:
@@ -74,7 +74,7 @@ def day_of(name: str) -> date:
     try:
         return date.fromisoformat(day)
     except ValueError:
-        raise ValueError("the file's name is no date (YYYY-MM-DD)") from None
+        raise ValueError("the file's name is not a date (YYYY-MM-DD)") from None
 
 
 def numbered(cells: Sequence[str], known: Collection[str]) -> list[str]:

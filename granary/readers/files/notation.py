@@ -49,7 +49,7 @@ class Notation:
         for pattern in self.dates:
             _check(pattern)
 
-    def tells(self, wanted: pa.DataType) -> bool:
+    def applies_to(self, wanted: pa.DataType) -> bool:
         """Return whether values of a type are written in a way of their own."""
         t = pa.types
         if t.is_timestamp(wanted) or t.is_date(wanted):
@@ -73,13 +73,13 @@ class Notation:
         columns, wrong = [], []
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
             wanted, values = types.get(name), without(values, words.get(name, ()))  # noqa: PLW2901
-            if wanted is None or not pa.types.is_string(values.type) or not self.tells(wanted):
+            if wanted is None or not pa.types.is_string(values.type) or not self.applies_to(wanted):
                 columns.append(values)
                 continue
             read, misfits = self.read(values, wanted)
             columns.append(read)
             if misfits is not None:
-                wrong.append((name, f"is no {wanted} {AS_WRITTEN}", values, misfits))
+                wrong.append((name, f"is not a valid {wanted} {AS_WRITTEN}", values, misfits))
         settled = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
         found: Misfits = {}
         for name, reason, values, misfits in wrong:
@@ -89,7 +89,7 @@ class Notation:
         return settled, found
 
     def read(self, texts: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, pa.Array | None]:
-        """Return texts as values of a type that `tells`, and the mask of those that are none, or None if all are."""
+        """Return texts as values of a type that it applies to, and the mask of those that are none (None: all are)."""
         texts = pc.utf8_trim_whitespace(texts)
         texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
         temporal = pa.types.is_timestamp(wanted) or pa.types.is_date(wanted)
@@ -116,9 +116,9 @@ class Notation:
             found = pc.strptime(texts, pattern, "s", error_is_null=True)
             same = pc.equal(pc.strftime(found, pattern), texts)
             done = pc.coalesce(done, pc.if_else(same, found.cast(pa.string()), pa.scalar(None, pa.string())))
-        left = pc.and_(pc.is_valid(texts), pc.is_null(done))
-        if pc.any(left).as_py():
-            rest = pc.if_else(left, texts, pa.scalar(None, pa.string())).dictionary_encode()
+        not_loaded = pc.and_(pc.is_valid(texts), pc.is_null(done))
+        if pc.any(not_loaded).as_py():
+            rest = pc.if_else(not_loaded, texts, pa.scalar(None, pa.string())).dictionary_encode()
             words = pa.array([self._moment(each) for each in rest.dictionary.to_pylist()], pa.string())
             done = pc.coalesce(done, words.take(rest.indices))
         if pa.types.is_date(wanted):
@@ -163,7 +163,7 @@ def _check(pattern: str) -> None:
         if datetime.strptime(written, pattern).replace(tzinfo=timezone.utc).strftime(pattern) != written:
             raise ValueError(f"what it writes, {written!r}, is read as something else")
     except ValueError as error:
-        raise ValueError(f"dates: {pattern!r} is no pattern of strptime: {error}") from None
+        raise ValueError(f"dates: {pattern!r} is not a pattern of strptime: {error}") from None
     if ("%I" in pattern) != ("%p" in pattern):
         raise ValueError(f"dates: {pattern!r} has but one of %I (hours up to 12) and %p (AM or PM)")
     if "%Z" in pattern:

@@ -22,7 +22,7 @@ from granary.readers.files.places import open_store
 from granary.readers.files.store import ADVICE_HERE, Entry, safe_pattern, same
 from granary.readers.files.unpack import DAMAGED, compression, content, damaged, member, members, unpacked
 from granary.sources import validation
-from granary.sources.units import Chunk, Left, Unit, UnreachableError, UnreadableError
+from granary.sources.units import NotLoaded, SourceBatch, Unit, UnreachableError, UnreadableError
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -91,13 +91,13 @@ class FileReader:
         self.store = open_store(location, credentials or {})
         self.place = self.store.place
         self._seen: dict[str, Entry] = {}
-        self._waiting: dict[str, Left] = {}
+        self._waiting: dict[str, NotLoaded] = {}
         self._unpacked: dict[str, str] = {}
 
     def units(self, table: Table, watermark: str | None) -> list[Unit]:
         """Return the files in order of their names; hidden, temporary, unsettled and unmarked ones are left alone.
 
-        What lies among them and is no file to read, or has no name to go by, is a unit with a problem.
+        What lies among them and is not a file to read, or has no name to go by, is a unit with a problem.
 
         Raises:
             GranaryError: the place is missing, or does not answer.
@@ -108,7 +108,7 @@ class FileReader:
         self._waiting = self._unfinished(table, pattern, [entry for entry in entries if not entry.problem])
         return [self._unit(table, entry) for entry in entries if entry.name not in self._waiting]
 
-    def _unfinished(self, table: Table, pattern: str, entries: Sequence[Entry]) -> dict[str, Left]:
+    def _unfinished(self, table: Table, pattern: str, entries: Sequence[Entry]) -> dict[str, NotLoaded]:
         """Return the files that are not complete yet, as their times or markers say, with the reason."""
         waiting = {}
         latest = time.time() - self.settle
@@ -121,13 +121,13 @@ class FileReader:
             for entry in entries:
                 if (marker := self._marker(entry.name)) not in present:
                     waiting[entry.name] = f"its marker {marker} is missing"
-        return {name: Left(name, "waiting", reason) for name, reason in waiting.items()}
+        return {name: NotLoaded(name, "waiting", reason) for name, reason in waiting.items()}
 
     def _marker(self, name: str) -> str:
         """Return the name of the marker of a complete file."""
         return name + self.done if self.done.startswith(".") else str(PurePosixPath(name).parent / self.done)
 
-    def left(self, tables: Sequence[Table]) -> list[Left]:
+    def not_loaded(self, tables: Sequence[Table]) -> list[NotLoaded]:
         """Return what the last calls of `units` and `read` left out, and the files that none of these tables takes."""
         patterns = [table.location for table in tables]
         markers = [self._marker(pattern) for pattern in patterns] if self.done else []
@@ -137,7 +137,10 @@ class FileReader:
                 outcome = left_out(name, patterns)
                 if outcome is not None and len(found) == MOST_LEFT:
                     reason = f"over {MOST_LEFT:,} files are left out; the others are not named"
-                    return [*sorted(found.values(), key=lambda one: one.unit), Left(self.place, "passed over", reason)]
+                    return [
+                        *sorted(found.values(), key=lambda one: one.unit),
+                        NotLoaded(self.place, "passed over", reason),
+                    ]
                 if outcome is not None:
                     found[name] = outcome
         return sorted(found.values(), key=lambda one: one.unit)
@@ -158,14 +161,16 @@ class FileReader:
     def _skip(self, name: str, member: str) -> None:
         """Note a member of an archive that is none of the data."""
         place = f"{name}, {member}"
-        self._waiting[place] = Left(place, "passed over", "its name does not tell its format, as other members' do")
+        self._waiting[place] = NotLoaded(
+            place, "passed over", "its name does not tell its format, as other members' do"
+        )
 
     def _content(self, entry: Entry) -> str:
         if entry.unreachable:
             raise UnreachableError(entry.unreachable, f"{self.store.place}/{entry.name}", ADVICE_HERE)
         return self.store.content(entry)
 
-    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[Chunk]:
+    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[SourceBatch]:
         """Yield the file's rows.
 
         Raises:
@@ -222,7 +227,7 @@ def read_rows(
     pattern: str = "*",
     skip: Callable[[str, str], None] = lambda _name, _member: None,
     inside: list[str] | None = None,
-) -> Iterator[Chunk]:
+) -> Iterator[SourceBatch]:
     """Yield the rows of a file on this machine, unpacked as its content says, in the declared format or its name's.
 
     `skip` is told of a member of an archive that has no known format, where others have one; `inside` gets the SHA-256
@@ -273,7 +278,7 @@ def _parsed(
     where: str,
     inside: list[str] | None,
     again: Reopen,
-) -> Iterator[Chunk]:
+) -> Iterator[SourceBatch]:
     """Yield the rows of a stream, by way of an unpacked copy if its format needs to seek in it.
 
     `inside` gets the SHA-256 of one that is unpacked, None stands for one that is not. `again` opens the same stream
@@ -294,7 +299,7 @@ def _parsed(
 
 def _rows(  # noqa: PLR0911 - one format, one line
     source: IO[bytes] | str, found: Format, table: Table, limits: Limits, where: str, again: Reopen | None = None
-) -> Iterator[Chunk]:
+) -> Iterator[SourceBatch]:
     """Yield the rows of a stream, or for Parquet and ORC of a path, in a format."""
     if isinstance(found, formats.Parquet):
         return columnar.read_parquet(source)

@@ -28,7 +28,7 @@ from granary.readers.files.patterns import enters, fixed, takes
 from granary.readers.files.store import LOOKED_INTO, YOUNG_SECONDS, Entry, looked_into, same, shown
 from granary.sources.units import StillWrittenError, UnreachableError
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -139,7 +139,7 @@ class RemoteStore:
         elif info["type"] == "directory":
             problem = "it is a folder with a file's name" if not entered and by_name(name)[0] else ""
         elif info["type"] != "file":
-            problem = "it is no regular file"
+            problem = "it is not a regular file"
         if problem:
             return Entry(shown(name), -1, None, problem, None, problem=problem)
         return None if info["type"] == "directory" else self._entry(name, info)
@@ -179,7 +179,7 @@ class RemoteStore:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        reached("file-copied")
+        fault_point("file-copied")
         return path, found
 
     def _copied(self, entry: Entry, path: Path) -> str:

@@ -24,7 +24,7 @@ from granary.readers.files.reader import read_rows
 from granary.readers.files.text import BLOCK_BYTES, HEAD_BYTES, encoding_of, lines, utf8
 from granary.readers.files.unpack import DAMAGED, compression, damaged, member, members, unpacked
 from granary.sources.spec import Column, Table
-from granary.sources.units import Chunk, Rejected
+from granary.sources.units import Rejected, SourceBatch
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
     return Sniffed(label, found, sample, tuple(refused))
 
 
-def json_lines(path: Path, name: str, limits: Limits, where: str, limit: int) -> Iterator[Chunk]:
+def json_lines(path: Path, name: str, limits: Limits, where: str, limit: int) -> Iterator[SourceBatch]:
     """Yield the first rows of JSON Lines as one chunk, so that a column's type is that of all its values."""
     rows: list[dict[str, Any]] = []
     refused: list[tuple[int, Rejected]] = []
@@ -144,9 +144,9 @@ def json_lines(path: Path, name: str, limits: Limits, where: str, limit: int) ->
                 break
             try:
                 row = json.loads(text, parse_float=Decimal, parse_constant=_no_number)
-                bad = "" if isinstance(row, dict) else "is no JSON object"
+                bad = "" if isinstance(row, dict) else "is not a JSON object"
             except (ValueError, RecursionError) as error:
-                bad = f"is no JSON: {getattr(error, 'msg', None) or str(error)[:200]}"
+                bad = f"is not JSON: {getattr(error, 'msg', None) or str(error)[:200]}"
             if bad:
                 refused.append((len(rows) + len(refused), Rejected("", bad, {}, number)))
             else:
@@ -172,11 +172,11 @@ def _document(path: Path, name: str, found: formats.Json, limits: Limits, where:
 
 def _of_rows(
     rows: Sequence[dict[str, Any]], limits: Limits, where: str, refused: tuple[tuple[int, Rejected], ...]
-) -> Chunk:
+) -> SourceBatch:
     names = list(dict.fromkeys(key for row in rows for key in row))
     limits.check_columns(len(names), where)
     arrays = [column([row.get(key) for row in rows]) for key in names]
-    return Chunk(pa.RecordBatch.from_arrays(arrays, names=names), refused)
+    return SourceBatch(pa.RecordBatch.from_arrays(arrays, names=names), refused)
 
 
 def _lines(blocks: Iterator[bytes], limits: Limits, where: str) -> Iterator[tuple[str, int]]:
@@ -187,7 +187,7 @@ def _lines(blocks: Iterator[bytes], limits: Limits, where: str) -> Iterator[tupl
 
 
 def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def together(parts: Sequence[pa.Table]) -> pa.Table:

@@ -41,7 +41,7 @@ class Entry:
     """A file as it is now: its name below the location, bytes, when it changed, and its cheap identity.
 
     `identity` compares one look with another; `version` is the same, or None if it cannot be trusted across loads.
-    `problem` says why it is no file that could be read, `unreachable` why nobody knows.
+    `problem` says why it is not a file that could be read, `unreachable` why nobody knows.
     """
 
     name: str
@@ -111,7 +111,7 @@ def same(before: Entry, now: Entry, place: str) -> None:
 
 
 def looked_into(folder: str) -> bool:
-    """Return whether files of this folder are told if no table takes them: not those of a hidden one."""
+    """Return whether files of this folder are reported if no table takes them: not those of a hidden one."""
     return not any(part[0] in "._" for part in folder.split("/"))
 
 
@@ -240,7 +240,7 @@ class LocalStore:
                 return None
             problem = "it is a folder with a file's name"
         elif seen and not stat.S_ISREG(seen.st_mode):
-            problem = "it is no regular file"
+            problem = "it is not a regular file"
         if problem or seen is None:
             return Entry(shown(name), -1, None, problem, None, problem=problem)
         identity = f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ino}:{seen.st_ctime_ns}"

@@ -30,7 +30,7 @@ def _readable(file: Any, stripe: int, column: str) -> bool:
 
 def main() -> int:
     """Read a file from standard input, stripe by stripe."""
-    import pyarrow as pa  # noqa: PLC0415 - its errors are told like others
+    import pyarrow as pa  # noqa: PLC0415 - its errors are reported like others
     from pyarrow import orc  # noqa: PLC0415
 
     with open(0, "rb") as source, open(1, "wb") as out:

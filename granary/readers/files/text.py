@@ -51,7 +51,7 @@ def certain(head: bytes, declared: str | None = None) -> str | None:
 def by_content(blocks: Iterable[bytes], ends: bool = True) -> str:
     """Return UTF-8 or LEGACY, by a whole text, or by the beginning of one that goes on, if it does not end.
 
-    Characters of UTF-8 beyond ASCII do not come about by accident: where there is one, a byte that is no UTF-8 is a
+    Characters of UTF-8 beyond ASCII do not come about by accident: where there is one, a byte that is not UTF-8 is a
     broken row, and only a text that has none but such bytes is of the other kind.
     """
     decoder, foreign = codecs.getincrementaldecoder("utf-8")("replace"), False
@@ -68,7 +68,7 @@ def by_content(blocks: Iterable[bytes], ends: bool = True) -> str:
 class Doubt:
     """The encoding of a text that tells none: UTF-8, unless the whole text speaks against it.
 
-    The text is asked when a byte comes that is no ASCII: what came before is the same in both encodings.
+    The text is asked when a byte comes that is not ASCII: what came before is the same in both encodings.
     """
 
     def __init__(self, reopen: Callable[[], AbstractContextManager[IO[bytes]]] | None, head: bytes) -> None:

@@ -91,7 +91,7 @@ class Bounded(io.RawIOBase):
         return UnreadableError(
             f"the file unpacks to over {size:,} bytes, as an archive bomb does",
             self.where,
-            "if it is honest, raise the limits of its FileReader",
+            "if it is legitimate, raise the limits of its FileReader",
         )
 
 

@@ -59,9 +59,9 @@ def text(cell: Any) -> str | None:
 
 
 def no_day(number: float) -> dict[str, str] | None:
-    """Return the cell of a serial number that is no day (negative, Lotus's 29 February 1900) and no time (24:00)."""
+    """Return the cell of a serial number that is not a day (negative, Lotus's 29 February 1900) and no time (24:00)."""
     if number < 0 or 60 <= number < 61 or (number < 1 and round(number * 86_400_000) == 86_400_000):
-        return {"error": "a serial number that is no day or time", "value": str(text(number))}
+        return {"error": "a serial number that is not a day or time", "value": str(text(number))}
     return None
 
 

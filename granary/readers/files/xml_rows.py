@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pyarrow as pa
 
 from granary.readers.files.unpack import damaged
-from granary.sources.units import Chunk, Rejected, UnreadableError
+from granary.sources.units import Rejected, SourceBatch, UnreadableError
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ DEEPEST = 100
 """Levels of nesting; honest documents have a few."""
 
 
-def read(stream: IO[bytes], options: Xml, table: Table, limits: Limits, where: str) -> Iterator[Chunk]:
+def read(stream: IO[bytes], options: Xml, table: Table, limits: Limits, where: str) -> Iterator[SourceBatch]:
     """Yield the elements named by the options as rows of text.
 
     Raises:
@@ -137,14 +137,14 @@ class _Rows:
         """Return how many rows there are."""
         return len(self.good) + len(self.bad)
 
-    def chunk(self) -> Chunk:
+    def chunk(self) -> SourceBatch:
         """Return the rows that there are, and forget them; columns seen once stay."""
         columns = {name: pa.array([row.get(name) for row in self.good], pa.string()) for name in self.columns}
         # An element that no row has is not a missing column: leaving it out is how XML writes a null.
         for column in self.table.columns:
             if not columns.keys() & {column.name, *column.aliases}:
                 columns[column.name] = pa.nulls(len(self.good), pa.string())
-        chunk = Chunk(pa.RecordBatch.from_pydict(columns), tuple(self.bad), text=True)
+        chunk = SourceBatch(pa.RecordBatch.from_pydict(columns), tuple(self.bad), text=True)
         self.good, self.bad = [], []
         return chunk
 

@@ -56,9 +56,6 @@ begin
         alter table ops.quarantine add constraint quarantine_status_check
         check (status in ('open', 'replayed', 'dropped', 'superseded', 'failed'));
     end if;
-    if to_regclass('ops.load_audit') is not null then
-        alter table ops.load_audit add column if not exists unpacked text;
-    end if;
 end
 $$;
 
@@ -69,7 +66,6 @@ create table if not exists ops.load_audit (
     table_name text not null,
     unit text not null,
     fingerprint text,
-    unpacked text,
     version text,
     status text not null check (
         status in ('loaded', 'unchanged', 'failed', 'unreadable', 'duplicate', 'withdrawn')

@@ -112,7 +112,7 @@ def test_a_retailer_of_a_few_households(place: Callable[[str], Settings], monkey
         retailer.open_for_business(some)
 
 
-def test_opening_again_changes_nothing_and_mends_the_crm(place: Callable[[str], Settings]) -> None:
+def test_opening_again_changes_nothing_and_repairs_the_crm(place: Callable[[str], Settings]) -> None:
     own = place("again")
     (own.home / "sources.env").write_text("AWS_REGION=eu-1\n")
     steps: list[str] = []

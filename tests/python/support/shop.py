@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from granary.sources.spec import Column, Source, Table
-from granary.sources.units import Chunk, Unit
+from granary.sources.units import SourceBatch, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def table(*columns: Column, **options: Any) -> Table:
 class Shop:
     """A reader of what was put into it; a unit's value may be an error to raise instead."""
 
-    units_by_name: dict[str, tuple[Unit, list[Chunk] | Exception]] = field(default_factory=dict)
+    units_by_name: dict[str, tuple[Unit, list[SourceBatch] | Exception]] = field(default_factory=dict)
     opened: list[str] = field(default_factory=list)
 
     def put(
@@ -35,7 +35,9 @@ class Shop:
     ) -> None:
         """Offer a unit of these batches (dicts of columns are batches, too)."""
         chunks = [
-            b if isinstance(b, Chunk) else Chunk(b if isinstance(b, pa.RecordBatch) else pa.RecordBatch.from_pydict(b))
+            b
+            if isinstance(b, SourceBatch)
+            else SourceBatch(b if isinstance(b, pa.RecordBatch) else pa.RecordBatch.from_pydict(b))
             for b in batches
         ]
         self.units_by_name[name] = Unit(name, **({"fingerprint": fingerprint} | unit)), error or chunks
@@ -43,7 +45,7 @@ class Shop:
     def units(self, table: Table, watermark: str | None) -> list[Unit]:
         return [unit for unit, _ in self.units_by_name.values()]
 
-    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[Chunk]:
+    def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[SourceBatch]:
         self.opened.append(unit.name)
         content = self.units_by_name[unit.name][1]
         if isinstance(content, Exception):

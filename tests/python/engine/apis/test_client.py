@@ -215,7 +215,7 @@ def test_failures_are_told_in_words() -> None:
         thread.join()
     with pytest.raises(GranaryError) as refused:
         Client(Api(url, attempts=1)).ask(Call(url, part="page 3"))
-    assert closed.value.what == "the service does not answer: the connection broke off"
+    assert closed.value.what == "the service does not answer: the connection was interrupted"
     assert closed.value.where == url
     assert (refused.value.what, refused.value.where) == (
         "the service does not answer: it refuses the connection",
@@ -228,7 +228,7 @@ def test_failures_are_told_in_words() -> None:
 
 def test_an_answer_that_always_breaks_off(service: Service) -> None:
     service.routes["/x"] = lambda _: Reply([1, 2, 3], length=100)
-    with pytest.raises(GranaryError, match=r"^the answer broke off, 2 times \(http://127\.0\.0\.1:\d+/x\)"):
+    with pytest.raises(GranaryError, match=r"^the answer was interrupted, 2 times \(http://127\.0\.0\.1:\d+/x\)"):
         get(service, attempts=2)
 
 

@@ -166,7 +166,7 @@ def test_circles_are_noticed(
     requests: int,
 ) -> None:
     service.routes["/items"] = route
-    with pytest.raises(GranaryError, match=f"the pages run in a circle: {words}"):
+    with pytest.raises(GranaryError, match=f"the pages form a loop: {words}"):
         load(warehouse, service, source, Endpoint("/items", pagination=pagination))
     assert len(service.asked) == requests
     assert nothing_landed()
@@ -245,8 +245,8 @@ def test_a_next_link_to_elsewhere_is_refused(
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"<html>", "the answer is no JSON"),
-        (b'{"data": [{"id": 1', "the answer is no JSON"),
+        (b"<html>", "the answer is not JSON"),
+        (b'{"data": [{"id": 1', "the answer is not JSON"),
         (b"[" * 5000, "the answer is nested deeper than 64 levels"),
         ([], "the answer is not the agreed JSON: see data"),
         ({"data": {"id": 1}}, "the answer is not the agreed JSON: see data"),
@@ -268,8 +268,8 @@ def test_a_row_that_does_not_fit_is_kept(warehouse: Settings, service: Service, 
     result = load(warehouse, service, source, Endpoint("/items"), items(max_refused=0.5))
     assert (result.rows_read, result.rows_loaded, result.rows_quarantined) == (9, 7, 2)
     assert rows("select row_number, column_name, reason, payload from ops.quarantine order by 1") == [
-        (8, "id", "is no int64", {"id": "eight", "name": "x"}),
-        (9, "", "is no JSON object", {"row": 9}),
+        (8, "id", "is not a valid int64", {"id": "eight", "name": "x"}),
+        (9, "", "is not a JSON object", {"row": 9}),
     ]
 
 

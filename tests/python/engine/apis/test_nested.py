@@ -166,7 +166,7 @@ def test_lists_that_are_none_are_refused_alone(service: Service, load: Callable[
     result = load(table("items", "/orders#items", ITEM_COLUMNS, "replace", *ITEM_KEY))
     assert (result.rows_read, result.rows_loaded, result.rows_quarantined) == (5, 3, 2)
     assert rows("select column_name, reason, payload ->> 'order_id' from ops.quarantine order by row_number") == [
-        ("items", "is no list", "2"),
+        ("items", "is not a list", "2"),
         ("id", "is missing in the row that holds the list", None),
     ]
     assert rows("select order_id, item_number, sku from raw_shop.items order by 1, 2") == [

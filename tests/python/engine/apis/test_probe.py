@@ -114,7 +114,7 @@ def test_the_key_is_sent(service: Service) -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"<html>", "the answer is no JSON"),
+        (b"<html>", "the answer is not JSON"),
         ({"a": {"b": 1}}, "the answer has no list of objects"),
         ([1, 2], "the answer has no list of objects"),
     ],
@@ -127,7 +127,7 @@ def test_what_is_no_collection(service: Service, body: object, words: str) -> No
 
 @pytest.mark.parametrize("url", ["ftp://host/x", "items.csv", "http://user:pass@127.0.0.1/x", "http://a\\@b/x"])
 def test_what_is_no_address(url: str) -> None:
-    with pytest.raises(GranaryError, match="that is no API") as caught:
+    with pytest.raises(GranaryError, match="that is not an API") as caught:
         probe(url)
     assert "pass@" not in str(caught.value)
 

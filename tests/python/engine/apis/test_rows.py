@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from granary.load.contract import ContractBrokenError
 from granary.readers.api.rows import Rows, depth
 from granary.sources.spec import Column, Table
-from granary.sources.units import Chunk
+from granary.sources.units import SourceBatch
 from granary.warehouse.json_text import decode as parse
 from granary.warehouse.json_text import encode, flaw_in
 
@@ -33,7 +33,7 @@ def column(name: str, kind: pa.DataType, *aliases: str, **more: Any) -> Column:
 KEY = column("id", pa.int64(), nullable=False)
 
 
-def read(text: str, *columns: Column, deep: int = 32) -> Chunk:
+def read(text: str, *columns: Column, deep: int = 32) -> SourceBatch:
     return Rows(contract(KEY, *columns), deep).chunk(parse(text.encode()))
 
 
@@ -49,7 +49,7 @@ def test_whole_numbers() -> None:
     good, bad = values(pa.int64(), *fits, *others)
     assert good == [1, -(2**63), None, 2]
     assert [index for index, _ in bad] == [4, 5, 6, 7, 8]
-    assert bad[0] == (4, "is no int64")
+    assert bad[0] == (4, "is not a valid int64")
     assert bad[3] == (7, "holds a number beyond those that a double can hold")
 
 
@@ -57,21 +57,21 @@ def test_decimals_keep_every_digit() -> None:
     kind, long = pa.decimal128(38, 18), "12345678901234567890.123456789012345678"
     good, bad = values(kind, "0.1", long, '"2.50"', "3", "1e-3", '"x"', "true")
     assert good == [Decimal("0.1"), Decimal(long), Decimal("2.5"), 3, Decimal("0.001")]
-    assert bad == [(5, "is no decimal128(38, 18)"), (6, "is no decimal128(38, 18)")]
+    assert bad == [(5, "is not a valid decimal128(38, 18)"), (6, "is not a valid decimal128(38, 18)")]
     assert values(pa.decimal128(4, 2), "12.34", "12.345", "123.4") == (
         [Decimal("12.34")],
-        [(1, "is no decimal128(4, 2)"), (2, "is no decimal128(4, 2)")],
+        [(1, "is not a valid decimal128(4, 2)"), (2, "is not a valid decimal128(4, 2)")],
     )
 
 
 def test_other_numbers_and_booleans() -> None:
     assert values(pa.float64(), "1", "0.25", "0.12345678901234567890", "true", "1e400") == (
         [1.0, 0.25, 0.12345678901234568],
-        [(3, "is no double"), (4, "holds a number beyond those that a double can hold")],
+        [(3, "is not a valid double"), (4, "holds a number beyond those that a double can hold")],
     )
     assert values(pa.bool_(), "true", "false", "null", "1", '"true"') == (
         [True, False, None],
-        [(3, "is no bool"), (4, "is no bool")],
+        [(3, "is not a valid bool"), (4, "is not a valid bool")],
     )
 
 
@@ -92,7 +92,7 @@ def test_times() -> None:
 def test_text() -> None:
     good, bad = values(pa.string(), '"ü"', "null", '{"a":[1,"ü"]}', "[]", "5", "true", r'"\ud83d"', r'"\ud83d\ude00"')
     assert good == ["ü", None, '{"a":[1,"ü"]}', "[]", "😀"]
-    assert bad == [(4, "is no string"), (5, "is no string"), (6, "holds half of a surrogate pair")]
+    assert bad == [(4, "is not a valid string"), (5, "is not a valid string"), (6, "holds half of a surrogate pair")]
 
 
 def test_what_is_nested_too_deep_is_refused_alone() -> None:
@@ -118,9 +118,9 @@ def test_rows_that_are_no_objects() -> None:
     chunk = read('[{"id":1},7,{"id":2},null,[{"id":3}]]')
     assert chunk.batch.to_pydict() == {"id": [1, 2]}
     assert [(i, bad.reason, bad.payload) for i, bad in chunk.rejected] == [
-        (1, "is no JSON object", {"row": 7}),
-        (3, "is no JSON object", {"row": None}),
-        (4, "is no JSON object", {"row": [{"id": 3}]}),
+        (1, "is not a JSON object", {"row": 7}),
+        (3, "is not a JSON object", {"row": None}),
+        (4, "is not a JSON object", {"row": [{"id": 3}]}),
     ]
     assert chunk.places(1).to_pylist() == [1, 3]
 
@@ -147,7 +147,7 @@ def test_parts_of_nested_objects() -> None:
         "address_geo_alt": ["478", None, None, None],
         "address_zip": ["89073", None, None, None],
     }
-    assert [(i, bad.column, bad.reason) for i, bad in chunk.rejected] == [(3, "address", "is no JSON object")]
+    assert [(i, bad.column, bad.reason) for i, bad in chunk.rejected] == [(3, "address", "is not a JSON object")]
 
 
 def test_a_part_of_the_object_of_the_same_name() -> None:
@@ -190,7 +190,7 @@ def test_bytes_that_are_no_text_cost_their_row() -> None:
         parse(b"\xff")
     chunk = Rows(contract(KEY, column("v", pa.string())), 32).chunk(parse(b'[{"id":1,"v":"\xff"},{"id":2,"v":"x"}]'))
     assert chunk.batch.to_pydict() == {"id": [2], "v": ["x"]}
-    assert chunk.rejected[0][1].reason == "holds text that is no UTF-8"
+    assert chunk.rejected[0][1].reason == "holds text that is not UTF-8"
 
 
 def test_a_byte_order_mark_is_no_harm() -> None:

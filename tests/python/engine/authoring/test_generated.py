@@ -25,8 +25,8 @@ from granary.scaffold.declared import differences
 from granary.scaffold.keywords import KEYWORDS
 from granary.scaffold.names import LONGEST, check_source, raw_names, staged_names, table_names
 from granary.scaffold.plan import Found, Opening, PlannedSource, enumeration, plan
-from granary.scaffold.sound import check
 from granary.scaffold.source import Group, literal, module
+from granary.scaffold.verify import check
 from granary.scaffold.write import files, write
 from granary.sources.spec import NAME, Source
 from granary.warehouse.errors import GranaryError

@@ -1,4 +1,4 @@
-"""Guesses are told: keys, words for no value, dialects, ranges, and tables that belong together."""
+"""Guesses are reported: keys, words for no value, dialects, ranges, and tables that belong together."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from granary.profiling.evidence import candidate_keys, evidence
 from granary.profiling.names import is_code, looks_like_key, personal, snake
 from granary.scaffold import dbt
 from granary.scaffold import files as scaffold_files
-from granary.scaffold.look import look
+from granary.scaffold.foreign_keys import refers
+from granary.scaffold.inspection import inspect_source
 from granary.scaffold.plan import Found, Opening, PlannedSource, plan
-from granary.scaffold.relations import refers
 from granary.scaffold.source import Group
 from granary.warehouse.errors import GranaryError
 
@@ -54,17 +54,17 @@ def folder(place: Path, **contents: str) -> str:
 def test_a_given_key_with_duplicates_is_refused(tmp_path: Path) -> None:
     place = folder(tmp_path, lines="order,line,sum\n1,1,5\n1,2,5\n2,1,7\n", other="order,x\n1,a\n2,b\n")
     with pytest.raises(GranaryError, match=r"order does not identify a row: it comes again in 1 of 3 rows \(lines\)"):
-        look("shop", place, keys={"lines": ("order",)})
+        inspect_source("shop", place, keys={"lines": ("order",)})
     with pytest.raises(GranaryError, match="does not identify a row"):
-        look("shop", place, keys={"": ("order",)})
-    good = look("shop", place, keys={"lines": ("order", "line")})
+        inspect_source("shop", place, keys={"": ("order",)})
+    good = inspect_source("shop", place, keys={"lines": ("order", "line")})
     assert [table.key for table in good.tables] == [("line_order", "line"), ("other_order",)]
 
 
 def test_a_given_key_that_is_empty_somewhere_is_refused(tmp_path: Path) -> None:
     place = folder(tmp_path, orders="order_id,sum\n1,5\n,6\n")
     with pytest.raises(GranaryError, match="order_id is empty in 1 of 2 rows"):
-        look("shop", place, keys={"": ("order_id",)})
+        inspect_source("shop", place, keys={"": ("order_id",)})
 
 
 def test_what_people_write_is_no_key() -> None:
@@ -114,7 +114,7 @@ def test_as_many_rows_as_are_looked_at_may_be_all(
 ) -> None:
     monkeypatch.setattr(scaffold_files, "ROWS", limit)
     place = folder(tmp_path, orders="id\n" + "".join(f"{n}\n" for n in range(10)))
-    (table,) = look("shop", place).tables
+    (table,) = inspect_source("shop", place).tables
     assert (table.complete, table.rows) == (complete, limit)
 
 
@@ -125,7 +125,7 @@ def test_tables_that_belong_together_are_tested_so(tmp_path: Path) -> None:
         tariffs="id,fee\n1,5\n2,6\n",
         rentals="rental_id,start_station_id,end_station_id,tariff_id,count\n" + "7,1,2,1,1\n8,3,9,2,3\n9,2,2,1,2\n",
     )
-    source = look("shop", place)
+    source = inspect_source("shop", place)
     rentals = next(n for n, table in enumerate(source.tables) if table.name == "rentals")
     found = {
         name: test["relationships"]["arguments"]
@@ -157,29 +157,29 @@ def test_words_for_no_value_are_told_and_may_be_given(tmp_path: Path) -> None:
         planes="tail,speed,kind,left\nN1,NA,x,none\nN2,NA,NA,-\nN3,90,y,5\n",
         other="n,land\n1,NA\n2,zz\n",
     )
-    source = look("shop", place)
+    source = inspect_source("shop", place)
     nulls = {f"{t.name}.{c.name}": c.null for t in source.tables for c in t.columns if c.null}
     assert nulls == {
         "planes.speed": ("NA",), "planes.kind": ("NA",), "planes.plane_left": ("-", "none"), "other.land": ("NA",)
     }  # fmt: skip
-    assert "planes.speed: NA taken for no value in 2 of 3 rows" in source.said
+    assert "planes.speed: NA taken for no value in 2 of 3 rows" in source.notes
     planes = next(n for n, table in enumerate(source.tables) if table.name == "planes")
     assert proposed(source, planes)["speed"] == []
-    given = look("shop", place, words={"planes": ("NA",)})
+    given = inspect_source("shop", place, words={"planes": ("NA",)})
     nulls = {f"{t.name}.{c.name}": c.null for t in given.tables for c in t.columns if c.null}
     assert nulls == {"planes.speed": ("NA",), "planes.kind": ("NA",)}
     with pytest.raises(GranaryError, match="there is no table 'nothing'"):
-        look("shop", place, words={"nothing": ("NA",)})
+        inspect_source("shop", place, words={"nothing": ("NA",)})
 
 
 def test_files_that_differ_are_not_declared_alike(tmp_path: Path) -> None:
     (tmp_path / "t_2024-01.csv").write_text("id;name\n1;Ada\n2;Ben\n")
     (tmp_path / "t_2024-02.csv").write_text("id,name\n1,Ada\n2,Ben\n")
-    source = look("shop", str(tmp_path))
+    source = inspect_source("shop", str(tmp_path))
     assert source.opening.formats == ()
-    assert any("differ in delimiter (';' in t_2024-01.csv, ',' in t_2024-02.csv)" in words for words in source.said)
+    assert any("differ in delimiter (';' in t_2024-01.csv, ',' in t_2024-02.csv)" in words for words in source.notes)
     (tmp_path / "t_2024-02.csv").write_text("id;name\n1;Ada\n2;Ben\n")
-    assert [group.parts for group in look("shop", str(tmp_path)).opening.formats] == [('delimiter=";"',)]
+    assert [group.parts for group in inspect_source("shop", str(tmp_path)).opening.formats] == [('delimiter=";"',)]
 
 
 def test_a_way_of_writing_is_declared_only_if_files_that_were_not_opened_have_it_too(
@@ -189,14 +189,14 @@ def test_a_way_of_writing_is_declared_only_if_files_that_were_not_opened_have_it
     for month in range(1, 10):
         (tmp_path / f"t_2024-0{month}.csv").write_text("id;name\n1;Ada\n2;Ben\n")
     (tmp_path / "t_2024-04.csv").write_text("id,name\n1,Ada\n2,Ben\n")
-    source = look("shop", str(tmp_path))
+    source = inspect_source("shop", str(tmp_path))
     assert source.opening.formats == ()
-    assert any("differ in delimiter" in words for words in source.said)
+    assert any("differ in delimiter" in words for words in source.notes)
 
 
 def test_rows_that_no_load_can_take_are_told(tmp_path: Path) -> None:
     place = folder(tmp_path, t="id,name\n1,Ada\n2,Ben,more\n3,Cleo\n")
-    (said,) = [words for words in look("shop", place).said if "refused" in words]
+    (said,) = [words for words in inspect_source("shop", place).notes if "refused" in words]
     assert said == "t: 1 of 3 rows cannot be read and will be refused (t.csv, line 3: has 3 fields, not 2)"
 
 
@@ -204,9 +204,9 @@ def test_a_file_that_cannot_be_read_costs_only_itself(tmp_path: Path) -> None:
     when = pa.array([253_402_214_400_000_000, 0], pa.timestamp("us"))  # the year 9999
     orc.write_table(pa.table({"at": when}), tmp_path / "late.orc")
     with pytest.raises(GranaryError, match=r"late\.orc"):
-        look("shop", str(tmp_path))
+        inspect_source("shop", str(tmp_path))
     (tmp_path / "good.csv").write_text("id\n1\n")
-    source = look("shop", str(tmp_path))
+    source = inspect_source("shop", str(tmp_path))
     assert [table.name for table in source.tables] == ["good"]
     assert source.skipped[0].startswith("late.orc: ")
 
@@ -214,8 +214,8 @@ def test_a_file_that_cannot_be_read_costs_only_itself(tmp_path: Path) -> None:
 def test_one_broken_file_among_others_costs_only_itself(tmp_path: Path) -> None:
     (tmp_path / "t_2024-01.csv").write_text('id,name\n1,"never closed\n')
     (tmp_path / "t_2024-02.csv").write_text("id,name\n1,Ada\n")
-    source = look("shop", str(tmp_path))
-    assert source.said[0].startswith("t: t_2024-01.csv cannot be read, and no load will take it: ")
+    source = inspect_source("shop", str(tmp_path))
+    assert source.notes[0].startswith("t: t_2024-01.csv cannot be read, and no load will take it: ")
     assert source.tables[0].rows == 1
 
 
@@ -227,20 +227,20 @@ def test_a_given_cursor_that_is_empty_somewhere_is_refused(tmp_path: Path) -> No
         )
     connection.close()
     with pytest.raises(GranaryError, match="the given cursor changed is empty in 1 of 2 rows"):
-        look("shop", f"sqlite:///{tmp_path}/shop.db", cursors={"orders": "changed"})
+        inspect_source("shop", f"sqlite:///{tmp_path}/shop.db", cursors={"orders": "changed"})
 
 
 def test_dates_that_do_not_tell_their_order_stay_text(tmp_path: Path) -> None:
     doubtful = "id,day\n1,01/02/2023\n2,03/04/2023\n"
-    (table,) = look("shop", folder(tmp_path, t=doubtful)).tables
+    (table,) = inspect_source("shop", folder(tmp_path, t=doubtful)).tables
     assert [column.cast for column in table.columns] == ["", ""]
     told = doubtful.replace("day", "day,sent").replace("/2023\n", "/2023,13/02/2023\n")
-    source = look("shop", folder(tmp_path, t=told))
+    source = inspect_source("shop", folder(tmp_path, t=told))
     assert [column.cast for column in source.tables[0].columns] == ["", "t_day_date", "sent_date"]
 
 
 def test_a_point_in_the_company_of_decimal_commas_is_no_fraction(tmp_path: Path) -> None:
-    source = look("shop", folder(tmp_path, t="id;price;count\n1;3,50;1.234\n2;4,25;999\n3;1.000,75;2.500\n"))
+    source = inspect_source("shop", folder(tmp_path, t="id;price;count\n1;3,50;1.234\n2;4,25;999\n3;1.000,75;2.500\n"))
     columns = {column.name: column for column in source.tables[0].columns}
     assert (str(columns["count"].type), columns["count"].cast) == ("string", "count_number")
     assert columns["count"].written is not None

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from granary.load import api as load
-from granary.scaffold.look import look
+from granary.scaffold.inspection import inspect_source
 from granary.scaffold.source import module
 from granary.scaffold.write import write
 from granary.warehouse.connection import connect, ensure_database, execute, query
@@ -210,7 +210,7 @@ def test_odd_files(
             (folder / file).write_text(content, newline="")
         else:
             pq.write_table(pa.table(content), folder / file)
-    planned = look("odd", str(folder))
+    planned = inspect_source("odd", str(folder))
     assert {table.name: table.rows for table in planned.tables} == odd.rows
     assert loaded(planned) == {table: (number, 0) for table, number in odd.rows.items()}
     for asked, expected in odd.values.items():
@@ -236,11 +236,11 @@ def test_a_third_in_a_database(
             " from generate_series(1, 20) n",
         )
         sent = query(connection, "select id, share::text, plain, wide::text from parts order by id")
-    planned = look("odd", warehouse.uri(database))
+    planned = inspect_source("odd", warehouse.uri(database))
     (table,) = planned.tables
     assert table.rows == 20
     assert {column.name: str(column.type) for column in table.columns}["plain"] == "decimal128(38, 9)"
-    assert any("share is declared as numeric" in words for words in planned.said)
+    assert any("share is declared as numeric" in words for words in planned.notes)
     assert "part_share_number" in [column.cast for column in table.columns]
     assert loaded(planned) == {"parts": (20, 0)}
     assert rows("select id, share, plain, wide::text from raw_odd.parts order by id") == sent
@@ -257,7 +257,7 @@ def test_anything_in_sqlite(
             "insert into things values (1, 5, '2024-01-01'), (2, 'five', '2024-01-02'), (3, null, null);"
         )
     connection.close()
-    planned = look("odd", f"sqlite:///{tmp_path}/any.db")
+    planned = inspect_source("odd", f"sqlite:///{tmp_path}/any.db")
     assert loaded(planned) == {"things": (3, 0)}
     assert rows("select n, day from raw_odd.things order by id") == [
         ("5", date(2024, 1, 1)),

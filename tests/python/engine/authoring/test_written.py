@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, time
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -79,10 +80,12 @@ def test_what_does_not_tell_is_unsure_and_what_contradicts_is_torn() -> None:
 
 
 def sql(kind: str, column: str, *given: str) -> str:
-    """Return the SQL that a macro makes; they use nothing of dbt."""
+    """Return the SQL that a macro makes; they use nothing of dbt but each other, by the package's name."""
+    package = SimpleNamespace()
     template = jinja2.Environment(extensions=["jinja2.ext.do"]).from_string(
-        (PROJECT / "granary/dbt_package/macros/written.sql").read_text()
+        (PROJECT / "granary/dbt_package/macros/written.sql").read_text(), globals={"granary": package}
     )
+    vars(package).update(vars(template.module))
     return str(getattr(template.module, f"text_as_{kind}")(column, *given))
 
 

@@ -326,13 +326,13 @@ UNCAPTURABLE = (
 
 
 def test_a_source_that_cannot_be_captured_is_refused_and_nothing_is_made(warehouse: Settings, shop: Shop) -> None:
-    for spoil, mend, said in UNCAPTURABLE:
+    for spoil, fix, said in UNCAPTURABLE:
         shop.sql(*spoil.split("; "))
         with pytest.raises(GranaryError, match=said) as error:
             once(warehouse, shop.source)
         assert not isinstance(error.value, LostSlotError)
         assert shop.rows("select count(*) from pg_replication_slots where database = current_database()") == [(0,)]
-        shop.sql(*mend.split("; "))
+        shop.sql(*fix.split("; "))
 
 
 def test_a_role_without_the_right_to_replicate_is_told_so(

@@ -1,4 +1,4 @@
-"""`make chaos`: loaders of every kind of source are struck by the hundred, and the rows that landed are counted.
+"""`make chaos`: loaders of every kind of source are disrupted by the hundred, and the rows that landed are counted.
 
 It works on servers and in folders of its own, which it removes. Exits with 1 if a row was lost or double, or the
 ledger wrong at any moment.
@@ -23,26 +23,26 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from granary.cli import show as terminal
+from granary.cli import output as terminal
 from granary.warehouse import server
 from granary.warehouse.settings import Settings
-from tests.python.engine.chaos.drill import STRIKES, Cell, drill
+from tests.python.engine.chaos.drill import DISRUPTIONS, Cell, drill
 from tests.python.engine.chaos.kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COLUMNS = ("kind", "struck", "runs", "lost", "double", "ledger wrong")
+COLUMNS = ("kind", "disruption", "runs", "lost", "double", "ledger wrong")
 RUNS = 210
 TEAM = 4
-"""Kinds that are struck side by side: some wait for their source more than they work."""
+"""Kinds that are disrupted side by side: some wait for their source more than they work."""
 
 Table = dict[str, dict[str, Cell]]
-"""Kind -> strike -> what it did."""
+"""Kind -> disruption -> what it did."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Strike, print the table, and return the exit code."""
+    """Disrupt, print the table, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="make chaos", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -61,15 +61,15 @@ def main(words: Sequence[str]) -> int:
         del os.environ[name]
     began = time.monotonic()
     try:
-        found = strike(base, chosen.kinds, chosen.runs, chosen.seed)
+        found = disrupt(base, chosen.kinds, chosen.runs, chosen.seed)
     finally:
         shutil.rmtree(base, ignore_errors=True)
     show(found, f"Seed {chosen.seed}, {time.monotonic() - began:,.0f} s", markdown=chosen.markdown)
     return 0 if all(cell.good for cells in found.values() for cell in cells.values()) else 1
 
 
-def strike(base: Path, kinds: Sequence[str], runs: int, seed: int) -> Table:
-    """Strike several kinds side by side, those with the most points first; each has a server of its own.
+def disrupt(base: Path, kinds: Sequence[str], runs: int, seed: int) -> Table:
+    """Disrupt several kinds side by side, those with the most points first; each has a server of its own.
 
     Ctrl-C and SIGTERM let the rounds that are under way end.
     """
@@ -87,9 +87,9 @@ def strike(base: Path, kinds: Sequence[str], runs: int, seed: int) -> Table:
         settings = Settings(home=home, external=False, host=str(home / "run"))
         try:
             server.up(settings)
-            told = partial(bars.advance, task)
-            cells = drill(kind, settings, home / "sources", wanted, seed, told, enough=enough.is_set)
-            bars.console.print(f"{kind}: {sum(cell.runs for cell in cells.values()):,} strikes")
+            progress = partial(bars.advance, task)
+            cells = drill(kind, settings, home / "sources", wanted, seed, progress, enough=enough.is_set)
+            bars.console.print(f"{kind}: {sum(cell.runs for cell in cells.values()):,} disruptions")
             return cells
         except Exception:  # the other kinds go on
             return {"broke off": Cell(faults=[traceback.format_exc()])}
@@ -107,9 +107,9 @@ def strike(base: Path, kinds: Sequence[str], runs: int, seed: int) -> Table:
 
 
 def share(kind: str, runs: int) -> dict[str, int]:
-    """Return how often each strike is to hit: the kills in equal shares, every other strike a twentieth of them."""
+    """Return how often each disruption is to hit: the kills in equal shares, every other one a twentieth of them."""
     kills = [*KINDS[kind].points, "at random"]
-    others = [name for name in STRIKES if name not in kills]
+    others = [name for name in DISRUPTIONS if name not in kills]
     return dict.fromkeys(kills, -(-runs // len(kills))) | dict.fromkeys(others, max(1, runs // 20))
 
 

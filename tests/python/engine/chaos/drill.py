@@ -1,4 +1,4 @@
-"""The drill: a source changes, its loaders are struck until one comes through, and the rows are counted."""
+"""The drill: a source changes, its loaders are disrupted until one comes through, and the rows are counted."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.python.engine.chaos.check import compare, ledger_faults
-from tests.python.engine.chaos.kinds import KINDS
-from tests.python.engine.chaos.strikes import (
-    Arena,
-    Strike,
+from tests.python.engine.chaos.disruptions import (
+    Bench,
+    Disruption,
     at_point,
     at_random,
     backend_killed,
@@ -22,6 +21,7 @@ from tests.python.engine.chaos.strikes import (
     two_loaders,
     two_loaders_one_killed,
 )
+from tests.python.engine.chaos.kinds import KINDS
 from tests.python.engine.chaos.world import forget
 
 if TYPE_CHECKING:
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
     from tests.python.engine.chaos.world import World
 
 IN_A_ROW = 10
-"""Strikes of a round at most, before a load is left in peace."""
+"""Disruptions of a round at most, before a load is left in peace."""
 PATIENCE = 5
-"""A strike may miss, since the loader was through before: so many tries for each run that is wanted."""
+"""A disruption may miss, since the loader was through before: so many tries for each run that is wanted."""
 
-SERVER: dict[str, Strike] = {
+SERVER: dict[str, Disruption] = {
     "backend killed": backend_killed,
     "server killed": server_killed,
     "network cut": network_cut,
     **({"disk full": disk_full} if hasattr(resource, "prlimit") else {}),
 }
-"""Strikes that need a Postgres of the harness's own, which they may break."""
-STRIKES: dict[str, Strike] = {
+"""Disruptions that need a Postgres of the harness's own, which they may break."""
+DISRUPTIONS: dict[str, Disruption] = {
     "at random": at_random,
     "two loaders": two_loaders,
     "two, one killed": two_loaders_one_killed,
     **SERVER,
 }
-"""What the table calls a strike -> the strike; every other name is that of a named point."""
+"""What the table calls a disruption -> the disruption; every other name is that of a named point."""
 
 
 @dataclass
 class Cell:
-    """What one kind of strike did to one kind of source: strikes that struck, and what was wrong afterwards."""
+    """What one kind of disruption did to one kind of source: disruptions that hit, and what was wrong afterwards."""
 
     runs: int = 0
     lost: int = 0
@@ -73,79 +73,79 @@ def drill(
     folder: Path,
     wanted: dict[str, int],
     seed: int = 0,
-    told: Callable[[], None] = lambda: None,
+    progress: Callable[[], None] = lambda: None,
     sabotage: Callable[[], None] | None = None,
     enough: Callable[[], bool] = lambda: False,
 ) -> dict[str, Cell]:
-    """Strike a kind of source and return what was found.
+    """Disrupt a kind of source and return what was found.
 
     Args:
         kind: its name in `KINDS`.
         settings: the warehouse; everything of the kind's source in it is forgotten.
         folder: where its sources live.
-        wanted: name of a strike -> how often it is to strike.
+        wanted: name of a disruption -> how often it is to hit.
         seed: of everything that is random, but for the time that the machine takes.
-        told: called after each strike.
+        progress: called after each disruption.
         sabotage: run in each loader process first: what makes a loader bad.
         enough: asked after each round; the drill ends early if it says so.
     """
     random = Random(f"{kind} {seed}")
-    arena = Arena(settings, random, sabotage)
+    bench = Bench(settings, random, sabotage)
     cells = {name: Cell() for name in wanted}
     names = [name for name, runs in wanted.items() for _ in range(runs)]
     random.shuffle(names)
     tries = {name: PATIENCE * runs for name, runs in wanted.items()}
     try:
         while names:
-            for struck, world in _life(kind, arena, folder, cells, names, tries, told):
+            for hit, world in _life(kind, bench, folder, cells, names, tries, progress):
                 if enough():
                     names.clear()
-                if not _check(arena, world, [cells[name] for name in struck]):
+                if not _check(bench, world, [cells[name] for name in hit]):
                     break  # a wrong table would be found wrong again
     finally:
-        arena.hang_up()
+        bench.hang_up()
     return cells
 
 
 def _life(
     kind: str,
-    arena: Arena,
+    bench: Bench,
     folder: Path,
     cells: dict[str, Cell],
     names: list[str],
     tries: dict[str, int],
-    told: Callable[[], None],
+    progress: Callable[[], None],
 ) -> Iterator[tuple[list[str], World]]:
-    """Let a source change some times; yield after each change that has landed, with what struck on the way."""
+    """Let a source change some times; yield after each change that has landed, with what hit it on the way."""
     place = folder / kind.replace(" ", "-").replace(",", "")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    world = KINDS[kind](arena.settings, place, arena.random)
+    world = KINDS[kind](bench.settings, place, bench.random)
     try:
-        forget(arena.connection, world.source.name)
+        forget(bench.connection, world.source.name)
         for number in range(world.rounds):
             world.advance()
-            struck: list[str] = []
-            for _ in range(arena.random.randint(1, IN_A_ROW)):
+            hit: list[str] = []
+            for _ in range(bench.random.randint(1, IN_A_ROW)):
                 name = _next(names, [] if number else world.first, world.first if number else [])
-                if name is None or not arena.seconds:
+                if name is None or not bench.seconds:
                     break
-                strike = STRIKES.get(name) or at_point(name)
-                if not strike(arena, world.loader):
+                disrupt = DISRUPTIONS.get(name) or at_point(name)
+                if not disrupt(bench, world.loader):
                     tries[name] -= 1
                     if tries[name] <= 0:
                         names[:] = [other for other in names if other != name]
                     break
                 names.remove(name)
                 cells[name].runs += 1
-                struck.append(name)
-                told()
-                cells[name].faults += ledger_faults(arena.connection, world.source.name, world.tables)
+                hit.append(name)
+                progress()
+                cells[name].faults += ledger_faults(bench.connection, world.source.name, world.tables)
             world.settle()
-            outcome = arena.unharmed(world.loader)
-            if not struck:
-                arena.learn(outcome)
-            yield struck, world
+            outcome = bench.unharmed(world.loader)
+            if not hit:
+                bench.learn(outcome)
+            yield hit, world
             if not names:
                 return
     finally:
@@ -153,19 +153,19 @@ def _life(
 
 
 def _next(names: list[str], liked: Sequence[str], barred: Sequence[str]) -> str | None:
-    """Return what strikes next: what is possible only now before all others, what is impossible now not at all."""
+    """Return the next disruption: what is possible only now before all others, what is impossible now not at all."""
     possible = [name for name in names if name not in barred]
     return next((name for name in possible if name in liked), possible[-1] if possible else None)
 
 
-def _check(arena: Arena, world: World, struck: list[Cell]) -> bool:
-    """Compare what landed with the truth, and blame what struck for what is wrong; return whether all is well."""
-    found = compare(world.truth(), world.landed(arena.connection))
-    faults = [*ledger_faults(arena.connection, world.source.name, world.tables), *arena.complaints]
-    arena.complaints.clear()
-    if not struck and (faults or not found.none):
-        raise AssertionError(f"without any strike: {found.words} {faults}")
-    for cell in {id(cell): cell for cell in struck}.values():
+def _check(bench: Bench, world: World, hit: list[Cell]) -> bool:
+    """Compare what landed with the truth, and blame what hit it for what is wrong; return whether all is well."""
+    found = compare(world.truth(), world.landed(bench.connection))
+    faults = [*ledger_faults(bench.connection, world.source.name, world.tables), *bench.complaints]
+    bench.complaints.clear()
+    if not hit and (faults or not found.none):
+        raise AssertionError(f"without any disruption: {found.words} {faults}")
+    for cell in {id(cell): cell for cell in hit}.values():
         cell.lost += found.lost
         cell.double += found.double
         cell.faults += [*faults, *([found.words] if found.words else [])]

@@ -16,7 +16,7 @@ import uvicorn
 
 import granary.load.api
 import tests.python.engine.chaos.kinds
-import tests.python.engine.chaos.nursery
+import tests.python.engine.chaos.loader_process
 
 __all__ = [
     "aiohttp",

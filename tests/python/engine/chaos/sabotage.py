@@ -9,7 +9,7 @@ import pyarrow as pa
 from granary.load import table_load
 from granary.warehouse.binary_copy import copy_into
 from granary.warehouse.connection import connect
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 from granary.warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def rows_first() -> None:
 
     def torn(connection: Any, audits: Any) -> None:
         connection.commit()
-        reached(TORN)
+        fault_point(TORN)
         record(connection, audits)
 
     table_load.record = torn
@@ -45,7 +45,7 @@ def ledger_first() -> None:
         if kind is not None:
             late.clear()
         if late:
-            reached(TORN)
+            fault_point(TORN)
         for target, rows in late:
             with connect(settings, role="loader") as connection:
                 copy_into(connection, target.sql_name, rows)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from granary.sources.spec import Source, Table
     from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
-    from tests.python.engine.chaos.nursery import Loader
+    from tests.python.engine.chaos.loader_process import Loader
 
 Rows = Counter[tuple[Any, ...]]
 """Rows as a multiset."""
@@ -55,7 +55,7 @@ class World(ABC):
         """Change: new units, corrected ones, late rows."""
 
     def settle(self) -> None:  # noqa: B027 - most worlds change at once
-        """Come to rest: what goes on changing while loaders are struck has come to its end."""
+        """Come to rest: what goes on changing while loaders are disrupted has come to its end."""
 
     @abstractmethod
     def truth(self) -> dict[str, Rows]:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from granary.cli import forget, quarantine, runs, show, streams
+from granary.cli import forget, output, quarantine, runs, streams
 from granary.cli.health import Health
 from granary.dagster.history import Run
 from granary.dagster.run import AssetOutcome, RunOutcome
 from granary.load.api import LoadResult
-from granary.sources.units import Left
+from granary.sources.units import NotLoaded
 from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ LONG = "transactions/2017-03-12.parquet, row 1469307 of a file"
 
 def loads(_: pytest.MonkeyPatch) -> None:
     tables = [("pos", "transactions", 1_469_307, 365), ("pos", "promotions", 20_940_529, 53)]
-    show.loads(
+    output.loads(
         [
             LoadResult(
                 source, table, "loaded", units, rows, rows - 17, 17, 0, 0, 123.4, None, None, (1,), (),
-                rows_forgotten=4, left=(Left(LONG, "unreadable", "the file is damaged"),),
+                rows_forgotten=4, not_loaded=(NotLoaded(LONG, "unreadable", "the file is damaged"),),
             )
             for source, table, rows, units in tables
         ]
@@ -48,12 +48,12 @@ def health(_: pytest.MonkeyPatch) -> None:
         "is_late": True, "declared": True, "fresh_at": AT, "late": "marketing.recipients: nothing new for 48 hours",
     }  # fmt: skip
     layer = {"layer": "intermediate", "relations": 24, "rows_about": 20_940_529, "bytes": 2_342_000_000}
-    show.health(Health(True, "embedded", (load,), (layer,)))
+    output.health(Health(True, "embedded", (load,), (layer,)))
 
 
 def outcome(_: pytest.MonkeyPatch) -> None:
     assets = tuple(AssetOutcome(f"t{n}", "intermediate", 20_940_529, 1234.5) for n in range(24))
-    show.outcome(
+    output.outcome(
         RunOutcome(
             True, "a790fb1a-e60c", "weekly_promotions", 1234.5, (date(2017, 1, 1),) * 2, assets, 211, 0,
             {"intermediate": 148}, (), (), Path("run.log"),
@@ -64,7 +64,7 @@ def outcome(_: pytest.MonkeyPatch) -> None:
 def refused(patch: pytest.MonkeyPatch) -> None:
     entry = SimpleNamespace(
         quarantine_id=1234567, source="pos", table="transactions", place=LONG, column="transaction_timestamp",
-        why="is no decimal128(18, 2): '[1,000.50]'", status="replayed", first_seen_at=AT,
+        why="is not a valid decimal128(18, 2): '[1,000.50]'", status="replayed", first_seen_at=AT,
     )  # fmt: skip
     patch.setattr("granary.quarantine.replay.entries", lambda *_, **__: [entry])
     quarantine.list_entries(None, "all", 100, as_json=False)
@@ -81,7 +81,7 @@ def erased(_: pytest.MonkeyPatch) -> None:
     total = SimpleNamespace(
         relation="marts.fct_coupon_redemptions", month="2017-03-01", rows=1_469_307, measures={"sales_value": "123.45"}
     )
-    forget._tell([total], "To be erased")  # type: ignore[list-item]
+    forget._print_totals([total], "To be erased")  # type: ignore[list-item]
 
 
 def ran(patch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def bench(_: pytest.MonkeyPatch) -> None:
         "sling, s",
         "sling / load",
     )
-    show.table(
+    output.table(
         "Loading into raw",
         columns,
         [("Parquet, promotions", 20_940_529, 9.0, 8.7, "1.03", 412, 13.9, "1.5", 63.0, "7.0")],
@@ -129,7 +129,7 @@ def test_a_table_is_readable(
     printed: Callable[[pytest.MonkeyPatch], None], width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = StringIO()
-    monkeypatch.setattr(show, "console", Console(file=stream, width=width, highlight=False))
+    monkeypatch.setattr(output, "console", Console(file=stream, width=width, highlight=False))
     printed(monkeypatch)
     said = stream.getvalue()
     words = " ".join(said.split())
@@ -143,7 +143,7 @@ def test_a_table_is_readable(
 
 def test_a_number_that_names_something_is_printed_as_it_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = StringIO()
-    monkeypatch.setattr(show, "console", Console(file=stream, width=60))
+    monkeypatch.setattr(output, "console", Console(file=stream, width=60))
     refused(monkeypatch)
     assert "\nid 1234567\n" in stream.getvalue()
 

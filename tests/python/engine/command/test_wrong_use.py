@@ -36,8 +36,8 @@ def typed(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         (("ui", "--port", "-1"), "--port"),
         (("docs", "--port", "65536"), "--port"),
         (("dashboard", "--port", "x"), "--port"),
-        (("run", "--from", "2017-13-01"), "'2017-13-01' is no date; write YYYY-MM-DD"),
-        (("load", "--to", "soon"), "'soon' is no date; write YYYY-MM-DD"),
+        (("run", "--from", "2017-13-01"), "'2017-13-01' is not a date; write YYYY-MM-DD"),
+        (("load", "--to", "soon"), "'soon' is not a date; write YYYY-MM-DD"),
         (("run", "--from", "2017-03-01"), "--from and --to go together"),
         (("load", "tills"), "there is no source or table 'tills'; did you mean till?"),
         (("load", "till.receipt"), "did you mean till.receipts?"),
@@ -64,7 +64,9 @@ def test_other_names_that_there_are_not_end_with_2_too(warehouse: Settings, argu
 
 
 def test_a_name_far_from_all_is_answered_with_all() -> None:
-    assert str(unknown("source", "zebra", ["till", "office"])) == "there is no source 'zebra'; choose of till, office"
+    assert (
+        str(unknown("source", "zebra", ["till", "office"])) == "there is no source 'zebra'; choose one of till, office"
+    )
     assert isinstance(unknown("source", "zebra", []), UsageError)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from granary.load.api import LoadResult
-    from granary.sources.units import Chunk
+    from granary.sources.units import SourceBatch
     from granary.warehouse.settings import Settings
 
 INSTANT = pa.timestamp("us", tz="UTC")
@@ -49,7 +49,7 @@ def contract(location: str, key: str | None = "id", **changes: Any) -> Table:
     return Table(**(defaults | {"columns": made} | changes))
 
 
-def chunks(reader: DatabaseReader, table: Table, watermark: str | None = None) -> list[Chunk]:
+def chunks(reader: DatabaseReader, table: Table, watermark: str | None = None) -> list[SourceBatch]:
     """Read a table as a load would."""
     [unit] = reader.units(table, watermark)
     return list(reader.read(table, unit, watermark))

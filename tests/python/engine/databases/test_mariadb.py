@@ -125,7 +125,7 @@ def test_a_value_that_no_contract_holds_refuses_its_row_alone(shop: Shop, maria:
         (2, "big", "does not fit into 64 bits"),
         (3, "day", "is the zero date"),
         (4, "at", "is the zero date"),
-        (5, "day", "is no date or time"),
+        (5, "day", "is not a date or time"),
         (6, "flag", "is neither 0 nor 1"),
         (7, "t", "holds a NUL character"),
     ]
@@ -256,7 +256,7 @@ def test_a_source_killed_in_mid_read_gives_one_error_and_nothing_lands(
 
 
 def test_wrong_password_and_missing_table(maria: MariaDB) -> None:
-    with pytest.raises(GranaryError, match="does not let us in: Access denied") as caught:
+    with pytest.raises(GranaryError, match="cannot connect to: Access denied") as caught:
         read(DatabaseReader(maria.uri.replace("reader:", "reader:wrong")), ACCOUNTS)
     assert maria.reader not in str(caught.value)
     with pytest.raises(GranaryError, match="the source database has no table `accounts`"):

@@ -122,8 +122,8 @@ def test_a_value_that_no_contract_holds_refuses_its_row_alone(shop: Shop, postgr
     assert shop.rows(
         "select (payload ->> 'id')::int, column_name, reason, payload ->> column_name from ops.quarantine order by 1"
     ) == [
-        (2, "n", "is no decimal128(12, 2)", "NaN"),
-        (3, "n", "is no decimal128(12, 2)", "1.005"),
+        (2, "n", "is not a valid decimal128(12, 2)", "NaN"),
+        (3, "n", "is not a valid decimal128(12, 2)", "1.005"),
         (4, "at", "is outside of the years 1 to 9999", "infinity"),
         (5, "at", "is outside of the years 1 to 9999", "-infinity"),
         (6, "day", "is outside of the years 1 to 9999", "-735160 days from 1970"),

@@ -73,14 +73,14 @@ def test_the_contract_says_what_values_are(shop: Shop, sqlite: Sqlite) -> None:
         ("0.10", True, datetime(2017, 1, 2, 3, 4, 5), date(2017, 1, 2), "a")
     ]
     assert shop.rows("select (payload ->> 'id')::int, column_name, reason from ops.quarantine order by 1") == [
-        (2, "price", "is no decimal128(12, 2)"),
+        (2, "price", "is not a valid decimal128(12, 2)"),
         (3, "price", "has more than 2 decimals"),
         (4, "flag", "is neither 0 nor 1"),
-        (5, "at", "is no time"),
+        (5, "at", "is not a time"),
         (6, "day", "has a time of day, which would be cut off"),
-        (7, "t", "is no UTF-8 text"),
+        (7, "t", "is not UTF-8 text"),
         (8, "t", "holds a NUL character"),
-        (9, "t", "is no UTF-8 text"),
+        (9, "t", "is not UTF-8 text"),
     ]
 
 
@@ -137,10 +137,10 @@ def test_one_state_while_another_connection_writes(sqlite: Sqlite) -> None:
 def test_it_is_opened_for_reading_only(sqlite: Sqlite, tmp_path: Path) -> None:
     uri, run = sqlite
     run("create table t (id integer primary key, name text)")
-    with pytest.raises(GranaryError, match="does not let us in: unable to open database file"):
+    with pytest.raises(GranaryError, match="cannot connect to: unable to open database file"):
         read(DatabaseReader(f"sqlite:///{tmp_path}/not-there.db"), contract("t"))
     assert not (tmp_path / "not-there.db").exists()
-    (tmp_path / "text.db").write_text("this is no database, and long enough to be looked at" * 20)
+    (tmp_path / "text.db").write_text("this is not a database, and long enough to be looked at" * 20)
     with pytest.raises(GranaryError, match="file is not a database"):
         read(DatabaseReader(f"sqlite:///{tmp_path}/text.db"), contract("t"))
     with pytest.raises(GranaryError, match="has no table gone"):

@@ -39,23 +39,23 @@ def one(value: Any, kind: pa.DataType, zone: str | None = None, **options: Any) 
         (18446744073709551615, pa.decimal128(20, 0), Decimal(18446744073709551615)),
         (40000, pa.int16(), ("does not fit into 16 bits",)),
         (Decimal("7"), pa.int64(), 7),
-        (Decimal("7.5"), pa.int64(), ("is no whole number",)),
-        ("7", pa.int64(), ("is no whole number",)),
+        (Decimal("7.5"), pa.int64(), ("is not a whole number",)),
+        ("7", pa.int64(), ("is not a whole number",)),
         (b"\x01\x00", pa.int64(), 256),
-        (float("inf"), pa.int64(), ("is no int64",)),
+        (float("inf"), pa.int64(), ("is not a valid int64",)),
         (Decimal("1.10"), pa.decimal128(12, 2), Decimal("1.10")),
         (Decimal("1.100"), pa.decimal128(12, 2), Decimal("1.10")),
         (Decimal("1.105"), pa.decimal128(12, 2), ("has more than 2 decimals",)),
         (Decimal("12345.00"), pa.decimal128(6, 2), ("has more than 4 digits before the point",)),
         (Decimal("-9999.99"), pa.decimal128(6, 2), Decimal("-9999.99")),
         (0.1, pa.decimal128(12, 2), Decimal("0.10")),
-        (Decimal("NaN"), pa.decimal128(12, 2), ("is NaN, which is no number",)),
+        (Decimal("NaN"), pa.decimal128(12, 2), ("is NaN, which is not a number",)),
         ("12.50", pa.decimal128(12, 2), Decimal("12.50")),
-        ("twelve", pa.decimal128(12, 2), ("is no decimal128(12, 2)",)),
+        ("twelve", pa.decimal128(12, 2), ("is not a valid decimal128(12, 2)",)),
         (3, pa.float64(), 3.0),
-        ("3", pa.float64(), ("is no number",)),
+        ("3", pa.float64(), ("is not a number",)),
         ("é", pa.string(), "é"),
-        (b"\xff", pa.string(), ("is no UTF-8 text",)),
+        (b"\xff", pa.string(), ("is not UTF-8 text",)),
         (UUID(int=1), pa.string(), "00000000-0000-0000-0000-000000000001"),
         ({"a": [1, "é"]}, pa.string(), '{"a": [1, "é"]}'),
         ({"b", "a"}, pa.string(), "a,b"),
@@ -69,14 +69,14 @@ def one(value: Any, kind: pa.DataType, zone: str | None = None, **options: Any) 
         (datetime(2017, 1, 2), pa.date32(), date(2017, 1, 2)),
         (datetime(2017, 1, 2, 3), pa.date32(), ("has a time of day, which would be cut off",)),
         ("0000-00-00", pa.date32(), ("is the zero date",)),
-        ("2017-00-05", pa.date32(), ("is no date or time",)),
-        (20170102, pa.date32(), ("is no date",)),
+        ("2017-00-05", pa.date32(), ("is not a date or time",)),
+        (20170102, pa.date32(), ("is not a date",)),
         (datetime(2017, 1, 2, 3), WALL, datetime(2017, 1, 2, 3)),
         (date(2017, 1, 2), WALL, datetime(2017, 1, 2)),
         ("2017-01-02 03:04:05.6", WALL, datetime(2017, 1, 2, 3, 4, 5, 600_000)),
         ("2017-01-02T03:04:05Z", WALL, ("has a time zone, and the contract wants none",)),
         ("0000-00-00 00:00:00", WALL, ("is the zero date",)),
-        (1483326245, WALL, ("is no time",)),
+        (1483326245, WALL, ("is not a time",)),
         (datetime(2017, 1, 2, 3), INSTANT, datetime(2017, 1, 2, 3, tzinfo=UTC)),
         ("2017-01-02 03:04:05+02:00", INSTANT, datetime(2017, 1, 2, 1, 4, 5, tzinfo=UTC)),
         ("2017-01-02 03:04:05", INSTANT, ("has no time zone, and the source declares none for its times",)),
@@ -99,7 +99,7 @@ def test_local_times_of_a_zone() -> None:
 def test_zero_dates_may_be_null() -> None:
     assert one("0000-00-00", pa.date32(), zero_dates="null") is None
     assert one("0000-00-00 00:00:00", WALL, zero_dates="null") is None
-    assert one("2017-00-00", pa.date32(), zero_dates="null") == ("is no date or time",)
+    assert one("2017-00-00", pa.date32(), zero_dates="null") == ("is not a date or time",)
     assert one("0000-00-00", pa.string(), zero_dates="null") == "0000-00-00"
 
 

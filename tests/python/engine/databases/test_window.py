@@ -51,7 +51,7 @@ def test_watermark_that_is_none(kind: pa.DataType, watermark: str) -> None:
 
 
 def test_cursor_that_can_be_none() -> None:
-    with pytest.raises(GranaryError, match="c is string, which is no cursor"):
+    with pytest.raises(GranaryError, match="c is string, which is not a cursor"):
         start_of(cursor(pa.string()), None, Overlap())
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 
-from granary.dagster.addresses import Addresses
+from granary.dagster.links import Links
 from granary.pages.docs import NAMES, write_pages
 from granary.warehouse.errors import GranaryError
 from tests.python.support.artifacts import MODEL, catalog, manifest
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror='document.title=1'>`<b>` & \u2028."
 
 
-def write(folder: Path, addresses: Addresses) -> None:
+def write(folder: Path, addresses: Links) -> None:
     """Write the pages of the bicycle shop, one column of which cannot be resolved."""
     of = manifest(HOSTILE)
     of["nodes"][f"{MODEL}.stg_shop__rentals"]["compiled_code"] = (
@@ -41,7 +41,7 @@ def write(folder: Path, addresses: Addresses) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
-    write(folder, Addresses())
+    write(folder, Links())
     return folder
 
 
@@ -160,7 +160,7 @@ def test_the_neighbours_are_where_they_are_said_to_be(folder: Path, tmp_path: Pa
     assert '<a href="http://127.0.0.1:3000/assets/marts/daily_rentals">In Dagster</a>' in usual
     assert '<a href="http://127.0.0.1:8090/bikes.html">Dashboard: Bikes</a>' in usual
     assert "Links to 127.0.0.1 need <code>granary dashboard</code> and <code>granary ui</code> to be running." in usual
-    write(tmp_path, Addresses(dashboard="https://shop.example.com/bi/", dagster=""))
+    write(tmp_path, Links(dashboard="https://shop.example.com/bi/", dagster=""))
     moved = "".join((tmp_path / name).read_text() for name in NAMES)
     assert '<a href="https://shop.example.com/bi/bikes.html">Dashboard: Bikes</a>' in moved
     assert "In Dagster" not in moved
@@ -170,10 +170,10 @@ def test_the_neighbours_are_where_they_are_said_to_be(folder: Path, tmp_path: Pa
 
 
 def test_the_environment_says_where_they_are() -> None:
-    assert Addresses.load({}) == Addresses()
-    named = Addresses.load({"GRANARY_DOCS_URL": "https://docs.example.com", "GRANARY_DAGSTER_URL": ""})
+    assert Links.load({}) == Links()
+    named = Links.load({"GRANARY_DOCS_URL": "https://docs.example.com", "GRANARY_DAGSTER_URL": ""})
     assert named.mart("a") == "https://docs.example.com/marts.html#a"
     assert named.asset("marts", "a") == ""
     assert named.commands("docs", "dagster", "dashboard") == ["granary dashboard"]
     with pytest.raises(GranaryError, match="no address of a page"):
-        Addresses.load({"GRANARY_DASHBOARD_URL": "javascript:alert(1)"})
+        Links.load({"GRANARY_DASHBOARD_URL": "javascript:alert(1)"})

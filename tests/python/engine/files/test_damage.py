@@ -137,7 +137,7 @@ def test_orc_values_land_or_refuse_their_file(zone: Zone) -> None:
     words = "column 't' has a time before 1678 or after 2261, which cannot be read from ORC: ask the source for Parquet"
     [(row, *_, reason, _)] = zone.refused()
     assert (row, reason) == (0, f"{words}, or for dates without a time")
-    assert [(one.unit, one.reason) for one in result.left] == [("people_2.orc", reason)]
+    assert [(one.unit, one.reason) for one in result.not_loaded] == [("people_2.orc", reason)]
 
 
 def test_an_orc_file_that_breaks_its_reader_is_damaged(zone: Zone) -> None:

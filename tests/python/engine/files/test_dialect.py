@@ -24,7 +24,7 @@ from granary.readers.files.formats import Csv
         ("1,Ada\n2,Ben\n", False),
         ("id,name\n", True),
         ("name,city\nAda,Rome\nBen,Oslo\n", True),
-        ("NA,5\n1,6\n2,7\n", False),  # what stands for no value is no name
+        ("NA,5\n1,6\n2,7\n", False),  # what stands for no value is not a name
         ("2024-01,2024-02\n5.5,6.5\n7.5,8.5\n", True),
         ("a,b\n1,x\na,b\n2,y\n", True),  # parts put together, each with its header
         ("$5.00,x\n$6.00,y\n", False),

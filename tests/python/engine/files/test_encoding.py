@@ -1,4 +1,4 @@
-"""An encoding that nobody declared is that of the whole text; what is no text in it refuses its row."""
+"""An encoding that nobody declared is that of the whole text; what is not text in it refuses its row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.python.engine.files.conftest import Zone
 
 COLUMNS = (Column("id", pa.int64(), "Number.", nullable=False), Column("name", pa.string(), "Name."))
-GUESSED = [("", "guessed", "the text is no UTF-8 and is read as cp1252: declare its encoding")]
+GUESSED = [("", "guessed", "the text is not UTF-8 and is read as cp1252: declare its encoding")]
 
 
 @pytest.fixture(autouse=True)

@@ -131,9 +131,9 @@ def test_an_instant_without_its_zone_is_refused_alone(zone: Zone) -> None:
         ("people.csv", "id,name\n1," + "x" * 10_000_000, "has no end"),
         ("people.jsonl", '{"id":1,"name":"' + "x" * 10_000_000, "longer than 50,000 bytes"),
         ("people.json", '[{"id":1,"name":"' + "x" * 10_000_000, "longer than 50,000 bytes"),
-        ("people.json", '[{"id":1}, {"id":2}', "the file is no JSON"),
+        ("people.json", '[{"id":1}, {"id":2}', "the file is not JSON"),
         ("people.json", '{"id":1}{"id":2}', "more than one value"),
-        ("people.json", "[" * 100_000, "the file is no JSON"),
+        ("people.json", "[" * 100_000, "the file is not JSON"),
         ("people.parquet", b"PAR1 and nothing else", "damaged or not parquet"),
         ("people.orc", b"ORC and nothing else", "damaged or not orc"),
         ("people.avro", b"Obj\x01 and nothing else", "damaged or not avro"),
@@ -230,7 +230,7 @@ def test_a_file_with_hundreds_of_new_columns_costs_itself(zone: Zone, suffix: st
 def test_a_json_path_that_is_not_there(zone: Zone) -> None:
     zone.put("people.json", '{"a": {"c": 1}}')
     assert zone.load(format=Json(path="a.b")).units_unreadable == ("people.json",)
-    assert _why(zone, "people.json") == "the file is no JSON: there is no key 'b'"
+    assert _why(zone, "people.json") == "the file is not JSON: there is no key 'b'"
 
 
 def test_a_name_of_a_column_is_only_a_name(zone: Zone) -> None:
@@ -325,8 +325,8 @@ def _elsewhere(path: Path, elsewhere: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (_pipe, "it is no regular file"),
-        (_socket, "it is no regular file"),
+        (_pipe, "it is not a regular file"),
+        (_socket, "it is not a regular file"),
         (_folder, "it is a folder with a file's name"),
         (_nowhere, "it is a link that leads nowhere"),
         (_circle, "it is a link that leads to itself"),
@@ -344,7 +344,7 @@ def test_what_is_no_file_costs_itself_and_lands_once_it_is_one(
     zone.put("people_3.csv", "id,name,born,score\n3,Cy,,3\n")
     result = zone.load()
     assert (result.units_loaded, result.units_unreadable) == (("people_1.csv", "people_3.csv"), ("people_2.csv",))
-    assert (_why(zone, "people_2.csv"), next(one.reason for one in result.left)) == (reason, reason)
+    assert (_why(zone, "people_2.csv"), next(one.reason for one in result.not_loaded)) == (reason, reason)
     assert zone.load().status == "unchanged"
     shutil.rmtree(foreign) if foreign.is_dir() and not foreign.is_symlink() else foreign.unlink()
     zone.put("people_2.csv", "id,name,born,score\n2,Bo,,2\n")

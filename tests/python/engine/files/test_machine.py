@@ -172,7 +172,7 @@ def test_a_file_that_goes_while_it_is_read_is_told_and_left(zone: Zone, monkeypa
     monkeypatch.setattr(LocalStore, "content", vanishing)
     result = zone.load(CONTRACT)
     assert (result.units_loaded, result.failed) == (("people_2.csv",), ())
-    assert [(one.unit, one.outcome, one.reason) for one in result.left] == [
+    assert [(one.unit, one.outcome, one.reason) for one in result.not_loaded] == [
         ("people_1.csv", "waiting", "the file is gone")
     ]
 
@@ -198,7 +198,7 @@ def test_the_command_ends_with_1_and_a_sentence_when_a_file_failed_and_others_la
     zone.put("people_2.csv", "id,name\n2,Bo\n")
     _full(monkeypatch)
     result = zone.load(CONTRACT)
-    cli.show.loads([result])
+    cli.output.loads([result])
     told = capsys.readouterr()
     assert told.err.startswith(
         f"granary: {zone.name}.people: people_1.parquet.gz could not be loaded: this machine cannot read or unpack"

@@ -129,10 +129,11 @@ def test_refused_rows_keep_their_place_line_and_value(zone: Zone) -> None:
     zone.load(table(max_refused=1), options={"people": Csv(delimiter=";", decimal=",", dates=DAYS)})
     assert zone.rows() == [(1, "a\nb", "2023-02-01", 1.5), (4, "f", None, 3.5)]
     assert zone.refused() == [
-        (2, 5, "born", f"is no date32[day] {AS_WRITTEN}",
+        (2, 5, "born", f"is not a valid date32[day] {AS_WRITTEN}",
          '{"id": 2, "born": "31.02.2023", "name": "c", "score": "1.234"}'),
         (3, 6, "", "has 2 fields, not 4", '{"line": "3;d"}'),
-        (4, 7, "id", f"is no int64 {AS_WRITTEN}", '{"id": "x", "born": "2023-02-01", "name": "e", "score": 2.5}'),
+        (4, 7, "id", f"is not a valid int64 {AS_WRITTEN}",
+         '{"id": "x", "born": "2023-02-01", "name": "e", "score": 2.5}'),
     ]  # fmt: skip
 
 

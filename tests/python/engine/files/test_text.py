@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from granary.load.prefetch import ahead
+from granary.load.prefetch import prefetch
 from granary.readers.files import Csv, Excel, Json, JsonLines, Limits, Parquet, Xml
 from granary.readers.files import json_rows as json_reader
 from granary.readers.files.delimited import read
@@ -146,7 +146,7 @@ def test_names_of_files() -> None:
 
 
 def test_ahead_passes_everything_on_and_ends_its_thread() -> None:
-    assert list(ahead(iter(range(100)))) == list(range(100))
+    assert list(prefetch(iter(range(100)))) == list(range(100))
     ended = []
 
     def source() -> Iterator[int]:
@@ -155,7 +155,7 @@ def test_ahead_passes_everything_on_and_ends_its_thread() -> None:
         finally:
             ended.append(True)
 
-    taken = ahead(source())
+    taken = prefetch(source())
     assert next(taken) == 0
     taken.close()
     assert ended == [True]
@@ -165,7 +165,7 @@ def test_ahead_passes_everything_on_and_ends_its_thread() -> None:
         raise ValueError("in the thread")
 
     with pytest.raises(ValueError, match="in the thread"):
-        list(ahead(broken()))
+        list(prefetch(broken()))
 
 
 def _table(content: bytes | str, name: str, folder: Path) -> tuple[str, Any, dict[str, Any]]:

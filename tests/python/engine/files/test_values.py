@@ -232,7 +232,9 @@ def test_bytes_that_are_no_text_refuse_their_row(zone: Zone) -> None:
     zone.put("people.parquet", parquet({"name": names}))
     zone.load(table(columns=(ID, Column("name", pa.string(), "Name."))))
     assert zone.rows("id, name") == [(1, "Ada"), (3, None)]
-    assert zone.refused() == [(2, None, "name", "is no text: its bytes are no UTF-8", '{"id": 2, "name": "Zo\\\\xeb"}')]
+    assert zone.refused() == [
+        (2, None, "name", "is not text: its bytes are no UTF-8", '{"id": 2, "name": "Zo\\\\xeb"}')
+    ]
 
 
 def test_a_nested_date_that_no_calendar_has_refuses_its_row(zone: Zone) -> None:

@@ -158,7 +158,7 @@ def test_a_cell_is_a_value_of_its_column_or_its_row_is_refused(
     assert len(refused(zone)) == (value is None)
 
 
-NO_DAY = "is a serial number that is no day or time in cell B2"
+NO_DAY = "is a serial number that is not a day or time in cell B2"
 
 
 def of_1904(content: bytes) -> bytes:

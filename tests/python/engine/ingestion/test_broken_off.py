@@ -70,7 +70,7 @@ def test_warehouse_stopped_in_mid_load(landing: Landing, monkeypatch: pytest.Mon
             if not stopped and progress.rows > BIG // 2:
                 stopped.append(server.down(settings))
 
-        with pytest.raises(GranaryError, match=r"the warehouse broke off the load: .*till\.receipts"):
+        with pytest.raises(GranaryError, match=r"the load was interrupted by the warehouse: .*till\.receipts"):
             load_table(settings, "till", "receipts", progress=stop)
         assert stopped == [True]
         server.up(settings)
@@ -83,7 +83,7 @@ def test_warehouse_full(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> No
     landing.put("2017-01-02", lines("2017-01-02", 10))
     landing.put("2017-01-03", lines("2017-01-03", BIG))
     with own_server(monkeypatch, file_limit=24 * 1024 * 1024) as settings:
-        with pytest.raises(GranaryError, match=r"the warehouse broke off the load: could not (extend|write)"):
+        with pytest.raises(GranaryError, match=r"the load was interrupted by the warehouse: could not (extend|write)"):
             load_table(settings, "till", "receipts")
         assert _count(settings) == 0
         with connect(settings) as connection:

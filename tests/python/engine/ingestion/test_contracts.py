@@ -11,7 +11,7 @@ import pytest
 
 from granary.load.api import load_table
 from granary.sources.spec import Column
-from granary.sources.units import Chunk, StillWrittenError, UnreadableError
+from granary.sources.units import SourceBatch, StillWrittenError, UnreadableError
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError
 from tests.python.support.shop import Shop, table
@@ -73,8 +73,8 @@ def test_wider_type_that_fits_by_value(shop: Shop, land: Load, rows: Rows) -> No
     assert (result.rows_read, result.rows_loaded, result.rows_quarantined) == (3, 1, 2)
     assert rows("select id, pieces, day from raw_shop.orders") == [(1, 5, date(2017, 1, 2))]
     assert rows("select row_number, column_name, reason, payload ->> 'pieces' from ops.quarantine order by 1") == [
-        (2, "pieces", "is no int32", str(2**40)),
-        (3, "day", "is no date32[day]", "6"),
+        (2, "pieces", "is not a valid int32", str(2**40)),
+        (3, "day", "is not a valid date32[day]", "6"),
     ]
     assert [row[:2] for row in rows(CHANGES)] == [("pieces", "narrowed"), ("day", "narrowed")]
 
@@ -273,7 +273,7 @@ def test_new_column_that_changes_its_type_later(shop: Shop, land: Load, rows: Ro
     result = land(table())
     assert (result.rows_loaded, result.rows_quarantined) == (1, 1)
     assert rows("select id, till from raw_shop.orders order by 1") == [(1, 9), (2, 8)]
-    assert rows("select reason, payload ->> 'till' from ops.quarantine") == [("is no int64", "none")]
+    assert rows("select reason, payload ->> 'till' from ops.quarantine") == [("is not a valid int64", "none")]
 
 
 def test_nulls_ranges_and_enumerations(shop: Shop, land: Load, rows: Rows) -> None:
@@ -310,7 +310,7 @@ def test_text_as_received_is_parsed_row_by_row(shop: Shop, land: Load, rows: Row
             "note": [" kept as is ", "", None, "", ""],
         }
     )
-    shop.put("a", Chunk(batch, text=True, line=2))
+    shop.put("a", SourceBatch(batch, text=True, line=2))
     land(contract)
     assert rows("select id, amount, paid, at::text, note from raw_shop.orders order by 1") == [
         (1, Decimal("1.50"), True, "2017-01-02 03:04:05+00", " kept as is "),
@@ -320,8 +320,8 @@ def test_text_as_received_is_parsed_row_by_row(shop: Shop, land: Load, rows: Row
     assert rows(
         "select row_number, line, column_name, reason, payload ->> 'amount' from ops.quarantine order by 1"
     ) == [
-        (3, 4, "id", "is no int64", "3"),
-        (4, 5, "amount", "is no decimal128(12, 2)", "4.005"),
+        (3, 4, "id", "is not a valid int64", "3"),
+        (4, 5, "amount", "is not a valid decimal128(12, 2)", "4.005"),
     ]
 
 

@@ -161,7 +161,7 @@ def test_what_is_no_days_file_is_quarantined_alone(
     assert rows("select unit, reason from ops.quarantine order by unit") == [
         ("receipts/2017-01-02.parquet", "it is a folder with a file's name"),
         ("receipts/2017-01-03.parquet", "it is a link that leaves the landing zone"),
-        ("receipts/2017-02-30.parquet", "the file's name is no date (YYYY-MM-DD)"),
+        ("receipts/2017-02-30.parquet", "the file's name is not a date (YYYY-MM-DD)"),
         ("receipts/report.parquet", "the file is not named by its business date (YYYY-MM-DD)"),
     ]
     assert pending_dates(warehouse, "till") == []

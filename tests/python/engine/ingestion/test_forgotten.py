@@ -18,7 +18,7 @@ from granary.quarantine.replay import entries, replay
 from granary.sources import select
 from granary.sources.spec import Column
 from granary.sources.subjects import Subject
-from granary.sources.units import Chunk, Rejected, Unit
+from granary.sources.units import Rejected, SourceBatch, Unit
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.writer import LoadTransaction
@@ -119,7 +119,7 @@ def test_rows_are_left_out_and_counted(warehouse: Settings, shop: Shop, land: Lo
     broken = Rejected("", "has 2 values", {"line": "9;7"}, 3)
     other = Rejected("", "has 2 values", {"line": "9;8"}, 4)
     good = pa.RecordBatch.from_pydict({"id": [5], "buyer": [9], "pieces": [1]})
-    shop.put("b.csv", Chunk(good, ((1, broken), (2, other))))
+    shop.put("b.csv", SourceBatch(good, ((1, broken), (2, other))))
     done = land()
     assert (done.rows_read, done.rows_loaded, done.rows_quarantined, done.rows_forgotten) == (3, 1, 2, 0)
     payloads = rows("select payload::text from ops.quarantine where unit = 'b.csv' order by row_number")
@@ -153,7 +153,7 @@ def test_a_table_without_a_subject_loses_nothing(warehouse: Settings, shop: Shop
     remember(warehouse, 7)
     contract = table(Column("buyer", pa.int64(), "Purchasing department."), PIECES)
     broken = Rejected("", "has 2 values", {"line": "9;7"}, 3)
-    shop.put("a.csv", Chunk(pa.RecordBatch.from_pydict({"id": [7], "buyer": [7], "pieces": [1]}), ((1, broken),)))
+    shop.put("a.csv", SourceBatch(pa.RecordBatch.from_pydict({"id": [7], "buyer": [7], "pieces": [1]}), ((1, broken),)))
     done = land(contract)
     assert (done.rows_read, done.rows_loaded, done.rows_quarantined, done.rows_forgotten) == (2, 1, 1, 0)
     assert rows("select payload::text from ops.quarantine") == [('{"line": "9;7"}',)]
@@ -175,7 +175,7 @@ def test_appended_and_replayed_rows(warehouse: Settings, shop: Shop, land: Load,
     land(contract)
     remember(warehouse, 7)
     with LoadTransaction(warehouse, "shop") as tx:
-        chunk = Chunk(pa.RecordBatch.from_pydict({"id": [2, 3], "buyer": [7, 8], "pieces": [1, 1]}))
+        chunk = SourceBatch(pa.RecordBatch.from_pydict({"id": [2, 3], "buyer": [7, 8], "pieces": [1, 1]}))
         done = append(tx, source, contract, Unit("topic[0]"), [chunk])
         assert (done.rows_read, done.rows_loaded, done.rows_forgotten) == (2, 1, 1)
     replay(warehouse, entries(warehouse), {"buyer": "7", "pieces": "1"})

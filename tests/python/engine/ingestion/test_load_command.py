@@ -1,4 +1,4 @@
-"""`granary load` and `granary withdraw`: what a person reads of files that were not taken, and the exit codes."""
+"""`granary load` and `granary withdraw`: what a person reads of files that were not loaded, and the exit codes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_bad_day_is_told_with_its_reason_and_the_others_land(granary: Granary,
     landing.put("2017-01-03", lines("2017-01-03"))
     [told] = json.loads(granary("load", "till.receipts", "--json").stdout)
     assert told["units_loaded"] == ["receipts/2017-01-03.parquet"]
-    assert [one["unit"] for one in told["left"]] == ["receipts_2016.parquet"]
+    assert [one["unit"] for one in told["not_loaded"]] == ["receipts_2016.parquet"]
 
 
 def test_a_copy_is_accepted_and_a_gone_file_withdrawn_by_command(

@@ -13,7 +13,7 @@ from granary.load import api as load
 from granary.load.api import load_table
 from granary.load.append import append
 from granary.sources.spec import Column, Stream
-from granary.sources.units import Chunk, Unit
+from granary.sources.units import SourceBatch, Unit
 from granary.warehouse import raw_tables
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
@@ -138,7 +138,7 @@ def test_what_cannot_come_back_stops_the_load_until_it_is_accepted(
             source,
             contract,
             Unit("stream[0]"),
-            [Chunk(pa.RecordBatch.from_pydict({"id": [1, 2, 3], "name": ["x", "y", "z"]}))],
+            [SourceBatch(pa.RecordBatch.from_pydict({"id": [1, 2, 3], "name": ["x", "y", "z"]}))],
         )
     outside(DROP)
     for _ in range(2):
@@ -164,7 +164,7 @@ def test_a_stream_begins_anew(
     monkeypatch.setattr(load, "SOURCES", {"shop": source})
     shop.put("a", {"id": [1, 2]})
     load_table(warehouse, "shop", "orders")
-    batch = [Chunk(pa.RecordBatch.from_pydict({"id": [3]}))]
+    batch = [SourceBatch(pa.RecordBatch.from_pydict({"id": [3]}))]
     with LoadTransaction(warehouse, "shop") as tx:
         append(tx, source, contract, Unit("orders[0]"), batch, position='{"kafka:orders[0]": "1"}')
     load_table(warehouse, "shop", "orders")
@@ -189,7 +189,7 @@ def test_a_batch_into_a_table_that_was_dropped_does_not_hide_the_loss(
             shop.source(contract),
             contract,
             Unit("stream"),
-            [Chunk(pa.RecordBatch.from_pydict({"id": [3], "name": ["z"]}))],
+            [SourceBatch(pa.RecordBatch.from_pydict({"id": [3], "name": ["z"]}))],
         )
     assert "holds 1 rows, and its loads had brought 3" in land(contract).warnings[0]
     assert rows("select id from raw_shop.orders order by id") == [(1,), (2,), (3,)]

@@ -18,7 +18,7 @@ from granary.readers.files import json_rows
 from granary.readers.files.formats import Json
 from granary.readers.files.limits import Limits
 from granary.sources.spec import Column, Table
-from granary.sources.units import Chunk
+from granary.sources.units import SourceBatch
 from granary.streams import webhooks
 from granary.streams.decoding import JsonDecoder
 from granary.streams.log import Message
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from granary.warehouse.records import Refusal
 
-    Read = Callable[[Table, list[bytes]], Chunk]
+    Read = Callable[[Table, list[bytes]], SourceBatch]
 
 
 def contract(*columns: Column, **more: Any) -> Table:
@@ -42,37 +42,37 @@ def column(name: str, kind: pa.DataType, *aliases: str) -> Column:
     return Column(name, kind, "A column.", aliases=aliases)
 
 
-def only(chunks: Any) -> Chunk:
+def only(chunks: Any) -> SourceBatch:
     (chunk,) = chunks
     return chunk
 
 
-def lines(table: Table, rows: list[bytes]) -> Chunk:
+def lines(table: Table, rows: list[bytes]) -> SourceBatch:
     return only(json_rows.read_lines(io.BytesIO(b"\n".join([*rows, b""])), table, Limits(), "here"))
 
 
-def document(table: Table, rows: list[bytes]) -> Chunk:
+def document(table: Table, rows: list[bytes]) -> SourceBatch:
     text = b'{"page": 1, "data": [' + b", ".join(rows) + b'], "next": null}'
     return only(json_rows.read_document(io.BytesIO(text), Json("data"), table, Limits(), "here"))
 
 
-def api(table: Table, rows: list[bytes]) -> Chunk:
+def api(table: Table, rows: list[bytes]) -> SourceBatch:
     return Rows(table, 32).chunk(decode(b"[" + b",".join(rows) + b"]"))
 
 
-def stream(table: Table, rows: list[bytes]) -> Chunk:
+def stream(table: Table, rows: list[bytes]) -> SourceBatch:
     decoded = only(JsonDecoder(table, 1_000_000).decode("topic", [Message(row, n) for n, row in enumerate(rows)]))
-    return Chunk(decoded.batch, decoded.rejected)
+    return SourceBatch(decoded.batch, decoded.rejected)
 
 
-def webhook(table: Table, rows: list[bytes]) -> Chunk:
+def webhook(table: Table, rows: list[bytes]) -> SourceBatch:
     return webhooks.decode(table, b"[" + b",".join(rows) + b"]")[0]
 
 
 WAYS = pytest.mark.parametrize("read", [lines, document, api, stream, webhook])
 
 
-def land(table: Table, chunk: Chunk) -> tuple[list[dict[str, Any]], list[Refusal]]:
+def land(table: Table, chunk: SourceBatch) -> tuple[list[dict[str, Any]], list[Refusal]]:
     """Return what lands of a chunk, and what does not; every refusal can be kept."""
     shaped = shape(table, chunk.batch.schema, "here")
     accepted, _, refusals = conform(table, shaped, chunk, 0)
@@ -170,7 +170,7 @@ def test_json_text_is_json_with_the_digits_that_came(read: Read) -> None:
         (b'{"id":2,"v":' + b"[" * 70 + b"]" * 70 + b"}", "is nested deeper than"),
         (b'{"id":2,"v":' + b"9" * 5000 + b"}", "holds a number beyond those that a double can hold"),
         (b'{"id":2,' + b",".join(b'"n%d":1' % n for n in range(2000)) + b"}", "would bring the table over 200 columns"),
-        (b"[2]", "is no JSON object"),
+        (b"[2]", "is not a JSON object"),
     ],
 )
 def test_what_means_nothing_costs_its_row(read: Read, row: bytes, reason: str) -> None:
@@ -189,7 +189,7 @@ def test_bytes_that_are_no_text_cost_their_row(read: Read) -> None:
     for bad in (b"\xff", b"\xed\xa0\xbd", b"M\xfcller"):
         accepted, refusals = land(table, read(table, [b'{"id":1}', b'{"id":2,"state":"%s"}' % bad, b'{"id":3}']))
         assert [row["id"] for row in accepted] == [1, 3]
-        assert [(each.row, each.reason) for each in refusals] == [(1, "holds text that is no UTF-8")]
+        assert [(each.row, each.reason) for each in refusals] == [(1, "holds text that is not UTF-8")]
 
 
 @pytest.mark.parametrize("read", [lines, stream])
@@ -221,7 +221,7 @@ def test_a_byte_order_mark_is_no_character_wherever_files_were_put_together() ->
     ],
 )
 def test_what_stands_around_the_rows_of_a_document_is_read_too(text: bytes, path: str) -> None:
-    with pytest.raises(Exception, match="the file is no JSON"):
+    with pytest.raises(Exception, match="the file is not JSON"):
         list(json_rows.read_document(io.BytesIO(text), Json(path), contract(), Limits(), "here"))
 
 

@@ -14,7 +14,7 @@ from granary.cli.main import app
 from granary.load.json_objects import from_rows
 from granary.quarantine.replay import Replayed, drop, entries, replay
 from granary.sources.spec import Column
-from granary.sources.units import Chunk, Rejected, UnreadableError
+from granary.sources.units import Rejected, SourceBatch, UnreadableError
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.json_text import decode
 from tests.python.support.shop import Shop, table
@@ -148,14 +148,18 @@ def test_replay_does_not_undo_a_later_change(warehouse: Settings, shop: Shop, la
 def test_payload_is_as_received(warehouse: Settings, shop: Shop, land: Load) -> None:
     bad = {"line": "1;2;3", "raw": b"\xff\0", "nan": float("nan"), "lone": "\ud800", "nul": "a\0b"}
     batch = pa.RecordBatch.from_pydict({"id": ["1"], "qty": ["many"]})
-    shop.put("a.csv", Chunk(batch, ((0, Rejected("", "has 3 fields of 2", bad, line=9)),), text=True, line=9))
+    shop.put("a.csv", SourceBatch(batch, ((0, Rejected("", "has 3 fields of 2", bad, line=9)),), text=True, line=9))
     land(table(PIECES))
     ragged, typed = entries(warehouse)
     assert (ragged.place, ragged.payload) == (
         "a.csv, line 9",
         {"line": "1;2;3", "raw": {"base64": "/wA="}, "nan": "nan", "lone": "?", "nul": "a\ufffdb"},
     )
-    assert (typed.place, typed.payload, typed.reason) == ("a.csv, line 10", {"id": "1", "qty": "many"}, "is no int64")
+    assert (typed.place, typed.payload, typed.reason) == (
+        "a.csv, line 10",
+        {"id": "1", "qty": "many"},
+        "is not a valid int64",
+    )
     # The delivered name is an alias, and a change is written in the contract's name.
     assert replay(warehouse, [typed], {"pieces": "4"}) == [Replayed("shop", "orders", (2,), ())]
     assert replay(warehouse, [ragged], {}) == [

@@ -15,7 +15,7 @@ from granary.load import declared_tables
 from granary.load.append import append
 from granary.sources import select
 from granary.sources.spec import Column
-from granary.sources.units import Chunk, Unit, UnreadableError
+from granary.sources.units import SourceBatch, Unit, UnreadableError
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.writer import LoadTransaction
@@ -41,9 +41,9 @@ def price(kind: pa.DataType, **options: Any) -> Column:
     return Column("price", kind, "Price.", **options)
 
 
-def texts(**columns: list[Any]) -> Chunk:
+def texts(**columns: list[Any]) -> SourceBatch:
     """Return rows as a file of text delivers them."""
-    return Chunk(pa.RecordBatch.from_pydict(columns), text=True)
+    return SourceBatch(pa.RecordBatch.from_pydict(columns), text=True)
 
 
 def test_text_becomes_a_number_under_views(warehouse: Settings, shop: Shop, land: Load, rows: Rows) -> None:
@@ -98,11 +98,13 @@ def test_a_row_that_cannot_be_kept_stops_the_rebuild(shop: Shop, land: Load, row
     land(table(price(pa.string())))
     del shop.units_by_name["a"]
     shop.put("b", texts(id=[2], price=["2"]))
-    with pytest.raises(GranaryError, match=r'cannot be kept: price is no decimal128\(12, 2\): "cheap"') as raised:
+    with pytest.raises(
+        GranaryError, match=r'cannot be kept: price is not a valid decimal128\(12, 2\): "cheap"'
+    ) as raised:
         land(table(price(MONEY)), rebuild=True)
     assert raised.value.where == "shop.orders, load 1"
     assert rows("select id, price from raw_shop.orders") == [(1, "cheap")]
-    with pytest.raises(GranaryError, match=r"price is no decimal128\(12, 2\) \(value not shown\)"):
+    with pytest.raises(GranaryError, match=r"price is not a valid decimal128\(12, 2\) \(value not shown\)"):
         land(table(price(MONEY, personal="identifier")), rebuild=True)
 
 
@@ -111,7 +113,7 @@ def test_a_fraction_is_not_rounded_away(shop: Shop, land: Load) -> None:
     land(table(price(pa.float64())))
     del shop.units_by_name["a"]
     shop.put("b", {"id": [2], "price": [2.0]})
-    with pytest.raises(GranaryError, match=r"price is no decimal128\(12, 2\): \"1.239\""):
+    with pytest.raises(GranaryError, match=r"price is not a valid decimal128\(12, 2\): \"1.239\""):
         land(table(price(MONEY)), rebuild=True)
 
 

@@ -1,4 +1,4 @@
-"""What is told of a refused row: the value at fault, unless it may be personal."""
+"""The text of a refused row: the value at fault, unless it may be personal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from granary.load.refusals import value
 from granary.quarantine import replay
 from granary.sources import select
 from granary.sources.spec import Column
-from granary.sources.units import Chunk
+from granary.sources.units import SourceBatch
 from granary.warehouse.errors import GranaryError
 from tests.python.support.shop import Shop, table
 
@@ -41,7 +41,7 @@ def land(warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
     def run(contract: Table, columns: dict[str, Any], fingerprint: str = "1") -> LoadResult:
         shop = Shop()
-        shop.put("a.csv", Chunk(pa.RecordBatch.from_pydict(columns), text=True, line=2), fingerprint=fingerprint)
+        shop.put("a.csv", SourceBatch(pa.RecordBatch.from_pydict(columns), text=True, line=2), fingerprint=fingerprint)
         for module in (load, replay, select):
             monkeypatch.setattr(module, "SOURCES", {"shop": shop.source(contract)})
         return load_table(warehouse, "shop", "orders")
@@ -53,8 +53,8 @@ def test_the_value_is_told_wherever_a_refusal_is(land: Callable[..., LoadResult]
     result = land(table(PRICE), {"id": ["1", "2", "3"], "Unit Price": ["1.2.3", "x" * 60, "1"]})
     long = '"' + "x" * 38 + "…"
     told = (
-        'a.csv, line 2: price is no decimal128(18, 2): "1.2.3"',
-        f"a.csv, line 3: price is no decimal128(18, 2): {long}",
+        'a.csv, line 2: price is not a valid decimal128(18, 2): "1.2.3"',
+        f"a.csv, line 3: price is not a valid decimal128(18, 2): {long}",
     )
     assert result.refused == told
     again = CliRunner().invoke(cli.app, ["load", "shop"])
@@ -62,14 +62,14 @@ def test_the_value_is_told_wherever_a_refusal_is(land: Callable[..., LoadResult]
     listed = CliRunner().invoke(cli.app, ["quarantine", "list"], env={"COLUMNS": "250"}, terminal_width=250)
     assert '"1.2.3"' in listed.stdout
     (first, _) = replay.entries(warehouse)
-    assert first.why == 'is no decimal128(18, 2): "1.2.3"'
+    assert first.why == 'is not a valid decimal128(18, 2): "1.2.3"'
     (done,) = replay.replay(warehouse, [first], {})
-    assert done.refused == ((first.quarantine_id, 'price is no decimal128(18, 2): "1.2.3"'),)
+    assert done.refused == ((first.quarantine_id, 'price is not a valid decimal128(18, 2): "1.2.3"'),)
 
 
 def test_load_prints_the_first_and_the_error_names_one(land: Callable[..., LoadResult]) -> None:
     strict = table(PRICE, max_refused=0.0)
-    with pytest.raises(GranaryError, match=r'price is no decimal128\(18, 2\): "12,5"'):
+    with pytest.raises(GranaryError, match=r'price is not a valid decimal128\(18, 2\): "12,5"'):
         land(strict, {"id": ["1"], "Unit Price": ["12,5"]})
     land(table(PRICE), {"id": ["1"], "Unit Price": ["0"]})
 
@@ -108,7 +108,8 @@ def test_a_personal_value_is_in_no_event_of_dagster(
     with dg.DagsterInstance.ephemeral() as instance:
         for name, email in (("a.csv", ["a@b.c", "anna@example.org"]), ("b.csv", ["berta@example.org"])):
             shop.put(
-                name, Chunk(pa.RecordBatch.from_pydict({"id": list("12")[: len(email)], "email": email}), text=True)
+                name,
+                SourceBatch(pa.RecordBatch.from_pydict({"id": list("12")[: len(email)], "email": email}), text=True),
             )
             done = dg.materialize(
                 [asset], instance=instance, resources={"warehouse": Warehouse()}, raise_on_error=False

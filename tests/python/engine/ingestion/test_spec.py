@@ -18,7 +18,7 @@ from granary.sources.config import setting
 from granary.sources.discovery import SOURCES
 from granary.sources.select import select, settings_problems
 from granary.sources.spec import Column, Source, Table
-from granary.sources.units import Chunk, Rejected
+from granary.sources.units import Rejected, SourceBatch
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def test_wrong_specs_are_refused(changes: dict[str, Any], words: str) -> None:
 
 def test_chunk_places_skip_rejected_rows() -> None:
     batch = pa.RecordBatch.from_pydict({"id": [1, 2, 3]})
-    chunk = Chunk(batch, ((1, Rejected("", "bad", {})),))
+    chunk = SourceBatch(batch, ((1, Rejected("", "bad", {})),))
     assert chunk.rows == 4
     assert chunk.places(10).to_pylist() == [10, 12, 13]
 

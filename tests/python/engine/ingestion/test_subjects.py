@@ -28,7 +28,7 @@ from granary.quarantine.replay import entries, replay
 from granary.sources import select, subjects
 from granary.sources.spec import Column
 from granary.sources.subjects import Subject
-from granary.sources.units import Chunk, Rejected, Unit
+from granary.sources.units import Rejected, SourceBatch, Unit
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.writer import LoadTransaction
@@ -102,7 +102,7 @@ def call(settings: Settings, source: Source, *rows: tuple[int, str | None]) -> A
     """Have calls arrive as from a stream."""
     batch = pa.RecordBatch.from_pydict({"id": [one for one, _ in rows], "patient": [who for _, who in rows]})
     with LoadTransaction(settings, "shop") as tx:
-        return append(tx, source, source.tables[1], Unit("topic[0]"), [Chunk(batch)])
+        return append(tx, source, source.tables[1], Unit("topic[0]"), [SourceBatch(batch)])
 
 
 def arrive(settings: Settings, shop: Shop, source: Source) -> None:
@@ -118,11 +118,11 @@ def arrive(settings: Settings, shop: Shop, source: Source) -> None:
         Rejected("", "has 2 values", {"line": "7;from:ann@example.org."}),
         Rejected("", "has 2 values", {"line": f"8;urn:uuid:{ANN.upper()}"}),
         Rejected("", "has 2 values", {"line": "9;joann@example.org;" + ANN.replace("6f", "7f")}),
-        Rejected("fare", "is no number", {"ride": {"rider": "ann@EXAMPLE.org", "driver": None}, "fare": "x"}),
-        Rejected("fare", "is no number", {"ride": json.dumps({"patient": ANN}), "fare": "x"}),
+        Rejected("fare", "is not a number", {"ride": {"rider": "ann@EXAMPLE.org", "driver": None}, "fare": "x"}),
+        Rejected("fare", "is not a number", {"ride": json.dumps({"patient": ANN}), "fare": "x"}),
     ]
     batch = pa.RecordBatch.from_pydict(rides)
-    shop.put("a.csv", Chunk(batch, tuple(enumerate(broken, batch.num_rows))))
+    shop.put("a.csv", SourceBatch(batch, tuple(enumerate(broken, batch.num_rows))))
     load_table(settings, "shop", "orders")
     call(settings, source, (1, ANN), (2, EVE), (3, SPELLED))
     profile = {"percentiles": [], "top": [["Ann@example.org", 0.5]], "minimum": None, "maximum": "bob@example.org"}
@@ -347,7 +347,7 @@ def test_subjects_are_declared_in_the_project(monkeypatch: pytest.MonkeyPatch) -
     }
     assert declared_as(monkeypatch, None) == {}
     for wrong, words in (
-        (["rider"], "is no mapping of names"),
+        (["rider"], "is not a mapping of names"),
         ({"Rider": {"key": "email"}}, "'Rider' is not lower snake case"),
         ({"rider": "email"}, "rider: 'email' does not say what its key is"),
         ({"rider": {"key": "phone"}}, "rider: {'key': 'phone'} does not say what its key is"),

@@ -43,7 +43,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     said: list[str] = []
     monkeypatch.setattr(waits, "LOOKS", (0.1, 0.2))
     monkeypatch.setattr(waits, "SILENCE_SECONDS", 1)
-    monkeypatch.setattr(waits, "tell", said.append)
+    monkeypatch.setattr(waits, "notify", said.append)
     monkeypatch.setattr(connections, "LOCK_SECONDS", 1)
     monkeypatch.setattr(server, "LOCK_SECONDS", 1)
     monkeypatch.setattr(writer, "LOCK_WAIT_SECONDS", 1)

@@ -1,4 +1,4 @@
-"""What a person is told of a dbt run that failed, and whether it is worth another try."""
+"""User-facing errors of a dbt run that failed, and whether it is worth another try."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from granary.dbt.failures import last_error, problem_of, problems_of
-from granary.dbt.progress import Problem
+from granary.dbt.run_events import Problem
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -56,7 +56,7 @@ def test_every_pin_is_one_released_version_with_hashes() -> None:
 
 
 def test_what_granary_stands_in_for_is_not_installed() -> None:
-    # update-checker calls out at every start of mf, halo is no wheel: granary/cli/mf.py.
+    # update-checker calls out at every start of mf, halo is not a wheel: granary/cli/mf.py.
     assert {"dbt-metricflow", "metricflow"} <= {pin.name for pin in PINS}
     assert not {"halo", "update-checker"} & {canonicalize_name(pin.name) for pin in PINS}
 

@@ -170,7 +170,7 @@ def test_uncommitted_changes_are_named(project: Path) -> None:
 
 
 def test_a_project_without_a_repository_is_not_written_to(tmp_path: Path) -> None:
-    with pytest.raises(GranaryError, match="this is no git repository"):
+    with pytest.raises(GranaryError, match="this is not a git repository"):
         template_changes.refuse_uncommitted(tmp_path)
 
 

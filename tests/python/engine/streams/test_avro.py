@@ -102,7 +102,7 @@ def test_versions_of_a_schema(
     ]
     assert rows("select line, column_name, reason from ops.quarantine order by line") == [
         (2, "", "is written with schema 3, whose member_id is retyped"),
-        (3, "", "is no record of its schema: EOFError"),
+        (3, "", "is not a record of its schema: EOFError"),
         (4, "", "has bytes after its record"),
         (5, "", "cannot be read: the registry knows no schema 99"),
         (6, "", "is no Avro in the wire format of a schema registry"),

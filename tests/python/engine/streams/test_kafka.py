@@ -102,14 +102,14 @@ def test_rows_land_once_and_poison_is_kept(kafka: Broker, warehouse: Settings, r
     assert len(landed(warehouse)) == 101
     assert positions(warehouse) == {f"kafka:{TOPIC}[0]": "61", f"kafka:{TOPIC}[1]": "50"}
     assert rows("select unit, line, column_name, reason from ops.quarantine order by line") == [
-        (f"{TOPIC}[0]", 51, "", "is no UTF-8 text"),
-        (f"{TOPIC}[0]", 52, "", "is no JSON object"),
-        (f"{TOPIC}[0]", 53, "", "is no JSON: Expecting property name enclosed in double quotes"),
+        (f"{TOPIC}[0]", 51, "", "is not UTF-8 text"),
+        (f"{TOPIC}[0]", 52, "", "is not a JSON object"),
+        (f"{TOPIC}[0]", 53, "", "is not JSON: Expecting property name enclosed in double quotes"),
         (f"{TOPIC}[0]", 54, "", "is empty: an event log has no deletions"),
         (f"{TOPIC}[0]", 55, "member_id", "holds half of a surrogate pair"),
         (f"{TOPIC}[0]", 56, "type", "is none of card_scanned"),
-        (f"{TOPIC}[0]", 57, "member_id", "is no int64"),
-        (f"{TOPIC}[0]", 58, "occurred_at", "is no timestamp[us, tz=UTC]"),
+        (f"{TOPIC}[0]", 57, "member_id", "is not a valid int64"),
+        (f"{TOPIC}[0]", 58, "occurred_at", "is not a valid timestamp[us, tz=UTC]"),
         (f"{TOPIC}[0]", 59, "event_id", "holds a NUL character"),
     ]
     assert rows("select payload from ops.quarantine where line in (51, 52) order by line") == [
@@ -178,7 +178,7 @@ def test_what_the_warehouse_itself_refuses_is_kept_and_stops_nothing(
     assert positions(warehouse) == {f"kafka:{TOPIC}[0]": "31"}
     assert rows("select line, reason, payload ->> 'event_id' from ops.quarantine order by line") == [
         (12, "is refused by the warehouse (SQLSTATE 23514)", "e12"),
-        (30, "is no JSON: Expecting property name enclosed in double quotes", None),
+        (30, "is not JSON: Expecting property name enclosed in double quotes", None),
     ]
 
 
@@ -404,7 +404,7 @@ def test_wrong_addresses(warehouse: Settings, kafka: Broker, monkeypatch: pytest
         return str(caught.value)
 
     hosts = kafka.hosts
-    assert fails("redis://x").startswith("GRANARY_EVENTS_STREAM is no address of a log")
+    assert fails("redis://x").startswith("GRANARY_EVENTS_STREAM is not an address of a log")
     assert fails("kafka://u:secret@host").startswith("GRANARY_EVENTS_STREAM names no host, or more than hosts")
     assert "names no registry" in fails(f"kafka://{hosts}?format=avro")
     assert "may not set enable.auto.commit" in fails(f"kafka://{hosts}?enable.auto.commit=true")

@@ -59,7 +59,7 @@ def test_shards_and_a_split(kinesis: Any, warehouse: Settings, rows: Rows) -> No
     assert (counts.rows_loaded, counts.rows_quarantined) == (100, 1)
     assert differences(warehouse, [f"e{n}" for n in range(100)]) == (0, 0)
     assert len(positions(warehouse)) == 2
-    assert rows("select reason, payload from ops.quarantine") == [("is no UTF-8 text", {"base64": "/w=="})]
+    assert rows("select reason, payload from ops.quarantine") == [("is not UTF-8 text", {"base64": "/w=="})]
 
     put(kinesis, *range(100, 150))
     shard = kinesis.list_shards(StreamName=TOPIC)["Shards"][0]

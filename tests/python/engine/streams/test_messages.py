@@ -138,7 +138,7 @@ def test_records_that_the_kinesis_producer_library_has_aggregated_are_not_taken_
     aggregated = b"\xf3\x89\x9a\xc2" + b'\n\x01a\x1a\x11{"event_id": "a"}' + bytes(16)
     (decoded,) = JsonDecoder(CARD_SCANS, 1000).decode("", [Message(aggregated)])
     ((_, bad),) = decoded.rejected
-    assert (bad.reason, bad.payload) == ("is no UTF-8 text", {"base64": b64encode(aggregated).decode()})
+    assert (bad.reason, bad.payload) == ("is not UTF-8 text", {"base64": b64encode(aggregated).decode()})
 
 
 def test_a_body_that_comes_too_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

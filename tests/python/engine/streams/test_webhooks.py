@@ -74,7 +74,7 @@ def test_refused_events_are_told_and_kept(sender: Sender) -> None:
             "duplicate": False,
             "quarantined": [
                 {"index": 1, "column": "type", "reason": "is none of card_scanned"},
-                {"index": 2, "column": "", "reason": "is no JSON object"},
+                {"index": 2, "column": "", "reason": "is not a JSON object"},
                 {"index": 3, "column": "member_id", "reason": "is null"},
             ],
         },
@@ -88,11 +88,11 @@ def test_refused_events_are_told_and_kept(sender: Sender) -> None:
     kept = sender.query("select reason, payload from ops.quarantine where unit = 'webhook' order by quarantine_id")
     assert [reason for reason, _ in kept] == [
         "is none of card_scanned",
-        "is no JSON object",
+        "is not a JSON object",
         "is null",
-        "is no int64",
-        "is no JSON: Expecting property name enclosed in double quotes",
-        "is no UTF-8 text",
+        "is not a valid int64",
+        "is not JSON: Expecting property name enclosed in double quotes",
+        "is not UTF-8 text",
         "is nested deeper than 64 levels",
     ]
     assert [payload for _, payload in kept[4:6]] == [{"line": "{c6"}, {"base64": "/w=="}]

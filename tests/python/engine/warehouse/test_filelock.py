@@ -114,6 +114,6 @@ def test_each_file_lock_of_a_home_has_a_limit(
 ) -> None:
     for module in (server, manifest, runner):
         monkeypatch.setattr(module, limit, 0, raising=False)
-    monkeypatch.setattr(locked.__wrapped__, "__defaults__", (0, filelock.tell))  # type: ignore[attr-defined]
+    monkeypatch.setattr(locked.__wrapped__, "__defaults__", (0, filelock.notify))  # type: ignore[attr-defined]
     with held(settings.home / name) as pid, pytest.raises(FileLockedError, match=rf"pid {pid} \(granary forget\)"):
         work(settings)

@@ -86,7 +86,7 @@ def test_one_home_is_found_by_everybody_who_reads_it(
 def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Return what is told of waits."""
     words: list[str] = []
-    monkeypatch.setattr(waits, "tell", words.append)
+    monkeypatch.setattr(waits, "notify", words.append)
     return words
 
 
@@ -168,7 +168,7 @@ def test_a_running_server_of_an_earlier_version_learns_the_roles_logins(monkeypa
                 " returns void language sql security definer as ''",
             ):
                 execute(connection, sql)
-        with pytest.raises(GranaryError, match="does not let us in"):
+        with pytest.raises(GranaryError, match="cannot connect to"):
             connect(settings, role="loader")
         assert not server.up(settings)
         with connect(settings, role="loader") as connection:

@@ -13,7 +13,7 @@ import pytest
 from granary.cli import log
 from granary.readers.database.connecting import words
 from granary.warehouse.connection import connect, execute, reason
-from granary.warehouse.database_errors import plain, told
+from granary.warehouse.database_errors import plain, safe_text
 from granary.warehouse.project import PROJECT
 from tests.python.support.command import own_server
 
@@ -67,7 +67,7 @@ def test_an_error_of_the_warehouse_shows_no_values(settings: Settings, tmp_path:
     assert SECRET in (getattr(error.diag, "message_detail", "") or "") + (error.diag.message_primary or "") + (
         error.diag.context or ""
     ) or how in ("range", "bytes", "time zone")
-    assert SECRET not in str(error) + repr(error) + reason(error) + told(error)
+    assert SECRET not in str(error) + repr(error) + reason(error) + safe_text(error)
     assert reason(error)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRANARY_HOME", str(tmp_path))

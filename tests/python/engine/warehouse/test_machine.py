@@ -1,4 +1,4 @@
-"""What the machine or the server did is told plainly; whatever may be a defect is not passed off as such."""
+"""What the machine or the server did is reported plainly; whatever may be a defect is not passed off as such."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_the_server_reports_of_itself_is_no_defect_of_ours(settings: Settin
     told = plainly(error_of(settings, state))
     assert (told is not None) is plain
     if told:
-        assert told.what == "the warehouse's server broke off: it broke"
+        assert told.what == "the connection to the warehouse's server broke: it broke"
         assert "`granary up` starts it" in told.todo
 
 
@@ -75,7 +75,7 @@ def test_every_driver_that_loses_its_connection_is_understood(settings: Settings
     for error in (third.value, second.value, wrapped.value):
         told = plainly(error)
         assert told is not None
-        assert told.what.startswith("the warehouse's server broke off: ")
+        assert told.what.startswith("the connection to the warehouse's server broke: ")
         assert "connection to server on socket" in told.what
         assert "\n" not in told.what
     engine = create_engine(settings.uri().replace("postgresql://", "postgresql+psycopg2://"))

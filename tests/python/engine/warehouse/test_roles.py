@@ -89,7 +89,7 @@ def test_a_person_gets_in_with_a_password_that_the_server_never_saw(
             execute(session, "select 1")
         with pytest.raises(GranaryError, match="password authentication failed"):
             connect(ada)
-        with pytest.raises(GranaryError, match="nobody is called 'ada'"):
+        with pytest.raises(GranaryError, match="there is no login 'ada'"):
             roles.revoke(settings, "ada")
 
         # Who owns something keeps it, and cannot log in; a new grant lets them in again.
@@ -136,7 +136,7 @@ def test_a_password_comes_by_a_pipe_and_is_not_repeated(warehouse: Settings) -> 
 @pytest.mark.parametrize(
     ("person", "role", "words"),
     [
-        ("alice", "boss", "there is no role 'boss'; choose of loader, transformer, analyst, analyst_pii, auditor"),
+        ("alice", "boss", "there is no role 'boss'; choose one of loader, transformer, analyst, analyst_pii, auditor"),
         ("analyst", "loader", "'analyst' is a role of the warehouse, and no person"),
         ("pg_monitor", "analyst", "is a role of the warehouse, and no person"),
         ("x" * 64, "analyst", "cannot be a name in Postgres"),

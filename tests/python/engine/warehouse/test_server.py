@@ -38,7 +38,7 @@ def test_up_down_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert server.running(settings)
         assert server.down(settings)
         assert not server.down(settings)
-        with pytest.raises(GranaryError, match=r"Postgres does not let us in.*start it with `granary up`"):
+        with pytest.raises(GranaryError, match=r"cannot connect to Postgres.*start it with `granary up`"):
             connect(settings)
         (settings.home / "data" / "PG_VERSION").unlink()  # as if initdb had been killed half-way
         assert server.up(settings)

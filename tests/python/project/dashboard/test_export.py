@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dashboards import PAGES
-from granary.dagster.addresses import Addresses
+from granary.dagster.links import Links
 from granary.pages.dashboard.export import names, write, write_pages
 from granary.pages.dashboard.html import MARK, specification
 from granary.pages.dashboard.parts import STATE, Dataset
@@ -19,7 +19,7 @@ from granary.pages.dashboard.theme import RANGES
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
-from tests.python.support.made_answers import made
+from tests.python.project.dashboard.made import made
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,37 +36,37 @@ def quiet(_: str) -> None:
 
 def test_an_export_replaces_its_own_pages_and_leaves_nothing_else(tmp_path: Path) -> None:
     for _ in range(2):
-        written = write_pages(made(), tmp_path / "pages", Addresses(), quiet)
+        written = write_pages(made(), tmp_path / "pages", Links(), quiet)
     assert [path.name for path in written] == PAGE_NAMES
     assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == sorted(names())
     assert all(path.stat().st_size < 3_000_000 for path in written)
 
 
 def test_it_refuses_a_folder_with_anything_else_in_it(tmp_path: Path, settings: Settings) -> None:
-    write_pages(made(), tmp_path, Addresses(), quiet)
+    write_pages(made(), tmp_path, Links(), quiet)
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(GranaryError, match=r"not the dashboard's: letter\.txt"):
-        write(settings, tmp_path, Addresses(), quiet)
+        write(settings, tmp_path, Links(), quiet)
     assert (tmp_path / "letter.txt").read_text() == "mine"
 
 
 def test_it_refuses_a_page_of_the_same_name_that_is_not_ours(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "index.html").write_text("<title>My shop</title>")
     with pytest.raises(GranaryError, match=r"not the dashboard's: index\.html"):
-        write(settings, tmp_path, Addresses(), quiet)
+        write(settings, tmp_path, Links(), quiet)
 
 
 def test_it_refuses_a_file_and_says_why_a_folder_cannot_be_made(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(GranaryError, match="this is no folder"):
-        write(settings, tmp_path / "file", Addresses(), quiet)
+    with pytest.raises(GranaryError, match="this is not a folder"):
+        write(settings, tmp_path / "file", Links(), quiet)
     with pytest.raises(GranaryError, match="cannot be written: Not a directory"):
-        write_pages(made(), tmp_path / "file" / "below", Addresses(), quiet)
+        write_pages(made(), tmp_path / "file" / "below", Links(), quiet)
 
 
 def test_without_marts_it_says_what_to_do(tmp_path: Path, warehouse: Settings) -> None:
     with pytest.raises(GranaryError, match=r"build the marts first: `granary run`") as raised:
-        write(warehouse, tmp_path / "pages", Addresses(), quiet)
+        write(warehouse, tmp_path / "pages", Links(), quiet)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "pages").exists()
 
@@ -111,29 +111,29 @@ def test_the_documentation_knows_what_each_page_reads() -> None:
 
 
 def test_links_lead_where_they_are_told_and_nowhere_by_script(tmp_path: Path) -> None:
-    write_pages(made(), tmp_path, Addresses("../docs/", ""), quiet)
+    write_pages(made(), tmp_path, Links("../docs/", ""), quiet)
     page = (tmp_path / "index.html").read_text()
     assert '<a href="../docs/">Data documentation</a>' in page
     assert ">Dagster</a>" not in page
     assert "127.0.0.1" not in page
     with pytest.raises(GranaryError, match="no address of a page"):
-        Addresses(" javascript:alert(1)")
+        Links(" javascript:alert(1)")
 
 
 def test_each_chart_says_which_marts_it_is_made_from(tmp_path: Path) -> None:
     rows = {name: Rows(one.columns, one.rows, "select 1 from marts.b join marts.a") for name, one in made().items()}
-    write_pages(rows, tmp_path / "linked", Addresses("../docs/static_index.html"), quiet)
+    write_pages(rows, tmp_path / "linked", Links("../docs/static_index.html"), quiet)
     page = (tmp_path / "linked" / "index.html").read_text()
     links = '<a href="../docs/marts.html#a">a</a>, <a href="../docs/marts.html#b">b</a>'
     assert page.count(f'<p class="from">From {links}</p>') == len(PAGES[0].charts)
-    write_pages(rows, tmp_path / "alone", Addresses("", ""), quiet)
+    write_pages(rows, tmp_path / "alone", Links("", ""), quiet)
     page = (tmp_path / "alone" / "index.html").read_text()
     assert page.count('<p class="from">From <code>a</code>, <code>b</code></p>') == len(PAGES[0].charts)
     assert re.findall(r'href="([^"]*)"', page.partition("<script")[0]) == ["#main", *PAGE_NAMES]
 
 
 def test_pages_name_no_outside_address(tmp_path: Path) -> None:
-    for path in write_pages(made(), tmp_path, Addresses(), quiet):
+    for path in write_pages(made(), tmp_path, Links(), quiet):
         page = path.read_text()
         assert MARK in page
         assert re.findall(r'(?:src|href|action)="([^"]*)"', page.partition("<script")[0]) == [
@@ -149,13 +149,13 @@ def test_pages_name_no_outside_address(tmp_path: Path) -> None:
 
 def test_empty_marts_give_empty_pages(tmp_path: Path) -> None:
     nothing = {name: Rows(rows.columns, [], rows.sql) for name, rows in made().items()}
-    written = write_pages(nothing, tmp_path, Addresses(), quiet)
+    written = write_pages(nothing, tmp_path, Links(), quiet)
     assert len(written) == len(PAGES)
     assert ">No data yet · written " in written[0].read_text()
 
 
 def test_each_page_says_how_recent_it_is(tmp_path: Path) -> None:
-    for path in write_pages(made(), tmp_path, Addresses(), quiet):
+    for path in write_pages(made(), tmp_path, Links(), quiet):
         said = re.search(r'<p class="state">([^<]*)</p>', path.read_text())
         assert said
         assert re.fullmatch(
@@ -164,7 +164,7 @@ def test_each_page_says_how_recent_it_is(tmp_path: Path) -> None:
 
 
 def test_the_script_is_there_once(tmp_path: Path) -> None:
-    written = write_pages(made(), tmp_path, Addresses(), quiet)
+    written = write_pages(made(), tmp_path, Links(), quiet)
     assert all(path.stat().st_size < 100_000 for path in written)
     assert (tmp_path / "charts.js").stat().st_size > 500_000
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dashboards import PAGES
-from granary.dagster.addresses import Addresses
+from granary.dagster.links import Links
 from granary.pages.dashboard.export import write_pages
+from tests.python.project.dashboard.made import made
 from tests.python.support.browser import reader
-from tests.python.support.made_answers import made
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
-    write_pages(made(HOSTILE), folder, Addresses(), lambda _: None)
+    write_pages(made(HOSTILE), folder, Links(), lambda _: None)
     return folder
 
 

@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 
 from dashboards import PAGES
-from granary.dagster.addresses import Addresses
+from granary.dagster.links import Links
 from granary.pages.dashboard.export import write_pages
 from granary.pages.dashboard.parts import STATE
 from granary.pages.dashboard.read import Rows, read
@@ -154,7 +154,7 @@ def test_a_wrong_number_in_a_page_is_found(
 ) -> None:
     wrong = [list(row) for row in data["days"].rows]
     wrong[41][data["days"].columns.index("sales")] += 0.01
-    write_pages(data | {"days": Rows(data["days"].columns, wrong, "")}, tmp_path, Addresses(), lambda _: None)
+    write_pages(data | {"days": Rows(data["days"].columns, wrong, "")}, tmp_path, Links(), lambda _: None)
     with reader(chromium, tmp_path) as browser:
         browser.open("index")
         found = differences(browser, year, "index", "daily-sales")

@@ -15,7 +15,7 @@ import pytest
 
 from granary.cli.serve import _Quiet
 from granary.dbt.column_lineage import Column, ColumnGraph, column_graph
-from granary.dbt.nodes import is_mart, published
+from granary.dbt.manifest_nodes import is_mart, published
 from granary.pages.docs import NAMES
 from granary.pages.docs.marts import Mart, marts
 from tests.python.support import diagram_page

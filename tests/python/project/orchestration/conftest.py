@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from granary.dagster.run import RunOutcome
     from granary.dagster.windows import Window
-    from granary.dbt.progress import Event
+    from granary.dbt.run_events import Event
     from granary.warehouse.settings import Settings
 
 HOUSEHOLDS = 40

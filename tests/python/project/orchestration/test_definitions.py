@@ -14,10 +14,10 @@ from granary.dagster.assemble import assemble, last_date
 from granary.dagster.instance import environment, inside
 from granary.dagster.loader_assets import CHECKS, KEYS, partitions
 from granary.dagster.publish_checks import PUBLISH_CHECKS
-from granary.dagster.remaining import rest, standing
+from granary.dagster.rest_of_run import assets_to_build, still_loaded
 from granary.dagster.sensors import ask_for_rest
 from granary.dbt import manifest as dbt_manifest
-from granary.dbt.nodes import overwritten_by
+from granary.dbt.manifest_nodes import overwritten_by
 from granary.scaffold.declared import differences
 from granary.sources.discovery import SOURCES
 from granary.warehouse.connection import connect, execute
@@ -228,10 +228,10 @@ def test_a_source_that_cannot_be_used_costs_no_other(
 
 def test_the_rest_of_a_run_is_what_follows_from_no_table_that_failed(graph: Any, definitions: dg.Definitions) -> None:
     selected = definitions.resolve_job_def("everything").asset_layer.selected_asset_keys
-    left = {key.path[-1] for key in rest(graph, selected, [dg.AssetKey(["pos", "transactions"])])}
+    left = {key.path[-1] for key in assets_to_build(graph, selected, [dg.AssetKey(["pos", "transactions"])])}
     assert {"snap_crm__households", "snap_marketing__campaigns", "stg_pos__promotions", "dim_campaign"} <= left
     assert not left & {"stg_pos__transactions", "fct_sales", "households", "promotions"}
-    left = {key.path[-1] for key in rest(graph, selected, [dg.AssetKey(["marketing", "coupons"])])}
+    left = {key.path[-1] for key in assets_to_build(graph, selected, [dg.AssetKey(["marketing", "coupons"])])}
     assert {"stg_pos__transactions", "dim_store", "snap_crm__products"} <= left
     assert not left & {"dim_coupon", "stg_marketing__coupons"}
 
@@ -242,8 +242,8 @@ def test_what_follows_from_others_too_is_built_on_a_failed_table_as_it_stands(
     selected = definitions.resolve_job_def("everything").asset_layer.selected_asset_keys
     coupons, campaigns = dg.AssetKey(["marketing", "coupons"]), dg.AssetKey(["marketing", "campaigns"])
 
-    def names(*standing: dg.AssetKey) -> set[str]:
-        return {key.path[-1] for key in rest(graph, selected, [coupons, campaigns], standing)}
+    def names(*still_loaded: dg.AssetKey) -> set[str]:
+        return {key.path[-1] for key in assets_to_build(graph, selected, [coupons, campaigns], still_loaded)}
 
     assert {"fct_sales", "fct_promotions", "dim_product", "fct_coupon_redemptions"} <= names(coupons, campaigns)
     assert not names(coupons, campaigns) & {"stg_marketing__coupons", "snap_marketing__campaigns", "dim_campaign"}
@@ -270,7 +270,7 @@ def test_a_failed_table_stands_while_it_holds_what_its_loads_brought(
         execute(loader, "insert into ops.raw_tables values ('marketing', 'coupons', 3, null)")
         execute(loader, sql)
         loader.commit()
-    assert standing(warehouse, [coupons, campaigns]) == ([coupons] if stands else [])
+    assert still_loaded(warehouse, [coupons, campaigns]) == ([coupons] if stands else [])
 
 
 def test_the_daemon_asks_for_the_rest_of_a_run_once(definitions: dg.Definitions) -> None:

@@ -1,4 +1,4 @@
-"""Runs that fail or are stopped, for real: what is tried again, what a person is told, what is left behind.
+"""Runs that fail or are stopped, for real: what is tried again, what is reported, what is left behind.
 
 They move the clock of the retailer that `test_run` looks at, and come after it by name.
 """
@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from demo import retailer
-from granary.dagster.alive import DIED
 from granary.dagster.history import log, runs
 from granary.dagster.instance import environment, inside, open_instance
+from granary.dagster.run_locks import DIED
 from granary.load.withdrawal import withdraw
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from granary.dagster.run import RunOutcome
-    from granary.dbt.progress import Event
+    from granary.dbt.run_events import Event
     from tests.python.project.orchestration.conftest import Place
 
 
@@ -151,13 +151,13 @@ def test_a_server_that_goes_away_before_dbt_is_explained(
     assert first.success
 
     def refuse(*_: object, **__: object) -> None:
-        raise GranaryError("Postgres does not let us in", "db.example", "start it")
+        raise GranaryError("cannot connect to Postgres", "db.example", "start it")
 
     monkeypatch.setattr("granary.dagster.dbt_build.connect", refuse)
     outcome = place.run("crm_snapshots")
     assert not outcome.success
     assert [str(problem) for problem in outcome.failures] == [
-        "dbt cannot be run: Postgres does not let us in (db.example); start it"
+        "dbt cannot be run: cannot connect to Postgres (db.example); start it"
     ]
 
 

@@ -33,7 +33,7 @@ def correct(pipeline: Pipeline, table: str, change: str) -> None:
 
 
 def sold(pipeline: Pipeline) -> int:
-    """Return a product that is sold, is no fuel, and has one version."""
+    """Return a product that is sold, is not fuel, and has one version."""
     rows = pipeline.query(
         "select product_id from build.fct_sales inner join build.dim_product using (product_id) where not is_inferred"
         " group by 1 having not bool_or(fct_sales.is_fuel) and count(distinct valid_from) = 1 order by count(*) desc, 1"

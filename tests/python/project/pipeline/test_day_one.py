@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from granary.cli.standing import Standing
-from granary.cli.standing import standing as asked
+from granary.cli.publish_state import PublishState
+from granary.cli.publish_state import publish_state as asked
 from granary.sources.discovery import SOURCES
 from granary.warehouse.connection import connect
 from granary.warehouse.writer import LoadTransaction, Target
@@ -35,7 +35,7 @@ def test_a_plain_dbt_build_passes_before_the_first_load(empty: Pipeline) -> None
     assert empty.query("select count(*) from ops.publish_holds") == [(0,)]
     assert empty.query("select count(*) from ops.unpublished") == [(0,)]
     assert empty.query("select count(*) from marts.fct_sales") == [(0,)]
-    assert standing(empty).problems == ()
+    assert publish_state(empty).problems == ()
 
 
 def test_what_never_had_data_fails_and_keeps_nothing_else_from_being_published(empty: Pipeline) -> None:
@@ -50,10 +50,10 @@ def test_what_never_had_data_fails_and_keeps_nothing_else_from_being_published(e
     assert empty.query("select count(*) > 400 from marts.dim_date") == [(True,)]
     assert empty.query("select distinct reason from ops.publish_holds") == [("has never had data",)]
     empty.dbt("run", "--select", "dim_date")
-    told = standing(empty)
+    told = publish_state(empty)
     assert (told.holds, told.unpublished, told.problems) == ((), (), ())
 
 
-def standing(pipeline: Pipeline) -> Standing:
+def publish_state(pipeline: Pipeline) -> PublishState:
     with connect(pipeline.settings) as connection:
         return asked(connection)

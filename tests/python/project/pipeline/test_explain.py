@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from granary.cli.main import app
 from granary.dbt import manifest as dbt_manifest
-from granary.dbt.nodes import is_mart
+from granary.dbt.manifest_nodes import is_mart
 from granary.explain import links, trace
 from granary.explain.condition import ConditionError
 from granary.explain.links import find_mart

@@ -32,7 +32,7 @@ from granary.privacy.filter import BLANK
 from granary.privacy.identity import identify
 from granary.privacy.suppression_list import entries, folder
 from granary.sources.spec import Capture, Column, Table
-from granary.sources.units import Chunk, Unit
+from granary.sources.units import SourceBatch, Unit
 from granary.warehouse import server
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
@@ -148,7 +148,7 @@ def beginning(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> P
         "transaction_timestamp": [None, None],
     }
     with LoadTransaction(pipeline.settings, "pos") as tx:
-        refused = Chunk(pa.RecordBatch.from_pydict(columns, schema=None))
+        refused = SourceBatch(pa.RecordBatch.from_pydict(columns, schema=None))
         assert append(tx, source, table, Unit("refused"), [refused]).rows_quarantined == 2
     pipeline.dbt("build", "--exclude-resource-type", "test", "unit_test")
     pipeline.execute(
@@ -239,7 +239,7 @@ def test_killed_at_any_point_and_run_again_it_is_as_if_run_once(pipeline: Pipeli
     done = run(pipeline, "1", "--yes")
     assert done.returncode == 0, done.stderr
     assert "They had been forgotten before." in done.stdout
-    assert "ada.mine still has somebody who is forgotten" in done.stdout
+    assert "ada.mine still has rows of a forgotten data subject" in done.stdout
     assert state(pipeline) == erased
     assert health(pipeline.settings).erasures_open == 0
     assert "Nothing is left to do." in run(pipeline, "1", "--yes").stdout
@@ -306,7 +306,7 @@ def test_explain_says_how_many_rows_were_erased(pipeline: Pipeline) -> None:
     ((erased,),) = pipeline.query(f"select row_count from ops.erased_rows where erased_load_id = {load_id}")
     done = granary(pipeline.settings, "explain", "marts.fct_sales", "--where", f"business_date = '{day}'")
     assert done.returncode == 0, done.stderr
-    assert f"{erased} more row{'' if erased == 1 else 's'} erased: of somebody who is forgotten" in done.stdout
+    assert f"{erased} more row{'' if erased == 1 else 's'} erased: of a forgotten data subject" in done.stdout
 
 
 def test_a_dump_made_now_has_nothing_of_it(pipeline: Pipeline, beginning: Path, tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_an_erasure_waits_for_the_load_at_work(pipeline: Pipeline) -> None:
     line = line.set_column(line.schema.get_field_index("household_id"), "household_id", pa.array([88], pa.int64()))
     with ThreadPoolExecutor(1) as pool:
         with LoadTransaction(pipeline.settings, "pos") as tx:
-            append(tx, source, table, Unit("late"), [Chunk(batch) for batch in line.to_batches()])
+            append(tx, source, table, Unit("late"), [SourceBatch(batch) for batch in line.to_batches()])
             looking = pool.submit(forget.look, pipeline.settings, household("88"))
             assert wait([looking], timeout=2).not_done
         assert [(total.relation, total.rows) for total in looking.result()] == [("raw_pos.transactions", 1)]

@@ -13,7 +13,7 @@ import pytest
 from dbt.cli.main import dbtRunner
 
 from granary.dbt.lineage import column_lineage
-from granary.dbt.personal import is_masked, tier
+from granary.dbt.tiers import is_masked, tier
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.project import PROJECT
 from granary.warehouse.roles import ROLES
@@ -124,7 +124,7 @@ def matching(patterns: Mapping[str, Any], name: str) -> Any:
 
 
 def may(connection: Any, sql: str) -> bool:
-    """Whether the server lets the role of the connection do it; what rows forbid is no matter of roles."""
+    """Whether the server lets the role of the connection do it; what rows forbid is not a matter of roles."""
     try:
         with connection.transaction(force_rollback=True):
             execute(connection, sql)

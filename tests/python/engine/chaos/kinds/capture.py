@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 WRITERS, TRANSACTIONS = 2, 25
-"""What goes on at the source while captures are struck: transactions of each writer in a round."""
+"""What goes on at the source while captures are disrupted: transactions of each writer in a round."""
 
 _number = count(1)
 

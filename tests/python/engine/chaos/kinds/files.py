@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from granary.warehouse.settings import Settings
-    from tests.python.engine.chaos.nursery import Loader
+    from tests.python.engine.chaos.loader_process import Loader
 
 UNITS = 5
 """Names of files of a table: a round writes some of them anew."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from granary.dbt.lineage import Columns
 
 
-class Relations:
+class Catalog:
     """Answers about relations named `schema.name`, over one connection that is left without a transaction open."""
 
     def __init__(self, connection: Connection) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from granary.dbt.nodes import meta
+from granary.dbt.manifest_nodes import meta
 from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:

@@ -48,7 +48,7 @@ def held(settings: Settings, run_id: str) -> Iterator[None]:
         _held.pop(run_id).close()
 
 
-def reap(settings: Settings, instance: dg.DagsterInstance) -> list[str]:
+def fail_dead_runs(settings: Settings, instance: dg.DagsterInstance) -> list[str]:
     """Mark the runs of this home whose process is gone as failed (or canceled, if somebody had asked for it).
 
     Returns:

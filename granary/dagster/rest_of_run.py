@@ -33,7 +33,7 @@ def failed_loaders(events: Iterable[Any]) -> list[dg.AssetKey]:
     return [key for key in KEYS if key.to_python_identifier() in steps]
 
 
-def standing(settings: Settings, failed: Iterable[dg.AssetKey]) -> list[dg.AssetKey]:
+def still_loaded(settings: Settings, failed: Iterable[dg.AssetKey]) -> list[dg.AssetKey]:
     """Return those of these tables that hold what their earlier loads brought: a load that fails changes no row.
 
     Left out are those that never held any, and those from which somebody took rows: marts would be built without them.
@@ -47,8 +47,11 @@ def standing(settings: Settings, failed: Iterable[dg.AssetKey]) -> list[dg.Asset
     return found
 
 
-def rest(
-    graph: Any, selected: Iterable[dg.AssetKey], failed: Collection[dg.AssetKey], standing: Collection[dg.AssetKey] = ()
+def assets_to_build(
+    graph: Any,
+    selected: Iterable[dg.AssetKey],
+    failed: Collection[dg.AssetKey],
+    still_loaded: Collection[dg.AssetKey] = (),
 ) -> list[dg.AssetKey]:
     """Return the dbt assets that are to be built though some tables were not loaded, as if nothing had come for these.
 
@@ -59,14 +62,14 @@ def rest(
         graph: the asset graph that all keys are of.
         selected: what the run was about.
         failed: the source tables that it could not load.
-        standing: those of them that hold what their earlier loads brought.
+        still_loaded: those of them that hold what their earlier loads brought.
     """
 
     def after(tables: Iterable[dg.AssetKey]) -> set[dg.AssetKey]:
         return set(dg.AssetSelection.assets(*tables).downstream().resolve(graph))
 
     held = after(failed) - after(key for key in KEYS if key not in failed)
-    return sorted(set(selected) - held - after(key for key in failed if key not in standing) - set(KEYS))
+    return sorted(set(selected) - held - after(key for key in failed if key not in still_loaded) - set(KEYS))
 
 
 def is_daily(graph: Any, keys: Iterable[dg.AssetKey]) -> bool:

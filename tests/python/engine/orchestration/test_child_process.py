@@ -17,19 +17,19 @@ import subprocess, sys
 grandchild = subprocess.Popen([sys.executable, "-c", {CHILD!r}])
 grandchild.wait()
 """
-ON_THE_LEASH = f"""
+CHILD_PROCESS = f"""
 import os, sys
-from granary.dbt.leash import start
+from granary.dbt.child_process import start
 start([sys.executable, "-c", {GRANDCHILD!r}], cwd=".", env=dict(os.environ)).wait()
 """
 WATCHING = f"""
 import subprocess, sys
-child = "from granary.dbt.leash import end_with_parent; end_with_parent();" + {CHILD!r}
+child = "from granary.dbt.child_process import end_with_parent; end_with_parent();" + {CHILD!r}
 subprocess.Popen([sys.executable, "-c", child]).wait()
 """
 
 
-@pytest.mark.parametrize("parent", [ON_THE_LEASH, WATCHING], ids=["on the leash", "watching"])
+@pytest.mark.parametrize("parent", [CHILD_PROCESS, WATCHING], ids=["child process", "watching"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_is_left_of_a_parent_that_was_killed(parent: str, how: signal.Signals) -> None:
     killed = subprocess.Popen(
@@ -43,6 +43,6 @@ def test_nothing_is_left_of_a_parent_that_was_killed(parent: str, how: signal.Si
 
 
 def test_the_exit_code_is_that_of_the_command() -> None:
-    code = "import sys; from granary.dbt.leash import start; import os;"
+    code = "import sys; from granary.dbt.child_process import start; import os;"
     code += "sys.exit(start([sys.executable, '-c', 'raise SystemExit(7)'], cwd='.', env=dict(os.environ)).wait())"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 7

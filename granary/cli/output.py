@@ -1,4 +1,4 @@
-"""What a person sees: lines, tables and progress; JSON for programs."""
+"""What the command prints: lines, tables and progress; JSON for programs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from granary.cli.health import Health
     from granary.dagster.run import AssetOutcome, RunOutcome
-    from granary.dbt.progress import Event
+    from granary.dbt.run_events import Event
     from granary.load.api import LoadResult
     from granary.load.api import Progress as LoadProgress
     from granary.scaffold.plan import PlannedSource
 
-LEFT = {
+NOT_LOADED = {
     "unreadable": "is in quarantine",
     "failed": "could not be loaded",
     "duplicate": "was not loaded",
@@ -78,7 +78,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 @contextmanager
-def loading(*, quiet: bool) -> Iterator[Callable[[LoadProgress], None] | None]:
+def load_progress(*, quiet: bool) -> Iterator[Callable[[LoadProgress], None] | None]:
     """Show a row per table with its unit, rows so far and time while loads run."""
     if quiet:
         yield None
@@ -122,25 +122,25 @@ def loads(results: Sequence[LoadResult]) -> None:
             line(f"{r.source}.{r.table}: {warning}")
         for refused in r.refused:
             line(f"{r.source}.{r.table}: refused: {refused}")
-    not_taken(results)
+    not_loaded(results)
     if any(r.rows_quarantined for r in results):
         line("Refused rows are kept: `granary quarantine list` has them all.")
 
 
-def not_taken(results: Sequence[LoadResult]) -> None:
-    """Print what loads saw and did not take, and why; what no table takes is told once for its source."""
-    told: dict[tuple[str, str], dict[str, str]] = {}
+def not_loaded(results: Sequence[LoadResult]) -> None:
+    """Print what loads saw and did not load, and why; what no table takes is reported once for its source."""
+    by_outcome: dict[tuple[str, str], dict[str, str]] = {}
     for r in results:
-        for one in r.left:
+        for one in r.not_loaded:
             place = r.source if one.outcome == "passed over" else f"{r.source}.{r.table}"
-            told.setdefault((place, one.outcome), {})[one.unit] = one.reason
-    for (place, outcome), units in told.items():
+            by_outcome.setdefault((place, one.outcome), {})[one.unit] = one.reason
+    for (place, outcome), units in by_outcome.items():
         for unit, reason in list(units.items())[:SHOWN_UNITS]:
-            text = f"{place}: {unit} {LEFT[outcome]}: {reason}"
+            text = f"{place}: {unit} {NOT_LOADED[outcome]}: {reason}"
             print(f"granary: {text}", file=sys.stderr) if outcome == "failed" else line(text)
         if (more := len(units) - SHOWN_UNITS) > 0:
-            line(f"{place}: {more:,} more {LEFT[outcome]}: see `granary load --json`, or ops.files_left.")
-    if any(outcome == "duplicate" for _, outcome in told):
+            line(f"{place}: {more:,} more {NOT_LOADED[outcome]}: see `granary load --json`, or ops.files_left.")
+    if any(outcome == "duplicate" for _, outcome in by_outcome):
         line("A file with the content of another one is loaded by `granary load SOURCE.TABLE --accept FILE`.")
 
 
@@ -165,9 +165,9 @@ def planned(source: PlannedSource) -> None:
 
 def guesses(source: PlannedSource) -> None:
     """Print what was guessed, and what was left out."""
-    if source.said:
+    if source.notes:
         line("Guessed; correct what is wrong in the files:")
-    for words in source.said:
+    for words in source.notes:
         line(f"  {words}")
     for reason in source.skipped:
         line(f"Left out: {reason}")
@@ -222,12 +222,12 @@ def counting(total: int) -> Iterator[Callable[[str], None]]:
         task = bar.add_task("", total=total)
         begun = 0
 
-        def tell(name: str) -> None:
+        def update(name: str) -> None:
             nonlocal begun
             bar.update(task, description=name, completed=begun)
             begun += 1
 
-        yield tell
+        yield update
 
 
 @contextmanager
@@ -237,12 +237,12 @@ def deliveries(opening: str) -> Iterator[Callable[[Any], None]]:
         task = bars.add_task(opening, total=None, rows=0, note="")
         total = 0
 
-        def tell(step: Any) -> None:
+        def update(step: Any) -> None:
             nonlocal total
             total += step.rows
             bars.update(task, description=f"{step.system} delivers", rows=total, note=step.item)
 
-        yield tell
+        yield update
 
 
 @contextmanager
@@ -261,7 +261,7 @@ def running(*, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
         screen = Console(file=stream, highlight=False)
         with _bars(screen) as bars:
             view = _RunView(bars, screen)
-            yield view.tell
+            yield view.update
 
 
 class _RunView:
@@ -280,7 +280,7 @@ class _RunView:
         """Seconds since the run began."""
         return time.monotonic() - self.began
 
-    def tell(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         """Take in one event."""
         if event.kind == "planned":
             self.planned = event.rows or 0
@@ -304,8 +304,8 @@ class _RunView:
                 self.done.add(event.name)
             if not self.screen.is_terminal or event.kind in ("failed", "retrying"):
                 rows = f"{event.rows:,} rows" if event.rows is not None else ""
-                told = f"{self.seconds:6.1f} s  {self.progress():<10}{event.kind:<13}{event.name:<34} {rows}"
-                self.screen.print(told.rstrip(), markup=False, soft_wrap=True)
+                text = f"{self.seconds:6.1f} s  {self.progress():<10}{event.kind:<13}{event.name:<34} {rows}"
+                self.screen.print(text.rstrip(), markup=False, soft_wrap=True)
         if self.planned:
             self.bars.update(self.whole, description=self.progress(), note=self.left())
 

@@ -8,8 +8,8 @@ import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from granary.dagster.alive import DIED, folder, held, hold, reap
 from granary.dagster.resources import Warehouse
+from granary.dagster.run_locks import DIED, fail_dead_runs, folder, held, hold
 
 if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WORKS = """
 import sys
 from pathlib import Path
-from granary.dagster.alive import hold
+from granary.dagster.run_locks import hold
 from types import SimpleNamespace
 hold(SimpleNamespace(home=Path(sys.argv[1])), sys.argv[2])
 print("held", flush=True)
@@ -63,18 +63,18 @@ def test_the_run_of_a_killed_process_is_failed_and_that_of_a_living_one_is_not(w
     end(stopping)
     instance: Any = Instance(killed="STARTED", stopping="CANCELING", alive="STARTED", elsewhere="STARTED")
     try:
-        assert reap(warehouse, instance) == ["killed", "stopping"]
+        assert fail_dead_runs(warehouse, instance) == ["killed", "stopping"]
         assert instance.reports == [("killed", "failed", DIED), ("stopping", "canceled", DIED)]
         assert [path.name for path in folder(warehouse).iterdir()] == ["alive"]
     finally:
         end(alive)
-    assert reap(warehouse, instance) == ["alive"]
+    assert fail_dead_runs(warehouse, instance) == ["alive"]
 
 
 def test_a_run_that_ended_by_itself_is_not_told_of_again(warehouse: Settings) -> None:
     end(worker(warehouse, "done"))
     instance: Any = Instance(done="SUCCESS")
-    assert reap(warehouse, instance) == []
+    assert fail_dead_runs(warehouse, instance) == []
     assert instance.reports == []
     assert list(folder(warehouse).iterdir()) == []
 
@@ -83,7 +83,7 @@ def test_our_own_run_is_at_work_until_it_ends(warehouse: Settings) -> None:
     instance: Any = Instance(ours="STARTED")
     with held(warehouse, "ours"):
         hold(warehouse, "ours")  # as the steps do once more
-        assert reap(warehouse, instance) == []
+        assert fail_dead_runs(warehouse, instance) == []
     assert list(folder(warehouse).iterdir()) == []
 
 

@@ -29,15 +29,15 @@ def looks(
         UnreadableError: none can be read.
     """
     seen: dict[str, Sniffed] = {}
-    said: list[str] = []
+    notes: list[str] = []
     for member in members:
         try:
             seen[member] = look(member, limit)
         except UnreadableError as error:
-            if len(said) == len(members) - 1:
+            if len(notes) == len(members) - 1:
                 raise
-            said.append(f"{member} cannot be read, and no load will take it: {error.what}")
-    return seen, said
+            notes.append(f"{member} cannot be read, and no load will take it: {error.what}")
+    return seen, notes
 
 
 def aligned(seen: dict[str, Sniffed]) -> dict[str, Sniffed]:
@@ -63,7 +63,7 @@ def agreed(seen: Mapping[str, Sniffed]) -> tuple[Format, list[str]]:
         GranaryError: they are of different formats.
     """
     first_name, first = next(iter(seen.items()))
-    said, options = [], first.options
+    notes, options = [], first.options
     for name, one in seen.items():
         if type(one.options) is not type(first.options):
             where = f"{first_name} is {first.format}, {name} is {one.format}"
@@ -73,8 +73,8 @@ def agreed(seen: Mapping[str, Sniffed]) -> tuple[Format, list[str]]:
         if len(values) > 1 and any((option.name, value) not in ORDINARY for value in values):
             options = replace(options, **{option.name: option.default})  # type: ignore[arg-type]
             shown = ", ".join(f"{value!r} in {name}" for value, name in list(values.items())[:2])
-            said.append(f"its files differ in {option.name} ({shown}): it is found out for each of them")
-    return options, said
+            notes.append(f"its files differ in {option.name} ({shown}): it is found out for each of them")
+    return options, notes
 
 
 def refused(seen: Mapping[str, Sniffed]) -> list[str]:

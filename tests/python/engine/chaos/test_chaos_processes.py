@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from granary.warehouse.faults import reached
+from granary.warehouse.faults import fault_point
 from granary.warehouse.settings import Settings
-from tests.python.engine.chaos.nursery import run
+from tests.python.engine.chaos.loader_process import run
 
 NOWHERE = Settings(home=Path("/nowhere"), external=False, host="/nowhere")
 
@@ -24,7 +24,7 @@ class Passing:
         if self.fails:
             raise ValueError("no")
         for _ in range(3):
-            reached("here")
+            fault_point("here")
 
 
 def test_ends_are_told_apart() -> None:

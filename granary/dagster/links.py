@@ -24,7 +24,7 @@ DIAGRAM, LINEAGE = "marts.html", "lineage.html"
 
 
 @dataclass(frozen=True)
-class Addresses:
+class Links:
     """Where the neighbours are; empty leaves their links out. A relative one is seen from the page that links."""
 
     docs: str = DOCS
@@ -32,7 +32,7 @@ class Addresses:
     dashboard: str = DASHBOARD
 
     def __post_init__(self) -> None:
-        """Refuse what is no address of a page.
+        """Refuse what is not an address of a page.
 
         Raises:
             GranaryError: an address would run something, or open something else than a page.
@@ -40,16 +40,18 @@ class Addresses:
         for field in fields(self):
             address = str(getattr(self, field.name))
             if re.match(r"\s*[a-z][a-z0-9+.-]*:", address, re.IGNORECASE) and not re.match(r"https?://", address):
-                raise GranaryError(f"{address[:80]!r} is no address of a page", todo="begin with http:// or https://")
+                raise GranaryError(
+                    f"{address[:80]!r} is not an address of a page", todo="begin with http:// or https://"
+                )
 
     @classmethod
-    def load(cls, environ: Mapping[str, str] = os.environ) -> Addresses:
+    def load(cls, environ: Mapping[str, str] = os.environ) -> Links:
         """Return the addresses that the environment names, else those on this machine."""
         return cls(**{name: environ[variable] for name, variable in VARIABLES.items() if variable in environ})
 
     def commands(self, *names: str) -> list[str]:
         """Return the commands that serve those of the neighbours that are where they are by default."""
-        return [COMMANDS[name] for name in names if getattr(self, name) == getattr(Addresses, name)]
+        return [COMMANDS[name] for name in names if getattr(self, name) == getattr(Links, name)]
 
     def mart(self, name: str) -> str:
         """Return the address of a mart in the documentation."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from granary.scaffold.apis import columns, credentials
-from granary.scaffold.look import look
+from granary.scaffold.inspection import inspect_source
 from granary.scaffold.source import module
 from granary.scaffold.write import files
 from granary.warehouse.connection import connect, ensure_database, execute
@@ -84,7 +84,11 @@ def rows(planned: PlannedSource, table: str) -> pa.Table:
 @pytest.mark.parametrize("way", ["header", "parameter"])
 def test_an_api_is_read_by_what_was_written(service: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRANARY_WX_KEY", KEY)
-    planned = look("wx", service, header="X-Api-Key") if way == "header" else look("wx", f"{service}?api_key={KEY}")
+    planned = (
+        inspect_source("wx", service, header="X-Api-Key")
+        if way == "header"
+        else inspect_source("wx", f"{service}?api_key={KEY}")
+    )
     (table,) = planned.tables
     assert (table.name, table.key, table.disposition, table.complete) == ("days", ("id",), "replace", False)
     assert {column.name: column.type for column in table.columns} == {
@@ -104,9 +108,9 @@ def test_an_api_is_read_by_what_was_written(service: str, way: str, monkeypatch:
 def test_an_api_without_its_key_says_so(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRANARY_WX_KEY", raising=False)
     with pytest.raises(GranaryError, match="GRANARY_WX_KEY is not set"):
-        look("wx", service, header="bearer")
+        inspect_source("wx", service, header="bearer")
     with pytest.raises(GranaryError, match=r"401|refuses"):
-        look("wx", service)
+        inspect_source("wx", service)
 
 
 def test_credentials_leave_the_address() -> None:
@@ -119,7 +123,7 @@ def test_credentials_leave_the_address() -> None:
 
 def test_a_secret_in_a_files_address_is_refused_before_it_is_in_code() -> None:
     with pytest.raises(GranaryError, match="secret among its parameters") as raised:
-        look("wx", f"https://me:{KEY}@files.example/days.csv?token={KEY}")
+        inspect_source("wx", f"https://me:{KEY}@files.example/days.csv?token={KEY}")
     assert KEY not in str(raised.value)
 
 
@@ -147,7 +151,7 @@ def test_a_database_is_read_by_what_was_written(tmp_path: Path) -> None:
             connection.execute("insert into lines values (?, ?, ?)", (n // 3, n % 3, n))
             connection.execute("insert into log values ('same')")
     connection.close()
-    planned = look("shop", f"sqlite:///{tmp_path}/shop.db")
+    planned = inspect_source("shop", f"sqlite:///{tmp_path}/shop.db")
     assert [(table.name, table.key, table.cursor, table.disposition) for table in planned.tables] == [
         ("customers", ("id",), "updated_at", "merge"),
         ("lines", ("line_order", "line"), None, "replace"),
@@ -157,7 +161,7 @@ def test_a_database_is_read_by_what_was_written(tmp_path: Path) -> None:
     assert rows(planned, "lines").num_rows == 30
     assert {column.name: column.personal for column in planned.tables[0].columns}["e_mail"] == "identifier"
     with pytest.raises(GranaryError, match="no table 'orders'"):
-        look("shop", f"sqlite:///{tmp_path}/shop.db", only=("orders",))
+        inspect_source("shop", f"sqlite:///{tmp_path}/shop.db", only=("orders",))
 
 
 def test_postgres_declares_more_than_a_sample_shows(warehouse: Settings) -> None:
@@ -174,7 +178,7 @@ def test_postgres_declares_more_than_a_sample_shows(warehouse: Settings) -> None
             'insert into orders (order_id, "user", total)'
             " select gen_random_uuid(), 'u' || n, n from generate_series(1, 5) n",
         )
-    planned = look("shop", warehouse.uri(database), keys={}, cursors={})
+    planned = inspect_source("shop", warehouse.uri(database), keys={}, cursors={})
     (table,) = planned.tables
     assert (table.key, table.cursor, table.disposition, planned.kind) == (
         ("order_id",),
@@ -193,7 +197,7 @@ def test_postgres_declares_more_than_a_sample_shows(warehouse: Settings) -> None
         "doc": ("doc", "string"),
     }
     assert warehouse.uri(database) not in "".join(files(planned).values())
-    given = look("shop", warehouse.uri(database), keys={"orders": ("user",)}, cursors={"orders": "total"})
+    given = inspect_source("shop", warehouse.uri(database), keys={"orders": ("user",)}, cursors={"orders": "total"})
     assert (given.tables[0].key, given.tables[0].cursor) == (("order_user",), "total")
 
 
@@ -208,7 +212,7 @@ def test_a_folder_of_every_format_is_read_by_what_was_written(tmp_path: Path) ->
     for month, line in (("01", "1,2"), ("02", "3,4,5")):
         header = "Order,Größe" + (",Extra" if month == "02" else "")
         (tmp_path / f"lots_{month}.csv").write_text(f"{header}\n{line}\n")
-    planned = look("mix", str(tmp_path))
+    planned = inspect_source("mix", str(tmp_path))
     found = {table.name: [(column.name, str(column.type)) for column in table.columns] for table in planned.tables}
     assert found == {
         "doc": [("a", "int64"), ("b", "string")],

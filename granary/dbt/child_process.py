@@ -1,7 +1,7 @@
 """Processes that end with who started them, however that one ended: nobody can catch a SIGKILL and tell its children.
 
-`python -m granary.dbt.leash COMMAND ...` runs a command until its own standard input ends, which a killed parent's
-side of the pipe does. A process that is started by others watches its parent by `end_with_parent`.
+`python -m granary.dbt.child_process COMMAND ...` runs a command until its own standard input ends, as it does
+when the parent is killed. A process that is started by others watches its parent by `end_with_parent`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ LOOK_SECONDS = 0.5
 
 
 def start(command: Sequence[str], *, cwd: object, env: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a command on the leash: it ends when this process does, or closes the returned process' standard input."""
+    """Start a command that ends when this process does, or closes the returned process' standard input."""
     return subprocess.Popen(
-        [sys.executable, "-m", "granary.dbt.leash", *command],
+        [sys.executable, "-m", "granary.dbt.child_process", *command],
         cwd=str(cwd),
         env=env,
         stdin=subprocess.PIPE,
     )
 
 
-def hold(command: Sequence[str]) -> int:
+def supervise(command: Sequence[str]) -> int:
     """Run a command until it ends, or standard input does; return its exit code.
 
     It is in a group of its own, so that Ctrl-C in a terminal reaches it once and in order, and nothing of it is left.
@@ -73,8 +73,8 @@ def end_with_parent() -> None:
         time.sleep(PATIENCE_SECONDS)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    threading.Thread(target=watch, name="leash", daemon=True).start()
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()
 
 
 if __name__ == "__main__":
-    sys.exit(hold(sys.argv[1:]))
+    sys.exit(supervise(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""What a load sees and does not take is told and kept: files of no table, files that wait, the same content twice."""
+"""What a load does not take is reported and kept: files of no table, files that wait, the same content twice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from granary.cli import show
+from granary.cli import output
 from granary.load.api import load_table
 from granary.load.withdrawal import withdraw
 from granary.readers.files import FileReader
@@ -23,13 +23,13 @@ from tests.python.engine.files.test_places import ADA, BO, CY, HEADER
 from tests.python.support.workbooks import archive
 
 if TYPE_CHECKING:
-    from granary.sources.units import Left
+    from granary.sources.units import NotLoaded
     from tests.python.engine.files.conftest import Store, Zone
 
 TAKEN_BY_NONE = "no table of the source takes it"
 
 
-def told(left: tuple[Left, ...]) -> list[tuple[str, str]]:
+def told(left: tuple[NotLoaded, ...]) -> list[tuple[str, str]]:
     return [(one.unit, one.outcome) for one in left]
 
 
@@ -51,8 +51,8 @@ def test_a_file_that_no_table_takes_is_told_at_each_load_and_kept(zone: Zone) ->
     zone.patch.setattr("granary.load.api.SOURCES", {zone.name: both})
     expected = [("2014/flights.csv", "passed over"), ("flights_2014-01.csv", "passed over")]
     for _ in range(2):
-        assert told(load_table(zone.settings, zone.name, "flights").left) == expected
-        assert told(load_table(zone.settings, zone.name, "planes").left) == expected
+        assert told(load_table(zone.settings, zone.name, "flights").not_loaded) == expected
+        assert told(load_table(zone.settings, zone.name, "planes").not_loaded) == expected
     kept = "select unit, table_name, outcome, reason, first_seen_at < last_seen_at from ops.files_left"
     assert zone.query(f"{kept} where source = $1 order by unit", zone.name) == [
         (unit, "", outcome, TAKEN_BY_NONE, True) for unit, outcome in expected
@@ -69,7 +69,7 @@ def test_a_place_that_holds_everything_is_looked_through_in_part(zone: Zone, mon
     reader = FileReader(str(zone.folder))
     assert sorted(reader.store.names()) == ["a/1.csv", "b/3.csv", "flights.csv"]
     monkeypatch.setattr("granary.readers.files.store.LOOKED_INTO", 99)
-    left = reader.left([table("flights.csv")])
+    left = reader.not_loaded([table("flights.csv")])
     assert [one.unit for one in left] == ["a/1.csv", "b/3.csv", str(zone.folder)]
     assert left[-1].reason == "over 2 files are left out; the others are not named"
 
@@ -86,7 +86,7 @@ def test_files_of_another_source_in_the_same_place_are_not_told(zone: Zone) -> N
 
     worse = replace(mine, name=f"{zone.name}_broken", open_reader=broken)
     zone.patch.setattr("granary.load.api.SOURCES", {each.name: each for each in (mine, other, worse)})
-    assert told(load_table(zone.settings, zone.name, "flights").left) == [("ships.csv", "passed over")]
+    assert told(load_table(zone.settings, zone.name, "flights").not_loaded) == [("ships.csv", "passed over")]
 
 
 @pytest.mark.parametrize("kind", ["s3", "sftp"])
@@ -103,7 +103,7 @@ def test_a_server_is_looked_through_too(zone: Zone, store: Store, kind: str) -> 
             remote_files(store).pipe_file(f"/{zone.name}/{name}", text.encode())
     result = zone.load(table("sub/people_*.csv"), **place)
     assert result.units_loaded == ("sub/people_1.csv",)
-    assert told(result.left) == [("people_3.csv", "passed over"), ("sub/persons_2.csv", "passed over")]
+    assert told(result.not_loaded) == [("people_3.csv", "passed over"), ("sub/persons_2.csv", "passed over")]
 
 
 def test_a_folder_of_a_server_that_is_missing_is_no_empty_one(zone: Zone, store: Store) -> None:
@@ -117,7 +117,7 @@ def test_files_that_wait_say_for_what(zone: Zone) -> None:
     zone.put("people_1.csv", HEADER + ADA, age=5)
     zone.put("people_2.csv.part", HEADER + BO)
     zone.put("_people_3.csv", HEADER + CY)
-    left = zone.load(settle=30).left
+    left = zone.load(settle=30).not_loaded
     assert [(one.unit, one.outcome, one.reason) for one in left] == [
         ("_people_3.csv", "passed over", "a name that begins with '.' or '_' hides a file"),
         ("people_1.csv", "waiting", "it changed less than 30 s ago"),
@@ -128,9 +128,9 @@ def test_files_that_wait_say_for_what(zone: Zone) -> None:
     result = zone.load(table("people_?.csv"), done=".done")
     assert result.units_loaded == ("people_4.csv",)
     assert ("people_1.csv", "waiting", "its marker people_1.csv.done is missing") in [
-        (one.unit, one.outcome, one.reason) for one in result.left
+        (one.unit, one.outcome, one.reason) for one in result.not_loaded
     ]
-    assert "people_4.csv.done" not in [one.unit for one in result.left]
+    assert "people_4.csv.done" not in [one.unit for one in result.not_loaded]
     assert zone.query(
         "select table_name, outcome from ops.files_left where source = $1 and unit = 'people_1.csv'", zone.name
     ) == [("people", "waiting")]
@@ -141,14 +141,14 @@ def test_the_same_content_under_two_names_lands_once_and_is_told(zone: Zone) -> 
     zone.put("people_2.csv", HEADER + ADA + BO)
     for _ in range(2):
         result = zone.load()
-        assert [(one.unit, one.outcome, one.reason) for one in result.left] == [
+        assert [(one.unit, one.outcome, one.reason) for one in result.not_loaded] == [
             ("people_2.csv", "duplicate", "it has the content of people_1.csv")
         ]
     assert (result.status, zone.rows("id")) == ("unchanged", [(1,), (2,)])
     ledger = "select unit, rows_loaded, error from ops.load_audit where source = $1 and status = 'duplicate'"
     assert zone.query(ledger, zone.name) == [("people_2.csv", 0, "it has the content of people_1.csv")]
     zone.put("copies/people_1.csv", HEADER + ADA + BO)
-    assert told(zone.load(table("**/people*.csv")).left) == [
+    assert told(zone.load(table("**/people*.csv")).not_loaded) == [
         ("copies/people_1.csv", "duplicate"),
         ("people_2.csv", "duplicate"),
     ]
@@ -177,13 +177,13 @@ def test_content_is_known_whether_it_is_packed_or_not(
         result = zone.load() if level == 2 or not at_once else None
     for _ in range(2):
         assert result
-        assert [(one.unit, one.outcome, one.reason) for one in result.left] == [
+        assert [(one.unit, one.outcome, one.reason) for one in result.not_loaded] == [
             (names[1], "duplicate", f"it has the content of {names[0]}")
         ]
         result = zone.load()
     assert (result.status, zone.rows("id")) == ("unchanged", [(1,), (2,)])
     result = load_table(zone.settings, zone.name, "people", accepted=[names[1]])
-    assert (result.rows_loaded, result.left, zone.load().left) == (2, (), ())
+    assert (result.rows_loaded, result.not_loaded, zone.load().not_loaded) == (2, (), ())
     assert len(zone.rows("id")) == 4
 
 
@@ -191,11 +191,11 @@ def test_a_packed_copy_is_loaded_once_the_other_file_holds_something_else(zone: 
     zone.put("people_1.csv", HEADER + ADA)
     zone.put("people_1.csv.gz", packed("gz", HEADER + ADA))
     zone.put("people_2.csv.gz", packed("gz", HEADER + ADA))
-    assert told(zone.load().left) == [("people_1.csv.gz", "duplicate"), ("people_2.csv.gz", "duplicate")]
+    assert told(zone.load().not_loaded) == [("people_1.csv.gz", "duplicate"), ("people_2.csv.gz", "duplicate")]
     zone.put("people_1.csv", HEADER + BO)
     result = zone.load()
     assert result.units_loaded == ("people_1.csv", "people_1.csv.gz")
-    assert told(result.left) == [("people_2.csv.gz", "duplicate")]
+    assert told(result.not_loaded) == [("people_2.csv.gz", "duplicate")]
     zone.put("people_1.csv.gz", packed("gz", HEADER + ADA, 1))  # packed anew, it takes the place of its own rows
     assert zone.load().units_loaded == ("people_1.csv.gz",)
     assert zone.rows("id", "id") == [(1,), (2,)]
@@ -206,7 +206,7 @@ def test_archives_of_several_files_are_known_by_what_is_in_them(zone: Zone) -> N
     zone.put("people_1.zip", archive(**{"a.csv": one, "b.csv": two}))
     zone.put("people_2.zip", archive(**{"c.csv": one, "d.csv": two}))
     zone.put("people_3.zip", archive(**{"a.csv": two, "b.csv": one}))
-    assert told(zone.load().left) == [("people_2.zip", "duplicate")]
+    assert told(zone.load().not_loaded) == [("people_2.zip", "duplicate")]
     assert zone.rows("id") == [(1,), (2,), (2,), (1,)]
 
 
@@ -219,9 +219,9 @@ def test_a_ledger_of_before_goes_on_and_nothing_is_read_again(zone: Zone) -> Non
         connection.commit()
     server.prepare(zone.settings)
     zone.put("people_1.csv.gz", packed("gz", HEADER + ADA))  # touched
-    assert (zone.load().status, zone.load().left, zone.rows("id")) == ("unchanged", (), [(1,)])
+    assert (zone.load().status, zone.load().not_loaded, zone.rows("id")) == ("unchanged", (), [(1,)])
     zone.put("people_2.csv.gz", packed("gz", HEADER + ADA))
-    assert told(zone.load().left) == [("people_2.csv.gz", "duplicate")]
+    assert told(zone.load().not_loaded) == [("people_2.csv.gz", "duplicate")]
 
 
 def test_a_copy_is_loaded_once_the_other_file_holds_something_else(zone: Zone) -> None:
@@ -230,13 +230,13 @@ def test_a_copy_is_loaded_once_the_other_file_holds_something_else(zone: Zone) -
     zone.load()
     zone.put("people_1.csv", HEADER + BO)
     result = zone.load()
-    assert (result.units_loaded, told(result.left)) == (("people_1.csv", "people_2.csv"), [])
+    assert (result.units_loaded, told(result.not_loaded)) == (("people_1.csv", "people_2.csv"), [])
     assert zone.rows("id", "id") == [(1,), (2,)]
     zone.put("people_2.csv", HEADER + BO)  # corrected to what the other one holds: its own rows stay
-    assert told(zone.load().left) == [("people_2.csv", "duplicate")]
+    assert told(zone.load().not_loaded) == [("people_2.csv", "duplicate")]
     assert zone.rows("id", "id") == [(1,), (2,)]
     zone.put("people_2.csv", HEADER + ADA)
-    assert (zone.load().status, zone.load().left) == ("unchanged", ())
+    assert (zone.load().status, zone.load().not_loaded) == ("unchanged", ())
 
 
 def test_a_copy_of_a_file_that_turns_out_damaged_counts_for_itself(zone: Zone) -> None:
@@ -245,7 +245,7 @@ def test_a_copy_of_a_file_that_turns_out_damaged_counts_for_itself(zone: Zone) -
     zone.load()
     zone.put("people_1.csv", HEADER + '2,"Bo')
     result = zone.load()
-    assert told(result.left) == [("people_1.csv", "unreadable"), ("people_2.csv", "duplicate")]
+    assert told(result.not_loaded) == [("people_1.csv", "unreadable"), ("people_2.csv", "duplicate")]
     assert zone.rows("id") == [(1,)]
 
 
@@ -256,12 +256,12 @@ def test_a_copy_can_be_accepted_and_stays_so(zone: Zone) -> None:
     with pytest.raises(GranaryError, match=r"the source has no unit 'people_9\.csv'"):
         load_table(zone.settings, zone.name, "people", accepted=["people_9.csv"])
     result = load_table(zone.settings, zone.name, "people", accepted=["people_2.csv"])
-    assert (result.units_loaded, result.left) == (("people_2.csv",), ())
-    assert zone.load().left == ()
+    assert (result.units_loaded, result.not_loaded) == (("people_2.csv",), ())
+    assert zone.load().not_loaded == ()
     refreshed = load_table(zone.settings, zone.name, "people", full_refresh=True)
-    assert (refreshed.rows_loaded, refreshed.left) == (2, ())
+    assert (refreshed.rows_loaded, refreshed.not_loaded) == (2, ())
     zone.put("people_3.csv", HEADER + ADA)
-    assert told(load_table(zone.settings, zone.name, "people", full_refresh=True).left) == [
+    assert told(load_table(zone.settings, zone.name, "people", full_refresh=True).not_loaded) == [
         ("people_3.csv", "duplicate")
     ]
     assert len(zone.rows("id")) == 2
@@ -274,14 +274,14 @@ def test_a_contract_may_take_copies_and_a_key_needs_no_care(zone: Zone) -> None:
     keyed = replace(table(key=("id",)), disposition="merge")
     zone.patch.setattr(zone, "name", f"{zone.name}m")
     result = zone.load(keyed)
-    assert (len(result.units_loaded), result.left, zone.rows("id")) == (2, (), [(1,)])
+    assert (len(result.units_loaded), result.not_loaded, zone.rows("id")) == (2, (), [(1,)])
 
 
 def test_files_without_rows_are_copies_of_nothing(zone: Zone) -> None:
     zone.put("people_1.csv", HEADER)
     zone.put("people_2.csv", HEADER)
     result = zone.load()
-    assert (result.units_loaded, result.left) == (("people_1.csv", "people_2.csv"), ())
+    assert (result.units_loaded, result.not_loaded) == (("people_1.csv", "people_2.csv"), ())
     zone.put("people_3.csv", HEADER)
     assert zone.load().units_loaded == ("people_3.csv",)
 
@@ -325,7 +325,7 @@ def test_a_merged_unit_waits_for_a_failed_one_before_it(zone: Zone) -> None:
     zone.put("people_2.csv", "id,name\n1,Bo\n")
     zone.put("people_3.csv", HEADER + "1,Cy,,1\n")
     result = zone.load(merged)
-    assert (result.units_loaded, told(result.left)) == (
+    assert (result.units_loaded, told(result.not_loaded)) == (
         ("people_1.csv",),
         [("people_2.csv", "failed"), ("people_3.csv", "waiting")],
     )
@@ -358,16 +358,16 @@ def test_the_command_tells_each_reason_once_in_lines(zone: Zone, capsys: pytest.
     for number in range(12):
         zone.put(f"other_{number:02}.csv", HEADER)
     result = zone.load()
-    show.loads([result, replace(result, table="again")])
+    output.loads([result, replace(result, table="again")])
     lines = capsys.readouterr().out
     assert f"{zone.name}.people: people_3.csv.gz is in quarantine: the file is damaged" in lines
     assert f"{zone.name}.people: people_2.csv was not loaded: it has the content of people_1.csv" in lines
     assert lines.count(f"{zone.name}: other_00.csv is passed over: {TAKEN_BY_NONE}") == 1
     assert f"{zone.name}: 2 more is passed over" in lines
-    show.json([result])
+    output.json([result])
     [told_all] = json.loads(capsys.readouterr().out)
-    assert len(told_all["left"]) == 14
-    assert told_all["left"][0]["outcome"] == "unreadable"
+    assert len(told_all["not_loaded"]) == 14
+    assert told_all["not_loaded"][0]["outcome"] == "unreadable"
 
 
 def test_what_a_mac_puts_into_an_archive_is_no_member(zone: Zone) -> None:
@@ -377,5 +377,5 @@ def test_what_a_mac_puts_into_an_archive_is_no_member(zone: Zone) -> None:
     zone.put("people_3.zip", archive())
     result = zone.load()
     assert (result.units_loaded, result.units_unreadable) == (("people_1.zip",), ("people_2.zip", "people_3.zip"))
-    assert ("people_1.zip, README", "passed over") in told(result.left)
+    assert ("people_1.zip, README", "passed over") in told(result.not_loaded)
     assert zone.rows("id") == [(1,)]

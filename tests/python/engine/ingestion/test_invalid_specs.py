@@ -136,7 +136,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (Table, {"floor": -0.1}, "table things: shares are from 0 to 1"),
     (Table, {"floor": "half"}, "table things: floor is a number and not 'half'"),
     (Table, {"max_refused": float("nan")}, "table things: shares are from 0 to 1"),
-    (Table, {"copies": "both"}, "table things: copies is one of tell, load and not 'both'"),
+    (Table, {"copies": "both"}, "table things: copies is one of report, load and not 'both'"),
     (Table, {"max_new_columns": -1}, "table things: max_new_columns is 0 or over and not -1"),
     (Source, {"name": "Shop"}, "source name 'Shop' is not lower snake case"),
     (Source, {"description": ""}, "source shop: description is empty"),

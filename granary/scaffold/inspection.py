@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "sqlite", "mssql", "oracle")
 
 
-def look(
+def inspect_source(
     name: str,
     where: str,
     *,
@@ -57,9 +57,9 @@ def look(
         return plan(name, "api", opening, found, keys, cursors, words=words)
     from granary.scaffold import files
 
-    folder, found, skipped, told = files.find(where, only)
+    folder, found, skipped, formats = files.find(where, only)
     kind = Counter(kind_of(table.location) for table in found).most_common(1)[0][0] if found else "csv"
-    return plan(name, kind, files.opening(name, folder, told), found, keys, cursors, skipped, words)
+    return plan(name, kind, files.opening(name, folder, formats), found, keys, cursors, skipped, words)
 
 
 def _is_file(url: str) -> bool:

@@ -45,7 +45,7 @@ def test_a_word_stands_for_no_value_in_its_own_column_only(tmp_path: Path) -> No
     text = 'id,speed,Day of it,note\n1,NA,2024-01-01,NA\n2,"-", NA ,-\n3,7,-,x\n4,none,-,x\n'
     rows, refused = load(tmp_path, "t.csv", text, COLUMNS)
     assert rows == [(1, None, date(2024, 1, 1), "NA"), (2, None, None, "-"), (3, 7, None, "x")]
-    assert refused == [("speed", "is no int64")]
+    assert refused == [("speed", "is not a valid int64")]
 
 
 def test_words_are_out_before_a_notation_is_read(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from granary.dbt.nodes import PUBLISHED
+from granary.dbt.manifest_nodes import PUBLISHED
 from granary.warehouse.connection import query
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ LAST = """
 
 
 @dataclass(frozen=True)
-class Standing:
+class PublishState:
     """What dbt and the loads left behind.
 
     `holds` have a node, its reason and since when; `unpublished` a mart and how many partitions of it wait;
@@ -66,16 +66,16 @@ class Standing:
             yield f"Built and not published: {marts}: {todo}"
 
 
-def standing(connection: Connection) -> Standing:
+def publish_state(connection: Connection) -> PublishState:
     """Return where the marts stand; in a warehouse that dbt never built, nothing is wrong with them."""
     built, held = query(
         connection, "select to_regclass('ops.builds') is not null, to_regclass('ops.publish_holds') is not null"
     )[0]
     if not held:
-        return Standing()
+        return PublishState()
     last = query(connection, LAST, PUBLISHED) if built else []
     names = ("command", "finished_at", "failures", "warnings")
-    return Standing(
+    return PublishState(
         holds=tuple(
             {"node": node, "reason": reason, "since": since}
             for node, reason, since in query(connection, HOLDS, PUBLISHED)

@@ -1,4 +1,4 @@
-"""What is done to loader processes, and to the server under them. Each strike says whether it struck."""
+"""What is done to loader processes, and to the server under them. Each says whether it hit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from granary.warehouse import server
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.layout import last_line, plan
-from tests.python.engine.chaos.nursery import Child, Outcome, aside, kill_after, run
+from tests.python.engine.chaos.loader_process import Child, Outcome, aside, kill_after, run
 from tests.python.support.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
-    from tests.python.engine.chaos.nursery import Loader
+    from tests.python.engine.chaos.loader_process import Loader
     from tests.python.support.proxy import Direction
 
 RECOVERY_SECONDS = 60
@@ -36,8 +36,8 @@ FULL_BYTES = (4.5, 6.0)
 
 
 @dataclass
-class Arena:
-    """Where strikes are dealt: a warehouse, chance, and what an unharmed load is like."""
+class Bench:
+    """What disruptions work with: a warehouse, chance, and what an unharmed load is like."""
 
     settings: Settings
     random: Random
@@ -79,97 +79,97 @@ class Arena:
         return self.random.uniform(0, self.seconds)
 
 
-Strike = Callable[["Arena", "Loader"], bool]
-"""What is done to a loader: returns whether it struck."""
+Disruption = Callable[["Bench", "Loader"], bool]
+"""What is done to a loader: returns whether it hit."""
 
 
-def at_point(point: str) -> Strike:
-    """Return the strike that kills the loader as it passes a named point: the first time, or a later one.
+def at_point(point: str) -> Disruption:
+    """Return the disruption that kills the loader as it passes a named point: the first time, or a later one.
 
-    A load that was through before the later one makes the next strike at this point one at the first time.
+    A load that was through before the later one makes the next disruption at this point one at the first time.
     """
 
-    def strike(arena: Arena, loader: Loader) -> bool:
-        later = point not in arena.missed and arena.random.random() < 0.7
-        times = arena.random.randint(1, arena.passes.get(point, 1)) if later else 1
-        struck = _struck(arena, run(loader, arena.settings, f"{point}:{times}", arena.sabotage))
-        (arena.missed.discard if struck else arena.missed.add)(point)
-        return struck
+    def disrupt(bench: Bench, loader: Loader) -> bool:
+        later = point not in bench.missed and bench.random.random() < 0.7
+        times = bench.random.randint(1, bench.passes.get(point, 1)) if later else 1
+        hit = _was_hit(bench, run(loader, bench.settings, f"{point}:{times}", bench.sabotage))
+        (bench.missed.discard if hit else bench.missed.add)(point)
+        return hit
 
-    return strike
+    return disrupt
 
 
-def at_random(arena: Arena, loader: Loader) -> bool:
+def at_random(bench: Bench, loader: Loader) -> bool:
     """Kill the loader at a random moment."""
-    return _struck(arena, kill_after(loader, arena.settings, arena.moment(), arena.sabotage))
+    return _was_hit(bench, kill_after(loader, bench.settings, bench.moment(), bench.sabotage))
 
 
-def two_loaders(arena: Arena, loader: Loader) -> bool:
+def two_loaders(bench: Bench, loader: Loader) -> bool:
     """Let two loaders begin at once: the second waits for the first, and both end well."""
-    both = [Child(loader, arena.settings, sabotage=arena.sabotage) for _ in range(2)]
+    both = [Child(loader, bench.settings, sabotage=bench.sabotage) for _ in range(2)]
     for child in both:
         child.go()
-    _expect_done(arena, [child.end() for child in both])
+    _expect_done(bench, [child.end() for child in both])
     return True
 
 
-def two_loaders_one_killed(arena: Arena, loader: Loader) -> bool:
+def two_loaders_one_killed(bench: Bench, loader: Loader) -> bool:
     """Let two loaders begin at once and kill one at random: the other ends well."""
-    victim, other = (Child(loader, arena.settings, sabotage=arena.sabotage) for _ in range(2))
+    victim, other = (Child(loader, bench.settings, sabotage=bench.sabotage) for _ in range(2))
     other.go()
     victim.go()
-    if not victim.over(arena.random.uniform(0, 2 * arena.seconds)):
+    if not victim.over(bench.random.uniform(0, 2 * bench.seconds)):
         victim.kill()
-    struck = _struck(arena, victim.end())
-    _expect_done(arena, [other.end()])
-    return struck
+    hit = _was_hit(bench, victim.end())
+    _expect_done(bench, [other.end()])
+    return hit
 
 
-def backend_killed(arena: Arena, loader: Loader) -> bool:
+def backend_killed(bench: Bench, loader: Loader) -> bool:
     """Kill the loader's own server process: Postgres drops every connection and recovers by itself."""
-    return _server_struck(arena, loader, _kill_backend)
+    return _hit_server(bench, loader, _kill_backend)
 
 
-def server_killed(arena: Arena, loader: Loader) -> bool:
+def server_killed(bench: Bench, loader: Loader) -> bool:
     """Kill the whole server, its postmaster first, and start it again."""
-    return _server_struck(arena, loader, _kill_server)
+    return _hit_server(bench, loader, _kill_server)
 
 
-def network_cut(arena: Arena, loader: Loader) -> bool:
+def network_cut(bench: Bench, loader: Loader) -> bool:
     """Reset the connections between loader and warehouse after some bytes of either direction; then heal the network.
 
     The number of bytes is random in its order of magnitude, so that the first words, the rows and the last words of a
     load, such as the answer to its commit, are all cut at some time.
     """
-    host, direction = arena.settings.host, arena.random.choice(WAYS)
-    with Proxy(Path(host) / f".s.PGSQL.{arena.settings.port}") as proxy:
-        proxy.cut_after(int(10 ** arena.random.uniform(*CUT_BYTES[direction])), direction)
-        far = replace(arena.settings, external=True, host="127.0.0.1", port=proxy.port)
-        outcome = Child(loader, far, sabotage=arena.sabotage).go().end()
+    host, direction = bench.settings.host, bench.random.choice(WAYS)
+    with Proxy(Path(host) / f".s.PGSQL.{bench.settings.port}") as proxy:
+        proxy.cut_after(int(10 ** bench.random.uniform(*CUT_BYTES[direction])), direction)
+        far = replace(bench.settings, external=True, host="127.0.0.1", port=proxy.port)
+        outcome = Child(loader, far, sabotage=bench.sabotage).go().end()
         if outcome.killed:
-            arena.complaints.append("the loader died when the network was cut")
+            bench.complaints.append("the loader died when the network was cut")
         if not proxy.cuts:
-            _expect_done(arena, [outcome])
+            _expect_done(bench, [outcome])
         return proxy.cuts > 0
 
 
-def disk_full(arena: Arena, loader: Loader) -> bool:
+def disk_full(bench: Bench, loader: Loader) -> bool:
     """Let the server's files grow to a random size only: tables cannot be extended, or the log cannot be written.
 
     The limit is that of every process of the server, and new ones inherit it. A log that cannot be written brings the
     server down; so does recovery in its turn, until there is space again.
     """
-    with connect(arena.settings, "postgres", autocommit=True) as connection:
+    with connect(bench.settings, "postgres", autocommit=True) as connection:
         query(connection, "select pg_switch_wal()")  # the log is at the beginning of a file
-    arena.hang_up()
-    postmaster = _postmaster(arena.settings)
-    child = Child(loader, arena.settings, sabotage=arena.sabotage)
-    aside(limit_files, postmaster, int(10 ** arena.random.uniform(*FULL_BYTES)))
+    bench.hang_up()
+    postmaster = _postmaster(bench.settings)
+    child = Child(loader, bench.settings, sabotage=bench.sabotage)
+    aside(limit_files, postmaster, int(10 ** bench.random.uniform(*FULL_BYTES)))
     outcome = child.go().end()
     aside(limit_files, postmaster, resource.RLIM_INFINITY)
     if outcome.killed:
-        arena.complaints.append("the loader died when the disk was full")
-    _recover(arena.settings)
+        bench.complaints.append("the loader died when the disk was full")
+    _recover(bench.settings)
     return not outcome.done
 
 
@@ -194,14 +194,14 @@ def _postmaster(settings: Settings) -> int:
     return int((settings.home / "data" / "postmaster.pid").read_text().split()[0])
 
 
-def _server_struck(arena: Arena, loader: Loader, kill: Callable[[Settings, list[int]], None]) -> bool:
+def _hit_server(bench: Bench, loader: Loader, kill: Callable[[Settings, list[int]], None]) -> bool:
     """Kill the server at a random moment of a load, and have it back; the loader must end by itself."""
-    arena.hang_up()
-    with connect(arena.settings, "postgres", autocommit=True) as connection:
-        child = Child(loader, arena.settings, sabotage=arena.sabotage)
+    bench.hang_up()
+    with connect(bench.settings, "postgres", autocommit=True) as connection:
+        child = Child(loader, bench.settings, sabotage=bench.sabotage)
         child.go()
-        if child.over(arena.moment()):
-            _expect_done(arena, [child.end()])
+        if child.over(bench.moment()):
+            _expect_done(bench, [child.end()])
             return False
         pids = [
             int(str(pid))
@@ -211,11 +211,11 @@ def _server_struck(arena: Arena, loader: Loader, kill: Callable[[Settings, list[
                 " order by application_name = 'granary' and datname <> 'postgres' desc, backend_start desc",
             )
         ]
-        kill(arena.settings, pids)
+        kill(bench.settings, pids)
         outcome = child.end()
     if outcome.killed:
-        arena.complaints.append("the loader died when its server was killed")
-    _recover(arena.settings, dead=kill is _kill_server)
+        bench.complaints.append("the loader died when its server was killed")
+    _recover(bench.settings, dead=kill is _kill_server)
     return True
 
 
@@ -249,13 +249,13 @@ def _recover(settings: Settings, *, dead: bool = False) -> None:
         time.sleep(0.02)
 
 
-def _struck(arena: Arena, outcome: Outcome) -> bool:
+def _was_hit(bench: Bench, outcome: Outcome) -> bool:
     """Return whether the loader was killed; one that was not must have ended well."""
     if outcome.killed:
         return True
-    _expect_done(arena, [outcome])
+    _expect_done(bench, [outcome])
     return False
 
 
-def _expect_done(arena: Arena, outcomes: list[Outcome]) -> None:
-    arena.complaints += [f"a loader failed: {outcome.error}" for outcome in outcomes if not outcome.done]
+def _expect_done(bench: Bench, outcomes: list[Outcome]) -> None:
+    bench.complaints += [f"a loader failed: {outcome.error}" for outcome in outcomes if not outcome.done]

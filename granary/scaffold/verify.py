@@ -65,7 +65,7 @@ def _module(planned: PlannedSource, text: str) -> None:
 def _yaml(text: str) -> None:
     for value in _scalars(yaml.safe_load(text)):
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{value} is no number that dbt can hold")
+            raise ValueError(f"{value} is not a number that dbt can hold")
         if isinstance(value, int) and not -LARGEST <= value < LARGEST:
             raise ValueError(f"{value} is larger than what dbt can hold")
 

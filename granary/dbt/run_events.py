@@ -1,4 +1,4 @@
-"""What a person is told while a run works: events from our own code to whoever started the run in this process.
+"""Progress of a run: events from our own code to whoever started the run in this process.
 
 Nobody listens when Dagster runs the steps elsewhere (`dagster dev`): then these calls do nothing.
 """
@@ -55,7 +55,7 @@ Listener = Callable[[Event | Problem], None]
 _listeners: list[Listener] = []
 
 
-def tell(event: Event | Problem) -> None:
+def emit(event: Event | Problem) -> None:
     """Tell the listeners, if there are any."""
     for listener in _listeners:
         listener(event)
