@@ -146,7 +146,7 @@ def suppressed(connection: Connection, settings: Settings) -> SuppressionList | 
     key = key_of(settings)
     if key is None or any(mark != key.mark for _, mark in rows):
         raise GranaryError(
-            "there are forgotten data subjects, and the key that identifies them is missing",
+            "there are forgotten data subjects, and the key that identifies them is not here",
             str(folder(settings) / "key"),
             f"put that file back, or set {SETTING}: without it their rows would be loaded again",
         )

@@ -8,6 +8,8 @@ from granary.scaffold.dbt import dump
 from granary.scaffold.names import singular
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from granary.scaffold.mart import MartColumn, PlannedMart
 
 FOLDER = "models/marts/core"
@@ -20,10 +22,14 @@ def files(mart: PlannedMart) -> dict[str, str]:
 
 def sql(mart: PlannedMart) -> str:
     """Return the query of a mart."""
-    selected = ",\n".join(f"    {_named(column)}" for column in mart.columns)
+    return query(mart.rows, mart.model, [_named(column) for column in mart.columns]) + _group_by(mart)
+
+
+def query(rows: str, model: str, columns: Sequence[str]) -> str:
+    """Return the query for columns of a model, whose rows are called `rows`."""
+    selected = ",\n".join(f"    {column}" for column in columns)
     return (
-        f"with\n\n{mart.rows} as (\n\n    select * from {{{{ ref('{mart.model}') }}}}\n\n)\n\n"
-        f"select\n{selected}\nfrom {mart.rows}\n{_group_by(mart)}"
+        f"with\n\n{rows} as (\n\n    select * from {{{{ ref('{model}') }}}}\n\n)\n\nselect\n{selected}\nfrom {rows}\n"
     )
 
 

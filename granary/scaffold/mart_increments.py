@@ -22,6 +22,8 @@ class Delivery:
 
     source: str
     table: str
+    columns: tuple[str, ...]
+    """Those of the model that stages it."""
 
 
 def delivery(manifest: Mapping[str, Any], mart: PlannedMart) -> Delivery:
@@ -34,7 +36,8 @@ def delivery(manifest: Mapping[str, Any], mart: PlannedMart) -> Delivery:
     parents = [manifest["sources"][one] for one in manifest["parent_map"][node] if one in manifest["sources"]]
     if len(parents) != 1 or len(manifest["parent_map"][node]) != 1:
         raise GranaryError(f"{mart.model} is not made from one source table", todo="leave --incremental out")
-    found = Delivery(str(parents[0]["source_name"]), str(parents[0]["name"]))
+    columns = tuple(map(str, manifest["nodes"][node]["columns"]))
+    found = Delivery(str(parents[0]["source_name"]), str(parents[0]["name"]), columns)
     source = SOURCES.get(found.source)
     dispositions = [table.disposition for table in source.tables if table.name == found.table] if source else []
     if dispositions not in (["replace_unit"], ["append"]):
@@ -54,7 +57,7 @@ def files(mart: PlannedMart, found: Delivery) -> dict[str, str]:
     )
     folder = f"models/intermediate/{found.source}"
     rows, changes = f"int_{mart.name}__rows", f"int_{mart.name}__changed_days"
-    dated = "*" if day.expression == day.name else f"*,\n    {day.expression} as {day.name}"
+    dated = [*found.columns, *([] if day.expression == day.name else [f"{day.expression} as {day.name}"])]
     described = [
         {"name": rows, "description": f"The rows of `{mart.model}` with the day that each belongs to."},
         {
@@ -63,7 +66,7 @@ def files(mart: PlannedMart, found: Delivery) -> dict[str, str]:
         },
     ]
     return {
-        f"{folder}/{rows}.sql": f"select\n    {dated}\nfrom {{{{ ref('{mart.model}') }}}}\n",
+        f"{folder}/{rows}.sql": mart_files.query(mart.rows, mart.model, dated),
         f"{folder}/{changes}.sql": _changes(mart, found, rows),
         f"{folder}/_{mart.name}.yml": dump({"models": described}),
         f"{mart_files.FOLDER}/{mart.name}.yml": mart_files.yaml(whole),

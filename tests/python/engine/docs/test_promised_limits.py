@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from granary.cli import streams as commands
-from granary.dbt.manifest import BUILD_SECONDS
+from granary.dbt.runner import BUILD_SECONDS
 from granary.explain import trace
 from granary.load import contract
 from granary.readers.api.http import BACKOFF_SECONDS
@@ -21,6 +21,7 @@ from granary.readers.rest import Api
 from granary.sources.spec import Capture, Table
 from granary.streams import loop, signatures, webhooks
 from granary.streams.address import MAX_BYTES
+from granary.streams.receiving import CAPACITY
 from granary.warehouse import connection, json_text, writer
 from granary.warehouse.project import PROJECT
 
@@ -68,6 +69,9 @@ PROMISES = [
     ("sources/streams.md", f"to the quarantine; {MAX_BYTES // MIB} MiB if not given"),
     ("sources/streams.md", f"a list of up to {webhooks.MAX_EVENTS:,}, of at most {webhooks.MAX_BYTES // MIB} MiB"),
     ("sources/streams.md", f"more than {signatures.TOLERANCE_SECONDS} s away from ours"),
+    ("sources/streams.md", f"A body has {webhooks.BODY_SECONDS:g} s to arrive"),
+    ("sources/streams.md", f"at most {webhooks.LAND_SECONDS:g} s for its commit, beside at most {CAPACITY:,} others"),
+    ("sources/streams.md", f"from {webhooks.CONCURRENT:,} connections on"),
     ("sources/files.md", f"over {LIMITS.ratio} times the packed size, from {LIMITS.ratio_from // MB} MB on"),
     ("sources/files.md", f"or over {LIMITS.unpacked // MB // 1024} GB)"),
     ("sources/files.md", f"workbooks over {LIMITS.workbook // MB} MB unpacked, or {LIMITS.memory // MB // 1024} GB"),

@@ -15,7 +15,6 @@ import sqlite3
 import tempfile
 import threading
 from collections import Counter
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -87,9 +86,9 @@ def rows(bare: Machine, sql: str) -> list[list[str]]:
     return list(csv.reader(done.stdout.splitlines()))
 
 
-@contextmanager
-def api() -> Iterator[str]:
-    """Serve the days of a weather station; yields the address."""
+@pytest.fixture(scope="module")
+def station() -> Iterator[str]:
+    """Serve the days of a weather station as long as the project has it for a source; yields the address."""
     days = [{"day": f"2026-03-{n:02d}", "rain_mm": n / 2, "station": "Ulm"} for n in range(1, 31)]
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -157,20 +156,19 @@ def test_the_first_commit_has_all_that_was_made(bare: Machine) -> None:
     assert bare.run("git status --short --untracked-files=no").stdout == " M dbt_project.yml\n"  # the data subject
 
 
-def test_a_database_and_an_api_are_added_in_the_same_way(bare: Machine) -> None:
+def test_a_database_and_an_api_are_added_in_the_same_way(bare: Machine, station: str) -> None:
     till = bare.home / "till.db"
     with sqlite3.connect(till) as database:
         database.execute("create table shifts (shift_id integer primary key, began_at text not null, hours integer)")
         moments = [(n, f"2026-03-{n:02d} 06:00:00", n % 9 + 1) for n in range(1, 29)]
         database.executemany("insert into shifts values (?, ?, ?)", moments)
     bare.run(f".venv/bin/granary add-source till sqlite:///{till}")
-    with api() as address:
-        bare.run(f".venv/bin/granary add-source weather {address} --key day")
-        bare.run(".venv/bin/granary add-mart fct_shifts --from stg_till__shifts --grain shift_id")
-        bare.run(".venv/bin/granary add-mart weather_days --from stg_weather__days --grain day_value")
-        bare.run(".venv/bin/granary run")
+    bare.run(f".venv/bin/granary add-source weather {station} --key day")
+    bare.run(".venv/bin/granary add-mart fct_shifts --from stg_till__shifts --grain shift_id")
+    bare.run(".venv/bin/granary add-mart weather_days --from stg_weather__days --grain day_value")
+    bare.run(".venv/bin/granary run")
     assert rows(bare, "select count(*), sum(hours) from marts.fct_shifts") == [["28", str(sum(h for *_, h in moments))]]
-    assert rows(bare, "select count(*), max(rain_mm) from marts.weather_days") == [["30", "15"]]
+    assert rows(bare, "select count(*), max(rain_mm) from marts.weather_days") == [["30", "15.00"]]
 
 
 def test_a_source_goes_with_all_that_is_kept_of_it(bare: Machine) -> None:

@@ -34,7 +34,7 @@ def test_a_fact_is_daily_if_it_overwrites_whole_business_dates(config: dict[str,
     [
         (r'partition == "day"', {"sources/spec.py"}),
         (r'"daily"', set()),
-        (r"overwrite_partitions", {"dbt/manifest_nodes.py", "scaffold/mart_increments.py"}),
+        (r'[!=]= "overwrite_partitions"', {"dbt/manifest_nodes.py"}),
     ],
 )
 def test_nothing_else_says_so(word: str, modules: set[str]) -> None:

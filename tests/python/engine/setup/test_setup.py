@@ -355,7 +355,7 @@ def test_two_at_once(project: Path) -> None:
     outputs = sorted((process.communicate(timeout=120)[0] for process in both), key=len)
     assert [process.returncode for process in both] == [0, 0]
     assert "Waiting: another process is setting up this folder: pid " in outputs[0]
-    assert " (setup.py), since " in outputs[0]
+    assert " (setup), since " in outputs[0]
     assert sum("virtual environment .venv" in output for output in outputs) == 1
     assert works(project)
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -27,8 +31,8 @@ if TYPE_CHECKING:
 
 SECRET = "a-secret-of-many-bytes"
 SOURCE = SOURCES["events"]
-TABLE = SOURCE.table("coupon_redemptions")
-LANDED = "select event_id from raw_events.coupon_redemptions order by 1"
+TABLE = SOURCE.table("card_scans")
+LANDED = "select event_id from raw_events.card_scans order by 1"
 WAITERS = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
@@ -120,21 +124,47 @@ def test_a_table_without_a_key_wants_the_header(warehouse: Settings, receiver: R
     )
 
 
-def test_the_largest_body_is_as_large_as_was_said(warehouse: Settings) -> None:
-    """And 503 comes with a time to wait, from a warehouse that is away."""
-    del warehouse
-    process = command("serve-webhooks", "--port", "0", "--max-bytes", "300", GRANARY_EVENTS_WEBHOOK_SECRETS=SECRET)
+@contextmanager
+def serving(process: subprocess.Popen[str]) -> Iterator[str]:
+    """Yield the address of a server that was started, and end it."""
     try:
         assert process.stdout is not None
-        url = process.stdout.readline().split()[2].removesuffix("/<source>/<table>")
-
-        def post(body: bytes) -> int:
-            signed = {"Granary-Signature": sign(SECRET, int(time.time()), body)}
-            return requests.post(f"{url}/events/{TABLE.name}", body, headers=signed, timeout=60).status_code
-
-        one = json.dumps(event(1)).encode()
-        assert post(one.ljust(300)) == 202
-        assert post(one.ljust(301)) == 413
+        yield process.stdout.readline().split()[2].removesuffix("/<source>/<table>")
     finally:
         process.kill()
         process.wait()
+
+
+def post(url: str, body: bytes) -> int:
+    signed = {"Granary-Signature": sign(SECRET, int(time.time()), body), "Connection": "close"}
+    return requests.post(f"{url}/events/{TABLE.name}", body, headers=signed, timeout=60).status_code
+
+
+def test_the_largest_body_is_as_large_as_was_said(warehouse: Settings) -> None:
+    del warehouse
+    started = command("serve-webhooks", "--port", "0", "--max-bytes", "300", GRANARY_EVENTS_WEBHOOK_SECRETS=SECRET)
+    with serving(started) as url:
+        one = json.dumps(event(1)).encode()
+        assert post(url, one.ljust(300)) == 202
+        assert post(url, one.ljust(301)) == 413
+
+
+def test_with_as_many_connections_as_there_may_be_everybody_is_turned_away(
+    warehouse: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two, in place of 1,000."""
+    del warehouse
+    monkeypatch.setenv("GRANARY_EVENTS_WEBHOOK_SECRETS", SECRET)
+    code = "from granary.cli.main import main; from granary.streams import webhooks; webhooks.CONCURRENT = 2; main()"
+    line = [sys.executable, "-c", code, "serve-webhooks", "--port", "0"]
+    one = json.dumps(event(1)).encode()
+    with serving(subprocess.Popen(line, stdout=subprocess.PIPE, text=True)) as url:
+        assert post(url, one) == 202
+        address = urlsplit(url)
+        with socket.create_connection((str(address.hostname), int(address.port or 0))) as other:
+            other.sendall(b"GET /health HTTP/1.1\r\n")  # a request that is not at its end
+            assert post(url, one) == 503
+        until = time.monotonic() + 20
+        while (status := post(url, one)) == 503:  # until the server has seen that the other one is gone
+            assert time.monotonic() < until
+        assert status == 202
