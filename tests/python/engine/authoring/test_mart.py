@@ -124,7 +124,7 @@ def test_a_model_without_types_is_refused() -> None:
 
 
 def test_an_incremental_mart_overwrites_the_days_that_its_log_names() -> None:
-    made = mart_increments.files(mart("order_id"), mart_increments.Delivery("bakery", "orders"))
+    made = mart_increments.files(mart("order_id"), mart_increments.Delivery("bakery", "orders", tuple(TYPES)))
     query = made["models/marts/core/fct_orders.sql"]
     assert "meta={'changes': 'int_fct_orders__changed_days', 'partition_by': 'business_date'}," in query
     assert "unique_key" not in query
