@@ -33,6 +33,9 @@ def add_mart(
         str | None,
         typer.Option("--date", metavar="COLUMN", help="The date or time whose day is business_date; else the first."),
     ] = None,
+    incremental: Annotated[
+        bool, typer.Option("--incremental", help="Overwrite the days that loads changed, instead of building all anew.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the files, write nothing.")] = False,
 ) -> None:
     """Write a mart: its SQL, and YAML with its contract, descriptions, tests, and how its rows are explained.
@@ -40,13 +43,15 @@ def add_mart(
     If the grain identifies a row of the model, the model's rows are taken as they are; else they are added up by it.
     """
     from granary.dbt import manifest
+    from granary.scaffold import mart_increments
     from granary.scaffold.mart import plan
     from granary.scaffold.mart_files import files
     from granary.scaffold.write import write_new
 
     settings = Settings.load()
-    mart = plan(manifest.load(manifest.prepare(settings)), name, model, tuple(grain.split(",")), day)
-    made = files(mart)
+    known = manifest.load(manifest.prepare(settings))
+    mart = plan(known, name, model, tuple(grain.split(",")), day)
+    made = mart_increments.files(mart, mart_increments.delivery(known, mart)) if incremental else files(mart)
     if dry_run:
         output.files(made)
         output.line("Nothing was written (--dry-run).")

@@ -28,7 +28,9 @@ def list_entries(
     limit: Annotated[int, typer.Option(help="The most entries to list.", min=1)] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List what was refused: where it is in the source, and the reason."""
+    """List what was refused: where it is in the source, and the reason; `granary quarantine show` has the rows."""
+    from dataclasses import asdict
+
     from granary.quarantine.replay import entries
     from granary.sources.select import select
 
@@ -41,7 +43,8 @@ def list_entries(
         limit=limit,
     )
     if as_json:
-        output.json(found)
+        rows = [asdict(entry) | {"why": entry.why} for entry in found]
+        output.json([{name: value for name, value in row.items() if name != "payload"} for row in rows])
     elif not found:
         output.line("The quarantine holds no such entry.")
     else:

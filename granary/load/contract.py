@@ -78,7 +78,8 @@ def shape(
         text: string columns hold text that is still to be parsed.
 
     Raises:
-        ContractBrokenError: a column is missing, twice there, of another kind, or new where the contract refuses that.
+        ContractBrokenError: a column is missing, twice there, of another kind, or new where the contract refuses that,
+            or none that came is the contract's.
     """
     names = list(delivered.names)
     if len(set(names)) != len(names):
@@ -127,16 +128,20 @@ def _origin(table: Table, column: Column, names: Sequence[str], where: str) -> s
     present = [name for name in (column.name, *column.aliases) if name in names]
     if len(present) > 1:
         raise ContractBrokenError(column.name, "retyped", f"it is there twice, as {' and as '.join(present)}", where)
-    if not present and column.missing == "refuse":
+    if not present and (column.missing == "refuse" or (names and _foreign(table, names))):
         detail = "the contract has it, the source has not"
         raise ContractBrokenError(column.name, "missing", detail, where, _delivered(table, names))
     return present[0] if present else None
 
 
+def _foreign(table: Table, names: Sequence[str]) -> bool:
+    """Whether no delivered name is the contract's: they may be values, the first row of a file without a header."""
+    return {name for column in table.columns for name in (column.name, *column.aliases)}.isdisjoint(names)
+
+
 def _delivered(table: Table, names: Sequence[str]) -> str:
-    """Return which columns came; where none is the contract's, they may be values of a file without a header."""
-    known = {name for column in table.columns for name in (column.name, *column.aliases)}
-    if known.isdisjoint(names) and any(column.personal for column in table.columns):
+    """Return which columns came, unless they may be personal values."""
+    if _foreign(table, names) and any(column.personal for column in table.columns):
         return f", and none of the {len(names):,} columns that came is the contract's"
     more = f" and {len(names) - SHOWN_NAMES:,} more" if len(names) > SHOWN_NAMES else ""
     return f"; what came are {', '.join(name[:NAME_BYTES] for name in names[:SHOWN_NAMES])}{more}"

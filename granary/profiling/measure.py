@@ -23,7 +23,7 @@ from granary.warehouse.errors import GranaryError, UsageError, unknown
 from granary.warehouse.records import LOAD_ID, ROW
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -43,7 +43,7 @@ LOAD_COLUMNS = (LOAD_ID, ROW, "load_id", "load_row")
 
 
 def profile_relation(
-    settings: Settings, name: str, known_personal: Collection[str] = (), *, exact_rows: int = EXACT_ROWS
+    settings: Settings, name: str, known_personal: Container[str] = (), *, exact_rows: int = EXACT_ROWS
 ) -> Profile:
     """Profile a table or view of the warehouse, as `schema.name`.
 
@@ -64,7 +64,7 @@ def profile_relation(
 
 
 def profile_loads(
-    settings: Settings, name: str, known_personal: Collection[str] = (), *, exact_rows: int = EXACT_ROWS
+    settings: Settings, name: str, known_personal: Container[str] = (), *, exact_rows: int = EXACT_ROWS
 ) -> tuple[Profile, Profile]:
     """Profile the rows of a raw table's newest load, and those that were there before it.
 
@@ -85,7 +85,7 @@ def profile_loads(
 
 
 def _relation(
-    connection: Connection, settings: Settings, name: str, known: Collection[str]
+    connection: Connection, settings: Settings, name: str, known: Container[str]
 ) -> tuple[str, list[Counted]]:
     """Return a relation's quoted name and its columns; all queries of a profile see the same rows."""
     execute(connection, "set transaction isolation level repeatable read")
@@ -110,7 +110,7 @@ def profile_arrow(settings: Settings, data: pa.Table, name: str, *, exact_rows: 
     return found
 
 
-def _columns(connection: Connection, relation: str, table: str, known: Collection[str]) -> list[Counted]:
+def _columns(connection: Connection, relation: str, table: str, known: Container[str]) -> list[Counted]:
     """Return the columns that are profiled: all but the two that loads add."""
     return [
         Counted(name, kind, name in known or personal(name, table) is not None)

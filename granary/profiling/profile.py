@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 PERCENTS = 101
 """Percentiles kept of each column of numbers or times: 0 (the least value) to 100 (the greatest)."""
@@ -76,6 +79,11 @@ class Profile:
     def column(self, name: str) -> ColumnProfile | None:
         """Return a column, None if there is none of this name."""
         return next((column for column in self.columns if column.name == name), None)
+
+    def without(self, personal: Container[str]) -> Profile:
+        """Return it without the values of these columns, as if they had been personal when it was taken."""
+        bare: dict[str, Any] = {"minimum": None, "maximum": None, "percentiles": (), "top": (), "personal": True}
+        return replace(self, columns=tuple(replace(c, **bare) if c.name in personal else c for c in self.columns))
 
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can hold."""

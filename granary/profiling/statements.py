@@ -83,7 +83,7 @@ def counts(relation: str, columns: Sequence[Counted]) -> str:
     numbers = _pick(
         names,
         [
-            "null" if column.personal or column.kind == "text" else column.number.format(name)
+            "null::double precision" if column.personal or column.kind == "text" else column.number.format(name)
             for name, column in zip(names, columns, strict=True)
         ],
     )

@@ -116,7 +116,7 @@ class GraphqlReader:
 
         Raises:
             GranaryError: the service fails or limits us for longer than the retries last, answers with errors (what
-                data there is beside them is not taken) or with another shape, or its pages run in a circle.
+                data there is beside them is not taken) or with another shape, or its pages form a loop.
             ContractBrokenError: a column of the contract is in none of many rows.
         """
         declared = declared_for(table, self.queries)

@@ -90,7 +90,7 @@ class RestReader:
 
         Raises:
             GranaryError: the service refuses us, fails for longer than the retries last, answers with something
-                else than the agreed JSON, or its pages run in a circle.
+                else than the agreed JSON, or its pages form a loop.
             ContractBrokenError: a column of the contract is in none of many rows.
         """
         if unit.name in self._chunks:

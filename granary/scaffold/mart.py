@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 BUSINESS_DATE = "business_date"
 """The column that every mart with a moment gets: the day of it, in the time zone of the project."""
+OF_SAMPLE = re.compile(r"[^:]*: (never empty|always empty|empty in)\b")
+"""How descriptions begin that `granary add-source` wrote of a sample; see `descriptions.column_says`."""
 DAYS = re.compile(r"date|timestamp.*")
 ADDED = {
     "smallint": "bigint", "integer": "bigint", "bigint": "numeric", "numeric": "numeric", "real": "double precision",
@@ -118,8 +120,10 @@ def plan(
 
 
 def description(column: Mapping[str, Any]) -> str:
-    """Return the description of a column in one line."""
-    return " ".join(str(column.get("description") or "").split())
+    """Return the description of a column in one line; of one that only says what a sample showed, its name in words."""
+    text = " ".join(str(column.get("description") or "").split())
+    name = str(column["name"]).replace("_", " ").capitalize()
+    return f"{name}." if not text or OF_SAMPLE.match(text) else text
 
 
 def _check_name(manifest: Mapping[str, Any], name: str) -> None:
@@ -202,7 +206,7 @@ def _is_summed(column: MartColumn, grain: Sequence[str]) -> bool:
 
 def _sum(column: MartColumn) -> MartColumn:
     kind = ADDED[column.type.partition("(")[0]]
-    text = f"The sum of {column.name} of all rows. {column.description}"
+    text = f"{column.description.rstrip('.')}, added up."
     return MartColumn(column.name, kind, f"cast(sum({column.name}) as {kind})", text, {}, is_sum=True)
 
 

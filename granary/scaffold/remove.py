@@ -91,10 +91,11 @@ def from_warehouse(settings: Settings, removal: Removal) -> None:
         execute(connection, f"drop schema if exists {quote_name(f'raw_{name}')} cascade")
         for (table,) in query(connection, OF_SOURCE):
             execute(connection, f"delete from {quote_relation('ops', str(table))} where source = $1", name)
-        # What waits for a model that is gone would wait for ever.
+        # What waits for a model that is gone would wait for ever, and one of its name later is another one.
         for table, column, values in (
             ("publish_holds", "node", [str(node["unique_id"]) for node in removal.nodes]),
             ("unpublished", "mart", [str(node["alias"]) for node in removal.nodes]),
+            ("published_months", "mart", [str(node["alias"]) for node in removal.nodes]),
         ):
             if query(connection, "select to_regclass($1) is not null", f"ops.{table}") == [(True,)]:
                 execute(connection, f"delete from ops.{table} where {column} = any($1::text[])", values)

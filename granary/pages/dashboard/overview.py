@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
 from granary.dbt import manifest
 from granary.dbt.manifest_nodes import is_mart, meta
+from granary.dbt.tiers import tier
 from granary.pages.dashboard.parts import Chart, Dataset, Figure, Page, key, total, value
 from granary.pages.dashboard.theme import BLUE
 from granary.sources.discovery import SOURCES
@@ -129,11 +131,15 @@ def _counts(marts: Sequence[Mapping[str, Any]]) -> str:
 def _day(node: Mapping[str, Any]) -> str:
     """Return the column or expression that says which day a row of a mart belongs to, or an empty string."""
     named = str(meta(node).get("business_date") or "")
-    return named or ("business_date" if "business_date" in node["columns"] else "")
+    day = named or ("business_date" if "business_date" in node["columns"] else "")
+    personal = (name for name, column in node["columns"].items() if tier(column))
+    return "" if any(re.search(rf"\b{re.escape(name)}\b", day) for name in personal) else day
 
 
 def _measures(node: Mapping[str, Any]) -> list[str]:
-    return [str(name) for name in meta(node).get("measures") or ()][:DRAWN]
+    """Return the measures to draw; the sum of a personal one is of somebody where a day has one row."""
+    named = [str(name) for name in meta(node).get("measures") or ()]
+    return [name for name in named if not tier(node["columns"].get(name, {}))][:DRAWN]
 
 
 def _days(node: Mapping[str, Any]) -> Dataset:

@@ -6,10 +6,12 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from granary.pages.html import policy, write
+from granary.pages.profiles.run import AllBut, personal_columns
 from granary.pages.profiles.shapes import heights
 from granary.pages.profiles.style import STYLE
 from granary.profiling.drift import drift
 from granary.profiling.store import latest_two
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,11 +28,21 @@ QUANTILES = ((0, "least"), (5, "5 %"), (25, "25 %"), (50, "median"), (75, "75 %"
 
 def write_page(settings: Settings, folder: Path) -> Path:
     """Write the page of the latest profile of every table into a folder; return its path."""
-    pairs = latest_two(settings)
+    pairs = [(_without_personal(settings, now), before) for now, before in latest_two(settings)]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
     write(path, page([(now, drift(before, now) if before else None) for now, before in pairs]))
     return path
+
+
+def _without_personal(settings: Settings, profile: Profile) -> Profile:
+    """Return a profile without values of columns that are personal by now, or of which nobody can tell."""
+    if profile.relation.startswith("file "):
+        return profile
+    try:
+        return profile.without(personal_columns(settings, profile.relation))
+    except GranaryError:
+        return profile.without(AllBut(frozenset()))
 
 
 def page(profiles: list[tuple[Profile, list[Move] | None]]) -> str:

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from granary.dbt import manifest_nodes
 from granary.dbt.tiers import tier
+from granary.privacy.filter import KEY_BEFORE
 from granary.profiling.drift import Move, drift
 from granary.profiling.measure import profile_arrow, profile_loads, profile_relation
 from granary.profiling.store import keep, previous
+from granary.sources.capture import changes_table
+from granary.warehouse.connection import connect, query
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from granary.profiling.profile import Profile
     from granary.warehouse.settings import Settings
+
+KEPT_FROM_AUDITORS = """
+    select attname from pg_attribute
+    where attrelid = to_regclass($1) and attnum > 0 and not has_column_privilege('auditor', attrelid, attnum, 'select')
+"""
+
+
+@dataclass(frozen=True)
+class AllBut:
+    """Every name but these."""
+
+    names: frozenset[str]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether it is none of them."""
+        return name not in self.names
 
 
 def take(settings: Settings, what: str) -> tuple[Profile, Profile | None, list[Move]]:
@@ -51,8 +71,11 @@ def compare_loads(settings: Settings, what: str) -> tuple[Profile, Profile, list
     return newest, before, moves
 
 
-def personal_columns(settings: Settings, relation: str) -> set[str]:
-    """Return the columns that a contract or a dbt model marks as personal.
+def personal_columns(settings: Settings, relation: str) -> Container[str]:
+    """Return the columns that are personal, or may be.
+
+    Of a raw table those are all that its contract does not name without a tier: of others nobody has said. Of a record
+    in `ops` they are what auditors may not read, and of dbt's relations what a tier is declared for.
 
     Raises:
         GranaryError: the source's module cannot be used, or dbt cannot parse the project, so that nobody knows what is
@@ -60,12 +83,10 @@ def personal_columns(settings: Settings, relation: str) -> set[str]:
     """
     schema, _, table = relation.partition(".")
     if schema.startswith("raw_"):
-        from granary.sources.discovery import BROKEN, SOURCES
-
-        if schema[4:] in BROKEN:
-            raise BROKEN[schema[4:]]
-        tables = SOURCES[schema[4:]].tables if schema[4:] in SOURCES else ()
-        return {column.name for one in tables if one.name == table for column in one.columns if column.personal}
+        return AllBut(_harmless(schema[4:], table))
+    if schema == "ops":
+        with connect(settings, role="transformer") as connection:
+            return {str(name) for (name,) in query(connection, KEPT_FROM_AUDITORS, relation)}
     from granary.dbt import manifest
 
     found: Mapping[str, Any] = manifest.load(manifest.prepare(settings))["nodes"]
@@ -76,6 +97,20 @@ def personal_columns(settings: Settings, relation: str) -> set[str]:
         for name, column in node["columns"].items()
         if tier(column)
     }
+
+
+def _harmless(source: str, table: str) -> frozenset[str]:
+    """Return the columns that a raw table's contract names, and that have no tier."""
+    from granary.sources.discovery import BROKEN, SOURCES
+
+    if source in BROKEN:
+        raise BROKEN[source]
+    spec = SOURCES.get(source)
+    if spec is None:
+        return frozenset()
+    declared = [*spec.tables, *(map(changes_table, spec.tables) if spec.capture else ())]
+    columns = next((one.columns for one in declared if one.name == table), ())
+    return frozenset(column.name for column in columns if not column.personal and column.name != KEY_BEFORE)
 
 
 def _is(node: Mapping[str, Any], schema: str, table: str) -> bool:

@@ -130,7 +130,7 @@ def pages(
         first: the answer to that call, if it is there already.
 
     Raises:
-        GranaryError: the service fails, answers with another shape than agreed, its pages run in a circle or never
+        GranaryError: the service fails, answers with another shape than agreed, its pages form a loop or never
             end, or the collection changes its length while it is read.
     """
     api, name = client.api, call.where

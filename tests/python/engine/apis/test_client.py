@@ -265,7 +265,7 @@ def test_credentials_do_not_follow_a_redirect_elsewhere(
 ) -> None:
     other = make_service()  # another port is another origin
     service.routes["/x"] = lambda _: Reply(b"", status, {"Location": f"{other.url}/x"})
-    with pytest.raises(GranaryError, match="our credentials do not go there") as caught:
+    with pytest.raises(GranaryError, match="our credentials are not sent") as caught:
         get(service, auth=auth)
     assert other.asked == []
     assert SECRET[:6] not in str(caught.value)
@@ -275,7 +275,7 @@ def test_credentials_do_not_follow_a_redirect_elsewhere(
     "link", ["http://127.0.0.1:1\\@evil/", "https://user:pw@127.0.0.1/", "ftp://127.0.0.1/", "http://a b/", "//evil/x"]
 )
 def test_a_link_that_is_not_ours_is_refused(service: Service, link: str) -> None:
-    with pytest.raises(GranaryError, match=r"link that we do not follow|credentials do not go there"):
+    with pytest.raises(GranaryError, match=r"link that we do not follow|credentials are not sent"):
         Client(Api(service.url)).link(f"{service.url}/x", link, "here")
 
 

@@ -236,7 +236,7 @@ def test_a_next_link_to_elsewhere_is_refused(
         {"data": part(0), "next": link}, headers={"Link": f'<{link}>; rel="next"'}
     )
     pagination: Pagination = LinkHeader() if way == "header" else NextLink("next")
-    with pytest.raises(GranaryError, match="our credentials do not go there"):
+    with pytest.raises(GranaryError, match="our credentials are not sent"):
         load(warehouse, service, source, Endpoint("/items", pagination=pagination), auth=ApiKey("X-Api-Key", "secret"))
     assert other.asked == []
     assert nothing_landed()

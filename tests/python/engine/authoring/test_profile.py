@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,9 @@ from granary.profiling.drift import drift, ks, psi
 from granary.profiling.measure import profile_arrow, profile_relation, projected
 from granary.profiling.profile import ColumnProfile, Profile
 from granary.profiling.store import latest_two
+from granary.readers.files import FileReader
+from granary.sources import discovery
+from granary.sources.spec import Column, Source, Table
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
 
@@ -52,9 +55,37 @@ TABLE = """
 """
 
 
+RENTALS = Table(
+    "rentals",
+    "A rental.",
+    "rentals",
+    tuple(
+        Column(name, pa.string(), "A column.")
+        for name in (
+            "rental_id",
+            "order",
+            "line",
+            "docks",
+            "price",
+            "day",
+            "started_at",
+            "kind",
+            "odd",
+            "email",
+            "late",
+        )
+    ),
+    disposition="replace_unit",
+    freshness=timedelta(days=1),
+)
+"""Its contract; of `extra` nobody has said whether it is personal."""
+
+
 @pytest.fixture
-def sql(warehouse: Settings) -> Callable[..., None]:
+def sql(warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that runs statements on the test's warehouse, after the table of rentals was made."""
+    bikes = Source("bikes", "Bikes.", "bikes", "files", (), lambda _: FileReader("/nowhere"), (RENTALS,))
+    monkeypatch.setattr(discovery, "SOURCES", {"bikes": bikes})
 
     def run(*statements: str) -> None:
         with connect(warehouse, autocommit=True) as connection:

@@ -22,6 +22,8 @@ from granary.cdc.capture import drop, opened
 from granary.cdc.lsn import lsn_number
 from granary.cdc.status import status
 from granary.cli.capture import register
+from granary.load import api as load
+from granary.load.api import load_table
 from granary.load.captured import LostSlotError
 from granary.sources import discovery
 from granary.sources.spec import Capture
@@ -169,6 +171,9 @@ def test_a_slot_whose_log_was_thrown_away(warehouse: Settings, shop: Shop, rows:
             shop.sql(
                 "insert into articles (id, name) values (-1, 'unseen') on conflict do nothing", "select pg_switch_wal()"
             )
+        soon = status(warehouse, shop.source)
+        assert soon.wal_status == "unreserved"
+        assert "at its next checkpoint the source throws away what is still needed" in " ".join(soon.alarms)
         shop.sql("checkpoint")
         assert status(warehouse, shop.source).wal_status == "lost"
         repaired(warehouse, shop, "has thrown away changes", rows)
@@ -261,7 +266,7 @@ def test_a_table_that_was_made_anew(warehouse: Settings, shop: Shop, rows: Rows)
         'alter publication "granary shop" add table pages',
         f"grant select on pages to {CAPTURER}",
     )
-    with pytest.raises(LostSlotError, match="table pages was dropped and made anew"):
+    with pytest.raises(LostSlotError, match="table pages was dropped and created again"):
         once(warehouse, shop.source)
     once(warehouse, shop.source, anew=True)
     assert shop.differences(warehouse) == {}
@@ -271,7 +276,7 @@ def test_a_slot_that_this_warehouse_did_not_make_is_not_touched(warehouse: Setti
     slot = shop.source.capture.slot
     shop.sql(f"select pg_create_logical_replication_slot('{slot}', 'pgoutput')")
     before = shop.rows("select confirmed_flush_lsn::text from pg_replication_slots")
-    with pytest.raises(GranaryError, match="this warehouse did not make it"):
+    with pytest.raises(GranaryError, match="this warehouse did not create"):
         once(warehouse, shop.source)
     assert shop.rows("select confirmed_flush_lsn::text from pg_replication_slots") == before
     once(warehouse, shop.source, anew=True)
@@ -321,6 +326,7 @@ UNCAPTURABLE = (
         "alter table pages drop visits; alter table pages add visits bigint",
         "is generated",
     ),
+    ("create table heir () inherits (pages)", "drop table heir", "tables inherit from it"),
     ('drop publication "granary shop"', "select 1", "have the tables' owner run: create publication"),
 )
 
@@ -444,6 +450,23 @@ def test_the_command(warehouse: Settings, shop: Shop, monkeypatch: pytest.Monkey
     assert run.invoke(app, ["capture", "--snapshot"]).exit_code == 2
     assert run.invoke(app, ["capture", "shop", "--status", "--drop"]).exit_code == 2
     assert "there is no captured source 'other'" in str(run.invoke(app, ["capture", "other"]).exception)
+
+
+@pytest.mark.parametrize("how", [{}, {"full_refresh": True}])
+def test_a_load_leaves_captured_tables_alone(
+    warehouse: Settings, shop: Shop, rows: Rows, monkeypatch: pytest.MonkeyPatch, how: dict[str, bool]
+) -> None:
+    once(warehouse, shop.source)
+    monkeypatch.setattr(load, "SOURCES", {"shop": shop.source})
+    shop.sql("update articles set name = name || '!'")
+    counted = "select count(*) from raw_shop.articles"
+    before = rows(counted)
+    assert before != [(0,)]
+    result = load_table(warehouse, "shop", "articles", **how)
+    assert (result.status, result.rows_loaded, result.rows_deleted) == ("unchanged", 0, 0)
+    assert rows(counted) == before
+    once(warehouse, shop.source)
+    assert shop.differences(warehouse) == {}
 
 
 def test_two_captures_at_once_and_a_clean_end(warehouse: Settings, shop: Shop) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import granary
 from tests.python.engine.chaos import sabotage
 from tests.python.engine.chaos.check import compare
 from tests.python.engine.chaos.drill import drill
+from tests.python.engine.chaos.kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from granary.warehouse.settings import Settings
 
@@ -32,6 +35,15 @@ def test_bad_loader_is_found_out(warehouse: Settings, tmp_path: Path, bad: Calla
 def test_loader_without_lock_is_found_out(warehouse: Settings, tmp_path: Path) -> None:
     cell = drill("files", warehouse, tmp_path, {"two loaders": 3}, sabotage=sabotage.no_lock)["two loaders"]
     assert not cell.good
+
+
+def test_every_named_point_of_a_loader_is_struck() -> None:
+    """Those of erasures and migrations are disrupted where these are tested."""
+    code = "".join(path.read_text() for path in Path(granary.__file__).parent.rglob("*.py"))
+    named = set(re.findall(r'\breached\("([\w-]+)"\)', code))
+    others = {name for name in named if name.startswith(("forget-", "migration-", "rights-"))}
+    assert {"forget-erased", "migration-applied", "rights-applied"} <= others
+    assert {point for kind in KINDS.values() for point in kind.points} == named - others
 
 
 def test_multisets_are_compared() -> None:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from granary.readers.database import DatabaseReader, describe
+from granary.readers.database.connecting import Database
 from granary.warehouse.errors import GranaryError
 from tests.python.engine.databases.conftest import INSTANT, contract, read, read_amid
 
@@ -219,6 +220,27 @@ def test_a_statement_has_its_time(maria: MariaDB) -> None:
             DatabaseReader(maria.uri, timeout=timedelta(seconds=1)),
             contract("v", columns={"id": pa.int64(), "name": pa.int64()}),
         )
+
+
+def test_the_server_waits_an_hour_for_a_loader_that_takes_nothing(maria: MariaDB) -> None:
+    """Else it cuts off, after 60 s, a loader that waits for its warehouse."""
+    database = Database(maria.uri, timedelta(hours=6))
+    with database.session(database.engine(), "shop") as session:
+        ((seconds,),) = session.exec_driver_sql("select @@session.net_write_timeout").fetchall()
+    assert (seconds, maria.run("select @@global.net_write_timeout")) == (3600, [(60,)])
+
+
+def test_a_view_needs_another_privilege_than_a_table(maria: MariaDB) -> None:
+    maria.run("create table t (id int primary key, name text)", "insert into t values (1, 'a')")
+    maria.run("create view v as select * from t")
+    maria.run("revoke show view on shop.* from 'reader'@'%'")
+    try:
+        assert read(DatabaseReader(maria.uri), contract("t")).to_pylist() == [{"id": 1, "name": "a"}]
+        with pytest.raises(GranaryError, match="SHOW VIEW"):
+            read(DatabaseReader(maria.uri), contract("v"))
+    finally:
+        maria.run("grant show view on shop.* to 'reader'@'%'")
+    assert read(DatabaseReader(maria.uri), contract("v")).to_pylist() == [{"id": 1, "name": "a"}]
 
 
 @pytest.mark.parametrize("readers", [1, 3])

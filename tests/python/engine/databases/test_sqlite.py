@@ -145,3 +145,41 @@ def test_it_is_opened_for_reading_only(sqlite: Sqlite, tmp_path: Path) -> None:
         read(DatabaseReader(f"sqlite:///{tmp_path}/text.db"), contract("t"))
     with pytest.raises(GranaryError, match="has no table gone"):
         read(DatabaseReader(uri), contract("gone"))
+
+
+BEFORE = [(1, "a", 10), (2, "b", 20), (3, "c", 30)]
+READ = {
+    "merge, cursor": (("merge", "id", "at"), 2, [(1, "a"), (2, "b"), (3, "c"), (4, "d")]),
+    "append, cursor": (("append", "id", "at"), 2, [(1, "a"), (2, "b"), (3, "c"), (4, "d")]),
+    "merge": (("merge", "id", None), 3, [(1, "a"), (2, "B"), (3, "c"), (4, "d")]),
+    "replace": (("replace", "id", None), 3, [(2, "B"), (3, "c"), (4, "d")]),
+    "replace, cursor": (("replace", "id", "at"), 3, [(2, "B"), (3, "c"), (4, "d")]),
+    "replace_unit": (("replace_unit", None, None), 3, [(2, "B"), (3, "c"), (4, "d")]),
+}
+"""By disposition, key and cursor: the rows that a second load reads, and what is there after it, when row 1 was
+deleted, row 2 changed without a new cursor, and row 4 came."""
+
+
+@pytest.mark.parametrize("how", READ)
+def test_what_a_load_reads(shop: Shop, sqlite: Sqlite, how: str) -> None:
+    (disposition, key, cursor), again, after = READ[how]
+    uri, run = sqlite
+    run("create table t (id integer primary key, name text, at integer)")
+    for row in BEFORE:
+        run("insert into t values (?, ?, ?)", *row)
+    columns = {"id": pa.int64(), "name": pa.string(), "at": pa.int64()}
+    table = contract("t", key, columns=columns, disposition=disposition, cursor=cursor)
+    assert shop.load(DatabaseReader(uri), table).rows_read == 3
+    run("delete from t where id = 1")
+    run("update t set name = 'B' where id = 2")
+    run("insert into t values (4, 'd', 40)")
+    assert shop.load(DatabaseReader(uri), table).rows_read == again
+    assert shop.rows("select id, name from raw_shop.t order by 1") == after
+    run("insert into t values (5, 'late', 5)")
+    shop.load(DatabaseReader(uri), table)
+    found = {(2, "B"), (5, "late")}
+    seen = shop.rows("select id, name from raw_shop.t")
+    assert (found & set(seen) == set()) is (cursor is not None and disposition != "replace")
+    shop.load(DatabaseReader(uri), table, full_refresh=True)
+    seen = shop.rows("select id, name from raw_shop.t")
+    assert found & set(seen) == (found if disposition != "append" else {(5, "late")})

@@ -46,7 +46,7 @@ def test_everything_is_read_where_a_start_would_lose_rows() -> None:
     ("kind", "watermark"), [(pa.int64(), "1; drop table x"), (pa.date32(), "yesterday"), (INSTANT, "")]
 )
 def test_watermark_that_is_none(kind: pa.DataType, watermark: str) -> None:
-    with pytest.raises(GranaryError, match=r"the watermark .* is no .*--full-refresh"):
+    with pytest.raises(GranaryError, match=r"the watermark .* is not a valid .*--full-refresh"):
         start_of(cursor(kind), watermark, Overlap())
 
 

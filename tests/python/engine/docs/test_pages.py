@@ -175,5 +175,5 @@ def test_the_environment_says_where_they_are() -> None:
     assert named.mart("a") == "https://docs.example.com/marts.html#a"
     assert named.asset("marts", "a") == ""
     assert named.commands("docs", "dagster", "dashboard") == ["granary dashboard"]
-    with pytest.raises(GranaryError, match="no address of a page"):
+    with pytest.raises(GranaryError, match="not an address of a page"):
         Links.load({"GRANARY_DASHBOARD_URL": "javascript:alert(1)"})

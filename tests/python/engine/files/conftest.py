@@ -128,6 +128,7 @@ class Store:
     s3_port: int
     sftp_port: int
     known_hosts: Path
+    client_key: Path
 
     def s3(self, bucket: str) -> str:
         return f"s3://{bucket}?endpoint_url=http://127.0.0.1:{self.s3_port}"
@@ -154,12 +155,20 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     key.write_private_key(home / "keys" / "ssh_host_ed25519_key")
     (home / "keys" / "ssh_host_ed25519_key").chmod(0o600)
     user = {"Username": "granary", "Password": "sftp-secret", "HomeDir": "/", "Permissions": {"/": ["*"]}}
-    (home / "users.json").write_text(json.dumps([user]))
+    by_key = asyncssh.generate_private_key("ssh-ed25519")
+    by_key.write_private_key(home / "client_key")
+    (home / "client_key").chmod(0o600)
+    keyed = {
+        "Username": "keyed",
+        "PublicKeys": [by_key.export_public_key().decode().strip()],
+        **{name: user[name] for name in ("HomeDir", "Permissions")},
+    }
+    (home / "users.json").write_text(json.dumps([user, keyed]))
     credentials = [{"accessKey": "granary-key", "secretKey": "granary-secret"}]
     identity = {"name": "granary", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List"]}
     (home / "s3.json").write_text(json.dumps({"identities": [identity]}))
     ports = {name: _port() for name in ("master", "volume", "filer", "s3", "sftp")}
-    running = Store(ports["s3"], ports["sftp"], home / "known_hosts")
+    running = Store(ports["s3"], ports["sftp"], home / "known_hosts", home / "client_key")
     public = key.export_public_key().decode()
     running.known_hosts.write_text(f"[127.0.0.1]:{ports['sftp']} {public}")
     command = [

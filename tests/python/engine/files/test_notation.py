@@ -153,7 +153,7 @@ def test_a_value_in_a_foreign_notation_comes_back_only_if_it_is_given(zone: Zone
     ("options", "problem"),
     [
         ({"dates": ("%d.%m",)}, "has no year"),
-        ({"dates": ("%-d.%m.%Y",)}, "no pattern"),
+        ({"dates": ("%-d.%m.%Y",)}, "is not a pattern"),
         ({"dates": ("%d.%m.%Y %I:%M",)}, "but one of %I"),
         ({"dates": ("%d.%m.%Y %H:%M %p",)}, "but one of %I"),
         ({"dates": ("%d.%m.%Y %Z",)}, "tells no offset"),

@@ -3,6 +3,7 @@ those that are still being written are left alone."""
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import os
@@ -232,6 +233,9 @@ def test_private_files_of_the_web(zone: Zone, web: str) -> None:
     assert "wrong-secret" not in str(error.value)
     with pytest.raises(GranaryError, match="no such file"):
         zone.load(table("missing.csv"), at=web)
+    zone.put("private/people.csv", HEADER + BO)
+    header = {"Authorization": f"Basic {base64.b64encode(b'ada:web-secret').decode()}"}
+    assert zone.load(table("people.csv"), at=f"{web}/private", credentials=header).rows_deleted == 1
 
 
 def test_any_place_of_fsspec(zone: Zone) -> None:
@@ -252,6 +256,14 @@ def test_secrets_are_not_shown(zone: Zone, store: Store) -> None:
     assert "wrong-secret" not in f"{error.value}{error.value.__cause__}"
     reader = FileReader("sftp://user:url-secret@127.0.0.1/x", credentials=wrong)
     assert "secret" not in f"{reader!r}{reader.store!r}{reader.store.place}"
+
+
+def test_a_login_by_a_key(zone: Zone, store: Store) -> None:
+    remote_files(store).pipe_file(f"/{zone.name}/people.csv", (HEADER + ADA).encode())
+    login = {"username": "keyed", "client_keys": str(store.client_key), "known_hosts": str(store.known_hosts)}
+    assert zone.load(at=store.sftp(zone.name), credentials=login).rows_loaded == 1
+    with pytest.raises(GranaryError, match="refuses our credentials"):
+        zone.load(at=store.sftp(zone.name), credentials=login | {"username": "granary"})
 
 
 def test_a_server_with_another_host_key_is_refused(zone: Zone, store: Store, tmp_path_factory: Any) -> None:

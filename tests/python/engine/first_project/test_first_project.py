@@ -154,7 +154,7 @@ def test_nothing_of_the_sample_is_there(bare: Machine) -> None:
 
 def test_the_first_commit_has_all_that_was_made(bare: Machine) -> None:
     assert bare.run("git log --format=%s").stdout == "Begin shop, as `granary init` writes it\n"
-    assert bare.run("git status --short --untracked-files=no").stdout == ""
+    assert bare.run("git status --short --untracked-files=no").stdout == " M dbt_project.yml\n"  # the data subject
 
 
 def test_a_database_and_an_api_are_added_in_the_same_way(bare: Machine) -> None:
@@ -171,6 +171,19 @@ def test_a_database_and_an_api_are_added_in_the_same_way(bare: Machine) -> None:
         bare.run(".venv/bin/granary run")
     assert rows(bare, "select count(*), sum(hours) from marts.fct_shifts") == [["28", str(sum(h for *_, h in moments))]]
     assert rows(bare, "select count(*), max(rain_mm) from marts.weather_days") == [["30", "15"]]
+
+
+def test_a_source_goes_with_all_that_is_kept_of_it(bare: Machine) -> None:
+    refused = bare.run(".venv/bin/granary remove-source till", check=False)
+    assert "other models are made from till: fct_shifts" in refused.stderr
+    assert (bare.place / "ingestion/till.py").exists()
+    bare.run(".venv/bin/granary remove-source till --with-dependents")
+    left = bare.run("git ls-files --cached --others --exclude-standard").stdout.split()
+    assert [name for name in left if "till" in name or "shifts" in name] == []
+    assert "TILL" not in (bare.place / ".granary/sources.env").read_text()
+    kept = "select count(*), to_regclass('marts.fct_shifts'), to_regnamespace('raw_till') from ops.load_audit"
+    assert rows(bare, f"{kept} where source = 'till'") == [["0", "", ""]]
+    assert rows(bare, "select count(*) > 0 from ops.load_audit where source = 'bakery'") == [["t"]]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -457,3 +458,20 @@ def test_a_missing_column_names_what_came_but_no_values_of_a_file_without_a_head
     shop.put("a", {f"column_{number}": [1] for number in range(40)}, fingerprint="3")
     with pytest.raises(GranaryError, match=r"column_29 and 10 more \(shop\.orders, a\)"):
         land(table())
+
+
+@pytest.mark.parametrize("new_columns", ["add", "ignore"])
+def test_values_of_a_file_without_a_header_become_no_columns_where_every_column_may_be_missing(
+    shop: Shop, land: Load, rows: Rows, new_columns: str
+) -> None:
+    key = Column("id", pa.int64(), "Key.", missing="null")
+    name = Column("name", pa.string(), "Name.", personal="identifier", missing="null")
+    contract = replace(table(name, new_columns=new_columns), columns=(key, name))
+    shop.put("a", {"1": [2], "Ada": ["Bo"]})
+    with pytest.raises(GranaryError, match="none of the 2 columns that came is the contract's") as error:
+        land(contract)
+    assert "Ada" not in str(error.value)
+    assert rows("select distinct column_name from ops.schema_changes") == [("id",)]
+    shop.put("a", {"name": ["Ada"], "city": ["Ely"]}, fingerprint="2")
+    assert land(contract).rows_loaded == 1
+    assert rows("select id, name from raw_shop.orders") == [(None, "Ada")]

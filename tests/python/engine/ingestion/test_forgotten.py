@@ -205,7 +205,7 @@ def test_without_the_key_nothing_is_loaded(warehouse: Settings, shop: Shop, land
     shop.put("a.csv", {"id": [1], "buyer": [7], "pieces": [1]})
     for wrong in (None, "ab" * 32):
         path.unlink() if wrong is None else path.write_text(wrong)
-        with pytest.raises(GranaryError, match="the key by which they are known is not here"):
+        with pytest.raises(GranaryError, match="the key that identifies them is not here"):
             land()
     path.write_text("no key")
     with pytest.raises(GranaryError, match="no 64 hexadecimal digits"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import nan
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from granary.cli import main as cli
-from granary.dagster import loader_assets
+from granary.dagster import history, loader_assets
 from granary.dagster.resources import Warehouse
 from granary.load import api as load
 from granary.load import freshness
@@ -83,10 +84,18 @@ def test_a_personal_value_is_told_nowhere(
     assert entry.why == "has more than 5 characters (value not shown)"
     shown = CliRunner().invoke(cli.app, ["quarantine", "list"], env={"COLUMNS": "250"}).stdout
     assert "anna" not in shown
+    (told,) = json.loads(CliRunner().invoke(cli.app, ["quarantine", "list", "--json"]).stdout)
+    assert (told["why"], told["column"], told["line"]) == (entry.why, "email", 2)
+    assert "payload" not in told
     with pytest.raises(GranaryError) as raised:
         land(table(EMAIL, max_refused=0.0, contract=2), {"id": ["3"], "email": ["berta@example.org"]}, "2")
     assert "berta" not in str(raised.value)
     assert rows("select count(*) from ops.load_audit where error like '%berta%'") == [(0,)]
+    for status in ("all", "failed"):
+        for more in ([], ["--json"]):
+            shown = CliRunner().invoke(cli.app, ["quarantine", "list", "--status", status, *more]).stdout
+            assert "email" in shown
+            assert "@example.org" not in shown
 
 
 def test_a_column_that_no_contract_names_may_be_personal() -> None:
@@ -117,4 +126,8 @@ def test_a_personal_value_is_in_no_event_of_dagster(
             told = [str(event) for event in instance.all_logs(done.run_id)]
             assert any("email has more than 5 characters (value not shown)" in event for event in told), told
             assert [event for event in told if "@example.org" in event] == []
+            # As `granary logs --all` prints them.
+            words = [line.words for line in history._lines(instance.all_logs(done.run_id), everything=True)]
+            assert any("every_row_accounted_for" in one for one in words), words
+            assert [one for one in words if "@example.org" in one] == []
     assert "@example.org" not in "".join(capfd.readouterr())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dagster as dg
+
+from granary.dagster.dbt_build import columns_from
 from granary.dbt.lineage import column_lineage
 
 PARENTS = {
@@ -100,3 +103,14 @@ def test_its_own_earlier_rows_are_no_origin() -> None:
     sql = "select basket_id from raw_pos.transactions union all select basket_id from marts.baskets"
     assert column_lineage(sql, PARENTS, "marts.baskets") == {"basket_id": [("raw_pos.transactions", "basket_id")]}
     assert column_lineage(sql, PARENTS) == {}
+
+
+def test_an_assets_page_lists_what_its_columns_are_made_from() -> None:
+    raw = dg.AssetKey(["raw_pos", "transactions"])
+    deps = [dg.TableColumnDep(raw, "retail_disc"), dg.TableColumnDep(raw, "sales_value")]
+    shown = columns_from(dg.TableColumnLineage({"regular_value": deps, "line_count": []}))
+    assert [column.name for column in shown.schema.columns] == ["column", "made from"]
+    assert [record.data for record in shown.records] == [
+        {"column": "regular_value", "made from": "transactions.retail_disc, transactions.sales_value"},
+        {"column": "line_count", "made from": ""},
+    ]

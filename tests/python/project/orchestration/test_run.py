@@ -72,6 +72,8 @@ def test_a_run_keeps_its_days_rows_columns_and_lineage_for_the_ui(
     assert ("stg_pos__transactions", "sales_value") in {
         (dep.asset_key.path[-1], dep.column_name) for dep in lineage["sales_value"]
     }
+    made = {record.data["column"]: record.data["made from"] for record in metadata["columns are made from"].records}
+    assert "stg_pos__transactions.sales_value" in str(made["sales_value"]).split(", ")
     event = instance.get_latest_materialization_event(dg.AssetKey(["snapshots", "snap_crm__households"]))
     assert event is not None
     assert event.asset_materialization is not None

@@ -12,8 +12,12 @@ import psycopg
 import pytest
 from dbt.cli.main import dbtRunner
 
+from dashboards import PAGES
 from granary.dbt.lineage import column_lineage
 from granary.dbt.tiers import is_masked, tier
+from granary.pages.dashboard.overview import overview
+from granary.pages.dashboard.read import read
+from granary.pages.profiles.page import write_page
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.project import PROJECT
 from granary.warehouse.roles import ROLES
@@ -228,6 +232,23 @@ def test_nobody_without_the_role_sees_a_personal_value(pipeline: Pipeline) -> No
     assert {"raw_crm.households", "snapshots.snap_crm__households", "ops.quarantine"} <= sightings(
         pipeline, "transformer"
     )
+
+
+def test_no_page_and_no_list_has_a_personal_value(pipeline: Pipeline, tmp_path: Path) -> None:
+    """What the dashboard and the overview read, by whichever role, the page of profiles, and what commands list."""
+    with pipeline.at_hand():
+        for page in (*PAGES, overview()):
+            found = read(pipeline.settings, page.datasets, lambda _: None)
+            assert found
+            assert WORD not in json.dumps([one.rows for one in found.values()], default=str), page.name
+        profiles = write_page(pipeline.settings, tmp_path).read_text()
+    assert "raw_crm.households" in profiles
+    assert WORD not in profiles
+    for words in (("quarantine", "list"), ("quarantine", "list", "--json"), ("profile", "ops.quarantine", "--json")):
+        done = granary(pipeline.settings, *words)
+        assert done.returncode == 0, done.stderr
+        assert "kids_count" in done.stdout
+        assert WORD not in done.stdout + done.stderr
 
 
 def test_what_is_masked_counts_and_what_is_unknown_stays_unknown(pipeline: Pipeline) -> None:

@@ -1,0 +1,94 @@
+"""The limits that the documents name are those that the code has; other tests reach them with smaller numbers."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import MISSING, fields
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from granary.cli import streams as commands
+from granary.dbt.manifest import BUILD_SECONDS
+from granary.explain import trace
+from granary.load import contract
+from granary.readers.api.http import BACKOFF_SECONDS
+from granary.readers.database import DatabaseReader, connecting, snapshot
+from granary.readers.files import reader, store, xml_rows
+from granary.readers.files.limits import MB, Limits
+from granary.readers.rest import Api
+from granary.sources.spec import Capture, Table
+from granary.streams import loop, signatures, webhooks
+from granary.streams.address import MAX_BYTES
+from granary.warehouse import connection, json_text, writer
+from granary.warehouse.project import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DOCS = PROJECT / "docs" / "engine"
+MIB = 1 << 20
+
+
+def default(of: type[Any], name: str) -> Any:
+    """Return what a field is if nobody says."""
+    (found,) = (field.default for field in fields(of) if field.name == name)
+    assert found is not MISSING
+    return found
+
+
+def argument(of: Callable[..., Any], name: str) -> Any:
+    return inspect.signature(of).parameters[name].default
+
+
+LIMITS = Limits()
+PROMISES = [
+    ("contracts.md", f"over `max_new_columns` ({default(Table, 'max_new_columns')}) of them"),
+    ("contracts.md", f"its rows ({100 * default(Table, 'max_refused'):g} % unless the table says otherwise)"),
+    ("contracts.md", f"key of over {contract.KEY_BYTES:,} bytes)"),
+    ("contracts.md", f"more than {json_text.MAX_DEPTH} levels of objects and lists"),
+    ("sources/apis.md", f"| `timeout` | {default(Api, 'timeout'):g} s |"),
+    ("sources/apis.md", f"| `deadline` | {default(Api, 'deadline'):g} s |"),
+    ("sources/apis.md", f"| `max_bytes` | {default(Api, 'max_bytes') // MIB} MiB |"),
+    ("sources/apis.md", f"| `max_pages` | {default(Api, 'max_pages'):,} |"),
+    ("sources/apis.md", f"| `max_depth` | {default(Api, 'max_depth')} |"),
+    ("sources/apis.md", f"(`attempts`, {default(Api, 'attempts')})"),
+    ("sources/apis.md", f"up to `longest_wait` ({default(Api, 'longest_wait'):g} s)"),
+    ("sources/databases.md", f"({argument(DatabaseReader, 'timeout') // timedelta(hours=1)} hours by default)"),
+    ("sources/databases.md", f"up after {connecting.CONNECT_SECONDS} seconds"),
+    ("sources/databases.md", f"says nothing after {connecting.LOGIN_SECONDS} at most"),
+    ("sources/databases.md", f"silent for {connecting.SILENCE_SECONDS // 60} minutes"),
+    ("sources/databases.md", f"waits at most {snapshot.LOCK_SECONDS} s for writers"),
+    ("sources/change-capture.md", f"alarm over {default(Capture, 'alarm_bytes'):,} bytes or 3,600 s"),
+    ("sources/streams.md", f"after `--batch-rows` messages ({argument(commands.stream, 'batch_rows'):,})"),
+    ("sources/streams.md", f"or `--batch-seconds` ({argument(commands.stream, 'batch_seconds'):g})"),
+    ("sources/streams.md", f"for `--patience` seconds ({argument(commands.stream, 'patience'):g})"),
+    ("sources/streams.md", f"printed every {loop.REPORT_SECONDS:g} seconds"),
+    ("sources/streams.md", f"to the quarantine; {MAX_BYTES // MIB} MiB if not given"),
+    ("sources/streams.md", f"a list of up to {webhooks.MAX_EVENTS:,}, of at most {webhooks.MAX_BYTES // MIB} MiB"),
+    ("sources/streams.md", f"more than {signatures.TOLERANCE_SECONDS} s away from ours"),
+    ("sources/files.md", f"over {LIMITS.ratio} times the packed size, from {LIMITS.ratio_from // MB} MB on"),
+    ("sources/files.md", f"or over {LIMITS.unpacked // MB // 1024} GB)"),
+    ("sources/files.md", f"workbooks over {LIMITS.workbook // MB} MB unpacked, or {LIMITS.memory // MB // 1024} GB"),
+    ("sources/files.md", f"XML elements over {LIMITS.record // MB} MB"),
+    ("sources/files.md", f"over {xml_rows.DEEPEST} levels in XML; over {LIMITS.columns:,} columns"),
+    ("sources/files.md", f"over {LIMITS.refused // MB} MB of refused rows"),
+    ("sources/files.md", f"within the last {store.YOUNG_SECONDS:g} seconds"),
+    ("sources/files.md", f"The first {store.LOOKED_INTO} folders"),
+    ("sources/files.md", f"and {reader.MOST_LEFT:,} files named"),
+    ("access.md", f"({connection.LOCK_SECONDS} s for tables, {writer.LOCK_WAIT_SECONDS} s for another load"),
+    ("explain.md", f"at most {trace.SECONDS} seconds"),
+]
+
+
+@pytest.mark.parametrize(("document", "words"), PROMISES)
+def test_a_limit_is_as_it_is_said(document: str, words: str) -> None:
+    assert words in " ".join((DOCS / document).read_text().split())
+
+
+def test_limits_that_are_said_in_words() -> None:
+    assert timedelta(days=2) == contract.AHEAD
+    assert timedelta(hours=1) == default(Capture, "alarm_age")
+    assert timedelta(seconds=BUILD_SECONDS) == timedelta(hours=1)
+    assert BACKOFF_SECONDS * 2**1 == 1  # the bound of the wait after the first attempt
