@@ -17,11 +17,11 @@ import pytest
 import requests
 
 from granary.load.json_objects import from_rows
-from granary.sources.discovery import SOURCES
 from granary.streams import receiving, webhooks
 from granary.streams.receiving import BusyError, Delivery, Receiver
 from granary.streams.signatures import sign
 from granary.warehouse.connection import connect, lock, query
+from tests.python.support.project.ingestion.events import CARD_SCANS, SOURCE
 from tests.python.support.stream_servers import command, event
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 SECRET = "a-secret-of-many-bytes"
-SOURCE = SOURCES["events"]
-TABLE = SOURCE.table("card_scans")
+
+TABLE = CARD_SCANS
 LANDED = "select event_id from raw_events.card_scans order by 1"
 WAITERS = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
