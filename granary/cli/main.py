@@ -29,7 +29,7 @@ from granary.cli import (
     upgrade,
 )
 from granary.cli.options import AsJson, Port, PortOrNone, business_date, existing, ready, start, warn_of_settings
-from granary.warehouse.errors import UsageError
+from granary.warehouse.errors import GranaryError, UsageError
 from granary.warehouse.project import DISTRIBUTION
 from granary.warehouse.settings import Settings
 
@@ -151,6 +151,8 @@ def load(
     if accept and len(chosen) != 1:
         raise typer.BadParameter("--accept needs the name of one table")
     settings = ready()
+    if not chosen and not unusable(what or []):
+        raise GranaryError("the project has no source", "ingestion/", "add one: `granary add-source NAME WHERE`")
     warn_of_settings(settings)
     results: list[LoadResult] = []
     failures: list[tuple[str, Exception]] = [("", error) for error in unusable(what or [])]

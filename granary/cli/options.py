@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.project import require_project
 from granary.warehouse.settings import Settings
 
 
@@ -36,6 +37,7 @@ def existing() -> Settings:
     Raises:
         GranaryError: none was ever made in this home.
     """
+    require_project()
     settings = Settings.load()
     from granary.warehouse import server
 
@@ -66,6 +68,7 @@ def start(settings: Settings) -> bool:
     from granary.load.declared_tables import create_missing
     from granary.warehouse import server
 
+    require_project()
     started = server.up(settings)
     create_missing(settings)
     return started

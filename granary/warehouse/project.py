@@ -41,6 +41,17 @@ PROJECT = project_folder()
 """The folder of dbt_project.yml."""
 
 
+def require_project() -> None:
+    """Refuse to go on where there is no project: a warehouse made here would be nobody's.
+
+    Raises:
+        GranaryError: the folder has no dbt_project.yml.
+    """
+    if not (PROJECT / "dbt_project.yml").is_file():
+        todo = "go into the folder of one, name it in GRANARY_PROJECT, or make one: `granary init DIR`"
+        raise GranaryError("there is no project", str(PROJECT), todo)
+
+
 def project_module(name: str) -> ModuleType | None:
     """Return a module of the project, None if the project has none of that name.
 

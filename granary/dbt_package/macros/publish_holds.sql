@@ -161,7 +161,7 @@
     {{ return(
         'nothing was published; ' ~ granary.published_schema() ~ ' stays as it was: ' ~ said | join(', ')
         ~ (' and ' ~ (names | length - 5) ~ ' more' if names | length > 5 else '')
-        ~ '. Mend it, and build and test it again; or, if it is right as it is, let it through: dbt run-operation publish'
+        ~ '. Fix it, and build and test it again; or, if it is right as it is, let it through: dbt run-operation publish'
         ~ ' --args "{despite: [' ~ (names[:5] | join(', ') if names | length <= 5 else 'NAME, ...')
         ~ ']}" (docs/engine/runbooks/failed-run.md)'
     ) }}

@@ -82,3 +82,19 @@ def test_the_version_and_completion_are_there() -> None:
     done = typed("--version")
     assert done.stdout.startswith("granary 0.")
     assert "--show-completion" in typed("--help").stdout
+
+
+@pytest.mark.parametrize("command", [("load",), ("up",), ("run",), ("psql", "-c", "select 1")])
+def test_without_a_project_nothing_is_made(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = typed(*command, GRANARY_PROJECT=str(tmp_path), GRANARY_HOME=str(tmp_path / "home"))
+    assert done.returncode == 1
+    assert f"granary: there is no project ({tmp_path}); go into the folder of one" in done.stderr
+    assert not (tmp_path / "home" / "data").exists()
+
+
+def test_a_load_of_no_source_says_so(warehouse: Settings, tmp_path: Path) -> None:
+    for name in ("dbt_project.yml", "profiles.yml"):
+        (tmp_path / name).write_text("")
+    done = typed("load", **{**warehouse.environment(), "GRANARY_PROJECT": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "granary: the project has no source (ingestion/); add one: `granary add-source NAME WHERE`" in done.stderr
