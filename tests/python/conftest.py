@@ -44,17 +44,18 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 HERE = Path(__file__).parent
-FIRST = ("project/main_job", "project/orchestration", "project/pipeline", "engine/authoring")
+FIRST = ("engine/first_project", "project/main_job", "project/orchestration", "project/pipeline", "engine/authoring")
 """Folders that take longest; they begin first, so that the workers end together."""
 TOGETHER = ("project/main_job", "project/orchestration")
 """Folders whose tests share a run that takes a minute or more: one worker takes them all."""
 KINDS = {
     "": "server",
     "engine/apis": "fast",
+    "engine/apis/test_memory": "server",
     "engine/authoring": "fast",
     "engine/authoring/test_add_source": "pipeline",
     "engine/authoring/test_loads_what_it_saw": "server",
-    "engine/authoring/test_looks": "server",
+    "engine/authoring/test_inspection": "server",
     "engine/authoring/test_profile": "server",
     "engine/cdc/test_pgoutput": "fast",
     "engine/command/test_tables": "fast",
@@ -63,15 +64,17 @@ KINDS = {
     "engine/databases/test_window": "fast",
     "engine/docs/test_columns": "fast",
     "engine/files": "fast",
-    "engine/files/test_left": "server",
+    "engine/files/test_not_loaded": "server",
     "engine/files/test_machine": "server",
     "engine/files/test_memory": "server",
     "engine/files/test_places": "server",
+    "engine/first_project": "pipeline",
     "engine/ingestion/test_bounds": "fast",
     "engine/ingestion/test_one_json": "fast",
     "engine/ingestion/test_spec": "fast",
     "engine/orchestration": "fast",
-    "engine/orchestration/test_alive": "server",
+    "engine/orchestration/test_run_locks": "server",
+    "engine/orchestration/test_daemon": "server",
     "engine/orchestration/test_schedules": "server",
     "engine/setup/test_doors": "fast",
     "engine/setup/test_lock": "fast",
