@@ -278,7 +278,7 @@ def test_a_source_killed_in_mid_read_gives_one_error_and_nothing_lands(
 
 
 def test_wrong_password_and_missing_table(maria: MariaDB) -> None:
-    with pytest.raises(GranaryError, match="cannot connect to: Access denied") as caught:
+    with pytest.raises(GranaryError, match="cannot connect to the source database: Access denied") as caught:
         read(DatabaseReader(maria.uri.replace("reader:", "reader:wrong")), ACCOUNTS)
     assert maria.reader not in str(caught.value)
     with pytest.raises(GranaryError, match="the source database has no table `accounts`"):

@@ -137,7 +137,7 @@ def test_one_state_while_another_connection_writes(sqlite: Sqlite) -> None:
 def test_it_is_opened_for_reading_only(sqlite: Sqlite, tmp_path: Path) -> None:
     uri, run = sqlite
     run("create table t (id integer primary key, name text)")
-    with pytest.raises(GranaryError, match="cannot connect to: unable to open database file"):
+    with pytest.raises(GranaryError, match="cannot connect to the source database: unable to open database file"):
         read(DatabaseReader(f"sqlite:///{tmp_path}/not-there.db"), contract("t"))
     assert not (tmp_path / "not-there.db").exists()
     (tmp_path / "text.db").write_text("this is not a database, and long enough to be looked at" * 20)
