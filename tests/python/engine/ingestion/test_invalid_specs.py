@@ -104,7 +104,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (Column, {"nullable": "no"}, f"column a: nullable {TRUTH} 'no'"),
     (Column, {"minimum": "x"}, "column a: minimum is "),
     (Column, {"minimum": -1}, "column a: minimum is a length, a whole number from 0"),
-    (Column, {"type": pa.date32(), "maximum": datetime(2017, 1, 1)}, "column a: maximum is a date: write date(2017"),  # noqa: DTZ001
+    (Column, {"type": pa.date32(), "maximum": datetime(2017, 1, 1)}, "column a: maximum is a date: write date(2026"),  # noqa: DTZ001
     (Column, {"minimum": 3, "maximum": 2}, "column a: its minimum is over its maximum"),
     (Column, {"type": pa.float64(), "maximum": float("nan")}, "column a: maximum is a number, and not nan"),
     (Column, {"allowed": "abc"}, f"column a: allowed {TUPLE} 'abc'"),
@@ -112,7 +112,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (Column, {"personal": "secret"}, "column a: personal is one of identifier, demographic, pseudonym and"),
     (Column, {"aliases": "A"}, f"column a: aliases {TUPLE} 'A'"),
     (Column, {"missing": "nulls"}, "column a: missing is one of refuse, null and not 'nulls'"),
-    (Column, {"subject": "customer"}, "column a: subject is one of household and not 'customer'"),
+    (Column, {"subject": "customer"}, "column a: there is no data subject 'customer' in dbt_project.yml"),
     (Column, {"finite": 0}, f"column a: finite {TRUTH} 0"),
     (Column, {"null": "NA"}, f"column a: null {TUPLE} 'NA'"),
     (Column, {"null": (" NA",)}, "column a: null is a tuple of texts without blanks around them"),

@@ -91,7 +91,10 @@ def test_refused_rows_of_a_failed_file_are_listed_and_not_replayed(
     assert "1 of 3 rows break the contract; row 2: member_id is null" in done.stderr
     assert "receipts/2017-01-02.parquet" in done.stderr
     [entry] = json.loads(granary("quarantine", "list", "--status", "failed", "--json").stdout)
-    assert (entry["row_number"], entry["column"], entry["payload"]["article_id"]) == (2, "member_id", 2)
+    assert (entry["row_number"], entry["column"]) == (2, "member_id")
+    assert "payload" not in entry
+    [whole] = json.loads(granary("quarantine", "show", str(entry["quarantine_id"])).stdout)
+    assert whole["payload"]["article_id"] == 2
     replayed = granary("quarantine", "replay", str(entry["quarantine_id"]))
     assert "of a load that failed, of which nothing has landed" in str(replayed.exception)
     assert json.loads(granary("quarantine", "list", "--json").stdout) == []

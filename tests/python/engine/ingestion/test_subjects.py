@@ -57,7 +57,7 @@ LEDGER_HOLDS = (
 
 
 @pytest.fixture
-def business(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> Source:
+def transport(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> Source:
     """A transport service: `orders` are rides in files, `calls` are appended one by one; the project declares three."""
     monkeypatch.setattr(subjects, "declared", lambda: {one.name: one for one in SUBJECTS})
     rides = table(
@@ -154,8 +154,8 @@ def erase(settings: Settings, subject: str, key: str) -> dict[str, int]:
     return {total.relation: total.rows for total in done.totals}
 
 
-def test_each_is_forgotten_by_its_own_key(warehouse: Settings, shop: Shop, business: Source, rows: Rows) -> None:
-    arrive(warehouse, shop, business)
+def test_each_is_forgotten_by_its_own_key(warehouse: Settings, shop: Shop, transport: Source, rows: Rows) -> None:
+    arrive(warehouse, shop, transport)
     ids = "select array_agg(id order by id) from raw_shop.{}"
     refused = "select row_number, payload from ops.quarantine order by 1"
     assert rows(ids.format("orders")) == [([1, 2, 3, 6],)]
@@ -218,10 +218,10 @@ PUBLISHED = """
 
 
 def test_of_a_mart_is_added_up_what_its_newest_publish_added_up(
-    warehouse: Settings, shop: Shop, business: Source
+    warehouse: Settings, shop: Shop, transport: Source
 ) -> None:
     """Which columns these are is decided where marts are published; here that is money no more, but kilometres."""
-    arrive(warehouse, shop, business)
+    arrive(warehouse, shop, transport)
     (mart,) = locations.locate(warehouse).marts
     assert mart.measures == ()
     with connect(warehouse) as connection:
@@ -234,9 +234,9 @@ def test_of_a_mart_is_added_up_what_its_newest_publish_added_up(
 
 
 def test_who_is_forgotten_stays_out_however_they_come(
-    warehouse: Settings, shop: Shop, business: Source, rows: Rows
+    warehouse: Settings, shop: Shop, transport: Source, rows: Rows
 ) -> None:
-    arrive(warehouse, shop, business)
+    arrive(warehouse, shop, transport)
     erase(warehouse, "rider", "ann@example.org")
     erase(warehouse, "patient", ANN)
     assert load_table(warehouse, "shop", "orders", full_refresh=True).rows_forgotten == 6
@@ -244,7 +244,7 @@ def test_who_is_forgotten_stays_out_however_they_come(
     more = {"patient": [None, None], "fare": [1.0, 1.0]}
     shop.put("b.csv", again | more)
     assert load_table(warehouse, "shop", "orders").rows_forgotten == 1
-    done = call(warehouse, business, (7, SPELLED.lower()), (8, EVE))
+    done = call(warehouse, transport, (7, SPELLED.lower()), (8, EVE))
     assert (done.rows_read, done.rows_loaded, done.rows_forgotten) == (2, 1, 1)
     shop.put("c.csv", {"id": [9], "rider": ["cy@example.org"], "driver": [None], "patient": [None], "fare": [-9.0]})
     load_table(warehouse, "shop", "orders")
@@ -255,9 +255,9 @@ def test_who_is_forgotten_stays_out_however_they_come(
     assert rows(LEDGER_HOLDS) == [(0,)]
 
 
-def test_a_column_that_nothing_declares_is_named(warehouse: Settings, shop: Shop, business: Source, rows: Rows) -> None:
+def test_a_column_that_nothing_declares_is_named(warehouse: Settings, shop: Shop, transport: Source, rows: Rows) -> None:
     """A mart that a build does not clear keeps the erasure open; a copy in somebody's schema is theirs to clear."""
-    arrive(warehouse, shop, business)
+    arrive(warehouse, shop, transport)
     done = forget.forget(warehouse, identify("rider", "ann@example.org"), build=nothing)
     assert (done.finished, done.left, done.elsewhere) == (False, ("marts.dim_rider",), ("ada.copies",))
     with connect(warehouse) as connection:
@@ -369,13 +369,13 @@ def test_subjects_are_declared_in_the_project(monkeypatch: pytest.MonkeyPatch) -
         ({"subject": "household", "type": pa.float64()}, "household is a whole number, and double holds none"),
     ],
 )
-def test_a_contract_that_is_wrong_about_a_subject(business: Source, column: dict[str, Any], words: str) -> None:
+def test_a_contract_that_is_wrong_about_a_subject(transport: Source, column: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Column(**({"name": "a", "type": pa.string(), "description": "A.", "personal": "identifier"} | column))
 
 
 def test_a_model_that_is_wrong_about_a_subject(
-    warehouse: Settings, business: Source, monkeypatch: pytest.MonkeyPatch
+    warehouse: Settings, transport: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = {"name": "orders", "source_name": "shop", "schema": "raw_shop", "original_file_path": "models/_sources.yml"}
     other = {"rider": {"config": {"meta": {"subject": "driver"}}}}
@@ -415,7 +415,7 @@ def test_a_model_that_is_wrong_about_a_subject(
         (["rider", "ann@example.org", "--again"], "give a data subject and a key, or --again alone"),
     ],
 )
-def test_a_command_that_is_wrong(business: Source, words: list[str], said: str) -> None:
+def test_a_command_that_is_wrong(transport: Source, words: list[str], said: str) -> None:
     done = CliRunner().invoke(app, ["forget", "--yes", *words])
     shown = " ".join(done.output.replace("│", " ").split())
     assert done.exit_code == 2
@@ -423,7 +423,7 @@ def test_a_command_that_is_wrong(business: Source, words: list[str], said: str) 
     assert "Mill Lane" not in shown
 
 
-def test_the_only_subject_need_not_be_named(business: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_only_subject_need_not_be_named(transport: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     outcome = SimpleNamespace(known_before=False, totals=(), elsewhere=(), left=(), finished=True, erasures=())
     monkeypatch.setattr(forget, "forget", lambda _, one, reason: asked.append(one) or outcome)
