@@ -231,7 +231,8 @@ def test_a_mart_that_cannot_be_is_one_sentence(bare: Machine, command: str, said
 
 def test_a_source_that_is_there_gets_tables_and_columns_and_keeps_its_own(bare: Machine) -> None:
     deliveries, module = bare.home / "deliveries", bare.place / "ingestion/bakery.py"
-    module.write_text(module.read_text().replace("One row per order, from `orders*.csv`.", "What is ordered."))
+    for path in (module, bare.place / "models/staging/bakery/_bakery__sources.yml"):  # a test compares the two
+        path.write_text(path.read_text().replace("One row per order, from `orders*.csv`.", "What is ordered."))
     (deliveries / "ovens.csv").write_text("oven_id,kilowatt\n1,9.5\n2,12.0\n")
     later = "order_id,customer_id,ordered_at,channel,amount,tip\n9001,1,2026-05-02T08:00:00+00:00,web,12.50,1.50\n"
     (deliveries / "orders_2026-05.csv").write_text(later)

@@ -304,9 +304,9 @@ def test_waits_while_the_warehouse_is_away(
 def stuck(warehouse: Settings) -> Iterator[tuple[subprocess.Popen[str], Connection]]:
     """Return a stream whose batch of three events waits in the middle of its transaction: somebody holds the table."""
     with connect(warehouse) as other:
-        execute(other, "lock table raw_events.coupon_redemptions in share mode")
+        execute(other, "lock table raw_events.card_scans in share mode")
         stream = command("stream", "events", "--json")
-        waits = "select 1 from pg_locks where not granted and relation = 'raw_events.coupon_redemptions'::regclass"
+        waits = "select 1 from pg_locks where not granted and relation = 'raw_events.card_scans'::regclass"
         try:
             wait_until(lambda: other.execute(waits).fetchall(), what="the batch's wait for the table")
             yield stream, other
