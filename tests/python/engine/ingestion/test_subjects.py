@@ -255,7 +255,9 @@ def test_who_is_forgotten_stays_out_however_they_come(
     assert rows(LEDGER_HOLDS) == [(0,)]
 
 
-def test_a_column_that_nothing_declares_is_named(warehouse: Settings, shop: Shop, transport: Source, rows: Rows) -> None:
+def test_a_column_that_nothing_declares_is_named(
+    warehouse: Settings, shop: Shop, transport: Source, rows: Rows
+) -> None:
     """A mart that a build does not clear keeps the erasure open; a copy in somebody's schema is theirs to clear."""
     arrive(warehouse, shop, transport)
     done = forget.forget(warehouse, identify("rider", "ann@example.org"), build=nothing)

@@ -79,7 +79,13 @@ def upgrade(project: Path, settings: Settings, *options: str) -> subprocess.Comp
     return subprocess.run(
         [str(project / ".venv" / "bin" / "granary"), "upgrade", *options],
         cwd=project,
-        env=settings.environment() | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(project.parent), "PYTHONPATH": ""},
+        env=settings.environment()
+        | {
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(project.parent),
+            "PYTHONPATH": "",
+            "GRANARY_PROJECT": str(project),
+        },
         capture_output=True,
         text=True,
         check=False,
