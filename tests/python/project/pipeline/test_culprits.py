@@ -95,9 +95,9 @@ def test_dbt_in_a_shell_names_the_row_and_the_sources_that_cannot_be_used(
     pipeline.execute(change.format(2147483648))
     broken = tmp_path / "sitecustomize.py"
     broken.write_text(
-        "import ingestion.sources as sources\n"
+        "import granary.sources.discovery as sources\n"
         "from types import MappingProxyType\n"
-        "from warehouse.errors import GranaryError\n"
+        "from granary.warehouse.errors import GranaryError\n"
         "error = GranaryError('source till cannot be used: it is not Python', 'till.py, line 1', 'correct it')\n"
         "sources.BROKEN = MappingProxyType({'till': error})\n"
     )
