@@ -96,6 +96,8 @@ def test_a_broken_contract_fails_the_run_with_one_sentence_and_leaves_its_table_
     place: Place, first: RunOutcome
 ) -> None:
     assert first.success
+    retailer.advance(place.settings, date(2017, 2, 5))
+    assert place.run().success
     sold = place.rows("select count(*), sum(sales_value)::text from marts.fct_sales")
     retailer.advance(place.settings, date(2017, 2, 6))
     landing = place.settings.home / "demo" / "landing" / "pos" / "transactions" / "2017-02-06.parquet"
