@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,10 @@ from granary.cli import show
 from granary.cli.options import AsJson, ready
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from granary.scaffold.plan import PlannedSource
+    from granary.sources.spec import Source
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +34,13 @@ def register(app: typer.Typer) -> None:
 
 def add_source(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new source: lower case, such as bikes.")],
-    where: Annotated[str, typer.Argument(metavar="WHERE", help="A file, a folder, a database URL or an API URL.")],
+    where: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[WHERE]",
+            help="A file, a folder, a database URL or an API URL; else where the source is.",
+        ),
+    ] = None,
     tables: Annotated[
         list[str] | None, typer.Option("--table", metavar="NAME", help="Only this table; may be repeated.")
     ] = None,
@@ -53,16 +63,26 @@ def add_source(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the files, write nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the source's files if they are there.")] = False,
+    columns: Annotated[
+        bool, typer.Option("--columns", help="Also add columns that tables of the source have got since.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write all of the source anew, over what is there.")] = False,
 ) -> None:
-    """Look at a sample of a new source, and write its loader, its staging models and their tests.
+    """Look at a sample of a source, and write its loader, its staging models and their tests.
 
-    Nothing is loaded. Addresses and secrets go into the owner-only file .granary/sources.env, never into code.
+    To a source that is there, tables are added that it does not have yet; with --columns also columns. Nothing is
+    loaded. Addresses and secrets go into the owner-only file .granary/sources.env, never into code.
     """
+    from granary.scaffold import extend
     from granary.scaffold.look import look
     from granary.scaffold.write import files, leftovers, write
 
     settings = Settings.load()
+    there = None if force else _there(name)
+    if where is None:
+        if there is None:
+            raise typer.BadParameter(f"there is no source {name!r} yet: say WHERE it is")
+        where = extend.place(there, settings)
     planned = look(
         name,
         where,
@@ -72,10 +92,11 @@ def add_source(
         header=auth,
         words=_words(nulls),
     )
+    if there is not None:
+        _extend(there, planned, settings, columns=columns, dry_run=dry_run)
+        return
     if dry_run:
-        for path, content in files(planned).items():
-            show.line(f"── {path}")
-            print(content)
+        show.files(files(planned))
         show.guesses(planned)
         show.line("Nothing was written (--dry-run).")
         return
@@ -87,6 +108,41 @@ def add_source(
     show.line("Next:")
     show.line(f"  granary load {name}")
     show.line(f"  dbt build --select staging.{name}")
+
+
+def _there(name: str) -> Source | None:
+    """Return the source of a name if the project has it."""
+    from granary.sources.discovery import BROKEN, SOURCES
+
+    if name in BROKEN:
+        raise BROKEN[name]
+    return SOURCES.get(name)
+
+
+def _extend(there: Source, planned: PlannedSource, settings: Settings, *, columns: bool, dry_run: bool) -> None:
+    """Add to a source what it has and its module does not."""
+    from dataclasses import replace
+
+    from granary.scaffold.extend import additions, files
+    from granary.scaffold.write import overwrite
+
+    found = additions(planned, there, settings)
+    for table, new in found.columns.items():
+        names = ", ".join(column.name for column in new)
+        show.line(f"{table} has got {names}{'' if columns else '; --columns adds that'}.")
+    if not found.tables and not (columns and found.columns):
+        show.line(f"Every table of {there.name} is there already.")
+        return
+    contents = files(found, there, PROJECT, with_columns=columns)
+    if dry_run:
+        show.files(contents)
+        show.line("Nothing was written (--dry-run).")
+        return
+    overwrite(contents, PROJECT)
+    if found.tables:
+        show.planned(replace(found.planned, tables=found.tables))
+    show.line(f"{len(contents)} files written; what was there in them is there still.")
+    show.line("Next: `granary run`")
 
 
 def profile(

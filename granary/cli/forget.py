@@ -9,7 +9,6 @@ import typer
 
 from granary.cli import show
 from granary.cli.options import AsJson, ready
-from granary.sources import subjects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,11 +75,12 @@ def forget(
 def _identify(subject: str, key: str | None) -> Identity:
     """Return who is meant. With one word only it is the key of the only data subject."""
     from granary.privacy.identity import identify
+    from granary.sources import subjects
 
     known = subjects.declared()
     if key is None and (len(known) != 1 or subject in known):
         names = ", ".join(known) or "none: declare it in dbt_project.yml (vars: data_subjects)"
-        raise typer.BadParameter(f"give a data subject and its key; there is {names}")
+        raise typer.BadParameter(f"give a data subject and its key; the project has {names}")
     try:
         return identify(subject, key) if key is not None else identify(next(iter(known)), subject)
     except ValueError as error:

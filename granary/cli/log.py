@@ -8,6 +8,8 @@ import traceback
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from granary.warehouse.errors import GranaryError
+from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import home_folder
 
 if TYPE_CHECKING:
@@ -18,8 +20,13 @@ MAXIMUM_BYTES = 5_000_000
 
 
 def failure(error: BaseException) -> Path:
-    """Append a failure with its traceback and return the log's path; a log that cannot be written stops nothing."""
+    """Append a failure with its traceback and return the log's path; a log that cannot be written stops nothing.
+
+    What a person can act on is no reason to begin a log where there is neither a warehouse nor a project.
+    """
     path = home_folder() / "logs" / "granary.log"
+    if isinstance(error, GranaryError) and not home_folder().exists() and not (PROJECT / "dbt_project.yml").exists():
+        return path
     entry = {
         "command": _command(sys.argv[1:]),
         "error": str(error),

@@ -48,9 +48,7 @@ def add_mart(
     mart = plan(manifest.load(manifest.prepare(settings)), name, model, tuple(grain.split(",")), day)
     made = files(mart)
     if dry_run:
-        for path, content in made.items():
-            show.line(f"── {path}")
-            print(content)
+        show.files(made)
         show.line("Nothing was written (--dry-run).")
         return
     write_new(made, PROJECT)

@@ -24,7 +24,7 @@ from rich.progress import (
 from granary.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from granary.cli.health import Health
     from granary.dagster.run import AssetOutcome, RunOutcome
@@ -142,6 +142,13 @@ def not_taken(results: Sequence[LoadResult]) -> None:
             line(f"{place}: {more:,} more {LEFT[outcome]}: see `granary load --json`, or ops.files_left.")
     if any(outcome == "duplicate" for _, outcome in told):
         line("A file with the content of another one is loaded by `granary load SOURCE.TABLE --accept FILE`.")
+
+
+def files(contents: Mapping[str, str]) -> None:
+    """Print files that would be written."""
+    for path, content in contents.items():
+        line(f"── {path}")
+        print(content)
 
 
 def planned(source: PlannedSource) -> None:

@@ -185,7 +185,7 @@ def accounting(key: dg.AssetKey, result: LoadResult) -> dg.AssetCheckResult:
         metadata={
             "rows refused": result.rows_quarantined,
             "rows lost": lost,
-            "rows of who is forgotten": result.rows_forgotten,
+            "forgotten rows": result.rows_forgotten,
             "not taken": "\n".join(not_taken(result)[:SHOWN]) or "none",
             "first refused": "; ".join(result.refused) or "none",
             "warnings": "; ".join(result.warnings) or "none",
@@ -268,7 +268,7 @@ def result_metadata(result: LoadResult) -> dict[str, dg.MetadataValue]:
         "rows read": dg.MetadataValue.int(result.rows_read),
         "rows loaded": dg.MetadataValue.int(result.rows_loaded),
         "rows refused": dg.MetadataValue.int(result.rows_quarantined),
-        "rows of who is forgotten": dg.MetadataValue.int(result.rows_forgotten),
+        "forgotten rows": dg.MetadataValue.int(result.rows_forgotten),
         "rows replaced": dg.MetadataValue.int(result.rows_deleted),
         "units": dg.MetadataValue.int(result.units),
         "bytes": dg.MetadataValue.int(result.bytes),

@@ -1,7 +1,7 @@
 """What a load that failed leaves to be done: everything that does not follow from its table alone.
 
 Dagster leaves out the whole dbt step when one loader fails. But sources do not wait for one another: a snapshot that is
-not taken today is history that is lost, and sales have no reason to be late because a list of prices is. Its table
+not taken today is history that is lost, and orders have no reason to be late because a list of prices is. Its table
 holds what it held before, just as on a day on which it has nothing new. The run stays failed.
 """
 

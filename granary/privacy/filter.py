@@ -117,12 +117,13 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 class RowFilter:
-    """Takes the rows of those who are forgotten out of a table's batches."""
+    """Takes the rows of those who are forgotten out of a table's batches; hashes each value of a column once."""
 
     def __init__(self, table: Table, suppressed: SuppressionList) -> None:
         self.suppressed = suppressed
         self.names = names_of(table)
         self.columns = columns_of(table)
+        self._seen: dict[tuple[str, Any], bool] = {}
 
     def apply(
         self, batch: pa.RecordBatch, places: pa.Array, refusals: Sequence[Refusal]
@@ -145,8 +146,13 @@ class RowFilter:
         subject = self.columns.get(name)
         if subject is None:
             return None
-        distinct = pc.unique(values).drop_null().to_pylist()
-        theirs = [value for value in distinct if self.suppressed.has(identity_of(subject, value))]
+        theirs = []
+        for value in pc.unique(values).drop_null().to_pylist():
+            forgotten = self._seen.get((name, value))
+            if forgotten is None:
+                forgotten = self._seen[name, value] = self.suppressed.has(identity_of(subject, value))
+            if forgotten:
+                theirs.append(value)
         return pc.is_in(values, value_set=pa.array(theirs, values.type)) if theirs else None
 
     def _refusal(self, refusal: Refusal) -> Refusal | None:

@@ -249,7 +249,7 @@ def _wrong(node: Mapping[str, Any], column: str, what: str) -> GranaryError:
 
 
 def _mart(connection: Connection, node: Mapping[str, Any]) -> Iterator[Mart]:
-    """Yield a published mart with data subjects, with what the restatement ledger adds up of it (macros/publish*)."""
+    """Yield a published mart with data subjects, with what the restatement ledger adds up of it (publish*.sql)."""
     schema, _, table = published(node).partition(".")
     kinds = warehouse.columns_of(connection, quote_relation(schema, table))
     more = meta(node)

@@ -44,7 +44,7 @@ class HashKey:
 
     def hash(self, identity: Identity) -> str:
         """Return the keyed hash of a data subject."""
-        return hmac.new(self.secret, f"{identity.subject.name}:{identity.key}".encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(self.secret, f"{identity.subject.name}:{identity.key}".encode(), "sha256").hex()
 
 
 @dataclass(frozen=True)
@@ -123,18 +123,14 @@ def enlist(settings: Settings, connection: Connection) -> None:
 
 
 class SuppressionList:
-    """Whose rows loads must leave out. Answers are remembered: each is hashed once."""
+    """Whose rows loads must leave out."""
 
     def __init__(self, key: HashKey, hashes: Iterable[str]) -> None:
         self.key, self.hashes = key, frozenset(hashes)
-        self._known: dict[Identity, bool] = {}
 
     def has(self, identity: Identity) -> bool:
         """Return whether a data subject is forgotten."""
-        known = self._known.get(identity)
-        if known is None:
-            known = self._known[identity] = self.key.hash(identity) in self.hashes
-        return known
+        return self.key.hash(identity) in self.hashes
 
 
 def suppressed(connection: Connection, settings: Settings) -> SuppressionList | None:

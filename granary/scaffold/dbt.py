@@ -61,7 +61,7 @@ def dump(content: Any) -> str:
 
 def sources(source: PlannedSource) -> str:
     """Return `_<name>__sources.yml`."""
-    tables = [_source_table(table) for table in source.tables]
+    tables = [source_table(table) for table in source.tables]
     return dump(
         {
             "sources": [
@@ -85,8 +85,9 @@ def _freshness(allowed: timedelta) -> dict[str, Any]:
     }
 
 
-def _source_table(table: PlannedTable) -> dict[str, Any]:
-    columns = [{"name": column.name, "description": column_says(column), **_meta(column)} for column in table.columns]
+def source_table(table: PlannedTable) -> dict[str, Any]:
+    """Return the entry of a table in the sources YAML."""
+    columns = [source_column(column) for column in table.columns]
     columns += [
         {"name": "_load_id", "description": "The load; see ops.load_audit."},
         {"name": "_row", "description": "Row number within the loaded unit, from 1."},
@@ -95,13 +96,18 @@ def _source_table(table: PlannedTable) -> dict[str, Any]:
     return {"name": table.name, "description": table_says(table), "config": config, "columns": columns}
 
 
+def source_column(column: PlannedColumn) -> dict[str, Any]:
+    """Return the entry of a column in the sources YAML."""
+    return {"name": column.name, "description": column_says(column), **_meta(column)}
+
+
 def _meta(column: PlannedColumn) -> dict[str, Any]:
     return {"config": {"meta": {"personal": column.personal}}} if column.personal else {}
 
 
 def staging_sql(source: PlannedSource, table: PlannedTable) -> str:
     """Return `stg_<source>__<table>.sql`: names and casts. Nothing but checked names enters it."""
-    lines = [line for column in table.columns for line in (_cast(column), *_written(column))]
+    lines = [line for column in table.columns for line in staged(column)]
     lines += ["_load_id as load_id", "_row as load_row"]
     selected = ",\n".join(f"    {line}" for line in lines)
     return f"""\
@@ -117,6 +123,11 @@ select
 {selected}
 from source
 """
+
+
+def staged(column: PlannedColumn) -> list[str]:
+    """Return the expressions of a column in the staging query."""
+    return [_cast(column), *_written(column)]
 
 
 def _cast(column: PlannedColumn) -> str:
@@ -197,6 +208,14 @@ def staging_yaml(source: PlannedSource, table: PlannedTable) -> str:
 def _evidence(table: PlannedTable) -> str:
     seen = f"all {table.rows:,} rows there were" if table.complete else f"a sample of {table.rows:,} rows"
     return f"Types, keys and tests come from {seen}; tests of ranges only warn."
+
+
+def described(column: PlannedColumn) -> list[dict[str, Any]]:
+    """Return the YAML of a column that a table has got later, without tests: rows from before do not have it."""
+    shown = [(column.staged, data_type(column.type), column_says(column) + range_says(column))]
+    if column.written:
+        shown.append((column.cast, CAST_TYPES[column.written.kind], cast_says(column)))
+    return [{"name": name, "data_type": kind, "description": words, **_meta(column)} for name, kind, words in shown]
 
 
 def _cast_column(prefix: str, table: PlannedTable, column: PlannedColumn) -> list[dict[str, Any]]:

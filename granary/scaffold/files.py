@@ -60,7 +60,7 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
     names = [name for name in names if name.isprintable()]
     strange = {name: why for name in names if not _known(name) and len(names) > 1 and (why := _no_table(folder, name))}
     skipped += [f"{name}: {why}" for name, why in strange.items()]
-    groups = group([name for name in names if name not in strange])
+    groups = group([name for name in names if name not in strange], alone=_is_one_file(where))
     named = _table_names(groups)
     found, told = [], []
     for name, (pattern, members) in zip(named, groups.items(), strict=True):
@@ -172,21 +172,32 @@ def _is_empty(folder: str, name: str) -> bool:
     return "://" not in folder and path.stat().st_size == 0
 
 
-def group(names: Sequence[str]) -> dict[str, list[str]]:
+def _is_one_file(where: str) -> bool:
+    """Return whether a person named a single file, and so meant no other."""
+    if "://" not in where:
+        return Path(where).expanduser().is_file()
+    return where.startswith(("http://", "https://")) or _known(urlsplit(where).path)
+
+
+def group(names: Sequence[str], *, alone: bool = False) -> dict[str, list[str]]:
     """Return the files by pattern: `rentals_*.csv` for rentals_2024-01.csv and rentals_2024-02.csv.
 
-    A file that is alone is its own pattern, unless its name has a date, for then others will follow. A pattern never
-    matches a file of another table.
+    Of a file without a date, such as orders.csv, the next delivery may be called orders_2026-05.csv: `orders*.csv`. A
+    file that is meant `alone` is its own pattern. A pattern never matches a file of another table.
     """
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(DIGITS.sub("\0", _without_suffix(name)) + _suffix(name), []).append(name)
+    _join_later(alike)
     groups: dict[str, list[str]] = {}
     for shape, members in alike.items():
-        if len(members) == 1 and not dated(members[0]):
-            groups[glob.escape(members[0])] = members
-            continue
         others = set(names) - set(members)
+        if len(members) == 1 and not dated(members[0]):
+            pattern = f"{glob.escape(_without_suffix(members[0]))}*{glob.escape(_suffix(members[0]))}"
+            if alone or any(fnmatchcase(other, pattern) for other in others):
+                pattern = glob.escape(members[0])
+            groups[pattern] = members
+            continue
         for star in ("*", "[0-9]*"):
             pattern = star.join(glob.escape(part) for part in shape.split("\0"))
             if not any(fnmatchcase(other, pattern) for other in others):
@@ -195,6 +206,17 @@ def group(names: Sequence[str]) -> dict[str, list[str]]:
         else:
             groups |= {glob.escape(name): [name] for name in members}
     return groups
+
+
+def _join_later(alike: dict[str, list[str]]) -> None:
+    """Put later deliveries with a date or number (orders_2026-05.csv) to a first one without (orders.csv)."""
+    for shape in [shape for shape in alike if "\0" in shape]:
+        suffix = _suffix(alike[shape][0])
+        stem = shape.removesuffix(suffix)
+        first = stem.partition("\0")[0].rstrip("-_. ") + suffix
+        if stem.count("\0") == 1 and stem.endswith("\0") and first in alike and alike[first] == [first]:
+            del alike[first]
+            alike[f"{first.removesuffix(suffix)}\0{suffix}"] = sorted([first, *alike.pop(shape)])
 
 
 def _suffix(name: str) -> str:

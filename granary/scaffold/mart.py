@@ -133,7 +133,7 @@ def _check_name(manifest: Mapping[str, Any], name: str) -> None:
 
 
 def _model(manifest: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    models = {
+    models: dict[str, Mapping[str, Any]] = {
         str(node["name"]): node
         for node in manifest["nodes"].values()
         if node["resource_type"] in ("model", "snapshot", "seed") and node["config"].get("schema") != "ops"

@@ -121,10 +121,18 @@ def requirement(engine: Path | None) -> str:
 
 
 def remembered(folder: Path, record: Record) -> NewProject:
-    """Return the project in a folder as it was decided on, with the engine that is installed now."""
+    """Return the project in a folder as it was decided on, with the engine that is installed now.
+
+    Raises:
+        GranaryError: its record lacks an answer.
+    """
     answers = record.answers
-    first = date.fromisoformat(answers["first_date"])
-    return NewProject(folder, answers["name"], answers["time_zone"], first, requirement(None))
+    try:
+        first = date.fromisoformat(answers["first_date"])
+        return NewProject(folder, answers["name"], answers["time_zone"], first, requirement(None))
+    except (KeyError, ValueError, TypeError) as error:
+        todo = f"take it from the project's history: git checkout -- {RECORD}"
+        raise GranaryError(f"the project's record lacks {error}", str(folder / RECORD), todo) from None
 
 
 def files(project: NewProject) -> dict[str, tuple[bytes, int]]:

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 def module(source: PlannedSource) -> str:
     """Return the text of `ingestion/<name>.py`."""
-    names = _constants(source)
-    number = f"{len(source.tables)} table{'s' if len(source.tables) > 1 else ''}"
+    names = constants(source)
     opening = source.opening
     lines = [
-        f'"""{source.name.capitalize()}: {number} ({source.kind}), written by `granary add-source` from a sample.',
+        f'"""{source.name.capitalize()} ({source.kind}), written by `granary add-source` from a sample.',
         "",
         "Yours from now on: put the descriptions right, and the contract where you know better than the sample.",
         '"""',
@@ -38,14 +37,14 @@ def module(source: PlannedSource) -> str:
         lines += [line for entry in opening.formats for line in layout(entry, "", ",", 4)]
         lines += ["}", '"""What the files do not tell of themselves, by table."""', ""]
     for table in source.tables:
-        lines += [*layout(_table(table), f"{names[table.name]} = "), ""]
+        lines += [*constant(table, names[table.name]), ""]
     settings = Group("settings=", tuple(literal(name) for name in opening.settings))
     tables = Group("tables=", tuple(names[table.name] for table in source.tables))
     spec = Group(
         "Source",
         (
             f"name={literal(source.name)}",
-            f"description={literal(f'{source.name.capitalize()}: {number}, as its owner delivers them.')}",
+            f"description={literal(f'{source.name.capitalize()}, as its owner delivers it.')}",
             'owner="data-engineering"',
             f"kind={literal(source.kind)}",
             settings,
@@ -56,13 +55,19 @@ def module(source: PlannedSource) -> str:
     return "\n".join([*lines, *_always_open(spec, "SOURCE = ")]) + "\n"
 
 
-def _constants(source: PlannedSource) -> dict[str, str]:
+def constants(source: PlannedSource) -> dict[str, str]:
+    """Return what the tables are called in the module."""
     names = {table.name.upper() for table in source.tables}
     taken = {table.name: table.name.upper() for table in source.tables if table.name not in ("source", "formats")}
     for name in ("source", "formats"):
         free = (f"{name}_table{'_' * number}".upper() for number in range(len(names) + 1))
         taken[name] = next(one for one in free if one not in names)
     return taken
+
+
+def constant(table: PlannedTable, name: str) -> list[str]:
+    """Return the lines of a table's constant."""
+    return layout(_table(table), f"{name} = ")
 
 
 def _always_open(node: Group, before: str) -> list[str]:
@@ -85,11 +90,12 @@ def _table(table: PlannedTable) -> Group:
     if table.cursor:
         parts.append(f"cursor={literal(table.cursor)}")
     parts.append(f"freshness={_duration(table.freshness)}")
-    parts.append(Group("columns=", tuple(_column(column) for column in table.columns)))
+    parts.append(Group("columns=", tuple(column(one) for one in table.columns)))
     return Group("Table", tuple(parts))
 
 
-def _column(column: PlannedColumn) -> Group:
+def column(column: PlannedColumn) -> Group:
+    """Return the expression of a column."""
     parts: list[Group | str] = [literal(column.name), arrow(column.type), literal(column_says(column))]
     if column.required:
         parts.append("nullable=False")

@@ -101,6 +101,15 @@ def write_new(contents: Mapping[str, str], project: Path) -> None:
     """
     if there := [path for path in contents if (project / path).exists() or (project / path).is_symlink()]:
         raise GranaryError("the file is there already", ", ".join(there), "choose another name, or edit that file")
+    overwrite(contents, project)
+
+
+def overwrite(contents: Mapping[str, str], project: Path) -> None:
+    """Write files into the project, over those that are there.
+
+    Raises:
+        GranaryError: one cannot be written; everything is as it was then.
+    """
     _put_all({project / path: content for path, content in contents.items()}, project)
 
 

@@ -63,7 +63,7 @@ def local_packages(root: Path) -> dict[str, Path]:
                 text = ""
             name = re.search(r"(?m)^name:\s*[\"']?(\w+)", text)
             if not name:
-                raise SetupError(f"packages.yml names {local[1]}, and no dbt project is in that folder: correct it")
+                raise SetupError(f"packages.yml names the folder {local[1]}, which has no dbt project: correct it")
             packages[name[1]] = Path(local[1])
     return packages
 

@@ -63,7 +63,7 @@ def named(name: str) -> Subject:
     if name in known:
         return known[name]
     near = get_close_matches(name, known, 1)
-    advice = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(known) or 'none'}"
+    advice = f"did you mean {near[0]!r}?" if near else f"the project has {', '.join(known) or 'none'}"
     raise ValueError(f"there is no data subject {name!r} in dbt_project.yml (vars: data_subjects); {advice}")
 
 

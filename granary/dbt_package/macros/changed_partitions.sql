@@ -1,12 +1,15 @@
 {#-
     A query for the partitions that a model must overwrite, or overwrote last: those that changed since its previous
-    watermark, and those that were asked for.
+    watermark, and those that were asked for. A model that asks for its own depends on the watermarks.
 -#}
-{% macro changed_partitions(log, partition, name, watermarks) -%}
+{% macro changed_partitions(log, partition, name=none) -%}
     select log.{{ partition }}
     from {{ log }} as log
-    inner join {{ watermarks }} as seen
-        on log.source = seen.source and seen.model = '{{ name }}' and log.load_id > seen.previous_load_id
+    inner join {{ 'ops.model_watermarks' if name else source('ops', 'model_watermarks') }} as seen
+        on
+            log.source = seen.source
+            and seen.model = '{{ name or granary.watermark_name() }}'
+            and log.load_id > seen.previous_load_id
     {%- if var('from_date') and var('to_date') %}
     union
     {{ granary.requested_partitions(partition) }}
@@ -18,14 +21,14 @@
     With the table that they come from, only its loads that may hold such rows are read.
 -#}
 {% macro in_changed_partitions(log, partition, source_name=none, table_name=none) -%}
-    {%- set seen = source('ops', 'model_watermarks') -%}
+    {%- do source('ops', 'model_watermarks') -%} {#- seen by dbt although a first parse is not incremental -#}
     {%- if not is_incremental() -%}
     true
     {%- else -%}
     {%- if table_name -%}
     load_id = any(array({{ granary.loads_of_changed_partitions(log, partition, source_name, table_name) }}))
     and {% endif -%}
-    {{ partition }} = any(array({{ granary.changed_partitions(log, partition, granary.watermark_name(), seen) }}))
+    {{ partition }} = any(array({{ granary.changed_partitions(log, partition) }}))
     {%- endif -%}
 {%- endmacro %}
 
@@ -39,7 +42,7 @@
     where
         arrived.reason = 'arrived'
         and arrived.{{ partition }} in (
-            {{ granary.changed_partitions(log, partition, granary.watermark_name(), source('ops', 'model_watermarks')) }}
+            {{ granary.changed_partitions(log, partition) }}
         )
     union all
     {{ granary.loads_not_logged(source_name, table_name) }}
@@ -75,11 +78,6 @@
 
 {#- changed_partitions of a node with meta.changes: what it publishes now, or published last. -#}
 {% macro published_partitions(node) -%}
-    {%- set log = granary.node_named(node.config.meta['changes']) -%}
-    {{ granary.changed_partitions(
-        granary.node_relation(log),
-        node.config.unique_key,
-        node.schema ~ '.' ~ node.alias,
-        'ops.model_watermarks'
-    ) }}
+    {%- set log = granary.node_relation(granary.node_named(node.config.meta['changes'])) -%}
+    {{ granary.changed_partitions(log, node.config.unique_key, node.schema ~ '.' ~ node.alias) }}
 {%- endmacro %}

@@ -43,8 +43,8 @@
         {{ exceptions.raise_compiler_error(where ~ 'a column holds keys of one data subject, and not of ' ~ subject ~ '.') }}
     {%- elif subject not in var('data_subjects', {}) -%}
         {{ exceptions.raise_compiler_error(
-            where ~ 'there is no data subject ' ~ subject ~ '; write one of ' ~ var('data_subjects', {}).keys() | join(', ')
-            ~ ', or add it to the var data_subjects.') }}
+            where ~ 'there is no data subject ' ~ subject ~ ' in dbt_project.yml (vars: data_subjects); the project has '
+            ~ (var('data_subjects', {}).keys() | join(', ') or 'none') ~ '.') }}
     {%- endif -%}
 {%- endmacro %}
 

@@ -113,6 +113,14 @@
     {%- for id, node in graph.nodes.items() if granary.holds_publishing(node) -%}
         {%- do present.append("'" ~ id ~ "'") -%}
     {%- endfor -%}
+    {#- What holds under another project's name (the project or its package was renamed) holds under the new one. -#}
+    {%- do run_query(
+        "update ops.publish_holds as held set node = present.id from unnest(cast(array[" ~ present | join(', ')
+        ~ "] as text[])) as present (id) where held.schema_name = '" ~ granary.published_schema()
+        ~ "' and held.node <> all(cast(array[" ~ present | join(', ') ~ "] as text[]))"
+        ~ " and split_part(held.node, '.', 1) = split_part(present.id, '.', 1)"
+        ~ " and split_part(held.node, '.', 3) = split_part(present.id, '.', 3) and not exists (select 1 from ops.publish_holds"
+        ~ " as other where other.schema_name = held.schema_name and other.node = present.id)") -%}
     {%- do run_query(
         "delete from ops.publish_holds where schema_name = '" ~ granary.published_schema()
         ~ "' and node <> all(cast(array[" ~ present | join(', ') ~ "] as text[]))") -%}

@@ -177,7 +177,7 @@ def _words(name: str) -> str:
 def _bars(name: str, label: str) -> Callable[[alt.Chart], alt.Chart]:
     def draw(base: alt.Chart) -> alt.Chart:
         day = alt.Tooltip("day", type="temporal", title="Day", timeUnit="utcyearmonthdate", format="%a %Y-%m-%d")
-        return (
+        drawn: alt.Chart = (
             base.mark_bar(color=BLUE)
             .encode(
                 x=alt.X("day", type="temporal", timeUnit="utcyearmonthdate", title=None, axis=DAYS),
@@ -186,6 +186,7 @@ def _bars(name: str, label: str) -> Callable[[alt.Chart], alt.Chart]:
             )
             .properties(height=220)
         )
+        return drawn
 
     return draw
 

@@ -122,19 +122,26 @@ def test_names_that_differ_by_dates_and_numbers_are_one_table() -> None:
         group(names)
         == {
             "rentals_*.csv": names[:2],
-            "stations.csv": ["stations.csv"],
+            "stations*.csv": ["stations.csv"],
             "part-*.csv.gz": names[3:5],
-            "q1[[]x].csv": ["q1[x].csv"],
+            "q1[[]x]*.csv": ["q1[x].csv"],
             "log_*.csv": ["log_20240101T0000.csv"],  # dated: others will follow
             "*/*/trips.csv": names[7:9],
-            "v2.csv": ["v2.csv"],
+            "v2*.csv": ["v2.csv"],
         }
     )
 
 
 def test_a_pattern_leaves_the_files_of_other_tables_alone() -> None:
     names = ["rentals_1.csv", "rentals_2.csv", "rentals_summary.csv"]
-    assert group(names) == {"rentals_[0-9]*.csv": names[:2], "rentals_summary.csv": names[2:]}
+    assert group(["orders.csv", "orders_lines.csv"]) == {
+        "orders.csv": ["orders.csv"],  # a star would take the lines as well
+        "orders_lines*.csv": ["orders_lines.csv"],
+    }
+    later = ["orders.csv", "orders_2026-04.csv", "orders_2026-05.csv"]
+    assert group(later) == {"orders*.csv": later}
+    assert group(["orders.csv"], alone=True) == {"orders.csv": ["orders.csv"]}
+    assert group(names) == {"rentals_[0-9]*.csv": names[:2], "rentals_summary*.csv": names[2:]}
 
 
 @pytest.mark.parametrize(

@@ -307,6 +307,30 @@ def hub() -> Iterator[str]:
         server.server_close()
 
 
+def test_the_engines_own_dbt_package_is_linked_wherever_the_engine_is(project: Path) -> None:
+    (project / "package-lock.yml").unlink()
+    (project / "packages.yml").write_text("packages:\n  - local: .venv/granary/dbt_package\n")
+    missing = set_up(project)
+    assert missing.returncode == 1
+    words = "packages.yml names the folder .venv/granary/dbt_package, which has no dbt project: correct it"
+    assert words in missing.stderr
+
+    package = project / "granary/dbt_package/dbt_project.yml"
+    package.parent.mkdir()
+    package.write_text("name: granary\n")
+    done = set_up(project)
+    assert done.returncode == 0, done.stderr
+    assert "dbt packages: the project's own" in done.stdout  # neither hub nor offline/ is asked
+    linked = project / "dbt_packages/granary"
+    assert linked.readlink() == Path("../.venv/granary/dbt_package")
+    assert (linked / "dbt_project.yml").resolve() == package.resolve()
+    assert set_up(project).stdout == ""
+
+    (project / ".venv/granary").unlink()
+    assert set_up(project).returncode == 0
+    assert (linked / "dbt_project.yml").read_text() == "name: granary\n"
+
+
 def test_dbt_packages_come_from_the_hub_when_it_answers(project: Path) -> None:
     finished(project)
     # The environment of the tests stands for the project's own: the same Python with dbt in it.

@@ -189,6 +189,11 @@ def test_a_record_that_is_not_understood_is_refused(tmp_path: Path, text: str, s
         template_changes.read(tmp_path)
 
 
+def test_a_record_without_an_answer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GranaryError, match="the project's record lacks 'first_date'"):
+        new_project.remembered(tmp_path, Record("0.1.0", {"name": "shop"}, {}))
+
+
 def test_a_new_project_remembers_what_it_was_made_of(tmp_path: Path) -> None:
     made = new_project.plan(tmp_path / "shop", "Europe/Berlin", date(2023, 2, 1), None)
     new_project.make(made)

@@ -131,7 +131,12 @@ def test_a_start_that_is_killed_leaves_whole_migrations_and_the_next_goes_on(
 def test_two_starts_at_once_apply_each_migration_once(warehouse: Settings, rows: Rows, folder: Path) -> None:
     (folder / LATER).write_text(NOTES)
     earlier(warehouse, "unnumbered.sql")
-    both = [start(folder) for _ in range(2)]
+    waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    with connect(warehouse) as loading:  # holds up the first migration until both are at it
+        execute(loading, "lock table ops.load_audit in row exclusive mode")
+        both = [start(folder) for _ in range(2)]
+        while rows(waiting) != [(2,)] and all(process.poll() is None for process in both):
+            pass
     said = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert sorted(out.strip() for out, _ in said) == ["", f"{BEFORE} {LATER}"]

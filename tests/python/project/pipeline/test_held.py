@@ -130,6 +130,18 @@ def test_what_the_project_does_not_have_any_more_holds_nothing(pipeline: Pipelin
     assert pipeline.query("select count(*) from ops.unpublished") == [(0,)]
 
 
+def test_a_hold_outlives_another_name_of_the_project(pipeline: Pipeline) -> None:
+    """A node's id begins with its project's name; whatever that was, a failure holds until the node succeeds."""
+    pipeline.execute(
+        "insert into ops.publish_holds (schema_name, node, reason, invocation_id)"
+        " values ('marts', 'model.formerly.fct_sales', 'failed', 'x')",
+    )
+    pipeline.dbt("run", "--select", "dim_store", succeeds=False)
+    assert pipeline.query("select node, reason from ops.publish_holds") == [("model.grocer.fct_sales", "failed")]
+    pipeline.dbt("run", "--select", "fct_sales")
+    assert pipeline.query(HOLDS) == []
+
+
 def test_how_the_last_run_of_dbt_ended_is_kept(pipeline: Pipeline) -> None:
     last = "select command, failures, warnings from ops.builds order by finished_at desc limit 1"
     pipeline.dbt("run", "--select", "dim_store")
