@@ -42,6 +42,7 @@ def test_everything_is_written_and_the_module_last(tmp_path: Path) -> None:
         "models/staging/bikes/_bikes__sources.yml",
         "models/staging/bikes/stg_bikes__rentals.sql",
         "models/staging/bikes/stg_bikes__rentals.yml",
+        "tests/dbt/raw_bikes_reconciles_with_ledger.sql",
         "ingestion/bikes.py",
     ]
     assert {path: content.decode() for path, content in tree(tmp_path / "project").items()} == files(planned())
