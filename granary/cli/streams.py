@@ -69,8 +69,8 @@ def stream(
     def end(signum: int, frame: object) -> None:
         if reading.stopping.is_set():
             raise KeyboardInterrupt
+        reading.stop()  # before the word, upon which a second signal may come at once
         print(SECOND_SIGNAL_ENDS, file=sys.stderr)
-        reading.stop()
 
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, end)
