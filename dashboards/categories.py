@@ -5,7 +5,8 @@ from __future__ import annotations
 import altair as alt
 
 from dashboards import findings
-from dashboards.shared import COUNT, DAYS, MONEY, PERCENT, PRIVATE_LABEL_SHARE, SHORT_MONEY, bars, day, day_told
+from dashboards.shared import COUNT, MONEY, PERCENT, PRIVATE_LABEL_SHARE, SHORT_MONEY, bars
+from granary.pages.dashboard.days import DAYS, day, day_told
 from granary.pages.dashboard.parts import Chart, Dataset, Figure, Filter, Page, key, ratio, total, value
 from granary.pages.dashboard.theme import BLUE, GREEN, GREY, ORANGE
 

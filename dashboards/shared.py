@@ -12,10 +12,6 @@ from granary.pages.dashboard.theme import BLUE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-YEAR = "datum.index === 0 || utcmonth(datum.value) === 0 ? utcFormat(datum.value, '%Y') : ''"
-DAYS = alt.Axis(labelExpr=f"[utcFormat(datum.value, '%b %d'), {YEAR}]", tickCount=8, labelOverlap=True)
-"""An axis of days; the year stands under the first label and under January."""
-
 MONEY, SHORT_MONEY, COUNT, PERCENT = "$,.2f", "$,.2~s", ",.0f", ".1%"
 
 PRIVATE_LABEL_SHARE = ratio(
@@ -67,22 +63,6 @@ def columns(name: str, label: str, measure: str, measure_label: str, number: str
         )
 
     return draw
-
-
-def day(field: str, label: str | None = None) -> alt.X:
-    """Return a horizontal axis of days; they are calendar days, so no time zone may move them."""
-    return alt.X(
-        field,
-        type="temporal",
-        scale=alt.Scale(type="utc"),
-        title=label,
-        axis=DAYS,
-    )
-
-
-def day_told(field: str, label: str) -> alt.Tooltip:
-    """Return a day as a tooltip shows it."""
-    return alt.Tooltip(field, type="temporal", title=label, timeUnit="utcyearmonthdate", format="%a %Y-%m-%d")
 
 
 def _axis(number: str) -> str:

@@ -10,6 +10,7 @@ import altair as alt
 from granary.dbt import manifest
 from granary.dbt.manifest_nodes import is_mart, meta
 from granary.dbt.tiers import tier
+from granary.pages.dashboard.days import DAYS, day_told
 from granary.pages.dashboard.parts import Chart, Dataset, Figure, Page, key, total, value
 from granary.pages.dashboard.theme import BLUE
 from granary.sources.discovery import SOURCES
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 MARTS, DRAWN = 8, 2
 """How many marts are drawn, and how many measures of each."""
-YEAR = "datum.index === 0 || utcmonth(datum.value) === 0 ? utcFormat(datum.value, '%Y') : ''"
-DAYS = alt.Axis(labelExpr=f"[utcFormat(datum.value, '%b %d'), {YEAR}]", tickCount=8, labelOverlap=True)
 COUNTS = """\
 -- Each published mart with its rows, and when something of it was last published.
 select
@@ -182,13 +181,12 @@ def _words(name: str) -> str:
 
 def _bars(name: str, label: str) -> Callable[[alt.Chart], alt.Chart]:
     def draw(base: alt.Chart) -> alt.Chart:
-        day = alt.Tooltip("day", type="temporal", title="Day", timeUnit="utcyearmonthdate", format="%a %Y-%m-%d")
         drawn: alt.Chart = (
             base.mark_bar(color=BLUE)
             .encode(
                 x=alt.X("day", type="temporal", timeUnit="utcyearmonthdate", title=None, axis=DAYS),
                 y=alt.Y(name, type="quantitative", title=label, axis=alt.Axis(format=",.2~f", tickCount=5)),
-                tooltip=[day, alt.Tooltip(name, type="quantitative", title=label, format=",.2~f")],
+                tooltip=[day_told("day", "Day"), alt.Tooltip(name, type="quantitative", title=label, format=",.2~f")],
             )
             .properties(height=220)
         )
