@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import dbt_granary
+from granary.warehouse import waits
 from granary.warehouse.connection import LockHeldError, connect, execute
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def test_a_table_that_somebody_locks_fails_its_model_and_names_the_holder(
             other.rollback()  # the end of the run looks at the table as well
             return LockHeldError(seconds, holder)
 
-        monkeypatch.setattr(dbt_granary, "LockHeldError", let_go)
+        monkeypatch.setattr(waits, "LockHeldError", let_go)
         execute(other, "lock table build.dim_store in access exclusive mode")
         failed = pipeline.dbt("run", "--select", "dim_store", succeeds=False)["dim_store"]
         holder = f"build.dim_store is held by pid {other.pgconn.backend_pid} (transformer, granary, since "
