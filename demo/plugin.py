@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from datetime import date, datetime, timezone
+from datetime import date
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from granary.cli import output
-from granary.cli.options import business_date, ready
+from granary.cli.options import FirstDate, TimeZone, business_date, ready, this_year
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,24 +59,14 @@ def remove_sample(
     name: Annotated[
         str, typer.Option("--name", metavar="NAME", help="The project's name; else that of the folder.")
     ] = "",
-    time_zone: Annotated[
-        str, typer.Option("--time-zone", metavar="ZONE", help="Where a business date begins and ends.")
-    ] = "UTC",
-    first_date: Annotated[
-        date | None,
-        typer.Option(
-            "--first-date",
-            metavar="DATE",
-            parser=business_date,
-            help="The first business date of any source. Default: January 1 of this year.",
-        ),
-    ] = None,
+    time_zone: TimeZone = "UTC",
+    first_date: FirstDate = None,
 ) -> None:
     """Take the sample retailer out of this clone, in one commit, and leave an empty project of your own."""
     from demo.removal import remove  # noqa: PLC0415 - the command starts at once
     from granary.warehouse.project import PROJECT  # noqa: PLC0415
 
-    first = first_date or date(datetime.now(timezone.utc).year, 1, 1)
+    first = first_date or this_year()
     commit = remove(PROJECT, name or PROJECT.name, time_zone, first)
     output.line(f"The sample is out, in commit {commit[:7]}; `git revert {commit[:7]}` brings it back.")
     output.line("The warehouse still has what was loaded of it: `granary down`, and delete .granary to begin empty.")

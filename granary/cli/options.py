@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import date
+from datetime import date, datetime, timezone
 from typing import Annotated
 
 import typer
@@ -28,7 +28,23 @@ def business_date(text: str) -> date:
 Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port on 127.0.0.1.")]
 PortOrNone = Annotated[int, typer.Option(min=0, max=65_535, help="Port on 127.0.0.1; 0 only writes the pages.")]
 
+TimeZone = Annotated[str, typer.Option("--time-zone", metavar="ZONE", help="Where a business date begins and ends.")]
+FirstDate = Annotated[
+    date | None,
+    typer.Option(
+        "--first-date",
+        metavar="DATE",
+        parser=business_date,
+        help="The first business date of any source. Default: January 1 of this year.",
+    ),
+]
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def this_year() -> date:
+    """Return the first day of this year: the first business date of a project whose owner names none."""
+    return date(datetime.now(timezone.utc).year, 1, 1)
 
 
 def existing() -> Settings:

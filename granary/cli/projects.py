@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from granary.cli import output
-from granary.cli.options import business_date
+from granary.cli.options import FirstDate, TimeZone, this_year
 
 
 def register(app: typer.Typer) -> None:
@@ -25,18 +24,8 @@ def init(
     sample: Annotated[
         bool, typer.Option("--sample/--empty", help="With the sample, from a checkout; or with nothing.")
     ] = False,
-    time_zone: Annotated[
-        str, typer.Option("--time-zone", metavar="ZONE", help="Where a business date begins and ends.")
-    ] = "UTC",
-    first_date: Annotated[
-        date | None,
-        typer.Option(
-            "--first-date",
-            metavar="DATE",
-            parser=business_date,
-            help="The first business date of any source. Default: January 1 of this year.",
-        ),
-    ] = None,
+    time_zone: TimeZone = "UTC",
+    first_date: FirstDate = None,
     engine: Annotated[
         Path | None,
         typer.Option(
@@ -57,7 +46,7 @@ def init(
         new_project.clone_sample(folder)
         output.line(f"{folder}: a clone with the sample. Next: cd {folder} && make demo")
         return
-    first = first_date or date(datetime.now(timezone.utc).year, 1, 1)
+    first = first_date or this_year()
     planned = new_project.plan(folder, time_zone, first, engine)
     committed = new_project.make(planned)
     output.line(f"{planned.folder}: {len(new_project.files(planned))} files{', one commit' if committed else ''}.")

@@ -11,7 +11,6 @@ from datetime import date
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from granary.scaffold.git import PROGRAM, commit, git
 from granary.scaffold.keywords import KEYWORDS
@@ -19,7 +18,7 @@ from granary.scaffold.names import TAKEN
 from granary.scaffold.template_changes import RECORD, Record
 from granary.warehouse.errors import GranaryError, UsageError
 from granary.warehouse.migrate import engine_version
-from granary.warehouse.project import DISTRIBUTION
+from granary.warehouse.project import DISTRIBUTION, ZONE_ADVICE, is_time_zone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,11 +75,8 @@ def plan(folder: Path, time_zone: str, first_date: date, engine: Path | None) ->
     """
     folder = folder.expanduser().absolute()
     name = check_name(folder.name)
-    try:
-        ZoneInfo(time_zone)
-    except (ValueError, OSError, KeyError):
-        todo = "write an IANA name, such as Europe/Berlin, or UTC"
-        raise UsageError(f"{time_zone[:60]!r} is not a time zone", todo=todo) from None
+    if not is_time_zone(time_zone):
+        raise UsageError(f"{time_zone[:60]!r} is not a time zone", todo=ZONE_ADVICE)
     if folder.is_symlink() or folder.exists():
         if not folder.is_dir():
             raise GranaryError("this is not a folder", str(folder), "name a new one")

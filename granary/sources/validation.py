@@ -24,14 +24,6 @@ UNKNOWN_KEYWORD = r"(?:\w+\.)*?(\w+)\.__init__\(\) got an unexpected keyword arg
 LACKING = r"(?:\w+\.)*?(\w+)\.__init__\(\) missing \d+ required .*?arguments?: (.*)"
 
 
-class Checked:
-    """A dataclass whose fields are checked when it is made."""
-
-    def __post_init__(self) -> None:
-        """Check the fields; see `check`."""
-        check(self, type(self).__name__)
-
-
 def check(
     spec: Any, label: str, *, filled: Sequence[str] = (), positive: Sequence[str] = (), natural: Sequence[str] = ()
 ) -> None:

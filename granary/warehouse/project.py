@@ -89,6 +89,18 @@ def project_vars() -> dict[str, Any]:
         raise GranaryError(what, str(path), "correct its YAML") from None
 
 
+ZONE_ADVICE = "write an IANA name, such as Europe/Berlin, or UTC"
+
+
+def is_time_zone(name: str) -> bool:
+    """Return whether this machine knows a time zone of this name."""
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Calendar:
     """The business's calendar: the zone in which a business date begins and ends, and the first one there is."""
@@ -106,11 +118,8 @@ def calendar() -> Calendar:
     """
     where = str(PROJECT / "dbt_project.yml")
     zone, first = (project_vars().get(name) for name in ("time_zone", "first_business_date"))
-    try:
-        ZoneInfo(str(zone))
-    except (ValueError, OSError, KeyError):
-        todo = "write an IANA name, such as Europe/Berlin, or UTC"
-        raise GranaryError(f"vars: time_zone {zone!r} is not a time zone", where, todo) from None
+    if not is_time_zone(str(zone)):
+        raise GranaryError(f"vars: time_zone {zone!r} is not a time zone", where, ZONE_ADVICE)
     try:
         return Calendar(str(zone), date.fromisoformat(str(first)))
     except ValueError:

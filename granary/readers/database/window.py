@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from itertools import pairwise
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.project import is_time_zone
 
 if TYPE_CHECKING:
     from granary.sources.spec import Column, Table
@@ -79,10 +80,8 @@ def check_zone(zone: str) -> None:
     Raises:
         ValueError: this machine knows none of this name.
     """
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"DatabaseReader: zone is a time zone's name, such as 'Europe/Zurich', not {zone!r}") from None
+    if not is_time_zone(zone):
+        raise ValueError(f"DatabaseReader: zone is a time zone's name, such as 'Europe/Zurich', not {zone!r}")
 
 
 def wall_time(start: Start | None, zone: str) -> Start | None:
