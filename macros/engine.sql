@@ -1,4 +1,4 @@
-{#- dbt looks for these two in the project only, not in packages: they pass on what the engine says. -#}
+{#- dbt looks for these in the project only, not in packages: they pass on what the engine says. -#}
 
 {% macro generate_schema_name(custom_schema_name, node) -%}
     {{ granary.schema_name(custom_schema_name) }}
@@ -6,4 +6,8 @@
 
 {% macro get_incremental_overwrite_partitions_sql(arg_dict) -%}
     {{ return(granary.overwrite_partitions(arg_dict)) }}
+{%- endmacro %}
+
+{% macro should_full_refresh() -%}
+    {{ return(granary.should_full_refresh()) }}
 {%- endmacro %}

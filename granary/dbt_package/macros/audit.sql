@@ -6,7 +6,7 @@
 -#}
 {% macro audit() -%}
     {%- if execute -%}
-        {%- set scope = 'new' if is_incremental() and model.config.meta.get('changes') else 'all' -%}
+        {%- set scope = 'new' if is_incremental() and 'partition_by' in model.config.meta else 'all' -%}
         {%- set passed = [] -%}
         {%- for test in granary.audit_tests(model) -%}
             {#- a model may forbid hashing for its own query only -#}
@@ -58,7 +58,7 @@
     {%- set conditions = [only] if only else [] -%}
     {%- if test.config.where -%}{%- do conditions.append('(' ~ test.config.where ~ ')') -%}{%- endif -%}
     {%- if scope == 'new' -%}
-        {%- do conditions.append(node.config.meta['partition_by'] ~ ' = any(array(' ~ granary.published_partitions(node) ~ '))') -%}
+        {%- do conditions.append(granary.of_latest_version(node)) -%}
     {%- endif -%}
     {%- set arguments = {} -%}
     {%- for key, value in test.test_metadata.kwargs.items() if key != 'model' -%}

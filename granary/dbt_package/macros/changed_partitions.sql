@@ -1,15 +1,12 @@
 {#-
-    A query for the partitions that a model must overwrite, or overwrote last: those that changed since its previous
-    watermark, and those that were asked for. A model that asks for its own depends on the watermarks.
+    A query for the partitions that a model of that name must overwrite: those that its log says have changed since its
+    previous watermark, and those that were asked for.
 -#}
-{% macro changed_partitions(log, partition, name=none) -%}
+{% macro changed_partitions(log, partition, name) -%}
     select log.{{ partition }}
     from {{ log }} as log
-    inner join {{ 'ops.model_watermarks' if name else source('ops', 'model_watermarks') }} as seen
-        on
-            log.source = seen.source
-            and seen.model = '{{ name or granary.watermark_name() }}'
-            and log.load_id > seen.previous_load_id
+    inner join ops.model_watermarks as seen
+        on log.source = seen.source and seen.model = '{{ name }}' and log.load_id > seen.previous_load_id
     {%- if var('from_date') and var('to_date') %}
     union
     {{ granary.requested_partitions(partition) }}
@@ -28,7 +25,7 @@
     {%- if table_name -%}
     load_id = any(array({{ granary.loads_of_changed_partitions(log, partition, source_name, table_name) }}))
     and {% endif -%}
-    {{ partition }} = any(array({{ granary.changed_partitions(log, partition) }}))
+    {{ granary.in_partitions(partition) }}
     {%- endif -%}
 {%- endmacro %}
 
@@ -39,11 +36,7 @@
 {% macro loads_of_changed_partitions(log, partition, source_name, table_name) -%}
     select arrived.load_id
     from {{ log }} as arrived
-    where
-        arrived.reason = 'arrived'
-        and arrived.{{ partition }} in (
-            {{ granary.changed_partitions(log, partition) }}
-        )
+    where arrived.reason = 'arrived' and {{ granary.in_partitions('arrived.' ~ partition) }}
     union all
     {{ granary.loads_not_logged(source_name, table_name) }}
 {%- endmacro %}
@@ -74,10 +67,4 @@
 
 {% macro default__partition_of(partition, moment) -%}
     cast({{ moment }} as date)
-{%- endmacro %}
-
-{#- changed_partitions of a node with meta.changes: what it publishes now, or published last. -#}
-{% macro published_partitions(node) -%}
-    {%- set log = granary.node_relation(granary.node_named(node.config.meta['changes'])) -%}
-    {{ granary.changed_partitions(log, node.config.meta['partition_by'], node.schema ~ '.' ~ node.alias) }}
 {%- endmacro %}

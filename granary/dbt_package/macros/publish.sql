@@ -16,6 +16,7 @@
         {%- set failed = granary.settle_holds(results) -%}
         {%- do granary.release_vanished() -%}
         {%- do granary.record_build(results) -%}
+        {%- do granary.prune_deltas() -%}
         {%- if flags.WHICH != 'test' and var('publish') -%}
             {{ granary.publish_script(fails=not failed and not flags.EMPTY) }}
         {%- endif -%}
@@ -98,7 +99,7 @@
             'name': name,
             'node': node.unique_id,
             'key': key,
-            'partition': meta.get('partition_by') if meta.get('changes') else none,
+            'partition': granary.partition_columns(node) if node.config.incremental_strategy == 'overwrite_partitions' else [],
             'day': meta.get('business_date'),
             'measures': meta.get('measures', []),
             'floor': meta.get('floor', 0.5),

@@ -81,13 +81,22 @@
 {#- Post-hook of the marts: what this build has written is to be published. It is forgotten if the build rolls back. -#}
 {% macro record_unpublished() -%}
     insert into ops.unpublished (schema_name, mart, partition, invocation_id)
-    {%- if is_incremental() and model.config.meta.get('changes') %}
-    select '{{ granary.published_schema() }}', '{{ this.identifier }}', cast(written.partition as text), '{{ invocation_id }}'
-    from ({{ granary.published_partitions(model) }}) as written (partition)
-    group by written.partition
+    {%- if is_incremental() and granary.increment() %}
+    select distinct '{{ granary.published_schema() }}', '{{ this.identifier }}', {{ granary.partition_text(model) }}, '{{ invocation_id }}'
+    from {{ granary.delta(model) }}
+    where version = (
+        select max(version) from ops.model_versions
+        where model = '{{ granary.watermark_name() }}' and invocation_id = '{{ invocation_id }}'
+    )
     {%- else %}
     values ('{{ granary.published_schema() }}', '{{ this.identifier }}', null, '{{ invocation_id }}')
     {%- endif %}
+{%- endmacro %}
+
+{#- A partition as ops.unpublished knows it: its value, or those of its columns as a JSON array. -#}
+{% macro partition_text(node) -%}
+    {%- set columns = granary.partition_columns(node) -%}
+    cast({{ columns[0] if columns | length == 1 else 'jsonb_build_array(' ~ columns | join(', ') ~ ')' }} as text)
 {%- endmacro %}
 
 {% macro publish_lock() -%}

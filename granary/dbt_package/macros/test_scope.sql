@@ -5,20 +5,25 @@
 
 {#- Whether tests of the node are to look at its latest publish only. -#}
 {% macro tests_only_latest_publish(node) -%}
-    {%- if not execute or var('test_scope') != 'new' or not node or not node.config.meta.get('changes') -%}
+    {%- if not execute or var('test_scope') != 'new' or not node or 'partition_by' not in node.config.meta -%}
         {{ return(false) }}
     {%- endif -%}
-    {%- set first_publishes = run_query(
-        "select 1 from ops.model_watermarks where previous_load_id = 0 and model = '" ~ node.schema ~ '.' ~ node.alias ~ "'"
-    ) -%}
-    {{ return(first_publishes.rows | length == 0) }}
+    {{ return(run_query(
+        "select 1 from ops.model_versions where model = '" ~ node.schema ~ '.' ~ node.alias
+        ~ "' having not bool_or(is_whole) filter (where version = (select max(version) from ops.model_versions where model = '"
+        ~ node.schema ~ '.' ~ node.alias ~ "'))").rows | length > 0) }}
+{%- endmacro %}
+
+{#- A condition for the rows of the partitions in which the latest version of a node differs from the one before. -#}
+{% macro of_latest_version(node, columns=none) -%}
+    ({{ columns or granary.partition_columns(node) | join(', ') }}) in ({{ granary.published_partitions(node) }})
 {%- endmacro %}
 
 {#- For a condition of a singular test: `and <column> is of what the model published last`, or nothing. -#}
 {% macro and_of_latest_publish(model_name, column) -%}
     {%- set node = granary.node_named(model_name) if execute else none -%}
     {%- if granary.tests_only_latest_publish(node) -%}
-    and {{ column }} = any(array({{ granary.published_partitions(node) }}))
+    and {{ granary.of_latest_version(node, column) }}
     {%- endif -%}
 {%- endmacro %}
 
@@ -77,7 +82,7 @@
     {%- set node = graph.nodes.get(model.attached_node) if execute and model.attached_node else none -%}
     {%- set conditions = ['(' ~ config.get('where') ~ ')'] if config.get('where') else [] -%}
     {%- if granary.tests_only_latest_publish(node) -%}
-        {%- do conditions.append(node.config.meta['partition_by'] ~ ' = any(array(' ~ granary.published_partitions(node) ~ '))') -%}
+        {%- do conditions.append(granary.of_latest_version(node)) -%}
     {%- endif -%}
     {{ return(granary.rows_where(relation, conditions)) }}
 {%- endmacro %}

@@ -63,8 +63,9 @@ declare
     measures text[] := array(
         select name from ops.columns_of(built) where type = 'numeric(12,2)' or mart -> 'measures' ? name
     );
-    partition text := case
-        when types ? (mart ->> 'partition') then mart ->> 'partition' when mart -> 'key' = '[]' then '*'
+    partition text[] := case
+        when types ?& ops.texts(mart -> 'partition') and mart -> 'partition' <> '[]' then ops.texts(mart -> 'partition')
+        when mart -> 'key' = '[]' then '{*}'
     end;
     dependants text[] := '{}';
     way text;
@@ -97,7 +98,6 @@ begin
         'columns', columns, 'types', types, 'old_columns', old_columns, 'added', added, 'lost', lost,
         'view_columns', case when way in ('change', 'widen') then old_columns || added else columns end,
         'view_types', old_types || types, 'dependants', dependants, 'measures', measures, 'partition', partition,
-        'partition_type', coalesce(types ->> partition, 'text'),
         'day', coalesce(mart ->> 'day', case when types ? 'business_date' then 'business_date' else 'cast(null as date)' end),
         'is_in_ledger', ops.is_in_ledger(doc ->> 'schema', mart ->> 'name', measures)
     );
@@ -317,22 +317,36 @@ begin
 end
 $$;
 
--- Statements are put together with these: a condition for the rows of the partitions that were written;
+-- Statements are put together with these: a condition for the rows of the partitions that a query gives as texts: the value, or the values of several columns as a JSON array;
+create or replace function ops.of_partitions(plan jsonb, alias text, partitions text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select case count(*)
+        when 1 then format(
+            '%s.%I = any(array(select cast(named.partition as %s) from (%s) as named))', alias, min(name),
+            min(plan #>> array['types', name]), partitions
+        )
+        else format(
+            '(%s) in (select %s from (%s) as named cross join lateral cast(named.partition as jsonb) as parts)',
+            string_agg(format('%s.%I', alias, name), ', ' order by position),
+            string_agg(format('cast(parts ->> %s as %s)', position - 1, plan #>> array['types', name]), ', ' order by position),
+            partitions
+        )
+    end
+    from jsonb_array_elements_text(plan -> 'partition') with ordinality as items (name, position)
+$$;
+
+-- a condition for the rows of the partitions that were written;
 create or replace function ops.in_scope(plan jsonb, alias text) returns text
 language sql immutable set search_path = pg_catalog, pg_temp as $$
-    select case plan ->> 'partition'
-        when '*' then format(
+    select case
+        when plan ->> 'partition' is null then 'true'
+        when plan -> 'partition' ->> 0 = '*' then format(
             'exists (select 1 from pg_temp.publish_scope where mart = %L and partition is not null)', plan ->> 'name'
         )
-        else coalesce(format(
-            '%s.%I = any(array(select cast(partition as %s) from pg_temp.publish_scope where mart = %L))',
-            alias, plan ->> 'partition', plan ->> 'partition_type', plan ->> 'name'
-        ), 'true')
+        else ops.of_partitions(plan, alias, format(
+            'select partition from pg_temp.publish_scope where mart = %L and partition is not null', plan ->> 'name'
+        ))
     end
-    where plan ->> 'partition' is not null
-    union all
-    select 'true'
-    where plan ->> 'partition' is null
 $$;
 
 -- a query for the row of a relation that is equal in every column; of a mart without a key, none;
@@ -355,10 +369,10 @@ create or replace function ops.digest_query(plan jsonb, relation text) returns t
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select format(
         'select %1$s as partition, count(*) as row_count, sum(hash_record_extended(row(%2$s), 0)) as digest from %3$s%4$s',
-        case plan ->> 'partition' when '*' then '''*''' else quote_ident(plan ->> 'partition') end,
+        case plan -> 'partition' ->> 0 when '*' then '''*''' else quote_ident(plan -> 'partition' ->> 0) end,
         ops.column_list(ops.texts(plan -> 'columns')),
         relation,
-        case when plan ->> 'partition' <> '*' then format(' group by %I', plan ->> 'partition') else '' end
+        case when plan -> 'partition' ->> 0 <> '*' then format(' group by %I', plan -> 'partition' ->> 0) else '' end
     )
 $$;
 
@@ -465,13 +479,17 @@ begin
     if plan ->> 'partition' is not null and exists (
         select from pg_temp.publish_scope where mart = plan ->> 'name' and partition is null
     ) then
-        execute format(
-            'insert into pg_temp.publish_scope (mart, partition)'
-            ' select %L, cast(coalesce(built.partition, published.partition) as text)'
-            ' from (%s) as built full outer join (%s) as published on built.partition = published.partition'
-            ' where (built.row_count, built.digest) is distinct from (published.row_count, published.digest)',
-            plan ->> 'name', ops.digest_query(plan, built), ops.digest_query(plan, published)
-        );
+        if jsonb_array_length(plan -> 'partition') > 1 then
+            plan := plan || '{"partition": null}'; -- too many to compare one by one
+        else
+            execute format(
+                'insert into pg_temp.publish_scope (mart, partition)'
+                ' select %L, cast(coalesce(built.partition, published.partition) as text)'
+                ' from (%s) as built full outer join (%s) as published on built.partition = published.partition'
+                ' where (built.row_count, built.digest) is distinct from (published.row_count, published.digest)',
+                plan ->> 'name', ops.digest_query(plan, built), ops.digest_query(plan, published)
+            );
+        end if;
     end if;
     execute format(
         'with gone as (delete from %s as old where %s and not exists (%s) returning %s) %s',
@@ -761,14 +779,13 @@ begin
         where waiting.schema_name = doc ->> 'schema' and waiting.mart = plan ->> 'name' and waiting.partition is null
     ) then
         execute format('select count(*) from %s', plan ->> 'built') into rows_after;
-    elsif plan ->> 'partition' <> '*' then
-        written := format(
-            '%I = any(array(select cast(partition as %s) from ops.unpublished where schema_name = %L and mart = %L))',
-            plan ->> 'partition', plan ->> 'partition_type', doc ->> 'schema', plan ->> 'name'
-        );
+    elsif plan -> 'partition' ->> 0 <> '*' then
+        written := ops.of_partitions(plan, 'tables', format(
+            'select partition from ops.unpublished where schema_name = %L and mart = %L', doc ->> 'schema', plan ->> 'name'
+        ));
         execute format(
-            'select %s + (select count(*) from %s where %s) - (select count(*) from %s where %s)',
-            rows_before, plan ->> 'built', written, published, written
+            'select %s + (select count(*) from %s as tables where %s) - (select count(*) from %s as tables where %3$s)',
+            rows_before, plan ->> 'built', written, published
         ) into rows_after;
     else
         rows_after := null;

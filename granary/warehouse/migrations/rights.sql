@@ -99,7 +99,9 @@ grant delete on ops.quarantine, ops.watermarks, ops.raw_tables to loader;
 grant usage on all sequences in schema ops to loader;
 grant create on schema ops to transformer;
 grant select on all tables in schema ops to transformer;
-grant insert, update, delete on ops.model_watermarks, ops.whole_builds to transformer;
+grant insert, update, delete on
+    ops.model_watermarks, ops.whole_builds, ops.model_versions, ops.model_states to transformer;
+grant usage on sequence ops.model_versions_version_seq to transformer;
 grant insert on ops.profiles to transformer;
 grant usage on schema ops to eraser;
 grant select, insert, update on ops.erasures, ops.erased_rows, ops.erased_totals to eraser;
@@ -127,6 +129,7 @@ begin
                 record.owner = 'transformer'
                 or record.name in (
                     'ops.profiles'::regclass, 'ops.model_watermarks'::regclass, 'ops.whole_builds'::regclass,
+                    'ops.model_versions'::regclass, 'ops.model_states'::regclass,
                     'ops.erasures'::regclass, 'ops.erased_rows'::regclass, 'ops.erased_totals'::regclass
                 )
             )
@@ -195,9 +198,10 @@ begin
         where p.pronamespace = 'ops'::regnamespace and p.proname in (
             'texts', 'column_list', 'columns_of', 'views_on', 'plan_mart', 'is_in_ledger', 'lock_briefly', 'grant_relation',
             'grant_schema', 'comment_as_built', 'masked_query', 'show_masked', 'make_columns_ready', 'begin_publish',
-            'in_scope', 'same_row', 'digest_query', 'add_to_delta', 'count_all', 'create_indexes', 'create_mart',
+            'in_scope', 'of_partitions', 'same_row', 'digest_query', 'add_to_delta', 'count_all', 'create_indexes', 'create_mart',
             'change_mart', 'swap', 'write_publish', 'loads_seen', 'publish', 'refusal', 'plan_publish', 'refuse',
-            'hold_shrinking'
+            'hold_shrinking', 'unseen_versions', 'increment_state', 'find_partitions', 'in_partitions', 'write_increment',
+            'note_rebuild', 'remember_inputs', 'prune_deltas'
         )
     loop
         execute format('revoke all on function %s from public', function);

@@ -2,7 +2,7 @@
     config(
         materialized='incremental',
         incremental_strategy='overwrite_partitions',
-        meta={'changes': 'int_sales__changed_dates', 'partition_by': 'business_date'},
+        meta={'partition_by': 'business_date', 'changed_by': {'fct_sales': 'business_date'}},
         on_schema_change='fail',
         pre_hook="{{ granary.follow_watermark(ref('fct_sales')) }}",
     )
@@ -10,14 +10,12 @@
 
 -- The audit checks these: {{ ref('dim_date') }}, {{ ref('dim_household') }}, {{ ref('dim_store') }}.
 
-{% set changes = ref('int_sales__changed_dates') %}
-
 with
 
 sales as (
 
     select * from {{ ref('fct_sales') }}
-    where {{ granary.in_changed_partitions(changes, 'business_date') }}
+    where {{ granary.in_partitions() }}
 
 )
 

@@ -26,7 +26,7 @@ repeated as (
         store_id,
         week
     from {{ ref('fct_promotions') }}
-    where placement_count > 1 and {{ granary.in_changed_partitions(changes, 'week') }}
+    where placement_count > 1 and {{ granary.in_partitions() }}
 
 )
 

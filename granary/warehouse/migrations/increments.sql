@@ -1,0 +1,233 @@
+-- Increments: a model that declares what it is partitioned by overwrites the partitions that changed, by difference, and
+-- hands the rows that differ on to the models that read it (docs/engine/decisions/0037). dbt describes the model:
+--
+--     doc    {model, relation, delta, grain, partition, fingerprint, invocation, inputs, log}
+--     inputs {model: {delta, by}}; `by` says what a change there means here:
+--                all                everything is computed again, and what differs is written
+--                never              nothing
+--                rebuild [if ...]   the model is built anew (if one of the changed rows meets the condition)
+--                an expression      the partition that a changed row of the input is in
+--                a query            the partitions, from the rows that changed, `changes`
+--     log    a query for the partitions that loads changed, of a model that reads the raw tables
+--
+-- The functions have the rights of whoever calls them: transformer.
+
+-- Which versions of an input a model has not taken in yet: null if there are none.
+create or replace function ops.unseen_versions(doc jsonb, input text) returns table (seen bigint, latest bigint, is_whole boolean)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select states.version, max(versions.version), bool_or(versions.is_whole)
+    from (
+        select coalesce((
+            select (inputs ->> input)::bigint from ops.model_states where model = doc ->> 'model'
+        ), 0) as version
+    ) as states
+    left join ops.model_versions as versions on versions.model = input and versions.version > states.version
+    group by states.version
+$$;
+
+-- What an increment of a model has to do:
+--     rebuild  its code is another one, an input was built anew, or asks for it
+--     all      compute everything and write what differs
+--     some     compute the partitions that changed
+--     none     nothing that it reads has changed
+create or replace function ops.increment_state(doc jsonb) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    state ops.model_states;
+    result text := case when doc ->> 'log' is null then 'none' else 'some' end;
+    input text;
+    how jsonb;
+    unseen record;
+    condition text;
+    is_met boolean;
+begin
+    select * into state from ops.model_states where model = doc ->> 'model';
+    -- Within the transaction of a rebuild, the answer stays the same.
+    if
+        state.model is null or state.fingerprint <> doc ->> 'fingerprint'
+        or state.rebuilt_in = pg_current_xact_id_if_assigned()
+    then
+        return 'rebuild';
+    end if;
+    if doc -> 'inputs' = 'null' then
+        return case when doc ->> 'log' is null then 'all' else result end;
+    end if;
+    for input, how in select key, value from jsonb_each(doc -> 'inputs') loop
+        continue when how ->> 'by' = 'never';
+        if not state.inputs ? input then
+            return 'rebuild';
+        end if;
+        select * into unseen from ops.unseen_versions(doc, input);
+        continue when unseen.latest is null;
+        if how ->> 'by' = 'all' then
+            result := 'all';
+            continue;
+        elsif unseen.is_whole then
+            return 'rebuild';
+        end if;
+        condition := substring(how ->> 'by' from '^rebuild(?: if (.*))?$');
+        if how ->> 'by' ~ '^rebuild' then
+            execute format(
+                'select exists (select from %s as changes where version > %s and (%s))', how ->> 'delta', unseen.seen,
+                coalesce(condition, 'true')
+            ) into is_met;
+            if is_met then
+                return 'rebuild';
+            end if;
+        elsif result = 'none' then
+            result := 'some';
+        end if;
+    end loop;
+    return result;
+end
+$$;
+
+-- Write down the partitions that changed, in the temporary table granary_partitions: once per build of a model, for its
+-- query, for what it deletes and for its audit.
+create or replace function ops.find_partitions(doc jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    columns text[] := ops.texts(doc -> 'partition');
+    query text;
+begin
+    execute format(
+        'create temporary table granary_partitions on commit drop as select %s from %s limit 0',
+        ops.column_list(columns), doc ->> 'relation'
+    );
+    if doc ->> 'log' is not null then
+        execute format('insert into pg_temp.granary_partitions %s', doc ->> 'log');
+    end if;
+    for query in
+        select format(
+            'with changes as (select * from %s where version > %s) %s', how ->> 'delta', unseen.seen,
+            case when how ->> 'by' ~* '^\s*(select|with)\s' then how ->> 'by'
+                else format('select distinct %s from changes', how ->> 'by') end
+        )
+        from jsonb_each(case jsonb_typeof(doc -> 'inputs') when 'object' then doc -> 'inputs' else '{}' end) as items (input, how)
+        cross join lateral ops.unseen_versions(doc, input) as unseen
+        where unseen.latest is not null and how ->> 'by' !~ '^(all|never|rebuild.*)$'
+    loop
+        execute format('insert into pg_temp.granary_partitions select found.* from (%s) as found', query);
+    end loop;
+    analyze pg_temp.granary_partitions;
+end
+$$;
+
+-- A condition for the rows of the partitions that are overwritten.
+create or replace function ops.in_partitions(doc jsonb, state text, alias text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select case
+        when state = 'all' then 'true'
+        when jsonb_array_length(doc -> 'partition') = 1
+            then format('%s.%I = any(array(select %2$I from pg_temp.granary_partitions))', alias, doc -> 'partition' ->> 0)
+        else format(
+            '(%s) in (select %s from pg_temp.granary_partitions)', ops.column_list(ops.texts(doc -> 'partition'), alias || '.'),
+            ops.column_list(ops.texts(doc -> 'partition'))
+        )
+    end
+$$;
+
+-- Write the difference between what a model has in its partitions and what it computed for them; keep the rows that
+-- went (sign -1) and came (1) for those who read the model.
+create or replace function ops.write_increment(doc jsonb, state text, computed text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    target regclass := (doc ->> 'relation')::regclass;
+    columns text[] := array(select name from ops.columns_of(target));
+    listed text := ops.column_list(columns);
+    same_grain text := (
+        select string_agg(format('new.%1$I = old.%1$I', name), ' and ') from jsonb_array_elements_text(doc -> 'grain') as name
+    );
+    version bigint := nextval(pg_get_serial_sequence('ops.model_versions', 'version'));
+    deleted bigint;
+    inserted bigint;
+begin
+    if state <> 'none' then
+        execute format(
+            'with gone as (delete from %s as old where %s and not exists'
+            ' (select from %s as new where %s and (%s) is not distinct from (%s)) returning old.*)'
+            ' insert into %s (version, sign, %s) select %s, -1, %8$s from gone',
+            target, ops.in_partitions(doc, state, 'old'), computed, same_grain, ops.column_list(columns, 'new.'),
+            ops.column_list(columns, 'old.'), doc ->> 'delta', listed, version
+        );
+        get diagnostics deleted = row_count;
+        execute format(
+            'with come as (insert into %1$s (%2$s) select %2$s from %3$s as new'
+            ' where not exists (select from %1$s as old where %4$s) returning *)'
+            ' insert into %5$s (version, sign, %2$s) select %6$s, 1, %2$s from come',
+            target, listed, computed, same_grain, doc ->> 'delta', version
+        );
+        get diagnostics inserted = row_count;
+        if deleted + inserted > 0 then
+            insert into ops.model_versions (version, model, is_whole, rows_inserted, rows_deleted, invocation_id)
+            overriding system value
+            values (version, doc ->> 'model', false, inserted, deleted, doc ->> 'invocation');
+        end if;
+    end if;
+    perform ops.remember_inputs(doc, false);
+end
+$$;
+
+-- A model was built as a whole: those who read it start anew.
+create or replace function ops.note_rebuild(doc jsonb, built text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    execute format('drop table if exists %s', doc ->> 'delta');
+    execute format(
+        'create table %s as select cast(null as bigint) as version, cast(null as smallint) as sign, rows.* from %s as rows limit 0',
+        doc ->> 'delta', built
+    );
+    insert into ops.model_versions (model, is_whole, rows_inserted, rows_deleted, invocation_id)
+    values (doc ->> 'model', true, 0, 0, doc ->> 'invocation');
+    perform ops.remember_inputs(doc, true);
+end
+$$;
+
+create or replace function ops.remember_inputs(doc jsonb, rebuilt boolean) returns void
+language sql set search_path = pg_catalog, pg_temp as $$
+    insert into ops.model_states as mine (model, fingerprint, inputs, rebuilt_in)
+    select
+        doc ->> 'model', doc ->> 'fingerprint',
+        coalesce((
+            select jsonb_object_agg(input, coalesce((
+                select max(version) from ops.model_versions where model = input
+            ), 0))
+            from jsonb_object_keys(case jsonb_typeof(doc -> 'inputs') when 'object' then doc -> 'inputs' else '{}' end) as input
+        ), '{}'),
+        case when rebuilt then pg_current_xact_id() end
+    on conflict (model) do update set
+        fingerprint = excluded.fingerprint, inputs = excluded.inputs,
+        rebuilt_in = excluded.rebuilt_in, updated_at = clock_timestamp()
+$$;
+
+-- Empty what every reader has taken in; the latest version stays as long as it is the one that tests look at, without
+-- the rows that went. After an erasure (`all_of_it`) nothing stays: who has not taken it in starts anew.
+create or replace function ops.prune_deltas(models jsonb, all_of_it boolean) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    one jsonb;
+    latest bigint;
+    seen bigint;
+begin
+    delete from ops.model_states as states
+    where split_part(states.model, '.', 1) in (select split_part(value ->> 'model', '.', 1) from jsonb_array_elements(models))
+        and not exists (select from jsonb_array_elements(models) as present where present ->> 'model' = states.model);
+    for one in select value from jsonb_array_elements(models) loop
+        continue when to_regclass(one ->> 'delta') is null;
+        latest := (select max(version) from ops.model_versions where model = one ->> 'model');
+        seen := coalesce((
+            select min((inputs ->> (one ->> 'model'))::bigint) from ops.model_states where inputs ? (one ->> 'model')
+        ), latest);
+        if all_of_it then
+            update ops.model_states set fingerprint = ''
+            where inputs ? (one ->> 'model') and (inputs ->> (one ->> 'model'))::bigint < latest;
+            execute format('truncate %s', one ->> 'delta');
+        else
+            execute format(
+                'delete from %s where version <= %s and (version < %s or sign < 0)', one ->> 'delta', seen, latest
+            );
+        end if;
+        delete from ops.model_versions where model = one ->> 'model' and version < least(seen, latest);
+    end loop;
+end
+$$;
