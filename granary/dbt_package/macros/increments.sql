@@ -25,6 +25,7 @@
         {%- do inputs.update({read.schema ~ '.' ~ read.alias: {'delta': granary.delta(read), 'by': by}}) -%}
     {%- endfor -%}
     {%- for name in meta.get('depends_on_vars', []) -%}{%- do vars.append(var(name)) -%}{%- endfor -%}
+    {%- for id in node.depends_on.nodes if id.startswith('seed.') -%}{%- do vars.append(graph.nodes[id].checksum.checksum) -%}{%- endfor -%}
     {%- set log = granary.node_named(meta['changes']) if 'changes' in meta else none -%}
     {{ return({
         'model': name,

@@ -3,7 +3,7 @@
     has been built as well, from joins that were planned blindly.
 -#}
 {% macro analyze_table() -%}
-    {%- if config.get('materialized') in ('table', 'incremental') -%}
+    {%- if config.get('materialized') in ('table', 'incremental') and not (granary.increment() and is_incremental()) -%}
         analyze {{ this }}
     {%- endif -%}
 {%- endmacro %}
