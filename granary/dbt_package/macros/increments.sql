@@ -183,7 +183,7 @@
     changes can be followed.
 -#}
 {% macro check_inputs() -%}
-    {%- for node in graph.nodes.values() if execute and 'changed_by' in node.config.meta -%}
+    {%- for node in (graph.nodes.values() if execute else []) if 'changed_by' in node.config.meta -%}
         {%- set read, declared = [], node.config.meta['changed_by'] -%}
         {%- set ids = node.depends_on.nodes | list -%}
         {%- for id in ids -%}
