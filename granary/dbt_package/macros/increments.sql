@@ -10,20 +10,33 @@
     The work is done by functions of the schema ops. See docs/engine/increments.md.
 -#}
 
-{#- The model that is built, as these functions know it; nothing, if it does not overwrite partitions. -#}
-{% macro increment(node=none) -%}
-    {%- set node = node or model -%}
-    {%- if not execute or node.resource_type != 'model' or node.config.incremental_strategy != 'overwrite_partitions' -%}
+{#-
+    The model that is built, as these functions know it, with its `state` (rebuild, all, some or none: see
+    ops.increment_state); nothing, if it does not overwrite partitions. Settled once for each build of a model.
+-#}
+{% macro increment() -%}
+    {%- if not execute or model.resource_type != 'model' or model.config.incremental_strategy != 'overwrite_partitions' -%}
         {{ return(none) }}
     {%- endif -%}
+    {%- set kept = graph.nodes[model.unique_id] -%}
+    {%- if 'increment' not in kept -%}
+        {%- set described = granary.describe_increment(kept) -%}
+        {%- set asked = 'select ops.increment_state(' ~ granary.quoted(tojson(described)) ~ ')' -%}
+        {%- do described.update({'state': 'rebuild' if flags.FULL_REFRESH else run_query(asked).rows[0][0]}) -%}
+        {%- do kept.update({'increment': described}) -%}
+    {%- endif -%}
+    {{ return(kept['increment']) }}
+{%- endmacro %}
+
+{% macro describe_increment(node) -%}
     {%- set meta, name, inputs, vars = node.config.meta, node.schema ~ '.' ~ node.alias, {}, [] -%}
     {%- for input, by in meta.get('changed_by', {}).items() -%}
         {%- set read = granary.node_named(input) -%}
-        {%- set by = by | trim -%}
+        {%- set said = [by | trim] -%}
         {%- for word in modules.re.findall('[{](\w+)[}]', by) -%}
-            {%- set by = by | replace('{' ~ word ~ '}', granary.node_relation(granary.node_named(word)) | string) -%}
+            {%- do said.append(said[-1] | replace('{' ~ word ~ '}', granary.node_relation(granary.node_named(word)) | string)) -%}
         {%- endfor -%}
-        {%- do inputs.update({read.schema ~ '.' ~ read.alias: {'delta': granary.delta(read), 'by': by}}) -%}
+        {%- do inputs.update({read.schema ~ '.' ~ read.alias: {'delta': granary.delta(read), 'by': said[-1]}}) -%}
     {%- endfor -%}
     {%- for name in meta.get('depends_on_vars', []) -%}{%- do vars.append(var(name)) -%}{%- endfor -%}
     {%- for id in node.depends_on.nodes if id.startswith('seed.') -%}{%- do vars.append(graph.nodes[id].checksum.checksum) -%}{%- endfor -%}
@@ -70,18 +83,11 @@
     {{ return([columns] if columns is string else columns) }}
 {%- endmacro %}
 
-{#- rebuild, all, some or none: see ops.increment_state. -#}
-{% macro increment_state() -%}
-    {%- set increment = granary.increment() -%}
-    {%- if not increment or flags.FULL_REFRESH -%}{{ return('rebuild') }}{%- endif -%}
-    {{ return(run_query('select ops.increment_state(' ~ granary.quoted(tojson(increment)) ~ ')').rows[0][0]) }}
-{%- endmacro %}
-
 {#- dbt's own, by the macro of the project: a model is built anew if its code is another one, or what it reads was. -#}
 {% macro should_full_refresh() -%}
     {%- set configured = config.get('full_refresh') -%}
     {%- if configured is not none -%}{{ return(configured) }}{%- endif -%}
-    {{ return(flags.FULL_REFRESH or (granary.increment() is not none and granary.increment_state() == 'rebuild')) }}
+    {{ return(flags.FULL_REFRESH or (granary.increment() or {}).get('state') == 'rebuild') }}
 {%- endmacro %}
 
 {#-
@@ -90,7 +96,7 @@
     values of `columns` in its column `key`, for instance the days of a month, so that an index on the day serves.
 -#}
 {% macro in_partitions(columns=none, through=none, key=none) -%}
-    {%- set state = granary.increment_state() if execute and is_incremental() else 'all' -%}
+    {%- set state = granary.increment().state if execute and is_incremental() else 'all' -%}
     {%- if state == 'none' -%}
         false
     {%- elif state != 'some' -%}
@@ -137,12 +143,11 @@
     {%- if not increment or flags.EMPTY -%}
         {{ dbt.postgres__create_table_as(temporary, relation, sql) }}
     {%- elif temporary -%}
-        {%- set state = granary.increment_state() -%}
-        {%- if state == 'some' %}
+        {%- if increment.state == 'some' %}
     select ops.find_partitions({{ granary.quoted(tojson(increment)) }});
         {%- endif %}
     create temporary table {{ relation }} on commit drop as (
-        {{ 'select * from ' ~ this ~ ' limit 0' if state == 'none' else sql }}
+        {{ 'select * from ' ~ this ~ ' limit 0' if increment.state == 'none' else sql }}
     );
     {%- else -%}
         {{ dbt.postgres__create_table_as(temporary, relation, sql) }}
@@ -155,9 +160,7 @@
     {%- if flags.EMPTY -%}
     select 1
     {%- else -%}
-    select ops.write_increment(
-        {{ granary.quoted(tojson(granary.increment())) }}, '{{ granary.increment_state() }}', '{{ arg_dict["temp_relation"] }}'
-    )
+    select ops.write_increment({{ granary.quoted(tojson(granary.increment())) }}, '{{ arg_dict["temp_relation"] }}')
     {%- endif -%}
 {%- endmacro %}
 
