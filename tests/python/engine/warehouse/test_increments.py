@@ -150,6 +150,7 @@ def test_a_change_that_was_not_taken_in_waits_for_its_reader(models: Models) -> 
     [
         ("station", "some"),
         ("select station from changes", "some"),
+        ("with came as (select station from changes where sign > 0) select station from came", "some"),
         ("all", "all"),
         ("never", "none"),
         ("rebuild", "rebuild"),
