@@ -1,8 +1,8 @@
 """The schema of `ops`: numbered migrations, each applied once, in a transaction of its own, and remembered.
 
-`migrations/NNNN_name.sql` change tables and are never edited once they are released. Beside them `functions.sql`
-and `publish.sql` (views, functions) are applied again when they have changed, and `rights.sql` (roles, grants) at every
-start.
+`migrations/NNNN_name.sql` change tables and are never edited once they are released. Beside them `functions.sql`,
+`publish.sql`, `runs.sql` and `written.sql` (views, functions) are applied again when they have changed, and
+`rights.sql` (roles, grants) at every start.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).with_name("migrations")
 FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
-FUNCTIONS, PUBLISH, RIGHTS = "functions.sql", "publish.sql", "rights.sql"
+FUNCTIONS, RIGHTS = "functions.sql", "rights.sql"
+APPLIED_AGAIN = (FUNCTIONS, "publish.sql", "runs.sql", "written.sql")
 FUNCTIONS_NUMBER = 0
 
 
@@ -89,7 +90,7 @@ def engine_version() -> str:
 def release(version: str, texts: Mapping[str, str]) -> Release:
     """Return what an engine brings whose folder of migrations has these files: name -> text."""
     found = [Migration(int(name[:4]), name, text) for name, text in sorted(texts.items()) if FILE.fullmatch(name)]
-    text = "\n".join(texts[name] for name in (FUNCTIONS, PUBLISH) if name in texts)
+    text = "\n".join(texts[name] for name in APPLIED_AGAIN if name in texts)
     return Release(version, tuple(found), Migration(FUNCTIONS_NUMBER, FUNCTIONS, text))
 
 
