@@ -80,7 +80,7 @@ $$;
 create or replace function ops.failed_results(doc jsonb) returns setof jsonb
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select result
-    from jsonb_array_elements(doc -> 'results') as result
+    from jsonb_path_query(doc, '$.results[*]') as result -- none of an operation
     where result ->> 'status' in ('error', 'fail', 'runtime error', 'partial success', 'skipped')
 $$;
 

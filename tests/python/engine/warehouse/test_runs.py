@@ -152,8 +152,9 @@ def test_a_run_that_failed_only_says_what_holds(connection: Connection) -> None:
     assert list(warned) == ["warnings"]
     assert "n3 failed, n4 failed and 2 more. Fix it" in warned["warnings"][0]
     assert "{despite: [NAME, ...]}" in warned["warnings"][0]
-    refused = query(connection, "select ops.prepare_publish($1)", document(*nodes, results=[]))[0][0]
-    assert refused == {"error": warned["warnings"][0]}
+    for results in ([], None):
+        refused = query(connection, "select ops.prepare_publish($1)", document(*nodes, results=results))[0][0]
+        assert refused == {"error": warned["warnings"][0]}
     assert query(
         connection, "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
     ) == [(0,)]
