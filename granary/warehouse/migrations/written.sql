@@ -27,10 +27,11 @@ return case
     else cast(name as integer)
 end;
 
--- A day that there is: 31/02/2023 is null.
+-- A day that there is: 31/02/2023 is null. What is given is worked out at each mention, so that most days have few.
 create or replace function ops.real_day(year_number integer, month_number integer, day_number integer) returns date
 language sql immutable parallel safe
 return case
+    when day_number <= 28 then make_date(nullif(year_number, 0), month_number, day_number)
     when extract(month from make_date(nullif(year_number, 0), month_number, 1) + day_number - 1) = month_number
         then make_date(nullif(year_number, 0), month_number, 1) + day_number - 1
 end;
