@@ -15,7 +15,7 @@
     ops.increment_state); nothing, if it does not overwrite partitions. Settled once for each build of a model.
 -#}
 {% macro increment() -%}
-    {%- if not execute or model.resource_type != 'model' or model.config.incremental_strategy != 'overwrite_partitions' -%}
+    {%- if not execute or model.resource_type != 'model' or not granary.has_delta(model) -%}
         {{ return(none) }}
     {%- endif -%}
     {%- set kept = graph.nodes[model.unique_id] -%}
@@ -58,6 +58,10 @@
         'inputs': inputs if 'changed_by' in meta else none,
         'log': log,
     }) }}
+{%- endmacro %}
+
+{% macro has_delta(node) -%}
+    {{ return(node.config.incremental_strategy == 'overwrite_partitions') }}
 {%- endmacro %}
 
 {#- The table of the rows in which the versions of a model differ. -#}
@@ -169,47 +173,4 @@
     select {{ granary.partition_columns(node) | join(', ') }}
     from {{ granary.delta(node) }}
     where version = (select max(version) from ops.model_versions where model = '{{ node.schema }}.{{ node.alias }}')
-{%- endmacro %}
-
-{#- On-run-end: what all have taken in is not kept. After an erasure nothing is. -#}
-{% macro prune_deltas() -%}
-    {%- set models = [] -%}
-    {%- for node in graph.nodes.values() if node.config.incremental_strategy == 'overwrite_partitions' -%}
-        {%- do models.append({'model': node.schema ~ '.' ~ node.alias, 'delta': granary.delta(node)}) -%}
-    {%- endfor -%}
-    {%- set erasing = env_var('GRANARY_ERASING', '') != '' -%}
-    {%- do run_query('select ops.prune_deltas(' ~ granary.quoted(tojson(models)) ~ ', ' ~ erasing ~ ')') -%}
-{%- endmacro %}
-
-{#-
-    On-run-start: what a model with `changed_by` reads, itself or through views, is named there, and is of a kind whose
-    changes can be followed.
--#}
-{% macro check_inputs() -%}
-    {%- for node in (graph.nodes.values() if execute else []) if 'changed_by' in node.config.meta -%}
-        {%- set read, declared = [], node.config.meta['changed_by'] -%}
-        {%- set ids = node.depends_on.nodes | list -%}
-        {%- for id in ids -%}
-            {%- set input = graph.nodes.get(id) or graph.sources[id] -%}
-            {%- if input.config.materialized in ('view', 'ephemeral') and input.resource_type == 'model' -%}
-                {%- do ids.extend(input.depends_on.nodes | reject('in', ids)) -%}
-            {%- elif input.resource_type != 'seed' and input.name not in read and input.source_name != 'ops' -%}
-                {%- do read.append(input.name) -%}
-                {%- if declared.get(input.name) != 'never' and input.config.incremental_strategy != 'overwrite_partitions' -%}
-                    {{ granary.wrong_inputs(node, 'reads ' ~ input.name ~ ', whose changes cannot be followed: make it incremental'
-                        ~ ' (overwrite_partitions), or leave changed_by out') }}
-                {%- elif input.name not in declared -%}
-                    {{ granary.wrong_inputs(node, 'reads ' ~ input.name ~ ' and does not say what a change there means') }}
-                {%- endif -%}
-            {%- endif -%}
-        {%- endfor -%}
-        {%- for name in declared if name not in read -%}
-            {{ granary.wrong_inputs(node, 'names ' ~ name ~ ', which it does not read') }}
-        {%- endfor -%}
-    {%- endfor -%}
-{%- endmacro %}
-
-{% macro wrong_inputs(node, what) -%}
-    {{ exceptions.raise_compiler_error(
-        node.name ~ ' ' ~ what ~ ': correct config.meta.changed_by in ' ~ node.original_file_path ~ ' (docs/engine/increments.md).') }}
 {%- endmacro %}

@@ -199,33 +199,32 @@ language sql set search_path = pg_catalog, pg_temp as $$
 $$;
 
 -- Empty what every reader has taken in; the latest version stays as long as it is the one that tests look at, without
--- the rows that went. After an erasure (`all_of_it`) nothing stays: who has not taken it in starts anew.
-create or replace function ops.prune_deltas(models jsonb, all_of_it boolean) returns void
+-- the rows that went. After an erasure nothing stays: who has not taken it in starts anew.
+create or replace function ops.prune_deltas(doc jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-    one jsonb;
+    names text[] := array(
+        select format('%s.%s', node ->> 'schema', node ->> 'alias')
+        from jsonb_array_elements(doc -> 'nodes') as node where node ->> 'delta' is not null
+    );
+    one text;
+    delta text;
     latest bigint;
     seen bigint;
 begin
-    delete from ops.model_states as states
-    where split_part(states.model, '.', 1) in (select split_part(value ->> 'model', '.', 1) from jsonb_array_elements(models))
-        and not exists (select from jsonb_array_elements(models) as present where present ->> 'model' = states.model);
-    for one in select value from jsonb_array_elements(models) loop
-        continue when to_regclass(one ->> 'delta') is null;
-        latest := (select max(version) from ops.model_versions where model = one ->> 'model');
-        seen := coalesce((
-            select min((inputs ->> (one ->> 'model'))::bigint) from ops.model_states where inputs ? (one ->> 'model')
-        ), latest);
-        if all_of_it then
-            update ops.model_states set fingerprint = ''
-            where inputs ? (one ->> 'model') and (inputs ->> (one ->> 'model'))::bigint < latest;
-            execute format('truncate %s', one ->> 'delta');
+    delete from ops.model_states where model <> all(names) and doc -> 'schemas' ? split_part(model, '.', 1);
+    foreach one in array names loop
+        delta := format('%I.%I', split_part(one, '.', 1), split_part(one, '.', 2) || '__delta');
+        continue when to_regclass(delta) is null;
+        latest := (select max(version) from ops.model_versions where model = one);
+        seen := coalesce((select min((inputs ->> one)::bigint) from ops.model_states where inputs ? one), latest);
+        if (doc -> 'erasing')::boolean then
+            update ops.model_states set fingerprint = '' where inputs ? one and (inputs ->> one)::bigint < latest;
+            execute format('truncate %s', delta);
         else
-            execute format(
-                'delete from %s where version <= %s and (version < %s or sign < 0)', one ->> 'delta', seen, latest
-            );
+            execute format('delete from %s where version <= %s and (version < %s or sign < 0)', delta, seen, latest);
         end if;
-        delete from ops.model_versions where model = one ->> 'model' and version < least(seen, latest);
+        delete from ops.model_versions where model = one and version < least(seen, latest);
     end loop;
 end
 $$;

@@ -82,8 +82,9 @@ class Models:
         )
 
     def prune(self, erasing: bool = False) -> None:
-        models = [{"model": model, "delta": f"{model}__delta"} for model in (RIDES, STATIONS)]
-        query(self.connection, "select ops.prune_deltas($1, $2)", json.dumps(models), erasing)
+        nodes = [{"schema": "built", "alias": name, "delta": f"built.{name}__delta"} for name in ("rides", "stations")]
+        document = {"nodes": nodes, "schemas": ["built"], "erasing": erasing}
+        query(self.connection, "select ops.prune_deltas($1)", json.dumps(document))
 
 
 @pytest.fixture
