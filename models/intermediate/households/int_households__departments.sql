@@ -23,7 +23,7 @@ numbered as (
 
     select
         sales.household_id,
-        categories.department_number,
+        categories.department_id,
         sum(sales.sales_value) as sales_value,
         coalesce(
             sum(sales.sales_value) filter (where categories.brand = 'Private' and not sales.is_fuel), 0
@@ -34,14 +34,14 @@ numbered as (
     from sales
     inner join categories on sales.product_key = categories.product_key
     inner join reference_days on sales.business_date < reference_days.reference_date
-    group by sales.household_id, categories.department_number
+    group by sales.household_id, categories.department_id
 
 ),
 
 names as (
 
     select distinct -- every product of a department names it
-        department_number,
+        department_id,
         department
     from categories
 
@@ -57,4 +57,4 @@ select
         partition by numbered.household_id order by numbered.sales_value desc, names.department asc
     ) as preference
 from numbered
-inner join names on numbered.department_number = names.department_number
+inner join names on numbered.department_id = names.department_id
