@@ -1,3 +1,15 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={'changed_by': {
+            'daily_sales': 'all',
+            'dim_date': 'all',
+            'int_households__active_months': 'all',
+        }},
+    )
+}}
+
 with
 
 days as (
@@ -9,10 +21,10 @@ days as (
 households as (
 
     select
-        date_trunc('month', business_date) as month_start_date,
-        count(distinct household_id) as household_count
-    from {{ ref('fct_baskets') }}
-    group by date_trunc('month', business_date)
+        month_start_date,
+        count(*) as household_count
+    from {{ ref('int_households__active_months') }}
+    group by month_start_date
 
 ),
 
