@@ -19,11 +19,11 @@
     {%- set meta, name, inputs, vars = node.config.meta, node.schema ~ '.' ~ node.alias, {}, [] -%}
     {%- for input, by in meta.get('changed_by', {}).items() -%}
         {%- set read = granary.node_named(input) -%}
-        {%- set by = by | trim -%}
+        {%- set means = namespace(by=by | trim) -%}
         {%- for word in modules.re.findall('[{](\w+)[}]', by) -%}
-            {%- set by = by | replace('{' ~ word ~ '}', granary.node_relation(granary.node_named(word)) | string) -%}
+            {%- set means.by = means.by | replace('{' ~ word ~ '}', granary.node_relation(granary.node_named(word)) | string) -%}
         {%- endfor -%}
-        {%- do inputs.update({read.schema ~ '.' ~ read.alias: {'delta': granary.delta(read), 'by': by}}) -%}
+        {%- do inputs.update({read.schema ~ '.' ~ read.alias: {'delta': granary.delta(read), 'by': means.by}}) -%}
     {%- endfor -%}
     {%- for name in meta.get('depends_on_vars', []) -%}{%- do vars.append(var(name)) -%}{%- endfor -%}
     {%- for id in node.depends_on.nodes if id.startswith('seed.') -%}{%- do vars.append(graph.nodes[id].checksum.checksum) -%}{%- endfor -%}
@@ -90,7 +90,7 @@
     values of `columns` in its column `key`, for instance the days of a month, so that an index on the day serves.
 -#}
 {% macro in_partitions(columns=none, through=none, key=none) -%}
-    {%- set state = granary.increment_state() if execute and is_incremental() else 'all' -%}
+    {%- set state = granary.increment_state() if granary.increment() and is_incremental() else 'all' -%}
     {%- if state == 'none' -%}
         false
     {%- elif state != 'some' -%}
@@ -116,7 +116,7 @@
     with 1, if the model computes everything. For sums and counts that are kept up to date by what changed.
 -#}
 {% macro changed_rows(relation) -%}
-    {%- if execute and is_incremental() -%}
+    {%- if granary.increment() and is_incremental() -%}
     (
         select delta.*
         from {{ relation.include(database=false) | replace('"' ~ relation.identifier ~ '"', '"' ~ relation.identifier ~ '__delta"') }} as delta

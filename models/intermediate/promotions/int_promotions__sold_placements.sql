@@ -25,6 +25,7 @@
                 inner join {int_promotions__sold_placements} as placements using (product_id, store_id)
                 where pairs.sign < 0
             ",
+            'int_promotions__changed_weeks': 'never',
         }},
         pre_hook="set local enable_mergejoin = off",
     )
