@@ -8,7 +8,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 
 from granary.dagster.links import Links, dashboard_pages
-from granary.dbt.manifest_nodes import PUBLISHED, is_mart, layer, materialization, overwritten_by, published
+from granary.dbt.manifest_nodes import PUBLISHED, has_delta, is_mart, layer, materialization, meta, published
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,4 +61,4 @@ class Translator(DagsterDbtTranslator):
 
 def is_daily(node: Mapping[str, Any]) -> bool:
     """Return whether a node is a fact of daily partitions: one that overwrites whole business dates."""
-    return overwritten_by(node) == BUSINESS_DATE
+    return has_delta(node) and meta(node).get("partition_by") == BUSINESS_DATE

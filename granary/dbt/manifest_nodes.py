@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 BUILT, PUBLISHED, PERSONAL = "build", "marts", "personal"
 """The schema that dbt builds the marts in, the one that they are published to, and the one with the tables behind those
 published marts that mask personal columns."""
+DELTA = "__delta"
 
 
 def layer(node: Mapping[str, Any]) -> str:
@@ -24,12 +25,9 @@ def materialization(node: Mapping[str, Any]) -> str:
     return str(node.get("config", {}).get("materialized") or node["resource_type"])
 
 
-def overwritten_by(node: Mapping[str, Any]) -> str | None:
-    """Return the column whose values an incremental model overwrites whole, None if it overwrites no partitions."""
-    if node.get("config", {}).get("incremental_strategy") != "overwrite_partitions":
-        return None
-    found: str | None = meta(node).get("partition_by")
-    return found
+def has_delta(node: Mapping[str, Any]) -> bool:
+    """Return whether a node keeps the rows in which its versions differ, in a table of its name and `DELTA`."""
+    return bool(node.get("config", {}).get("incremental_strategy") == "overwrite_partitions")
 
 
 def meta(part: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from granary.dbt import manifest as dbt_manifest
-from granary.dbt.manifest_nodes import is_mart, meta, published, relation, schemas
+from granary.dbt.manifest_nodes import DELTA, has_delta, is_mart, meta, published, relation, schemas
 from granary.dbt.tiers import tier
 from granary.privacy.filter import KEY_BEFORE, Names, columns_of, names_of
 from granary.sources import subjects
@@ -170,9 +170,11 @@ def undeclared(settings: Settings, connection: Connection, where: Locations) -> 
             names.setdefault(name, {})[subject] = None
     said = {(f"raw_{source}", table.name, column.name) for source, table in _tables() for column in table.columns}
     said |= {
-        (schema, _table(node), name)
+        (schema, table, name)
         for node in _nodes(settings)
-        for schema in schemas(node)
+        for schema, table in (
+            (schema, table) for schema in schemas(node) for table in (_table(node), _table(node) + DELTA)
+        )
         for name, column in node["columns"].items()
         if not tier(column)
     }
@@ -226,8 +228,11 @@ def _places(node: Mapping[str, Any]) -> Iterator[Place]:
     """Yield the columns of a node that hold keys of data subjects, in every schema that has its rows."""
     for name, column in node["columns"].items():
         if subject := _subject(node, name):
+            condition = meta(column).get("subject_where", "true")
             for schema in schemas(node):
-                yield Place(schema, _table(node), name, subject, meta(column).get("subject_where", "true"))
+                yield Place(schema, _table(node), name, subject, condition)
+            if has_delta(node):
+                yield Place(node["schema"], _table(node) + DELTA, name, subject, condition)
 
 
 def _subject(node: Mapping[str, Any], column: str) -> Subject | None:

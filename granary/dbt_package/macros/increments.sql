@@ -6,6 +6,7 @@
                       without it, everything is computed, and what differs is written
         changes       the log model that says which partitions loads changed, of a model that reads the raw tables
         depends_on_vars  vars that its rows depend on
+    Days that somebody asked for (from_date, to_date) are overwritten as well.
     The work is done by functions of the schema ops. See docs/engine/increments.md.
 -#}
 
@@ -18,25 +19,31 @@
     {%- set meta, name, inputs, vars = node.config.meta, node.schema ~ '.' ~ node.alias, {}, [] -%}
     {%- for input, by in meta.get('changed_by', {}).items() -%}
         {%- set read = granary.node_named(input) -%}
-        {%- set by = by | trim -%}
+        {%- set means = namespace(by=by | trim) -%}
         {%- for word in modules.re.findall('[{](\w+)[}]', by) -%}
-            {%- set by = by | replace('{' ~ word ~ '}', granary.node_relation(granary.node_named(word)) | string) -%}
+            {%- set means.by = means.by | replace('{' ~ word ~ '}', granary.node_relation(granary.node_named(word)) | string) -%}
         {%- endfor -%}
-        {%- do inputs.update({read.schema ~ '.' ~ read.alias: {'delta': granary.delta(read), 'by': by}}) -%}
+        {%- do inputs.update({read.schema ~ '.' ~ read.alias: {'delta': granary.delta(read), 'by': means.by}}) -%}
     {%- endfor -%}
     {%- for name in meta.get('depends_on_vars', []) -%}{%- do vars.append(var(name)) -%}{%- endfor -%}
     {%- for id in node.depends_on.nodes if id.startswith('seed.') -%}{%- do vars.append(graph.nodes[id].checksum.checksum) -%}{%- endfor -%}
-    {%- set log = granary.node_named(meta['changes']) if 'changes' in meta else none -%}
+    {%- set partition = granary.partition_columns(node) -%}
+    {%- set log = none -%}
+    {%- if 'changes' in meta -%}
+        {%- set log = granary.changed_partitions(granary.node_relation(granary.node_named(meta['changes'])), partition[0], name) -%}
+    {%- elif partition == ['business_date'] and var('from_date') and var('to_date') -%}
+        {%- set log = granary.requested_partitions(partition[0]) -%}
+    {%- endif -%}
     {{ return({
         'model': name,
         'relation': granary.node_relation(node) | string,
         'delta': granary.delta(node),
         'grain': granary.grain(node),
-        'partition': granary.partition_columns(node),
-        'fingerprint': local_md5(node.raw_code ~ tojson(meta.get('changed_by', {})) ~ granary.partition_columns(node) ~ vars),
+        'partition': partition,
+        'fingerprint': local_md5(node.raw_code ~ tojson(meta.get('changed_by', {})) ~ partition ~ vars),
         'invocation': invocation_id,
         'inputs': inputs if 'changed_by' in meta else none,
-        'log': granary.changed_partitions(granary.node_relation(log), meta['partition_by'], name) if log else none,
+        'log': log,
     }) }}
 {%- endmacro %}
 
@@ -83,7 +90,7 @@
     values of `columns` in its column `key`, for instance the days of a month, so that an index on the day serves.
 -#}
 {% macro in_partitions(columns=none, through=none, key=none) -%}
-    {%- set state = granary.increment_state() if execute and is_incremental() else 'all' -%}
+    {%- set state = granary.increment_state() if granary.increment() and is_incremental() else 'all' -%}
     {%- if state == 'none' -%}
         false
     {%- elif state != 'some' -%}
@@ -109,7 +116,7 @@
     with 1, if the model computes everything. For sums and counts that are kept up to date by what changed.
 -#}
 {% macro changed_rows(relation) -%}
-    {%- if execute and is_incremental() -%}
+    {%- if granary.increment() and is_incremental() -%}
     (
         select delta.*
         from {{ relation.include(database=false) | replace('"' ~ relation.identifier ~ '"', '"' ~ relation.identifier ~ '__delta"') }} as delta
@@ -169,4 +176,37 @@
     {%- endfor -%}
     {%- set erasing = env_var('GRANARY_ERASING', '') != '' -%}
     {%- do run_query('select ops.prune_deltas(' ~ granary.quoted(tojson(models)) ~ ', ' ~ erasing ~ ')') -%}
+{%- endmacro %}
+
+{#-
+    On-run-start: what a model with `changed_by` reads, itself or through views, is named there, and is of a kind whose
+    changes can be followed.
+-#}
+{% macro check_inputs() -%}
+    {%- for node in (graph.nodes.values() if execute else []) if 'changed_by' in node.config.meta -%}
+        {%- set read, declared = [], node.config.meta['changed_by'] -%}
+        {%- set ids = node.depends_on.nodes | list -%}
+        {%- for id in ids -%}
+            {%- set input = graph.nodes.get(id) or graph.sources[id] -%}
+            {%- if input.config.materialized in ('view', 'ephemeral') and input.resource_type == 'model' -%}
+                {%- do ids.extend(input.depends_on.nodes | reject('in', ids)) -%}
+            {%- elif input.resource_type != 'seed' and input.name not in read and input.source_name != 'ops' -%}
+                {%- do read.append(input.name) -%}
+                {%- if declared.get(input.name) != 'never' and input.config.incremental_strategy != 'overwrite_partitions' -%}
+                    {{ granary.wrong_inputs(node, 'reads ' ~ input.name ~ ', whose changes cannot be followed: make it incremental'
+                        ~ ' (overwrite_partitions), or leave changed_by out') }}
+                {%- elif input.name not in declared -%}
+                    {{ granary.wrong_inputs(node, 'reads ' ~ input.name ~ ' and does not say what a change there means') }}
+                {%- endif -%}
+            {%- endif -%}
+        {%- endfor -%}
+        {%- for name in declared if name not in read -%}
+            {{ granary.wrong_inputs(node, 'names ' ~ name ~ ', which it does not read') }}
+        {%- endfor -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+{% macro wrong_inputs(node, what) -%}
+    {{ exceptions.raise_compiler_error(
+        node.name ~ ' ' ~ what ~ ': correct config.meta.changed_by in ' ~ node.original_file_path ~ ' (docs/engine/increments.md).') }}
 {%- endmacro %}

@@ -8,7 +8,7 @@
 --                rebuild [if ...]   the model is built anew (if one of the changed rows meets the condition)
 --                an expression      the partition that a changed row of the input is in
 --                a query            the partitions, from the rows that changed, `changes`
---     log    a query for the partitions that loads changed, of a model that reads the raw tables
+--     log    a query for partitions that are overwritten besides: those that loads changed, or that were asked for
 --
 -- The functions have the rights of whoever calls them: transformer.
 

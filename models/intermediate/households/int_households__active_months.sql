@@ -4,6 +4,7 @@
         incremental_strategy='overwrite_partitions',
         meta={'partition_by': 'month_start_date', 'changed_by': {
             'fct_baskets': "cast(date_trunc('month', business_date) as date)",
+            'dim_date': 'never',
         }},
     )
 }}

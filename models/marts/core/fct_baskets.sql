@@ -2,7 +2,9 @@
     config(
         materialized='incremental',
         incremental_strategy='overwrite_partitions',
-        meta={'partition_by': 'business_date', 'changed_by': {'fct_sales': 'business_date'}},
+        meta={'partition_by': 'business_date', 'changed_by': {
+            'fct_sales': 'business_date', 'dim_date': 'never', 'dim_household': 'never', 'dim_store': 'never',
+        }},
         on_schema_change='fail',
         pre_hook="{{ granary.follow_watermark(ref('fct_sales')) }}",
     )

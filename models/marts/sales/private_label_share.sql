@@ -10,6 +10,7 @@
                 inner join {fct_sales} as sales using (product_key)
                 where changes.sign < 0
             ",
+            'dim_date': 'never',
         }},
     )
 }}

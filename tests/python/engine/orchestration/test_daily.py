@@ -8,25 +8,23 @@ import pytest
 
 import granary
 from granary.dagster.translator import is_daily
-from granary.dbt.manifest_nodes import overwritten_by
 
 ENGINE = Path(granary.__file__).parent
 STRATEGY = {"incremental_strategy": "overwrite_partitions"}
 
 
 @pytest.mark.parametrize(
-    ("config", "column"),
+    ("config", "daily"),
     [
-        (STRATEGY | {"meta": {"partition_by": "business_date"}}, "business_date"),
-        (STRATEGY | {"meta": {"partition_by": "week"}, "tags": ["daily"]}, "week"),
-        ({"incremental_strategy": "append", "meta": {"partition_by": "business_date"}}, None),
-        ({"meta": {"partition_by": "business_date"}, "materialized": "table", "tags": ["daily"]}, None),
+        (STRATEGY | {"meta": {"partition_by": "business_date"}}, True),
+        (STRATEGY | {"meta": {"partition_by": "week"}, "tags": ["daily"]}, False),
+        ({"incremental_strategy": "append", "meta": {"partition_by": "business_date"}}, False),
+        ({"meta": {"partition_by": "business_date"}, "materialized": "table", "tags": ["daily"]}, False),
     ],
 )
-def test_a_fact_is_daily_if_it_overwrites_whole_business_dates(config: dict[str, Any], column: str | None) -> None:
+def test_a_fact_is_daily_if_it_overwrites_whole_business_dates(config: dict[str, Any], daily: bool) -> None:
     node = {"resource_type": "model", "config": config, "tags": config.get("tags", [])}
-    assert overwritten_by(node) == column
-    assert is_daily(node) == (column == "business_date")
+    assert is_daily(node) == daily
 
 
 @pytest.mark.parametrize(
