@@ -100,7 +100,7 @@ begin
     for query in
         select format(
             'with changes as (select * from %s where version > %s) %s', how ->> 'delta', unseen.seen,
-            case when how ->> 'by' ~* '^\s*(select|with)\s' then how ->> 'by'
+            case when how ->> 'by' ~* '^\s*(select|with)\s' then format('select queried.* from (%s) as queried', how ->> 'by')
                 else format('select distinct %s from changes', how ->> 'by') end
         )
         from jsonb_each(case jsonb_typeof(doc -> 'inputs') when 'object' then doc -> 'inputs' else '{}' end) as items (input, how)

@@ -16,8 +16,8 @@
     )
 }}
 
--- A line meets at most one placement, because fct_promotions, and so what is taken from it, has a unique key. In full, a
--- hash join takes 4 s; the merge join that the planner prefers sorts both sides for 12 s. Placements need not be
+-- A line meets at most one placement, because fct_promotions, and so what is taken from it, has a unique key. In full,
+-- a hash join takes 4 s; the merge join that the planner prefers sorts both sides for 12 s. Placements need not be
 -- followed: those of a pair of product and store that is new, or no more, only meet lines of weeks that changed.
 with
 

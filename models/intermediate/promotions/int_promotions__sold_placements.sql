@@ -10,7 +10,8 @@
             ",
             'int_products__stores': "
                 with pairs as (
-                    select product_id, store_id, sum(sign) as sign from changes
+                    select product_id, store_id, sum(sign) as sign
+                    from changes
                     group by product_id, store_id
                     having sum(sign) <> 0
                 )
@@ -31,8 +32,8 @@
     )
 }}
 
--- Which of the 20.9 M placements could have moved a sale: those of products in stores that sell them. In full that is one
--- pass over fct_promotions; sorting it for a merge join, which the planner may prefer, takes minutes instead of 10 s.
+-- Which of the 20.9 M placements could have moved a sale: those of products in stores that sell them. In full that is
+-- one pass over fct_promotions; sorting it for a merge join, which the planner may prefer, takes minutes instead of 10 s.
 with
 
 placements as (

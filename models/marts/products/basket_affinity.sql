@@ -60,9 +60,10 @@ frequent as (
         sides.category_b_id,
         pairs.basket_count
     from pairs
-    cross join lateral (
-        values (pairs.category_a_id, pairs.category_b_id), (pairs.category_b_id, pairs.category_a_id)
-    ) as sides (category_a_id, category_b_id)
+    cross join
+        lateral (
+            values (pairs.category_a_id, pairs.category_b_id), (pairs.category_b_id, pairs.category_a_id)
+        ) as sides (category_a_id, category_b_id)
     where pairs.category_a_id <> pairs.category_b_id and pairs.basket_count >= (select totals.min_count from totals)
 
 )

@@ -33,33 +33,33 @@ weeks as (
 )
 
 select
-    this.product_id,
-    this.week,
-    this.first_sold_date,
-    this.last_sold_date,
-    this.line_count,
-    this.coupon_line_count,
-    this.item_count,
-    this.sales_value,
-    this.regular_price,
-    this.loyalty_price,
-    this.coupon_price,
-    cast(this.regular_price - previous.regular_price as numeric(12, 2)) as regular_price_change,
-    following.week as next_week
-from weeks as this
+    priced.product_id,
+    priced.week,
+    priced.first_sold_date,
+    priced.last_sold_date,
+    priced.line_count,
+    priced.coupon_line_count,
+    priced.item_count,
+    priced.sales_value,
+    priced.regular_price,
+    priced.loyalty_price,
+    priced.coupon_price,
+    cast(priced.regular_price - previous.regular_price as numeric(12, 2)) as regular_price_change,
+    later.week as next_week
+from weeks as priced
 -- Looked up in the index: a few weeks of a product cost as much, however many it has.
 left join lateral (
     select weeks.regular_price
     from weeks
-    where weeks.product_id = this.product_id and weeks.week < this.week
+    where weeks.product_id = priced.product_id and weeks.week < priced.week
     order by weeks.week desc
     limit 1
 ) as previous on true
 left join lateral (
     select weeks.week
     from weeks
-    where weeks.product_id = this.product_id and weeks.week > this.week
+    where weeks.product_id = priced.product_id and weeks.week > priced.week
     order by weeks.week asc
     limit 1
-) as following on true
-where {{ granary.in_partitions('this.product_id, this.week') }}
+) as later on true
+where {{ granary.in_partitions('priced.product_id, priced.week') }}

@@ -86,7 +86,7 @@ select
     cast(
         compared.sales_per_day / nullif(compared.previous_sales_per_day, 0) - 1 as numeric(9, 4)
     ) as sales_per_day_change_rate,
-    days.rolling_28d_sales
+    cast(days.rolling_28d_sales as numeric(12, 2)) as rolling_28d_sales
 from compared
 inner join days on compared.last_date = days.business_date
 left join households on compared.month_start_date = households.month_start_date
