@@ -53,7 +53,7 @@
         'delta': granary.delta(node),
         'grain': granary.grain(node),
         'partition': partition,
-        'fingerprint': local_md5(node.raw_code ~ tojson(meta.get('changed_by', {})) ~ partition ~ vars),
+        'fingerprint': local_md5(node.raw_code ~ tojson(meta.get('changed_by', {}), sort_keys=true) ~ partition ~ vars),
         'invocation': invocation_id,
         'inputs': inputs if 'changed_by' in meta else none,
         'log': log,
@@ -100,7 +100,7 @@
     values of `columns` in its column `key`, for instance the days of a month, so that an index on the day serves.
 -#}
 {% macro in_partitions(columns=none, through=none, key=none) -%}
-    {%- set state = granary.increment().state if execute and is_incremental() else 'all' -%}
+    {%- set state = granary.increment().state if granary.increment() and is_incremental() else 'all' -%}
     {%- if state == 'none' -%}
         false
     {%- elif state != 'some' -%}
@@ -126,7 +126,7 @@
     with 1, if the model computes everything. For sums and counts that are kept up to date by what changed.
 -#}
 {% macro changed_rows(relation) -%}
-    {%- if execute and is_incremental() -%}
+    {%- if granary.increment() and is_incremental() -%}
     (
         select delta.*
         from {{ relation.include(database=false) | replace('"' ~ relation.identifier ~ '"', '"' ~ relation.identifier ~ '__delta"') }} as delta

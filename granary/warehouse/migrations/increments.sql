@@ -96,11 +96,8 @@ begin
     for query in
         select format(
             'with changes as (select * from %s where version > %s)%s', how ->> 'delta', unseen.seen,
-            case
-                when how ->> 'by' ~* '^with\s' then regexp_replace(how ->> 'by', '^with', ',', 'i')
-                when how ->> 'by' ~* '^select\s' then ' ' || (how ->> 'by')
-                else format(' select distinct %s from changes', how ->> 'by')
-            end
+            case when how ->> 'by' ~* '^(select|with)\s' then format(' select queried.* from (%s) as queried', how ->> 'by')
+                else format(' select distinct %s from changes', how ->> 'by') end
         )
         from jsonb_each(case jsonb_typeof(doc -> 'inputs') when 'object' then doc -> 'inputs' else '{}' end) as items (input, how)
         cross join lateral ops.unseen_versions(doc, input) as unseen

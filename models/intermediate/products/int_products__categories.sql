@@ -1,9 +1,18 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={'changed_by': {'dim_product': 'all'}},
+    )
+}}
+
 with
 
 products as (
 
     select
         product_key,
+        product_category is not null as is_categorised,
         coalesce(department, 'unknown') as department,
         coalesce(product_category, 'unknown') as product_category,
         coalesce(brand, 'unknown') as brand
@@ -16,6 +25,7 @@ select
     department,
     product_category,
     brand,
-    cast(dense_rank() over (order by department) as integer) as department_number,
-    cast(dense_rank() over (order by department, product_category) as integer) as category_number
+    is_categorised,
+    hashtextextended(department, 0) as department_id,
+    hashtextextended(product_category, hashtextextended(department, 0)) as category_id
 from products

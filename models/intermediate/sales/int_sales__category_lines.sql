@@ -14,16 +14,14 @@ categories as (
 
 weeks as (
 
-    select
-        date_day,
-        min(date_day) over (partition by year, retailer_week) as week_start_date
-    from {{ ref('dim_date') }}
+    select * from {{ ref('int_dates__weeks') }}
 
 )
 
 select
     weeks.week_start_date,
-    categories.category_number,
+    categories.category_id,
+    sales.business_date,
     sales.basket_id,
     sales.product_id,
     case when sales.is_fuel then 0 else sales.quantity end as item_count,

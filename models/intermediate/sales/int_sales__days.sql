@@ -1,8 +1,8 @@
 with
 
-baskets as (
+stores as (
 
-    select * from {{ ref('fct_baskets') }}
+    select * from {{ ref('daily_sales') }}
 
 ),
 
@@ -16,7 +16,7 @@ traded as (
 
     select
         business_date,
-        count(*) as basket_count,
+        sum(basket_count) as basket_count,
         sum(line_count) as line_count,
         sum(item_count) as item_count,
         sum(sales_value) as sales_value,
@@ -26,7 +26,7 @@ traded as (
         sum(regular_value) as regular_value,
         sum(loyalty_value) as loyalty_value,
         sum(customer_paid) as customer_paid
-    from baskets
+    from stores
     group by business_date
 
 ),

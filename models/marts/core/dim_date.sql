@@ -1,3 +1,11 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={'changed_by': {}, 'depends_on_vars': ['calendar_start', 'calendar_end', 'time_zone']},
+    )
+}}
+
 with
 
 days as (

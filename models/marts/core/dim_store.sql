@@ -1,3 +1,5 @@
+{{ config(materialized='incremental', incremental_strategy='overwrite_partitions') }}
+
 with
 
 stores as (

@@ -1,14 +1,27 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={'partition_by': 'product_id', 'changed_by': {
+            'int_promotions__product_sales': 'product_id',
+            'int_promotions__listed_weeks': 'product_id',
+        }},
+    )
+}}
+
 with
 
-lines as (
+promotions as (
 
-    select * from {{ ref('int_promotions__sales_lines') }}
+    select * from {{ ref('int_promotions__product_sales') }}
+    where {{ granary.in_partitions() }}
 
 ),
 
 listed as (
 
     select * from {{ ref('int_promotions__listed_weeks') }}
+    where {{ granary.in_partitions() }}
 
 ),
 
@@ -17,11 +30,11 @@ sold as (
     select
         product_id,
         {%- for promotion in ['on', 'off', 'unknown'] %}
-        count(*) filter (where promotion = '{{ promotion }}') as {{ promotion }}_line_count,
+        coalesce(sum(line_count) filter (where promotion = '{{ promotion }}'), 0) as {{ promotion }}_line_count,
         coalesce(sum(sales_value) filter (where promotion = '{{ promotion }}'), 0) as {{ promotion }}_sales_value
         {%- if not loop.last %},{% endif %}
         {%- endfor %}
-    from lines
+    from promotions
     group by product_id
 
 ),

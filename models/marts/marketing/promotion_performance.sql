@@ -1,14 +1,31 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={'partition_by': 'week', 'changed_by': {
+            'int_promotions__sales_lines': 'week',
+            'int_products__categories': "
+                select distinct lines.week
+                from changes
+                inner join {int_promotions__sales_lines} as lines using (product_key)
+                where changes.sign < 0
+            ",
+        }},
+    )
+}}
+
 with
 
 lines as (
 
     select * from {{ ref('int_promotions__sales_lines') }}
+    where {{ granary.in_partitions() }}
 
 ),
 
-products as (
+categories as (
 
-    select * from {{ ref('dim_product') }}
+    select * from {{ ref('int_products__categories') }}
 
 ),
 
@@ -16,7 +33,7 @@ combinations as (
 
     select
         lines.week,
-        coalesce(products.department, 'unknown') as department,
+        categories.department,
         lines.display_location,
         lines.mailer_location,
         lines.promotion,
@@ -26,10 +43,10 @@ combinations as (
         sum(lines.regular_value) as regular_value,
         sum(lines.retail_disc) as retail_disc
     from lines
-    left join products on lines.product_key = products.product_key
+    inner join categories on lines.product_key = categories.product_key
     group by
         lines.week,
-        coalesce(products.department, 'unknown'),
+        categories.department,
         lines.display_location,
         lines.mailer_location,
         lines.promotion

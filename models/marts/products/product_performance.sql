@@ -1,8 +1,16 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={'changed_by': {'int_products__totals': 'all', 'dim_product': 'all'}},
+    )
+}}
+
 with
 
-sales as (
+sold as (
 
-    select * from {{ ref('fct_sales') }}
+    select * from {{ ref('int_products__totals') }}
 
 ),
 
@@ -10,25 +18,6 @@ products as (
 
     select * from {{ ref('dim_product') }}
     where is_current
-
-),
-
-sold as (
-
-    select
-        product_id,
-        min(business_date) as first_sold_date,
-        max(business_date) as last_sold_date,
-        count(*) as line_count,
-        sum(quantity) filter (where not is_fuel) as item_count,
-        count(distinct basket_id) as basket_count,
-        count(distinct household_id) as household_count,
-        count(distinct store_id) as store_count,
-        sum(sales_value) as sales_value,
-        sum(regular_value) as regular_value,
-        sum(retail_disc) as retail_disc
-    from sales
-    group by product_id
 
 ),
 
@@ -53,14 +42,14 @@ select
     products.is_inferred,
     ranked.first_sold_date,
     ranked.last_sold_date,
-    cast(ranked.line_count as integer) as line_count,
-    ranked.item_count,
-    cast(ranked.basket_count as integer) as basket_count,
-    cast(ranked.household_count as integer) as household_count,
-    cast(ranked.store_count as integer) as store_count,
-    cast(ranked.sales_value as numeric(12, 2)) as sales_value,
-    cast(ranked.regular_value as numeric(12, 2)) as regular_value,
-    cast(ranked.retail_disc as numeric(12, 2)) as retail_disc,
+    ranked.line_count,
+    case when ranked.piece_line_count > 0 then ranked.item_count end as item_count,
+    ranked.line_count as basket_count, -- a basket has a product in one line
+    ranked.household_count,
+    ranked.store_count,
+    ranked.sales_value,
+    ranked.regular_value,
+    ranked.retail_disc,
     cast(ranked.sales_rank as integer) as sales_rank,
     cast(ranked.sales_value / nullif(ranked.total, 0) as numeric(9, 6)) as sales_share,
     cast(ranked.up_to_this / nullif(ranked.total, 0) as numeric(9, 6)) as cumulative_share,

@@ -1,8 +1,17 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={'partition_by': 'business_date', 'changed_by': {'fct_baskets': 'business_date'}},
+    )
+}}
+
 with
 
 baskets as (
 
     select * from {{ ref('fct_baskets') }}
+    where {{ granary.in_partitions() }}
 
 )
 

@@ -1,3 +1,15 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={'changed_by': {
+            'daily_sales': 'all',
+            'dim_date': 'all',
+            'int_households__active_months': 'all',
+        }},
+    )
+}}
+
 with
 
 days as (
@@ -9,10 +21,10 @@ days as (
 households as (
 
     select
-        date_trunc('month', business_date) as month_start_date,
-        count(distinct household_id) as household_count
-    from {{ ref('fct_baskets') }}
-    group by date_trunc('month', business_date)
+        month_start_date,
+        count(*) as household_count
+    from {{ ref('int_households__active_months') }}
+    group by month_start_date
 
 ),
 
@@ -74,7 +86,7 @@ select
     cast(
         compared.sales_per_day / nullif(compared.previous_sales_per_day, 0) - 1 as numeric(9, 4)
     ) as sales_per_day_change_rate,
-    days.rolling_28d_sales
+    cast(days.rolling_28d_sales as numeric(12, 2)) as rolling_28d_sales
 from compared
 inner join days on compared.last_date = days.business_date
 left join households on compared.month_start_date = households.month_start_date

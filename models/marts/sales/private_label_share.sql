@@ -1,8 +1,26 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={'partition_by': 'month_start_date', 'changed_by': {
+            'fct_sales': "cast(date_trunc('month', business_date) as date)",
+            'int_products__categories': "
+                select distinct cast(date_trunc('month', sales.business_date) as date)
+                from changes
+                inner join {fct_sales} as sales using (product_key)
+                where changes.sign < 0
+            ",
+            'dim_date': 'never',
+        }},
+    )
+}}
+
 with
 
 sales as (
 
     select * from {{ ref('fct_sales') }}
+    where {{ granary.in_partitions('business_date', ref('dim_date'), 'date_day') }}
 
 ),
 
@@ -17,7 +35,7 @@ brands as (
     select distinct -- every product of a department and brand names them
         department,
         brand,
-        department_number
+        department_id
     from categories
 
 ),
@@ -27,12 +45,12 @@ days as (
     select
         sales.business_date,
         sales.is_fuel,
-        categories.department_number,
+        categories.department_id,
         categories.brand,
         sum(sales.sales_value) as sales_value
     from sales
     inner join categories on sales.product_key = categories.product_key
-    group by sales.business_date, sales.is_fuel, categories.department_number, categories.brand
+    group by sales.business_date, sales.is_fuel, categories.department_id, categories.brand
 
 ),
 
@@ -46,7 +64,7 @@ months as (
         coalesce(sum(days.sales_value) filter (where not days.is_fuel and days.brand = 'Private'), 0) as private_value,
         coalesce(sum(days.sales_value) filter (where not days.is_fuel and days.brand = 'National'), 0) as national_value
     from days
-    inner join brands on days.department_number = brands.department_number and days.brand = brands.brand
+    inner join brands on days.department_id = brands.department_id and days.brand = brands.brand
     group by brands.department, date_trunc('month', days.business_date)
 
 )

@@ -1,3 +1,15 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={'changed_by': {
+            'daily_sales': 'all',
+            'int_households__store_sales': 'all',
+            'dim_store': 'all',
+        }},
+    )
+}}
+
 with
 
 stores as (
@@ -6,9 +18,19 @@ stores as (
 
 ),
 
-baskets as (
+days as (
 
-    select * from {{ ref('fct_baskets') }}
+    select * from {{ ref('daily_sales') }}
+
+),
+
+customers as (
+
+    select
+        store_id,
+        count(*) as household_count
+    from {{ ref('int_households__store_sales') }}
+    group by store_id
 
 ),
 
@@ -17,30 +39,29 @@ span as (
     select
         min(business_date) as first_date,
         max(business_date) as last_date
-    from baskets
+    from days
 
 ),
 
 totals as (
 
     select
-        baskets.store_id,
-        min(baskets.business_date) as first_sale_date,
-        max(baskets.business_date) as last_sale_date,
-        count(distinct baskets.business_date) as days_with_sales,
-        count(*) as basket_count,
-        count(distinct baskets.household_id) as household_count,
-        sum(baskets.line_count) as line_count,
-        sum(baskets.item_count) as item_count,
-        sum(baskets.sales_value) as sales_value,
-        sum(baskets.retail_disc + baskets.coupon_disc + baskets.coupon_match_disc) as discount_value,
-        sum(baskets.sales_value) filter (where baskets.business_date > span.last_date - 28) as recent_value,
-        sum(baskets.sales_value) filter (
-            where baskets.business_date > span.last_date - 56 and baskets.business_date <= span.last_date - 28
+        days.store_id,
+        min(days.business_date) as first_sale_date,
+        max(days.business_date) as last_sale_date,
+        count(*) as days_with_sales,
+        sum(days.basket_count) as basket_count,
+        sum(days.line_count) as line_count,
+        sum(days.item_count) as item_count,
+        sum(days.sales_value) as sales_value,
+        sum(days.discount_value) as discount_value,
+        sum(days.sales_value) filter (where days.business_date > span.last_date - 28) as recent_value,
+        sum(days.sales_value) filter (
+            where days.business_date > span.last_date - 56 and days.business_date <= span.last_date - 28
         ) as earlier_value
-    from baskets
+    from days
     cross join span
-    group by baskets.store_id
+    group by days.store_id
 
 ),
 
@@ -52,7 +73,7 @@ compared as (
         totals.last_sale_date,
         coalesce(totals.days_with_sales, 0) as days_with_sales,
         coalesce(totals.basket_count, 0) as basket_count,
-        coalesce(totals.household_count, 0) as household_count,
+        coalesce(customers.household_count, 0) as household_count,
         coalesce(totals.line_count, 0) as line_count,
         coalesce(totals.item_count, 0) as item_count,
         coalesce(totals.sales_value, 0) as sales_value,
@@ -62,6 +83,7 @@ compared as (
     from stores
     cross join span
     left join totals on stores.store_id = totals.store_id
+    left join customers on stores.store_id = customers.store_id
 
 )
 

@@ -1,0 +1,41 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={
+            'partition_by': ['product_id', 'week'],
+            'changed_by': {'int_promotions__sold_placements': 'product_id, week'},
+        },
+    )
+}}
+
+with
+
+changes as (
+
+    select
+        product_id,
+        week,
+        sign as placement_count
+    from {{ granary.changed_rows(ref('int_promotions__sold_placements')) }} as changed
+    {%- if is_incremental() %}
+
+    union all
+
+    select
+        product_id,
+        week,
+        placement_count
+    from {{ this }}
+    where {{ granary.in_partitions() }}
+    {%- endif %}
+
+)
+
+select
+    product_id,
+    week,
+    cast(sum(placement_count) as integer) as placement_count
+from changes
+group by product_id, week
+having sum(placement_count) <> 0
