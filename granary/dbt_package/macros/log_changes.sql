@@ -1,18 +1,10 @@
 {#-
-    The changes that facts must follow. A log model (int_*__changed_*) has one row per cause and partition:
-    `source` and `load_id` say which load caused it, `reason` why:
-        arrived   the load holds rows of the partition
-        replaced  the load replaced an earlier one that held rows of the partition
-        erased    an erasure (granary forget), whose number load_id is, took rows from a load that held rows of the partition
-        late      the load brought a version of a dimension that was valid already when rows of the partition happened, or
-                  corrected it; a first version counts once there is something that was built without it
+    The changes that facts must follow. A log model (int_*__changed_*) has one row per cause and partition: `source` and
+    `load_id` say which load caused it, `reason` why: it `arrived`, `replaced` another one, an erasure (whose number load_id
+    is) `erased` rows, or it brought, `late`, a version of a dimension that was valid already. docs/engine/dbt.md
 -#}
 
-{#-
-    The body of a log model. `partition` is the column that facts overwrite by; `versions` are the relations with the
-    versions of dimensions, by their key, which come from the system `versions_source`; `moment` is the column that says
-    which version a row belongs to.
--#}
+{#- The body of a log model. `versions`: relations of dimension versions by their key; `moment` says which one a row has. -#}
 {% macro log_changes(relation, partition, source_name, moment=none, versions={}, versions_source=none) -%}
 {%- set refreshes = execute and model.resource_type == 'model' and not is_incremental() -%}
 {%- set earlier = load_relation(this) if refreshes else none -%}

@@ -8,7 +8,7 @@
     {%- if not execute or var('test_scope') != 'new' or not node or 'partition_by' not in node.config.meta -%}
         {{ return(false) }}
     {%- endif -%}
-    {%- set name = node.schema ~ '.' ~ node.alias -%}
+    {%- set name = granary.full_name(node) -%}
     {{ return(run_query(
         "select 1 from ops.model_versions where model = '" ~ name ~ "' and not is_whole"
         ~ " and version = (select max(version) from ops.model_versions where model = '" ~ name ~ "')").rows | length > 0) }}
@@ -34,7 +34,7 @@
     and {{ column }} > (
         select previous_load_id
         from ops.model_watermarks
-        where model = '{{ node.schema }}.{{ node.alias }}' and source = '{{ source_name }}'
+        where model = '{{ granary.full_name(node) }}' and source = '{{ source_name }}'
     )
     {%- endif -%}
 {%- endmacro %}
