@@ -19,7 +19,7 @@ from granary.cdc.lost_slot import check_rows, check_slot, check_tables
 from granary.cdc.lsn import lsn_text
 from granary.cdc.origin import Origin
 from granary.cdc.pgoutput import Decoder
-from granary.cdc.rows import chunk
+from granary.cdc.rows import source_batch
 from granary.cdc.state import STATE, State, TableState
 from granary.sources.config import setting
 from granary.warehouse.connection import LockHeldError, connect, execute, quote_name, reason
@@ -270,7 +270,11 @@ class Capturing:
                 table = by_oid.get(changes.relation.oid)
                 if table is None:
                     continue  # the publication has tables that nobody declared
-                rows = chunk(changes, table, lambda keys, columns, table=table: lander.stored(table, keys, columns))  # type: ignore[misc]
+                rows = source_batch(
+                    changes,
+                    table,
+                    lambda keys, columns, table=table: lander.stored(table, keys, columns),  # type: ignore[misc]
+                )
                 landed = lander.land(table, rows)
                 self.changes += landed.changes
                 self.refused += landed.refused

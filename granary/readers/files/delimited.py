@@ -83,13 +83,13 @@ def read(
         if parser is not None and data:
             lines += 1
             notes = (GUESSED,) if doubt and doubt.encoding == LEGACY else ()
-            yield replace(parser.chunk(data, line), notes=notes)
+            yield replace(parser.source_batch(data, line), notes=notes)
     if parser is None:
         if not headless:
             raise UnreadableError("the file is empty, without even a header", where, ADVICE)
         parser = Parser(options.columns or tuple(table.schema.names), types, options, quoting)
     if not lines:
-        yield parser.chunk(b"", 1)
+        yield parser.source_batch(b"", 1)
 
 
 def _after(data: bytes, lines: int) -> int:
@@ -151,7 +151,7 @@ class Parser:
         self.words = words
         self.failures.update(dict.fromkeys(words.keys() & set(self.names), FAILURES))
 
-    def chunk(self, data: bytes, line: int) -> SourceBatch:
+    def source_batch(self, data: bytes, line: int) -> SourceBatch:
         """Return a run of records that begins on a line as rows."""
         as_text = frozenset(name for name, times in self.failures.items() if times >= FAILURES) | self._doubtful(data)
         rejected: tuple[tuple[int, Rejected], ...] = ()

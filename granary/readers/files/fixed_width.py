@@ -37,15 +37,15 @@ def read(stream: IO[bytes], options: FixedWidth, table: Table, limits: Limits, w
         texts = data.split(b"\n")[:-1]
         skipped = min(skip, len(texts))
         skip -= skipped
-        chunk = _chunk(texts[skipped:], line + skipped, options, types, words)
-        if chunk.rows:
+        source_batch = _source_batch(texts[skipped:], line + skipped, options, types, words)
+        if source_batch.rows:
             empty = False
-            yield chunk
+            yield source_batch
     if empty:
-        yield _chunk([], 1, options, types, words)
+        yield _source_batch([], 1, options, types, words)
 
 
-def _chunk(
+def _source_batch(
     texts: list[bytes],
     first: int,
     options: FixedWidth,
