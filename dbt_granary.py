@@ -117,7 +117,7 @@ def run() -> None:
 
 
 def main() -> None:
-    """Run dbt, as the command of its own name does; then name what it cannot know: broken sources, and the rows that models failed on."""
+    """Run dbt, as the command of its own name does; then name what it cannot know: sources in error, failing rows."""
     try:
         run()
     except SystemExit as ended:

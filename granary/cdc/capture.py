@@ -86,7 +86,7 @@ def opened(settings: Settings, source: Source, run_id: str = "") -> Iterator[Cap
 
 
 @contextmanager
-def _spoken(source: str) -> Iterator[None]:
+def _user_errors(source: str) -> Iterator[None]:
     """Turn an error of the warehouse into one that a person can act on."""
     try:
         yield
@@ -131,7 +131,7 @@ class Capturing:
             LostSlotError: changes were lost; nothing is stored.
             GranaryError: the source or the warehouse failed; what was stored before stays.
         """
-        with _spoken(self.source.name):
+        with _user_errors(self.source.name):
             if anew or self.state is None or self.state.phase == "snapshot":
                 self._snapshot(take_over=anew)
                 if progress:

@@ -1,4 +1,4 @@
-"""Chunks on their way into the warehouse: through the contract, counted, with their load columns."""
+"""Batches on their way into the warehouse: through the contract, counted, with their load columns."""
 
 from __future__ import annotations
 

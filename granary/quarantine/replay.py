@@ -216,7 +216,7 @@ def _replay_rows(
             rows.sort(key=lambda entry: (int(entry.payload["cdc_lsn"]), int(entry.payload["cdc_seq"])))
         raw = BatchStage(source, table, {}, None)
         raw.know_raw(tx)
-        way = _Way(tx, source, table, captured, [*raw.agreed, *raw.raw])
+        destination = _Destination(tx, source, table, captured, [*raw.agreed, *raw.raw])
         for unit, group in groupby(rows, key=lambda entry: entry.unit):
             mine = list(group)
             values = [{**_texts(table, entry.payload), **changes} for entry in mine]
@@ -231,10 +231,10 @@ def _replay_rows(
                 for index, entry in enumerate(mine)
                 if entry.reason.endswith(AS_WRITTEN) and entry.column not in changes
             }
-            bad = way.refusals(values, absent) | foreign | _unknown(mine, changes)
+            bad = destination.refusals(values, absent) | foreign | _unknown(mine, changes)
             good = [index for index in range(len(mine)) if index not in bad]
             if good:
-                load_id = way.land(unit, [values[index] for index in good])
+                load_id = destination.land(unit, [values[index] for index in good])
                 for index in good:
                     tx.execute(CLOSE, load_id, mine[index].quarantine_id)
             for index, reason in sorted(bad.items()):
@@ -259,7 +259,7 @@ def _unknown(chosen: Sequence[Entry], changes: Mapping[str, str]) -> dict[int, s
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Destination:
     """How refused rows come back to a table; a change of a captured table goes by its change table, `table`."""
 
     tx: LoadTransaction
@@ -269,7 +269,7 @@ class _Way:
     names: Sequence[str]
 
     def refusals(self, rows: Sequence[Mapping[str, str | None]], absent: Mapping[int, str]) -> dict[int, str]:
-        """Return why rows cannot land, by their index; `absent` as in `late.batch`."""
+        """Return why rows cannot land, by their index; `absent` as in `late_changes.source_batch`."""
         stage = BatchStage(self.source, self.table, {}, None)
         stage.know_raw(self.tx)
         unit_load = UnitLoad(Unit(""), 0)

@@ -89,7 +89,7 @@ class RestReader:
         """Yield the unit's rows, a batch per page.
 
         Raises:
-            GranaryError: the service refuses us, fails for longer than the retries last, answers with something
+            GranaryError: the service denies access, fails for longer than the retries last, answers with something
                 else than the agreed JSON, or its pages form a loop.
             ContractBrokenError: a column of the contract is in none of many rows.
         """

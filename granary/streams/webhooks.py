@@ -175,7 +175,7 @@ def decode(table: Table, body: bytes) -> tuple[SourceBatch, list[dict[str, Any]]
     except UnfitError as error:
         source_batch = from_rows(table, [])
         rejected = Rejected("", str(error), payload(body))
-        return SourceBatch(source_batch.batch, ((0, rejected),)), [_told(0, "", str(error))], 400
+        return SourceBatch(source_batch.batch, ((0, rejected),)), [_refused_event(0, "", str(error))], 400
     events = found if isinstance(found, list) else [found]
     if not events:
         raise Answer(400, error="the list has no events")
@@ -187,11 +187,11 @@ def decode(table: Table, body: bytes) -> tuple[SourceBatch, list[dict[str, Any]]
         _, _, refusals = conform(table, shaped, source_batch, 0)
     except ContractBrokenError as error:
         raise Answer(422, error=error.what) from None
-    refused = [_told(refusal.row, refusal.column, refusal.reason) for refusal in refusals]
+    refused = [_refused_event(refusal.row, refusal.column, refusal.reason) for refusal in refusals]
     return source_batch, refused, 422 if len(refused) == len(events) else 202
 
 
-def _told(index: int, column: str, why: str) -> dict[str, Any]:
+def _refused_event(index: int, column: str, why: str) -> dict[str, Any]:
     return {"index": index, "column": column, "reason": why}
 
 

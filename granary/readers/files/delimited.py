@@ -16,7 +16,7 @@ import pyarrow.csv as pcsv
 from granary.load.values import beyond
 from granary.readers.files.dialect import detect
 from granary.readers.files.names import NOBODY, numbered
-from granary.readers.files.notation import words_of
+from granary.readers.files.notation import null_words_of
 from granary.readers.files.records import Quoting, records
 from granary.readers.files.text import HEAD_BYTES, LEGACY, Doubt, certain, utf8
 from granary.readers.files.unpack import damaged
@@ -58,7 +58,7 @@ def read(
         UnreadableError: a quoted value never ends, or the text has no header where it should have one.
     """
     types = {name: column.type for column in table.columns for name in (column.name, *column.aliases)}
-    words = words_of(table)
+    words = null_words_of(table)
     head = stream.read(HEAD_BYTES)
     headless = options.header is False or bool(options.columns)
     doubt = None if certain(head, options.encoding) else Doubt(reopen, head)

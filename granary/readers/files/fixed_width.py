@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from granary.readers.files.notation import words_of
+from granary.readers.files.notation import null_words_of
 from granary.readers.files.text import encoding_of, lines, utf8
 from granary.sources.units import Rejected, SourceBatch
 
@@ -32,7 +32,7 @@ def read(stream: IO[bytes], options: FixedWidth, table: Table, limits: Limits, w
     head = stream.read(HEAD_BYTES)
     skip, empty = options.skip, True
     types = {name: column.type for column in table.columns for name in (column.name, *column.aliases)}
-    words = words_of(table)
+    words = null_words_of(table)
     for data, line in lines(utf8(head, stream, encoding_of(head, options.encoding)), limits.record, where):
         texts = data.split(b"\n")[:-1]
         skipped = min(skip, len(texts))
