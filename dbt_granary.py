@@ -117,7 +117,7 @@ def run() -> None:
 
 
 def main() -> None:
-    """Run dbt, as the command of its own name does; then name what it cannot know: broken sources, and culprits."""
+    """Run dbt, as the command of its own name does; then name what it cannot know: sources in error, failing rows."""
     try:
         run()
     except SystemExit as ended:
@@ -131,7 +131,7 @@ def say_more(*, failed: bool) -> None:
     from dbt.flags import get_flags  # noqa: PLC0415
     from dbt_common.invocation import get_invocation_id  # noqa: PLC0415
 
-    from granary.dbt.culprits import named  # noqa: PLC0415
+    from granary.dbt.failing_rows import causes_of_failures  # noqa: PLC0415
     from granary.sources.discovery import BROKEN  # noqa: PLC0415 - half a second
 
     for error in BROKEN.values():
@@ -139,7 +139,7 @@ def say_more(*, failed: bool) -> None:
     if failed:
         flags: Any = get_flags()  # type: ignore[no-untyped-call]
         target = Path(flags.PROJECT_DIR) / (flags.TARGET_PATH or "target")
-        for words in named(Settings.load(), target, get_invocation_id()):
+        for words in causes_of_failures(Settings.load(), target, get_invocation_id()):
             notify(words)
 
 

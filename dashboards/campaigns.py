@@ -6,7 +6,7 @@ import altair as alt
 
 from dashboards import findings
 from dashboards.shared import COUNT, MONEY, PERCENT, bars
-from granary.pages.dashboard.days import day_told
+from granary.pages.dashboard.days import day_tooltip
 from granary.pages.dashboard.parts import Chart, Dataset, Figure, Filter, Page, key, ratio, total, value
 from granary.pages.dashboard.theme import BLUE, GREEN, GREY, ORANGE
 
@@ -34,8 +34,8 @@ def _timeline(base: alt.Chart) -> alt.Chart:
             tooltip=[
                 alt.Tooltip("campaign:N", title="Campaign"),
                 alt.Tooltip("campaign_type:N", title="Type"),
-                day_told("start_date", "From"),
-                day_told("end_date", "To"),
+                day_tooltip("start_date", "From"),
+                day_tooltip("end_date", "To"),
                 alt.Tooltip("contacts:Q", title="Contacts", format=COUNT),
                 alt.Tooltip("coupons:Q", title="Coupons", format=COUNT),
             ],

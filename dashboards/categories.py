@@ -6,7 +6,7 @@ import altair as alt
 
 from dashboards import findings
 from dashboards.shared import COUNT, MONEY, PERCENT, PRIVATE_LABEL_SHARE, SHORT_MONEY, bars
-from granary.pages.dashboard.days import DAYS, day, day_told
+from granary.pages.dashboard.days import DAYS, day, day_tooltip
 from granary.pages.dashboard.parts import Chart, Dataset, Figure, Filter, Page, key, ratio, total, value
 from granary.pages.dashboard.theme import BLUE, GREEN, GREY, ORANGE
 
@@ -31,7 +31,7 @@ def _heat(base: alt.Chart) -> alt.Chart:
             ),
             tooltip=[
                 alt.Tooltip("department:N", title="Department"),
-                day_told("week_start", "Week from"),
+                day_tooltip("week_start", "Week from"),
                 alt.Tooltip("sales:Q", title="Sales", format=MONEY),
                 alt.Tooltip("sales_index:Q", title="Times its mean week", format=".2f"),
             ],
@@ -46,7 +46,7 @@ def _weeks(base: alt.Chart) -> alt.Chart:
         .encode(
             x=day("week_start"),
             y=alt.Y("sales:Q", title="Dollars a week", axis=alt.Axis(format=SHORT_MONEY)),
-            tooltip=[day_told("week_start", "Week from"), alt.Tooltip("sales:Q", title="Sales", format=MONEY)],
+            tooltip=[day_tooltip("week_start", "Week from"), alt.Tooltip("sales:Q", title="Sales", format=MONEY)],
         )
         .properties(height=240)
     )

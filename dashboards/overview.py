@@ -6,7 +6,7 @@ import altair as alt
 
 from dashboards import findings
 from dashboards.shared import COUNT, MONEY, PRIVATE_LABEL_SHARE, SHORT_MONEY, bars
-from granary.pages.dashboard.days import day, day_told
+from granary.pages.dashboard.days import day, day_tooltip
 from granary.pages.dashboard.parts import Chart, Dataset, Figure, Filter, Page, key, ratio, total, value
 from granary.pages.dashboard.theme import BLUE, ORANGE, SKY
 
@@ -18,7 +18,7 @@ def _days(base: alt.Chart) -> alt.LayerChart:
         x=day("business_date"),
         y=alt.Y("sales:Q", title="Dollars a day", axis=alt.Axis(format=SHORT_MONEY)),
         tooltip=[
-            day_told("business_date", "Day"),
+            day_tooltip("business_date", "Day"),
             alt.Tooltip("sales:Q", title="Sales", format=MONEY),
             alt.Tooltip("baskets:Q", title="Baskets", format=COUNT),
             alt.Tooltip("rolling_28d_sales:Q", title="28 days to then", format=MONEY),

@@ -19,7 +19,7 @@ from granary.cdc.lost_slot import check_rows, check_slot, check_tables
 from granary.cdc.lsn import lsn_text
 from granary.cdc.origin import Origin
 from granary.cdc.pgoutput import Decoder
-from granary.cdc.rows import chunk
+from granary.cdc.rows import source_batch
 from granary.cdc.state import STATE, State, TableState
 from granary.sources.config import setting
 from granary.warehouse.connection import LockHeldError, connect, execute, quote_name, reason
@@ -86,7 +86,7 @@ def opened(settings: Settings, source: Source, run_id: str = "") -> Iterator[Cap
 
 
 @contextmanager
-def _spoken(source: str) -> Iterator[None]:
+def _user_errors(source: str) -> Iterator[None]:
     """Turn an error of the warehouse into one that a person can act on."""
     try:
         yield
@@ -131,7 +131,7 @@ class Capturing:
             LostSlotError: changes were lost; nothing is stored.
             GranaryError: the source or the warehouse failed; what was stored before stays.
         """
-        with _spoken(self.source.name):
+        with _user_errors(self.source.name):
             if anew or self.state is None or self.state.phase == "snapshot":
                 self._snapshot(take_over=anew)
                 if progress:
@@ -270,7 +270,11 @@ class Capturing:
                 table = by_oid.get(changes.relation.oid)
                 if table is None:
                     continue  # the publication has tables that nobody declared
-                rows = chunk(changes, table, lambda keys, columns, table=table: lander.stored(table, keys, columns))  # type: ignore[misc]
+                rows = source_batch(
+                    changes,
+                    table,
+                    lambda keys, columns, table=table: lander.stored(table, keys, columns),  # type: ignore[misc]
+                )
                 landed = lander.land(table, rows)
                 self.changes += landed.changes
                 self.refused += landed.refused

@@ -42,10 +42,10 @@ class Lander:
     unit: str
     run_id: str
 
-    def land(self, table: Table, chunk: SourceBatch) -> Landed:
+    def land(self, table: Table, source_batch: SourceBatch) -> Landed:
         """Store changes of one table, given as rows of its change table."""
         tx, source = self.tx, self.source
-        result = append(tx, source, changes_table(table), Unit(self.unit), [chunk], run_id=self.run_id)
+        result = append(tx, source, changes_table(table), Unit(self.unit), [source_batch], run_id=self.run_id)
         fault_point("cdc-changes")
         target, evolved = current_table.ensure(tx, source, table)
         unit_load = UnitLoad(Unit(self.unit), tx.next_load_ids(1)[0])

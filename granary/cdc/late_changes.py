@@ -27,7 +27,7 @@ OVERTAKEN = "has been overtaken: a later change of its row has landed; drop the 
 DESCRIBED = [column.name for column in CHANGE_COLUMNS]
 
 
-def chunk(table: Table, names: Sequence[str], rows: Sequence[Row], absent: Mapping[int, str]) -> SourceBatch:
+def source_batch(table: Table, names: Sequence[str], rows: Sequence[Row], absent: Mapping[int, str]) -> SourceBatch:
     """Return refused changes, as text, as rows of the change table; what the stream must not lack is checked again.
 
     Args:

@@ -59,7 +59,7 @@ class Image:
     texts: pa.Array
 
 
-def chunk(changes: Changes, table: Table, stored: Stored) -> SourceBatch:
+def source_batch(changes: Changes, table: Table, stored: Stored) -> SourceBatch:
     """Return changes as rows of the change table.
 
     Args:

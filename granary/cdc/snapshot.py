@@ -112,8 +112,8 @@ def copy(
     rows = 0
     try:
         for table in source.tables:
-            for chunk in _chunks(origin, connection, table, tables[table.name], lsn):
-                rows += lander.land(table, chunk).changes
+            for source_batch in _source_batches(origin, connection, table, tables[table.name], lsn):
+                rows += lander.land(table, source_batch).changes
             rows -= 1
             fault_point("cdc-snapshot")
     except DriverError as error:
@@ -121,7 +121,7 @@ def copy(
     return rows
 
 
-def _chunks(
+def _source_batches(
     origin: Origin, connection: ArrowConnection, table: Table, origins: Origins, lsn: int
 ) -> Iterator[SourceBatch]:
     types = list(origins.types.items())

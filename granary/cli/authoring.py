@@ -69,9 +69,11 @@ def add_source(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the files, write nothing.")] = False,
     columns: Annotated[
-        bool, typer.Option("--columns", help="Also add columns that tables of the source have got since.")
+        bool, typer.Option("--columns", help="Also add columns that the source's tables have gained.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write all of the source anew, over what is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write all files of the source again, over the existing ones.")
+    ] = False,
 ) -> None:
     """Look at a sample of a source, and write its loader, its staging models and their tests.
 
@@ -112,7 +114,7 @@ def add_source(
     output.planned(planned)
     output.line(f"{len(written)} files written, and {', '.join(planned.opening.settings)} set in {settings.home}.")
     for path in leftovers(planned, PROJECT):
-        output.line(f"Left from before, of a table that is gone; delete it if it is not yours: {path}")
+        output.line(f"Left over from a table that is gone; delete it if it is not yours: {path}")
     output.line("Next:")
     output.line(f"  granary load {name}")
     output.line(f"  dbt build --select staging.{name}")
@@ -137,9 +139,9 @@ def _extend(there: Source, planned: PlannedSource, settings: Settings, *, column
     found = additions(planned, there, settings)
     for table, new in found.columns.items():
         names = ", ".join(column.name for column in new)
-        output.line(f"{table} has got {names}{'' if columns else '; --columns adds that'}.")
+        output.line(f"{table} has gained {names}{'' if columns else '; --columns adds that'}.")
     if not found.tables and not (columns and found.columns):
-        output.line(f"Every table of {there.name} is there already.")
+        output.line(f"Every table of {there.name} has been added already.")
         return
     contents = files(found, there, PROJECT, with_columns=columns)
     if dry_run:
@@ -149,7 +151,7 @@ def _extend(there: Source, planned: PlannedSource, settings: Settings, *, column
     overwrite(contents, PROJECT)
     if found.tables:
         output.planned(replace(found.planned, tables=found.tables))
-    output.line(f"{len(contents)} files written; what was there in them is there still.")
+    output.line(f"{len(contents)} files written; their other lines are unchanged.")
     output.line("Next: `granary run`")
 
 
@@ -158,7 +160,7 @@ def remove_source(
     with_dependents: Annotated[
         bool, typer.Option("--with-dependents", help="Remove the models that are made from it as well.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
 ) -> None:
     """Take a source out: its module, models and settings, its raw tables, and what the ledger keeps of it.
 

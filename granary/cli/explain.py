@@ -33,7 +33,7 @@ def explain(
     mart: Annotated[str, typer.Argument(metavar="MART", help="Such as marts.daily_orders.")],
     where: Annotated[str, typer.Option(metavar="SQL", help="A condition on the mart's columns: which rows.")],
     column: Annotated[str | None, typer.Option(metavar="NAME", help="Follow one number only.")] = None,
-    limit: Annotated[int, typer.Option(help="The most rows, loads and refused rows to list of each.", min=1)] = 10,
+    limit: Annotated[int, typer.Option(help="How many rows, loads and refused rows to list at most.", min=1)] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Where did this number come from? Models, loads, files with their rows, what was refused, and the sums again.

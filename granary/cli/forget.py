@@ -51,7 +51,7 @@ def forget(
         raise typer.BadParameter("give a data subject and a key, or --again alone")
     identity = None if subject is None else _identify(subject, key)
     if not (yes or again or dry_run or sys.stdin.isatty()):
-        raise typer.BadParameter("without a terminal to ask at, give --yes")
+        raise typer.BadParameter("without a terminal, confirm with --yes")
     settings = ready()
     if identity is not None and (dry_run or not yes):
         totals = forget.look(settings, identity)
@@ -105,7 +105,7 @@ def _first_sum(total: Total) -> str:
 
 def _report(done: Outcome) -> None:
     if done.known_before:
-        output.line("They had been forgotten before.")
+        output.line("They were forgotten before.")
     if done.totals:
         _print_totals(done.totals, "Erased")
     for name in done.elsewhere:

@@ -131,7 +131,7 @@ def load(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check, load nothing.")] = False,
     accept: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Load it though its content has landed under another name."),
+        typer.Option(metavar="FILE", help="Load this file even if its content has landed under another name."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -146,7 +146,7 @@ def load(
 
     window = _window(first, last)
     if rebuild and (window or full_refresh or not what):
-        raise typer.BadParameter("--rebuild goes with the names of tables, and with neither dates nor --full-refresh")
+        raise typer.BadParameter("--rebuild takes the names of tables, and neither dates nor --full-refresh")
     chosen = select(what or [], usable=True)
     if accept and len(chosen) != 1:
         raise typer.BadParameter("--accept needs the name of one table")
@@ -188,7 +188,7 @@ def withdraw(
     units: Annotated[list[str], typer.Argument(metavar="FILE...", help="As `ops.load_audit` names it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Take the rows of a file that is gone from its place out of the warehouse; `granary run` has the marts follow."""
+    """Delete the rows of a file that is gone from its place; `granary run` then updates the marts."""
     from granary.cli.plugins import reachable
     from granary.load.withdrawal import withdraw as take_out
     from granary.sources.select import select
@@ -202,8 +202,8 @@ def withdraw(
         output.json(done)
     else:
         for one in done:
-            output.line(f"{table}: {one.unit} is withdrawn, {one.rows_deleted:,} rows are deleted.")
-        output.line("Next: `granary run` has the marts follow.")
+            output.line(f"{table}: {one.unit} withdrawn, {one.rows_deleted:,} rows deleted.")
+        output.line("Next: `granary run` updates the marts.")
 
 
 @app.command(

@@ -139,7 +139,7 @@ def not_loaded(results: Sequence[LoadResult]) -> None:
             text = f"{place}: {unit} {NOT_LOADED[outcome]}: {reason}"
             print(f"granary: {text}", file=sys.stderr) if outcome == "failed" else line(text)
         if (more := len(units) - SHOWN_UNITS) > 0:
-            line(f"{place}: {more:,} more {NOT_LOADED[outcome]}: see `granary load --json`, or ops.files_left.")
+            line(f"{place}: {more:,} more {NOT_LOADED[outcome]}: see `granary load --json`, or ops.files_not_loaded.")
     if any(outcome == "duplicate" for _, outcome in by_outcome):
         line("A file with the content of another one is loaded by `granary load SOURCE.TABLE --accept FILE`.")
 

@@ -57,7 +57,7 @@ def print_drift(moves: Sequence[Move], before: Profile | None, since: str = "") 
         return
     since = since or f"since the profile of {before.profiled_at:%Y-%m-%d %H:%M} UTC"
     if not moves:
-        output.line(f"Nothing moved {since}.")
+        output.line(f"No drift {since}.")
         return
     output.table(
         f"Moved {since}",

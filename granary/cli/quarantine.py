@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 def list_entries(
     what: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...")] = None,
     status: Annotated[str, typer.Option(help="open, replayed, dropped, superseded, failed or all.")] = "open",
-    limit: Annotated[int, typer.Option(help="The most entries to list.", min=1)] = 100,
+    limit: Annotated[int, typer.Option(help="How many entries to list at most.", min=1)] = 100,
     as_json: AsJson = False,
 ) -> None:
     """List what was refused: where it is in the source, and the reason; `granary quarantine show` has the rows."""

@@ -69,7 +69,7 @@ def grant(
             f' -c \'set role "{person}"\' -c "…". To let others in, use a Postgres of your own (PGHOST).'
         )
     elif is_new and not password:
-        output.line("No password was set: the server has to know them otherwise, or say --password.")
+        output.line("No password was set: the server must know them by other means; or use --password.")
 
 
 @roles.command(epilog="Examples: granary roles revoke alice analyst_pii · granary roles revoke alice")

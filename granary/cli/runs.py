@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def runs(
-    limit: Annotated[int, typer.Option(help="The most runs to list.", min=1)] = 20,
+    limit: Annotated[int, typer.Option(help="How many runs to list at most.", min=1)] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List the runs, the newest first: how each ended, when, how long it took, and what it loaded."""

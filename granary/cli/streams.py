@@ -37,7 +37,9 @@ def stream(
     once: Annotated[bool, typer.Option("--once", help="End when everything that is there now has landed.")] = False,
     batch_rows: Annotated[int, typer.Option(min=1, max=10_000, help="Most messages of a micro-batch.")] = 5_000,
     batch_seconds: Annotated[float, typer.Option(min=0.01, max=60, help="Longest time that one gathers.")] = 0.25,
-    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for a warehouse that is away.")] = 600.0,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for a warehouse that does not answer.")
+    ] = 600.0,
     status: Annotated[bool, typer.Option("--status", help="Show how far behind it is, and read nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:

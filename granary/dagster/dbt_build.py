@@ -20,7 +20,7 @@ from packaging.version import Version
 from granary.dbt import manifest as dbt_manifest
 from granary.dbt.catalog import Catalog
 from granary.dbt.column_lineage import node_lineage
-from granary.dbt.culprits import blame
+from granary.dbt.failing_rows import cause_of_failure
 from granary.dbt.failures import SURE_TO_FAIL_AGAIN
 from granary.dbt.manifest_nodes import layer, materialization, relation
 from granary.dbt.run_events import Event, Kind, Severity, emit
@@ -72,15 +72,15 @@ class Build:
         self._full_refresh = "--full-refresh" in command
         self._clear()
         asking = closing(connect(self._settings, role="transformer", autocommit=True))
-        with asking as connection, self._runner.running(command, self._start, self._blame) as invocation:
+        with asking as connection, self._runner.running(command, self._start, self._cause_of_failure) as invocation:
             catalog = Catalog(connection)
             for event in invocation.stream_raw_events():
                 yield from self._translate(event, catalog)
 
-    def _blame(self, node: Mapping[str, Any], message: str) -> str | None:
+    def _cause_of_failure(self, node: Mapping[str, Any], message: str) -> str | None:
         """Return the load and row that a model failed on; not before it is sure to fail again."""
         last = self._context.retry_number >= RETRIES or message.startswith(SURE_TO_FAIL_AGAIN)
-        return blame(self._settings, self._manifest, node, self._target, message) if last else None
+        return cause_of_failure(self._settings, self._manifest, node, self._target, message) if last else None
 
     def _clear(self) -> None:
         """Throw the oldest runs' folders away."""

@@ -18,18 +18,18 @@ SURE_TO_FAIL_AGAIN = ("Compilation Error", "Parsing Error")
 
 HELD = "nothing was published"
 """How the message of a publish begins that something holds (runs.sql)."""
-Blame = Callable[[Mapping[str, Any], str], str | None]
+FindCause = Callable[[Mapping[str, Any], str], str | None]
 
 LINE = re.compile(r"^[\d:.]+ \[(\w+) *\] \[.{10}\]: ", re.MULTILINE)
 """How dbt begins what it writes into its log, with the level."""
 
 
 def problems_of(
-    target: Path, manifest: Mapping[str, Any], blame: Blame = lambda *_: None
+    target: Path, manifest: Mapping[str, Any], find_cause: FindCause = lambda *_: None
 ) -> tuple[list[Problem], bool]:
     """Return the problems of the run that left its artifacts in `target`, and whether trying again may help.
 
-    `blame` says for a model that failed, and dbt's message, which load and row it failed on, if it can.
+    `find_cause` says for a model that failed, and dbt's message, which load and row it failed on, if it can.
 
     It may if dbt itself died, or if a node failed on the database (a lost connection, a lock, a full disk); it cannot
     if only tests failed or the project is at fault. A publish is not tried again, as `dbt retry` repeats no hook.
@@ -47,10 +47,10 @@ def problems_of(
         and not str(result["message"] or "").startswith(SURE_TO_FAIL_AGAIN)
         for node, result in zip(nodes, failed, strict=True)
     )
-    return [problem_of(node, result, blame) for node, result in zip(nodes, failed, strict=True)], transient
+    return [problem_of(node, result, find_cause) for node, result in zip(nodes, failed, strict=True)], transient
 
 
-def problem_of(node: Mapping[str, Any], result: Mapping[str, Any], blame: Blame = lambda *_: None) -> Problem:
+def problem_of(node: Mapping[str, Any], result: Mapping[str, Any], find_cause: FindCause = lambda *_: None) -> Problem:
     """Return the problem of one node."""
     name = str(node.get("name") or result["unique_id"])
     where = str(node.get("original_file_path") or result["unique_id"])
@@ -71,9 +71,9 @@ def problem_of(node: Mapping[str, Any], result: Mapping[str, Any], blame: Blame 
         if held[1]:
             return Problem(f"{held[1]}{held[2]}", where, "`granary status` says what holds")
         return Problem(f"publishing failed: {words}", where, "readers keep what they had; fix it and run again")
-    culprit = blame(node, str(result["message"] or ""))
+    cause = find_cause(node, str(result["message"] or ""))
     return Problem(
-        f"{kind} {name} failed: {message}{f'; made from {culprit}' if culprit else ''}",
+        f"{kind} {name} failed: {message}{f'; made from {cause}' if cause else ''}",
         where,
         f"readers keep the last good marts; fix it and `dbt build --select {name}+`",
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from granary.dbt import manifest as dbt_manifest
 from granary.dbt import run_events
-from granary.dbt.failures import Blame, problems_of
+from granary.dbt.failures import FindCause, problems_of
 from granary.warehouse.filelock import locked, notify
 
 if TYPE_CHECKING:
@@ -97,12 +97,12 @@ class Runner:
         self,
         arguments: Sequence[str],
         start: Callable[[list[str], dict[str, str]], S],
-        blame: Blame = lambda *_: None,
+        find_cause: FindCause = lambda *_: None,
     ) -> Iterator[S]:
         """Have `start` start dbt, given its command and environment; yield what it returns until dbt has ended.
 
         Raises:
-            BuildError: dbt reported failures; `blame` says which load and row a model failed on, if it can.
+            BuildError: dbt reported failures; `find_cause` says which load and row a model failed on, if it can.
             FileLockedError: another build has been at it for `BUILD_SECONDS`.
         """
         self._prepare(again=arguments[0] == "retry")
@@ -115,7 +115,7 @@ class Runner:
             finally:
                 stop(started.process)
         if started.process.returncode:
-            problems, transient = problems_of(self.target, self.manifest, blame)
+            problems, transient = problems_of(self.target, self.manifest, find_cause)
             raise BuildError(problems, transient=transient)
 
     def results(self) -> list[dict[str, Any]]:

@@ -47,18 +47,18 @@ class Origin:
     differences: tuple[str, ...]
 
 
-def origins(connection: Connection, way: Plan, tables: Mapping[str, str], limit: int) -> list[Origin]:
+def origins(connection: Connection, route: Plan, tables: Mapping[str, str], limit: int) -> list[Origin]:
     """Return what each source table contributed; of the first `limit` loads also which rows."""
-    return [_origin(connection, way, model, tables, limit) for model in way.models if model.source]
+    return [_origin(connection, route, model, tables, limit) for model in route.models if model.source]
 
 
-def _origin(connection: Connection, way: Plan, model: Model, tables: Mapping[str, str], limit: int) -> Origin:
+def _origin(connection: Connection, route: Plan, model: Model, tables: Mapping[str, str], limit: int) -> Origin:
     assert model.source is not None
     source, table = model.source
     held = tables[model.node]
     used = _counts(connection, f"select {LOAD}, count(*) from {held} group by {LOAD}")
     gone: dict[int, int] = {}
-    for followed in way.into(model):
+    for followed in route.into(model):
         if LOAD in followed.link.match:
             for load_id, number in _gone(connection, followed, tables).items():
                 gone[load_id] = gone.get(load_id, 0) + number

@@ -85,7 +85,7 @@ def _in_order(manifest: Mapping[str, Any], root: Model) -> list[Model]:
     return list(reversed(done.values()))
 
 
-def tree(manifest: Mapping[str, Any], way: Plan) -> list[Step]:
+def tree(manifest: Mapping[str, Any], route: Plan) -> list[Step]:
     """Return the way from a mart to its sources, with the models of dbt's graph that lie between."""
     steps: list[Step] = []
     seen: set[str] = set()
@@ -94,7 +94,7 @@ def tree(manifest: Mapping[str, Any], way: Plan) -> list[Step]:
         steps.append(Step(depth, node, published(_node(manifest, node)), repeated))
 
     def walk(model: Model, depth: int) -> None:
-        onwards = [followed for followed in way.links if followed.child.node == model.node]
+        onwards = [followed for followed in route.links if followed.child.node == model.node]
         add(model.node, depth, repeated=model.node in seen)
         if model.node in seen:
             return
@@ -108,19 +108,19 @@ def tree(manifest: Mapping[str, Any], way: Plan) -> list[Step]:
             for parent in manifest["parent_map"][model.node]:
                 add(parent, depth + 1)
 
-    walk(way.models[0], 0)
+    walk(route.models[0], 0)
     return steps
 
 
-def beside(manifest: Mapping[str, Any], way: Plan) -> list[str]:
+def beside(manifest: Mapping[str, Any], route: Plan) -> list[str]:
     """Return what else dbt reads for the mart: calendars, dimensions that its audit checks, members that are inferred.
 
     Left out are Granary's own records and the logs that say when a fact must follow (`meta.changes`), not of what.
     """
     logs = {(node["config"].get("meta") or {}).get("changes") for node in manifest["nodes"].values()}
-    shown = {step.node for step in tree(manifest, way)}
+    shown = {step.node for step in tree(manifest, route)}
     found: set[str] = set()
-    waiting = [way.models[0].node]
+    waiting = [route.models[0].node]
     while waiting:
         for parent in manifest["parent_map"].get(waiting.pop(), ()):
             node = _node(manifest, parent)
@@ -135,10 +135,10 @@ def _between(manifest: Mapping[str, Any], followed: Followed) -> list[str]:
     stops = [followed.child.node, followed.parent.node]
     if followed.link.via:
         stops.insert(1, model_of(manifest, followed.link.via).node)
-    return [node for here, there in pairwise(stops) for node in _way(manifest, here, there)[1:]][:-1]
+    return [node for here, there in pairwise(stops) for node in _route(manifest, here, there)[1:]][:-1]
 
 
-def _way(manifest: Mapping[str, Any], child: str, parent: str) -> list[str]:
+def _route(manifest: Mapping[str, Any], child: str, parent: str) -> list[str]:
     ways = {child: [child]}
     waiting = [child]
     while waiting and parent not in ways:

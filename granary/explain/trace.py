@@ -1,6 +1,6 @@
 """Trace rows of a mart to the loads, files and lines that they were made from, and compute their numbers again.
 
-Each model on the way gets a temporary table with those of its rows that lead to the rows in question; the transaction
+Each model on the route gets a temporary table with those of its rows that lead to the rows in question; the transaction
 is made read-only before the condition that a person typed is run, and everything is of one snapshot.
 """
 
@@ -37,7 +37,7 @@ DATES = ("date",)
 
 @dataclass(frozen=True)
 class Node:
-    """A relation on the way to the sources; `rows` are those that lead to the rows in question, where traced."""
+    """A relation on the route to the sources; `rows` are those that lead to the rows in question, where traced."""
 
     depth: int
     relation: str
@@ -105,14 +105,14 @@ class _Trace:
         if column is not None and column not in columns:
             raise ConditionError(f"{root.relation} has no column {column!r}", todo=f"it has {', '.join(columns)}")
         chosen = condition(where, root.name, columns)
-        way = self.way(column)
-        self.gather(way, chosen)
-        steps = tree(self.manifest, way)
+        route = self.route(column)
+        self.gather(route, chosen)
+        steps = tree(self.manifest, route)
         order = {step.relation: number for number, step in reversed(list(enumerate(steps)))}
-        found = sorted(origins(self.connection, way, self.tables, limit), key=lambda one: order[one.relation])
-        checks = [one for followed in way.links for one in self.check(followed)]
-        keys = self.keys(way)
-        days = self.days(way)
+        found = sorted(origins(self.connection, route, self.tables, limit), key=lambda one: order[one.relation])
+        checks = [one for followed in route.links for one in self.check(followed)]
+        keys = self.keys(route)
+        days = self.days(route)
         return Explanation(
             mart=root.relation,
             condition=where,
@@ -120,9 +120,9 @@ class _Trace:
             rows=self.rows(limit),
             hidden=tuple(sorted(root.personal & set(columns))),
             column=column,
-            column_path=tuple(self.column_path(way, root, column)) if column else (),
-            path=tuple(Node(step.depth, step.relation, self.count(step.node, way), step.repeated) for step in steps),
-            beside=tuple(beside(self.manifest, way)),
+            column_path=tuple(self.column_path(route, root, column)) if column else (),
+            path=tuple(Node(step.depth, step.relation, self.count(step.node, route), step.repeated) for step in steps),
+            beside=tuple(beside(self.manifest, route)),
             origins=tuple(found),
             replaced=tuple(
                 load
@@ -135,7 +135,7 @@ class _Trace:
                 for row in provenance.refused(self.connection, one.source, one.table, one.units, days, keys)
             ),
             checks=tuple(checks),
-            not_computed=self.not_computed(way, column),
+            not_computed=self.not_computed(route, column),
             notes=(root.reason,) if root.reason else (),
             differences=(*check.differences(checks), *(words for one in found for words in one.differences)),
         )
@@ -146,7 +146,7 @@ class _Trace:
             raise GranaryError(f"{model.relation} does not exist yet", todo="build it with `granary run`")
         return columns
 
-    def way(self, column: str | None) -> Plan:
+    def route(self, column: str | None) -> Plan:
         """Return what to follow: one column where it is known how it is made, else all of them."""
         known = {one for link in self.root.links for one in (*link.numbers, *(link.columns or ()))}
         # Other rows of a model whose rows are traced already (the month before, say) would only blur which is which.
@@ -156,11 +156,11 @@ class _Trace:
         wanted = frozenset([column]) if column is not None and column in known else every - aside
         return plan(self.manifest, self.root, wanted, self.catalog.columns)
 
-    def gather(self, way: Plan, chosen: str) -> None:
+    def gather(self, route: Plan, chosen: str) -> None:
         """Fill a temporary table per model with the rows that lead to the rows in question."""
-        names = dict.fromkeys(name for followed in way.links for name in followed.link.join)
+        names = dict.fromkeys(name for followed in route.links for name in followed.link.join)
         joined = [model_of(self.manifest, name) for name in names]
-        for model in way.models:
+        for model in route.models:
             self.tables[model.node] = self.table(model)
         copies = {model.node: self.table(model) for model in joined}
         # No table can be created from here on, and no table but these can be written.
@@ -170,12 +170,12 @@ class _Trace:
             execute(self.connection, f"insert into {copies[model.node]} select 0, * from {model.sql_name}")
             execute(self.connection, f"analyze {copies[model.node]}")
         self.joins = copies
-        for model in way.models:
-            if model is way.models[0]:
-                self.fill_root(way, chosen)
+        for model in route.models:
+            if model is route.models[0]:
+                self.fill_root(route, chosen)
             else:
-                self.plan_for(way.into(model))
-                parts = [self.rows_through(followed) for followed in way.into(model)]
+                self.plan_for(route.into(model))
+                parts = [self.rows_through(followed) for followed in route.into(model)]
                 self.fill(model, " union ".join(parts))
             execute(self.connection, f"analyze {self.tables[model.node]}")
 
@@ -199,7 +199,7 @@ class _Trace:
         )
         return f"pg_temp.{name}"
 
-    def fill_root(self, way: Plan, chosen: str) -> None:
+    def fill_root(self, route: Plan, chosen: str) -> None:
         order = [quote_name(name) for name in self.key_columns() if name in self.columns(self.root)]
         numbered = f"row_number() over ({'order by ' + ', '.join(order) if order else ''})"
         try:
@@ -295,24 +295,24 @@ class _Trace:
     def key_columns(self) -> list[str]:
         return [name for link in self.root.links[:1] for name in link.match]
 
-    def days(self, way: Plan) -> list[str]:
+    def days(self, route: Plan) -> list[str]:
         """Return the days that the rows are of, where a column of theirs is the day of their facts."""
         types = self.columns(self.root)
         names = [
             name
-            for followed in way.links
+            for followed in route.links
             if followed.child.node == self.root.node
             for name, text in followed.link.match.items()
             if types.get(name) in DATES and text == f'parent."{name}"'
         ]
         return sorted({value for name in names for value in self.values(name)})
 
-    def keys(self, way: Plan) -> dict[str, list[str]]:
+    def keys(self, route: Plan) -> dict[str, list[str]]:
         """Return the columns and values that a source's row must have to belong to these rows, days aside."""
         types = self.columns(self.root)
         return {
             name: self.values(name)
-            for followed in way.links[:1]
+            for followed in route.links[:1]
             for name, text in followed.link.match.items()
             if types.get(name) not in DATES and text == f'parent."{name}"' and name != "load_id"
         }
@@ -321,43 +321,43 @@ class _Trace:
         table = self.tables[self.root.node]
         return [str(row[0]) for row in query(self.connection, f"select distinct {quote_name(name)}::text from {table}")]
 
-    def count(self, node: str, way: Plan) -> int | None:
+    def count(self, node: str, route: Plan) -> int | None:
         """Return how many rows of a node lead to the rows in question; of a source table, those of its staging view."""
         if node in self.counts:
             return self.counts[node]
         parents = self.manifest["parent_map"]
-        views = [model.node for model in way.models if model.source and node in parents[model.node]]
+        views = [model.node for model in route.models if model.source and node in parents[model.node]]
         return self.counts[views[0]] if views else None
 
-    def not_computed(self, way: Plan, column: str | None) -> tuple[str, ...]:
+    def not_computed(self, route: Plan, column: str | None) -> tuple[str, ...]:
         """Return the columns of the mart that are not computed again."""
         if not self.root.links:
             return ()
-        numbers = {name for f in way.links if f.child.node == self.root.node for name in f.link.numbers}
-        keys = {name for f in way.links if f.child.node == self.root.node for name in f.link.match}
+        numbers = {name for f in route.links if f.child.node == self.root.node for name in f.link.numbers}
+        keys = {name for f in route.links if f.child.node == self.root.node for name in f.link.match}
         names = [column] if column else list(self.columns(self.root))
         return tuple(name for name in names if name not in numbers | keys)
 
-    def column_path(self, way: Plan, model: Model, column: str) -> list[str]:
+    def column_path(self, route: Plan, model: Model, column: str) -> list[str]:
         """Return how a column is made, from the mart up to the raw tables."""
         if model.source:
             return self.raw_columns(model, column)
         steps: list[str] = []
-        for followed in way.links:
+        for followed in route.links:
             if followed.child.node != model.node:
                 continue
             link, parent = followed.link, followed.parent
-            theirs = set(self.columns(parent))
+            parent_columns = set(self.columns(parent))
             if column in link.numbers or column in link.match:
                 words, used = link.words[column], check.columns_of(link.numbers.get(column) or link.match[column])
-            elif link.columns is not None and column in link.columns and column in theirs:
+            elif link.columns is not None and column in link.columns and column in parent_columns:
                 words, used = column, [column]
             else:
                 continue
             steps.append(f"{model.relation}.{column} = {words} of {parent.relation}")
             for name in used:
-                if name in theirs:
-                    steps += [step for step in self.column_path(way, parent, name) if step not in steps]
+                if name in parent_columns:
+                    steps += [step for step in self.column_path(route, parent, name) if step not in steps]
         return steps
 
     def raw_columns(self, model: Model, column: str) -> list[str]:

@@ -30,13 +30,13 @@ def append_sound(
     source: Source,
     table: Table,
     unit: Unit,
-    chunks: Iterable[SourceBatch],
+    source_batches: Iterable[SourceBatch],
     *,
     run_id: str = "",
     position: str | None = None,
 ) -> LoadResult:
     """Like `append`, but a row that the warehouse itself refuses goes to the quarantine, too, and stops nothing."""
-    rows = list(chunks)
+    rows = list(source_batches)
 
     def attempt(some: list[SourceBatch]) -> LoadResult:
         return append(tx, source, table, unit, some, run_id=run_id, position=position)
@@ -57,7 +57,7 @@ def append_sound(
     except psycopg.Error as error:
         _state(error)
         tx.undo()
-    return attempt([_without(chunk, _refused(chunk.batch, 0, refusal)) for chunk in rows])
+    return attempt([_without(source_batch, _refused(source_batch.batch, 0, refusal)) for source_batch in rows])
 
 
 def _state(error: psycopg.Error) -> str:
@@ -79,16 +79,18 @@ def _refused(batch: pa.RecordBatch, first: int, refusal: Callable[[pa.RecordBatc
     return _refused(batch.slice(0, half), first, refusal) | _refused(batch.slice(half), first + half, refusal)
 
 
-def _without(chunk: SourceBatch, refused: dict[int, str]) -> SourceBatch:
-    """Return a chunk in which these rows of its batch are rejected."""
+def _without(source_batch: SourceBatch, refused: dict[int, str]) -> SourceBatch:
+    """Return a batch in which these rows of its batch are rejected."""
     if not refused:
-        return chunk
-    places, rejected = chunk.places(0), list(chunk.rejected)
+        return source_batch
+    places, rejected = source_batch.places(0), list(source_batch.rejected)
     for index, state in refused.items():
-        row = chunk.batch.slice(index, 1).to_pylist()[0]
+        row = source_batch.batch.slice(index, 1).to_pylist()[0]
         rejected.append((places[index].as_py(), Rejected("", f"is refused by the warehouse (SQLSTATE {state})", row)))
-    keep = pa.array([index not in refused for index in range(chunk.batch.num_rows)])
-    return replace(chunk, batch=chunk.batch.filter(keep), rejected=tuple(sorted(rejected, key=lambda pair: pair[0])))
+    keep = pa.array([index not in refused for index in range(source_batch.batch.num_rows)])
+    return replace(
+        source_batch, batch=source_batch.batch.filter(keep), rejected=tuple(sorted(rejected, key=lambda pair: pair[0]))
+    )
 
 
 def append(
@@ -96,7 +98,7 @@ def append(
     source: Source,
     table: Table,
     unit: Unit,
-    chunks: Iterable[SourceBatch],
+    source_batches: Iterable[SourceBatch],
     *,
     run_id: str = "",
     position: str | None = None,
@@ -112,7 +114,7 @@ def append(
         source: the source of the table.
         table: the contract.
         unit: what the ledger calls the batch, such as "redemptions[0]", or the file that replayed rows came from.
-        chunks: the rows.
+        source_batches: the rows.
         run_id: the run that this batch belongs to, for the ledger.
         position: where the source is read on after this batch, as text; it becomes the table's watermark.
 
@@ -120,7 +122,7 @@ def append(
         ContractBrokenError: the batch has another shape than agreed.
     """
     began = time.perf_counter()
-    rows = list(chunks)
+    rows = list(source_batches)
     evolved: dict[str, pa.DataType] = {}
     while True:
         stage = BatchStage(source, table, evolved, None)

@@ -1,4 +1,4 @@
-"""Chunks on their way into the warehouse: through the contract, counted, with their load columns."""
+"""Batches on their way into the warehouse: through the contract, counted, with their load columns."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class ShapeChangedError(Exception):
 
 
 class BatchStage:
-    """The way of one table's chunks into one load.
+    """The way of one table's batches into one load.
 
     `evolved` are the types of raw columns beyond the contract, or wider than it; they outlive a new beginning.
     """
@@ -190,32 +190,32 @@ class BatchStage:
         types = self.agreed | self.evolved
         return Target(self.source.name, self.table.name, pa.schema(list(types.items())), self.table.key)
 
-    def batches(self, unit_load: UnitLoad, chunks: Iterable[SourceBatch]) -> Iterator[pa.RecordBatch]:
+    def batches(self, unit_load: UnitLoad, source_batches: Iterable[SourceBatch]) -> Iterator[pa.RecordBatch]:
         """Yield the accepted rows of a unit with their load columns, counting as they pass.
 
         Raises:
-            ContractBrokenError: a chunk has another shape than agreed.
+            ContractBrokenError: a batch has another shape than agreed.
             ShapeChangedError: it has a new shape, which is now known; begin again.
             GranaryError: it refuses more rows than a load may.
         """
         where = f"{self.place}, {unit_load.unit.name}"
         shaped = delivered = None
-        for delivered_chunk in chunks:
+        for delivered_batch in source_batches:
             fault_point("extracted")
             known = (self.raw | self.evolved).keys() - self.agreed.keys()
-            chunk = within_cap(self.table, delivered_chunk, known, whole=self.by_unit, where=where)
-            if shaped is None or delivered is None or not chunk.batch.schema.equals(delivered):
-                delivered = chunk.batch.schema
-                shaped = shape(self.table, delivered, where, self.raw | self.evolved, text=chunk.text)
+            source_batch = within_cap(self.table, delivered_batch, known, whole=self.by_unit, where=where)
+            if shaped is None or delivered is None or not source_batch.batch.schema.equals(delivered):
+                delivered = source_batch.batch.schema
+                shaped = shape(self.table, delivered, where, self.raw | self.evolved, text=source_batch.text)
                 self.changes |= dict.fromkeys(shaped.changes)
                 self._know(shaped.fields)
-            self.changes |= dict.fromkeys([*chunk.notes, *cut_off(shaped, chunk.batch)])
-            accepted, places, refusals = conform(self.table, shaped, chunk, unit_load.read + 1)
+            self.changes |= dict.fromkeys([*source_batch.notes, *cut_off(shaped, source_batch.batch)])
+            accepted, places, refusals = conform(self.table, shaped, source_batch, unit_load.read + 1)
             self._see_newest(accepted)
             if self.filter:
                 accepted, places, refusals, gone = self.filter.apply(accepted, places, refusals)
                 unit_load.forgotten += gone
-            self._count(unit_load, chunk.rows, accepted, refusals)
+            self._count(unit_load, source_batch.rows, accepted, refusals)
             load = pa.repeat(pa.scalar(unit_load.load_id, pa.int64()), accepted.num_rows)
             yield pa.RecordBatch.from_arrays(
                 [*accepted.columns, load, places], schema=pa.schema([*shaped.fields, *LOAD_COLUMNS])

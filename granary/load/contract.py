@@ -187,12 +187,14 @@ def _too_long(values: pa.Array, most: int) -> pa.Array | None:
     return long if pc.any(long).as_py() else None
 
 
-def within_cap(table: Table, chunk: SourceBatch, known: Collection[str], *, whole: bool, where: str) -> SourceBatch:
+def within_cap(
+    table: Table, source_batch: SourceBatch, known: Collection[str], *, whole: bool, where: str
+) -> SourceBatch:
     """Reject the rows whose new columns would be more than the table may gain, first come, first served.
 
     Args:
         table: the contract.
-        chunk: rows as delivered.
+        source_batch: rows as delivered.
         known: the columns beyond the contract that the raw table has or gets.
         whole: the rows are of a unit that can be refused whole.
         where: the unit, for errors.
@@ -200,12 +202,12 @@ def within_cap(table: Table, chunk: SourceBatch, known: Collection[str], *, whol
     Raises:
         UnreadableError: with `whole`, no row has so few columns: it is the unit that is not as agreed.
     """
-    batch = chunk.batch
+    batch = source_batch.batch
     contract = {name for column in table.columns for name in (column.name, *column.aliases)}
     new = [name for name in batch.schema.names if name not in contract and name not in known]
     room = max(0, table.max_new_columns - len(known))
     if table.new_columns != "add" or len(new) <= room:
-        return chunk
+        return source_batch
     count = sum(batch.column(name).is_valid().to_numpy(zero_copy_only=False).astype(np.int32) for name in new)
     if whole and batch.num_rows and (count > room).all():
         raise UnreadableError(f"it {too_many(table)}", where, "ask for fewer, or raise the table's max_new_columns")
@@ -216,31 +218,31 @@ def within_cap(table: Table, chunk: SourceBatch, known: Collection[str], *, whol
         wanted = admitted.union(np.flatnonzero(holds[:, index]).tolist())
         good[index] = len(wanted) <= room
         admitted = wanted if good[index] else admitted
-    places, rejected = chunk.places(0), list(chunk.rejected)
+    places, rejected = source_batch.places(0), list(source_batch.rejected)
     for index in np.flatnonzero(~good).tolist():
         row = batch.slice(index, 1).to_pylist()[0]
         payload = {name: value for name, value in row.items() if value is not None}
         rejected.append((places[index].as_py(), Rejected("", too_many(table), payload)))
     dropped = {name for place, name in enumerate(new) if place not in admitted}
     kept = batch.select([name for name in batch.schema.names if name not in dropped]).filter(pa.array(good))
-    return replace(chunk, batch=kept, rejected=tuple(sorted(rejected, key=lambda pair: pair[0])))
+    return replace(source_batch, batch=kept, rejected=tuple(sorted(rejected, key=lambda pair: pair[0])))
 
 
 def conform(
-    table: Table, shaped: Shape, chunk: SourceBatch, first: int
+    table: Table, shaped: Shape, source_batch: SourceBatch, first: int
 ) -> tuple[pa.RecordBatch, pa.Array, list[Refusal]]:
     """Cast a run of rows to the contract and split off those that break it.
 
     Args:
         table: the contract.
         shaped: what `shape` found for the unit.
-        chunk: rows as delivered.
+        source_batch: rows as delivered.
         first: the place of the run's first row in its unit, from 1.
 
     Returns:
         The accepted rows with exactly `shaped.fields`, their places in the unit (int32), and the refused rows.
     """
-    batch = chunk.batch
+    batch = source_batch.batch
     contract = {column.name: column for column in table.columns}
     columns: list[pa.Array] = []
     broken: dict[int, tuple[str, str]] = {}
@@ -250,8 +252,8 @@ def conform(
         else:
             words = contract[field.name].null if field.name in contract else ()
             given = without(batch.column(origin), words)
-            values, misfits = cast(given, field.type, text=chunk.text)
-            if not chunk.text and (rounded := _rounded(given, values)) is not None:
+            values, misfits = cast(given, field.type, text=source_batch.text)
+            if not source_batch.text and (rounded := _rounded(given, values)) is not None:
                 misfits = rounded if misfits is None else pc.or_(misfits, rounded)
         columns.append(values)
         problems = _problems(contract.get(field.name), values)
@@ -264,13 +266,14 @@ def conform(
         for problem, mask in problems:
             for index in pc.indices_nonzero(mask).to_pylist():
                 broken.setdefault(index, (field.name, problem))
-    places = chunk.places(first)
+    places = source_batch.places(first)
     refusals = [
-        _refusal(chunk, first, index, bad.column, bad.reason, bad.payload, bad.line) for index, bad in chunk.rejected
+        _refusal(source_batch, first, index, bad.column, bad.reason, bad.payload, bad.line)
+        for index, bad in source_batch.rejected
     ]
     if broken:
         refusals += [
-            _refusal(chunk, first, places[index].as_py() - first, name, problem, row_of(batch, index))
+            _refusal(source_batch, first, places[index].as_py() - first, name, problem, row_of(batch, index))
             for index, (name, problem) in broken.items()
         ]
         keep = pa.array([index not in broken for index in range(batch.num_rows)])
@@ -309,7 +312,7 @@ def row_of(batch: pa.RecordBatch, index: int) -> dict[str, Any]:
 
 
 def _refusal(
-    chunk: SourceBatch,
+    source_batch: SourceBatch,
     first: int,
     index: int,
     column: str,
@@ -318,8 +321,8 @@ def _refusal(
     line: int | None = None,
 ) -> Refusal:
     """Return what the quarantine keeps of the row at an index of the run."""
-    if line is None and chunk.line is not None:
-        line = chunk.line + index
+    if line is None and source_batch.line is not None:
+        line = source_batch.line + index
     return Refusal(first + index, column, reason, payload, line)
 
 

@@ -75,7 +75,7 @@ def name_fits(name: str) -> bool:
 
 
 def from_rows(table: Table, rows: Sequence[Any]) -> SourceBatch:
-    """Turn decoded JSON objects into a chunk with the contract's columns and those that it does not name.
+    """Turn decoded JSON objects into a batch with the contract's columns and those that it does not name.
 
     A missing key is a null. A row with a value that its column cannot hold is rejected alone.
     """

@@ -97,15 +97,15 @@ def _shape(before: ColumnProfile, now: ColumnProfile) -> list[Move]:
     index = psi(*shares_of_values(before.top, now.top))
     old, new = {value for value, _ in before.top}, {value for value, _ in now.top}
     listed = max(before.distinct, now.distinct) <= TOP  # else a value that is not listed may be there all the same
-    gone, come = (sorted(old - new), sorted(new - old)) if listed else ([], [])
+    removed, added = (sorted(old - new), sorted(new - old)) if listed else ([], [])
     level = _level(index, SOME, MUCH)
-    if come or gone or level:
+    if added or removed or level:
         return [
             Move(
                 now.name,
                 "values",
-                f"had {', '.join(gone[:SHOWN])}" if gone else "",
-                f"has {', '.join(come[:SHOWN])}" if come else "",
+                f"had {', '.join(removed[:SHOWN])}" if removed else "",
+                f"has {', '.join(added[:SHOWN])}" if added else "",
                 level or "some",
                 index,
             )

@@ -216,7 +216,7 @@ def _replay_rows(
             rows.sort(key=lambda entry: (int(entry.payload["cdc_lsn"]), int(entry.payload["cdc_seq"])))
         raw = BatchStage(source, table, {}, None)
         raw.know_raw(tx)
-        way = _Way(tx, source, table, captured, [*raw.agreed, *raw.raw])
+        destination = _Destination(tx, source, table, captured, [*raw.agreed, *raw.raw])
         for unit, group in groupby(rows, key=lambda entry: entry.unit):
             mine = list(group)
             values = [{**_texts(table, entry.payload), **changes} for entry in mine]
@@ -231,10 +231,10 @@ def _replay_rows(
                 for index, entry in enumerate(mine)
                 if entry.reason.endswith(AS_WRITTEN) and entry.column not in changes
             }
-            bad = way.refusals(values, absent) | foreign | _unknown(mine, changes)
+            bad = destination.refusals(values, absent) | foreign | _unknown(mine, changes)
             good = [index for index in range(len(mine)) if index not in bad]
             if good:
-                load_id = way.land(unit, [values[index] for index in good])
+                load_id = destination.land(unit, [values[index] for index in good])
                 for index in good:
                     tx.execute(CLOSE, load_id, mine[index].quarantine_id)
             for index, reason in sorted(bad.items()):
@@ -259,7 +259,7 @@ def _unknown(chosen: Sequence[Entry], changes: Mapping[str, str]) -> dict[int, s
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Destination:
     """How refused rows come back to a table; a change of a captured table goes by its change table, `table`."""
 
     tx: LoadTransaction
@@ -269,11 +269,11 @@ class _Way:
     names: Sequence[str]
 
     def refusals(self, rows: Sequence[Mapping[str, str | None]], absent: Mapping[int, str]) -> dict[int, str]:
-        """Return why rows cannot land, by their index; `absent` as in `late.chunk`."""
+        """Return why rows cannot land, by their index; `absent` as in `late_changes.source_batch`."""
         stage = BatchStage(self.source, self.table, {}, None)
         stage.know_raw(self.tx)
         unit_load = UnitLoad(Unit(""), 0)
-        for _ in stage.batches(unit_load, [self._chunk(rows, absent)]):
+        for _ in stage.batches(unit_load, [self._source_batch(rows, absent)]):
             pass
         bad = {refusal.row - 1: refusal_text(self.table, refusal) for refusal in unit_load.refusals}
         if self.captured:
@@ -285,14 +285,16 @@ class _Way:
 
     def land(self, unit: str, rows: Sequence[Mapping[str, str | None]]) -> int:
         """Bring rows into the table, and return their load's id."""
-        chunk = self._chunk(rows, {})
+        source_batch = self._source_batch(rows, {})
         if self.captured:
-            return Lander(self.tx, self.source, unit, RUN).land(self.captured, chunk).changes_load_id
-        return append(self.tx, self.source, self.table, Unit(unit), [chunk], run_id=RUN).load_ids[0]
+            return Lander(self.tx, self.source, unit, RUN).land(self.captured, source_batch).changes_load_id
+        return append(self.tx, self.source, self.table, Unit(unit), [source_batch], run_id=RUN).load_ids[0]
 
-    def _chunk(self, rows: Sequence[Mapping[str, str | None]], absent: Mapping[int, str]) -> SourceBatch:
+    def _source_batch(self, rows: Sequence[Mapping[str, str | None]], absent: Mapping[int, str]) -> SourceBatch:
         return (
-            late_changes.chunk(self.captured, self.names, rows, absent) if self.captured else _as_text(self.names, rows)
+            late_changes.source_batch(self.captured, self.names, rows, absent)
+            if self.captured
+            else _as_text(self.names, rows)
         )
 
 
@@ -303,7 +305,7 @@ def _texts(table: Table, payload: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def _as_text(names: Sequence[str], rows: Sequence[Mapping[str, str | None]]) -> SourceBatch:
-    """Return rows as a chunk of text with these columns; a missing value is null."""
+    """Return rows as a batch of text with these columns; a missing value is null."""
     arrays = [pa.array([row.get(name) for row in rows], pa.string()) for name in names]
     return SourceBatch(pa.RecordBatch.from_arrays(arrays, names=list(names)), text=True)
 

@@ -112,7 +112,7 @@ class GraphqlReader:
         return [Unit(table.location)]
 
     def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[SourceBatch]:
-        """Yield the rows, a chunk per page.
+        """Yield the rows, a batch per page.
 
         Raises:
             GranaryError: the service fails or limits us for longer than the retries last, answers with errors (what
@@ -126,9 +126,9 @@ class GraphqlReader:
         rows = self._rows[table.name]
         for page in self._pages(collection_of(declared, Query), table, watermark):
             if isinstance(declared, Nested):
-                yield rows.chunk([row for holder in page for row in declared.rows(holder)])
+                yield rows.source_batch([row for holder in page for row in declared.rows(holder)])
             else:
-                yield rows.chunk(page)
+                yield rows.source_batch(page)
         rows.finish(f"{table.name}, {unit.name}")
 
     def _pages(self, query: Query, table: Table, watermark: str | None) -> Iterator[list[Any]]:

@@ -58,7 +58,7 @@ class RestReader:
         self.endpoints = {endpoint.path: endpoint for endpoint in endpoints}
         self.known: Mapping[str, str] = {}
         self._first: dict[str, Answer] = {}
-        self._chunks: dict[str, list[SourceBatch]] = {}
+        self._source_batches: dict[str, list[SourceBatch]] = {}
         self._lists: dict[str, list[Any]] = {}
         self._rows: dict[str, Rows] = {}
 
@@ -86,29 +86,29 @@ class RestReader:
         return [self._whole(table, root)]
 
     def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[SourceBatch]:
-        """Yield the unit's rows, a chunk per page.
+        """Yield the unit's rows, a batch per page.
 
         Raises:
-            GranaryError: the service refuses us, fails for longer than the retries last, answers with something
+            GranaryError: the service denies access, fails for longer than the retries last, answers with something
                 else than the agreed JSON, or its pages form a loop.
             ContractBrokenError: a column of the contract is in none of many rows.
         """
-        if unit.name in self._chunks:
-            yield from self._chunks.pop(unit.name)
+        if unit.name in self._source_batches:
+            yield from self._source_batches.pop(unit.name)
             return
         yield from self._converted(table, unit.name, self._pages(table, unit.name, watermark))
 
     def _converted(self, table: Table, unit: str, arriving: Iterable[list[Any]]) -> Iterator[SourceBatch]:
-        """Yield a chunk per page, at least an empty one."""
+        """Yield a batch per page, at least an empty one."""
         if table.name not in self._rows:
             tables = tables_within(declared_for(table, self.endpoints), list(self.endpoints.values()))
             self._rows[table.name] = Rows(table, self.client.api.max_depth, tables)
         rows, empty = self._rows[table.name], True
         for page in arriving:
             empty = False
-            yield rows.chunk(page)
+            yield rows.source_batch(page)
         if empty:
-            yield rows.chunk([])
+            yield rows.source_batch([])
         rows.finish(f"{table.name}, {unit}")
 
     def _pages(self, table: Table, unit: str, watermark: str | None) -> Iterator[list[Any]]:
@@ -145,7 +145,7 @@ class RestReader:
             return page
 
         arriving = map(noted, self._pages(table, name, None))
-        self._chunks[name] = list(self._converted(table, name, arriving))
+        self._source_batches[name] = list(self._converted(table, name, arriving))
         return Unit(name, digest.hexdigest())
 
     def _per_parent(self, table: Table, parent: Parent) -> list[Unit]:

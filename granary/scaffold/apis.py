@@ -37,7 +37,7 @@ def find(name: str, url: str, only: Collection[str] = (), header: str | None = N
         header: the header that a key is sent in, or "bearer"; the key is the setting GRANARY_<NAME>_KEY.
 
     Raises:
-        GranaryError: the service does not answer, refuses us, or answers with no list of objects.
+        GranaryError: the service does not answer, denies access, or answers with no list of objects.
     """
     from granary.readers.api.probe import probe
 

@@ -145,13 +145,13 @@ def _rows(
     (unit,) = reader.units(table, None)
     stream: Any = reader.read(table, unit, None)
     with closing(stream):
-        for chunk in stream:
-            batches.append(chunk.batch)
+        for source_batch in stream:
+            batches.append(source_batch.batch)
             refused += [
                 (aliases[bad.column].name if bad.column in aliases else bad.column, bad.reason)
-                for _, bad in chunk.rejected
+                for _, bad in source_batch.rejected
             ]
-            rows += chunk.rows
+            rows += source_batch.rows
             if rows > ROWS:
                 break
     sample = pa.Table.from_batches(batches).slice(0, ROWS)

@@ -204,7 +204,7 @@ def _evidence(table: PlannedTable) -> str:
 
 
 def described(column: PlannedColumn) -> list[dict[str, Any]]:
-    """Return the YAML of a column that a table has got later, without tests: rows from before do not have it."""
+    """Return the YAML of a column that a table gained later, without tests: rows from before do not have it."""
     shown = [(column.staged, data_type(column.type), column_says(column) + range_says(column))]
     if column.written:
         shown.append((column.cast, CAST_TYPES[column.written.kind], cast_says(column)))

@@ -1,4 +1,4 @@
-"""Adds to a source that is there: tables that it has no module for yet, and columns that its tables have got since.
+"""Adds to a source that is there: tables that it has no module for yet, and columns that its tables have gained.
 
 Files that a person may have edited are changed where something is added and nowhere else.
 """

@@ -62,7 +62,7 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
     skipped += [f"{name}: {why}" for name, why in strange.items()]
     groups = group([name for name in names if name not in strange], alone=_is_one_file(where))
     named = _table_names(groups)
-    found, told = [], []
+    found, entries = [], []
     for name, (pattern, members) in zip(named, groups.items(), strict=True):
         if only and snake(name) not in only:
             continue
@@ -81,11 +81,11 @@ def find(where: str, only: Collection[str] = ()) -> tuple[str, list[Found], list
             continue
         found.append(table)
         if option is not None:
-            told.append(Group(f"{literal(snake(name))}: {option.head}", option.parts))
+            entries.append(Group(f"{literal(snake(name))}: {option.head}", option.parts))
     if only and len(found) < len(only):
         missing = min(set(only) - {snake(name) for name in named})
         raise unknown("table", missing, map(snake, named), shown(where))
-    return folder, found, skipped, told
+    return folder, found, skipped, entries
 
 
 def list_files(where: str) -> tuple[str, list[str]]:
@@ -296,10 +296,10 @@ def _sample(
         optional=frozenset(header for header, times in headers.items() if times < len(samples)),
         notes=(*broken, *said, *refused(seen)),
     )
-    return table, declared(formats, named=_tells(members))
+    return table, declared(formats, named=_format_is_named(members))
 
 
-def _tells(members: Sequence[str]) -> bool:
+def _format_is_named(members: Sequence[str]) -> bool:
     """Return whether the files' names tell their format, or that of their archive's members."""
     from granary.readers.files.formats import by_name
 
@@ -316,30 +316,30 @@ def _freshness(members: Sequence[str]) -> timedelta:
     return 2 * widest + timedelta(days=1)
 
 
-def opening(name: str, folder: str, told: Sequence[Group]) -> Opening:
+def opening(name: str, folder: str, entries: Sequence[Group]) -> Opening:
     """Return how the source's module opens its reader."""
     setting = f"GRANARY_{name.upper()}_LANDING"
-    classes = sorted({group.head.rpartition(": ")[2] for group in told})
-    options = ("options=FORMATS",) if told else ()
+    classes = sorted({group.head.rpartition(": ")[2] for group in entries})
+    options = ("options=FORMATS",) if entries else ()
     return Opening(
         imports=(
             f"from granary.readers.files import {', '.join(sorted([*classes, 'FileReader']))}",
-            *(["from granary.readers.files.formats import Format"] if told else []),
+            *(["from granary.readers.files.formats import Format"] if entries else []),
         ),
         expression=Group("FileReader", (f"settings[{literal(setting)}]", *options)),
         settings={setting: folder},
-        formats=tuple(told),
+        formats=tuple(entries),
     )
 
 
 def read_whole(path: Path) -> pa.Table:
     """Return a single file as a table in the types that it would be loaded in."""
     from granary.readers.files.sniff import sniff
-    from granary.scaffold.reading import read, words_of
+    from granary.scaffold.reading import null_words_in, read
 
     found = sniff(str(path.absolute()), limit=10**9)
     text = text_of(found.format)
-    columns = read(found.sample, text, known=words_of(found.sample, text))
+    columns = read(found.sample, text, known=null_words_in(found.sample, text))
     return pa.Table.from_arrays([column.values for column in columns], names=found.sample.column_names)
 
 

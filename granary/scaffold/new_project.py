@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import distribution
+from importlib.metadata import distribution, distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,15 +105,15 @@ def requirement(engine: Path | None) -> str:
     Raises:
         GranaryError: there is no such place.
     """
-    installed = distribution(DISTRIBUTION)
     if engine is not None:
         place = engine.expanduser().absolute()
         if not (place.suffix == ".whl" and place.is_file()) and not (place / "pyproject.toml").is_file():
             raise GranaryError("there is no such engine", str(place), f"name a wheel of {DISTRIBUTION} or its checkout")
         return f"{DISTRIBUTION}[{EXTRAS}] @ {place.as_uri()}"
-    if origin := installed.read_text("direct_url.json"):  # not from an index: PEP 610
-        return f"{DISTRIBUTION}[{EXTRAS}] @ {json.loads(origin)['url']}"
-    return f"{DISTRIBUTION}[{EXTRAS}]=={installed.version}"
+    for installed in distributions(name=DISTRIBUTION):  # in a checkout, the one that setuptools left there comes first
+        if origin := installed.read_text("direct_url.json"):  # not from an index: PEP 610
+            return f"{DISTRIBUTION}[{EXTRAS}] @ {json.loads(origin)['url']}"
+    return f"{DISTRIBUTION}[{EXTRAS}]=={distribution(DISTRIBUTION).version}"
 
 
 def remembered(folder: Path, record: Record) -> NewProject:

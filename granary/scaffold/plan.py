@@ -14,7 +14,7 @@ from granary.profiling.evidence import Evidence, candidate_keys, evidence, repea
 from granary.profiling.names import looks_like_key, personal
 from granary.scaffold.foreign_keys import Parent, parents
 from granary.scaffold.names import cast_names, check_source, raw_names, singular, staged_names, table_names
-from granary.scaffold.reading import Text, read, words_of
+from granary.scaffold.reading import Text, null_words_in, read
 from granary.warehouse.errors import GranaryError, unknown
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def plan(
     named = table_names(name, [one.name for one in found])
     for given in {*keys, *cursors, *words} - {"", *named}:
         raise unknown("table", given, named, todo=f"it has {_some(named)}")
-    known = set().union(*(words_of(one.sample, one.text) for one in found))
+    known = set().union(*(null_words_in(one.sample, one.text) for one in found))
     tables, samples, left_out, notes = [], {}, list(skipped), []
     for table, one in zip(named, found, strict=True):
         if not one.sample.num_columns:

@@ -88,7 +88,7 @@ def _number(values: pa.ChunkedArray) -> Written:
     return Written("number", ".", plain / max(len(known), 1))
 
 
-def words_of(sample: pa.Table, text: Text) -> set[str]:
+def null_words_in(sample: pa.Table, text: Text) -> set[str]:
     """Return the words that stand for no value among the numbers, dates and times of a sample of text."""
     if text != "all":
         return set()

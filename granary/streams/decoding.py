@@ -45,11 +45,11 @@ class JsonDecoder:
                 places.append(index)
             except UnfitError as error:
                 rejected[index] = Rejected("", str(error), payload(message.value), message.line)
-        chunk = from_rows(self.table, rows)
-        for index, bad in chunk.rejected:
+        source_batch = from_rows(self.table, rows)
+        for index, bad in source_batch.rejected:
             message = messages[places[index]]
             rejected[places[index]] = Rejected(bad.column, bad.reason, payload(message.value), message.line)
-        return [Decoded(chunk.batch, tuple(sorted(rejected.items())))]
+        return [Decoded(source_batch.batch, tuple(sorted(rejected.items())))]
 
 
 def checked(value: bytes | None, max_bytes: int) -> bytes:

@@ -156,7 +156,7 @@ class KafkaLog:
         """Return what arrives within so many seconds, by partition.
 
         Raises:
-            GranaryError: messages are gone that were not read, or the broker refuses us.
+            GranaryError: messages are gone that were not read, or the broker denies access.
         """
         found: dict[Part, list[Message]] = {}
         try:

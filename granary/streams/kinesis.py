@@ -177,7 +177,7 @@ class KinesisLog:
 
         Raises:
             _PassingError: it wants to be asked again, more slowly or with a new iterator.
-            GranaryError: it refuses us, or there is no such stream.
+            GranaryError: it denies access, or there is no such stream.
             UnavailableError: it does not answer.
         """
         try:

@@ -189,10 +189,10 @@ class StreamLoop:
         self.log.landed(runs)
 
     def _commit(self, runs: Sequence[Run]) -> None:
-        chunks = [self._chunks(run) for run in runs]
+        source_batches = [self._source_batches(run) for run in runs]
         counted = Counts()
         with self._begin() as tx:
-            for topic, group in groupby(sorted(zip(runs, chunks, strict=True), key=_topic), key=_topic):
+            for topic, group in groupby(sorted(zip(runs, source_batches, strict=True), key=_topic), key=_topic):
                 table = self.tables[topic]
                 held = tx.watermark(table.name)
                 stored = of_kind(held, self.log.kind)
@@ -219,17 +219,17 @@ class StreamLoop:
         except GranaryError as error:  # another load of the source takes long
             raise UnavailableError(error.what, error.where, error.todo) from None
 
-    def _chunks(self, run: Run) -> tuple[list[SourceBatch], list[Change]]:
+    def _source_batches(self, run: Run) -> tuple[list[SourceBatch], list[Change]]:
         """Return a run's rows, and what changed in their schemas; lines are offsets where these have no gaps."""
-        chunks: list[SourceBatch] = []
+        source_batches: list[SourceBatch] = []
         changes: list[Change] = []
         for part in without_gaps(run.messages):
             line = part[0].line
             for decoded in self.decoders[run.topic].decode(run.topic, part):
-                chunks.append(SourceBatch(decoded.batch, decoded.rejected, line=line))
-                line = None if line is None else line + chunks[-1].rows
+                source_batches.append(SourceBatch(decoded.batch, decoded.rejected, line=line))
+                line = None if line is None else line + source_batches[-1].rows
                 changes += [change for change in decoded.changes if change not in changes]
-        return chunks, changes
+        return source_batches, changes
 
     # -- patience --------------------------------------------------------------------------------------------
 

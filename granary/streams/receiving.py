@@ -53,7 +53,7 @@ class Delivery:
     """One request's events. `key` is its idempotency key, `digest` that of its body."""
 
     table: Table
-    chunk: SourceBatch
+    source_batch: SourceBatch
     key: str | None
     digest: str
     outcome: Future[Outcome] = field(default_factory=Future)
@@ -134,8 +134,8 @@ class Receiver:
             outcomes = {id(delivery): self._once(tx, delivery) for delivery in group if delivery.key is not None}
             tables = {delivery.table.name: delivery.table for delivery in group if delivery.key is None}
             for table in tables.values():
-                chunks = [d.chunk for d in group if d.key is None and d.table is table]
-                append(tx, self.source, table, Unit("webhook"), chunks)
+                source_batches = [d.source_batch for d in group if d.key is None and d.table is table]
+                append(tx, self.source, table, Unit("webhook"), source_batches)
             fault_point("stream-before-commit")
         fault_point("stream-after-commit")
         return [outcomes.get(id(delivery), "landed") for delivery in group]
@@ -152,7 +152,7 @@ class Receiver:
         )
         if known:
             return "duplicate" if known[0][0] == delivery.digest else "conflict"
-        append(tx, self.source, delivery.table, Unit(unit, fingerprint=delivery.digest), [delivery.chunk])
+        append(tx, self.source, delivery.table, Unit(unit, fingerprint=delivery.digest), [delivery.source_batch])
         return "landed"
 
     def _begin(self) -> LoadTransaction:

@@ -146,7 +146,7 @@ class Registry:
             return None
         if status in (401, 403):
             raise GranaryError(
-                f"the schema registry refuses us ({status})", self.url, "check the address' user and password"
+                f"the schema registry denies access ({status})", self.url, "check the address' user and password"
             )
         try:
             found = json.loads(content) if status == 200 and len(content) <= MAX_BYTES else None  # noqa: PLR2004 - OK

@@ -121,12 +121,14 @@ async def _receive(request: Request, known: Mapping[tuple[str, str], Endpoint], 
         signatures.verify(endpoint.secrets, request.headers.get(signatures.HEADER), body, time.time(), key)
     except signatures.NotSignedError as error:
         raise Answer(401, error=str(error)) from None
-    chunk, refused, status = decode(endpoint.table, body)
-    delivery = Delivery(endpoint.table, chunk, key, hashlib.sha256(body).hexdigest())
+    source_batch, refused, status = decode(endpoint.table, body)
+    delivery = Delivery(endpoint.table, source_batch, key, hashlib.sha256(body).hexdigest())
     outcome = await _landed(endpoint.receiver, delivery)
     if outcome == "conflict":
         raise Answer(422, error="this Idempotency-Key was used with another body")
-    raise Answer(status, accepted=chunk.rows - len(refused), duplicate=outcome == "duplicate", quarantined=refused)
+    raise Answer(
+        status, accepted=source_batch.rows - len(refused), duplicate=outcome == "duplicate", quarantined=refused
+    )
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:
@@ -171,25 +173,25 @@ def decode(table: Table, body: bytes) -> tuple[SourceBatch, list[dict[str, Any]]
     try:
         found = parse_json(body)
     except UnfitError as error:
-        chunk = from_rows(table, [])
+        source_batch = from_rows(table, [])
         rejected = Rejected("", str(error), payload(body))
-        return SourceBatch(chunk.batch, ((0, rejected),)), [_told(0, "", str(error))], 400
+        return SourceBatch(source_batch.batch, ((0, rejected),)), [_refused_event(0, "", str(error))], 400
     events = found if isinstance(found, list) else [found]
     if not events:
         raise Answer(400, error="the list has no events")
     if len(events) > MAX_EVENTS:
         raise Answer(413, error=f"the list has more than {MAX_EVENTS:,} events")
-    chunk = from_rows(table, events)
+    source_batch = from_rows(table, events)
     try:
-        shaped = shape(table, chunk.batch.schema, f"webhook for {table.name}")
-        _, _, refusals = conform(table, shaped, chunk, 0)
+        shaped = shape(table, source_batch.batch.schema, f"webhook for {table.name}")
+        _, _, refusals = conform(table, shaped, source_batch, 0)
     except ContractBrokenError as error:
         raise Answer(422, error=error.what) from None
-    refused = [_told(refusal.row, refusal.column, refusal.reason) for refusal in refusals]
-    return chunk, refused, 422 if len(refused) == len(events) else 202
+    refused = [_refused_event(refusal.row, refusal.column, refusal.reason) for refusal in refusals]
+    return source_batch, refused, 422 if len(refused) == len(events) else 202
 
 
-def _told(index: int, column: str, why: str) -> dict[str, Any]:
+def _refused_event(index: int, column: str, why: str) -> dict[str, Any]:
     return {"index": index, "column": column, "reason": why}
 
 

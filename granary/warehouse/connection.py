@@ -59,7 +59,7 @@ def connect(
             options=f"-c lock_timeout={LOCK_SECONDS}s",
             **TCP,
             cursor_factory=RawCursor,
-            prepare_threshold=None,  # a prepared plan fails once its table has got a column more
+            prepare_threshold=None,  # a prepared plan fails once its table has a column more
         )
     except psycopg.OperationalError as error:
         todo = "check the PG* variables" if settings.external else "start it with `granary up`"

@@ -109,7 +109,7 @@ def record_not_loaded(
     """Keep what a load saw and did not take: (unit, outcome, reason); what no table takes is the source's."""
     execute(
         connection,
-        "insert into ops.files_left (source, table_name, unit, outcome, reason, load_id)"
+        "insert into ops.files_not_loaded (source, table_name, unit, outcome, reason, load_id)"
         " select $1, case outcome when 'passed over' then '' else $2 end, unit, outcome, reason, $3"
         " from unnest($4::text[], $5::text[], $6::text[]) as seen (unit, outcome, reason)"
         " on conflict (source, table_name, unit) do update set outcome = excluded.outcome, reason = excluded.reason,"

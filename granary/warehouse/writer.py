@@ -279,9 +279,9 @@ class LoadTransaction:
     def delete_loads(self, target: Target, load_ids: Iterable[int]) -> int:
         """Delete the rows of some loads and return how many there were."""
         ids = ", ".join(str(int(load_id)) for load_id in load_ids)
-        gone = count(self.connection, f"delete from {target.sql_name} where {LOAD_ID} in ({ids})") if ids else 0
-        self.note(target, -gone)
-        return gone
+        deleted = count(self.connection, f"delete from {target.sql_name} where {LOAD_ID} in ({ids})") if ids else 0
+        self.note(target, -deleted)
+        return deleted
 
     def update_statistics(self, target: Target, changed: int) -> None:
         """Have the block range index and the planner know the rows that have just come; models read them next.

@@ -20,6 +20,6 @@ def day(field: str, label: str | None = None) -> alt.X:
     )
 
 
-def day_told(field: str, label: str) -> alt.Tooltip:
+def day_tooltip(field: str, label: str) -> alt.Tooltip:
     """Return a day as a tooltip shows it."""
     return alt.Tooltip(field, type="temporal", title=label, timeUnit="utcyearmonthdate", format="%a %Y-%m-%d")

@@ -10,7 +10,7 @@ import altair as alt
 from granary.dbt import manifest
 from granary.dbt.manifest_nodes import is_mart, meta
 from granary.dbt.tiers import tier
-from granary.pages.dashboard.days import DAYS, day_told
+from granary.pages.dashboard.days import DAYS, day_tooltip
 from granary.pages.dashboard.parts import Chart, Dataset, Figure, Page, key, total, value
 from granary.pages.dashboard.theme import BLUE
 from granary.sources.discovery import SOURCES
@@ -186,7 +186,10 @@ def _bars(name: str, label: str) -> Callable[[alt.Chart], alt.Chart]:
             .encode(
                 x=alt.X("day", type="temporal", timeUnit="utcyearmonthdate", title=None, axis=DAYS),
                 y=alt.Y(name, type="quantitative", title=label, axis=alt.Axis(format=",.2~f", tickCount=5)),
-                tooltip=[day_told("day", "Day"), alt.Tooltip(name, type="quantitative", title=label, format=",.2~f")],
+                tooltip=[
+                    day_tooltip("day", "Day"),
+                    alt.Tooltip(name, type="quantitative", title=label, format=",.2~f"),
+                ],
             )
             .properties(height=220)
         )

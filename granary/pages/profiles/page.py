@@ -99,7 +99,7 @@ def _moves(moves: list[Move] | None) -> str:
     if moves is None:
         return "<p>This is the first profile: there is nothing to compare it with.</p>"
     if not moves:
-        return "<p>Nothing moved since the profile before.</p>"
+        return "<p>No drift since the profile before.</p>"
     rows = "".join(
         f'<tr><th scope="row">{escape(move.column or "the table")}</th>'
         f'<td data-name="What">{move.what} <b class="{move.level}">{move.level}</b></td>'

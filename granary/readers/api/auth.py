@@ -98,7 +98,7 @@ class TokenAuth(NoAuth):
         """Exchange our credentials for a token (RFC 6749, sections 2.3.1, 4.4 and 5).
 
         Raises:
-            GranaryError: the endpoint does not answer, refuses us, or answers with no token.
+            GranaryError: the endpoint does not answer, denies access, or answers with no token.
         """
         auth = self.auth
         form = {"grant_type": "client_credentials"} | ({"scope": auth.scope} if auth.scope else {}) | dict(auth.extra)
@@ -115,7 +115,7 @@ class TokenAuth(NoAuth):
         if answer.status != 200:  # noqa: PLR2004
             code = str(body.get("error", ""))
             words = f", {code}" if re.fullmatch(r"[a-z_]{1,40}", code) else ""
-            raise GranaryError(f"the token endpoint refuses us ({answer.status}{words})", where, advice)
+            raise GranaryError(f"the token endpoint denies access ({answer.status}{words})", where, advice)
         token, kind, seconds = body.get("access_token"), body.get("token_type", "bearer"), body.get("expires_in")
         if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token) or str(kind).lower() != "bearer":
             raise GranaryError("the token endpoint answered with no bearer token", where, advice)

@@ -68,7 +68,7 @@ def probe(url: str, *, auth: Auth | None = None, timeout: float = 10.0) -> Shape
         timeout: seconds without a byte.
 
     Raises:
-        GranaryError: the address is none, the service does not answer, refuses us, or answers with no list of objects.
+        GranaryError: the address is none, the service does not answer or denies access, or has no list of objects.
     """
     parts = urlsplit(url)
     try:
@@ -108,19 +108,21 @@ class _Probe:
         there, which is better than to take the first page for all.
         """
         ended: Pagination | None = None
-        for way in self._ways(names):
+        for pagination in self._paginations(names):
             got = Got(1, self.rows, len(self.rows), None, self.body, self.first.headers)
-            following = way.follow(got)
+            following = pagination.follow(got)
             rows = self._rows(following) if following else None
             if rows is not None and rows != self.rows:
-                return way, rows
+                return pagination, rows
             declared = (
-                isinstance(way, NextLink) or (isinstance(way, Cursor) and not following) or isinstance(following, str)
+                isinstance(pagination, NextLink)
+                or (isinstance(pagination, Cursor) and not following)
+                or isinstance(following, str)
             )
-            ended = ended or (way if declared else None)
+            ended = ended or (pagination if declared else None)
         return ended, []
 
-    def _ways(self, names: dict[str, Any]) -> Iterator[Pagination]:
+    def _paginations(self, names: dict[str, Any]) -> Iterator[Pagination]:
         """Yield what the answer hints at, then what services commonly understand."""
         yield LinkHeader()
         more = next((path for path, value in names.items() if _last(path) in MORE and isinstance(value, bool)), None)

@@ -24,7 +24,7 @@ MANY = 20
 
 
 class Rows:
-    """Turns the pages of one load into chunks, and remembers which of the contract's columns have come.
+    """Turns the pages of one load into batches, and remembers which of the contract's columns have come.
 
     A column is found under its name or an alias; "address.city" is the part of a nested object. The other parts of
     that object, and all else that no contract names, become columns of text (address_zip); objects and lists are
@@ -42,7 +42,7 @@ class Rows:
         self.seen: set[str] = set()
         self.count = 0
 
-    def chunk(self, delivered: list[Any]) -> SourceBatch:
+    def source_batch(self, delivered: list[Any]) -> SourceBatch:
         """Return the rows of a page; one that is `Rejected` already stays so."""
         self.count += len(delivered)
         rejected: dict[int, Rejected] = {}

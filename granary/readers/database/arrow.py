@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from granary.readers.database.values import Field
 
 
-def chunk_of(fields: list[Field], batch: pa.RecordBatch) -> SourceBatch:
+def source_batch_of(fields: list[Field], batch: pa.RecordBatch) -> SourceBatch:
     """Turn text into decimals, local times into instants, and reject what no contract can hold."""
     arrays: list[pa.Array] = []
     rejected: dict[int, Rejected] = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from adbc_driver_manager import Error as DriverError
 
-from granary.readers.database.arrow import chunk_of
+from granary.readers.database.arrow import source_batch_of
 from granary.readers.database.connecting import ADVICE
 from granary.readers.database.shapes import ColumnShape, TableShape, cursor_candidates
 from granary.readers.database.types import POSTGRES, SourceColumn, base, of_postgres
@@ -97,7 +97,7 @@ class Session:
         """Yield the part's rows."""
         try:
             for batch in self._batches(select(self.table, fields, part)):
-                yield chunk_of(fields, batch)
+                yield source_batch_of(fields, batch)
         finally:
             if self.left.is_set():
                 self.connection.close()

@@ -134,9 +134,9 @@ class DatabaseReader:
                 raise GranaryError(f"the source has no column {table.cursor}", where, "check the table's cursor")
             parts = ranges(key, sessions[0].extent(key), len(sessions)) if key else [Part(cursor, start)]
             empty = True
-            for chunk in _stream(sessions, fields, parts):
+            for source_batch in _stream(sessions, fields, parts):
                 empty = False
-                yield chunk
+                yield source_batch
             if empty:
                 schema = pa.schema([(field.name, field.type) for field in fields])
                 yield SourceBatch(pa.RecordBatch.from_pylist([], schema=schema))

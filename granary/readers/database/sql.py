@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from granary.readers.database.connecting import quoted
 from granary.readers.database.describe import source_columns
 from granary.readers.database.types import INSTANT
-from granary.readers.database.values import chunk_of
+from granary.readers.database.values import source_batch_of
 from granary.readers.database.window import as_utc
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from granary.sources.units import SourceBatch
 
 ROWS = 8192
-"""Rows that are turned into a chunk at a time."""
+"""Rows that are turned into a batch at a time."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Session:
             result = self.connection.execution_options(**options).execute(query)
             try:
                 while rows := result.fetchmany(ROWS):
-                    yield chunk_of(fields, rows, self.zero_dates)
+                    yield source_batch_of(fields, rows, self.zero_dates)
             finally:
                 abandon(result.cursor)
 

@@ -39,8 +39,8 @@ class Field:
     zone: str | None = None
 
 
-def chunk_of(fields: Sequence[Field], rows: Sequence[Sequence[Any]], zero_dates: ZeroDates) -> SourceBatch:
-    """Build a chunk from rows of Python values, column by column."""
+def source_batch_of(fields: Sequence[Field], rows: Sequence[Sequence[Any]], zero_dates: ZeroDates) -> SourceBatch:
+    """Build a batch from rows of Python values, column by column."""
     rejected: dict[int, Rejected] = {}
     names = [field.name for field in fields]
     arrays = []
@@ -54,7 +54,7 @@ def chunk_of(fields: Sequence[Field], rows: Sequence[Sequence[Any]], zero_dates:
 
 
 def settled(names: Sequence[str], arrays: Sequence[pa.Array], rejected: dict[int, Rejected]) -> SourceBatch:
-    """Return the chunk without its rejected rows."""
+    """Return the batch without its rejected rows."""
     if rejected and arrays:
         keep = pa.array([index not in rejected for index in range(len(arrays[0]))])
         arrays = [array.filter(keep) for array in arrays]

@@ -93,12 +93,12 @@ def read(stream: IO[bytes], limits: Limits, where: str) -> Iterator[SourceBatch]
                 rows.append(schemaless_reader(block, schema, None))  # type: ignore[arg-type]
                 if len(rows) == BATCH_ROWS:
                     empty = False
-                    yield _chunk(rows, columns)
+                    yield _source_batch(rows, columns)
                     rows = []
             if block.tell() < len(data):
                 raise ValueError("a block has more bytes than its records")
         if rows or empty:
-            yield _chunk(rows, columns)
+            yield _source_batch(rows, columns)
     except GranaryError:
         raise
     except Exception as error:  # fastavro raises whatever a damaged byte leads to
@@ -217,7 +217,7 @@ class _Column:
         return pa.array(values, self.type)
 
 
-def _chunk(rows: list[dict[str, Any]], columns: list[_Column]) -> SourceBatch:
+def _source_batch(rows: list[dict[str, Any]], columns: list[_Column]) -> SourceBatch:
     bad: dict[int, Rejected] = {}
     for column in columns:
         if not column.nested:

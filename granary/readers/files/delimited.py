@@ -16,7 +16,7 @@ import pyarrow.csv as pcsv
 from granary.load.values import beyond
 from granary.readers.files.dialect import detect
 from granary.readers.files.names import NOBODY, numbered
-from granary.readers.files.notation import words_of
+from granary.readers.files.notation import null_words_of
 from granary.readers.files.records import Quoting, records
 from granary.readers.files.text import HEAD_BYTES, LEGACY, Doubt, certain, utf8
 from granary.readers.files.unpack import damaged
@@ -58,7 +58,7 @@ def read(
         UnreadableError: a quoted value never ends, or the text has no header where it should have one.
     """
     types = {name: column.type for column in table.columns for name in (column.name, *column.aliases)}
-    words = words_of(table)
+    words = null_words_of(table)
     head = stream.read(HEAD_BYTES)
     headless = options.header is False or bool(options.columns)
     doubt = None if certain(head, options.encoding) else Doubt(reopen, head)
@@ -83,13 +83,13 @@ def read(
         if parser is not None and data:
             lines += 1
             notes = (GUESSED,) if doubt and doubt.encoding == LEGACY else ()
-            yield replace(parser.chunk(data, line), notes=notes)
+            yield replace(parser.source_batch(data, line), notes=notes)
     if parser is None:
         if not headless:
             raise UnreadableError("the file is empty, without even a header", where, ADVICE)
         parser = Parser(options.columns or tuple(table.schema.names), types, options, quoting)
     if not lines:
-        yield parser.chunk(b"", 1)
+        yield parser.source_batch(b"", 1)
 
 
 def _after(data: bytes, lines: int) -> int:
@@ -151,7 +151,7 @@ class Parser:
         self.words = words
         self.failures.update(dict.fromkeys(words.keys() & set(self.names), FAILURES))
 
-    def chunk(self, data: bytes, line: int) -> SourceBatch:
+    def source_batch(self, data: bytes, line: int) -> SourceBatch:
         """Return a run of records that begins on a line as rows."""
         as_text = frozenset(name for name, times in self.failures.items() if times >= FAILURES) | self._doubtful(data)
         rejected: tuple[tuple[int, Rejected], ...] = ()

@@ -76,11 +76,11 @@ def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where:
         filled = [(line + place, row) for place, row in enumerate(batch) if any(row)]
         if filled:
             empty = False
-            chunk = _chunk(titles, filled, wanted)
-            yield replace(chunk, line=line if len(chunk.batch) == len(batch) else None, notes=notes)
+            source_batch = _source_batch(titles, filled, wanted)
+            yield replace(source_batch, line=line if len(source_batch.batch) == len(batch) else None, notes=notes)
         line += len(batch)
     if empty:
-        yield replace(_chunk(titles, [], wanted), line=line, notes=notes)
+        yield replace(_source_batch(titles, [], wanted), line=line, notes=notes)
 
 
 def _unread(sheets: Sequence[object]) -> Change:
@@ -113,7 +113,7 @@ def _rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Iter
         raise damaged(ValueError(output[-1]), where, "a workbook")
 
 
-def _chunk(titles: Sequence[str], rows: Sequence[tuple[int, Row]], wanted: Sequence[bool]) -> SourceBatch:
+def _source_batch(titles: Sequence[str], rows: Sequence[tuple[int, Row]], wanted: Sequence[bool]) -> SourceBatch:
     """Return numbered rows as text; cells to the right of the header's last name get a column of their own."""
     width = max([len(titles), *(_filled(row) for _, row in rows)])
     names = [*titles, *(f"column_{place}" for place in range(len(titles) + 1, width + 1))]

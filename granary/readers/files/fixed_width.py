@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from granary.readers.files.notation import words_of
+from granary.readers.files.notation import null_words_of
 from granary.readers.files.text import encoding_of, lines, utf8
 from granary.sources.units import Rejected, SourceBatch
 
@@ -32,20 +32,20 @@ def read(stream: IO[bytes], options: FixedWidth, table: Table, limits: Limits, w
     head = stream.read(HEAD_BYTES)
     skip, empty = options.skip, True
     types = {name: column.type for column in table.columns for name in (column.name, *column.aliases)}
-    words = words_of(table)
+    words = null_words_of(table)
     for data, line in lines(utf8(head, stream, encoding_of(head, options.encoding)), limits.record, where):
         texts = data.split(b"\n")[:-1]
         skipped = min(skip, len(texts))
         skip -= skipped
-        chunk = _chunk(texts[skipped:], line + skipped, options, types, words)
-        if chunk.rows:
+        source_batch = _source_batch(texts[skipped:], line + skipped, options, types, words)
+        if source_batch.rows:
             empty = False
-            yield chunk
+            yield source_batch
     if empty:
-        yield _chunk([], 1, options, types, words)
+        yield _source_batch([], 1, options, types, words)
 
 
-def _chunk(
+def _source_batch(
     texts: list[bytes],
     first: int,
     options: FixedWidth,

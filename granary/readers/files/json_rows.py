@@ -47,10 +47,10 @@ def read_lines(stream: IO[bytes], table: Table, limits: Limits, where: str) -> I
     extra: dict[str, pa.DataType] = {}
     empty = True
     for data, line in lines(utf8(head, stream, encoding_of(head, "utf-8")), limits.record, where):
-        chunk = _block(table, data, line, extra, limits, where)
-        empty &= not chunk.rows
-        if chunk.rows:
-            yield chunk
+        source_batch = _block(table, data, line, extra, limits, where)
+        empty &= not source_batch.rows
+        if source_batch.rows:
+            yield source_batch
     if empty:
         yield from_rows(table, [])
 
@@ -109,15 +109,15 @@ def _keys(data: bytes, known: Sequence[bytes]) -> int:
     return len(set(KEY.findall(data)) - set(known))
 
 
-def _not_crowded(chunk: SourceBatch, keys: int, limits: Limits, where: str) -> SourceBatch:
+def _not_crowded(source_batch: SourceBatch, keys: int, limits: Limits, where: str) -> SourceBatch:
     """Return rows if only some of them have too many keys.
 
     Raises:
         UnreadableError: most do, so it is the file that is not as agreed.
     """
-    if chunk.batch.num_rows * 2 < chunk.rows:
+    if source_batch.batch.num_rows * 2 < source_batch.rows:
         limits.check_columns(keys, where)
-    return chunk
+    return source_batch
 
 
 def _timed(batch: pa.RecordBatch, times: Mapping[str, pa.DataType]) -> pa.RecordBatch:
@@ -209,11 +209,11 @@ def _by_line(table: Table, data: bytes, first: int) -> SourceBatch:
         except NotJsonError as error:
             shown = text.rstrip(b"\r").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
             broken[len(values) + len(broken)] = Rejected("", str(error), {"line": shown}, line)
-    chunk = from_rows(table, values)
+    source_batch = from_rows(table, values)
     good = [index for index in range(len(values) + len(broken)) if index not in broken]
-    for index, bad in chunk.rejected:
+    for index, bad in source_batch.rejected:
         broken[good[index]] = replace(bad, line=places[index])
-    return SourceBatch(chunk.batch, tuple(sorted(broken.items())))
+    return SourceBatch(source_batch.batch, tuple(sorted(broken.items())))
 
 
 def read_document(stream: IO[bytes], options: Json, table: Table, limits: Limits, where: str) -> Iterator[SourceBatch]:

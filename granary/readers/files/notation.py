@@ -139,7 +139,7 @@ class Notation:
         return None if any(pattern.startswith("%Y") for pattern in self.dates) else text
 
 
-def words_of(table: Table) -> dict[str, tuple[str, ...]]:
+def null_words_of(table: Table) -> dict[str, tuple[str, ...]]:
     """Return the texts that stand for no value in a table's columns, by each name that these may have."""
     return {name: column.null for column in table.columns if column.null for name in (column.name, *column.aliases)}
 

@@ -189,15 +189,15 @@ class FileReader:
         refused = 0
         inside: list[str] = []
         try:
-            for chunk in read_rows(
+            for source_batch in read_rows(
                 path, unit.name, declared, table, self.limits, where, self.members, self._skip, inside
             ):
-                if chunk.batch.schema is not checked:
-                    check_columns(chunk.batch.schema.names, known, where)
-                    checked = chunk.batch.schema
-                refused += sum(len(str(bad.payload)) for _, bad in chunk.rejected)
+                if source_batch.batch.schema is not checked:
+                    check_columns(source_batch.batch.schema.names, known, where)
+                    checked = source_batch.batch.schema
+                refused += sum(len(str(bad.payload)) for _, bad in source_batch.rejected)
                 self.limits.check_refused(refused, where)
-                yield chunk
+                yield source_batch
         except UnreadableError as error:
             self.store.verify(entry)  # what is damaged may be just incomplete
             if error.where:

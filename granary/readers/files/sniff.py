@@ -109,15 +109,15 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
     taken: list[pa.Table] = []
     refused: list[tuple[int | None, str]] = []
     try:
-        chunks = read_rows(path, name, found, table, limits, where)
+        source_batches = read_rows(path, name, found, table, limits, where)
         if isinstance(found, formats.JsonLines):
-            chunks = json_lines(path, name, limits, where, limit)
+            source_batches = json_lines(path, name, limits, where, limit)
         elif isinstance(found, formats.Json) and (rows := _document(path, name, found, limits, where)):
-            chunks = iter([_of_rows(rows[:limit], limits, where, ())])
-        for chunk in chunks:
-            check_columns(chunk.batch.schema.names, (), where)
-            taken.append(pa.Table.from_batches([chunk.batch]))
-            refused += [(bad.line, bad.reason) for _, bad in chunk.rejected]
+            source_batches = iter([_of_rows(rows[:limit], limits, where, ())])
+        for source_batch in source_batches:
+            check_columns(source_batch.batch.schema.names, (), where)
+            taken.append(pa.Table.from_batches([source_batch.batch]))
+            refused += [(bad.line, bad.reason) for _, bad in source_batch.rejected]
             if sum(part.num_rows for part in taken) >= limit:
                 break
         sample = together(taken).slice(0, limit)
@@ -133,7 +133,7 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
 
 
 def json_lines(path: Path, name: str, limits: Limits, where: str, limit: int) -> Iterator[SourceBatch]:
-    """Yield the first rows of JSON Lines as one chunk, so that a column's type is that of all its values."""
+    """Yield the first rows of JSON Lines as one batch, so that a column's type is that of all its values."""
     rows: list[dict[str, Any]] = []
     refused: list[tuple[int, Rejected]] = []
     with _opened(path, name, limits, where) as (_, stream):

@@ -49,7 +49,7 @@ def read(stream: IO[bytes], options: Xml, table: Table, limits: Limits, where: s
             limits.check_columns(len(rows.columns), where)
             if rows.waiting() >= BATCH_ROWS:
                 empty = False
-                yield rows.chunk()
+                yield rows.source_batch()
         parser.close()
     except DefusedXmlException as error:
         what = "a DTD" if type(error).__name__ == "DTDForbidden" else "an entity"
@@ -57,7 +57,7 @@ def read(stream: IO[bytes], options: Xml, table: Table, limits: Limits, where: s
     except ParseError as error:
         raise damaged(error, where, "XML") from None
     if rows.waiting() or empty:
-        yield rows.chunk()
+        yield rows.source_batch()
 
 
 class _Rows:
@@ -137,16 +137,16 @@ class _Rows:
         """Return how many rows there are."""
         return len(self.good) + len(self.bad)
 
-    def chunk(self) -> SourceBatch:
+    def source_batch(self) -> SourceBatch:
         """Return the rows that there are, and forget them; columns seen once stay."""
         columns = {name: pa.array([row.get(name) for row in self.good], pa.string()) for name in self.columns}
         # An element that no row has is not a missing column: leaving it out is how XML writes a null.
         for column in self.table.columns:
             if not columns.keys() & {column.name, *column.aliases}:
                 columns[column.name] = pa.nulls(len(self.good), pa.string())
-        chunk = SourceBatch(pa.RecordBatch.from_pydict(columns), tuple(self.bad), text=True)
+        source_batch = SourceBatch(pa.RecordBatch.from_pydict(columns), tuple(self.bad), text=True)
         self.good, self.bad = [], []
-        return chunk
+        return source_batch
 
 
 def _local(name: str) -> str:

@@ -93,7 +93,7 @@ grant execute on function ops.lock_holder(bigint), ops.take_lock(bigint, text, b
 
 grant usage on schema ops to loader, transformer, auditor;
 grant select, insert, update on
-    ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables, ops.files_left to loader;
+    ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables, ops.files_not_loaded to loader;
 grant select, insert, update on ops.locks to loader, transformer;
 grant delete on ops.quarantine, ops.watermarks, ops.raw_tables to loader;
 grant usage on all sequences in schema ops to loader;

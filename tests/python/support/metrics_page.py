@@ -1,4 +1,4 @@
-"""The tables of docs/metrics.md, made from dbt's manifest; `python -m tests.python.support.documents` writes them."""
+"""The lists of docs/metrics.md, made from dbt's manifest; `python -m tests.python.support.documents` writes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BETWEEN = re.compile(r"(?<=<!-- made from the definitions -->\n)[\s\S]*?(?=<!-- 
 
 
 def tables(settings: Settings) -> str:
-    """Return a table of metrics for each file that defines some, and one of the dimensions."""
+    """Return the metrics of each file, by what they can be sliced by, and a table of the dimensions."""
     manifest = dbt_manifest.load(dbt_manifest.prepare(settings))
     models = {name: _dimensions(model) for name, model in manifest["semantic_models"].items()}
     dimensions = {
@@ -27,16 +27,15 @@ def tables(settings: Settings) -> str:
         for name, model in manifest["semantic_models"].items()
         if (entity := _primary(model)) and (names := models[name])
     }
-    areas: dict[str, list[str]] = {}
+    areas: dict[str, dict[str, list[str]]] = {}
     for metric in sorted(manifest["metrics"].values(), key=lambda metric: str(metric["name"])):
         area = Path(metric["original_file_path"]).stem
         sets = [_entities(manifest["semantic_models"][name]) for name in _models(manifest, metric)]
-        by = sorted(set.intersection(*sets) & set(dimensions))
-        line = f"| `{metric['name']}` | {metric['description']} | {metric['type']} | {', '.join(by)} |"
-        areas.setdefault(area, []).append(line)
+        by = ", ".join(sorted(set.intersection(*sets) & set(dimensions)))
+        areas.setdefault(area, {}).setdefault(by, []).append(f"- `{metric['name']}`: {metric['description']}")
     parts = [
-        "\n".join((f"### {area.capitalize()}\n", "| metric | definition | type | by |", "|---|---|---|---|", *lines))
-        for area, lines in sorted(areas.items())
+        "\n\n".join((f"### {area.capitalize()}", *(f"By {by}:\n\n" + "\n".join(of) for by, of in groups.items())))
+        for area, groups in sorted(areas.items())
     ]
     listed = [f"| {entity} | {', '.join(names)} |" for entity, names in sorted(dimensions.items())]
     parts.append("\n".join(("### Dimensions\n", "| of | dimensions |", "|---|---|", *listed)))

@@ -1,4 +1,4 @@
-"""A source whose deliveries a test writes down: each unit is a list of chunks."""
+"""A source whose deliveries a test writes down: each unit is a list of batches."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Shop:
         self, name: str, *batches: Any, fingerprint: str = "1", error: Exception | None = None, **unit: Any
     ) -> None:
         """Offer a unit of these batches (dicts of columns are batches, too)."""
-        chunks = [
+        source_batches = [
             b
             if isinstance(b, SourceBatch)
             else SourceBatch(b if isinstance(b, pa.RecordBatch) else pa.RecordBatch.from_pydict(b))
             for b in batches
         ]
-        self.units_by_name[name] = Unit(name, **({"fingerprint": fingerprint} | unit)), error or chunks
+        self.units_by_name[name] = Unit(name, **({"fingerprint": fingerprint} | unit)), error or source_batches
 
     def units(self, table: Table, watermark: str | None) -> list[Unit]:
         return [unit for unit, _ in self.units_by_name.values()]

@@ -393,16 +393,16 @@ def test_a_token_endpoint_that_fails_for_a_moment(service: Service, tokens: Toke
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
-        (Reply({"error": "invalid_client"}, 401), r"the token endpoint refuses us \(401, invalid_client\)"),
-        (Reply({"error": "<script>"}, 400), r"the token endpoint refuses us \(400\)"),
-        (Reply(b"<html>", 404), r"the token endpoint refuses us \(404\)"),
-        (Reply({}, 500), r"the token endpoint refuses us \(500\)"),
+        (Reply({"error": "invalid_client"}, 401), r"the token endpoint denies access \(401, invalid_client\)"),
+        (Reply({"error": "<script>"}, 400), r"the token endpoint denies access \(400\)"),
+        (Reply(b"<html>", 404), r"the token endpoint denies access \(404\)"),
+        (Reply({}, 500), r"the token endpoint denies access \(500\)"),
         (Reply({}), "the token endpoint answered with no bearer token"),
         (Reply([1]), "the token endpoint answered with no bearer token"),
         (Reply({"access_token": "a\r\nX-Evil: 1"}), "the token endpoint answered with no bearer token"),
         (Reply({"access_token": "t", "token_type": "mac"}), "the token endpoint answered with no bearer token"),
         (Reply(b" " * 2**21), "the answer is larger than 1,048,576 bytes"),
-        (Reply(b"", 307, {"Location": "http://127.0.0.1:1/"}), r"the token endpoint refuses us \(307\)"),
+        (Reply(b"", 307, {"Location": "http://127.0.0.1:1/"}), r"the token endpoint denies access \(307\)"),
     ],
 )
 def test_a_token_endpoint_that_fails(service: Service, tokens: Tokens, reply: Reply, words: str) -> None:

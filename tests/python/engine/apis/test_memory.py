@@ -35,7 +35,7 @@ def load(path):
     )
     reader = RestReader(Api(sys.argv[1]), Endpoint(path, rows="data", pagination=Page("page")))
     [unit] = reader.units(kept, None)
-    return sum(chunk.rows for chunk in reader.read(kept, unit, None))
+    return sum(batch.rows for batch in reader.read(kept, unit, None))
 
 def peak():
     # Of this program alone: what getrusage says begins with the peak of the process that started it.

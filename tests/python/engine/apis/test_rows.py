@@ -34,14 +34,14 @@ KEY = column("id", pa.int64(), nullable=False)
 
 
 def read(text: str, *columns: Column, deep: int = 32) -> SourceBatch:
-    return Rows(contract(KEY, *columns), deep).chunk(parse(text.encode()))
+    return Rows(contract(KEY, *columns), deep).source_batch(parse(text.encode()))
 
 
 def values(kind: pa.DataType, *written: str) -> tuple[list[Any], list[tuple[int, str]]]:
     """Return what a column has of JSON values, and the places and reasons of the rows that it refuses."""
     text = ",".join(f'{{"id":{n},"v":{value}}}' for n, value in enumerate(written))
-    chunk = read(f"[{text}]", column("v", kind))
-    return chunk.batch["v"].to_pylist(), [(index, bad.reason) for index, bad in chunk.rejected]
+    source_batch = read(f"[{text}]", column("v", kind))
+    return source_batch.batch["v"].to_pylist(), [(index, bad.reason) for index, bad in source_batch.rejected]
 
 
 def test_whole_numbers() -> None:
@@ -96,17 +96,17 @@ def test_text() -> None:
 
 
 def test_what_is_nested_too_deep_is_refused_alone() -> None:
-    chunk = read(f'[{{"id":1,"v":{"[" * 4}{"]" * 4}}},{{"id":2,"v":{"[" * 5}{"]" * 5}}}]', deep=4)
-    assert chunk.batch.to_pydict() == {"id": [1], "v": ["[[[[]]]]"]}
-    ((index, bad),) = chunk.rejected
+    source_batch = read(f'[{{"id":1,"v":{"[" * 4}{"]" * 4}}},{{"id":2,"v":{"[" * 5}{"]" * 5}}}]', deep=4)
+    assert source_batch.batch.to_pydict() == {"id": [1], "v": ["[[[[]]]]"]}
+    ((index, bad),) = source_batch.rejected
     assert (index, bad.column, bad.payload) == (1, "v", {"id": 2, "v": [[[[[]]]]]})
     assert bad.reason == "is nested deeper than 4 levels"
 
 
 def test_columns_that_no_contract_names_are_text() -> None:
-    chunk = read('[{"id":1,"a":1,"b":null,"c":true},{"id":2,"a":"x","b":null,"c":{"d":1.50}},{"id":3,"e":0.5}]')
-    assert chunk.rejected == ()
-    assert chunk.batch.to_pydict() == {
+    source_batch = read('[{"id":1,"a":1,"b":null,"c":true},{"id":2,"a":"x","b":null,"c":{"d":1.50}},{"id":3,"e":0.5}]')
+    assert source_batch.rejected == ()
+    assert source_batch.batch.to_pydict() == {
         "id": [1, 2, 3],
         "a": ["1", "x", None],
         "c": ["true", '{"d":1.50}', None],
@@ -115,61 +115,61 @@ def test_columns_that_no_contract_names_are_text() -> None:
 
 
 def test_rows_that_are_no_objects() -> None:
-    chunk = read('[{"id":1},7,{"id":2},null,[{"id":3}]]')
-    assert chunk.batch.to_pydict() == {"id": [1, 2]}
-    assert [(i, bad.reason, bad.payload) for i, bad in chunk.rejected] == [
+    source_batch = read('[{"id":1},7,{"id":2},null,[{"id":3}]]')
+    assert source_batch.batch.to_pydict() == {"id": [1, 2]}
+    assert [(i, bad.reason, bad.payload) for i, bad in source_batch.rejected] == [
         (1, "is not a JSON object", {"row": 7}),
         (3, "is not a JSON object", {"row": None}),
         (4, "is not a JSON object", {"row": [{"id": 3}]}),
     ]
-    assert chunk.places(1).to_pylist() == [1, 3]
+    assert source_batch.places(1).to_pylist() == [1, 3]
 
 
 def test_a_former_name() -> None:
-    chunk = read('[{"id":1,"price":5},{"id":2,"price":6}]', column("amount", pa.int64(), "price"))
-    assert chunk.batch.to_pydict() == {"id": [1, 2], "price": [5, 6]}  # the seam renames it, and says so
+    source_batch = read('[{"id":1,"price":5},{"id":2,"price":6}]', column("amount", pa.int64(), "price"))
+    assert source_batch.batch.to_pydict() == {"id": [1, 2], "price": [5, 6]}  # the seam renames it, and says so
     mixed = read('[{"id":1,"price":5},{"id":2,"amount":6}]', column("amount", pa.int64(), "price"))
     assert mixed.batch.to_pydict() == {"id": [1, 2], "amount": [5, 6]}
 
 
 def test_parts_of_nested_objects() -> None:
     city, lat = column("city", pa.string(), "address.city"), column("lat", pa.float64(), "address.geo.lat")
-    chunk = read(
+    source_batch = read(
         '[{"id":1,"address":{"city":"Ulm","zip":"89073","geo":{"lat":48.4,"alt":478}}},'
         '{"id":2,"address":null},{"id":3,"address":{"geo":null}},{"id":4,"address":"Ulm"},{"id":5}]',
         city,
         lat,
     )
-    assert chunk.batch.to_pydict() == {
+    assert source_batch.batch.to_pydict() == {
         "id": [1, 2, 3, 5],
         "city": ["Ulm", None, None, None],
         "lat": [48.4, None, None, None],
         "address_geo_alt": ["478", None, None, None],
         "address_zip": ["89073", None, None, None],
     }
-    assert [(i, bad.column, bad.reason) for i, bad in chunk.rejected] == [(3, "address", "is not a JSON object")]
+    assert [(i, bad.column, bad.reason) for i, bad in source_batch.rejected] == [(3, "address", "is not a JSON object")]
 
 
 def test_a_part_of_the_object_of_the_same_name() -> None:
-    chunk = read(
+    source_batch = read(
         '[{"id":1,"customer":{"name":"A"}},{"id":2,"customer":null}]', column("customer", pa.string(), "customer.name")
     )
-    assert chunk.batch.to_pydict() == {"id": [1, 2], "customer": ["A", None]}
+    assert source_batch.batch.to_pydict() == {"id": [1, 2], "customer": ["A", None]}
 
 
 def test_a_name_with_a_dot_in_it() -> None:
-    chunk = read('[{"id":1,"a.b":5}]', column("b", pa.int64(), "a.b"))
-    assert chunk.batch.to_pydict() == {"id": [1], "b": [5]}
+    source_batch = read('[{"id":1,"a.b":5}]', column("b", pa.int64(), "a.b"))
+    assert source_batch.batch.to_pydict() == {"id": [1], "b": [5]}
 
 
 def test_a_column_that_is_gone() -> None:
     rows = Rows(contract(KEY, column("a", pa.int64()), column("b", pa.int64(), missing="null")), 32)
-    rows.chunk([{"id": n} for n in range(19)])
+    rows.source_batch([{"id": n} for n in range(19)])
     rows.finish("a load of few rows")
-    rows.chunk([{"id": 20}])
+    rows.source_batch([{"id": 20}])
     with pytest.raises(ContractBrokenError, match="column a is missing: none of 20 rows has it"):
         rows.finish("here")
-    rows.chunk([{"id": 21, "a": None}])
+    rows.source_batch([{"id": 21, "a": None}])
     rows.finish("it came once")
 
 
@@ -188,9 +188,11 @@ def test_what_is_no_json(text: str) -> None:
 def test_bytes_that_are_no_text_cost_their_row() -> None:
     with pytest.raises(ValueError, match=r"."):
         parse(b"\xff")
-    chunk = Rows(contract(KEY, column("v", pa.string())), 32).chunk(parse(b'[{"id":1,"v":"\xff"},{"id":2,"v":"x"}]'))
-    assert chunk.batch.to_pydict() == {"id": [2], "v": ["x"]}
-    assert chunk.rejected[0][1].reason == "holds text that is not UTF-8"
+    source_batch = Rows(contract(KEY, column("v", pa.string())), 32).source_batch(
+        parse(b'[{"id":1,"v":"\xff"},{"id":2,"v":"x"}]')
+    )
+    assert source_batch.batch.to_pydict() == {"id": [2], "v": ["x"]}
+    assert source_batch.rejected[0][1].reason == "holds text that is not UTF-8"
 
 
 def test_a_byte_order_mark_is_no_harm() -> None:
@@ -207,10 +209,10 @@ JSON = st.recursive(
 @given(st.lists(JSON | st.fixed_dictionaries({"id": JSON, "v": JSON, "w": JSON}), max_size=6))
 def test_whatever_comes_is_loaded_or_refused(delivered: list[Any]) -> None:
     rows = Rows(contract(KEY, column("v", pa.string()), column("w", INSTANT)), 8)
-    chunk = rows.chunk(parse(json.dumps(delivered).encode()))
-    assert chunk.rows == len(delivered)
+    source_batch = rows.source_batch(parse(json.dumps(delivered).encode()))
+    assert source_batch.rows == len(delivered)
     held = [row["id"] for row in delivered if isinstance(row, dict) and isinstance(row.get("id"), int)]
-    assert set(chunk.batch["id"].to_pylist()) <= {*map(float, held), None} | {
+    assert set(source_batch.batch["id"].to_pylist()) <= {*map(float, held), None} | {
         row["id"] for row in delivered if isinstance(row, dict) and isinstance(row.get("id"), float)
     }
 

@@ -74,9 +74,9 @@ def rows(planned: PlannedSource, table: str) -> pa.Table:
     reader = source.open_reader(planned.opening.settings)
     return pa.concat_tables(
         [
-            pa.Table.from_batches([chunk.batch])
+            pa.Table.from_batches([source_batch.batch])
             for unit in reader.units(spec, None)
-            for chunk in reader.read(spec, unit, None)
+            for source_batch in reader.read(spec, unit, None)
         ]
     )
 

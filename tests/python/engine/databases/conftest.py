@@ -49,7 +49,7 @@ def contract(location: str, key: str | None = "id", **changes: Any) -> Table:
     return Table(**(defaults | {"columns": made} | changes))
 
 
-def chunks(reader: DatabaseReader, table: Table, watermark: str | None = None) -> list[SourceBatch]:
+def source_batches(reader: DatabaseReader, table: Table, watermark: str | None = None) -> list[SourceBatch]:
     """Read a table as a load would."""
     [unit] = reader.units(table, watermark)
     return list(reader.read(table, unit, watermark))
@@ -57,7 +57,7 @@ def chunks(reader: DatabaseReader, table: Table, watermark: str | None = None) -
 
 def read(reader: DatabaseReader, table: Table, watermark: str | None = None) -> pa.Table:
     """Return the rows that a reader yields."""
-    return pa.Table.from_batches([chunk.batch for chunk in chunks(reader, table, watermark)])
+    return pa.Table.from_batches([source_batch.batch for source_batch in source_batches(reader, table, watermark)])
 
 
 @dataclass

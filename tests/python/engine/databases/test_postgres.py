@@ -15,7 +15,7 @@ from granary.readers.database import DatabaseReader, describe
 from granary.sources.spec import Column
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
-from tests.python.engine.databases.conftest import INSTANT, chunks, contract, read, read_amid
+from tests.python.engine.databases.conftest import INSTANT, contract, read, read_amid, source_batches
 
 if TYPE_CHECKING:
     from tests.python.engine.databases.conftest import Postgres, Shop
@@ -362,4 +362,6 @@ def test_a_source_killed_in_mid_read_gives_one_error_and_nothing_lands(shop: Sho
 def test_an_empty_table_is_no_error(shop: Shop, postgres: Postgres) -> None:
     postgres.run("create table t (id int, name text)")
     assert shop.load(DatabaseReader(postgres.uri, parallel=2), contract("t")).rows_loaded == 0
-    assert [chunk.batch.num_rows for chunk in chunks(DatabaseReader(postgres.uri), contract("t"))] == [0]
+    assert [
+        source_batch.batch.num_rows for source_batch in source_batches(DatabaseReader(postgres.uri), contract("t"))
+    ] == [0]

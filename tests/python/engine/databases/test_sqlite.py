@@ -128,7 +128,7 @@ def test_one_state_while_another_connection_writes(sqlite: Sqlite) -> None:
     batches = [next(reading).batch]
     run("update t set name = 'b'")
     run("delete from t where id > 10000")
-    batches += [chunk.batch for chunk in reading]
+    batches += [source_batch.batch for source_batch in reading]
     found = pa.Table.from_batches(batches)
     assert found.num_rows == 20000
     assert set(found.column("name").to_pylist()) == {"a"}

@@ -25,7 +25,7 @@ def load(name):
     reader = FileReader(sys.argv[1], options=options)
     [unit] = reader.units(table(name), None)
     unit.content()
-    return sum(chunk.rows for chunk in reader.read(table(name), unit, None))
+    return sum(batch.rows for batch in reader.read(table(name), unit, None))
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -53,7 +53,7 @@ def test_a_file_that_no_table_takes_is_told_at_each_load_and_kept(zone: Zone) ->
     for _ in range(2):
         assert told(load_table(zone.settings, zone.name, "flights").not_loaded) == expected
         assert told(load_table(zone.settings, zone.name, "planes").not_loaded) == expected
-    kept = "select unit, table_name, outcome, reason, first_seen_at < last_seen_at from ops.files_left"
+    kept = "select unit, table_name, outcome, reason, first_seen_at < last_seen_at from ops.files_not_loaded"
     assert zone.query(f"{kept} where source = $1 order by unit", zone.name) == [
         (unit, "", outcome, TAKEN_BY_NONE, True) for unit, outcome in expected
     ]
@@ -132,7 +132,7 @@ def test_files_that_wait_say_for_what(zone: Zone) -> None:
     ]
     assert "people_4.csv.done" not in [one.unit for one in result.not_loaded]
     assert zone.query(
-        "select table_name, outcome from ops.files_left where source = $1 and unit = 'people_1.csv'", zone.name
+        "select table_name, outcome from ops.files_not_loaded where source = $1 and unit = 'people_1.csv'", zone.name
     ) == [("people", "waiting")]
 
 

@@ -34,8 +34,10 @@ def load(folder: Path, name: str, text: str, columns: tuple[Column, ...], option
     (unit,) = reader.units(table, None)
     accepted: list[dict[str, Any]] = []
     refused: list[tuple[str, str]] = []
-    for chunk in reader.read(table, unit, None):
-        batch, _, bad = conform(table, shape(table, chunk.batch.schema, name, text=chunk.text), chunk, 1)
+    for source_batch in reader.read(table, unit, None):
+        batch, _, bad = conform(
+            table, shape(table, source_batch.batch.schema, name, text=source_batch.text), source_batch, 1
+        )
         accepted += batch.to_pylist()
         refused += [(one.column, one.reason) for one in bad]
     return [tuple(row.values()) for row in accepted], refused

@@ -108,7 +108,7 @@ def test_no_message_has_a_value(zone: Zone, name: str, content: bytes | str, opt
         said.append(repr(result))
     except GranaryError as error:
         said += traceback.format_exception(error)
-    for kept in ("load_audit", "schema_changes", "files_left"):
+    for kept in ("load_audit", "schema_changes", "files_not_loaded"):
         said += [
             str(row) for row in zone.query(f"select kept::text from ops.{kept} as kept where source = $1", zone.name)
         ]

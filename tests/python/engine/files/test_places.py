@@ -127,22 +127,22 @@ def test_a_file_that_grows_while_it_is_read_is_left_for_later(zone: Zone) -> Non
     path = zone.put("people.csv", HEADER + ADA * 300_000)
     reader = FileReader(str(zone.folder))
     [unit] = reader.units(table(), None)
-    chunks = reader.read(table(), unit, None)
-    assert next(chunks).batch.num_rows > 0
+    source_batches = reader.read(table(), unit, None)
+    assert next(source_batches).batch.num_rows > 0
     with path.open("a") as file:
         file.write(BO)
     with pytest.raises(StillWrittenError):
-        list(chunks)
+        list(source_batches)
 
 
 def test_a_cut_off_file_that_is_still_growing_is_no_damaged_file(zone: Zone) -> None:
     path = zone.put("people.csv", HEADER + '1,"Ada')
     reader = FileReader(str(zone.folder))
     [unit] = reader.units(table(), None)
-    chunks = reader.read(table(), unit, None)
+    source_batches = reader.read(table(), unit, None)
     path.write_text(HEADER + '1,"Ada",,1\n')
     with pytest.raises(StillWrittenError):
-        list(chunks)
+        list(source_batches)
 
 
 def test_settling_files_and_markers(zone: Zone) -> None:

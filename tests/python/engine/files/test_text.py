@@ -56,7 +56,9 @@ def test_every_row_that_is_written_is_read(rows: list[tuple[str, str]], size: in
     parts = [b"a,b\n" + data[:size], data[size:]]
     options = Csv(delimiter=",", quote='"', escape="", encoding="utf-8", header=True)
     for stream in (io.BytesIO(b"".join(parts)),):
-        found = [row for chunk in read(stream, options, PAIR, Limits(), "") for row in chunk.batch.to_pylist()]
+        found = [
+            row for source_batch in read(stream, options, PAIR, Limits(), "") for row in source_batch.batch.to_pylist()
+        ]
     assert [(row["a"] or "", row["b"] or "") for row in found] == rows
 
 
@@ -70,8 +72,10 @@ def test_whatever_comes_each_record_is_a_row_or_is_refused(text: str, escape: by
         with pytest.raises(UnreadableError):
             list(read(io.BytesIO(data), options, PAIR, Limits(), ""))
         return
-    chunks = list(read(io.BytesIO(data), options, PAIR, Limits(), ""))
-    assert sum(chunk.rows for chunk in chunks) == sum(bool(data[a:b].strip(b"\r\n")) for a, b in spans)
+    source_batches = list(read(io.BytesIO(data), options, PAIR, Limits(), ""))
+    assert sum(source_batch.rows for source_batch in source_batches) == sum(
+        bool(data[a:b].strip(b"\r\n")) for a, b in spans
+    )
 
 
 @given(st.binary(max_size=60).map(lambda data: data.replace(b"\x00", b",") + b"\n"), st.integers(1, 20))

@@ -237,11 +237,11 @@ def test_a_source_that_is_there_gets_tables_and_columns_and_keeps_its_own(bare: 
     later = "order_id,customer_id,ordered_at,channel,amount,tip\n9001,1,2026-05-02T08:00:00+00:00,web,12.50,1.50\n"
     (deliveries / "orders_2026-05.csv").write_text(later)
     said = bare.run(".venv/bin/granary add-source bakery").stdout
-    assert "orders has got tip; --columns adds that." in said
+    assert "orders has gained tip; --columns adds that." in said
     assert "ovens: all 2 rows seen" in said
     assert "What is ordered." in module.read_text()
     assert 'Column("tip"' not in module.read_text()
-    assert "Every table of bakery is there already." in bare.run(".venv/bin/granary add-source bakery").stdout
+    assert "Every table of bakery has been added already." in bare.run(".venv/bin/granary add-source bakery").stdout
     bare.run(".venv/bin/granary add-source bakery --columns")
     bare.run(".venv/bin/granary run")
     assert rows(bare, "select order_id, amount, tip from staging.stg_bakery__orders where tip is not null") == [

@@ -175,8 +175,8 @@ def test_appended_and_replayed_rows(warehouse: Settings, shop: Shop, land: Load,
     land(contract)
     remember(warehouse, 7)
     with LoadTransaction(warehouse, "shop") as tx:
-        chunk = SourceBatch(pa.RecordBatch.from_pydict({"id": [2, 3], "buyer": [7, 8], "pieces": [1, 1]}))
-        done = append(tx, source, contract, Unit("topic[0]"), [chunk])
+        source_batch = SourceBatch(pa.RecordBatch.from_pydict({"id": [2, 3], "buyer": [7, 8], "pieces": [1, 1]}))
+        done = append(tx, source, contract, Unit("topic[0]"), [source_batch])
         assert (done.rows_read, done.rows_loaded, done.rows_forgotten) == (2, 1, 1)
     replay(warehouse, entries(warehouse), {"buyer": "7", "pieces": "1"})
     assert rows("select id, buyer from raw_shop.orders") == [(3, 8)]

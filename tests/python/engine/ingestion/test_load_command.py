@@ -75,7 +75,7 @@ def test_a_copy_is_accepted_and_a_gone_file_withdrawn_by_command(
     copy.unlink()
     done = granary(*command)
     assert (done.exit_code, rows(count)) == (0, [(3,)])
-    assert "receipts/2017-01-03.parquet is withdrawn, 3 rows are deleted." in done.stdout
+    assert "receipts/2017-01-03.parquet withdrawn, 3 rows deleted." in done.stdout
     assert granary("withdraw", "till", "x").exit_code == 2
     assert load_table(warehouse, "till", "receipts").status == "unchanged"
     ledger = "select status, rows_deleted from ops.load_audit where run_id = 'withdraw'"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EARLIER = (
     "drop table ops.migrations",
-    "drop table ops.files_left",
+    "drop table ops.files_not_loaded",
     "alter table ops.load_audit drop constraint load_audit_status_check",
     "alter table ops.load_audit add constraint load_audit_status_check"
     " check (status in ('loaded', 'unchanged', 'failed', 'unreadable'))",

@@ -42,9 +42,9 @@ def column(name: str, kind: pa.DataType, *aliases: str) -> Column:
     return Column(name, kind, "A column.", aliases=aliases)
 
 
-def only(chunks: Any) -> SourceBatch:
-    (chunk,) = chunks
-    return chunk
+def only(source_batches: Any) -> SourceBatch:
+    (source_batch,) = source_batches
+    return source_batch
 
 
 def lines(table: Table, rows: list[bytes]) -> SourceBatch:
@@ -57,7 +57,7 @@ def document(table: Table, rows: list[bytes]) -> SourceBatch:
 
 
 def api(table: Table, rows: list[bytes]) -> SourceBatch:
-    return Rows(table, 32).chunk(decode(b"[" + b",".join(rows) + b"]"))
+    return Rows(table, 32).source_batch(decode(b"[" + b",".join(rows) + b"]"))
 
 
 def stream(table: Table, rows: list[bytes]) -> SourceBatch:
@@ -72,11 +72,11 @@ def webhook(table: Table, rows: list[bytes]) -> SourceBatch:
 WAYS = pytest.mark.parametrize("read", [lines, document, api, stream, webhook])
 
 
-def land(table: Table, chunk: SourceBatch) -> tuple[list[dict[str, Any]], list[Refusal]]:
-    """Return what lands of a chunk, and what does not; every refusal can be kept."""
-    shaped = shape(table, chunk.batch.schema, "here")
-    accepted, _, refusals = conform(table, shaped, chunk, 0)
-    assert accepted.num_rows + len(refusals) == chunk.rows
+def land(table: Table, source_batch: SourceBatch) -> tuple[list[dict[str, Any]], list[Refusal]]:
+    """Return what lands of a batch, and what does not; every refusal can be kept."""
+    shaped = shape(table, source_batch.batch.schema, "here")
+    accepted, _, refusals = conform(table, shaped, source_batch, 0)
+    assert accepted.num_rows + len(refusals) == source_batch.rows
     for refusal in refusals:
         json.loads(json_text(refusal.payload))
     return accepted.to_pylist(), refusals
@@ -241,11 +241,13 @@ def test_a_refused_row_keeps_its_digits_in_the_quarantine_and_on_its_way_back() 
 
 
 def test_a_column_of_doubles_that_no_contract_names_takes_no_number_that_it_would_round() -> None:
-    chunk = stream(contract(), [b'{"id":1,"v":0.5}', b'{"id":2,"v":123456789012345678.91}', b'{"id":3,"v":null}'])
-    assert chunk.batch["v"].to_pylist() == ["0.5", "123456789012345678.91", None]
+    source_batch = stream(
+        contract(), [b'{"id":1,"v":0.5}', b'{"id":2,"v":123456789012345678.91}', b'{"id":3,"v":null}']
+    )
+    assert source_batch.batch["v"].to_pylist() == ["0.5", "123456789012345678.91", None]
     raw = {"v": pa.float64()}
-    shaped = shape(contract(), chunk.batch.schema, "here", raw)
-    accepted, _, (refusal,) = conform(contract(), shaped, chunk, 0)
+    shaped = shape(contract(), source_batch.batch.schema, "here", raw)
+    accepted, _, (refusal,) = conform(contract(), shaped, source_batch, 0)
     assert accepted["v"].to_pylist() == [0.5, None]
     assert (refusal.row, refusal.column) == (1, "v")
 

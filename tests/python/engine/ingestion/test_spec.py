@@ -61,9 +61,9 @@ def test_wrong_specs_are_refused(changes: dict[str, Any], words: str) -> None:
 
 def test_chunk_places_skip_rejected_rows() -> None:
     batch = pa.RecordBatch.from_pydict({"id": [1, 2, 3]})
-    chunk = SourceBatch(batch, ((1, Rejected("", "bad", {})),))
-    assert chunk.rows == 4
-    assert chunk.places(10).to_pylist() == [10, 12, 13]
+    source_batch = SourceBatch(batch, ((1, Rejected("", "bad", {})),))
+    assert source_batch.rows == 4
+    assert source_batch.places(10).to_pylist() == [10, 12, 13]
 
 
 def test_every_source_is_described() -> None:

@@ -267,7 +267,7 @@ def test_registry_protocol(registry: RegistryServer) -> None:
     registry.compatible = False
     assert client.can_read("events/value", {}) == (False, ("READER_FIELD_MISSING_DEFAULT_VALUE: member_id",))
     registry.user = "Basic dTpw"  # u:p
-    with pytest.raises(GranaryError, match="refuses us"):
+    with pytest.raises(GranaryError, match="denies access"):
         Registry(registry.url).schema(1)
     host = registry.url.partition("//")[2]
     assert Registry(f"http://u:p@{host}").schema(1) == [shop]

@@ -54,7 +54,7 @@ MAY: dict[str, dict[str, str]] = {
     "personal.*": {"transformer": EVERYTHING, "analyst_pii": "S"},
     "ops.load_audit": {"loader": "SIU", "transformer": "S", "auditor": "S"},
     "ops.raw_tables": {"loader": "SIUD", "transformer": "S", "auditor": "S"},
-    "ops.files_left": {"loader": "SIU", "transformer": "S", "auditor": "S"},
+    "ops.files_not_loaded": {"loader": "SIU", "transformer": "S", "auditor": "S"},
     "ops.freshness": {"loader": "S", "transformer": "S", "auditor": "S"},
     "ops.watermarks": {"loader": "SIUD", "transformer": "S", "auditor": "S"},
     "ops.quarantine": {"loader": "SIUD", "transformer": "S", "auditor": "s"},

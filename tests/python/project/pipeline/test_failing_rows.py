@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from granary.dbt import manifest as dbt_manifest
-from granary.dbt.culprits import blame
+from granary.dbt.failing_rows import cause_of_failure
 from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def test_a_row_that_the_facts_cannot_hold_is_named(
         message = " ".join(str(failed.message).split())
         assert reason in message
         node = manifest["nodes"]["model.grocer.fct_sales"]
-        assert blame(pipeline.settings, manifest, node, pipeline.target, str(failed.message)) == (
+        assert cause_of_failure(pipeline.settings, manifest, node, pipeline.target, str(failed.message)) == (
             f"{unit}, row {number}, load {load} of pos.transactions"
         )
     finally:
@@ -73,7 +73,7 @@ def test_of_a_model_without_a_row_of_its_own_the_new_loads_are_named(
         " where table_name = 'transactions' limit 1"
     )
     node = manifest["nodes"]["model.grocer.daily_sales"]
-    found = blame(pipeline.settings, manifest, node, pipeline.target, "numeric field overflow")
+    found = cause_of_failure(pipeline.settings, manifest, node, pipeline.target, "numeric field overflow")
     assert found == "new to it: transactions/2017-01-31.parquet (load 99999 of pos.transactions)"
     pipeline.execute("delete from ops.load_audit where load_id = 99999")
 

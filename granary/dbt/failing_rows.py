@@ -42,16 +42,16 @@ UNPUBLISHED = """
 
 
 @dataclass(frozen=True)
-class Suspect:
+class StagingView:
     """A staging view that a model reads, and the source table behind it."""
 
-    view: str
+    relation: str
     quoted: re.Pattern[str]
     source: str
     table: str
 
 
-def named(settings: Settings, target: Path, invocation: str) -> Iterator[str]:
+def causes_of_failures(settings: Settings, target: Path, invocation: str) -> Iterator[str]:
     """Yield which load, file and row each model failed on that failed in a run of dbt.
 
     Args:
@@ -68,11 +68,11 @@ def named(settings: Settings, target: Path, invocation: str) -> Iterator[str]:
     for result in results["results"]:
         node = manifest["nodes"].get(result["unique_id"], {})
         failed = result["status"] == "error" and node.get("resource_type") in ("model", "snapshot")
-        if failed and (found := blame(settings, manifest, node, target, str(result["message"] or ""))):
+        if failed and (found := cause_of_failure(settings, manifest, node, target, str(result["message"] or ""))):
             yield f"{node['resource_type']} {node['name']} failed on what it is made from: {found}"
 
 
-def blame(
+def cause_of_failure(
     settings: Settings, manifest: Mapping[str, Any], node: Mapping[str, Any], target: Path, message: str
 ) -> str | None:
     """Return the load, file and row that a model failed on, else the loads that it met for the first time.
@@ -94,15 +94,15 @@ def blame(
             connection.commit()
             if path.is_file():
                 fails = probe(connection, manifest, node, path.read_text(), message)
-                for suspect in suspects(manifest, node):
-                    if found := search(connection, suspect, fails):
+                for view in staging_views(manifest, node):
+                    if found := search(connection, view, fails):
                         return found
             return newest(connection, manifest, node)
     except psycopg.Error:
         return None
 
 
-def suspects(manifest: Mapping[str, Any], node: Mapping[str, Any]) -> Iterator[Suspect]:
+def staging_views(manifest: Mapping[str, Any], node: Mapping[str, Any]) -> Iterator[StagingView]:
     """Yield the staging views that a model reads itself, each over one source table."""
     for parent in node["depends_on"]["nodes"]:
         view = manifest["nodes"].get(parent)
@@ -117,12 +117,12 @@ def suspects(manifest: Mapping[str, Any], node: Mapping[str, Any]) -> Iterator[S
         ):
             schema, name = relation(view).split(".", 1)
             quoted = re.compile(rf'(?:"[^"]+"\.)?"{re.escape(schema)}"\."{re.escape(name)}"(?P<alias>\s+as\b)?')
-            yield Suspect(relation(view), quoted, sources[0]["source_name"], sources[0]["identifier"])
+            yield StagingView(relation(view), quoted, sources[0]["source_name"], sources[0]["identifier"])
 
 
 def probe(
     connection: Connection, manifest: Mapping[str, Any], node: Mapping[str, Any], sql: str, message: str
-) -> Callable[[Suspect, str], bool]:
+) -> Callable[[StagingView, str], bool]:
     """Return a function that says whether the model fails when a staging view has the rows of a condition only."""
     columns = [column for column in node["columns"].values() if column.get("data_type")]
     contract = node["config"].get("contract", {}).get("enforced") and columns
@@ -130,9 +130,9 @@ def probe(
     shape = ", ".join(f"{quote_name(column['name'])} {column['data_type']}" for column in columns)
     bad = violation(manifest, message)
 
-    def fails(suspect: Suspect, condition: str) -> bool:
-        narrowed = f"(select * from {suspect.view} where {condition})"
-        again = suspect.quoted.sub(lambda found: narrowed + (found["alias"] or " as narrowed"), sql)
+    def fails(view: StagingView, condition: str) -> bool:
+        narrowed = f"(select * from {view.relation} where {condition})"
+        again = view.quoted.sub(lambda found: narrowed + (found["alias"] or " as narrowed"), sql)
         try:
             if contract:
                 execute(connection, f"create temporary table probed ({shape}) on commit drop")
@@ -178,15 +178,15 @@ def violation(manifest: Mapping[str, Any], message: str) -> str | None:
     return f"({broken}) and ({where})" if where else broken
 
 
-def search(connection: Connection, suspect: Suspect, fails: Callable[[Suspect, str], bool]) -> str | None:
+def search(connection: Connection, view: StagingView, fails: Callable[[StagingView, str], bool]) -> str | None:
     """Return the load and row of a staging view that a model fails on, or None if its rows are not the reason."""
-    loads = dict(query(connection, LOADS, suspect.source, suspect.table))
+    loads = dict(query(connection, LOADS, view.source, view.table))
     connection.rollback()
-    if not loads or fails(suspect, "false"):
+    if not loads or fails(view, "false"):
         return None
 
     def broken(some: Sequence[int]) -> bool:
-        return fails(suspect, f"load_id = any('{{{', '.join(map(str, some))}}}'::bigint[])")
+        return fails(view, f"load_id = any('{{{', '.join(map(str, some))}}}'::bigint[])")
 
     ids, size = [int(load) for load in loads], 1
     while not broken(ids[:size]):  # the newest loads first: that is where the fault mostly is
@@ -194,17 +194,17 @@ def search(connection: Connection, suspect: Suspect, fails: Callable[[Suspect, s
             return None
         size *= 2
     load = halved(ids[size // 2 if size > 1 else 0 : size], broken)
-    (last,) = query(connection, f"select max(load_row)::bigint from {suspect.view} where load_id = {load}")[0]
+    (last,) = query(connection, f"select max(load_row)::bigint from {view.relation} where load_id = {load}")[0]
     connection.rollback()
     first, rest = 1, int(last)
     while first < rest:
         middle = (first + rest) // 2
-        if fails(suspect, f"load_id = {load} and load_row between {first} and {middle}"):
+        if fails(view, f"load_id = {load} and load_row between {first} and {middle}"):
             rest = middle
         else:
             first = middle + 1
-    where = f"load {load} of {suspect.source}.{suspect.table}"
-    alone = fails(suspect, f"load_id = {load} and load_row = {first}")
+    where = f"load {load} of {view.source}.{view.table}"
+    alone = fails(view, f"load_id = {load} and load_row = {first}")
     return f"{loads[load]}, {f'row {first}, ' if alone else ''}{where}"
 
 
