@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NAMED = 5
 """Names that a line gives before it breaks off."""
 NO_DATA = "has never had data"
-"""The reason of a node that failed and holds nothing, since its source never delivered (publish_holds.sql)."""
+"""The reason of a node that failed and holds nothing, since its source never delivered (runs.sql)."""
 HOLDS = """
     select split_part(node, '.', 3), reason, since from ops.publish_holds where schema_name = $1
     order by reason <> 'failed', since, node

@@ -17,7 +17,7 @@ SURE_TO_FAIL_AGAIN = ("Compilation Error", "Parsing Error")
 """How dbt's message starts when trying again cannot help. An audit that stops a model is a Compilation Error too."""
 
 HELD = "nothing was published"
-"""How the message of a publish begins that something holds (publish_holds.sql)."""
+"""How the message of a publish begins that something holds (runs.sql)."""
 Blame = Callable[[Mapping[str, Any], str], str | None]
 
 LINE = re.compile(r"^[\d:.]+ \[(\w+) *\] \[.{10}\]: ", re.MULTILINE)

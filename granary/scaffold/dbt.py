@@ -135,8 +135,8 @@ def _written(column: PlannedColumn) -> list[str]:
     if look is None:
         return []
     words = look.style.split("/") if look.kind == "boolean" else [look.style] if look.style else []
-    given = ", ".join(f"'{word}'" for word in (column.name, *words))
-    return [f"{{{{ granary.text_as_{look.kind}({given}) }}}} as {column.cast}"]
+    given = ", ".join((column.name, *(f"'{word}'" for word in words)))
+    return [f"ops.text_as_{look.kind}({given}) as {column.cast}"]
 
 
 CAST_TYPES = {

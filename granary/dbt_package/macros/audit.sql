@@ -1,43 +1,50 @@
 {#-
-    Audited before visible: the post-hook of every mart. It runs the blocking tests of the model inside the transaction
-    that built it; one failure raises, the transaction rolls back, and readers keep the last good table. After an
-    increment it looks only at the partitions that were just written. What passed is recorded in ops.model_audits, in the
-    same transaction.
+    Audited before visible: the post-hook of every mart. It runs the blocking tests of the model, in one statement, inside
+    the transaction that built it; one failure raises, the transaction rolls back, and readers keep the last good table.
+    After an increment it looks only at the partitions that were just written. What passed is recorded in ops.model_audits,
+    in the same transaction.
 -#}
 {% macro audit() -%}
-    {%- if execute -%}
+    {%- set tests = granary.audit_tests(model) if execute else [] -%}
+    {%- if tests -%}
         {%- set scope = 'new' if is_incremental() and 'partition_by' in model.config.meta else 'all' -%}
-        {%- set passed = [] -%}
-        {%- for test in granary.audit_tests(model) -%}
-            {#- a model may forbid hashing for its own query only -#}
-            {%- set result = run_query('reset enable_hashagg; ' ~ granary.audit_query(test, model, scope)) -%}
-            {%- set failures = result.rows[0][0] or 0 -%}
-            {%- if result.rows[0][1] -%}
+        {%- set queries, passed = [], [] -%}
+        {%- for test in tests -%}
+            {%- do queries.append(
+                'select ' ~ loop.index ~ ' as place, counted.* from (' ~ granary.audit_query(test, model, scope) ~ ') as counted') -%}
+        {%- endfor -%}
+        {#- A model may forbid hashing for its own query only; and each count, not the list of them, is for all processors. -#}
+        {%- set counted = run_query('reset enable_hashagg; set local enable_parallel_append = off; ' ~ queries | join(' union all ') ~ ' order by place').rows -%}
+        {%- for test in tests -%}
+            {%- set failures = counted[loop.index0][1] or 0 -%}
+            {%- if counted[loop.index0][2] -%}
                 {{ exceptions.raise_compiler_error(
                     'audit: ' ~ test.name ~ ': ' ~ failures ~ ' rows failed in ' ~ granary.published_schema() ~ '.' ~ this.identifier
                     ~ '; nothing was published.' ~ granary.loads_at_fault(test, model, scope)) }}
             {%- endif -%}
             {%- do passed.append("('" ~ test.name ~ "', " ~ failures ~ ')') -%}
-        {%- endfor -%}
-        {%- if passed %}
+        {%- endfor %}
         insert into ops.model_audits (invocation_id, test, model, scope, failures)
         select '{{ invocation_id }}', test, '{{ granary.watermark_name() }}', '{{ scope }}', failures
         from (values {{ passed | join(', ') }}) as passed (test, failures)
-        {%- endif -%}
     {%- endif -%}
 {%- endmacro %}
 
 {#- The generic tests of severity error that are attached to the node and refer to nothing that is built after it. -#}
 {% macro audit_tests(node) -%}
-    {%- set upstream = granary.upstream_of(node) -%}
-    {%- set found = [] -%}
-    {%- for test in graph.nodes.values() if test.resource_type == 'test' -%}
-        {%- if test.attached_node == node.unique_id and test.config.enabled and test.config.severity | lower == 'error'
-            and test.depends_on.nodes | reject('in', upstream) | list | length == 0 -%}
-            {%- do found.append(test) -%}
-        {%- endif -%}
+    {%- set upstream, found = [node.unique_id], [] -%}
+    {%- for id in upstream -%}
+        {%- do upstream.extend((graph.nodes.get(id) or {}).get('depends_on', {}).get('nodes', []) | reject('in', upstream)) -%}
+    {%- endfor -%}
+    {%- for test in graph.nodes.values() if test.attached_node == node.unique_id and granary.blocks(test)
+        and not test.depends_on.nodes | reject('in', upstream) | list -%}
+        {%- do found.append(test) -%}
     {%- endfor -%}
     {{ return(found) }}
+{%- endmacro %}
+
+{% macro blocks(test) -%}
+    {{ return(test.resource_type == 'test' and test.config.enabled and test.config.severity | lower == 'error') }}
 {%- endmacro %}
 
 {#- Of a model that keeps its rows' loads, the newest ones that fail a test by themselves, for people. -#}
@@ -45,10 +52,11 @@
     {%- if 'load_id' not in node.columns -%}{{ return('') }}{%- endif -%}
     {%- set found = [] -%}
     {%- for row in run_query(
-        "select built.load_id, loads.unit from (select distinct load_id from " ~ this ~ ") as built inner join ops.load_audit"
-        ~ " as loads on built.load_id = loads.load_id order by built.load_id desc limit 20").rows if found | length < 3 -%}
-        {%- set failed = run_query(granary.audit_query(test, node, scope, 'load_id = ' ~ row[0])).rows[0] -%}
-        {%- if failed[1] -%}{%- do found.append(row[1] ~ ' (load ' ~ row[0] ~ ')') -%}{%- endif -%}
+        'select load_id, unit from ops.load_audit where load_id in (select load_id from ' ~ this
+        ~ ') order by load_id desc limit 20').rows if found | length < 3 -%}
+        {%- if run_query(granary.audit_query(test, node, scope, 'load_id = ' ~ row[0])).rows[0][1] -%}
+            {%- do found.append(row[1] ~ ' (load ' ~ row[0] ~ ')') -%}
+        {%- endif -%}
     {%- endfor -%}
     {{ return(' They are of ' ~ found | join(', ') ~ '.' if found else '') }}
 {%- endmacro %}
@@ -78,17 +86,12 @@
 
 {#- The rows of a relation that meet all of the conditions, in the form that dbt gives them to generic tests. -#}
 {% macro rows_where(relation, conditions) -%}
-    {%- if conditions -%}
-        {{ return('(select * from ' ~ relation ~ ' where ' ~ conditions | join(' and ') ~ ') dbt_subquery') }}
-    {%- else -%}
-        {{ return(relation) }}
-    {%- endif -%}
+    {{ return('(select * from ' ~ relation ~ ' where ' ~ conditions | join(' and ') ~ ') dbt_subquery' if conditions else relation) }}
 {%- endmacro %}
 
 {#- "ref('dim_store')", as a test's argument has it, to the relation. -#}
 {% macro relation_of(reference) -%}
-    {%- set name = reference | replace('"', "'") -%}
-    {{ return(granary.node_relation(granary.node_named(name.split("'")[-2]))) }}
+    {{ return(granary.node_relation(granary.node_named((reference | replace('"', "'")).split("'")[-2]))) }}
 {%- endmacro %}
 
 {#- A model, seed or snapshot of the project or of a package: no two have one name. -#}
@@ -105,36 +108,23 @@
 {#-
     What the audit of this same invocation has proved, on rows that nothing has touched since, is not computed again: the
     test reports the audit's record. An increment's audit covers the new partitions, so it serves only tests of that scope.
+    The test's own statement asks for the record: the server does not start what is below a condition that is false.
 -#}
 {% macro postgres__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) -%}
-    {%- set record -%}
+    {%- set node = graph.nodes.get(model.attached_node) if execute and model.test_metadata else none -%}
+    {%- set own = default__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) -%}
+    {%- if not node or not granary.is_built_apart(node) or not granary.blocks(model) -%}
+    {{ own }}
+    {%- else -%}
+    {%- set unproved = '(select count(*) from proved) = 0' -%}
+    with proved as (
         select failures
         from ops.model_audits
         where invocation_id = '{{ invocation_id }}' and test = '{{ model.name }}'
         {%- if var('test_scope') != 'new' %} and scope = 'all'{% endif %}
-    {%- endset -%}
-    {%- set is_attached = model.attached_node and model.test_metadata -%}
-    {%- if is_attached and run_query(record).rows | length == 1 -%}
-    select
-        failures,
-        failures {{ warn_if }} as should_warn,
-        failures {{ error_if }} as should_error
-    from ({{ record }}) as audited
-    {%- else -%}
-    {{ default__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) }}
-    {%- endif -%}
-{%- endmacro %}
-
-{#- On-run-start: the record of what audits proved. dbt rolls its own `set role` back before it runs such a hook. -#}
-{% macro create_audit_record() -%}
-    set role {{ target.role }};
-    create table if not exists ops.model_audits (
-        invocation_id text not null,
-        test text not null,
-        model text not null,
-        scope text not null check (scope in ('all', 'new')),
-        failures bigint not null,
-        audited_at timestamptz not null default clock_timestamp(),
-        primary key (invocation_id, test)
     )
+    select failures, failures {{ warn_if }} as should_warn, failures {{ error_if }} as should_error from proved
+    union all
+    {{ own }} where {{ unproved }} having {{ unproved }}
+    {%- endif -%}
 {%- endmacro %}

@@ -10,20 +10,33 @@
     The work is done by functions of the schema ops. See docs/engine/increments.md.
 -#}
 
-{#- The model that is built, as these functions know it; nothing, if it does not overwrite partitions. -#}
-{% macro increment(node=none) -%}
-    {%- set node = node or model -%}
-    {%- if not execute or node.resource_type != 'model' or node.config.incremental_strategy != 'overwrite_partitions' -%}
+{#-
+    The model that is built, as these functions know it, with its `state` (rebuild, all, some or none: see
+    ops.increment_state); nothing, if it does not overwrite partitions. Settled once for each build of a model.
+-#}
+{% macro increment() -%}
+    {%- if not execute or model.resource_type != 'model' or not granary.has_delta(model) -%}
         {{ return(none) }}
     {%- endif -%}
+    {%- set kept = graph.nodes[model.unique_id] -%}
+    {%- if 'increment' not in kept -%}
+        {%- set described = granary.describe_increment(kept) -%}
+        {%- set asked = 'select ops.increment_state(' ~ granary.quoted(tojson(described)) ~ ')' -%}
+        {%- do described.update({'state': 'rebuild' if flags.FULL_REFRESH else run_query(asked).rows[0][0]}) -%}
+        {%- do kept.update({'increment': described}) -%}
+    {%- endif -%}
+    {{ return(kept['increment']) }}
+{%- endmacro %}
+
+{% macro describe_increment(node) -%}
     {%- set meta, name, inputs, vars = node.config.meta, node.schema ~ '.' ~ node.alias, {}, [] -%}
     {%- for input, by in meta.get('changed_by', {}).items() -%}
         {%- set read = granary.node_named(input) -%}
-        {%- set means = namespace(by=by | trim) -%}
+        {%- set said = [by | trim] -%}
         {%- for word in modules.re.findall('[{](\w+)[}]', by) -%}
-            {%- set means.by = means.by | replace('{' ~ word ~ '}', granary.node_relation(granary.node_named(word)) | string) -%}
+            {%- do said.append(said[-1] | replace('{' ~ word ~ '}', granary.node_relation(granary.node_named(word)) | string)) -%}
         {%- endfor -%}
-        {%- do inputs.update({read.schema ~ '.' ~ read.alias: {'delta': granary.delta(read), 'by': means.by}}) -%}
+        {%- do inputs.update({read.schema ~ '.' ~ read.alias: {'delta': granary.delta(read), 'by': said[-1]}}) -%}
     {%- endfor -%}
     {%- for name in meta.get('depends_on_vars', []) -%}{%- do vars.append(var(name)) -%}{%- endfor -%}
     {%- for id in node.depends_on.nodes if id.startswith('seed.') -%}{%- do vars.append(graph.nodes[id].checksum.checksum) -%}{%- endfor -%}
@@ -45,6 +58,10 @@
         'inputs': inputs if 'changed_by' in meta else none,
         'log': log,
     }) }}
+{%- endmacro %}
+
+{% macro has_delta(node) -%}
+    {{ return(node.config.incremental_strategy == 'overwrite_partitions') }}
 {%- endmacro %}
 
 {#- The table of the rows in which the versions of a model differ. -#}
@@ -70,18 +87,11 @@
     {{ return([columns] if columns is string else columns) }}
 {%- endmacro %}
 
-{#- rebuild, all, some or none: see ops.increment_state. -#}
-{% macro increment_state() -%}
-    {%- set increment = granary.increment() -%}
-    {%- if not increment or flags.FULL_REFRESH -%}{{ return('rebuild') }}{%- endif -%}
-    {{ return(run_query('select ops.increment_state(' ~ granary.quoted(tojson(increment)) ~ ')').rows[0][0]) }}
-{%- endmacro %}
-
 {#- dbt's own, by the macro of the project: a model is built anew if its code is another one, or what it reads was. -#}
 {% macro should_full_refresh() -%}
     {%- set configured = config.get('full_refresh') -%}
     {%- if configured is not none -%}{{ return(configured) }}{%- endif -%}
-    {{ return(flags.FULL_REFRESH or (granary.increment() is not none and granary.increment_state() == 'rebuild')) }}
+    {{ return(flags.FULL_REFRESH or (granary.increment() or {}).get('state') == 'rebuild') }}
 {%- endmacro %}
 
 {#-
@@ -90,7 +100,7 @@
     values of `columns` in its column `key`, for instance the days of a month, so that an index on the day serves.
 -#}
 {% macro in_partitions(columns=none, through=none, key=none) -%}
-    {%- set state = granary.increment_state() if granary.increment() and is_incremental() else 'all' -%}
+    {%- set state = granary.increment().state if granary.increment() and is_incremental() else 'all' -%}
     {%- if state == 'none' -%}
         false
     {%- elif state != 'some' -%}
@@ -137,12 +147,11 @@
     {%- if not increment or flags.EMPTY -%}
         {{ dbt.postgres__create_table_as(temporary, relation, sql) }}
     {%- elif temporary -%}
-        {%- set state = granary.increment_state() -%}
-        {%- if state == 'some' %}
+        {%- if increment.state == 'some' %}
     select ops.find_partitions({{ granary.quoted(tojson(increment)) }});
         {%- endif %}
     create temporary table {{ relation }} on commit drop as (
-        {{ 'select * from ' ~ this ~ ' limit 0' if state == 'none' else sql }}
+        {{ 'select * from ' ~ this ~ ' limit 0' if increment.state == 'none' else sql }}
     );
     {%- else -%}
         {{ dbt.postgres__create_table_as(temporary, relation, sql) }}
@@ -155,9 +164,7 @@
     {%- if flags.EMPTY -%}
     select 1
     {%- else -%}
-    select ops.write_increment(
-        {{ granary.quoted(tojson(granary.increment())) }}, '{{ granary.increment_state() }}', '{{ arg_dict["temp_relation"] }}'
-    )
+    select ops.write_increment({{ granary.quoted(tojson(granary.increment())) }}, '{{ arg_dict["temp_relation"] }}')
     {%- endif -%}
 {%- endmacro %}
 
@@ -166,47 +173,4 @@
     select {{ granary.partition_columns(node) | join(', ') }}
     from {{ granary.delta(node) }}
     where version = (select max(version) from ops.model_versions where model = '{{ node.schema }}.{{ node.alias }}')
-{%- endmacro %}
-
-{#- On-run-end: what all have taken in is not kept. After an erasure nothing is. -#}
-{% macro prune_deltas() -%}
-    {%- set models = [] -%}
-    {%- for node in graph.nodes.values() if node.config.incremental_strategy == 'overwrite_partitions' -%}
-        {%- do models.append({'model': node.schema ~ '.' ~ node.alias, 'delta': granary.delta(node)}) -%}
-    {%- endfor -%}
-    {%- set erasing = env_var('GRANARY_ERASING', '') != '' -%}
-    {%- do run_query('select ops.prune_deltas(' ~ granary.quoted(tojson(models)) ~ ', ' ~ erasing ~ ')') -%}
-{%- endmacro %}
-
-{#-
-    On-run-start: what a model with `changed_by` reads, itself or through views, is named there, and is of a kind whose
-    changes can be followed.
--#}
-{% macro check_inputs() -%}
-    {%- for node in (graph.nodes.values() if execute else []) if 'changed_by' in node.config.meta -%}
-        {%- set read, declared = [], node.config.meta['changed_by'] -%}
-        {%- set ids = node.depends_on.nodes | list -%}
-        {%- for id in ids -%}
-            {%- set input = graph.nodes.get(id) or graph.sources[id] -%}
-            {%- if input.config.materialized in ('view', 'ephemeral') and input.resource_type == 'model' -%}
-                {%- do ids.extend(input.depends_on.nodes | reject('in', ids)) -%}
-            {%- elif input.resource_type != 'seed' and input.name not in read and input.source_name != 'ops' -%}
-                {%- do read.append(input.name) -%}
-                {%- if declared.get(input.name) != 'never' and input.config.incremental_strategy != 'overwrite_partitions' -%}
-                    {{ granary.wrong_inputs(node, 'reads ' ~ input.name ~ ', whose changes cannot be followed: make it incremental'
-                        ~ ' (overwrite_partitions), or leave changed_by out') }}
-                {%- elif input.name not in declared -%}
-                    {{ granary.wrong_inputs(node, 'reads ' ~ input.name ~ ' and does not say what a change there means') }}
-                {%- endif -%}
-            {%- endif -%}
-        {%- endfor -%}
-        {%- for name in declared if name not in read -%}
-            {{ granary.wrong_inputs(node, 'names ' ~ name ~ ', which it does not read') }}
-        {%- endfor -%}
-    {%- endfor -%}
-{%- endmacro %}
-
-{% macro wrong_inputs(node, what) -%}
-    {{ exceptions.raise_compiler_error(
-        node.name ~ ' ' ~ what ~ ': correct config.meta.changed_by in ' ~ node.original_file_path ~ ' (docs/engine/increments.md).') }}
 {%- endmacro %}

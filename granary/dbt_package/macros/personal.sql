@@ -6,7 +6,8 @@
         schema `marts`      a view of the same name: their real values for those who may read that table, masks for
                             everybody else
 
-    So nobody writes such a view, and who is let in is the table's grants. See docs/engine/decisions/0022.
+    So nobody writes such a view, and who is let in is the table's grants. See docs/engine/decisions/0022. That no tier is
+    lost on the way, ops.check_personal looks when a run starts.
 -#}
 
 {#- The schema of the tables behind masked marts. -#}
@@ -14,75 +15,11 @@
     {{ return(generate_schema_name('personal', none)) }}
 {%- endmacro %}
 
-{#- The tier of a column, or nothing; one that does not exist is an error. -#}
-{% macro personal_tier(node, column) -%}
-    {%- set tier = column.config.meta.get('personal') -%}
-    {%- if tier and tier not in var('personal_tiers') -%}
-        {{ exceptions.raise_compiler_error(
-            node.name ~ '.' ~ column.name ~ ': there is no tier of personal data ' ~ tier ~ '; write one of '
-            ~ var('personal_tiers').keys() | join(', ') ~ ' (docs/engine/access.md), or add it to the var personal_tiers.') }}
-    {%- endif -%}
-    {{ return(tier) }}
-{%- endmacro %}
-
 {#- The names of the columns of a node that only few may read. -#}
 {% macro masked_columns(node) -%}
     {%- set found = [] -%}
-    {%- for column in node.columns.values() -%}
-        {%- set tier = granary.personal_tier(node, column) -%}
-        {%- if tier and var('personal_tiers')[tier] == 'mask' -%}{%- do found.append(column.name) -%}{%- endif -%}
+    {%- for column in node.columns.values() if var('personal_tiers').get(column.config.meta.get('personal')) == 'mask' -%}
+        {%- do found.append(column.name) -%}
     {%- endfor -%}
     {{ return(found) }}
-{%- endmacro %}
-
-{#- Stops at a column whose `meta.subject` is not a data subject of dbt_project.yml. -#}
-{% macro check_subject(node, column) -%}
-    {%- set subject = column.config.meta.subject -%}
-    {%- set where = node.name ~ '.' ~ column.name ~ ': ' -%}
-    {%- if subject is not string -%}
-        {{ exceptions.raise_compiler_error(where ~ 'a column holds keys of one data subject, and not of ' ~ subject ~ '.') }}
-    {%- elif subject not in var('data_subjects', {}) -%}
-        {{ exceptions.raise_compiler_error(
-            where ~ 'there is no data subject ' ~ subject ~ ' in dbt_project.yml (vars: data_subjects); the project has '
-            ~ (var('data_subjects', {}).keys() | join(', ') or 'none') ~ '.') }}
-    {%- endif -%}
-{%- endmacro %}
-
-{#-
-    On-run-start: every tier and data subject exists, and no personal column of a parent comes out of a child under the
-    same name without a tier of its own, or `not_personal` with the reason, nor a key of a data subject without its
-    `subject`, by which an erasure finds it. tests/python/project/pipeline/test_personal_data.py follows renames.
--#}
-{% macro check_tiers() -%}
-    {%- if execute -%}
-        {%- set nodes = dict(graph.sources, **graph.nodes) -%}
-        {%- for node in nodes.values() if node.resource_type in ('source', 'model', 'seed', 'snapshot') -%}
-            {%- do granary.masked_columns(node) -%}
-            {%- for column in node.columns.values() if 'subject' in column.config.meta -%}
-                {%- do granary.check_subject(node, column) -%}
-            {%- endfor -%}
-            {%- set subjects = {} -%}
-            {%- for id in node.get('depends_on', {}).get('nodes', []) if id in nodes -%}
-                {%- for theirs in nodes[id].columns.values() if granary.personal_tier(nodes[id], theirs) -%}
-                    {%- set mine = node.columns.get(theirs.name) -%}
-                    {%- set whose = theirs.config.meta.get('subject') -%}
-                    {%- if mine and not granary.personal_tier(node, mine) and not mine.config.meta.get('not_personal') -%}
-                        {{ exceptions.raise_compiler_error(
-                            node.name ~ '.' ~ mine.name ~ ' comes from ' ~ nodes[id].name ~ ', where it is personal ('
-                            ~ theirs.config.meta.personal ~ '): give it config.meta.personal, or config.meta.not_personal'
-                            ~ ' with the reason (docs/engine/access.md).') }}
-                    {%- elif mine and whose and subjects.setdefault(mine.name, whose) != whose -%}
-                        {{ exceptions.raise_compiler_error(
-                            node.name ~ '.' ~ mine.name ~ ' comes from models where it is a key of ' ~ subjects[mine.name]
-                            ~ ' and of ' ~ whose ~ ': give each a column of its own.') }}
-                    {%- elif mine and mine.config.meta.get('subject') != whose -%}
-                        {{ exceptions.raise_compiler_error(
-                            node.name ~ '.' ~ mine.name ~ ' comes from ' ~ nodes[id].name ~ ', where its subject is '
-                            ~ (whose or 'nobody') ~ ': give it the same config.meta.subject, so that'
-                            ~ ' an erasure finds it (docs/engine/runbooks/forget-somebody.md).') }}
-                    {%- endif -%}
-                {%- endfor -%}
-            {%- endfor -%}
-        {%- endfor -%}
-    {%- endif -%}
 {%- endmacro %}

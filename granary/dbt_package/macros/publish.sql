@@ -1,25 +1,25 @@
 {#-
     Write, audit, publish. dbt builds the marts in the schema `build`; what analysts read, in `marts`, are ordinary tables
     that nothing but this step writes: in one transaction for all of them, with insert and delete only, so that readers
-    neither wait nor fail nor see one mart before and another after. See docs/engine/decisions/0016. Marts with personal columns
-    are such tables in the schema `personal`, behind views in `marts`: personal.sql.
+    neither wait nor fail nor see one mart before and another after. See docs/engine/decisions/0016. Here is only described
+    what there is; functions of the server do the work: granary/warehouse/migrations/runs.sql and publish.sql.
 -#}
+
+{#- On-run-start: check personal data, and hold publishing. dbt rolls its own `set role` back before it runs a hook. -#}
+{% macro start_run() -%}
+    {%- if execute -%}
+    set role {{ target.role }};
+    select ops.start_run({{ granary.run_document() }})
+    {%- endif -%}
+{%- endmacro %}
 
 {#-
     On-run-end: settle what holds publishing, keep how the run ended, then publish what was built and is not published yet.
-    dbt runs the statements that a hook returns; each `run_query` before is a transaction of its own (dbt's hooks commit at
-    once). A run of which everything succeeded and that may not publish fails all the same: dbt exits with 1.
+    dbt runs the statements that a hook returns; each `run_query` before is a transaction of its own.
 -#}
 {% macro finish_run(results) -%}
     {%- if execute and flags.WHICH != 'freshness' -%}
-        {%- do run_query('set role ' ~ target.role) -%}
-        {%- set failed = granary.settle_holds(results) -%}
-        {%- do granary.release_vanished() -%}
-        {%- do granary.record_build(results) -%}
-        {%- do granary.prune_deltas() -%}
-        {%- if flags.WHICH != 'test' and var('publish') -%}
-            {{ granary.publish_script(fails=not failed and not flags.EMPTY) }}
-        {%- endif -%}
+        {{ granary.publish_script(granary.run_document(results), flags.WHICH != 'test' and var('publish')) }}
     {%- endif -%}
 {%- endmacro %}
 
@@ -28,78 +28,74 @@
     names of nodes that hold it and are to be overlooked this once.
 -#}
 {% macro publish(despite=[]) -%}
-    {%- do run_query('set role ' ~ target.role) -%}
-    {%- do run_query(granary.create_publish_records()) -%}
-    {%- do granary.release_vanished() -%}
-    {%- set script = granary.publish_script([despite] if despite is string else despite) -%}
+    {%- set script = granary.publish_script(granary.run_document(despite=[despite] if despite is string else despite), true) -%}
     {%- if script | trim -%}{%- do run_query(script) -%}{%- endif -%}
 {%- endmacro %}
 
-{#- The statements of a publish; if something holds it, one that fails and says what, or, unless `fails`, a warning. -#}
-{% macro publish_script(despite=[], fails=true) -%}
-    {#- Held until the script has ended, or the connection has. -#}
-    {%- do run_query('select ops.take_lock(' ~ granary.publish_lock() ~ ", 'publishing', false)") -%}
-    {%- do granary.forget_shrinking() -%}
-    {%- set waiting = run_query(
-        "select 1 from ops.unpublished where schema_name = '" ~ granary.published_schema() ~ "' limit 1").rows | length > 0 -%}
-    {%- set holds = granary.publish_holds(despite) -%}
-    {%- if waiting and not holds -%}
-        {%- set document = granary.quoted(tojson(granary.publish_document())) -%}
-        {%- set changing = run_query('select unnest(ops.plan_publish(' ~ document ~ '))').columns[0].values() -%}
-        {%- set holds = granary.publish_holds(despite) -%}
-        {%- if not holds -%}
-            {%- do granary.forget_shrinking() -%}
-            {%- do granary.tell_of_marts_without_a_model(granary.marts()) %}
-    select ops.refuse();
-    {%- for name in changing %}
+{% macro publish_script(document, publishes) -%}
+    {%- do run_query('set role ' ~ target.role) -%}
+    {%- do run_query('select ops.end_run(' ~ document ~ ')') -%}
+    {%- if publishes -%}
+        {%- set plan = fromjson(run_query('select cast(ops.prepare_publish(' ~ document ~ ') as text)').rows[0][0]) -%}
+        {%- for words in plan.get('warnings', []) -%}{%- do exceptions.warn(words) -%}{%- endfor -%}
+        {%- if plan.get('error') -%}
+    select ops.refuse({{ granary.quoted(plan['error']) }})
+        {%- elif 'changing' in plan -%}
+            {%- for name in plan['changing'] %}
     begin;
     select ops.make_columns_ready('{{ name }}');
     commit;
-    {%- endfor %}
+            {%- endfor %}
     begin;
     select ops.publish({{ document }});
     commit;
-    select pg_advisory_unlock({{ granary.publish_lock() }})
-        {%- else -%}
-            {{ granary.end_of_publish(holds, fails) }}
+    select pg_advisory_unlock(ops.publish_lock('{{ granary.published_schema() }}'))
         {%- endif -%}
-    {%- else -%}
-        {{ granary.end_of_publish(holds if waiting else {}, fails) }}
     {%- endif -%}
 {%- endmacro %}
 
-{#- Nothing is published: say what holds it, if something does. -#}
-{% macro end_of_publish(holds, fails) -%}
-    {%- do run_query('select pg_advisory_unlock(' ~ granary.publish_lock() ~ ')') -%}
-    {%- if holds and fails -%}
-        {{ granary.raise_in_database(granary.words_of_holds(holds)) }}
-    {%- elif holds -%}
-        {%- do exceptions.warn(granary.words_of_holds(holds)) -%}
+{#- The project and the run as one value. `key`: the columns of the unique index that the model declares first. -#}
+{% macro run_document(results=none, despite=[]) -%}
+    {%- if results is none and not run_query("select to_regprocedure('ops.start_run(jsonb)')").rows[0][0] -%}
+        {{ exceptions.raise_compiler_error('this warehouse was not prepared for this engine: run `granary up`, then this again.') }}
     {%- endif -%}
-{%- endmacro %}
-
-{#-
-    All marts as one value, which ops.publish() and its parts (granary/warehouse/migrations/publish.sql) work by. `key`: the columns of
-    the unique index that the model declares first; `day`: what puts a row into a month.
--#}
-{% macro publish_document() -%}
-    {%- set marts, schemas = [], [] -%}
-    {%- for name, node in granary.marts().items() -%}
-        {%- set meta, indexes, key = node.config.meta, [], [] -%}
-        {%- for index in meta.get('declared_indexes', []) -%}
-            {%- if index.get('unique') and not key -%}{%- do key.extend(index['columns']) -%}{%- endif -%}
-            {%- do indexes.append({
-                'name': granary.declared_index_name(name, index),
-                'columns': index['columns'],
-                'unique': index.get('unique', false),
-                'type': index.get('type', 'btree'),
-            }) -%}
+    {%- set nodes, schemas, marts, outcomes = [], [], [], [] -%}
+    {%- for id, node in dict(graph.sources, **graph.nodes).items()
+        if node.resource_type in ('source', 'model', 'seed', 'snapshot', 'test') -%}
+        {%- set columns = {} -%}
+        {%- for column in node.columns.values() if node.resource_type != 'test' -%}
+            {%- set meta = column.config.meta -%}
+            {%- do columns.update({column.name: {
+                'personal': meta.get('personal'),
+                'not_personal': 'not_personal' in meta,
+                'subject': meta.get('subject'),
+            } if meta else {}}) -%}
         {%- endfor -%}
+        {%- do nodes.append({
+            'id': id,
+            'name': node.name,
+            'kind': node.resource_type,
+            'parents': node.get('depends_on', {}).get('nodes', []),
+            'schema': node.schema,
+            'alias': node.get('alias') or node.get('identifier'),
+            'source': node.get('source_name'),
+            'is_mart': granary.is_built_apart(node),
+            'holds': granary.blocks(node) or node.resource_type in ('model', 'seed', 'snapshot')
+                and node.config.enabled and node.config.materialized != 'ephemeral',
+            'columns': columns,
+            'delta': granary.delta(node) if granary.has_delta(node) else none,
+            'is_view': node.config.materialized in ('view', 'ephemeral'),
+            'changed_by': node.config.meta.get('changed_by'),
+        }) -%}
+        {%- if node.resource_type == 'model' -%}{%- do schemas.append(node.schema) -%}{%- endif -%}
+    {%- endfor -%}
+    {%- for name, node in granary.marts().items() -%}
+        {%- set meta, indexes = node.config.meta, granary.declared_indexes(node) -%}
         {%- do marts.append({
             'name': name,
             'node': node.unique_id,
-            'key': key,
-            'partition': granary.partition_columns(node) if node.config.incremental_strategy == 'overwrite_partitions' else [],
+            'key': (indexes | selectattr('unique') | map(attribute='columns') | list + [[]])[0],
+            'partition': granary.partition_columns(node) if granary.has_delta(node) else [],
             'day': meta.get('business_date'),
             'measures': meta.get('measures', []),
             'floor': meta.get('floor', 0.5),
@@ -109,10 +105,12 @@
             'indexes': indexes,
         }) -%}
     {%- endfor -%}
-    {%- for node in graph.nodes.values() if node.resource_type == 'model' -%}
-        {%- do schemas.append(node.schema) -%}
+    {%- for result in results or [] if result.node -%}
+        {%- do outcomes.append({
+            'id': result.node.unique_id, 'name': result.node.name, 'status': result.status | string, 'rows': result.failures
+        }) -%}
     {%- endfor -%}
-    {{ return({
+    {{ return(granary.quoted(tojson({
         'schema': granary.published_schema(),
         'personal': granary.personal_schema(),
         'build': generate_schema_name('build', none) | trim,
@@ -120,22 +118,15 @@
         'erasing': env_var('GRANARY_ERASING', '') != '',
         'schemas': schemas | unique | list,
         'marts': marts,
-    }) }}
-{%- endmacro %}
-
-{#- A statement that fails with these words: unlike an error in a hook's template, dbt counts it and ends as usual. -#}
-{% macro raise_in_database(words) -%}
-    do $granary$ begin raise exception '%', {{ granary.quoted(words) }}; end $granary$;
-{%- endmacro %}
-
-{#- Tables that analysts may rely on and that no model fills any more stay as they are; a person drops them. -#}
-{% macro tell_of_marts_without_a_model(known) -%}
-    {%- for row in run_query(
-        "select relname from pg_class where relkind in ('r', 'v') and relnamespace = to_regnamespace('" ~ granary.published_schema()
-        ~ "') order by relname").rows if row[0] not in known -%}
-        {%- do exceptions.warn(granary.published_schema() ~ '.' ~ row[0]
-            ~ ' is built by no model any more and stays as it was; drop it when nobody needs it.') -%}
-    {%- endfor -%}
+        'command': flags.WHICH,
+        'empty': flags.EMPTY | default(false, true),
+        'despite': despite,
+        'selected': selected_resources | list,
+        'tiers': var('personal_tiers').keys() | list,
+        'subjects': var('data_subjects', {}).keys() | list,
+        'nodes': nodes,
+        'results': none if results is none else outcomes,
+    }))) }}
 {%- endmacro %}
 
 {% macro quoted(text) -%}

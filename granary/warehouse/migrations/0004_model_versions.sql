@@ -17,7 +17,6 @@ create table if not exists ops.model_states (
     model text primary key,
     fingerprint text not null,
     inputs jsonb not null,
-    rebuilt_in xid8,
     updated_at timestamptz not null default clock_timestamp()
 );
 comment on table ops.model_states is

@@ -1,7 +1,7 @@
 -- Increments: a model that declares what it is partitioned by overwrites the partitions that changed, by difference, and
 -- hands the rows that differ on to the models that read it (docs/engine/decisions/0037). dbt describes the model:
 --
---     doc    {model, relation, delta, grain, partition, fingerprint, invocation, inputs, log}
+--     doc    {model, relation, delta, grain, partition, fingerprint, invocation, inputs, log, state}
 --     inputs {model: {delta, by}}; `by` says what a change there means here:
 --                all                everything is computed again, and what differs is written
 --                never              nothing
@@ -42,11 +42,7 @@ declare
     is_met boolean;
 begin
     select * into state from ops.model_states where model = doc ->> 'model';
-    -- Within the transaction of a rebuild, the answer stays the same.
-    if
-        state.model is null or state.fingerprint <> doc ->> 'fingerprint'
-        or state.rebuilt_in = pg_current_xact_id_if_assigned()
-    then
+    if state.model is null or state.fingerprint <> doc ->> 'fingerprint' then
         return 'rebuild';
     end if;
     if doc -> 'inputs' = 'null' then
@@ -99,9 +95,12 @@ begin
     end if;
     for query in
         select format(
-            'with changes as (select * from %s where version > %s) %s', how ->> 'delta', unseen.seen,
-            case when how ->> 'by' ~* '^\s*(select|with)\s' then format('select queried.* from (%s) as queried', how ->> 'by')
-                else format('select distinct %s from changes', how ->> 'by') end
+            'with changes as (select * from %s where version > %s)%s', how ->> 'delta', unseen.seen,
+            case
+                when how ->> 'by' ~* '^with\s' then regexp_replace(how ->> 'by', '^with', ',', 'i')
+                when how ->> 'by' ~* '^select\s' then ' ' || (how ->> 'by')
+                else format(' select distinct %s from changes', how ->> 'by')
+            end
         )
         from jsonb_each(case jsonb_typeof(doc -> 'inputs') when 'object' then doc -> 'inputs' else '{}' end) as items (input, how)
         cross join lateral ops.unseen_versions(doc, input) as unseen
@@ -114,10 +113,10 @@ end
 $$;
 
 -- A condition for the rows of the partitions that are overwritten.
-create or replace function ops.in_partitions(doc jsonb, state text, alias text) returns text
+create or replace function ops.in_partitions(doc jsonb, alias text) returns text
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select case
-        when state = 'all' then 'true'
+        when doc ->> 'state' = 'all' then 'true'
         when jsonb_array_length(doc -> 'partition') = 1
             then format('%s.%I = any(array(select %2$I from pg_temp.granary_partitions))', alias, doc -> 'partition' ->> 0)
         else format(
@@ -129,7 +128,7 @@ $$;
 
 -- Write the difference between what a model has in its partitions and what it computed for them; keep the rows that
 -- went (sign -1) and came (1) for those who read the model.
-create or replace function ops.write_increment(doc jsonb, state text, computed text) returns void
+create or replace function ops.write_increment(doc jsonb, computed text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     target regclass := (doc ->> 'relation')::regclass;
@@ -142,12 +141,12 @@ declare
     deleted bigint;
     inserted bigint;
 begin
-    if state <> 'none' then
+    if doc ->> 'state' <> 'none' then
         execute format(
             'with gone as (delete from %s as old where %s and not exists'
             ' (select from %s as new where %s and (%s) is not distinct from (%s)) returning old.*)'
             ' insert into %s (version, sign, %s) select %s, -1, %8$s from gone',
-            target, ops.in_partitions(doc, state, 'old'), computed, same_grain, ops.column_list(columns, 'new.'),
+            target, ops.in_partitions(doc, 'old'), computed, same_grain, ops.column_list(columns, 'new.'),
             ops.column_list(columns, 'old.'), doc ->> 'delta', listed, version
         );
         get diagnostics deleted = row_count;
@@ -164,7 +163,7 @@ begin
             values (version, doc ->> 'model', false, inserted, deleted, doc ->> 'invocation');
         end if;
     end if;
-    perform ops.remember_inputs(doc, false);
+    perform ops.remember_inputs(doc);
 end
 $$;
 
@@ -179,13 +178,13 @@ begin
     );
     insert into ops.model_versions (model, is_whole, rows_inserted, rows_deleted, invocation_id)
     values (doc ->> 'model', true, 0, 0, doc ->> 'invocation');
-    perform ops.remember_inputs(doc, true);
+    perform ops.remember_inputs(doc);
 end
 $$;
 
-create or replace function ops.remember_inputs(doc jsonb, rebuilt boolean) returns void
+create or replace function ops.remember_inputs(doc jsonb) returns void
 language sql set search_path = pg_catalog, pg_temp as $$
-    insert into ops.model_states as mine (model, fingerprint, inputs, rebuilt_in)
+    insert into ops.model_states as mine (model, fingerprint, inputs)
     select
         doc ->> 'model', doc ->> 'fingerprint',
         coalesce((
@@ -193,41 +192,39 @@ language sql set search_path = pg_catalog, pg_temp as $$
                 select max(version) from ops.model_versions where model = input
             ), 0))
             from jsonb_object_keys(case jsonb_typeof(doc -> 'inputs') when 'object' then doc -> 'inputs' else '{}' end) as input
-        ), '{}'),
-        case when rebuilt then pg_current_xact_id() end
+        ), '{}')
     on conflict (model) do update set
         fingerprint = excluded.fingerprint, inputs = excluded.inputs,
-        rebuilt_in = excluded.rebuilt_in, updated_at = clock_timestamp()
+        updated_at = clock_timestamp()
 $$;
 
 -- Empty what every reader has taken in; the latest version stays as long as it is the one that tests look at, without
--- the rows that went. After an erasure (`all_of_it`) nothing stays: who has not taken it in starts anew.
-create or replace function ops.prune_deltas(models jsonb, all_of_it boolean) returns void
+-- the rows that went. After an erasure nothing stays: who has not taken it in starts anew.
+create or replace function ops.prune_deltas(doc jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-    one jsonb;
+    names text[] := array(
+        select format('%s.%s', node ->> 'schema', node ->> 'alias')
+        from jsonb_array_elements(doc -> 'nodes') as node where node ->> 'delta' is not null
+    );
+    one text;
+    delta text;
     latest bigint;
     seen bigint;
 begin
-    delete from ops.model_states as states
-    where split_part(states.model, '.', 1) in (select split_part(value ->> 'model', '.', 1) from jsonb_array_elements(models))
-        and not exists (select from jsonb_array_elements(models) as present where present ->> 'model' = states.model);
-    for one in select value from jsonb_array_elements(models) loop
-        continue when to_regclass(one ->> 'delta') is null;
-        latest := (select max(version) from ops.model_versions where model = one ->> 'model');
-        seen := coalesce((
-            select min((inputs ->> (one ->> 'model'))::bigint) from ops.model_states where inputs ? (one ->> 'model')
-        ), latest);
-        if all_of_it then
-            update ops.model_states set fingerprint = ''
-            where inputs ? (one ->> 'model') and (inputs ->> (one ->> 'model'))::bigint < latest;
-            execute format('truncate %s', one ->> 'delta');
+    delete from ops.model_states where model <> all(names) and doc -> 'schemas' ? split_part(model, '.', 1);
+    foreach one in array names loop
+        delta := format('%I.%I', split_part(one, '.', 1), split_part(one, '.', 2) || '__delta');
+        continue when to_regclass(delta) is null;
+        latest := (select max(version) from ops.model_versions where model = one);
+        seen := coalesce((select min((inputs ->> one)::bigint) from ops.model_states where inputs ? one), latest);
+        if (doc -> 'erasing')::boolean then
+            update ops.model_states set fingerprint = '' where inputs ? one and (inputs ->> one)::bigint < latest;
+            execute format('truncate %s', delta);
         else
-            execute format(
-                'delete from %s where version <= %s and (version < %s or sign < 0)', one ->> 'delta', seen, latest
-            );
+            execute format('delete from %s where version <= %s and (version < %s or sign < 0)', delta, seen, latest);
         end if;
-        delete from ops.model_versions where model = one ->> 'model' and version < least(seen, latest);
+        delete from ops.model_versions where model = one and version < least(seen, latest);
     end loop;
 end
 $$;

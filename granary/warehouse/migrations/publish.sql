@@ -737,19 +737,16 @@ begin
 end
 $$;
 
--- Fail if a mart cannot be published.
-create or replace function ops.refuse() returns void
+-- Fail with these words, if there are any: dbt counts an error of the database, and ends as usual.
+create or replace function ops.refuse(problem text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
-declare
-    refused jsonb := (
-        select plan from pg_temp.publish_plans where plan ->> 'way' = 'refuse' order by plan ->> 'name' limit 1
-    );
 begin
-    if refused is not null then
-        raise exception '%', ops.refusal(refused);
+    if problem is not null then
+        raise exception '%', problem;
     end if;
 end
 $$;
+drop function if exists ops.refuse();
 
 -- Hold publishing for each mart that it would leave with less than its floor: the share of its published rows, as the
 -- ledger has them, that a publish must keep; none may become empty. Partitions count by themselves.

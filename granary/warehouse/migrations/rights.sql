@@ -103,6 +103,20 @@ grant insert, update, delete on
     ops.model_watermarks, ops.whole_builds, ops.model_versions, ops.model_states to transformer;
 grant usage on sequence ops.model_versions_version_seq to transformer;
 grant insert on ops.profiles to transformer;
+do $$
+declare
+    written regclass;
+begin
+    for written in
+        select oid from pg_class
+        where relnamespace = 'ops'::regnamespace and relowner <> 'transformer'::regrole and relkind = 'r' and relname in (
+            'model_audits', 'unpublished', 'publish_holds', 'builds', 'publishes', 'published_months'
+        )
+    loop
+        execute format('alter table %s owner to transformer', written);
+    end loop;
+end
+$$;
 grant usage on schema ops to eraser;
 grant select, insert, update on ops.erasures, ops.erased_rows, ops.erased_totals to eraser;
 grant update on ops.profiles to eraser;
@@ -188,7 +202,7 @@ exception when insufficient_privilege then
 end
 $$;
 
--- What carries the marts to where they are read: with the rights of dbt, who calls it.
+-- What runs of dbt call, and what carries the marts to where they are read: with the rights of dbt, who calls it.
 do $$
 declare
     function regprocedure;
@@ -201,7 +215,10 @@ begin
             'in_scope', 'of_partitions', 'same_row', 'digest_query', 'add_to_delta', 'count_all', 'create_indexes', 'create_mart',
             'change_mart', 'swap', 'write_publish', 'loads_seen', 'publish', 'refusal', 'plan_publish', 'refuse',
             'hold_shrinking', 'unseen_versions', 'increment_state', 'find_partitions', 'in_partitions', 'write_increment',
-            'note_rebuild', 'remember_inputs', 'prune_deltas'
+            'note_rebuild', 'remember_inputs', 'prune_deltas',
+            'check_inputs', 'publish_lock', 'hold_publishing', 'settle_holds', 'release_vanished', 'failed_results',
+            'record_build', 'has_rows', 'without_data', 'holds', 'check_personal', 'start_run', 'end_run', 'prepare_publish',
+            'forget_shrinking', 'ledger_differences', 'loads_without_rows', 'indexes_of'
         )
     loop
         execute format('revoke all on function %s from public', function);

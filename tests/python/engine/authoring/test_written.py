@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import date, datetime, time
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 import pyarrow as pa
 import pytest
 
-from granary.profiling.written import Written, _ways, written
+from granary.profiling.written import Kind, Written, _ways, written
 from granary.warehouse.connection import connect, query
 from granary.warehouse.project import PROJECT
 
@@ -79,17 +78,12 @@ def test_what_does_not_tell_is_unsure_and_what_contradicts_is_torn() -> None:
     assert (thousands.style, thousands.unsure) == (".", True)
 
 
-def sql(kind: str, column: str, *given: str) -> str:
-    """Return the SQL that a macro makes; they use nothing of dbt but each other, by the package's name."""
-    package = SimpleNamespace()
-    template = jinja2.Environment(extensions=["jinja2.ext.do"]).from_string(
-        (PROJECT / "granary/dbt_package/macros/written.sql").read_text(), globals={"granary": package}
-    )
-    vars(package).update(vars(template.module))
-    return str(getattr(template.module, f"text_as_{kind}")(column, *given))
+def sql(kind: Kind, column: str, *given: str) -> str:
+    """Return the call of the function that reads a column so."""
+    return f"ops.text_as_{kind}({', '.join((column, *(repr(word) for word in given)))})"
 
 
-CASES: list[tuple[str, tuple[str, ...], str, Any]] = [
+CASES: list[tuple[Kind, tuple[str, ...], str, Any]] = [
     ("date", ("dmy",), "31/12/2023", date(2023, 12, 31)),
     ("date", ("dmy",), " 1.2.2023 ", date(2023, 2, 1)),
     ("date", ("mdy",), "12/31/2023", date(2023, 12, 31)),
@@ -135,3 +129,14 @@ def test_staging_reads_what_was_counted(settings: Settings) -> None:
                 assert sorted(read) == sorted(counted[kind, given[0] if given else ""]), (kind, given)
             for _, _, text, expected in (case for case in CASES if case[:2] == (kind, given)):
                 assert read[text] == expected
+
+
+@pytest.mark.parametrize(("kind", "given"), sorted({(kind, given) for kind, given, *_ in CASES}))
+def test_a_query_has_the_reading_in_itself(settings: Settings, kind: Kind, given: tuple[str, ...]) -> None:
+    """No function is called per row, and macros of earlier projects say the same."""
+    called = sql(kind, "written", *given)
+    macros = jinja2.Environment().from_string((PROJECT / "granary/dbt_package/macros/written.sql").read_text()).module
+    assert str(getattr(macros, f"text_as_{kind}")("written", *given)).strip() == called
+    with connect(settings) as connection:
+        plan = query(connection, f"explain verbose select {called} from unnest(array['']) as t (written)")
+    assert "ops." not in "".join(line for (line,) in plan)

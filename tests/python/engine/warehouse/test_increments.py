@@ -35,7 +35,7 @@ class Models:
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return query(self.connection, sql)
 
-    def document(self, model: str) -> str:
+    def document(self, model: str, state: str = "") -> str:
         rides = model == RIDES
         return json.dumps(
             {
@@ -48,6 +48,7 @@ class Models:
                 "invocation": "x",
                 "inputs": None if rides else {RIDES: {"delta": f"{RIDES}__delta", "by": self.by}},
                 "log": None,
+                "state": state,
             }
         )
 
@@ -65,7 +66,7 @@ class Models:
             if state == "some":
                 query(self.connection, "select ops.find_partitions($1)", self.document(model))
             self.run(f"create temporary table computed on commit drop as {select.format(changed=changed)}")
-            query(self.connection, "select ops.write_increment($1, $2, 'computed')", self.document(model), state)
+            query(self.connection, "select ops.write_increment($1, 'computed')", self.document(model, state))
         self.connection.commit()
         return state
 
@@ -81,8 +82,9 @@ class Models:
         )
 
     def prune(self, erasing: bool = False) -> None:
-        models = [{"model": model, "delta": f"{model}__delta"} for model in (RIDES, STATIONS)]
-        query(self.connection, "select ops.prune_deltas($1, $2)", json.dumps(models), erasing)
+        nodes = [{"schema": "built", "alias": name, "delta": f"built.{name}__delta"} for name in ("rides", "stations")]
+        document = {"nodes": nodes, "schemas": ["built"], "erasing": erasing}
+        query(self.connection, "select ops.prune_deltas($1)", json.dumps(document))
 
 
 @pytest.fixture
@@ -149,6 +151,7 @@ def test_a_change_that_was_not_taken_in_waits_for_its_reader(models: Models) -> 
     [
         ("station", "some"),
         ("select station from changes", "some"),
+        ("with came as (select station from changes where sign > 0) select station from came", "some"),
         ("all", "all"),
         ("never", "none"),
         ("rebuild", "rebuild"),
@@ -174,10 +177,10 @@ def test_other_code_or_an_input_built_anew_means_a_rebuild(models: Models) -> No
 
 def test_a_build_that_is_rolled_back_has_taken_nothing_in(models: Models) -> None:
     models.ride((1, 1, "Dock"))
-    document = models.document(STATIONS)
+    document = models.document(STATIONS, "some")
     query(models.connection, "select ops.find_partitions($1)", document)
     models.run("create temporary table computed on commit drop as select 'x' as station, 1 as rides where false")
-    query(models.connection, "select ops.write_increment($1, 'some', 'computed')", document)
+    query(models.connection, "select ops.write_increment($1, 'computed')", document)
     models.connection.rollback()
     assert models.count() == "some"
     assert counts(models) == {"Dock": 1}

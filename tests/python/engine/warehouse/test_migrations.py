@@ -232,6 +232,23 @@ def test_what_a_migration_dropped_with_its_tables_comes_again(warehouse: Setting
         assert query(connection, "select count(*) from ops.freshness") == [(0,)]
 
 
+def test_tables_that_dbt_made_itself_stay_as_they_are(warehouse: Settings, rows: Rows) -> None:
+    """Up to the third migration dbt made its records when it ran."""
+    new = schema_text(warehouse)
+    with connect(warehouse) as connection:
+        for table in ("model_audits", "unpublished", "publish_holds", "builds", "publishes", "published_months"):
+            execute(connection, f"comment on table ops.{table} is null")
+        execute(connection, "drop table ops.model_audits")
+        execute(connection, "set role transformer")
+        execute(connection, "insert into ops.unpublished (schema_name, mart, invocation_id) values ('marts', 'r', 'x')")
+        execute(connection, "reset role")
+        execute(connection, "delete from ops.migrations where number = 3")
+        connection.commit()
+    assert server.prepare(warehouse) == ("0003_publish_records.sql",)
+    assert schema_text(warehouse) == new
+    assert rows("select unpublished_id, mart from ops.unpublished") == [(1, "r")]
+
+
 def test_migrations_are_numbered_without_gaps() -> None:
     numbers = [migration.number for migration in migrate.installed().migrations]
     assert numbers == list(range(1, len(numbers) + 1))
