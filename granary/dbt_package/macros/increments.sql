@@ -1,19 +1,9 @@
 {#-
-    Increments. An incremental model with the strategy overwrite_partitions overwrites the partitions that changed, by
-    difference, and hands what differs on to those that read it. It declares in `meta`
-        partition_by  the column or columns that a partition is known by; without it, each row by itself
-        changed_by    input model -> what a change there means here (granary/warehouse/migrations/increments.sql);
-                      without it, everything is computed, and what differs is written
-        changes       the log model that says which partitions loads changed, of a model that reads the raw tables
-        depends_on_vars  vars that its rows depend on
-    Days that somebody asked for (from_date, to_date) are overwritten as well.
-    The work is done by functions of the schema ops. See docs/engine/increments.md.
+    Increments: what a model declares in `meta` is in docs/engine/increments.md; functions of the schema ops do the work
+    (granary/warehouse/migrations/increments.sql).
 -#}
 
-{#-
-    The model that is built, as these functions know it, with its `state` (rebuild, all, some or none: see
-    ops.increment_state); nothing, if it does not overwrite partitions. Settled once for each build of a model.
--#}
+{#- The model that is built, as they know it, with its `state`; nothing, if it overwrites no partitions. Settled once per build. -#}
 {% macro increment() -%}
     {%- if not execute or model.resource_type != 'model' or not granary.has_delta(model) -%}
         {{ return(none) }}
@@ -29,14 +19,13 @@
 {%- endmacro %}
 
 {% macro describe_increment(node) -%}
-    {%- set meta, name, inputs, vars = node.config.meta, node.schema ~ '.' ~ node.alias, {}, [] -%}
+    {%- set meta, name, inputs, vars = node.config.meta, granary.full_name(node), {}, [] -%}
     {%- for input, by in meta.get('changed_by', {}).items() -%}
-        {%- set read = granary.node_named(input) -%}
-        {%- set said = [by | trim] -%}
+        {%- set read, said = granary.node_named(input), [by | trim] -%}
         {%- for word in modules.re.findall('[{](\w+)[}]', by) -%}
             {%- do said.append(said[-1] | replace('{' ~ word ~ '}', granary.node_relation(granary.node_named(word)) | string)) -%}
         {%- endfor -%}
-        {%- do inputs.update({read.schema ~ '.' ~ read.alias: {'delta': granary.delta(read), 'by': said[-1]}}) -%}
+        {%- do inputs.update({granary.full_name(read): {'delta': granary.delta(read), 'by': said[-1]}}) -%}
     {%- endfor -%}
     {%- for name in meta.get('depends_on_vars', []) -%}{%- do vars.append(var(name)) -%}{%- endfor -%}
     {%- for id in node.depends_on.nodes if id.startswith('seed.') -%}{%- do vars.append(graph.nodes[id].checksum.checksum) -%}{%- endfor -%}
@@ -53,7 +42,7 @@
         'delta': granary.delta(node),
         'grain': granary.grain(node),
         'partition': partition,
-        'fingerprint': local_md5(node.raw_code ~ tojson(meta.get('changed_by', {})) ~ partition ~ vars),
+        'fingerprint': local_md5(node.raw_code ~ tojson(meta.get('changed_by', {}), sort_keys=true) ~ partition ~ vars),
         'invocation': invocation_id,
         'inputs': inputs if 'changed_by' in meta else none,
         'log': log,
@@ -62,6 +51,10 @@
 
 {% macro has_delta(node) -%}
     {{ return(node.config.incremental_strategy == 'overwrite_partitions') }}
+{%- endmacro %}
+
+{% macro full_name(node) -%}
+    {{ return(node.schema ~ '.' ~ node.alias) }}
 {%- endmacro %}
 
 {#- The table of the rows in which the versions of a model differ. -#}
@@ -129,7 +122,7 @@
     {%- if granary.increment() and is_incremental() -%}
     (
         select delta.*
-        from {{ relation.include(database=false) | replace('"' ~ relation.identifier ~ '"', '"' ~ relation.identifier ~ '__delta"') }} as delta
+        from {{ relation.schema }}.{{ relation.identifier }}__delta as delta
         where delta.version > (
             select cast(states.inputs ->> '{{ relation.schema }}.{{ relation.identifier }}' as bigint)
             from ops.model_states as states
@@ -172,5 +165,5 @@
 {% macro published_partitions(node) -%}
     select {{ granary.partition_columns(node) | join(', ') }}
     from {{ granary.delta(node) }}
-    where version = (select max(version) from ops.model_versions where model = '{{ node.schema }}.{{ node.alias }}')
+    where version = (select max(version) from ops.model_versions where model = '{{ granary.full_name(node) }}')
 {%- endmacro %}

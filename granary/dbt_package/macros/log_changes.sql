@@ -1,18 +1,10 @@
 {#-
-    The changes that facts must follow. A log model (int_*__changed_*) has one row per cause and partition:
-    `source` and `load_id` say which load caused it, `reason` why:
-        arrived   the load holds rows of the partition
-        replaced  the load replaced an earlier one that held rows of the partition
-        erased    an erasure (granary forget), whose number load_id is, took rows from a load that held rows of the partition
-        late      the load brought a version of a dimension that was valid already when rows of the partition happened, or
-                  corrected it; a first version counts once there is something that was built without it
+    The changes that facts must follow. A log model (int_*__changed_*) has one row per cause and partition: `source` and
+    `load_id` say which load caused it, `reason` why: it `arrived`, `replaced` another one, an erasure (whose number load_id
+    is) `erased` rows, or it brought, `late`, a version of a dimension that was valid already. docs/engine/dbt.md
 -#}
 
-{#-
-    The body of a log model. `partition` is the column that facts overwrite by; `versions` are the relations with the
-    versions of dimensions, by their key, which come from the system `versions_source`; `moment` is the column that says
-    which version a row belongs to.
--#}
+{#- The body of a log model. `versions`: relations of dimension versions by their key; `moment` says which one a row has. -#}
 {% macro log_changes(relation, partition, source_name, moment=none, versions={}, versions_source=none) -%}
 {%- set refreshes = execute and model.resource_type == 'model' and not is_incremental() -%}
 {%- set earlier = load_relation(this) if refreshes else none -%}
@@ -34,7 +26,7 @@ arrived as (
         {{ partition }},
         count(*) as row_count
     from {{ relation }}
-    where {{ granary.unseen_loads("(select %s from watermarks where source = '" ~ source_name ~ "')") }}
+    where {{ granary.unseen_loads(source_name) }}
     group by load_id, {{ partition }}
     {%- if earlier %}
 
@@ -52,6 +44,29 @@ arrived as (
 
 ),
 
+-- What took rows from a load that held them.
+gone as (
+
+    select
+        superseded_by as load_id,
+        load_id as held_load_id,
+        'replaced' as reason,
+        cast(null as bigint) as row_count
+    from {{ source('ops', 'load_audit') }}
+    where {{ granary.past_watermark('superseded_by', source_name) }}
+
+    union all
+
+    select
+        load_id,
+        erased_load_id as held_load_id,
+        'erased' as reason,
+        row_count
+    from {{ source('ops', 'erased_rows') }}
+    where {{ granary.past_watermark('load_id', source_name) }}
+
+),
+
 changes as (
 
     select
@@ -66,37 +81,16 @@ changes as (
 
     select
         '{{ source_name }}' as source,
-        loads.superseded_by as load_id,
-        replaced.{{ partition }},
-        'replaced' as reason,
-        sum(replaced.row_count) as row_count
-    from {{ this if is_incremental() else 'arrived' }} as replaced
-    inner join {{ source('ops', 'load_audit') }} as loads on replaced.load_id = loads.load_id
-    where
-        loads.superseded_by > (select previous_load_id from watermarks where source = '{{ source_name }}')
-        and loads.superseded_by <= (select load_id from watermarks where source = '{{ source_name }}')
-        {%- if is_incremental() %}
-        and replaced.reason = 'arrived'
-        {%- endif %}
-    group by loads.superseded_by, replaced.{{ partition }}
-
-    union all
-
-    select
-        '{{ source_name }}' as source,
-        erased.load_id,
+        gone.load_id,
         held.{{ partition }},
-        'erased' as reason,
-        sum(erased.row_count) as row_count
+        gone.reason,
+        sum(coalesce(gone.row_count, held.row_count)) as row_count
     from {{ this if is_incremental() else 'arrived' }} as held
-    inner join {{ source('ops', 'erased_rows') }} as erased on held.load_id = erased.erased_load_id
-    where
-        erased.load_id > (select previous_load_id from watermarks where source = '{{ source_name }}')
-        and erased.load_id <= (select load_id from watermarks where source = '{{ source_name }}')
-        {%- if is_incremental() %}
-        and held.reason = 'arrived'
-        {%- endif %}
-    group by erased.load_id, held.{{ partition }}
+    inner join gone on held.load_id = gone.held_load_id
+    {%- if is_incremental() %}
+    where held.reason = 'arrived'
+    {%- endif %}
+    group by gone.load_id, held.{{ partition }}, gone.reason
     {%- for key, dimension in versions.items() %}
 
     union all
@@ -118,8 +112,7 @@ changes as (
         versions.version_number > 1
         and
         {%- endif %}
-        versions.load_id > (select previous_load_id from watermarks where source = '{{ versions_source }}')
-        and versions.load_id <= (select load_id from watermarks where source = '{{ versions_source }}')
+        {{ granary.past_watermark('versions.load_id', versions_source) }}
     group by versions.load_id, happened.{{ partition }}
     {%- endfor %}
 
@@ -135,16 +128,20 @@ from changes
 group by source, load_id, {{ partition }}, reason
 {%- endmacro %}
 
+{% macro past_watermark(column, source_name) -%}
+    {{ column }} > (select previous_load_id from watermarks where source = '{{ source_name }}')
+    and {{ column }} <= (select load_id from watermarks where source = '{{ source_name }}')
+{%- endmacro %}
+
 {#-
-    The condition for rows of loads after the previous watermark and up to this one. `bound`: a scalar query with %s for the
-    watermark's column. When all of history is read, `is true` hides the bound from the planner, which would otherwise take
-    it for selective and read everything through the index, without parallel workers (9 s instead of 2 s for 20.9 M rows).
+    The condition for rows of loads that a model of loads has not seen; it has `watermarks` as a CTE. When all of history is
+    read, `is true` hides the bound from the planner, which would otherwise take it for selective and read everything
+    through the index, without parallel workers (9 s instead of 2 s for 20.9 M rows).
 -#}
-{% macro unseen_loads(bound, column='load_id') -%}
+{% macro unseen_loads(source_name, column='load_id') -%}
     {%- if is_incremental() -%}
-    {{ column }} > {{ bound | replace('%s', 'previous_load_id') }}
-    and {{ column }} <= {{ bound | replace('%s', 'load_id') }}
+    {{ granary.past_watermark(column, source_name) }}
     {%- else -%}
-    ({{ column }} <= {{ bound | replace('%s', 'load_id') }}) is true
+    ({{ column }} <= (select load_id from watermarks where source = '{{ source_name }}')) is true
     {%- endif -%}
 {%- endmacro %}

@@ -1,13 +1,6 @@
 {#-
-    Personal data. A column says what it is in `config.meta.personal`: one of the tiers of the var `personal_tiers`
-    (dbt_project.yml), which says what of such a column is shown to those who may read the mart. The tier compiles:
-
-        schema `personal`   the table of a mart that has columns to mask; for those of the mart's `meta.unmasked`
-        schema `marts`      a view of the same name: their real values for those who may read that table, masks for
-                            everybody else
-
-    So nobody writes such a view, and who is let in is the table's grants. See docs/engine/decisions/0022. That no tier is
-    lost on the way, ops.check_personal looks when a run starts.
+    Personal data: a column's tier (`config.meta.personal`) says who sees it. A mart with columns to mask is a table in the
+    schema `personal` behind a view in `marts`: docs/engine/decisions/0022. ops.check_personal looks that no tier is lost.
 -#}
 
 {#- The schema of the tables behind masked marts. -#}

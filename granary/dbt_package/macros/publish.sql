@@ -1,8 +1,6 @@
 {#-
-    Write, audit, publish. dbt builds the marts in the schema `build`; what analysts read, in `marts`, are ordinary tables
-    that nothing but this step writes: in one transaction for all of them, with insert and delete only, so that readers
-    neither wait nor fail nor see one mart before and another after. See docs/engine/decisions/0016. Here is only described
-    what there is; functions of the server do the work: granary/warehouse/migrations/runs.sql and publish.sql.
+    Write, audit, publish: docs/engine/decisions/0016. Here is only described what there is; functions of the server do the
+    work: granary/warehouse/migrations/runs.sql and publish.sql.
 -#}
 
 {#- On-run-start: check personal data, and hold publishing. dbt rolls its own `set role` back before it runs a hook. -#}

@@ -8,10 +8,10 @@
     {%- if not execute or var('test_scope') != 'new' or not node or 'partition_by' not in node.config.meta -%}
         {{ return(false) }}
     {%- endif -%}
+    {%- set name = granary.full_name(node) -%}
     {{ return(run_query(
-        "select 1 from ops.model_versions where model = '" ~ node.schema ~ '.' ~ node.alias
-        ~ "' having not bool_or(is_whole) filter (where version = (select max(version) from ops.model_versions where model = '"
-        ~ node.schema ~ '.' ~ node.alias ~ "'))").rows | length > 0) }}
+        "select 1 from ops.model_versions where model = '" ~ name ~ "' and not is_whole"
+        ~ " and version = (select max(version) from ops.model_versions where model = '" ~ name ~ "')").rows | length > 0) }}
 {%- endmacro %}
 
 {#- A condition for the rows of the partitions in which the latest version of a node differs from the one before. -#}
@@ -34,7 +34,7 @@
     and {{ column }} > (
         select previous_load_id
         from ops.model_watermarks
-        where model = '{{ node.schema }}.{{ node.alias }}' and source = '{{ source_name }}'
+        where model = '{{ granary.full_name(node) }}' and source = '{{ source_name }}'
     )
     {%- endif -%}
 {%- endmacro %}
@@ -49,32 +49,6 @@
         where reason = 'arrived' and {{ node.config.meta['partition_by'] }} in ({{ granary.published_partitions(node) }})
     ))
     {%- endif -%}
-{%- endmacro %}
-
-{#- Whether counting a table takes long enough that after an increment only what is new should be counted. -#}
-{% macro is_large(relation) -%}
-    {%- if not execute or var('test_scope') != 'new' -%}{{ return(false) }}{%- endif -%}
-    {{ return(run_query(
-        "select 1 where pg_relation_size(to_regclass('" ~ relation ~ "')) > " ~ var('counted_bytes')).rows | length > 0) }}
-{%- endmacro %}
-
-{#-
-    The loads that a model has seen before its latest publish and that have no row in raw, as (load, rows that it brought).
-    Each is looked up by the block range index, which the planner, who thinks that a load's rows lie anywhere, would not do.
--#}
-{% macro loads_without_rows(model_name, source_name, table_name) -%}
-    {%- set node = granary.node_named(model_name) if execute else none -%}
-    {%- if not granary.tests_only_latest_publish(node) -%}{{ return([]) }}{%- endif -%}
-    {%- do run_query('set enable_seqscan = off') -%}
-    {%- set found = run_query(
-        "select loads.load_id, loads.rows_loaded from ops.load_audit as loads left join lateral (select 1 as one from "
-        ~ source(source_name, table_name) ~ " where _load_id = loads.load_id limit 1) as present on true"
-        ~ " where present.one is null and loads.source = '" ~ source_name ~ "' and loads.table_name = '" ~ table_name
-        ~ "' and loads.status = 'loaded' and loads.superseded_by is null and loads.rows_loaded > 0"
-        ~ " and loads.load_id <= (select previous_load_id from ops.model_watermarks where model = '" ~ node.schema ~ "."
-        ~ node.alias ~ "' and source = '" ~ source_name ~ "') order by loads.load_id") -%}
-    {%- do run_query('reset enable_seqscan') -%}
-    {{ return(found.rows) }}
 {%- endmacro %}
 
 {#- dbt's own, for generic tests: the rows of the model that the test looks at. -#}

@@ -96,11 +96,8 @@ begin
     for query in
         select format(
             'with changes as (select * from %s where version > %s)%s', how ->> 'delta', unseen.seen,
-            case
-                when how ->> 'by' ~* '^with\s' then regexp_replace(how ->> 'by', '^with', ',', 'i')
-                when how ->> 'by' ~* '^select\s' then ' ' || (how ->> 'by')
-                else format(' select distinct %s from changes', how ->> 'by')
-            end
+            case when how ->> 'by' ~* '^(select|with)\s' then format(' select queried.* from (%s) as queried', how ->> 'by')
+                else format(' select distinct %s from changes', how ->> 'by') end
         )
         from jsonb_each(case jsonb_typeof(doc -> 'inputs') when 'object' then doc -> 'inputs' else '{}' end) as items (input, how)
         cross join lateral ops.unseen_versions(doc, input) as unseen
@@ -226,5 +223,73 @@ begin
         end if;
         delete from ops.model_versions where model = one and version < least(seen, latest);
     end loop;
+end
+$$;
+
+create or replace function ops.set_watermark(model text, source text, load_id bigint, is_increment boolean) returns void
+language sql set search_path = pg_catalog, pg_temp as $$
+    insert into ops.model_watermarks as mine (model, source, previous_load_id, load_id, updated_at)
+    values (model, source, 0, load_id, current_timestamp)
+    on conflict (model, source) do update set
+        previous_load_id = case when is_increment then mine.load_id else 0 end,
+        load_id = excluded.load_id,
+        updated_at = excluded.updated_at
+$$;
+
+-- The highest load of each source system that a model has seen. `sources`: system -> relations whose highest load_id counts;
+-- of the ledger, that of the system's own loads and erasures. A full build has seen nothing before.
+create or replace function ops.advance_watermark(model text, sources jsonb, is_increment boolean) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    name text;
+    relation text;
+    highest bigint;
+    found_load bigint;
+begin
+    for name in select jsonb_object_keys(sources) loop
+        highest := 0;
+        for relation in select jsonb_array_elements_text(sources -> name) loop
+            if to_regclass(relation) = 'ops.load_audit'::regclass then
+                found_load := greatest(
+                    (select max(load_id) from ops.load_audit where source = name),
+                    (select max(load_id) from ops.erased_rows where source = name)
+                );
+            else
+                execute format('select max(load_id) from %s', relation) into found_load;
+            end if;
+            highest := greatest(highest, found_load);
+        end loop;
+        perform ops.set_watermark(model, name, highest, is_increment);
+    end loop;
+end
+$$;
+
+create or replace function ops.follow_watermark(model text, upstream text, is_increment boolean) returns void
+language sql set search_path = pg_catalog, pg_temp as $$
+    select ops.set_watermark(follow_watermark.model, marks.source, marks.load_id, is_increment)
+    from ops.model_watermarks as marks
+    where marks.model = upstream
+$$;
+
+-- A row that the source corrected without a later `updated_at` is not a new version, and dbt passes it over. What raw says
+-- now replaces what the current version said, as if it had come so at first; so the current version is raw's row,
+-- whenever a build looked, and in columns that are new as well.
+create or replace function ops.follow_corrections(kept text, origin text, key text[], updated_at text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    columns text[] := array(
+        select mine.name
+        from ops.columns_of(kept::regclass) as mine
+        inner join ops.columns_of(origin::regclass) as theirs on mine.name = theirs.name
+    );
+    compared text[] := array(select name from unnest(columns) as name where name not in ('load_id', 'load_row'));
+begin
+    execute format(
+        'update %s as kept set %s from %s as said where %s and kept.dbt_valid_to is null'
+        ' and (said.%I > kept.dbt_updated_at) is not true and (%s) is distinct from (%s)',
+        kept, (select string_agg(format('%1$I = said.%1$I', name), ', ') from unnest(columns) as name), origin,
+        (select string_agg(format('kept.%1$I = said.%1$I', name), ' and ') from unnest(key) as name), updated_at,
+        ops.column_list(compared, 'kept.'), ops.column_list(compared, 'said.')
+    );
 end
 $$;

@@ -277,21 +277,22 @@ begin
     ), models as materialized (
         select id, node ->> 'name' as name, node -> 'changed_by' as declared
         from nodes where jsonb_typeof(node -> 'changed_by') = 'object'
-    ), reads (id, parent) as (
-        select models.id, parent
+    ), reads (id, input) as (
+        select models.id, read.input
         from models
-        inner join nodes using (id)
-        cross join lateral jsonb_array_elements_text(node -> 'parents') as parent
+        inner join nodes on models.id = nodes.id
+        cross join lateral jsonb_array_elements_text(nodes.node -> 'parents') as read (input)
         union
-        select reads.id, parent
+        select reads.id, read.input
         from reads
-        inner join nodes on reads.parent = nodes.id and (nodes.node -> 'is_view')::boolean
-        cross join lateral jsonb_array_elements_text(nodes.node -> 'parents') as parent
+        inner join nodes on reads.input = nodes.id
+        cross join lateral jsonb_array_elements_text(nodes.node -> 'parents') as read (input)
+        where (nodes.node -> 'is_view')::boolean
     ), inputs as materialized (
         select models.id, models.name, declared, node ->> 'name' as input, node ->> 'delta' is not null as is_followed
         from models
         inner join reads on models.id = reads.id
-        inner join nodes on reads.parent = nodes.id
+        inner join nodes on reads.input = nodes.id
         where not coalesce((node -> 'is_view')::boolean, false) and node ->> 'kind' <> 'seed'
             and node ->> 'source' is distinct from 'ops'
     ), problems as (

@@ -12,6 +12,7 @@ with
 watermarks as (
 
     select
+        source,
         previous_load_id,
         load_id
     from {{ source('ops', 'model_watermarks') }}
@@ -31,7 +32,7 @@ unknown as (
     left join {{ ref('stg_crm__households') }} as households on sold.household_id = households.household_id
     left join {{ ref('stg_crm__stores') }} as stores on sold.store_id = stores.store_id
     where
-        {{ granary.unseen_loads('(select %s from watermarks)', 'sold.load_id') }}
+        {{ granary.unseen_loads('pos', 'sold.load_id') }}
         and (products.product_id is null or households.household_id is null or stores.store_id is null)
 
 ),
