@@ -33,7 +33,8 @@
 }}
 
 -- Which of the 20.9 M placements could have moved a sale: those of products in stores that sell them. In full that is
--- one pass over fct_promotions; sorting it for a merge join, which the planner may prefer, takes minutes instead of 10 s.
+-- one pass over fct_promotions; sorting it for a merge join, which the planner may prefer, takes minutes instead of
+-- 10 s.
 with
 
 placements as (
