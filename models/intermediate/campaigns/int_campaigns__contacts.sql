@@ -1,5 +1,24 @@
--- A table: a view would go whenever somebody rebuilds what it reads.
-{{ config(materialized='table') }}
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={
+            'partition_by': 'campaign_id',
+            'changed_by': {
+                'int_campaigns__windows': 'campaign_id',
+                'fct_campaign_contacts': 'campaign_id',
+                'fct_coupon_redemptions': 'campaign_id',
+                'fct_baskets': "
+                    select windows.campaign_id
+                    from {int_campaigns__windows} as windows
+                    inner join (select distinct business_date from changes) as baskets
+                        on baskets.business_date between windows.before_start_date and windows.window_end_date
+                    where windows.comparison = 'campaign'
+                ",
+            },
+        },
+    )
+}}
 
 with
 
@@ -15,7 +34,7 @@ contacts as (
         windows.is_window_covered and windows.is_before_covered as is_measurable
     from {{ ref('fct_campaign_contacts') }} as contacts
     inner join {{ ref('int_campaigns__windows') }} as windows on contacts.campaign_id = windows.campaign_id
-    where windows.comparison = 'campaign'
+    where {{ granary.in_partitions('contacts.campaign_id') }} and windows.comparison = 'campaign'
 
 ),
 
@@ -32,6 +51,7 @@ redemptions as (
         household_id,
         count(*) as redemption_count
     from {{ ref('fct_coupon_redemptions') }}
+    where {{ granary.in_partitions() }}
     group by campaign_id, household_id
 
 ),

@@ -1,4 +1,15 @@
-{{ config(materialized='table') }}
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        unique_key=['campaign_id', 'comparison', 'controls'],
+        meta={
+            'partition_by': 'campaign_id',
+            'depends_on_vars': ['campaign_strata'],
+            'changed_by': {'int_campaigns__household_sales': 'campaign_id'},
+        },
+    )
+}}
 
 with
 
@@ -14,7 +25,11 @@ households as (
         before_sales_value,
         window_sales_value - before_sales_value as sales_change
     from {{ ref('int_campaigns__household_sales') }}
-    where window_sales_value is not null and before_sales_value is not null and earlier_sales_value is not null
+    where
+        {{ granary.in_partitions() }}
+        and window_sales_value is not null
+        and before_sales_value is not null
+        and earlier_sales_value is not null
 
 ),
 

@@ -1,11 +1,55 @@
-{{ config(materialized='table') }}
+-- On each day of a window that is not over yet, what it is compared with stays as it is.
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={
+            'partition_by': 'campaign_id',
+            'depends_on_vars': ['campaign_matching_days'],
+            'changed_by': {
+                'int_campaigns__windows': 'campaign_id',
+                'fct_campaign_contacts': "
+                    select windows.campaign_id
+                    from {int_campaigns__windows} as windows
+                    inner join (
+                        select campaign_id, start_date, end_date
+                        from changes
+                        group by campaign_id, household_id, start_date, end_date
+                        having sum(sign) <> 0
+                    ) as contacts
+                        on
+                            windows.campaign_id = contacts.campaign_id
+                            or windows.before_start_date <= contacts.end_date
+                            and windows.window_end_date >= contacts.start_date
+                ",
+                'dim_household': "
+                    select campaign_id
+                    from {int_campaigns__windows}
+                    where exists (
+                        select from changes where is_current group by household_id having sum(sign) <> 0
+                    )
+                ",
+                'fct_baskets': "
+                    select windows.campaign_id
+                    from {int_campaigns__windows} as windows
+                    inner join (select min(business_date) as first_date from changes) as baskets
+                        on
+                            windows.is_before_covered and windows.window_start_date > baskets.first_date
+                            or windows.is_window_covered and windows.window_end_date >= baskets.first_date
+                ",
+            },
+        },
+    )
+}}
 
 with
 
 windows as (
 
     select * from {{ ref('int_campaigns__windows') }}
-    where comparison = 'campaign' or earlier_day_count >= {{ var('campaign_matching_days') }}
+    where
+        {{ granary.in_partitions() }}
+        and (comparison = 'campaign' or earlier_day_count >= {{ var('campaign_matching_days') }})
 
 ),
 

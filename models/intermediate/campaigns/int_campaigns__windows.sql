@@ -1,4 +1,11 @@
-{{ config(materialized='table') }}
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        unique_key=['campaign_id', 'comparison'],
+        meta={'changed_by': {'dim_campaign': 'all', 'fct_sales': 'all'}},
+    )
+}}
 
 with
 

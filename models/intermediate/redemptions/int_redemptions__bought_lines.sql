@@ -1,17 +1,42 @@
 -- One pass over the sales: looked up by day, each redemption reads 4,200 lines to find 34 (4 s instead of 1 s).
-{{ config(materialized='table', pre_hook="set local enable_nestloop = off") }}
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        unique_key=['redemption_id', 'basket_id', 'product_id'],
+        pre_hook='set local enable_nestloop = off',
+        meta={
+            'partition_by': 'business_date',
+            'changed_by': {
+                'fct_coupon_redemptions': 'business_date',
+                'fct_sales': "
+                    select business_date from changes
+                    intersect
+                    select business_date from {fct_coupon_redemptions}
+                ",
+                'int_coupons__covered_products': "
+                    select distinct redemptions.business_date
+                    from changes
+                    inner join {fct_coupon_redemptions} as redemptions using (campaign_id, coupon_upc)
+                ",
+            },
+        },
+    )
+}}
 
 with
 
 redemptions as (
 
     select * from {{ ref('fct_coupon_redemptions') }}
+    where {{ granary.in_partitions() }}
 
 ),
 
 sales as (
 
     select * from {{ ref('fct_sales') }}
+    where {{ granary.in_partitions() }}
 
 ),
 
@@ -25,6 +50,7 @@ bought as (
 
     select
         redemptions.redemption_id,
+        redemptions.business_date,
         sales.basket_id,
         sales.product_id,
         sales.sold_at,
@@ -46,6 +72,7 @@ bought as (
 
 select
     redemption_id,
+    business_date,
     basket_id,
     product_id,
     sales_value,

@@ -1,36 +1,55 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={
+            'partition_by': 'campaign_id',
+            'changed_by': {
+                'dim_campaign': 'campaign_id',
+                'int_campaigns__windows': 'campaign_id',
+                'int_campaigns__effects': 'campaign_id',
+                'int_campaigns__household_sales': 'campaign_id',
+                'int_coupons__covered_products': 'campaign_id',
+                'redemption_attribution': 'campaign_id',
+            },
+        },
+    )
+}}
+
 with
 
 campaigns as (
 
     select * from {{ ref('dim_campaign') }}
+    where {{ granary.in_partitions() }}
 
 ),
 
 windows as (
 
     select * from {{ ref('int_campaigns__windows') }}
-    where comparison = 'campaign'
+    where {{ granary.in_partitions() }} and comparison = 'campaign'
 
 ),
 
 effects as (
 
     select * from {{ ref('int_campaigns__effects') }}
-    where comparison = 'campaign' and controls = 'all'
+    where {{ granary.in_partitions() }} and comparison = 'campaign' and controls = 'all'
 
 ),
 
 cleaned as (
 
     select * from {{ ref('int_campaigns__effects') }}
-    where comparison = 'campaign' and controls = 'clean'
+    where {{ granary.in_partitions() }} and comparison = 'campaign' and controls = 'clean'
 
 ),
 
 placebos as (
 
     select * from {{ ref('int_campaigns__effects') }}
-    where comparison = 'placebo' and controls = 'all'
+    where {{ granary.in_partitions() }} and comparison = 'placebo' and controls = 'all'
 
 ),
 
@@ -42,7 +61,7 @@ contacted as (
         sum(window_sales_value) as window_sales_value,
         sum(before_sales_value) as before_sales_value
     from {{ ref('int_campaigns__household_sales') }}
-    where is_contacted and comparison = 'campaign'
+    where {{ granary.in_partitions() }} and is_contacted and comparison = 'campaign'
     group by campaign_id
 
 ),
@@ -54,6 +73,7 @@ offered as (
         count(distinct coupon_upc) as coupon_count,
         count(distinct product_id) as product_count
     from {{ ref('int_coupons__covered_products') }}
+    where {{ granary.in_partitions() }}
     group by campaign_id
 
 ),
@@ -66,6 +86,7 @@ redeemed as (
         count(distinct household_id) as household_count,
         count(distinct household_id) filter (where is_contacted) as contacted_household_count
     from {{ ref('redemption_attribution') }}
+    where {{ granary.in_partitions() }}
     group by campaign_id
 
 )

@@ -1,8 +1,30 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={
+            'partition_by': ['campaign_id', 'coupon_upc'],
+            'changed_by': {
+                'int_coupons__covered_products': 'campaign_id, coupon_upc',
+                'redemption_attribution': 'campaign_id, coupon_upc',
+                'fct_campaign_contacts': "
+                    select campaign_id, coupon_upc
+                    from {coupon_performance}
+                    where campaign_id in (
+                        select campaign_id from changes group by campaign_id, household_id having sum(sign) <> 0
+                    )
+                ",
+            },
+        },
+    )
+}}
+
 with
 
 covered as (
 
     select * from {{ ref('int_coupons__covered_products') }}
+    where {{ granary.in_partitions() }}
 
 ),
 
@@ -15,6 +37,7 @@ contacts as (
 redemptions as (
 
     select * from {{ ref('redemption_attribution') }}
+    where {{ granary.in_partitions() }}
 
 ),
 

@@ -1,8 +1,23 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={
+            'partition_by': ['campaign_id', 'coupon_upc'],
+            'changed_by': {
+                'int_coupons__covered_products': 'campaign_id, coupon_upc',
+                'redemption_attribution': 'campaign_id, coupon_upc',
+            },
+        },
+    )
+}}
+
 with
 
 covered as (
 
     select * from {{ ref('int_coupons__covered_products') }}
+    where {{ granary.in_partitions() }}
 
 ),
 
@@ -15,7 +30,7 @@ traced as (
         count(*) as redemption_count,
         sum(sales_value) as sales_value
     from {{ ref('redemption_attribution') }}
-    where is_traced
+    where {{ granary.in_partitions() }} and is_traced
     group by campaign_id, coupon_upc, product_id
 
 )

@@ -1,14 +1,40 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={
+            'partition_by': 'business_date',
+            'changed_by': {
+                'fct_coupon_redemptions': 'business_date',
+                'int_redemptions__bought_lines': 'business_date',
+                'fct_campaign_contacts': "
+                    select distinct redemptions.business_date
+                    from (
+                        select campaign_id, household_id
+                        from changes
+                        group by campaign_id, household_id
+                        having sum(sign) <> 0
+                    ) as contacts
+                    inner join {fct_coupon_redemptions} as redemptions using (campaign_id, household_id)
+                ",
+            },
+        },
+    )
+}}
+
 with
 
 redemptions as (
 
     select * from {{ ref('fct_coupon_redemptions') }}
+    where {{ granary.in_partitions() }}
 
 ),
 
 bought as (
 
     select * from {{ ref('int_redemptions__bought_lines') }}
+    where {{ granary.in_partitions() }}
 
 ),
 
