@@ -1,90 +1,80 @@
--- A table: a view would go whenever somebody rebuilds what it reads.
-{{ config(materialized='table') }}
+-- A month changes with what was bought in it and in the month before, and with the households that it has; the months
+-- between the last one that was known and a new one are there, too.
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={'partition_by': 'month_start_date', 'changed_by': {
+            'int_households__active_months': "
+                select cast(generate_series(
+                    cast(least(
+                        min(month_start_date), (select max(month_start_date) from {int_households__months})
+                    ) as timestamp),
+                    max(month_start_date) + interval '1 month',
+                    interval '1 month'
+                ) as date)
+                from changes
+                union
+                select month_start_date
+                from {int_households__months}
+                where month_start_date > coalesce(
+                    (select max(month_start_date) from {int_households__active_months}), '-infinity'
+                )
+            ",
+            'int_households__cohorts': "
+                select distinct month_start_date
+                from {int_households__months}
+                where month_start_date >= (select min(cohort_month) from changes)
+            ",
+            'dim_date': 'rebuild',
+        }},
+    )
+}}
 
 with
 
-baskets as (
+cohorts as (
 
-    select * from {{ ref('fct_baskets') }}
-
-),
-
-dates as (
-
-    select * from {{ ref('dim_date') }}
+    select * from {{ ref('int_households__cohorts') }}
 
 ),
 
 span as (
 
     select
-        min(business_date) as first_date,
-        max(business_date) as last_date
-    from baskets
+        min(month_start_date) as first_month,
+        max(month_start_date) as last_month
+    from {{ ref('int_households__active_months') }}
 
 ),
 
 months as (
 
     select distinct dates.month_start_date -- a month has many days
-    from dates
-    inner join span on dates.date_day between span.first_date and span.last_date
-
-),
-
-first_baskets as (
-
-    select distinct on (household_id)
-        household_id,
-        household_key,
-        cast(date_trunc('month', business_date) as date) as cohort_month
-    from baskets
-    order by household_id, sold_at, basket_id
-
-),
-
-active as (
-
-    select
-        household_id,
-        cast(date_trunc('month', business_date) as date) as month_start_date,
-        count(*) as basket_count,
-        sum(sales_value) as sales_value
-    from baskets
-    group by household_id, date_trunc('month', business_date)
-
-),
-
-household_months as (
-
-    select
-        first_baskets.household_id,
-        first_baskets.household_key,
-        first_baskets.cohort_month,
-        months.month_start_date,
-        active.household_id is not null as is_active,
-        coalesce(active.basket_count, 0) as basket_count,
-        coalesce(active.sales_value, 0) as sales_value
-    from first_baskets
-    inner join months on first_baskets.cohort_month <= months.month_start_date
-    left join active
-        on first_baskets.household_id = active.household_id and months.month_start_date = active.month_start_date
+    from {{ ref('dim_date') }} as dates
+    inner join span on dates.month_start_date between span.first_month and span.last_month
+    where {{ granary.in_partitions('dates.month_start_date') }}
 
 )
 
 select
-    household_id,
-    household_key,
-    cohort_month,
-    month_start_date,
+    cohorts.household_id,
+    cohorts.household_key,
+    cohorts.cohort_month,
+    months.month_start_date,
     cast(
-        12 * (extract(year from month_start_date) - extract(year from cohort_month))
-        + extract(month from month_start_date) - extract(month from cohort_month) as integer
+        12 * (extract(year from months.month_start_date) - extract(year from cohorts.cohort_month))
+        + extract(month from months.month_start_date) - extract(month from cohorts.cohort_month) as integer
     ) as months_since_first,
-    is_active,
-    coalesce(
-        lag(is_active) over (partition by household_id order by month_start_date), false
-    ) as was_active_month_before,
-    cast(basket_count as integer) as basket_count,
-    cast(sales_value as numeric(12, 2)) as sales_value
-from household_months
+    active.household_id is not null as is_active,
+    previous.household_id is not null as was_active_month_before,
+    cast(coalesce(active.basket_count, 0) as integer) as basket_count,
+    cast(coalesce(active.sales_value, 0) as numeric(12, 2)) as sales_value
+from cohorts
+inner join months on cohorts.cohort_month <= months.month_start_date
+left join {{ ref('int_households__active_months') }} as active
+    on cohorts.household_id = active.household_id and months.month_start_date = active.month_start_date
+left join {{ ref('int_households__active_months') }} as previous
+    on
+        cohorts.household_id = previous.household_id
+        and cast(months.month_start_date - interval '1 month' as date) = previous.month_start_date

@@ -1,38 +1,45 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={
+            'partition_by': 'household_id',
+            'changed_by': {'fct_baskets': 'household_id'},
+            'depends_on_vars': ['as_of'],
+        },
+    )
+}}
+
 with
 
 baskets as (
 
     select * from {{ ref('fct_baskets') }}
-
-),
-
-reference_days as (
-
-    select * from {{ ref('int_households__reference_days') }}
-    where days_back = 0
+    where
+        {{ granary.in_partitions() }}
+        {%- if var('as_of') %}
+        and business_date < date '{{ var("as_of") }}'
+        {%- endif %}
 
 ),
 
 history as (
 
     select
-        reference_days.reference_date as as_of_date,
-        baskets.household_id,
-        baskets.business_date,
-        baskets.sales_value,
-        baskets.regular_value,
-        baskets.retail_disc + baskets.coupon_disc + baskets.coupon_match_disc as discount_value,
-        baskets.business_date - lag(baskets.business_date) over (
-            partition by baskets.household_id order by baskets.sold_at, baskets.basket_id
+        household_id,
+        business_date,
+        sales_value,
+        regular_value,
+        retail_disc + coupon_disc + coupon_match_disc as discount_value,
+        business_date - lag(business_date) over (
+            partition by household_id order by sold_at, basket_id
         ) as gap_days
     from baskets
-    inner join reference_days on baskets.business_date < reference_days.reference_date
 
 )
 
 select
     household_id,
-    as_of_date,
     min(business_date) as first_purchase_date,
     max(business_date) as last_purchase_date,
     count(*) as basket_count,
@@ -43,4 +50,4 @@ select
     cast(sum(regular_value) as numeric(12, 2)) as regular_value,
     cast(sum(discount_value) as numeric(12, 2)) as discount_value
 from history
-group by household_id, as_of_date
+group by household_id

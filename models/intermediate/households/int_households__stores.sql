@@ -1,28 +1,9 @@
 with
 
-baskets as (
-
-    select * from {{ ref('fct_baskets') }}
-
-),
-
-reference_days as (
-
-    select * from {{ ref('int_households__reference_days') }}
-    where days_back = 0
-
-),
-
 stores as (
 
-    select
-        baskets.household_id,
-        baskets.store_id,
-        count(*) as basket_count,
-        cast(sum(baskets.sales_value) as numeric(12, 2)) as sales_value
-    from baskets
-    inner join reference_days on baskets.business_date < reference_days.reference_date
-    group by baskets.household_id, baskets.store_id
+    select * from {{ ref('int_households__store_sales') }}
+    where basket_count > 0
 
 )
 

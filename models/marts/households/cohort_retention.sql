@@ -1,8 +1,20 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={
+            'partition_by': 'month_start_date',
+            'changed_by': {'int_households__months': 'month_start_date'},
+        },
+    )
+}}
+
 with
 
 household_months as (
 
     select * from {{ ref('int_households__months') }}
+    where {{ granary.in_partitions() }}
 
 )
 

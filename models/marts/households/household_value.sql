@@ -1,8 +1,32 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={
+            'depends_on_vars': ['as_of'],
+            'changed_by': {
+                'int_households__purchases': 'all',
+                'int_households__store_sales': 'all',
+                'int_households__department_sales': 'all',
+                'int_products__categories': 'all',
+                'fct_baskets': 'all',
+            },
+        },
+    )
+}}
+
 with
 
 purchases as (
 
     select * from {{ ref('int_households__purchases') }}
+
+),
+
+reference_days as (
+
+    select * from {{ ref('int_households__reference_days') }}
+    where days_back = 0
 
 ),
 
@@ -41,11 +65,13 @@ segments as (
 scored as (
 
     select
-        *,
-        ntile(5) over (order by last_purchase_date, household_id) as recency_score,
-        ntile(5) over (order by basket_count, household_id) as frequency_score,
-        ntile(5) over (order by sales_value, household_id) as monetary_score
+        purchases.*,
+        reference_days.reference_date as as_of_date,
+        ntile(5) over (order by purchases.last_purchase_date, purchases.household_id) as recency_score,
+        ntile(5) over (order by purchases.basket_count, purchases.household_id) as frequency_score,
+        ntile(5) over (order by purchases.sales_value, purchases.household_id) as monetary_score
     from purchases
+    cross join reference_days
 
 )
 

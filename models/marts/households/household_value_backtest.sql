@@ -1,3 +1,14 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='overwrite_partitions',
+        meta={
+            'depends_on_vars': ['as_of'],
+            'changed_by': {'fct_baskets': 'all', 'int_households__purchases': 'all'},
+        },
+    )
+}}
+
 with
 
 forecasts as (
