@@ -67,14 +67,14 @@ select
         + extract(month from months.month_start_date) - extract(month from cohorts.cohort_month) as integer
     ) as months_since_first,
     active.household_id is not null as is_active,
-    before.household_id is not null as was_active_month_before,
+    previous.household_id is not null as was_active_month_before,
     cast(coalesce(active.basket_count, 0) as integer) as basket_count,
     cast(coalesce(active.sales_value, 0) as numeric(12, 2)) as sales_value
 from cohorts
 inner join months on cohorts.cohort_month <= months.month_start_date
 left join {{ ref('int_households__active_months') }} as active
     on cohorts.household_id = active.household_id and months.month_start_date = active.month_start_date
-left join {{ ref('int_households__active_months') }} as before
+left join {{ ref('int_households__active_months') }} as previous
     on
-        cohorts.household_id = before.household_id
-        and cast(months.month_start_date - interval '1 month' as date) = before.month_start_date
+        cohorts.household_id = previous.household_id
+        and cast(months.month_start_date - interval '1 month' as date) = previous.month_start_date
