@@ -11,8 +11,8 @@ from contextlib import closing
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import dbt_assets
 
+from granary.dagster.dagster_dbt_alone import dbt_assets
 from granary.dagster.dbt_build import RETRIES, RETRY_SECONDS, Build
 from granary.dagster.loader_assets import KEYS
 from granary.dagster.publish_checks import ASSET as RESTATEMENTS
@@ -65,7 +65,7 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
         now = last_build.state(warehouse.settings, dbt_manifest.fingerprint(warehouse.settings))
         asked_for = context.is_subset or config.full_refresh or config.window(context)
         if not asked_for and last_build.is_of(warehouse.settings, now):
-            emit(Event("skipped", "dbt", "every model", detail="nothing changed since they were built"))
+            emit(Event("skipped", "dbt", "every model", detail=last_build.SAME))
             yield from verdicts(context)
             return
         try:

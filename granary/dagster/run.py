@@ -19,6 +19,8 @@ from uuid import uuid4
 
 from granary.dagster.instance import (
     CODE_LOCATION,
+    EVERYTHING,
+    FULL_REFRESH,
     IN_PROCESS,
     environment,
     in_code_location,
@@ -26,8 +28,10 @@ from granary.dagster.instance import (
     open_instance,
     prepare_instance,
 )
+from granary.dagster.pending import pending, quiet_day
 from granary.dagster.run_locks import fail_dead_runs, held
 from granary.dagster.windows import Window, window_of_run, window_tag
+from granary.dbt import ahead, last_build
 from granary.dbt.run_events import Event, Problem, listening
 from granary.warehouse.errors import UsageError, unknown
 
@@ -140,8 +144,12 @@ def run_job(
     prepare_instance(settings)
     log = settings.home / "dagster" / "run.log"
     with inside(environment(settings)), interruptible(), silenced(log):
-        from granary.dagster.jobs import FULL_REFRESH  # noqa: PLC0415 - Dagster takes 2 s, and must see the environment
-        from granary.dagster.pending import loaded_dates, pending, quiet_day, run_config  # noqa: PLC0415
+        waiting = pending(settings)
+        quiet = job == EVERYTHING and not (window or full_refresh or waiting) and last_build.is_current(settings)
+        if not quiet:
+            ahead.start(settings)
+        from granary.dagster.jobs import run_config  # noqa: PLC0415 - Dagster takes 2 s, and must see the environment
+        from granary.dagster.loader_assets import loaded_dates  # noqa: PLC0415
         from granary.dagster.rest_of_run import REST_OF, assets_to_build, failed_loaders, is_daily, still_loaded  # noqa: PLC0415
 
         name = FULL_REFRESH if full_refresh else job
@@ -150,7 +158,7 @@ def run_job(
             fail_dead_runs(settings, instance)
             chosen = None
             if job_definition.partitions_def is not None:
-                found = window_of_run(pending(settings), loaded_dates(instance), full_refresh=name == FULL_REFRESH)
+                found = window_of_run(waiting, loaded_dates(instance), full_refresh=name == FULL_REFRESH)
                 chosen = window or found or quiet_day(settings)
             elif window:
                 raise UsageError(f"job {name} is not about single days", "orchestration/jobs.py", "give no dates")
@@ -165,39 +173,48 @@ def run_job(
             in_code_location(instance, name)
             config = run_config(name, rebuild=window is not None)
 
-            def execute(config: dict[str, Any], keys: Sequence[dg.AssetKey] | None = None, **tags: str) -> Any:
+            def execute(
+                job: dg.JobDefinition, ops: dict[str, Any], keys: Sequence[dg.AssetKey] | None = None, **tags: str
+            ) -> dg.ExecuteInProcessResult:
                 run_id = str(uuid4())
                 day = chosen if chosen and (keys is None or is_daily(graph, keys)) else None
                 with held(settings, run_id):
-                    return job_definition.execute_in_process(
+                    return job.execute_in_process(
                         instance=instance,
                         run_id=run_id,
                         raise_on_error=False,
                         partition_key=day[1].isoformat() if day else None,
                         tags={**CODE_LOCATION, IN_PROCESS: "true", **(window_tag(day) if day else {}), **tags},
-                        run_config=config,
+                        run_config={**config, "ops": ops},
                         asset_selection=keys,
                     )
 
             on_event(Event("planned", "load", name, rows=len(selected)))
             with listening(listen), ending():
-                result = execute(config)
+                of_dbt = {"dbt": config["ops"]["dbt"]}
+                result = execute(halves(job_definition)[0], {}) if quiet else execute(job_definition, config["ops"])
                 if not result.success and not seen.problems:
                     seen.problems += unexplained(result, log)
-                failed_loads = failed_loaders(result.all_events)
+                success, failed_loads = result.success, failed_loaders(result.all_events)
                 interrupted = was_interrupted(instance.get_run_by_id(result.run_id))
-                keys: list[dg.AssetKey] = []
-                if failed_loads and not interrupted:
+                last = None
+                if interrupted:
+                    pass
+                elif failed_loads:
                     keys = assets_to_build(graph, selected, failed_loads, still_loaded(settings, failed_loads))
-                if keys:
-                    of_dbt = {**config, "ops": {"dbt": config["ops"]["dbt"]}}
-                    last = execute(of_dbt, keys, **{REST_OF: result.run_id})
+                    last = execute(job_definition, of_dbt, keys, **{REST_OF: result.run_id}) if keys else None
+                elif quiet and last_build.is_current(settings):
+                    on_event(Event("skipped", "dbt", "every model", detail=last_build.SAME))
+                elif quiet:
+                    last = execute(halves(job_definition)[1], of_dbt, **{REST_OF: result.run_id})
+                if last is not None:
                     interrupted = was_interrupted(instance.get_run_by_id(last.run_id))
+                    success = success and last.success
     if interrupted:
         raise KeyboardInterrupt
     failed = [event for event in seen.checks.values() if event.severity == "error"]
     return RunOutcome(
-        success=result.success and not failed,
+        success=success and not failed,
         run_id=result.run_id,
         job=name,
         seconds=time.monotonic() - started,
@@ -207,7 +224,7 @@ def run_job(
         checks_failed=len(failed),
         checks_by_group=Counter(event.group for event in seen.checks.values() if event.passed),
         warnings=tuple(event.name for event in seen.checks.values() if event.severity == "warn"),
-        failures=() if result.success and not failed else tuple(seen.problems or unexplained(result, log)),
+        failures=() if success and not failed else tuple(seen.problems or unexplained(result, log)),
         log=log,
     )
 
@@ -220,6 +237,19 @@ def _job(settings: Settings, name: str) -> tuple[dg.Definitions, dg.JobDefinitio
     if name not in names:
         raise unknown("job", name, names, "orchestration/jobs.py")
     return definitions, definitions.resolve_job_def(name)
+
+
+def halves(job: dg.JobDefinition) -> tuple[dg.JobDefinition, dg.JobDefinition]:
+    """Return the loads of a job with the checks that they make, and what follows from them with all other checks."""
+    from granary.dagster.loader_assets import CHECKS, KEYS  # noqa: PLC0415
+
+    keys, checks = job.asset_layer.selected_asset_keys, job.asset_layer.asset_graph.asset_check_keys
+    loads = {key for key in keys if key in KEYS}
+    of_loads = {check for check in checks if check.asset_key in loads and check.name in CHECKS}
+    return (
+        job.get_subset(asset_selection=loads, asset_check_selection=of_loads),
+        job.get_subset(asset_selection=keys - loads, asset_check_selection=checks - of_loads),
+    )
 
 
 def unexplained(result: dg.ExecuteInProcessResult, log: Path) -> list[Problem]:
@@ -272,6 +302,7 @@ def ending() -> Iterator[None]:
     try:
         yield
     finally:
+        ahead.stop()
         stop_all()
 
 

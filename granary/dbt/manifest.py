@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PROJECT_DIR = PROJECT
 FILES = ("dbt_project.yml", "packages.yml", "profiles.yml", "selectors.yml")
 FOLDERS = ("models", "snapshots", "seeds", "macros", "tests/dbt")
+MANIFEST, STAMP = "manifest.json", "manifest.fingerprint"
 PARTIAL_PARSE = "partial_parse.msgpack"
 INCREMENTAL_VARS = {"test_scope": "new"}
 """Vars of every run that is not a full refresh. dbt parses everything again when the vars differ from those of the
@@ -71,10 +72,10 @@ def prepare(settings: Settings) -> Path:
     """
     home = folder(settings)
     home.mkdir(parents=True, exist_ok=True)
-    manifest, stamp = home / "manifest.json", home / "manifest.fingerprint"
+    manifest, stamp = home / MANIFEST, home / STAMP
     with locked(home / "manifest.lock", "parsing the dbt project", PARSE_SECONDS):
         now = fingerprint(settings)
-        if manifest.exists() and stamp.exists() and stamp.read_text() == now:
+        if _is_of(home, now):
             return manifest
         stamp.unlink(missing_ok=True)
         done = subprocess.run(
@@ -93,6 +94,16 @@ def prepare(settings: Settings) -> Path:
             )
         stamp.write_text(now)
     return manifest
+
+
+def is_prepared(settings: Settings) -> bool:
+    """Return whether the manifest is that of the project as it is now."""
+    return _is_of(folder(settings), fingerprint(settings))
+
+
+def _is_of(home: Path, now: str) -> bool:
+    stamp = home / STAMP
+    return (home / MANIFEST).exists() and stamp.exists() and stamp.read_text() == now
 
 
 def fingerprint(settings: Settings) -> str:
