@@ -1,7 +1,7 @@
 """dagster-dbt as it is where dbt-core is not installed: it has names of its own for the three that it takes of dbt.
 
-With them come a second of imports, and a selector of dbt's that looks for the nodes that a manifest lists. The project's
-dbt is a process of its own, and has these to itself.
+With them come a second of imports, and a selector of dbt's that looks for the nodes that a manifest lists. The dbt of
+the project is a process of its own, and has these to itself.
 """
 
 from __future__ import annotations

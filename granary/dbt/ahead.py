@@ -1,20 +1,16 @@
 """dbt, started before it is known what it shall do: it imports and parses while the loads run, 4 s of the other core.
 
-`python -m granary.dbt.ahead` makes itself ready and waits for one line: the arguments and the environment of a command.
-It ends with its input, if none comes. There is one at a time in a process, for the next build that asks.
+There is one at a time in a process, for the next build that asks.
 """
 
 from __future__ import annotations
 
-import gc
 import json
-import os
 import subprocess
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from granary.dbt import manifest as dbt_manifest
+from granary.dbt import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,20 +20,28 @@ if TYPE_CHECKING:
 _waiting: list[subprocess.Popen[bytes]] = []
 
 
-def start(settings: Settings) -> None:
-    """Start dbt, if none waits yet and the project is parsed: one that is not is parsed once, by `prepare`."""
-    if not _waiting and dbt_manifest.is_prepared(settings):
-        folder = dbt_manifest.folder(settings) / "ahead"
-        _waiting.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "granary.dbt.ahead", str(dbt_manifest.folder(settings))],
-                cwd=dbt_manifest.PROJECT_DIR,
-                env=dbt_manifest.environment(settings, folder),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
+def start(settings: Settings, project: str) -> None:
+    """Start dbt, if none waits yet and the project is parsed: one that is not is parsed once, by `prepare`.
+
+    Args:
+        settings: the warehouse.
+        project: the project's fingerprint.
+    """
+    if _waiting or not manifest.is_of(settings, project):
+        return
+    home = manifest.folder(settings)
+    environment = manifest.environment(settings, home / "ahead") | {manifest.PARSED: str(home / manifest.PARTIAL_PARSE)}
+    pipe = subprocess.PIPE
+    _waiting.append(
+        subprocess.Popen(
+            manifest.DBT,
+            cwd=manifest.PROJECT_DIR,
+            env=environment,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.STDOUT,
         )
+    )
 
 
 def take(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes] | None:
@@ -46,8 +50,8 @@ def take(command: Sequence[str], environment: dict[str, str]) -> subprocess.Pope
         process = _waiting.pop()
         if process.stdin:  # it is a pipe
             with process.stdin as order:
-                order.write(json.dumps([command[len(dbt_manifest.DBT) :], environment]).encode() + b"\n")
-        process.args = command
+                order.write(json.dumps([command[len(manifest.DBT) :], environment]).encode() + b"\n")
+        process.args, process.stdin = command, None
         return process
     return None
 
@@ -57,31 +61,3 @@ def stop() -> None:
     while _waiting:
         with _waiting.pop() as process:
             process.kill()
-
-
-def main(parsed: str) -> None:
-    """Be ready, and run what is asked for."""
-    # As in granary.dbt.process: the process ends before its garbage matters.
-    gc.disable()
-    from dbt.cli.main import dbtRunner  # noqa: PLC0415
-
-    from dbt_granary import install, run  # noqa: PLC0415
-    from granary.dbt.child_process import end_with_parent  # noqa: PLC0415
-
-    end_with_parent()
-    install()
-    variables = json.dumps(dbt_manifest.INCREMENTAL_VARS)
-    partial = f"{parsed}/{dbt_manifest.PARTIAL_PARSE}"
-    dbtRunner().invoke(
-        ["parse", "--quiet", "--no-write-json", "--vars", variables, "--partial-parse-file-path", partial]
-    )
-    if order := sys.stdin.readline():
-        sys.argv[1:], environment = json.loads(order)
-        os.environ.clear()
-        os.environ.update(environment)
-        run()
-
-
-if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        main(sys.argv[1])

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from granary.dbt.manifest import fingerprint
 from granary.warehouse.connection import connect, execute, query
 
 if TYPE_CHECKING:
@@ -32,14 +31,14 @@ class State:
     load_id: int
 
 
-def state(settings: Settings, project: str) -> State:
+def state(settings: Settings, fingerprint: str) -> State:
     """Return the state as it is now."""
     newest = (
         "select greatest((select max(load_id) from ops.load_audit where status in ('loaded', 'withdrawn')),"
         " (select max(load_id) from ops.erased_rows), 0)"
     )
     with connect(settings, role="transformer") as connection:
-        return State(project, int(query(connection, newest)[0][0]))
+        return State(fingerprint, int(query(connection, newest)[0][0]))
 
 
 def is_of(settings: Settings, now: State) -> bool:
@@ -50,11 +49,6 @@ def is_of(settings: Settings, now: State) -> bool:
         if not found or query(connection, "select to_regclass('ops.builds')::text") == [(None,)]:
             return False
         return found == [(now.load_id, query(connection, PUBLISHED)[0][0])] and query(connection, WAITING) == [(0,)]
-
-
-def is_current(settings: Settings) -> bool:
-    """Return whether the last build was of what is there now, so that another one would change nothing."""
-    return is_of(settings, state(settings, fingerprint(settings)))
 
 
 def keep(settings: Settings, built: State) -> None:

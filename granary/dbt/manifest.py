@@ -32,6 +32,8 @@ FILES = ("dbt_project.yml", "packages.yml", "profiles.yml", "selectors.yml")
 FOLDERS = ("models", "snapshots", "seeds", "macros", "tests/dbt")
 MANIFEST, STAMP = "manifest.json", "manifest.fingerprint"
 PARTIAL_PARSE = "partial_parse.msgpack"
+PARSED = "GRANARY_PARSED"
+"""The variable with the path of the parsed project, for a dbt that has no work yet."""
 INCREMENTAL_VARS = {"test_scope": "new"}
 """Vars of every run that is not a full refresh. dbt parses everything again when the vars differ from those of the
 last parse (3 s here), so the manifest is parsed with them."""
@@ -75,7 +77,7 @@ def prepare(settings: Settings) -> Path:
     manifest, stamp = home / MANIFEST, home / STAMP
     with locked(home / "manifest.lock", "parsing the dbt project", PARSE_SECONDS):
         now = fingerprint(settings)
-        if _is_of(home, now):
+        if is_of(settings, now):
             return manifest
         stamp.unlink(missing_ok=True)
         done = subprocess.run(
@@ -96,14 +98,10 @@ def prepare(settings: Settings) -> Path:
     return manifest
 
 
-def is_prepared(settings: Settings) -> bool:
-    """Return whether the manifest is that of the project as it is now."""
-    return _is_of(folder(settings), fingerprint(settings))
-
-
-def _is_of(home: Path, now: str) -> bool:
-    stamp = home / STAMP
-    return (home / MANIFEST).exists() and stamp.exists() and stamp.read_text() == now
+def is_of(settings: Settings, project: str) -> bool:
+    """Return whether the manifest is that of the project with this fingerprint."""
+    manifest, stamp = folder(settings) / MANIFEST, folder(settings) / STAMP
+    return manifest.exists() and stamp.exists() and stamp.read_text() == project
 
 
 def fingerprint(settings: Settings) -> str:
