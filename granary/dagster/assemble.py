@@ -38,13 +38,14 @@ def assemble(
         GranaryError: dbt cannot parse the project.
     """
     days = partitions(last_date(settings))
-    dbt, translator = dbt_definition(settings, days)
-    external = external_sources(settings, translator)
+    manifest = dbt_manifest.load(dbt_manifest.prepare(settings))
+    dbt, translator = dbt_definition(manifest, days)
+    external = external_sources(manifest, translator)
     assets = Assets(dbt, external)
     named = [*standard_jobs(assets), *jobs(assets)]
     return dg.Definitions(
         assets=[*loaders(days), dbt, *external],
-        asset_checks=[publish_checks(dbt_manifest.load(dbt_manifest.prepare(settings)))],
+        asset_checks=[publish_checks(manifest)],
         jobs=named,
         schedules=schedules,
         sensors=[*SENSORS, rest_of_runs(named)],

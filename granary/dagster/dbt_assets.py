@@ -11,8 +11,8 @@ from contextlib import closing
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import dbt_assets
 
+from granary.dagster.dagster_dbt_alone import dbt_assets
 from granary.dagster.dbt_build import RETRIES, RETRY_SECONDS, Build
 from granary.dagster.loader_assets import KEYS
 from granary.dagster.publish_checks import ASSET as RESTATEMENTS
@@ -26,7 +26,6 @@ from granary.dbt import manifest as dbt_manifest
 from granary.dbt.run_events import Event, Problem, emit
 from granary.dbt.runner import BuildError, interrupt_all
 from granary.warehouse.environment_errors import plainly
-from granary.warehouse.settings import Settings
 
 VERDICTS_LOOKED_AT = 20
 """Plans without a verdict that a check may have: of runs that failed before dbt, and of this one."""
@@ -44,13 +43,10 @@ class DbtOptions(RunOptions):
         return window_of_tags(context.run.tags) if self.overwrite_window else None
 
 
-def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tuple[dg.AssetsDefinition, Translator]:
-    """Return the assets of the project as it is now, and the translator that named them.
-
-    Raises:
-        GranaryError: dbt cannot parse the project.
-    """
-    manifest = dbt_manifest.load(dbt_manifest.prepare(settings))
+def dbt_definition(
+    manifest: Mapping[str, Any], days: dg.DailyPartitionsDefinition
+) -> tuple[dg.AssetsDefinition, Translator]:
+    """Return the assets of the project, and the translator that named them."""
     translator = Translator(days)
 
     @dbt_assets(
@@ -65,7 +61,7 @@ def dbt_definition(settings: Settings, days: dg.DailyPartitionsDefinition) -> tu
         now = last_build.state(warehouse.settings, dbt_manifest.fingerprint(warehouse.settings))
         asked_for = context.is_subset or config.full_refresh or config.window(context)
         if not asked_for and last_build.is_of(warehouse.settings, now):
-            emit(Event("skipped", "dbt", "every model", detail="nothing changed since they were built"))
+            emit(Event("skipped", "dbt", "every model", detail=last_build.SAME))
             yield from verdicts(context)
             return
         try:
@@ -150,9 +146,8 @@ def selection(context: dg.AssetExecutionContext, manifest: Mapping[str, Any]) ->
     return sorted(".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in ids)
 
 
-def external_sources(settings: Settings, translator: Translator) -> list[dg.AssetSpec]:
+def external_sources(manifest: Mapping[str, Any], translator: Translator) -> list[dg.AssetSpec]:
     """Return the dbt sources that no loader fills, such as the ledger in `ops`, for the graph to show them."""
-    manifest = dbt_manifest.load(dbt_manifest.prepare(settings))
     specs = [translator.get_asset_spec(manifest, unique_id, None) for unique_id in manifest["sources"]]
     return [
         dg.AssetSpec(

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from contextlib import closing
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_dbt import DbtCliInvocation
 from packaging.version import Version
 
+from granary.dagster.dagster_dbt_alone import DbtCliInvocation
+from granary.dbt import ahead
 from granary.dbt import manifest as dbt_manifest
 from granary.dbt.catalog import Catalog
 from granary.dbt.column_lineage import node_lineage
@@ -90,9 +92,16 @@ class Build:
             shutil.rmtree(old, ignore_errors=True)
 
     def _start(self, command: list[str], environment: dict[str, str]) -> DbtCliInvocation:
-        return DbtCliInvocation.run(
-            args=command,
+        process = ahead.take(command, environment) or subprocess.Popen(
+            command,
+            cwd=dbt_manifest.PROJECT_DIR,
             env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self._context.log.info(f"Running dbt command: `{' '.join(command)}`.")
+        return DbtCliInvocation(
+            process=process,
             manifest=self._manifest,
             dagster_dbt_translator=self._translator,
             project_dir=dbt_manifest.PROJECT_DIR,

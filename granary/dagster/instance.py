@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MODULE, REPOSITORY = "orchestration.definitions", "__repository__"
 CODE_LOCATION = {".dagster/repository": f"{REPOSITORY}@{MODULE}"}
 """Tag by which the UI finds the runs of a job; runs that it starts itself have it."""
+EVERYTHING, FULL_REFRESH = "everything", "full_refresh"
+"""The jobs that every project has."""
 IN_PROCESS = "granary/in_process"
 """Tag of a run of the command, which looks after its rest itself."""
 EVENT_BATCH = "1000"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_dbt import build_dbt_asset_selection
 
 from granary.dagster.dbt_assets import DbtOptions
+from granary.dagster.instance import EVERYTHING, FULL_REFRESH
 from granary.dagster.loader_assets import KEYS
 from granary.dagster.publish_checks import ASSET as PUBLISHED
 from granary.dagster.resources import RunOptions
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 Job = Any
 """What `define_asset_job` returns: Dagster does not export its class."""
-EVERYTHING, FULL_REFRESH = "everything", "full_refresh"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,8 @@ class Assets:
     @property
     def snapshots(self) -> dg.AssetSelection:
         """Every dbt snapshot."""
-        return build_dbt_asset_selection([self.dbt], "resource_type:snapshot")
+        ids = ((spec.key, spec.metadata["dagster_dbt/unique_id"]) for spec in self.dbt.specs)
+        return dg.AssetSelection.assets(*(key for key, unique_id in ids if unique_id.startswith("snapshot.")))
 
     @property
     def published(self) -> dg.AssetSelection:
@@ -84,3 +84,11 @@ def full_refresh_options() -> dict[str, Any]:
     options = {key.to_python_identifier(): RunOptions(full_refresh=True) for key in KEYS}
     options["dbt"] = DbtOptions(full_refresh=True)
     return {"ops": {name: {"config": option.model_dump()} for name, option in options.items()}}
+
+
+def run_config(job: str, *, rebuild: bool) -> dict[str, Any]:
+    """Return the configuration of a run: what dbt and the loaders do, and no copy of the events on standard error."""
+    quiet_console = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    if job == FULL_REFRESH:
+        return {**full_refresh_options(), **quiet_console}
+    return {"ops": {"dbt": {"config": DbtOptions(overwrite_window=rebuild).model_dump()}}, **quiet_console}

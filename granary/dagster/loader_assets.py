@@ -277,6 +277,12 @@ def result_metadata(result: LoadResult) -> dict[str, dg.MetadataValue]:
     }
 
 
+def loaded_dates(instance: dg.DagsterInstance) -> list[date]:
+    """Return the business dates that Dagster has seen loaded."""
+    days = {day for key in DAILY_KEYS for day in instance.get_materialized_partitions(key)}
+    return [date.fromisoformat(day) for day in sorted(days)]
+
+
 KEYS = [key_of(source.name, table.name) for source in SOURCES.values() for table in source.tables]
 """The source tables that have a loader."""
 DAILY_KEYS = [

@@ -1,14 +1,11 @@
-"""Which business dates a run is about: those that wait to be loaded, those that were, and a quiet day."""
+"""Which business dates a run is about: those that wait to be loaded, and a quiet day; nothing of Dagster."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from datetime import date, datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from granary.dagster.dbt_assets import DbtOptions
-from granary.dagster.jobs import FULL_REFRESH, full_refresh_options
-from granary.dagster.loader_assets import DAILY_KEYS
 from granary.dagster.windows import Window, last_closed_date
 from granary.load import api
 from granary.sources.config import setting
@@ -16,8 +13,6 @@ from granary.sources.discovery import SOURCES
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    import dagster as dg
-
     from granary.warehouse.settings import Settings
 
 LAST_DATE = "GRANARY_LAST_DATE"
@@ -52,17 +47,3 @@ def quiet_day(settings: Settings) -> Window:
     closed = last_closed_date(datetime.now(timezone.utc))
     day = min(closed, last_date(settings) or closed)
     return day, day
-
-
-def loaded_dates(instance: dg.DagsterInstance) -> list[date]:
-    """Return the business dates that Dagster has seen loaded."""
-    days = {day for key in DAILY_KEYS for day in instance.get_materialized_partitions(key)}
-    return [date.fromisoformat(day) for day in sorted(days)]
-
-
-def run_config(job: str, *, rebuild: bool) -> dict[str, Any]:
-    """Return the configuration of a run: what dbt and the loaders do, and no copy of the events on standard error."""
-    quiet_console = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    if job == FULL_REFRESH:
-        return {**full_refresh_options(), **quiet_console}
-    return {"ops": {"dbt": {"config": DbtOptions(overwrite_window=rebuild).model_dump()}}, **quiet_console}

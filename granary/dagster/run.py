@@ -11,23 +11,25 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
-from uuid import uuid4
+from typing import TYPE_CHECKING, TextIO
 
 from granary.dagster.instance import (
-    CODE_LOCATION,
-    IN_PROCESS,
+    EVERYTHING,
+    FULL_REFRESH,
     environment,
     in_code_location,
     inside,
     open_instance,
     prepare_instance,
 )
-from granary.dagster.run_locks import fail_dead_runs, held
-from granary.dagster.windows import Window, window_of_run, window_tag
+from granary.dagster.pending import pending, quiet_day
+from granary.dagster.run_locks import fail_dead_runs
+from granary.dagster.windows import Window, window_of_run
+from granary.dbt import ahead, last_build, runner
+from granary.dbt import manifest as dbt_manifest
 from granary.dbt.run_events import Event, Problem, listening
 from granary.warehouse.errors import UsageError, unknown
 
@@ -128,7 +130,9 @@ def run_job(
     Standard output and error of the process go to the run's log meanwhile: what listens to `on_event` must print to a
     stream that it opened before (`terminal()`).
 
-    Where a load fails, a second run builds what follows from other tables as well, on its table as it stands.
+    A run to which nothing new is announced, and whose last build saw all that there is, only loads; if that brings
+    something all the same, as from a database, a second run builds. Where a load fails, the second run builds what
+    follows from other tables as well, on its table as it stands.
 
     Ctrl-C and SIGTERM roll the open transaction back, stop dbt, mark the run as canceled and raise KeyboardInterrupt.
 
@@ -139,10 +143,19 @@ def run_job(
     started = time.monotonic()
     prepare_instance(settings)
     log = settings.home / "dagster" / "run.log"
-    with inside(environment(settings)), interruptible(), silenced(log):
-        from granary.dagster.jobs import FULL_REFRESH  # noqa: PLC0415 - Dagster takes 2 s, and must see the environment
-        from granary.dagster.pending import loaded_dates, pending, quiet_day, run_config  # noqa: PLC0415
-        from granary.dagster.rest_of_run import REST_OF, assets_to_build, failed_loaders, is_daily, still_loaded  # noqa: PLC0415
+    with inside(environment(settings)), interruptible(), silenced(log), ending():
+        waiting, project = pending(settings), dbt_manifest.fingerprint(settings)
+
+        def is_built() -> bool:
+            return last_build.is_of(settings, last_build.state(settings, project))
+
+        quiet = job == EVERYTHING and not (window or full_refresh or waiting) and is_built()
+        if not quiet:
+            ahead.start(settings, project)
+        from granary.dagster.execution import Execution  # noqa: PLC0415 - Dagster takes 2 s, and must see the environment
+        from granary.dagster.jobs import run_config  # noqa: PLC0415
+        from granary.dagster.loader_assets import loaded_dates  # noqa: PLC0415
+        from granary.dagster.rest_of_run import failed_loaders  # noqa: PLC0415
 
         name = FULL_REFRESH if full_refresh else job
         definitions, job_definition = _job(settings, name)
@@ -150,7 +163,7 @@ def run_job(
             fail_dead_runs(settings, instance)
             chosen = None
             if job_definition.partitions_def is not None:
-                found = window_of_run(pending(settings), loaded_dates(instance), full_refresh=name == FULL_REFRESH)
+                found = window_of_run(waiting, loaded_dates(instance), full_refresh=name == FULL_REFRESH)
                 chosen = window or found or quiet_day(settings)
             elif window:
                 raise UsageError(f"job {name} is not about single days", "orchestration/jobs.py", "give no dates")
@@ -161,44 +174,32 @@ def run_job(
                 if isinstance(event, Event):
                     on_event(event)
 
-            graph, selected = definitions.resolve_asset_graph(), job_definition.asset_layer.selected_asset_keys
             in_code_location(instance, name)
-            config = run_config(name, rebuild=window is not None)
-
-            def execute(config: dict[str, Any], keys: Sequence[dg.AssetKey] | None = None, **tags: str) -> Any:
-                run_id = str(uuid4())
-                day = chosen if chosen and (keys is None or is_daily(graph, keys)) else None
-                with held(settings, run_id):
-                    return job_definition.execute_in_process(
-                        instance=instance,
-                        run_id=run_id,
-                        raise_on_error=False,
-                        partition_key=day[1].isoformat() if day else None,
-                        tags={**CODE_LOCATION, IN_PROCESS: "true", **(window_tag(day) if day else {}), **tags},
-                        run_config=config,
-                        asset_selection=keys,
-                    )
-
-            on_event(Event("planned", "load", name, rows=len(selected)))
-            with listening(listen), ending():
-                result = execute(config)
-                if not result.success and not seen.problems:
-                    seen.problems += unexplained(result, log)
-                failed_loads = failed_loaders(result.all_events)
-                interrupted = was_interrupted(instance.get_run_by_id(result.run_id))
-                keys: list[dg.AssetKey] = []
-                if failed_loads and not interrupted:
-                    keys = assets_to_build(graph, selected, failed_loads, still_loaded(settings, failed_loads))
-                if keys:
-                    of_dbt = {**config, "ops": {"dbt": config["ops"]["dbt"]}}
-                    last = execute(of_dbt, keys, **{REST_OF: result.run_id})
-                    interrupted = was_interrupted(instance.get_run_by_id(last.run_id))
+            execution = Execution(
+                settings, instance, definitions, job_definition, chosen, run_config(name, rebuild=window is not None)
+            )
+            on_event(Event("planned", "load", name, rows=len(job_definition.asset_layer.selected_asset_keys)))
+            with listening(listen):
+                results = [execution.load() if quiet else execution.run()]
+                if not results[0].success and not seen.problems:
+                    seen.problems += unexplained(results[0], log)
+                rest = None
+                if not was_interrupted(instance, results[0]):
+                    if failed_loaders(results[0].all_events):
+                        rest = execution.rest(results[0])
+                    elif quiet and not is_built():
+                        rest = execution.build(results[0])
+                    elif quiet:
+                        on_event(Event("skipped", "dbt", "every model", detail=last_build.SAME))
+                results += [rest] if rest else []
+                interrupted = was_interrupted(instance, results[-1])
     if interrupted:
         raise KeyboardInterrupt
     failed = [event for event in seen.checks.values() if event.severity == "error"]
+    success = all(result.success for result in results) and not failed
     return RunOutcome(
-        success=result.success and not failed,
-        run_id=result.run_id,
+        success=success,
+        run_id=results[0].run_id,
         job=name,
         seconds=time.monotonic() - started,
         window=chosen,
@@ -207,7 +208,7 @@ def run_job(
         checks_failed=len(failed),
         checks_by_group=Counter(event.group for event in seen.checks.values() if event.passed),
         warnings=tuple(event.name for event in seen.checks.values() if event.severity == "warn"),
-        failures=() if result.success and not failed else tuple(seen.problems or unexplained(result, log)),
+        failures=() if success else tuple(seen.problems or unexplained(results[-1], log)),
         log=log,
     )
 
@@ -267,12 +268,11 @@ def silenced(log: Path) -> Iterator[None]:
 @contextmanager
 def ending() -> Iterator[None]:
     """Leave no dbt behind when a run ends, however it does."""
-    from granary.dbt.runner import stop_all  # noqa: PLC0415
-
     try:
         yield
     finally:
-        stop_all()
+        ahead.stop()
+        runner.stop_all()
 
 
 @contextmanager
@@ -293,8 +293,9 @@ def interruptible() -> Iterator[None]:
             signal.signal(sign, handler)
 
 
-def was_interrupted(run: dg.DagsterRun | None) -> bool:
+def was_interrupted(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> bool:
     """Return whether a run ended because somebody stopped it."""
+    run = instance.get_run_by_id(result.run_id)
     return run is not None and (
         run.status.value in ("CANCELED", "CANCELING")
         or run.tags.get("dagster/failure_reason") == "UNEXPECTED_TERMINATION"

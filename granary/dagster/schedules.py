@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from granary.dagster.pending import loaded_dates, pending, quiet_day, run_config
+from granary.dagster.jobs import run_config
+from granary.dagster.loader_assets import loaded_dates
+from granary.dagster.pending import pending, quiet_day
 from granary.dagster.resources import Warehouse
 from granary.dagster.windows import last_closed_date, split, window_of_run, window_tag
 from granary.warehouse.project import calendar

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 
+from granary.dagster.dagster_dbt_alone import DagsterDbtTranslator, DagsterDbtTranslatorSettings
 from granary.dagster.links import Links, dashboard_pages
 from granary.dbt.manifest_nodes import PUBLISHED, has_delta, is_mart, layer, materialization, meta, published
 

@@ -13,6 +13,7 @@ from granary.warehouse.connection import connect, execute, query
 if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
+SAME = "nothing changed since they were built"
 PUBLISHED = "select coalesce(max(publish_id), 0) from ops.publishes"
 WAITING = """
     select (select count(*) from ops.unpublished) + (select count(*) from ops.publish_holds) + (

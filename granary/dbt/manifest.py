@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 PROJECT_DIR = PROJECT
 FILES = ("dbt_project.yml", "packages.yml", "profiles.yml", "selectors.yml")
 FOLDERS = ("models", "snapshots", "seeds", "macros", "tests/dbt")
+MANIFEST, STAMP = "manifest.json", "manifest.fingerprint"
 PARTIAL_PARSE = "partial_parse.msgpack"
+PARSED = "GRANARY_PARSED"
+"""The variable with the path of the parsed project, for a dbt that has no work yet."""
 INCREMENTAL_VARS = {"test_scope": "new"}
 """Vars of every run that is not a full refresh. dbt parses everything again when the vars differ from those of the
 last parse (3 s here), so the manifest is parsed with them."""
@@ -71,10 +74,10 @@ def prepare(settings: Settings) -> Path:
     """
     home = folder(settings)
     home.mkdir(parents=True, exist_ok=True)
-    manifest, stamp = home / "manifest.json", home / "manifest.fingerprint"
+    manifest, stamp = home / MANIFEST, home / STAMP
     with locked(home / "manifest.lock", "parsing the dbt project", PARSE_SECONDS):
         now = fingerprint(settings)
-        if manifest.exists() and stamp.exists() and stamp.read_text() == now:
+        if is_of(settings, now):
             return manifest
         stamp.unlink(missing_ok=True)
         done = subprocess.run(
@@ -93,6 +96,12 @@ def prepare(settings: Settings) -> Path:
             )
         stamp.write_text(now)
     return manifest
+
+
+def is_of(settings: Settings, project: str) -> bool:
+    """Return whether the manifest is that of the project with this fingerprint."""
+    manifest, stamp = folder(settings) / MANIFEST, folder(settings) / STAMP
+    return manifest.exists() and stamp.exists() and stamp.read_text() == project
 
 
 def fingerprint(settings: Settings) -> str:

@@ -11,10 +11,13 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
+from demo import crm
 from granary.dagster.assemble import assemble
 from granary.dagster.instance import configuration, environment, inside, open_instance
 from granary.dagster.loader_assets import CHECKS
+from granary.dagster.rest_of_run import REST_OF
 from granary.dbt import last_build
+from granary.dbt.manifest import fingerprint
 from granary.sources.discovery import SOURCES
 from granary.warehouse.connection import connect, execute, query
 from orchestration.jobs import jobs as project_jobs
@@ -126,7 +129,35 @@ def test_if_nothing_changed_nothing_is_built(place: Place, first: RunOutcome) ->
         assert event.asset_materialization is not None
         tags = event.asset_materialization.tags or {}
         assert tags["dagster/data_version"] == place.rows(version)[0][0], "what follows from it is in step"
+        steps = {entry.step_key for entry in instance.all_logs(outcome.run_id)}
+        assert "crm__stores" in steps
+        assert not steps & {"dbt", "publishing"}, "what is not done is not planned"
     assert {asset.name for asset in outcome.assets} == {asset.name for asset in first.assets if asset.name in TABLES}
+
+
+def is_built(place: Place) -> bool:
+    now = last_build.state(place.settings, fingerprint(place.settings))
+    return last_build.is_of(place.settings, now)
+
+
+def test_news_that_no_file_told_of_is_built_at_once(place: Place, first: RunOutcome) -> None:
+    """A database says what is new only when it is read: by then the run has no step that builds."""
+    assert first.success
+    with connect(place.settings, crm.database(place.settings)) as shop:
+        newer = "update stores set updated_at = updated_at + interval '1 hour' where store_id in"
+        execute(shop, f"{newer} (select min(store_id) from stores)")
+        shop.commit()
+    assert is_built(place)
+    outcome = place.run()
+    assert outcome.success, outcome.failures
+    assert outcome.checks_passed == first.checks_passed
+    assert {asset.name for asset in outcome.assets} == {asset.name for asset in first.assets}
+    with inside(environment(place.settings)), open_instance() as instance:
+        rest, loads = instance.get_runs(limit=2)
+    assert loads.run_id == outcome.run_id
+    assert [run.status.value for run in (loads, rest)] == ["SUCCESS", "SUCCESS"]
+    assert rest.tags[REST_OF] == loads.run_id
+    assert is_built(place), "it was a whole build"
 
 
 @pytest.mark.parametrize(
