@@ -29,6 +29,8 @@ from granary.dagster.instance import (
 from granary.dagster.run_locks import fail_dead_runs, held
 from granary.dagster.windows import Window, window_of_run, window_tag
 from granary.dbt.run_events import Event, Problem, listening
+from granary.warehouse import steps
+from granary.warehouse.connection import connect
 from granary.warehouse.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -141,6 +143,7 @@ def run_job(
     log = settings.home / "dagster" / "run.log"
     with inside(environment(settings)), interruptible(), silenced(log):
         from granary.dagster.jobs import FULL_REFRESH  # noqa: PLC0415 - Dagster takes 2 s, and must see the environment
+        from granary.dagster.loader_assets import KEYS  # noqa: PLC0415
         from granary.dagster.pending import loaded_dates, pending, quiet_day, run_config  # noqa: PLC0415
         from granary.dagster.rest_of_run import REST_OF, assets_to_build, failed_loaders, is_daily, still_loaded  # noqa: PLC0415
 
@@ -179,7 +182,9 @@ def run_job(
                         asset_selection=keys,
                     )
 
-            on_event(Event("planned", "load", name, rows=len(selected)))
+            names = [".".join(key.path) if key in KEYS else key.path[-1] for key in selected]
+            times = expected(settings, names, is_full=name == FULL_REFRESH)
+            on_event(Event("planned", "load", name, rows=len(selected), expected=times))
             with listening(listen), ending():
                 result = execute(config)
                 if not result.success and not seen.problems:
@@ -210,6 +215,13 @@ def run_job(
         failures=() if result.success and not failed else tuple(seen.problems or unexplained(result, log)),
         log=log,
     )
+
+
+def expected(settings: Settings, names: Sequence[str], *, is_full: bool) -> dict[str, float]:
+    """Return the seconds that steps take by earlier runs, of those of these names that ran before."""
+    with connect(settings) as connection:
+        known = steps.expected(connection, is_full=is_full)
+    return {name: known[name] for name in names if name in known}
 
 
 def _job(settings: Settings, name: str) -> tuple[dg.Definitions, dg.JobDefinition]:

@@ -101,6 +101,7 @@ grant create on schema ops to transformer;
 grant select on all tables in schema ops to transformer;
 grant insert, update, delete on ops.model_watermarks, ops.whole_builds to transformer;
 grant insert on ops.profiles to transformer;
+grant select, insert, update on ops.steps to loader, transformer;
 grant usage on schema ops to eraser;
 grant select, insert, update on ops.erasures, ops.erased_rows, ops.erased_totals to eraser;
 grant update on ops.profiles to eraser;
