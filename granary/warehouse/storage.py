@@ -115,12 +115,16 @@ def _log(connection: Connection, left_out: list[str]) -> Iterator[Part]:
 
 def _files(home: Path) -> Iterator[Part]:
     """Yield what lies in the home beside the server's data: Dagster's and dbt's files, logs, and what others keep."""
+    logs = 0
     for path in sorted(home.iterdir()):
         if path.name == "dagster":
             yield Part("dbt's artifacts (dagster/dbt)", files=(dbt := _bytes(path / "dbt")))
             yield Part("Dagster's files (dagster/)", files=_bytes(path) - dbt)
-        elif path.name not in ("data", "run"):
-            yield Part(f"{path.name}{'/' if path.is_dir() else ''}", files=_bytes(path))
+        elif path.name in ("logs", "postgres.log"):
+            logs += _bytes(path)
+        elif path.is_dir() and path.name not in ("data", "run"):
+            yield Part(f"{path.name}/", files=_bytes(path))
+    yield Part("logs", files=logs)
 
 
 def _bytes(path: Path) -> int:
