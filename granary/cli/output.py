@@ -93,7 +93,7 @@ def load_progress(*, quiet: bool) -> Iterator[Callable[[LoadProgress], None] | N
             tasks[name] = bars.add_task(name, total=None, rows=0, note="")
         seen = totals.setdefault(name, {})
         seen[progress.unit] = progress.rows
-        bars.update(tasks[name], rows=sum(seen.values()), note=progress.unit)
+        bars.update(tasks[name], rows=sum(seen.values()), note=str(progress))
 
     with bars:
         yield update

@@ -112,7 +112,7 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
         emit(Event("started", "load", name, group=source.name))
 
         def progress(seen: Progress) -> None:
-            emit(Event("rows", "load", name, group=source.name, rows=seen.rows, detail=seen.unit))
+            emit(Event("rows", "load", name, group=source.name, rows=seen.rows, detail=str(seen)))
 
         try:
             with stoppable(context):
