@@ -40,30 +40,29 @@ SINCE = """
 """
 
 # Unique indexes are constraints, and the raw tables' index by load is what replaces a unit. A table that was never read
-# says nothing of its indexes. Of a mart that is built and published, both have the index: it is unused if both are.
+# says nothing of its indexes. What a model declares is on the table that is built and on the one that is published: it
+# is unused if both are.
 UNUSED = f"""
-    with counted as (
-        select
-            used.indexrelid, used.relid, used.indexrelname, used.idx_scan, n.nspname, c.relname,
-            bool_or(used.idx_scan > 0) over (partition by c.relname, used.indexrelname) as is_used
-        from pg_stat_user_indexes as used
-        inner join pg_class as c on used.relid = c.oid
-        inner join pg_namespace as n on c.relnamespace = n.oid
-        where {OURS}
-    )
-
     select
-        counted.indexrelid::regclass::text, counted.relid::regclass::text, pg_relation_size(counted.indexrelid),
-        case when counted.nspname in ('build', 'marts', 'personal') then counted.relname end::text
-    from counted
-    inner join pg_index as i on counted.indexrelid = i.indexrelid
-    inner join pg_stat_user_tables as tables on counted.relid = tables.relid
+        string_agg(used.indexrelid::regclass::text, ', ' order by n.nspname),
+        string_agg(used.relid::regclass::text, ', ' order by n.nspname),
+        sum(pg_relation_size(used.indexrelid))::bigint,
+        case when count(*) > 1 then c.relname::text end
+    from pg_stat_user_indexes as used
+    inner join pg_class as c on used.relid = c.oid
+    inner join pg_namespace as n on c.relnamespace = n.oid
+    inner join pg_index as i on used.indexrelid = i.indexrelid
+    inner join pg_stat_user_tables as tables on used.relid = tables.relid
     where
-        not counted.is_used and not i.indisunique and not i.indisexclusion and i.indisvalid
-        and pg_relation_size(counted.indexrelid) >= $1
-        and tables.seq_scan + coalesce(tables.idx_scan, 0) > 0
-        and counted.nspname not like 'raw\\_%'
-        and not exists (select from pg_constraint where conindid = counted.indexrelid)
+        {OURS} and n.nspname not like 'raw\\_%'
+        and not i.indisunique and not i.indisexclusion and i.indisvalid
+        and not exists (select from pg_constraint where conindid = used.indexrelid)
+    group by
+        c.relname, used.indexrelname,
+        regexp_replace(n.nspname, '(^|_)(build|marts|personal)$', '\\1')
+    having
+        sum(used.idx_scan) = 0 and sum(tables.seq_scan + coalesce(tables.idx_scan, 0)) > 0
+        and sum(pg_relation_size(used.indexrelid)) >= $1
     order by 3 desc
 """
 

@@ -72,6 +72,10 @@ POLICIES = (
     Policy("raw_tables", "a row per table: what is to be there"),
     Policy("watermarks", "a row per table: how far it was read"),
     Policy("model_watermarks", "a row per model and source: which loads it holds"),
+    Policy(
+        "model_versions", "what a reader has not taken in yet, and the last of each model: a run deletes the others"
+    ),
+    Policy("model_states", "a row per model: what it has taken in"),
     Policy("erasures", "all: who is forgotten stays so"),
     Policy("erased_rows", "all: models follow erasures by them, and totals are explained by them"),
     Policy("erased_totals", "all: they explain what erasures took from closed months"),

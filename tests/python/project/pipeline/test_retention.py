@@ -45,7 +45,8 @@ def needed(pipeline: Pipeline) -> dict[str, list[Any]]:
 
 
 def rows(pipeline: Pipeline) -> dict[str, int]:
-    return {one.table: pipeline.query(f"select count(*) from ops.{one.table}")[0][0] for one in retention.POLICIES}
+    there = "select relname::text from pg_class where relkind = 'r' and relnamespace = 'ops'::regnamespace"
+    return {name: pipeline.query(f"select count(*) from ops.{name}")[0][0] for (name,) in pipeline.query(there)}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,7 +77,7 @@ def beginning(pipeline: Pipeline) -> None:
 
 def test_every_table_has_a_policy(pipeline: Pipeline) -> None:
     names = "select relname::text from pg_class where relkind = 'r' and relnamespace = 'ops'::regnamespace"
-    assert {name for (name,) in pipeline.query(names)} == {one.table for one in retention.POLICIES}
+    assert {name for (name,) in pipeline.query(names)} <= {one.table for one in retention.POLICIES}
 
 
 def test_what_is_young_stays(pipeline: Pipeline) -> None:
