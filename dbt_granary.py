@@ -139,7 +139,7 @@ def say_more(*, failed: bool) -> None:
         notify(f"warning: {error}")
     flags: Any = get_flags()  # type: ignore[no-untyped-call]
     target = Path(flags.PROJECT_DIR) / (flags.TARGET_PATH or "target")
-    keep_results(Settings.load(), target / "run_results.json")
+    keep_results(Settings.load(), target / "run_results.json", get_invocation_id())
     if failed:
         for words in named(Settings.load(), target, get_invocation_id()):
             notify(words)

@@ -63,10 +63,16 @@ def _step(run_id: str, result: Mapping[str, Any], said: str, where: str, *, is_f
         yield Step(run_id, kind, name, table, is_full, round(seconds, 3), int(rows[1]) if rows else None)
 
 
-def keep_results(settings: Settings, path: Path) -> None:
-    """Keep what the nodes of a build took, whose run_results.json this is; without one, or a warehouse, nothing."""
+def keep_results(settings: Settings, path: Path, invocation: str = "") -> None:
+    """Keep what the nodes of a build took, whose run_results.json this is.
+
+    Without one, or a warehouse, nothing is kept; nor if it is of another invocation of dbt than this, if one is given.
+    """
     with suppress(OSError, ValueError, KeyError, GranaryError, psycopg.Error):
-        found = list(of_results(json.loads(path.read_bytes())))
+        results = json.loads(path.read_bytes())
+        if invocation and results["metadata"]["invocation_id"] != invocation:
+            return
+        found = list(of_results(results))
         with connect(settings, role="transformer") as connection:
             steps.keep(connection, found)
             connection.commit()
