@@ -66,6 +66,26 @@ def test_an_index_that_nobody_reads_is_told_with_its_size(warehouse: Settings, t
     assert found(warehouse, "unused index") == []
 
 
+def test_an_index_that_a_model_declares_is_told_once_if_neither_of_its_tables_uses_it(warehouse: Settings) -> None:
+    for schema in ("build", "marts"):
+        run(
+            warehouse,
+            f"create schema if not exists {schema}",
+            f"create table {schema}.visits as select n as visit_id, n % 100 as shop_id from generate_series(1, {ROWS}) n",
+            f"create index visits_shop on {schema}.visits (shop_id)",
+            f"analyze {schema}.visits",
+            f"select count(*) from {schema}.visits",
+        )
+    (one,) = found(warehouse, "unused index")
+    assert one.where == "build.visits_shop, marts.visits_shop on build.visits, marts.visits"
+    assert one.todo == (
+        "take it out of meta.declared_indexes of the model visits,"
+        ' then granary psql -c "drop index build.visits_shop, marts.visits_shop"'
+    )
+    run(warehouse, "set enable_seqscan = off", "select count(*) from marts.visits where shop_id = 7")
+    assert found(warehouse, "unused index") == []
+
+
 def test_an_index_that_another_one_begins_with_is_needless(warehouse: Settings, table: str) -> None:
     run(
         warehouse,
