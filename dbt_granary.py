@@ -146,18 +146,20 @@ def main() -> None:
 
 
 def say_more(*, failed: bool) -> None:
-    """Say which sources cannot be loaded, and of each model that failed which load, file and row it failed on."""
+    """Say which sources cannot be loaded, and of each model that failed which row it failed on; keep what each took."""
     from dbt.flags import get_flags  # noqa: PLC0415
     from dbt_common.invocation import get_invocation_id  # noqa: PLC0415
 
     from granary.dbt.failing_rows import causes_of_failures  # noqa: PLC0415
+    from granary.dbt.step_times import keep_results  # noqa: PLC0415
     from granary.sources.discovery import BROKEN  # noqa: PLC0415 - half a second
 
     for error in BROKEN.values():
         notify(f"warning: {error}")
+    flags: Any = get_flags()  # type: ignore[no-untyped-call]
+    target = Path(flags.PROJECT_DIR) / (flags.TARGET_PATH or "target")
+    keep_results(Settings.load(), target / "run_results.json", get_invocation_id())
     if failed:
-        flags: Any = get_flags()  # type: ignore[no-untyped-call]
-        target = Path(flags.PROJECT_DIR) / (flags.TARGET_PATH or "target")
         for words in causes_of_failures(Settings.load(), target, get_invocation_id()):
             notify(words)
 

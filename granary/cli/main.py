@@ -16,6 +16,7 @@ from granary.cli import (
     capture,
     dashboard,
     diff,
+    doctor,
     explain,
     forget,
     log,
@@ -88,13 +89,19 @@ def down() -> None:
     output.line("The warehouse is stopped." if stopped else "The warehouse was not running.")
 
 
-@app.command(epilog="Example: granary status --json")
-def status(as_json: AsJson = False) -> None:
+@app.command(epilog="Examples: granary status --json · granary status --storage")
+def status(
+    storage: Annotated[bool, typer.Option("--storage", help="What takes how much of the disk, instead.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Health at a glance: the server, the last load of each table, and the marts.
 
     Exits with 1 if the server is down, a table's last load failed, a source is silent for longer than agreed, dbt's
     last run failed, or something that was built is held or not published.
     """
+    if storage:
+        doctor.storage(existing(), as_json=as_json)
+        return
     from granary.cli.health import look
 
     settings = Settings.load()
@@ -270,6 +277,7 @@ for topic in (
     quarantine,
     forget,
     diff,
+    doctor,
     explain,
     runs,
     roles,

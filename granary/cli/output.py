@@ -93,7 +93,7 @@ def load_progress(*, quiet: bool) -> Iterator[Callable[[LoadProgress], None] | N
             tasks[name] = bars.add_task(name, total=None, rows=0, note="")
         seen = totals.setdefault(name, {})
         seen[progress.unit] = progress.rows
-        bars.update(tasks[name], rows=sum(seen.values()), note=progress.unit)
+        bars.update(tasks[name], rows=sum(seen.values()), note=str(progress))
 
     with bars:
         yield update
@@ -273,6 +273,7 @@ class _RunView:
         self.planned, self.done = 0, set[str]()
         self.passed = self.failed = 0
         self.began = time.monotonic()
+        self.expected: Mapping[str, float] = {}
         self.checks: TaskID | None = None
 
     @property
@@ -283,7 +284,7 @@ class _RunView:
     def update(self, event: Event) -> None:
         """Take in one event."""
         if event.kind == "planned":
-            self.planned = event.rows or 0
+            self.planned, self.expected = event.rows or 0, event.expected or {}
             self.whole = self.bars.add_task("", total=None, rows=0, note="")
         elif event.kind == "checked":
             self.passed += bool(event.passed)
@@ -297,6 +298,8 @@ class _RunView:
                 self.tasks[event.name] = self.bars.add_task(event.name, total=None, rows=0, note=event.stage)
             self.bars.update(self.tasks[event.name], rows=event.rows or 0, note=event.detail or event.stage)
         elif event.kind in ("skipped", "waiting"):
+            self.planned -= event.rows or 0
+            self.expected = {**self.expected, **(event.expected or {})}
             self.screen.print(f"{self.seconds:6.1f} s  {event.kind:<13}{event.name}: {event.detail}", markup=False)
         elif event.name in self.tasks:
             self.bars.remove_task(self.tasks.pop(event.name))
@@ -304,7 +307,8 @@ class _RunView:
                 self.done.add(event.name)
             if not self.screen.is_terminal or event.kind in ("failed", "retrying"):
                 rows = f"{event.rows:,} rows" if event.rows is not None else ""
-                text = f"{self.seconds:6.1f} s  {self.progress():<10}{event.kind:<13}{event.name:<34} {rows}"
+                took = f"{event.seconds:8.1f} s" if event.seconds else ""
+                text = f"{self.seconds:6.1f} s  {self.progress():<10}{event.kind:<13}{event.name:<34} {rows:<16} {took}"
                 self.screen.print(text.rstrip(), markup=False, soft_wrap=True)
         if self.planned:
             self.bars.update(self.whole, description=self.progress(), note=self.left())
@@ -314,7 +318,12 @@ class _RunView:
         return f"{len(self.done)} of {self.planned}" if self.planned else ""
 
     def left(self) -> str:
-        """About how long the rest takes, if each of what is left takes as long as those before it."""
+        """About how long the rest takes: by earlier runs, at this run's pace; else each as long as those before it."""
+        if self.expected:
+            done = sum(self.expected.get(name, 0) for name in self.done)
+            rest = sum(self.expected.values()) - done
+            pace = self.seconds / done if done > rest / ENOUGH_TO_GUESS else 1
+            return f"about {rest * pace:.0f} s left"
         if len(self.done) < ENOUGH_TO_GUESS:
             return ""
         return f"about {self.seconds / len(self.done) * (self.planned - len(self.done)):.0f} s left"

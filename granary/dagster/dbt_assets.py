@@ -18,10 +18,11 @@ from granary.dagster.loader_assets import KEYS
 from granary.dagster.publish_checks import ASSET as RESTATEMENTS
 from granary.dagster.publish_checks import PUBLISH_CHECKS
 from granary.dagster.resources import RunOptions, Warehouse, earlier_days
+from granary.dagster.retention import prune_daily
 from granary.dagster.signals import stoppable
 from granary.dagster.translator import Translator
 from granary.dagster.windows import Window, dbt_vars, window_of_tags
-from granary.dbt import last_build
+from granary.dbt import last_build, unfinished
 from granary.dbt import manifest as dbt_manifest
 from granary.dbt.run_events import Event, Problem, emit
 from granary.dbt.runner import BuildError, interrupt_all
@@ -64,9 +65,15 @@ def dbt_definition(
             emit(Event("skipped", "dbt", "every model", detail=last_build.SAME))
             yield from verdicts(context)
             return
+        build_of = unfinished.about(now, config.window(context), full_refresh=config.full_refresh)
+        if not context.is_subset and not context.retry_number:
+            arguments += what_is_left(warehouse.settings, build_of, manifest)
         try:
             # Closed at once when Dagster interrupts us between two results, so that dbt does not outlive the step.
-            with stoppable(context, interrupt_all), closing(build.run(arguments)) as results:
+            with (
+                stoppable(context, interrupt_all),
+                closing(build.run(arguments, None if context.is_subset else build_of)) as results,
+            ):
                 for result in results:
                     if isinstance(result, dg.Output):
                         for day in earlier_days(context, context.asset_key_for_output(result.output_name)):
@@ -74,6 +81,8 @@ def dbt_definition(
                     yield result
             if not context.is_subset:
                 last_build.keep(warehouse.settings, now)
+                unfinished.finished(warehouse.settings, build_of)
+                prune_daily(warehouse.settings)
         except BuildError as failure:
             if failure.transient and context.retry_number < RETRIES:
                 emit(Event("retrying", "dbt", "dbt", detail=str(failure)))
@@ -135,6 +144,17 @@ def build_arguments(context: dg.AssetExecutionContext, config: DbtOptions, manif
     if context.is_subset:
         arguments += ["--indirect-selection", "empty", "--select", *selection(context, manifest)]
     return arguments
+
+
+def what_is_left(settings: Settings, build: str, manifest: Mapping[str, Any]) -> list[str]:
+    """Return the arguments by which a build goes on where an earlier attempt at it broke off; none if none did."""
+    rest = unfinished.rest(settings, build, manifest)
+    if rest is None:
+        return []
+    built = dict.fromkeys(rest.built, 0.0)
+    detail = "built before an earlier run like this one broke off"
+    emit(Event("skipped", "dbt", f"{len(built)} models", rows=len(built), detail=detail, expected=built))
+    return ["--indirect-selection", "empty", "--select", *rest.selected]
 
 
 def selection(context: dg.AssetExecutionContext, manifest: Mapping[str, Any]) -> list[str]:

@@ -27,6 +27,8 @@ from granary.dbt.failures import SURE_TO_FAIL_AGAIN
 from granary.dbt.manifest_nodes import layer, materialization, relation
 from granary.dbt.run_events import Event, Kind, Severity, emit
 from granary.dbt.runner import BUILD, Runner
+from granary.dbt.step_times import RESULTS, of_event
+from granary.warehouse import steps
 from granary.warehouse.connection import connect
 
 if TYPE_CHECKING:
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 RETRIES, RETRY_SECONDS = 1, 3
 KEPT_RUNS = 10
 STARTS = frozenset({"LogStartLine"})
-RESULTS = frozenset({"LogModelResult", "LogSnapshotResult", "LogSeedResult", "LogTestResult"})
 COLUMNS_FROM = "columns are made from"
 WRITTEN = re.compile(r"(?:SELECT|INSERT 0) (\d+)")
 
@@ -63,8 +64,10 @@ class Build:
         self._full_refresh = False
         self._new: set[str] = set()
 
-    def run(self, arguments: list[str]) -> Generator[Any, None, None]:
+    def run(self, arguments: list[str], build: str | None = None) -> Generator[Any, None, None]:
         """Run dbt and yield its results as Dagster's events, each relation with its rows, columns and lineage.
+
+        What each node took is kept at once, as part of this `build`: see `granary.dbt.unfinished`.
 
         Raises:
             BuildError: dbt reported failures.
@@ -77,6 +80,7 @@ class Build:
         with asking as connection, self._runner.running(command, self._start, self._cause_of_failure) as invocation:
             catalog = Catalog(connection)
             for event in invocation.stream_raw_events():
+                steps.keep(connection, of_event(event.raw_event, self._manifest, build, is_full=self._full_refresh))
                 yield from self._translate(event, catalog)
 
     def _cause_of_failure(self, node: Mapping[str, Any], message: str) -> str | None:

@@ -85,6 +85,11 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
         "run_monitoring": {"enabled": True},
+        # The sensors look every half a minute, and nearly always find nothing.
+        "retention": {
+            "schedule": {"purge_after_days": 90},
+            "sensor": {"purge_after_days": {"skipped": 1, "failure": 30, "success": 30, "started": 30}},
+        },
         "concurrency": {"runs": {"max_concurrent_runs": 1}},
     }
 

@@ -31,6 +31,8 @@ from granary.dagster.windows import Window, window_of_run
 from granary.dbt import ahead, last_build, runner
 from granary.dbt import manifest as dbt_manifest
 from granary.dbt.run_events import Event, Problem, listening
+from granary.warehouse import steps
+from granary.warehouse.connection import connect
 from granary.warehouse.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -178,7 +180,7 @@ def run_job(
             execution = Execution(
                 settings, instance, definitions, job_definition, chosen, run_config(name, rebuild=window is not None)
             )
-            on_event(Event("planned", "load", name, rows=len(job_definition.asset_layer.selected_asset_keys)))
+            on_event(planned(settings, job_definition))
             with listening(listen):
                 results = [execution.load() if quiet else execution.run()]
                 if not results[0].success and not seen.problems:
@@ -211,6 +213,18 @@ def run_job(
         failures=() if success else tuple(seen.problems or unexplained(results[-1], log)),
         log=log,
     )
+
+
+def planned(settings: Settings, job: dg.JobDefinition) -> Event:
+    """Return what is told of a job that begins: its steps, and the seconds of those that earlier runs know."""
+    from granary.dagster.loader_assets import KEYS  # noqa: PLC0415
+
+    keys = job.asset_layer.selected_asset_keys
+    names = [".".join(key.path) if key in KEYS else key.path[-1] for key in keys]
+    with connect(settings) as connection:
+        known = steps.expected(connection, is_full=job.name == FULL_REFRESH)
+    times = {name: known[name] for name in names if name in known}
+    return Event("planned", "load", job.name, rows=len(names), expected=times)
 
 
 def _job(settings: Settings, name: str) -> tuple[dg.Definitions, dg.JobDefinition]:

@@ -5,7 +5,7 @@ Nobody listens when Dagster runs the steps elsewhere (`dagster dev`): then these
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +23,8 @@ class Event:
     `name` is what it happened to (`shop.orders`, `fct_orders`, a test's name), `stage` where that belongs
     (`load` or `dbt`), `asset` the asset a check is about. `rows` is what was read or written so far by a loader, and
     the size of the relation for a table; None where it is not known or makes no sense (views). First of all comes a
-    `planned`, whose `rows` is how many tables and views the run is about.
+    `planned`, whose `rows` is how many tables and views the run is about, and `expected` the seconds that each takes by
+    earlier runs. Of a `skipped`, `rows` is how many of them need no work, and `expected` has these with 0.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class Event:
     severity: Severity = ""
     asset: str = ""
     detail: str = ""
+    expected: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)

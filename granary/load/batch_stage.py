@@ -42,12 +42,18 @@ UNKNOWN = Landed(frozenset(), frozenset(), ())
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a load has come: rows read so far, of the unit at hand."""
+    """How far a load has come: rows read so far, of the unit at hand, which is that number of so many."""
 
     source: str
     table: str
     unit: str
     rows: int
+    number: int = 1
+    units: int = 1
+
+    def __str__(self) -> str:
+        """Name the unit, and where it stands among several."""
+        return f"{self.number:,} of {self.units:,}: {self.unit}" if self.units > 1 else self.unit
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,9 @@ class BatchStage:
         self.agreed = {column.name: column.type for column in table.columns}
         self.raw: dict[str, pa.DataType] = {}
         self.fresh = False
+        self.planned = 1
+        """Units that this load is about, and below the numbers of those that it has begun to read."""
+        self.begun: dict[str, int] = {}
         self.by_unit = False
         """Whether a unit can be refused whole, and be read again later."""
         self.place = f"{source.name}.{table.name}"
@@ -249,7 +258,9 @@ class BatchStage:
         if len(unit_load.refusals) > KEPT_REFUSALS:
             raise self.refused(unit_load, f"over {KEPT_REFUSALS:,}")
         if self.progress:
-            self.progress(Progress(self.source.name, self.table.name, unit_load.unit.name, unit_load.read))
+            name = unit_load.unit.name
+            number = self.begun.setdefault(name, len(self.begun) + 1)
+            self.progress(Progress(self.source.name, self.table.name, name, unit_load.read, number, self.planned))
 
     def _see_newest(self, accepted: pa.RecordBatch) -> None:
         """Note how far the cursor has come; rows of those who are forgotten count, or they would be read for ever."""

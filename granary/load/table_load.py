@@ -117,6 +117,7 @@ class TableLoad:
                 )
                 for unit, load_id in zip(units, tx.next_load_ids(len(units)), strict=True)
             ]
+            self.stage.planned = len(unit_loads)
             result = self._land(tx, reader, unit_loads, before, known)
             if dry_run:
                 tx.connection.rollback()

@@ -1,8 +1,8 @@
 """The schema of `ops`: numbered migrations, each applied once, in a transaction of its own, and remembered.
 
-`migrations/NNNN_name.sql` change tables and are never edited once they are released. Beside them `functions.sql`,
-`publish.sql`, `increments.sql`, `runs.sql` and `written.sql` (views, functions) are applied again when they have changed,
-and `rights.sql` (roles, grants) at every start.
+`migrations/NNNN_name.sql` change tables and are never edited once they are released. Beside them views and functions
+(`functions.sql`, `publish.sql`, `increments.sql`, `runs.sql`, `written.sql`) are applied again when they have
+changed, and `rights.sql` (roles, grants) at every start.
 """
 
 from __future__ import annotations

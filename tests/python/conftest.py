@@ -58,6 +58,7 @@ KINDS = {
     "engine/authoring/test_inspection": "server",
     "engine/authoring/test_profile": "server",
     "engine/cdc/test_pgoutput": "fast",
+    "engine/command/test_progress": "fast",
     "engine/command/test_tables": "fast",
     "engine/databases/test_dialects": "fast",
     "engine/databases/test_values": "fast",

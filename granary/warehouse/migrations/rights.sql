@@ -117,6 +117,7 @@ begin
     end loop;
 end
 $$;
+grant select, insert, update on ops.steps to loader, transformer;
 grant usage on schema ops to eraser;
 grant select, insert, update on ops.erasures, ops.erased_rows, ops.erased_totals to eraser;
 grant update on ops.profiles to eraser;

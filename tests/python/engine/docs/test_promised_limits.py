@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from granary.cli import streams as commands
+from granary.dagster import retention as dagster_retention
 from granary.dbt.runner import BUILD_SECONDS
 from granary.explain import trace
 from granary.load import contract
@@ -22,7 +23,7 @@ from granary.sources.spec import Capture, Table
 from granary.streams import loop, signatures, webhooks
 from granary.streams.address import MAX_BYTES
 from granary.streams.receiving import CAPACITY
-from granary.warehouse import connection, json_text, writer
+from granary.warehouse import connection, doctor, json_text, retention, steps, writer
 from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:
@@ -96,3 +97,31 @@ def test_limits_that_are_said_in_words() -> None:
     assert timedelta(hours=1) == default(Capture, "alarm_age")
     assert timedelta(seconds=BUILD_SECONDS) == timedelta(hours=1)
     assert BACKOFF_SECONDS * 2**1 == 1  # the bound of the wait after the first attempt
+
+
+def test_the_runbook_of_upkeep_says_what_is_found_and_what_is_kept() -> None:
+    text = (DOCS / "runbooks" / "upkeep.md").read_text()
+    for policy in retention.POLICIES:
+        kept = f"{policy.keeps[0].upper()}{policy.keeps[1:]}{'; the rest goes' if policy.aged else ''}"
+        assert f"| `{policy.table}` | {kept} |" in text
+    assert f"a var in `dbt_project.yml`; {retention.DAYS})" in text
+    assert f"the last {dagster_retention.VERDICTS_KEPT} verdicts" in text
+    assert (steps.RUNS_LOOKED_AT, "the median of the last five runs" in text) == (5, True)
+    assert doctor.Limits() == doctor.Limits(
+        slow_seconds=5,  # more than 5 s and a tenth of all steps
+        slow_share=0.1,
+        slower_seconds=2,  # twice the median, and 2 s more
+        slower_times=2,
+        index_bytes=MIB,  # 1 MB or more
+        dead_rows=10_000,  # 10,000 or more, and a fifth of the live ones
+        dead_share=0.2,
+        bloat_bytes=32 * MIB,  # more than half of the table and 32 MB
+        bloat_share=0.5,
+        statistics_rows=1_000,  # 1,000 rows or more, or off by a fifth
+        statistics_share=0.2,
+        scanned_bytes=16 * MIB,  # 16 MB or more, a hundred times
+        scans=100,
+        held_bytes=1024 * MIB,  # 1 GB or more
+        transaction_age=1_000_000_000,  # a billion
+        free_share=0.1,  # less than a tenth
+    )

@@ -35,7 +35,7 @@ print(*server.prepare(Settings.load()))
 """
 KNOWN = [path.name for path in sorted(migrate.FOLDER.glob("[0-9]*.sql"))]
 """The migrations that this engine brings."""
-NUMBERS = list(range(1, len(KNOWN) + 1))
+NUMBERS = [int(name[:4]) for name in KNOWN]
 BEFORE = KNOWN[0]
 LATER = "9001_ledger_notes.sql"
 NOTES = """
