@@ -74,7 +74,6 @@ KINDS = {
     "engine/ingestion/test_spec": "fast",
     "engine/orchestration": "fast",
     "engine/orchestration/test_run_locks": "server",
-    "engine/orchestration/test_daemon": "server",
     "engine/orchestration/test_schedules": "server",
     "engine/setup/test_doors": "fast",
     "engine/setup/test_lock": "fast",
