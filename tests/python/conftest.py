@@ -111,6 +111,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     return Scheduling(config, log)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file of which `-m KIND` leaves out every test."""
+    wanted = config.option.markexpr
+    is_test = collection_path.match("test_*.py")
+    return True if wanted in KINDS.values() and is_test and _kind(collection_path) != wanted else None
+
+
 def pytest_collection_finish() -> None:
     """Have the collector leave alone what was imported."""
     gc.collect()
