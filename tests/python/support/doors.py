@@ -6,8 +6,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from granary.warehouse.project import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROOMS = ("dashboards", "demo", "granary", "ingestion", "orchestration")
 ENGINE, ALL = "pyproject.toml", "demo/importlinter.toml"
@@ -35,8 +39,9 @@ def lint(root: Path) -> tuple[int, str]:
     return max(codes), said
 
 
-def plant(root: Path, file: str, line: str) -> tuple[int, str]:
-    """Add an import to a module, and check the doors."""
-    before = (root / file).read_text() if (root / file).exists() else '"""Planted."""\n'
-    (root / file).write_text(f"{before}\n{line}\n")
+def plant(root: Path, imports: Iterable[tuple[str, str, str]]) -> tuple[int, str]:
+    """Add imports to modules, and check the doors."""
+    for file, line, _ in imports:
+        before = (root / file).read_text() if (root / file).exists() else '"""Planted."""\n'
+        (root / file).write_text(f"{before}\n{line}\n")
     return lint(root)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import runpy
 
 import dagster as dg
 import pytest
 
+from granary.dagster import schedules
 from granary.dagster.sensors import SENSORS, rest_of_runs
-from granary.warehouse.project import PROJECT
 
 
 def test_what_looks_after_dead_runs_freshness_and_rests_is_on_from_the_beginning() -> None:
@@ -28,9 +27,5 @@ def test_schedules_run_where_a_deployment_says_so(
     monkeypatch.delenv("GRANARY_SCHEDULES", raising=False)
     for name, value in setting.items():
         monkeypatch.setenv(name, value)
-    code = (
-        "from granary.dagster.schedules import daily_schedule;"
-        "print(daily_schedule('daily', '30 5 * * *', 'Every morning.').default_status.value)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert done.stdout == f"{status}\n", done.stderr
+    made = runpy.run_path(str(schedules.__file__))["daily_schedule"]("daily", "30 5 * * *", "Every morning.")
+    assert made.default_status.value == status
