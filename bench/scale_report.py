@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import vl_convert
 
 from bench.scale_steps import GROWING, STEPS
 from granary.cli import output
+from granary.cli.tables import shown
 from granary.pages.dashboard.theme import CONFIG
 
 if TYPE_CHECKING:
@@ -36,18 +38,24 @@ def report(folder: Path, page: Path | None) -> None:
         sys.exit(f"bench scale: nothing has been measured: there is no {path}")
     results = json.loads(path.read_text())
     found = rows(results)
-    asked = results["asked"]
-    title = f"Cost against history; {asked['promotions']:.0%} of the promotions"
-    title += f", households up to {asked['households']}" if asked["households"] else ""
-    output.table(title, COLUMNS, found)
+    output.table(f"Cost against history; {measured(results['asked'])}", COLUMNS, found)
     picture(found, folder / "scale.svg")
     output.line(f"Picture: {folder / 'scale.svg'}")
     if page:
         text = page.read_text(encoding="utf-8")
         if not BETWEEN.search(text):
             sys.exit(f"bench scale: {page} has no place for what is measured")
-        page.write_text(BETWEEN.sub(lambda _: f"\n{markdown(found)}\n", text), encoding="utf-8")
+        said = f"\nMeasured with {measured(results['asked'])}.\n\n{markdown(found)}\n"
+        page.write_text(BETWEEN.sub(lambda _: said, text), encoding="utf-8")
         picture(found, page.with_suffix(".svg"))
+
+
+def measured(asked: Mapping[str, Any]) -> str:
+    """Say which part of the sample was measured, and where."""
+    promotions = asked["promotions"]
+    share = "all promotions" if promotions == 1 else f"the promotions of {promotions:.0%} of the products"
+    members = f"the first {asked['households']:,} customers" if asked["households"] else "all customers"
+    return f"{members} and {share}, on {os.cpu_count()} cores"
 
 
 def rows(results: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -60,10 +68,7 @@ def rows(results: Mapping[str, Any]) -> list[tuple[Any, ...]]:
                 seconds, count = one["seconds"], one["rows"]
                 first = first or seconds
                 cost = seconds / count * 1e6 if count else None
-                found.append(
-                    (step, int(factor), round(seconds, 1), count, cost and round(cost, 1), round(seconds / first, 2),
-                     one["peak_mb"])
-                )  # fmt: skip
+                found.append((step, int(factor), seconds, count, cost, seconds / first, one["peak_mb"]))
     return found
 
 
@@ -71,7 +76,7 @@ def markdown(found: list[tuple[Any, ...]]) -> str:
     """Return the table as a page has it."""
     lines = [f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) - 1)}"]
     for row in found:
-        cells = ["" if cell in (None, 0) else f"{cell:,}" if isinstance(cell, (int, float)) else cell for cell in row]
+        cells = ["" if cell == 0 else shown(cell) for cell in row]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -97,7 +102,7 @@ def _panel(points: list[dict[str, Any]], title: str) -> alt.Chart:
         .encode(
             x=alt.X("factor:Q", title="times the sample", axis=alt.Axis(values=factors), scale=alt.Scale(domainMin=0)),
             y=alt.Y("seconds:Q", title="seconds", scale=alt.Scale(domainMin=0), axis=alt.Axis(tickCount=5)),
-            color=alt.Color("step:N", title=None, sort=names, legend=alt.Legend(columns=2)),
+            color=alt.Color("step:N", title=None, sort=names, legend=alt.Legend(columns=2, columnPadding=24)),
         )
     )
     return chart
