@@ -30,7 +30,8 @@ WEEK = """\
     + case when cast({{ day }} as date) < date '2017-01-01' then 0 else 1 end
 {%- endmacro %}
 """
-"""Weeks that are counted on over the years: in the first year they are those of the project."""
+"""Weeks that are counted on over the years: in the first year they are those of the project, before it 0 and less."""
+RANGE = "name: dim_date_retailer_week_in_range\n              arguments:\n                min_value"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def changes(scale: Scale) -> list[Change]:
         Change("ingestion/pos.py", r"maximum=53\b", f"maximum={weeks}"),
         Change("models/**/*.yml", r"(?<=week between 1 and )53\b", str(weeks)),
         Change("models/**/*.yml", r"(?<=last_week <= )53\b", str(weeks)),
+        Change("models/marts/core/dim_date.yml", rf"(?<={RANGE}: )1\b", "-8"),
+        Change("models/marts/core/dim_date.yml", r"(?<=max_value: )54\b", str(weeks + 9)),
         Change("macros/retailer_week.sql", r"\{% macro retailer_week\(day\)[\s\S]*?endmacro %\}\n", WEEK),
         Change("models/**/*.sql", r"partition by year, retailer_week\b", "partition by retailer_week"),
     ]

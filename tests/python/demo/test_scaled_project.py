@@ -39,12 +39,17 @@ def test_of_two_years_the_calendar_and_the_weeks_go_on(tmp_path: Path) -> None:
     assert found["models/marts/core/fct_sales.yml"] == [
         ("expression: week between 1 and 53", "expression: week between 1 and 106")
     ]
+    assert found["models/marts/core/dim_date.yml"] == [
+        ("min_value: 1", "min_value: -8"),
+        ("max_value: 54", "max_value: 115"),
+    ]
     assert set(found) == {
         "dbt_project.yml",
         "ingestion/events.py",
         "ingestion/pos.py",
         "macros/retailer_week.sql",
         "models/intermediate/sales/int_sales__category_lines.sql",
+        "models/marts/core/dim_date.yml",
         "models/marts/core/fct_promotions.yml",
         "models/marts/core/fct_sales.yml",
         "models/marts/marketing/promotion_lift.yml",
