@@ -24,6 +24,7 @@ COLUMNS = ("step", "times the sample", "seconds", "rows", "s per million rows", 
 BETWEEN = re.compile(r"(?<=<!-- measured: begin -->\n)[\s\S]*(?=<!-- measured: end -->)")
 COLOURS = {"var(--ink)": "#1f2933", "var(--quiet)": "#52606d", "var(--line)": "#d9e0e7", "transparent": "white"}
 """Those of the dashboard in the light: a picture of its own has no page to take them from."""
+ALT = "Seconds against the factor, in two panels: what all rows cost, and what a change costs"
 PANELS = {True: "What all rows cost", False: "What a change costs"}
 
 
@@ -45,7 +46,7 @@ def report(folder: Path, page: Path | None) -> None:
         text = page.read_text(encoding="utf-8")
         if not BETWEEN.search(text):
             sys.exit(f"bench scale: {page} has no place for what is measured")
-        said = f"\nMeasured with {measured(results['asked'])}.\n\n{markdown(found)}\n"
+        said = f"\nMeasured with {measured(results['asked'])}.\n\n{markdown(found)}\n![{ALT}]({page.stem}.svg)\n\n"
         page.write_text(BETWEEN.sub(lambda _: said, text), encoding="utf-8")
         picture(found, page.with_suffix(".svg"))
 

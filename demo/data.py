@@ -40,19 +40,13 @@ class Data:
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return a table whole, in the order of its file, its timestamps in microseconds, in every copy and year.
 
-        The files have nanoseconds, which turn into pandas objects and cannot be copied into Postgres.
-
         Raises:
             GranaryError: the file is missing or damaged.
         """
         with _explained(self.path(table)):
             wanted = list(columns) if columns else None
-            found = pq.read_table(self.path(table), columns=wanted).replace_schema_metadata()
-        coarse = [
-            field.with_type(pa.timestamp("us")) if pa.types.is_timestamp(field.type) else field
-            for field in found.schema
-        ]
-        return self.scale.all_of(found.cast(pa.schema(coarse)))
+            found = pq.read_table(self.path(table), columns=wanted)
+        return self.scale.all_of(coarse(found))
 
     def keys(self, table: str, column: str) -> pa.Table:
         """Return the distinct values of a key in a table."""
@@ -84,6 +78,17 @@ def installed() -> Data:
         if (Path(place) / "data").is_dir():
             return Data(Path(place) / "data")
     raise GranaryError("the sample retailer's data is not installed", f"Python package {PACKAGE}", "run `make setup`")
+
+
+def coarse(table: pa.Table) -> pa.Table:
+    """Return a table with its timestamps in microseconds, without the metadata of pandas.
+
+    The files have nanoseconds, which turn into pandas objects and cannot be copied into Postgres.
+    """
+    fields = [
+        field.with_type(pa.timestamp("us")) if pa.types.is_timestamp(field.type) else field for field in table.schema
+    ]
+    return table.replace_schema_metadata().cast(pa.schema(fields))
 
 
 @contextmanager

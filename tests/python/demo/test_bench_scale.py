@@ -28,6 +28,8 @@ Measured with all customers and the promotions of 10% of the products, on 2 core
 | one more day | 1 | 2.0 | 500 | 4,000.0 | 1.0 |  |
 | one more day | 4 | 2.5 | 500 | 5,000.0 | 1.2 |  |
 
+![Seconds against the factor, in two panels: what all rows cost, and what a change costs](cost.svg)
+
 <!-- measured: end -->
 The end.
 """
