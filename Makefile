@@ -11,7 +11,8 @@ PACKAGES := $(wildcard dashboards demo granary ingestion orchestration dbt_grana
 CHOSEN := $(if $(filter file,$(origin PYTHON)),,--this-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast ui docs dashboard lint bench chaos clean
+.PHONY: help setup demo test test-fast ui docs dashboard lint bench scale chaos clean
+SCALE := $(filter scale,$(MAKECMDGOALS))
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -50,9 +51,12 @@ lint: setup ## every linter, and the one-way doors between the folders
 	$(BIN)/sqlfluff lint $(wildcard models macros snapshots tests/dbt granary/dbt_package/models granary/dbt_package/tests dashboards/queries)
 	$(if $(wildcard .yamllint),$(BIN)/yamllint --strict .)
 
-bench: setup ## the benchmarks, as ratios to references in the same run
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement bench/requirements.txt
-	@$(BIN)/python -m bench
+bench: setup ## the benchmarks, as ratios to references in the same run; make bench scale: what history costs
+	@$(if $(SCALE),,$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement bench/requirements.txt)
+	@$(BIN)/python -m bench $(SCALE) $(ARGS)
+
+scale: bench # `make bench scale` names both
+	@:
 
 chaos: setup ## proof of exactly-once: loaders and servers killed by the hundred; ARGS="--kinds files --runs 50"
 	@$(BIN)/python -m tests.python.engine.chaos $(ARGS)

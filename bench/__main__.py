@@ -4,7 +4,8 @@ Loading is measured against the server reading a ready binary file that it wrote
 ledger, which is the fastest way that Postgres has. Both fill a new table in one transaction, in turns, and each of our
 loads is a process of its own, so that its memory can be told. CSV is measured against the server's own COPY of the
 same file. Everything is thrown away at the end; a run takes some minutes and 6 GB in a temporary folder. Only the part
-`answers`, the last one, needs a warehouse that is there: it asks `GRANARY_HOME`, and changes nothing.
+`answers`, the last one, needs a warehouse that is there: it asks `GRANARY_HOME`, and changes nothing. What history
+costs is a part of its own, which takes hours: `make bench scale`, or `python -m bench scale` (see `bench/scale.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from bench import answers, rivals, tables
+from bench import answers, rivals, scale, tables
 from demo import retailer
 from granary.cli import output
 from granary.warehouse import server
@@ -39,7 +40,10 @@ MIB = 1 << 20
 
 
 def main() -> None:
-    """Run the parts that are named, or all."""
+    """Run the parts that are named, or all of these; `scale`, which has options, only by its name."""
+    if sys.argv[1:2] == ["scale"]:
+        scale.main(sys.argv[2:])
+        return
     chosen = sys.argv[1:] or list(PARTS)
     if unknown := set(chosen) - set(PARTS):
         sys.exit(f"there is no part {min(unknown)}; parts are {', '.join(PARTS)}")

@@ -40,13 +40,14 @@ def days_between(after: date, until: date) -> list[date]:
 
 
 def first_day(week: int) -> date:
-    """Return the first business date of a week of 2017: 1 January for week 1, else its Monday."""
+    """Return the first business date of a week, counted from 2017: 1 January for week 1, else its Monday."""
     return max(date(2017, 1, 1), _WEEK_ONE_MONDAY + timedelta(weeks=week - 1))
 
 
 def weeks_between(after: date, until: date) -> list[int]:
-    """Return the weeks of 2017 whose first day is later than `after` and not later than `until`."""
-    return [week for week in range(1, 54) if after < first_day(week) <= until]
+    """Return the weeks whose first day is later than `after` and not later than `until`."""
+    last = (until - _WEEK_ONE_MONDAY).days // 7 + 1
+    return [week for week in range(1, last + 1) if after < first_day(week) <= until]
 
 
 def read(path: Path) -> date | None:

@@ -78,7 +78,7 @@ class Entity:
         real = self.rows(data).sort_by(self.key)
         pairs = [(self.earlier(row), row) for row in _candidates(real, self.key).to_pylist()]
         before = [old | {"updated_at": OPENED_AT} for old, _ in pairs if old]
-        after = [new | {"updated_at": changed_at(new[self.key])} for old, new in pairs if old]
+        after = [new | {"updated_at": changed_at(new[self.key], data.scale.years)} for old, new in pairs if old]
         changing = pa.array([row[self.key] for row in after], pa.int64())
         stays = real.filter(pc.invert(pc.is_in(real[self.key], changing)))
         stays = stays.append_column("updated_at", pa.repeat(pa.scalar(OPENED_AT, _INSTANT), stays.num_rows))
@@ -87,9 +87,9 @@ class Entity:
 
 
 def _households(data: Data) -> pa.Table:
-    """Return every household that shops in the year, with its demographics where they are known."""
-    seen = data.read("transactions", ["household_id"])["household_id"].unique()
-    return pa.table({"household_id": seen}).join(data.read("demographics"), "household_id", use_threads=False)
+    """Return every household that shops, with its demographics where they are known."""
+    seen = data.keys("transactions", "household_id")
+    return seen.join(data.read("demographics"), "household_id", use_threads=False)
 
 
 def _products(data: Data) -> pa.Table:
@@ -97,7 +97,7 @@ def _products(data: Data) -> pa.Table:
 
 
 def _stores(data: Data) -> pa.Table:
-    return pa.table({"store_id": data.read("transactions", ["store_id"])["store_id"].unique()})
+    return data.keys("transactions", "store_id")
 
 
 def _candidates(rows: pa.Table, key: str) -> pa.Table:
@@ -153,7 +153,7 @@ def build(settings: Settings, data: Data) -> Iterator[Step]:
 
 
 def prepare(data: Data, stock: Path) -> Iterator[Step]:
-    """Write the changes of the whole year into `stock`, yielding a step for each table."""
+    """Write the changes of every year into `stock`, yielding a step for each table."""
     for entity in ENTITIES.values():
         _, later = entity.versions(data)
         sink = pa.BufferOutputStream()

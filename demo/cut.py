@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from demo.data import Data
+from demo.data import Data, coarse
 from demo.files import put, writing
 from granary.warehouse.errors import GranaryError
 
@@ -27,11 +27,11 @@ def cut(data: Data, households: int, folder: Path) -> Data:
     Raises:
         GranaryError: no household has such an id.
     """
-    transactions = _of(data.read("transactions"), households)
+    transactions = _of(data, "transactions", households)
     if not transactions.num_rows:
         raise GranaryError(f"no household of the sample data has an id up to {households}", todo="ask for 1 or more")
-    recipients = _of(data.read("campaigns"), households)
-    redemptions = _of(data.read("coupon_redemptions"), households)
+    recipients = _of(data, "campaigns", households)
+    redemptions = _of(data, "coupon_redemptions", households)
     bought = transactions["product_id"].unique()
     coupons = _coupons(data.read("coupons"), recipients, redemptions, bought)
     products = pa.concat_arrays([bought, coupons["product_id"].combine_chunks()]).unique()
@@ -39,7 +39,7 @@ def cut(data: Data, households: int, folder: Path) -> Data:
     campaigns = data.read("campaign_descriptions")
     for name, table in {
         "transactions": transactions,
-        "demographics": _of(data.read("demographics"), households),
+        "demographics": _of(data, "demographics", households),
         "campaigns": recipients,
         "coupon_redemptions": redemptions,
         "coupons": coupons,
@@ -55,8 +55,9 @@ def cut(data: Data, households: int, folder: Path) -> Data:
     return Data(folder)
 
 
-def _of(table: pa.Table, households: int) -> pa.Table:
-    return table.filter(pc.less_equal(table["household_id"], households))
+def _of(data: Data, table: str, households: int) -> pa.Table:
+    kept = [batch.filter(pc.less_equal(batch.column("household_id"), households)) for batch in data.batches(table)]
+    return coarse(pa.Table.from_batches(kept))
 
 
 def _coupons(coupons: pa.Table, recipients: pa.Table, redemptions: pa.Table, bought: pa.Array) -> pa.Table:

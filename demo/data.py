@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from demo.copies import ONCE, Scale
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -22,33 +23,38 @@ BATCH_ROWS = 1 << 18
 
 @dataclass(frozen=True)
 class Data:
-    """A folder with one Parquet file per table of The Complete Journey."""
+    """A folder with one Parquet file per table of The Complete Journey, and how often its rows are played back."""
 
     folder: Path
+    scale: Scale = ONCE
+
+    @property
+    def sample(self) -> Data:
+        """The rows that are in the files, once."""
+        return replace(self, scale=ONCE)
 
     def path(self, table: str) -> Path:
         """Return the file of a table."""
         return self.folder / f"{table}.parquet"
 
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return a table whole, in the order of its file, its timestamps in microseconds.
-
-        The files have nanoseconds, which turn into pandas objects and cannot be copied into Postgres.
+        """Return a table whole, in the order of its file, its timestamps in microseconds, in every copy and year.
 
         Raises:
             GranaryError: the file is missing or damaged.
         """
         with _explained(self.path(table)):
             wanted = list(columns) if columns else None
-            found = pq.read_table(self.path(table), columns=wanted).replace_schema_metadata()
-        coarse = [
-            field.with_type(pa.timestamp("us")) if pa.types.is_timestamp(field.type) else field
-            for field in found.schema
-        ]
-        return found.cast(pa.schema(coarse))
+            found = pq.read_table(self.path(table), columns=wanted)
+        return self.scale.all_of(coarse(found))
+
+    def keys(self, table: str, column: str) -> pa.Table:
+        """Return the distinct values of a key in a table."""
+        found = self.sample.read(table, [column])
+        return self.scale.all_of(pa.table({column: found[column].unique()}))
 
     def batches(self, table: str, dictionaries: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
-        """Yield a table in batches, in the order of its file, without holding more than a few of them.
+        """Yield the files' rows of a table in batches, in their order, without holding more than a few of them.
 
         The 20.9 million promotions stream through in 0.45 s and 180 MB this way; columns named in
         `dictionaries` stay dictionary-encoded, which is what makes them cheap.
@@ -72,6 +78,17 @@ def installed() -> Data:
         if (Path(place) / "data").is_dir():
             return Data(Path(place) / "data")
     raise GranaryError("the sample retailer's data is not installed", f"Python package {PACKAGE}", "run `make setup`")
+
+
+def coarse(table: pa.Table) -> pa.Table:
+    """Return a table with its timestamps in microseconds, without the metadata of pandas.
+
+    The files have nanoseconds, which turn into pandas objects and cannot be copied into Postgres.
+    """
+    fields = [
+        field.with_type(pa.timestamp("us")) if pa.types.is_timestamp(field.type) else field for field in table.schema
+    ]
+    return table.replace_schema_metadata().cast(pa.schema(fields))
 
 
 @contextmanager

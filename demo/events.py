@@ -34,7 +34,7 @@ def event(household_id: int, coupon_upc: int, campaign_id: int, day: date) -> di
 
 
 def prepare(data: Data, stock: Path) -> Iterator[Step]:
-    """Write the files of the whole year into `stock`, yielding a step for each."""
+    """Write the files of every year into `stock`, yielding a step for each."""
     lines: dict[date, list[str]] = {}
     for row in data.read("coupon_redemptions").to_pylist():
         day = row.pop("redemption_date").date()

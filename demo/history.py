@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from demo.copies import YEAR
+
 Row = dict[str, Any]
 
 OPENED_AT = datetime(2016, 12, 1, tzinfo=timezone.utc)
@@ -42,9 +44,9 @@ _BRACKETS = (
 )
 
 
-def changed_at(key: int) -> datetime:
-    """Return when a key changes, if it does: 15 January 2017 15:00 UTC and 0 to 329 days."""
-    return _FIRST_CHANGE + timedelta(days=key * 37 % 330)
+def changed_at(key: int, years: int = 1) -> datetime:
+    """Return when a key changes, if it does: 15 January 15:00 UTC and 0 to 329 days, in one of so many years."""
+    return _FIRST_CHANGE + timedelta(days=key * 37 % 330) + key // CYCLE % years * YEAR
 
 
 def earlier_household(row: Row) -> Row | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from demo.clock import LAST_DAY, OPENING, days_between, ends_at, starts_at
+from demo.clock import OPENING, ends_at
+from demo.copies import INSTANT, WEEKS, YEAR
 from demo.files import put
 from demo.progress import Step
 
@@ -24,19 +26,25 @@ _CODES = ("display_location", "mailer_location")
 
 
 def transactions_by_day(data: Data) -> Iterator[tuple[date, pa.Table]]:
-    """Yield each business date with sales and its lines; the source is in order of time."""
-    table = data.read("transactions")
-    instants = table["transaction_timestamp"].combine_chunks()
-    start = _first_at(instants, starts_at(days_between(OPENING, LAST_DAY)[0]))
-    for day in days_between(OPENING, LAST_DAY):
-        end = _first_at(instants, ends_at(day))
-        if end > start:
-            yield day, table.slice(start, end - start)
-        start = end
+    """Yield each business date of the sample with sales, and its lines; the source is in order of time."""
+    day, held = OPENING + timedelta(days=1), list[pa.RecordBatch]()
+    for batch in data.batches("transactions"):
+        instants = batch.column(INSTANT).cast(pa.timestamp("us"))
+        lines = batch.set_column(batch.schema.get_field_index(INSTANT), INSTANT, instants).replace_schema_metadata()
+        start = 0
+        while (end := _first_at(instants, ends_at(day))) < lines.num_rows:
+            if end > start:
+                held.append(lines.slice(start, end - start))
+            if held:
+                yield day, pa.Table.from_batches(held)
+            day, held, start = day + timedelta(days=1), [], end
+        held.append(lines.slice(start))
+    if held:
+        yield day, pa.Table.from_batches(held)
 
 
 def promotions_by_week(data: Data) -> Iterator[tuple[int, pa.Table]]:
-    """Yield each week and its promotions; the source is in order of weeks; one is held at a time."""
+    """Yield each week of the sample and its promotions; the source is in order of weeks; one is held at a time."""
     held: list[pa.RecordBatch] = []
     current = 0
     for batch in data.batches("promotions", _CODES):
@@ -54,11 +62,13 @@ def promotions_by_week(data: Data) -> Iterator[tuple[int, pa.Table]]:
 
 
 def prepare(data: Data, stock: Path) -> Iterator[Step]:
-    """Write the files of the whole year into `stock`, yielding a step for each."""
+    """Write the files of every year into `stock`, yielding a step for each; the years of one day or week are held."""
     for day, table in transactions_by_day(data):
-        yield _write(stock, f"pos/transactions/{day}.parquet", table)
+        for year, rows in data.scale.by_year(table):
+            yield _write(stock, f"pos/transactions/{day + year * YEAR}.parquet", rows)
     for week, table in promotions_by_week(data):
-        yield _write(stock, f"pos/promotions/week-{week:02}.parquet", table)
+        for year, rows in data.scale.by_year(data.scale.sampled(table)):
+            yield _write(stock, f"pos/promotions/week-{week + year * WEEKS:02}.parquet", rows)
 
 
 def _write(stock: Path, name: str, table: pa.Table) -> Step:

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from demo import clock as calendar
 from demo import crm, environment, stock
+from demo.copies import ONCE, Scale
 from demo.cut import cut
 from demo.data import Data, installed
 from demo.files import put
@@ -83,8 +84,14 @@ class _Places:
         return self.home / "demo.lock"
 
     def data(self) -> Data:
-        """Return what is played back: the part that was cut at the opening, else the whole."""
-        return Data(self.part) if self.part.is_dir() else installed()
+        """Return what is played back: the part that was cut at the opening, else the whole, as often as was asked."""
+        folder = self.part if self.part.is_dir() else installed().folder
+        return Data(folder, self.opened()[1])
+
+    def opened(self) -> tuple[int | None, Scale]:
+        """Return the number of households, None for all, and the scale that the retailer was opened with."""
+        size = json.loads(self.size.read_text()) if self.size.exists() else {}
+        return size.get("households"), Scale(**size.get("scale", {}))
 
 
 def is_open(settings: Settings) -> bool:
@@ -104,7 +111,12 @@ def clock(settings: Settings) -> date:
     return day
 
 
-def open_for_business(settings: Settings, households: int | None = None, progress: Listener | None = None) -> date:
+def open_for_business(
+    settings: Settings,
+    households: int | None = None,
+    progress: Listener | None = None,
+    scale: Scale = ONCE,
+) -> date:
     """Open the retailer on the evening of 2016-12-31, before the year that is played back; return its clock.
 
     Open already, it stays as it is: only its settings are written again, and a CRM that has vanished is made
@@ -114,10 +126,11 @@ def open_for_business(settings: Settings, households: int | None = None, progres
         settings: the warehouse beside which it opens; its server must be running.
         households: take only the households with an id up to this, and what belongs to them (see `cut`).
         progress: called after each step.
+        scale: how often these households, their stores and their year are there.
 
     Raises:
         GranaryError: the data is not installed, the server does not answer, the disk is full, or the retailer
-            is open with another number of households.
+            is open with another number of households or at another scale.
     """
     places, report = _Places(settings.home), progress or silent
     with _alone(places):
@@ -125,19 +138,21 @@ def open_for_business(settings: Settings, households: int | None = None, progres
             _clear(places)
             if households is not None:
                 cut(installed(), households, places.part)
+            put(places.size, json.dumps({"households": households, "scale": asdict(scale)}).encode())
             data = places.data()
             for step in chain(crm.build(settings, data), stock.prepare(data, places.stock)):
                 report(step)
             for folder in ("pos/transactions", "pos/promotions", "events/coupon_redemptions"):
                 (places.landing / folder).mkdir(parents=True)
-            put(places.size, json.dumps({"households": households}).encode())
             _write_environment(settings, places)
             calendar.write(places.clock, calendar.OPENING)
             return calendar.OPENING
-        opened = json.loads(places.size.read_text())["households"]
-        if opened != households:
+        if places.opened() != (households, scale):
+            opened, other = places.opened()
             raise GranaryError(
-                f"the sample retailer is open with {opened or 'all'} households, not {households or 'all'}",
+                f"the sample retailer is open with {opened or 'all'} households, not {households or 'all'}"
+                if opened != households
+                else f"the sample retailer is open at {other}, not at {scale}",
                 str(places.demo),
                 "remove that folder, or use another GRANARY_HOME",
             )
@@ -157,7 +172,7 @@ def advance(settings: Settings, to: date, progress: Listener | None = None) -> A
     again, it leaves what one run leaves.
 
     Raises:
-        GranaryError: the retailer is not open, `to` is before its clock or after 2017-12-31, another process
+        GranaryError: the retailer is not open, `to` is before its clock or after its last day, another process
             is moving it, the disk is full, or the CRM's server does not answer.
     """
     places, report = _Places(settings.home), progress or silent
@@ -165,8 +180,9 @@ def advance(settings: Settings, to: date, progress: Listener | None = None) -> A
         before = clock(settings)
         if to < before:
             raise GranaryError(f"the sample retailer's clock is at {before} and cannot go back to {to}")
-        if to > calendar.LAST_DAY:
-            raise GranaryError(f"the sample retailer's year ends on {calendar.LAST_DAY}", f"asked for {to}")
+        last = places.opened()[1].last_day
+        if to > last:
+            raise GranaryError(f"the sample retailer's year ends on {last}", f"asked for {to}")
         files = changes = 0
         for step in stock.deliver(places.stock, places.landing, before, to):
             files += 1
@@ -225,7 +241,7 @@ def _settings(settings: Settings, places: _Places) -> dict[str, str]:
         "GRANARY_EVENTS_LANDING": str(places.landing / "events"),
         "GRANARY_CRM_URL": settings.uri(crm.database(settings)),
         # Its history has ended: without this, Dagster would miss a partition for every day since.
-        "GRANARY_LAST_DATE": calendar.LAST_DAY.isoformat(),
+        "GRANARY_LAST_DATE": places.opened()[1].last_day.isoformat(),
         KEY: environment.read(places.environment).get(KEY) or secrets.token_urlsafe(32),
     }
 

@@ -1,4 +1,4 @@
-"""The year's deliveries: made once, when the retailer opens, and handed over as the clock moves.
+"""All deliveries: made once, when the retailer opens, and handed over as the clock moves.
 
 The promotions are one run of 20.9 million rows, which takes half a second and more to read through; but a
 day should cost a day.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def prepare(data: Data, stock: Path) -> Iterator[Step]:
-    """Make every file of the year, and the changes of the CRM, in `stock`; yield a step for each."""
+    """Make every file, and the changes of the CRM, in `stock`; yield a step for each."""
     return chain(crm.prepare(data, stock), events.prepare(data, stock), pos.prepare(data, stock))
 
 

@@ -27,6 +27,7 @@ from granary.dbt import manifest as dbt_manifest
 from granary.dbt.run_events import Event, Problem, emit
 from granary.dbt.runner import BuildError, interrupt_all
 from granary.warehouse.environment_errors import plainly
+from granary.warehouse.settings import Settings
 
 VERDICTS_LOOKED_AT = 20
 """Plans without a verdict that a check may have: of runs that failed before dbt, and of this one."""

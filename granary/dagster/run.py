@@ -208,7 +208,8 @@ def run_job(
         assets=tuple(seen.assets.values()),
         checks_passed=sum(1 for event in seen.checks.values() if event.passed),
         checks_failed=len(failed),
-        checks_by_group=Counter(event.group for event in seen.checks.values() if event.passed),
+        # A plain dict: before Python 3.12 `asdict` makes nonsense of a Counter.
+        checks_by_group=dict(Counter(event.group for event in seen.checks.values() if event.passed)),
         warnings=tuple(event.name for event in seen.checks.values() if event.severity == "warn"),
         failures=() if success else tuple(seen.problems or unexplained(results[-1], log)),
         log=log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from dataclasses import replace
 from datetime import date
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from demo import crm
+from granary.cli import output
 from granary.dagster.assemble import assemble
 from granary.dagster.instance import configuration, environment, inside, open_instance
 from granary.dagster.loader_assets import CHECKS
@@ -52,6 +54,15 @@ def test_the_first_run_loads_and_builds_everything_in_one_go(place: Place, first
     assert rows["stg_pos__transactions"] is None
     kinds = [event.kind for event in place.events]
     assert kinds.index("started") < kinds.index("rows") < kinds.index("finished") < kinds.index("materialized")
+
+
+def test_what_a_run_did_can_be_read_by_a_program(first: RunOutcome, capsys: pytest.CaptureFixture[str]) -> None:
+    output.json(first)
+    said = json.loads(capsys.readouterr().out)
+    assert (said["job"], said["success"], said["window"]) == ("everything", True, ["2017-01-01", "2017-02-02"])
+    assert said["checks_by_group"] == first.checks_by_group
+    assert sum(said["checks_by_group"].values()) == first.checks_passed
+    assert {asset["name"]: asset["rows"] for asset in said["assets"]} == {one.name: one.rows for one in first.assets}
 
 
 def test_a_run_keeps_its_days_rows_columns_and_lineage_for_the_ui(
