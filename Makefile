@@ -11,7 +11,7 @@ PACKAGES := $(wildcard dashboards demo granary ingestion orchestration dbt_grana
 CHOSEN := $(if $(filter file,$(origin PYTHON)),,--this-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast ui docs dashboard lint bench scale chaos clean
+.PHONY: help setup demo test test-fast ui docs dashboard lint lint-python lint-types lint-doors lint-sql lint-yaml bench scale chaos clean
 SCALE := $(filter scale,$(MAKECMDGOALS))
 
 help: ## this list
@@ -42,13 +42,23 @@ docs: setup ## the data documentation
 dashboard: setup ## figures and charts from the marts
 	@$(BIN)/granary dashboard
 
-lint: setup ## every linter, and the one-way doors between the folders
+lint: lint-python lint-types lint-doors lint-sql lint-yaml ## every linter, and the one-way doors between the folders
+
+lint-python: setup
 	$(BIN)/ruff check . .ci/lock
 	$(BIN)/ruff format --check . .ci/lock
+
+lint-types: setup
 	$(BIN)/mypy $(PACKAGES)
+
+lint-doors: setup
 	$(BIN)/lint-imports --no-logo
 	$(if $(wildcard demo),$(BIN)/lint-imports --no-logo --config demo/importlinter.toml)
+
+lint-sql: setup
 	$(BIN)/sqlfluff lint $(wildcard models macros snapshots tests/dbt granary/dbt_package/models granary/dbt_package/tests dashboards/queries)
+
+lint-yaml: setup
 	$(if $(wildcard .yamllint),$(BIN)/yamllint --strict .)
 
 bench: setup ## the benchmarks, as ratios to references in the same run; make bench scale: what history costs

@@ -49,7 +49,7 @@ class Year:
                 *("build", "--exclude-resource-type", "test", "unit_test", *selection),
                 *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
                 *("--target-path", str(self.target), "--log-path", str(self.target)),
-                *("--log-level", "none", "--log-level-file", "info", "--threads", "2"),
+                *("--log-level", "none", "--log-level-file", "none", "--threads", "2"),
             ]
         )
         assert done.success, [r.message for r in getattr(done.result, "results", []) if r.status == "error"]

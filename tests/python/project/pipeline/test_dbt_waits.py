@@ -27,7 +27,7 @@ def test_a_table_that_somebody_locks_fails_its_model_and_names_the_holder(
 
         monkeypatch.setattr(waits, "LockHeldError", let_go)
         execute(other, "lock table build.dim_store in access exclusive mode")
-        failed = pipeline.dbt("run", "--select", "dim_store", succeeds=False)["dim_store"]
+        failed = pipeline.dbt("run", "--select", "dim_store", succeeds=False, log="info")["dim_store"]
         holder = f"build.dim_store is held by pid {other.pgconn.backend_pid} (transformer, granary, since "
     message = " ".join(str(failed.message).split())
     assert "lock timeout after 2" in message

@@ -23,13 +23,6 @@ def beginning(pipeline: Pipeline) -> None:
     pipeline.execute("create schema kept", "create table kept.coupons as table raw_marketing.coupons")
 
 
-def said(pipeline: Pipeline, *command: str, succeeds: bool) -> str:
-    log = pipeline.target / "dbt.log"
-    log.unlink(missing_ok=True)
-    pipeline.dbt(*command, succeeds=succeeds)
-    return " ".join(log.read_text().split())
-
-
 def coupons(pipeline: Pipeline, share: str) -> None:
     """Leave the coupons of raw that a condition chooses."""
     pipeline.execute(
@@ -49,7 +42,7 @@ def test_marts_that_would_become_empty_keep_all_as_they_were_until_somebody_lets
         ("dim_coupon", f"would shrink from {mine} to 0 rows"),
     ]
     pipeline.execute("truncate raw_marketing.coupons")
-    words = said(pipeline, *BUILD, succeeds=False)
+    words = pipeline.said(*BUILD, succeeds=False)
     assert "nothing was published; marts stays as it was: " in words
     assert f"dim_coupon would shrink from {mine} to 0 rows" in words
     assert "or, if it is right as it is, let it through: dbt run-operation publish --args" in words
@@ -57,10 +50,10 @@ def test_marts_that_would_become_empty_keep_all_as_they_were_until_somebody_lets
     assert pipeline.query(HOLDS) == holds
 
     # A run of something else publishes nothing either, and says so by its exit code; so does the operation.
-    assert "would shrink from" in said(pipeline, "run", "--select", "dim_store", succeeds=False)
-    assert "would shrink from" in said(pipeline, "run-operation", "publish", succeeds=False)
-    assert "would shrink from" in said(
-        pipeline, "run-operation", "publish", "--args", "{despite: [dim_coupon]}", succeeds=False
+    assert "would shrink from" in pipeline.said("run", "--select", "dim_store", succeeds=False)
+    assert "would shrink from" in pipeline.said("run-operation", "publish", succeeds=False)
+    assert "would shrink from" in pipeline.said(
+        "run-operation", "publish", "--args", "{despite: [dim_coupon]}", succeeds=False
     )
     assert pipeline.marts() == before
     told = granary(pipeline.settings, "status")
@@ -111,7 +104,7 @@ def test_an_increment_that_takes_most_days_away_is_held(pipeline: Pipeline) -> N
         "insert into ops.unpublished (schema_name, mart, partition, invocation_id) select distinct 'marts',"
         " 'fct_sales', business_date::text, 'by hand' from marts.fct_sales where business_date <= '2017-01-08'",
     )
-    assert "fct_sales would shrink from" in said(pipeline, "run-operation", "publish", succeeds=False)
+    assert "fct_sales would shrink from" in pipeline.said("run-operation", "publish", succeeds=False)
     assert pipeline.marts() == before
     pipeline.execute("insert into build.fct_sales select * from marts.fct_sales where business_date <= '2017-01-08'")
     pipeline.dbt("run-operation", "publish")

@@ -280,10 +280,7 @@ def change_store(pipeline: Pipeline, *statements: str, succeeds: bool = True) ->
         *statements,
         "insert into ops.unpublished (schema_name, mart, invocation_id) values ('marts', 'dim_store', 'by hand')",
     )
-    log = pipeline.target / "dbt.log"
-    log.unlink(missing_ok=True)
-    pipeline.dbt(*PUBLISH, succeeds=succeeds)
-    return " ".join(log.read_text().split())
+    return pipeline.said(*PUBLISH, succeeds=succeeds)
 
 
 def test_columns_that_change_do_not_break_what_analysts_made(pipeline: Pipeline) -> None:
