@@ -254,13 +254,13 @@ def test_a_run_that_was_killed_is_failed_and_the_next_one_goes_on(
     assert lines[-1].words == DIED
 
 
-def wait_for(condition: object) -> None:
-    deadline = time.monotonic() + 90
+def wait_for(condition: object, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():  # type: ignore[operator]
             return
         time.sleep(0.1)
-    raise AssertionError("it did not happen within 90 s")
+    raise AssertionError(f"it did not happen within {seconds} s")
 
 
 def left_of(session: int) -> list[str]:
