@@ -26,7 +26,8 @@
 
 with
 
-weeks as (
+-- Looked up, and so not written down.
+weeks as not materialized (
 
     select * from {{ ref('int_products__price_weeks') }}
 
