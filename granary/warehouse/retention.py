@@ -67,7 +67,7 @@ POLICIES = (
         "last_seen_at",
         "old.status = 'superseded'",
     ),
-    Policy("files_left", "what a load has seen in that time", "last_seen_at"),
+    Policy("files_not_loaded", "what a load has seen in that time", "last_seen_at"),
     Policy("schema_changes", "all: one that lasts is kept once, by comparison with the last of its column"),
     Policy("raw_tables", "a row per table: what is to be there"),
     Policy("watermarks", "a row per table: how far it was read"),

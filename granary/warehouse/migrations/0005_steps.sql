@@ -1,7 +1,7 @@
 -- How long each step of a run took: for what is left of the next one, for `granary doctor`, and so that a build that was
 -- killed goes on where it was (`build` is what it was about, until it has succeeded).
 
-create table ops.steps (
+create table if not exists ops.steps (
     run_id text not null,
     kind text not null,
     name text not null,
@@ -15,4 +15,4 @@ create table ops.steps (
 );
 comment on table ops.steps is
 'The loads of tables and the models, seeds, snapshots and slow tests of each run, with their seconds.';
-create index steps_by_name on ops.steps (name, finished_at);
+create index if not exists steps_by_name on ops.steps (name, finished_at);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ from granary.dbt import ahead, manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from granary.warehouse.settings import Settings
 
@@ -58,20 +56,6 @@ def test_what_nobody_needed_is_gone(waiting: subprocess.Popen[bytes]) -> None:
 def test_a_project_that_is_not_parsed_is_not_parsed_twice(settings: Settings) -> None:
     ahead.start(settings, "changed since")
     assert ahead.take(COMMAND, {}) is None
-
-
-def test_it_ends_with_its_input_and_runs_dbt_with_what_it_was_given(settings: Settings, tmp_path: Path) -> None:
-    """A real one, told to parse a project that is not there: it says so as dbt does, and ends with dbt's exit code."""
-    manifest.prepare(settings)
-    ahead.start(settings, manifest.fingerprint(settings))
-    environment = manifest.environment(settings, tmp_path) | {"DBT_PROJECT_DIR": str(tmp_path / "nowhere")}
-    process = ahead.take([*manifest.DBT, "parse"], environment)
-    assert process is not None
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert b"nowhere" in said
-    with pytest.raises(ProcessLookupError):
-        os.kill(process.pid, 0)
 
 
 def test_dagster_starts_without_dbt() -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from granary.warehouse import doctor
 from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.server import tuning
 from granary.warehouse.steps import Step, keep
+from tests.python.conftest import QUICK
 from tests.python.support.command import granary
 
 if TYPE_CHECKING:
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 SMALL = doctor.Limits(scanned_bytes=1_000_000, bloat_bytes=1_000_000, index_bytes=100_000, scans=10)
 """Limits under which a table of some megabytes counts; the command has larger ones."""
 ROWS = 40_000
+
+
+@pytest.fixture(autouse=True)
+def as_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expect of the tests' server what it was started with."""
+    monkeypatch.setattr(doctor, "tuning", lambda folder: tuning(folder) | QUICK)
 
 
 @pytest.fixture

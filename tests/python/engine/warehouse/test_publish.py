@@ -35,7 +35,7 @@ class Marts:
             "name": "rentals",
             "node": "model.rides.rentals",
             "key": ["rental"],
-            "partition": None,
+            "partition": [],
             "day": None,
             "measures": ["bikes"],
             "floor": 0.5,
@@ -138,7 +138,7 @@ def test_only_rows_that_differ_are_written(marts: Marts) -> None:
 
 
 def test_of_a_mart_with_partitions_only_those_that_were_built_are_looked_at(marts: Marts) -> None:
-    marts.mart["partition"] = "business_date"
+    marts.mart["partition"] = ["business_date"]
     marts.run("update build.rentals set bikes = 5 where rental in (1, 3)")
     marts.publish("'2021-02-01'")
     assert marts.rows("select rental, bikes from marts.rentals order by 1") == [(1, 1), (2, 2), (3, 5)]

@@ -65,7 +65,7 @@ def beginning(pipeline: Pipeline) -> None:
         "insert into ops.profiles (relation, row_count, profile)"
         " select 'marts.fct_sales', n, '{}' from generate_series(1, 5) as n",
         "insert into ops.steps (run_id, kind, name, is_full, seconds) values ('r', 'model', 'fct_sales', false, 1)",
-        "insert into ops.files_left (source, table_name, unit, outcome, reason, load_id)"
+        "insert into ops.files_not_loaded (source, table_name, unit, outcome, reason, load_id)"
         " values ('pos', '', 'notes.txt', 'passed over', 'no table takes it', 1)",
         *(
             f"update {table} set {column} = {column} - interval '400 days'"
@@ -98,7 +98,7 @@ def test_what_nothing_needs_goes_and_all_else_stays(pipeline: Pipeline) -> None:
         name: number for name, number in gone.items() if number
     }
     assert pipeline.query(looks) == [(1,)]
-    assert {name: gone[name] for name in ("quarantine", "profiles", "steps", "files_left")} == {
+    assert {name: gone[name] for name in ("quarantine", "profiles", "steps", "files_not_loaded")} == {
         "quarantine": 1,
         "profiles": 3,
         "steps": 1,
