@@ -113,7 +113,7 @@ $$;
 create or replace function ops.in_partitions(doc jsonb, alias text) returns text
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select case
-        when doc ->> 'state' = 'all' then 'true'
+        when doc ->> 'state' in ('all', 'rebuild') then 'true'
         when jsonb_array_length(doc -> 'partition') = 1
             then format('%s.%I = any(array(select %2$I from pg_temp.granary_partitions))', alias, doc -> 'partition' ->> 0)
         else format(
@@ -121,6 +121,17 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
             ops.column_list(ops.texts(doc -> 'partition'))
         )
     end
+$$;
+
+create or replace function ops.make_delta(doc jsonb, built text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    execute format(
+        'create table if not exists %s as'
+        ' select cast(null as bigint) as version, cast(null as smallint) as sign, rows.* from %s as rows limit 0',
+        doc ->> 'delta', built
+    );
+end
 $$;
 
 -- Write the difference between what a model has in its partitions and what it computed for them; keep the rows that
@@ -139,6 +150,7 @@ declare
     inserted bigint;
 begin
     if doc ->> 'state' <> 'none' then
+        perform ops.make_delta(doc, doc ->> 'relation'); -- of a model that dbt has not built anew since it has one
         execute format(
             'with gone as (delete from %s as old where %s and not exists'
             ' (select from %s as new where %s and (%s) is not distinct from (%s)) returning old.*)'
@@ -169,10 +181,7 @@ create or replace function ops.note_rebuild(doc jsonb, built text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     execute format('drop table if exists %s', doc ->> 'delta');
-    execute format(
-        'create table %s as select cast(null as bigint) as version, cast(null as smallint) as sign, rows.* from %s as rows limit 0',
-        doc ->> 'delta', built
-    );
+    perform ops.make_delta(doc, built);
     insert into ops.model_versions (model, is_whole, rows_inserted, rows_deleted, invocation_id)
     values (doc ->> 'model', true, 0, 0, doc ->> 'invocation');
     perform ops.remember_inputs(doc);

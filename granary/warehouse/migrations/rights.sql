@@ -216,7 +216,7 @@ begin
             'in_scope', 'of_partitions', 'same_row', 'digest_query', 'add_to_delta', 'count_all', 'create_indexes', 'create_mart',
             'change_mart', 'swap', 'write_publish', 'loads_seen', 'publish', 'refusal', 'plan_publish', 'refuse',
             'hold_shrinking', 'unseen_versions', 'increment_state', 'find_partitions', 'in_partitions', 'write_increment',
-            'note_rebuild', 'remember_inputs', 'prune_deltas', 'set_watermark', 'advance_watermark', 'follow_watermark',
+            'note_rebuild', 'make_delta', 'remember_inputs', 'prune_deltas', 'set_watermark', 'advance_watermark', 'follow_watermark',
             'follow_corrections',
             'check_inputs', 'publish_lock', 'hold_publishing', 'settle_holds', 'release_vanished', 'failed_results',
             'record_build', 'has_rows', 'without_data', 'holds', 'check_personal', 'start_run', 'end_run', 'prepare_publish',

@@ -166,6 +166,16 @@ def test_what_a_change_means_is_declared(models: Models, by: str, state: str) ->
     assert counts(models) == {"Dock": 2, "Park": 1} | ({} if state == "none" else {"Pier": 1})
 
 
+def test_a_project_that_dbt_does_not_have_build_anew_compares_all(models: Models) -> None:
+    """Its macros are those of before: what is asked to be a rebuild is computed whole and written by difference."""
+    models.run(f"drop table {STATIONS}__delta", f"insert into {STATIONS} values ('Gone', 9)")
+    models.run(f"create temporary table computed on commit drop as select * from {STATIONS} where station <> 'Gone'")
+    query(models.connection, "select ops.write_increment($1, 'computed')", models.document(STATIONS, "rebuild"))
+    models.connection.commit()
+    assert counts(models) == {"Dock": 2, "Park": 1}
+    assert models.rows(f"select sign, station from {STATIONS}__delta") == [(-1, "Gone")]
+
+
 def test_other_code_or_an_input_built_anew_means_a_rebuild(models: Models) -> None:
     models.code = "v2"
     assert models.state(RIDES) == models.state() == "rebuild"
