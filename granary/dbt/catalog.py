@@ -31,7 +31,7 @@ class Catalog:
     def rows(self, relation: str) -> int:
         """Return the rows: counted (0.1 s a million), of a table with many as its statistics have them.
 
-        A full build ends with these, and autovacuum renews them. To count every row of history for a day that came costs
+        A full build ends with these, and autovacuum renews them. To count every row of history for one more day costs
         more than the day.
         """
         estimate = int(query(self._connection, ESTIMATE, _quoted(relation))[0][0])

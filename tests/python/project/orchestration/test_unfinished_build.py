@@ -51,6 +51,7 @@ def test_a_backfill_that_was_killed_goes_on_where_it_was(place: Place, first: Ru
         [sys.executable, "-c", BACKFILL, str(said)], env=environment(place.settings), start_new_session=True
     )
     wait_for(lambda: "materialized fct_sales\n" in said.read_text() or child.poll() is not None, 600)
+    assert child.poll() is None, said.read_text()
     child.send_signal(signal.SIGKILL)
     child.wait()
     wait_for(lambda: place.rows("select 1 from pg_stat_activity where application_name = 'dbt'") == [])
