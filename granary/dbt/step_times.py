@@ -49,7 +49,7 @@ def of_event(
     info, data = raw["info"], raw["data"]
     node = manifest["nodes"].get(data.get("node_info", {}).get("unique_id"))
     if node is not None and info["name"] in RESULTS:
-        result = {"unique_id": node["unique_id"], "status": data["node_info"]["node_status"], **data}
+        result = {**data, "unique_id": node["unique_id"], "status": data["node_info"]["node_status"]}
         for step in _step(info["invocation_id"], result, str(data.get("status")), relation(node), is_full=is_full):
             yield replace(step, build=build)
 
