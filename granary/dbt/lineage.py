@@ -16,10 +16,16 @@ from sqlglot.lineage import Node, lineage
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope
 
+from granary.dbt.manifest_nodes import DELTA
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 DIALECT = "postgres"
+PARTITIONS = "granary_partitions"
+"""The temporary table in which an increment has the partitions that it overwrites."""
+OF_CHANGES = {"version": "bigint", "sign": "smallint"}
+"""What the rows in which the versions of a model differ have besides its columns."""
 Columns = dict[str, str]
 """Column name to type."""
 Lineage = dict[str, list[tuple[str, str]]]
@@ -44,10 +50,14 @@ def column_lineage(sql: str, parents: Mapping[str, Columns], itself: str = "") -
     schema = MappingSchema(dialect=DIALECT)
     for relation, columns in parents.items():
         schema.add_table(_table(relation), dict(columns), dialect=DIALECT)
+        schema.add_table(_table(relation + DELTA), {**columns, **OF_CHANGES}, dialect=DIALECT)
     try:
         tree = parse_one(sql, dialect=DIALECT)
         for table in tree.find_all(exp.Table):
             table.set("catalog", None)
+        if itself and isinstance(tree, exp.Query):
+            schema.add_table(_table(itself), dict.fromkeys(tree.named_selects, "text"), dialect=DIALECT)
+        _leave_out_partitions(tree)
         _write_out(tree)
         tree = qualify(tree, schema=schema, dialect=DIALECT, validate_qualify_columns=False, quote_identifiers=False)
         _look_through_functions(tree)
@@ -76,6 +86,13 @@ def snapshot_lineage(parents: Mapping[str, Columns], unique_key: Iterable[str], 
         **dict.fromkeys(("dbt_updated_at", "dbt_valid_from", "dbt_valid_to"), changed),
     }
     return {name: [(relation, name)] for name in columns} | added
+
+
+def _leave_out_partitions(tree: exp.Expr) -> None:
+    """Take queries for the partitions that an increment overwrites out: they decide which rows count."""
+    for table in list(tree.find_all(exp.Table)):
+        if table.name == PARTITIONS and (select := table.find_ancestor(exp.Select)):
+            select.replace(exp.select("null"))
 
 
 def _write_out(tree: exp.Expr) -> None:
@@ -118,6 +135,10 @@ def _origins(node: Node, parents: Mapping[str, Columns], itself: str) -> set[tup
             continue
         source = leaf.expression
         relation = f"{source.db}.{source.name}" if isinstance(source, exp.Table) else ""
+        if relation.endswith(DELTA):  # the changes of a parent, or all of it
+            relation = relation.removesuffix(DELTA)
+            if exp.to_column(leaf.name).name in OF_CHANGES:
+                continue
         if relation in parents and (name := exp.to_column(leaf.name).name) in parents[relation]:
             found.add((relation, name))
         elif not _is_made_here(leaf) and (not itself or relation != itself):

@@ -19,15 +19,6 @@
 
 with
 
-sales as (
-
-    select * from {{ granary.changed_rows(ref('fct_sales')) }} as changed
-    {%- if var('as_of') %}
-    where business_date < date '{{ var("as_of") }}'
-    {%- endif %}
-
-),
-
 categories as (
 
     select * from {{ ref('int_products__categories') }}
@@ -37,16 +28,19 @@ categories as (
 lines as (
 
     select
-        sales.household_id,
+        changed.household_id,
         categories.department_id,
-        sales.sign as line_count,
-        sales.sign * sales.sales_value as sales_value,
-        case when categories.brand = 'Private' and not sales.is_fuel then sales.sign * sales.sales_value else 0 end
+        changed.sign as line_count,
+        changed.sign * changed.sales_value as sales_value,
+        case when categories.brand = 'Private' and not changed.is_fuel then changed.sign * changed.sales_value else 0 end
             as private_value,
-        case when categories.brand = 'National' and not sales.is_fuel then sales.sign * sales.sales_value else 0 end
+        case when categories.brand = 'National' and not changed.is_fuel then changed.sign * changed.sales_value else 0 end
             as national_value
-    from sales
-    inner join categories on sales.product_key = categories.product_key
+    from {{ granary.changed_rows(ref('fct_sales')) }} as changed
+    inner join categories on changed.product_key = categories.product_key
+    {%- if var('as_of') %}
+    where changed.business_date < date '{{ var("as_of") }}'
+    {%- endif %}
     {%- if is_incremental() %}
 
     union all

@@ -82,7 +82,10 @@ WAYS: dict[str, set[str]] = {
     # Through a lateral subquery, which is filtered by weeks and loads.
     "marts.fct_promotions.is_on_display": {"staging.stg_pos__promotions.display_location"},
     # Through a window that has a name: by sales, then by product.
-    "marts.product_performance.sales_rank": {"marts.fct_sales.sales_value", "marts.fct_sales.product_id"},
+    "marts.product_performance.sales_rank": {
+        "intermediate.int_products__totals.sales_value",
+        "intermediate.int_products__totals.product_id",
+    },
     "snapshots.snap_crm__households.age_range": {"staging.stg_crm__households.age_range"},
     "staging.stg_crm__households.age_range": {"raw_crm.households.age"},
     "marts.daily_sales.basket_count": set(),

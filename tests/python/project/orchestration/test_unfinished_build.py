@@ -55,7 +55,9 @@ def test_a_backfill_that_was_killed_goes_on_where_it_was(place: Place, first: Ru
     child.send_signal(signal.SIGKILL)
     child.wait()
     wait_for(lambda: place.rows("select 1 from pg_stat_activity where application_name = 'dbt'") == [])
-    built = {str(name) for (name,) in place.rows("select name from ops.steps where build is not null and kind <> 'test'")}
+    built = {
+        str(name) for (name,) in place.rows("select name from ops.steps where build is not null and kind <> 'test'")
+    }
     assert "fct_sales" in built
     assert "monthly_sales" not in built
 
