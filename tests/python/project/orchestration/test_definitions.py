@@ -16,8 +16,8 @@ from granary.dagster.loader_assets import CHECKS, KEYS, partitions
 from granary.dagster.publish_checks import PUBLISH_CHECKS
 from granary.dagster.rest_of_run import assets_to_build, still_loaded
 from granary.dagster.sensors import ask_for_rest
+from granary.dagster.translator import is_daily
 from granary.dbt import manifest as dbt_manifest
-from granary.dbt.manifest_nodes import overwritten_by
 from granary.scaffold.declared import differences
 from granary.sources.discovery import SOURCES
 from granary.warehouse.connection import connect, execute
@@ -127,9 +127,12 @@ def test_only_daily_loads_and_facts_that_overwrite_whole_days_have_partitions(
 ) -> None:
     daily = {key.path[-1]: spec for key, spec in specs.items() if spec.partitions_def is not None}
     loads = {table.name for source in SOURCES.values() for table in source.tables if table.is_daily}
-    facts = {node["name"] for node in manifest["nodes"].values() if overwritten_by(node) == "business_date"}
+    facts = {node["name"] for node in manifest["nodes"].values() if is_daily(node)}
     assert loads == {"transactions", "coupon_redemptions"}
-    assert facts == {"fct_sales", "fct_baskets", "fct_coupon_redemptions"}
+    assert facts == {
+        *("fct_sales", "fct_baskets", "fct_coupon_redemptions"),
+        *("daily_sales", "redemption_attribution", "int_redemptions__bought_lines"),
+    }
     assert set(daily) == loads | facts
     (days,) = {spec.partitions_def for spec in daily.values()}
     assert isinstance(days, dg.DailyPartitionsDefinition)
