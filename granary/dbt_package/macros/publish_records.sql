@@ -23,7 +23,10 @@
 {% macro record_unpublished() -%}
     insert into ops.unpublished (schema_name, mart, partition, invocation_id)
     {%- if is_incremental() and granary.increment() %}
-    select distinct '{{ granary.published_schema() }}', '{{ this.identifier }}', {{ granary.partition_text(model) }}, '{{ invocation_id }}'
+    -- Even if no row differs, grants, tiers and comments may.
+    values ('{{ granary.published_schema() }}', '{{ this.identifier }}', '', '{{ invocation_id }}')
+    union
+    select '{{ granary.published_schema() }}', '{{ this.identifier }}', {{ granary.partition_text(model) }}, '{{ invocation_id }}'
     from {{ granary.delta(model) }}
     where version = (
         select max(version) from ops.model_versions

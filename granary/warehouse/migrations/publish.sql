@@ -341,10 +341,10 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
     select case
         when plan ->> 'partition' is null then 'true'
         when plan -> 'partition' ->> 0 = '*' then format(
-            'exists (select 1 from pg_temp.publish_scope where mart = %L and partition is not null)', plan ->> 'name'
+            'exists (select 1 from pg_temp.publish_scope where mart = %L and partition <> %L)', plan ->> 'name', ''
         )
         else ops.of_partitions(plan, alias, format(
-            'select partition from pg_temp.publish_scope where mart = %L and partition is not null', plan ->> 'name'
+            'select partition from pg_temp.publish_scope where mart = %L and partition <> %L', plan ->> 'name', ''
         ))
     end
 $$;
@@ -710,19 +710,6 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
     ) as number
 $$;
 
--- Whether a mart is to be published: it waits, or the run has built it, perhaps with no row that differs: grants, tiers and
--- comments may be others.
-create or replace function ops.is_to_publish(doc jsonb, mart jsonb) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp as $$
-    select exists (
-        select from ops.unpublished as waiting
-        where waiting.schema_name = doc ->> 'schema' and waiting.mart = is_to_publish.mart ->> 'name'
-    ) or exists (
-        select from jsonb_path_query(doc, '$.results[*]') as result
-        where result ->> 'id' = is_to_publish.mart ->> 'node' and result ->> 'status' = 'success'
-    )
-$$;
-
 -- Plan what waits to be published, and hold what would shrink too much. Returns the marts whose columns have to be made
 -- ready before. The plans stay in the session: what is told of a mart is what it was before anything was changed.
 create or replace function ops.plan_publish(doc jsonb) returns text[]
@@ -734,7 +721,10 @@ begin
     select planned
     from jsonb_array_elements(doc -> 'marts') as one
     cross join lateral ops.plan_mart(doc, one) as planned
-    where planned is not null and ops.is_to_publish(doc, one);
+    where planned is not null and exists (
+        select from ops.unpublished as waiting
+        where waiting.schema_name = doc ->> 'schema' and waiting.mart = one ->> 'name'
+    );
     if not (doc -> 'erasing')::boolean then -- what is erased on request may be all there is
         perform ops.hold_shrinking(doc, planned.plan)
         from (select plan from pg_temp.publish_plans where plan ->> 'way' <> 'create' order by plan ->> 'name') as planned;
@@ -788,7 +778,8 @@ begin
         execute format('select count(*) from %s', plan ->> 'built') into rows_after;
     elsif plan -> 'partition' ->> 0 <> '*' then
         written := ops.of_partitions(plan, 'tables', format(
-            'select partition from ops.unpublished where schema_name = %L and mart = %L', doc ->> 'schema', plan ->> 'name'
+            'select partition from ops.unpublished where schema_name = %L and mart = %L and partition <> %L',
+            doc ->> 'schema', plan ->> 'name', ''
         ));
         execute format(
             'select %s + (select count(*) from %s as tables where %s) - (select count(*) from %s as tables where %3$s)',

@@ -214,7 +214,7 @@ begin
             'texts', 'column_list', 'columns_of', 'views_on', 'plan_mart', 'is_in_ledger', 'lock_briefly', 'grant_relation',
             'grant_schema', 'comment_as_built', 'masked_query', 'show_masked', 'make_columns_ready', 'begin_publish',
             'in_scope', 'of_partitions', 'same_row', 'digest_query', 'add_to_delta', 'count_all', 'create_indexes', 'create_mart',
-            'change_mart', 'swap', 'write_publish', 'loads_seen', 'publish', 'refusal', 'is_to_publish', 'plan_publish', 'refuse',
+            'change_mart', 'swap', 'write_publish', 'loads_seen', 'publish', 'refusal', 'plan_publish', 'refuse',
             'hold_shrinking', 'unseen_versions', 'increment_state', 'find_partitions', 'in_partitions', 'write_increment',
             'note_rebuild', 'make_delta', 'remember_inputs', 'prune_deltas', 'set_watermark', 'advance_watermark', 'follow_watermark',
             'follow_corrections',

@@ -354,7 +354,7 @@ begin
     perform ops.take_lock(ops.publish_lock(doc ->> 'schema'), 'publishing', false);
     perform ops.forget_shrinking(doc);
     words := ops.holds(doc);
-    if not exists (select from jsonb_array_elements(doc -> 'marts') as mart where ops.is_to_publish(doc, mart)) then
+    if not exists (select from ops.unpublished as waiting where waiting.schema_name = doc ->> 'schema') then
         perform pg_advisory_unlock(ops.publish_lock(doc ->> 'schema'));
         return '{}';
     end if;

@@ -466,7 +466,7 @@ def test_what_is_made_of_a_personal_column_has_a_tier(pipeline: Pipeline, tmp_pa
     planted.write_text("select household_id from {{ ref('dim_household') }}\n")
     for subject, words in {
         "rider": "planted.household_id: there is no data subject rider in dbt_project.yml (vars: data_subjects);",
-        "[household, rider]": "planted.household_id: a column holds keys of one data subject, and not of ['household',",
+        "[household, rider]": 'planted.household_id: a column holds keys of one data subject, and not of ["household",',
     }.items():
         meta = f", config: {{meta: {{personal: pseudonym, subject: {subject}}}}}"
         described.write_text(yaml.format("household_id", meta))
