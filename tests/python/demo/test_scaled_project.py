@@ -48,7 +48,7 @@ def test_of_two_years_the_calendar_and_the_weeks_go_on(tmp_path: Path) -> None:
         "ingestion/events.py",
         "ingestion/pos.py",
         "macros/retailer_week.sql",
-        "models/intermediate/sales/int_sales__category_lines.sql",
+        "models/intermediate/dates/int_dates__weeks.sql",
         "models/marts/core/dim_date.yml",
         "models/marts/core/fct_promotions.yml",
         "models/marts/core/fct_sales.yml",
