@@ -42,6 +42,7 @@
         'delta': granary.delta(node),
         'grain': granary.grain(node),
         'partition': partition,
+        'columns': node.columns.keys() | list if node.config.contract.enforced else none,
         'fingerprint': local_md5(node.raw_code ~ tojson(meta.get('changed_by', {}), sort_keys=true) ~ partition ~ vars),
         'invocation': invocation_id,
         'inputs': inputs if 'changed_by' in meta else none,

@@ -1,7 +1,7 @@
 -- Increments: a model that declares what it is partitioned by overwrites the partitions that changed, by difference, and
 -- hands the rows that differ on to the models that read it (docs/engine/decisions/0037). dbt describes the model:
 --
---     doc    {model, relation, delta, grain, partition, fingerprint, invocation, inputs, log, state}
+--     doc    {model, relation, delta, grain, partition, columns, fingerprint, invocation, inputs, log, state}
 --     inputs {model: {delta, by}}; `by` says what a change there means here:
 --                all                everything is computed again, and what differs is written
 --                never              nothing
@@ -26,7 +26,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 $$;
 
 -- What an increment of a model has to do:
---     rebuild  its code is another one, an input was built anew, or asks for it
+--     rebuild  its code or its columns are others, an input was built anew, or asks for it
 --     all      compute everything and write what differs
 --     some     compute the partitions that changed
 --     none     nothing that it reads has changed
@@ -44,6 +44,13 @@ begin
     select * into state from ops.model_states where model = doc ->> 'model';
     if state.model is null or state.fingerprint <> doc ->> 'fingerprint' then
         return 'rebuild';
+    end if;
+    if jsonb_typeof(doc -> 'columns') = 'array' and (
+        select array_agg(name order by name) from ops.columns_of(to_regclass(doc ->> 'relation'))
+    ) is distinct from (
+        select array_agg(name order by name) from jsonb_array_elements_text(doc -> 'columns') as name
+    ) then
+        return 'rebuild'; -- somebody changed the table
     end if;
     if doc -> 'inputs' = 'null' then
         return case when doc ->> 'log' is null then 'all' else result end;
