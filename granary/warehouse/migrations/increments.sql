@@ -153,11 +153,17 @@ declare
         select string_agg(format('new.%1$I = old.%1$I', name), ' and ') from jsonb_array_elements_text(doc -> 'grain') as name
     );
     version bigint := nextval(pg_get_serial_sequence('ops.model_versions', 'version'));
+    nestloop text := current_setting('enable_nestloop');
     deleted bigint;
     inserted bigint;
 begin
     if doc ->> 'state' <> 'none' then
         perform ops.make_delta(doc, doc ->> 'relation'); -- of a model that dbt has not built anew since it has one
+        -- Without statistics of what was just computed, or with those of before, a loop over both looks cheap.
+        execute format('analyze %s', computed);
+        if jsonb_array_length(doc -> 'partition') = 1 then
+            perform set_config('enable_nestloop', 'off', true);
+        end if;
         execute format(
             'with gone as (delete from %s as old where %s and not exists'
             ' (select from %s as new where %s and (%s) is not distinct from (%s)) returning old.*)'
@@ -166,6 +172,7 @@ begin
             ops.column_list(columns, 'old.'), doc ->> 'delta', listed, version
         );
         get diagnostics deleted = row_count;
+        perform set_config('enable_nestloop', nestloop, true);
         execute format(
             'with come as (insert into %1$s (%2$s) select %2$s from %3$s as new'
             ' where not exists (select from %1$s as old where %4$s) returning *)'
@@ -177,6 +184,9 @@ begin
             insert into ops.model_versions (version, model, is_whole, rows_inserted, rows_deleted, invocation_id)
             overriding system value
             values (version, doc ->> 'model', false, inserted, deleted, doc ->> 'invocation');
+        end if;
+        if deleted + inserted > (select reltuples from pg_class where oid = target) / 5 then
+            execute format('analyze %s', target);
         end if;
     end if;
     perform ops.remember_inputs(doc);
