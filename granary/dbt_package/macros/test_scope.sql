@@ -8,10 +8,11 @@
     {%- if not execute or var('test_scope') != 'new' or not node or 'partition_by' not in node.config.meta -%}
         {{ return(false) }}
     {%- endif -%}
-    {%- set name = granary.full_name(node) -%}
+    {#- All of a model is looked at after the run that built all of it, not by each run that leaves it as it is. -#}
     {{ return(run_query(
-        "select 1 from ops.model_versions where model = '" ~ name ~ "' and not is_whole"
-        ~ " and version = (select max(version) from ops.model_versions where model = '" ~ name ~ "')").rows | length > 0) }}
+        "select 1 from (select is_whole, invocation_id from ops.model_versions where model = '" ~ granary.full_name(node)
+        ~ "' order by version desc limit 1) as latest where not is_whole"
+        ~ (" or invocation_id <> '" ~ invocation_id ~ "'" if flags.WHICH != 'test' else '')).rows | length > 0) }}
 {%- endmacro %}
 
 {#- A condition for the rows of the partitions in which the latest version of a node differs from the one before. -#}
