@@ -8,11 +8,13 @@
     {%- if not execute or var('test_scope') != 'new' or not node or 'partition_by' not in node.config.meta -%}
         {{ return(false) }}
     {%- endif -%}
-    {#- All of a model is looked at after the run that built all of it, not by each run that leaves it as it is. -#}
+    {#- All of a mart is looked at until it is published, and not by each later run that leaves it as it is. -#}
+    {%- set settled = flags.WHICH != 'test' and granary.is_built_apart(node) -%}
     {{ return(run_query(
-        "select 1 from (select is_whole, invocation_id from ops.model_versions where model = '" ~ granary.full_name(node)
-        ~ "' order by version desc limit 1) as latest where not is_whole"
-        ~ (" or invocation_id <> '" ~ invocation_id ~ "'" if flags.WHICH != 'test' else '')).rows | length > 0) }}
+        "select 1 from (select is_whole from ops.model_versions where model = '" ~ granary.full_name(node)
+        ~ "' order by version desc limit 1) as latest where not is_whole or (" ~ settled
+        ~ " and not exists (select from ops.unpublished where schema_name = '" ~ granary.published_schema()
+        ~ "' and mart = '" ~ node.alias ~ "' and partition is null))").rows | length > 0) }}
 {%- endmacro %}
 
 {#- A condition for the rows of the partitions in which the latest version of a node differs from the one before. -#}
