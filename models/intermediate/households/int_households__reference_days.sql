@@ -1,3 +1,5 @@
+{{ config(meta={'depends_on_vars': ['as_of']}) }}
+
 with
 
 baskets as (

@@ -102,7 +102,7 @@ def test_what_nothing_needs_goes_and_all_else_stays(pipeline: Pipeline) -> None:
         "quarantine": 1,
         "profiles": 3,
         "steps": 1,
-        "files_left": 1,
+        "files_not_loaded": 1,
     }
     # Of each mart's months: the last, and what came after a month's end.
     assert gone["published_months"] > 0
