@@ -1,16 +1,12 @@
 {#-
     A query for the partitions that a model of that name must overwrite: those that its log says have changed since its
-    previous watermark, and those that were asked for.
+    previous watermark.
 -#}
 {% macro changed_partitions(log, partition, name, watermarks='ops.model_watermarks') -%}
     select log.{{ partition }}
     from {{ log }} as log
     inner join {{ watermarks }} as seen
         on log.source = seen.source and seen.model = '{{ name }}' and log.load_id > seen.previous_load_id
-    {%- if var('from_date') and var('to_date') %}
-    union
-    {{ granary.requested_partitions(partition) }}
-    {%- endif %}
 {%- endmacro %}
 
 {#-

@@ -30,11 +30,12 @@
     {%- for name in meta.get('depends_on_vars', []) -%}{%- do vars.append(var(name)) -%}{%- endfor -%}
     {%- for id in node.depends_on.nodes if id.startswith('seed.') -%}{%- do vars.append(graph.nodes[id].checksum.checksum) -%}{%- endfor -%}
     {%- set partition = granary.partition_columns(node) -%}
-    {%- set log = none -%}
+    {%- set log, asked = none, none -%}
     {%- if 'changes' in meta -%}
         {%- set log = granary.changed_partitions(granary.node_relation(granary.node_named(meta['changes'])), partition[0], name) -%}
-    {%- elif partition == ['business_date'] and var('from_date') and var('to_date') -%}
-        {%- set log = granary.requested_partitions(partition[0]) -%}
+    {%- endif -%}
+    {%- if ('changes' in meta or partition == ['business_date']) and var('from_date') and var('to_date') -%}
+        {%- set asked = granary.requested_partitions(partition[0]) -%}
     {%- endif -%}
     {{ return({
         'model': name,
@@ -47,6 +48,7 @@
         'invocation': invocation_id,
         'inputs': inputs if 'changed_by' in meta else none,
         'log': log,
+        'asked': asked,
     }) }}
 {%- endmacro %}
 

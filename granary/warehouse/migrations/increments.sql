@@ -1,14 +1,15 @@
 -- Increments: a model that declares what it is partitioned by overwrites the partitions that changed, by difference, and
 -- hands the rows that differ on to the models that read it (docs/engine/decisions/0037). dbt describes the model:
 --
---     doc    {model, relation, delta, grain, partition, columns, fingerprint, invocation, inputs, log, state}
+--     doc    {model, relation, delta, grain, partition, columns, fingerprint, invocation, inputs, log, asked, state}
 --     inputs {model: {delta, by}}; `by` says what a change there means here:
 --                all                everything is computed again, and what differs is written
 --                never              nothing
 --                rebuild [if ...]   the model is built anew (if one of the changed rows meets the condition)
 --                an expression      the partition that a changed row of the input is in
 --                a query            the partitions, from the rows that changed, `changes`
---     log    a query for partitions that are overwritten besides: those that loads changed, or that were asked for
+--     log    a query for the partitions that loads changed, of a model that reads the raw tables
+--     asked  a query for partitions that somebody wants overwritten
 --
 -- The functions have the rights of whoever calls them: transformer.
 
@@ -34,7 +35,7 @@ create or replace function ops.increment_state(doc jsonb) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
     state ops.model_states;
-    result text := case when doc ->> 'log' is null then 'none' else 'some' end;
+    result text := case when coalesce(doc ->> 'log', doc ->> 'asked') is null then 'none' else 'some' end;
     input text;
     how jsonb;
     unseen record;
@@ -53,7 +54,7 @@ begin
         return 'rebuild'; -- somebody changed the table
     end if;
     if doc -> 'inputs' = 'null' then
-        return case when doc ->> 'log' is null then 'all' else result end;
+        return case when result = 'none' then 'all' else result end;
     end if;
     for input, how in select key, value from jsonb_each(doc -> 'inputs') loop
         continue when how ->> 'by' = 'never';
@@ -112,6 +113,13 @@ begin
     loop
         execute format('insert into pg_temp.granary_partitions select found.* from (%s) as found', query);
     end loop;
+    if doc ->> 'asked' is not null then
+        execute format(
+            'create temporary table granary_asked on commit drop as %s except select * from pg_temp.granary_partitions',
+            doc ->> 'asked'
+        );
+        insert into pg_temp.granary_partitions select * from pg_temp.granary_asked;
+    end if;
     analyze pg_temp.granary_partitions;
 end
 $$;
@@ -156,6 +164,7 @@ declare
     nestloop text := current_setting('enable_nestloop');
     deleted bigint;
     inserted bigint;
+    unexpected boolean := false;
 begin
     if doc ->> 'state' <> 'none' then
         perform ops.make_delta(doc, doc ->> 'relation'); -- of a model that dbt has not built anew since it has one
@@ -180,10 +189,17 @@ begin
             target, listed, computed, same_grain, doc ->> 'delta', version
         );
         get diagnostics inserted = row_count;
+        if doc ->> 'asked' is not null and deleted + inserted > 0 then
+            -- Rows differ where nothing had changed: somebody changed the table, and its readers cannot go by what differs.
+            execute format(
+                'select exists (select from %s where version = %s and %I in (table pg_temp.granary_asked))',
+                doc ->> 'delta', version, doc -> 'partition' ->> 0
+            ) into unexpected;
+        end if;
         if deleted + inserted > 0 then
             insert into ops.model_versions (version, model, is_whole, rows_inserted, rows_deleted, invocation_id)
             overriding system value
-            values (version, doc ->> 'model', false, inserted, deleted, doc ->> 'invocation');
+            values (version, doc ->> 'model', unexpected, inserted, deleted, doc ->> 'invocation');
         end if;
         if deleted + inserted > (select reltuples from pg_class where oid = target) / 5 then
             execute format('analyze %s', target);
