@@ -63,7 +63,7 @@ def beginning(pipeline: Pipeline) -> None:
         " payload, contract_version, status) select status, 1, 'pos', 'transactions', 'x', 1, 'a', 'b', '{}', 1, status"
         " from unnest(array['open', 'replayed', 'dropped', 'superseded']) as status",
         "insert into ops.profiles (relation, row_count, profile)"
-        " select 'marts.fct_sales', n, '{}' from generate_series(1, 5) as n",
+        " select 'marts.fct_sales', n, '{\"columns\": []}' from generate_series(1, 5) as n",
         "insert into ops.steps (run_id, kind, name, is_full, seconds) values ('r', 'model', 'fct_sales', false, 1)",
         "insert into ops.files_not_loaded (source, table_name, unit, outcome, reason, load_id)"
         " values ('pos', '', 'notes.txt', 'passed over', 'no table takes it', 1)",
