@@ -32,10 +32,12 @@ lines as (
         categories.department_id,
         changed.sign as line_count,
         changed.sign * changed.sales_value as sales_value,
-        case when categories.brand = 'Private' and not changed.is_fuel then changed.sign * changed.sales_value else 0 end
-            as private_value,
-        case when categories.brand = 'National' and not changed.is_fuel then changed.sign * changed.sales_value else 0 end
-            as national_value
+        case
+            when categories.brand = 'Private' and not changed.is_fuel then changed.sign * changed.sales_value else 0
+        end as private_value,
+        case
+            when categories.brand = 'National' and not changed.is_fuel then changed.sign * changed.sales_value else 0
+        end as national_value
     from {{ granary.changed_rows(ref('fct_sales')) }} as changed
     inner join categories on changed.product_key = categories.product_key
     {%- if var('as_of') %}
