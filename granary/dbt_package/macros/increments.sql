@@ -137,6 +137,46 @@
     {%- endif -%}
 {%- endmacro %}
 
+{#-
+    The query of a model that keeps sums over all of history, by the columns of its partition: what it has of those that
+    changed, and what went and came since. `sums`: column -> its value in a row that came, and its type. The first is the count
+    of rows behind it: without any, it is gone.
+-#}
+{% macro kept_sums(relation, by, sums) -%}
+{%- set keys = by | join(',\n        ') -%}
+with
+
+changes as (
+
+    select
+        {{ keys }}
+        {%- for name, (value, type) in sums.items() %},
+        {{ 'sign' if value == 1 else 'sign * ' ~ value }} as {{ name }}
+        {%- endfor %}
+    from {{ granary.changed_rows(relation) }} as changed
+    {%- if is_incremental() %}
+
+    union all
+
+    select
+        {{ keys }},
+        {{ sums.keys() | join(',\n        ') }}
+    from {{ this }}
+    where {{ granary.in_partitions() }}
+    {%- endif %}
+
+)
+
+select
+    {{ by | join(',\n    ') }}
+    {%- for name, (value, type) in sums.items() %},
+    cast(sum({{ name }}) as {{ type }}) as {{ name }}
+    {%- endfor %}
+from changes
+group by {{ by | join(', ') }}
+having sum({{ sums.keys() | first }}) <> 0
+{%- endmacro %}
+
 {#- dbt's own. What an increment needs besides is said in the same statement, and so in the same transaction. -#}
 {% macro postgres__create_table_as(temporary, relation, sql) -%}
     {%- set increment = granary.increment() -%}
@@ -151,7 +191,7 @@
     );
     {%- else -%}
         {{ dbt.postgres__create_table_as(temporary, relation, sql) }}
-    select ops.note_rebuild({{ granary.quoted(tojson(increment)) }}, '{{ relation }}');
+    {{ granary.perform('ops.note_rebuild(' ~ granary.quoted(tojson(increment)) ~ ", '" ~ relation ~ "')") }};
     {%- endif -%}
 {%- endmacro %}
 
@@ -160,8 +200,14 @@
     {%- if flags.EMPTY -%}
     select 1
     {%- else -%}
-    select ops.write_increment({{ granary.quoted(tojson(granary.increment())) }}, '{{ arg_dict["temp_relation"] }}')
+    {{ granary.perform(
+        'ops.write_increment(' ~ granary.quoted(tojson(granary.increment())) ~ ", '" ~ arg_dict['temp_relation'] ~ "')") }}
     {%- endif -%}
+{%- endmacro %}
+
+{#- Call a function of the server as a statement that reports no rows: dbt would take one for what the model has. -#}
+{% macro perform(call) -%}
+    do $granary$ begin perform {{ call }}; end $granary$
 {%- endmacro %}
 
 {#- A query for the partitions in which the latest version of a node differs from the one before. -#}

@@ -6,33 +6,10 @@
     )
 }}
 
-with
-
-changes as (
-
-    select
-        product_id,
-        store_id,
-        sign as line_count
-    from {{ granary.changed_rows(ref('fct_sales')) }} as changed
-    {%- if is_incremental() %}
-
-    union all
-
-    select
-        product_id,
-        store_id,
-        line_count
-    from {{ this }}
-    where {{ granary.in_partitions() }}
-    {%- endif %}
-
-)
-
-select
-    product_id,
-    store_id,
-    cast(sum(line_count) as integer) as line_count
-from changes
-group by product_id, store_id
-having sum(line_count) <> 0
+{{
+    granary.kept_sums(
+        ref('fct_sales'),
+        by=['product_id', 'store_id'],
+        sums={'line_count': (1, 'integer')},
+    )
+}}

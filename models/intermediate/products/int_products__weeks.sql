@@ -6,33 +6,10 @@
     )
 }}
 
-with
-
-changes as (
-
-    select
-        product_id,
-        week,
-        sign as line_count
-    from {{ granary.changed_rows(ref('fct_sales')) }} as changed
-    {%- if is_incremental() %}
-
-    union all
-
-    select
-        product_id,
-        week,
-        line_count
-    from {{ this }}
-    where {{ granary.in_partitions() }}
-    {%- endif %}
-
-)
-
-select
-    product_id,
-    week,
-    cast(sum(line_count) as integer) as line_count
-from changes
-group by product_id, week
-having sum(line_count) <> 0
+{{
+    granary.kept_sums(
+        ref('fct_sales'),
+        by=['product_id', 'week'],
+        sums={'line_count': (1, 'integer')},
+    )
+}}

@@ -9,36 +9,10 @@
     )
 }}
 
-with
-
-changes as (
-
-    select
-        product_id,
-        promotion,
-        sign as line_count,
-        sign * sales_value as sales_value
-    from {{ granary.changed_rows(ref('int_promotions__sales_lines')) }} as changed
-    {%- if is_incremental() %}
-
-    union all
-
-    select
-        product_id,
-        promotion,
-        line_count,
-        sales_value
-    from {{ this }}
-    where {{ granary.in_partitions() }}
-    {%- endif %}
-
-)
-
-select
-    product_id,
-    promotion,
-    cast(sum(line_count) as integer) as line_count,
-    cast(sum(sales_value) as numeric(12, 2)) as sales_value
-from changes
-group by product_id, promotion
-having sum(line_count) <> 0
+{{
+    granary.kept_sums(
+        ref('int_promotions__sales_lines'),
+        by=['product_id', 'promotion'],
+        sums={'line_count': (1, 'integer'), 'sales_value': ('sales_value', 'numeric(12, 2)')},
+    )
+}}

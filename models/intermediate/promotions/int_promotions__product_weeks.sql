@@ -9,33 +9,10 @@
     )
 }}
 
-with
-
-changes as (
-
-    select
-        product_id,
-        week,
-        sign as placement_count
-    from {{ granary.changed_rows(ref('int_promotions__sold_placements')) }} as changed
-    {%- if is_incremental() %}
-
-    union all
-
-    select
-        product_id,
-        week,
-        placement_count
-    from {{ this }}
-    where {{ granary.in_partitions() }}
-    {%- endif %}
-
-)
-
-select
-    product_id,
-    week,
-    cast(sum(placement_count) as integer) as placement_count
-from changes
-group by product_id, week
-having sum(placement_count) <> 0
+{{
+    granary.kept_sums(
+        ref('int_promotions__sold_placements'),
+        by=['product_id', 'week'],
+        sums={'placement_count': (1, 'integer')},
+    )
+}}
