@@ -58,9 +58,14 @@ def _step(run_id: str, result: Mapping[str, Any], said: str, where: str, *, is_f
     kind, _, name, *_ = str(result["unique_id"]).split(".")
     seconds = float(result.get("execution_time") or 0)
     if str(result["status"]) in SUCCEEDED and (kind in TABLES or (kind == "test" and seconds >= SLOW_TEST_SECONDS)):
-        rows = WRITTEN.fullmatch(said)
         table = where if kind in TABLES else None
-        yield Step(run_id, kind, name, table, is_full, round(seconds, 3), int(rows[1]) if rows else None)
+        yield Step(run_id, kind, name, table, is_full, round(seconds, 3), rows_written(said))
+
+
+def rows_written(status: str) -> int | None:
+    """Return how many rows a node has written, by what Postgres said of its statement; None if nothing of rows."""
+    written = WRITTEN.fullmatch(status)
+    return int(written[1]) if written else None
 
 
 def keep_results(settings: Settings, path: Path, invocation: str = "") -> None:
