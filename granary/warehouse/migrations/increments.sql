@@ -160,50 +160,53 @@ declare
     same_grain text := (
         select string_agg(format('new.%1$I = old.%1$I', name), ' and ') from jsonb_array_elements_text(doc -> 'grain') as name
     );
-    version bigint := nextval(pg_get_serial_sequence('ops.model_versions', 'version'));
+    version bigint;
     nestloop text := current_setting('enable_nestloop');
     deleted bigint;
     inserted bigint;
     unexpected boolean := false;
 begin
-    if doc ->> 'state' <> 'none' then
-        perform ops.make_delta(doc, doc ->> 'relation'); -- of a model that dbt has not built anew since it has one
-        -- Without statistics of what was just computed, or with those of before, a loop over both looks cheap.
-        execute format('analyze %s', computed);
-        if jsonb_array_length(doc -> 'partition') = 1 then
-            perform set_config('enable_nestloop', 'off', true);
-        end if;
+    if doc ->> 'state' = 'none' then
+        perform ops.remember_inputs(doc);
+        return;
+    end if;
+    version := nextval(pg_get_serial_sequence('ops.model_versions', 'version'));
+    perform ops.make_delta(doc, doc ->> 'relation'); -- of a model that dbt has not built anew since it has one
+    -- Without statistics of what was just computed, or with those of before, a loop over both looks cheap.
+    execute format('analyze %s', computed);
+    if jsonb_array_length(doc -> 'partition') = 1 then
+        perform set_config('enable_nestloop', 'off', true);
+    end if;
+    execute format(
+        'with gone as (delete from %s as old where %s and not exists'
+        ' (select from %s as new where %s and (%s) is not distinct from (%s)) returning old.*)'
+        ' insert into %s (version, sign, %s) select %s, -1, %8$s from gone',
+        target, ops.in_partitions(doc, 'old'), computed, same_grain, ops.column_list(columns, 'new.'),
+        ops.column_list(columns, 'old.'), doc ->> 'delta', listed, version
+    );
+    get diagnostics deleted = row_count;
+    perform set_config('enable_nestloop', nestloop, true);
+    execute format(
+        'with come as (insert into %1$s (%2$s) select %2$s from %3$s as new'
+        ' where not exists (select from %1$s as old where %4$s) returning *)'
+        ' insert into %5$s (version, sign, %2$s) select %6$s, 1, %2$s from come',
+        target, listed, computed, same_grain, doc ->> 'delta', version
+    );
+    get diagnostics inserted = row_count;
+    if doc ->> 'asked' is not null and doc ->> 'state' = 'some' and deleted + inserted > 0 then
+        -- Rows differ where nothing had changed: somebody changed the table, and its readers cannot go by what differs.
         execute format(
-            'with gone as (delete from %s as old where %s and not exists'
-            ' (select from %s as new where %s and (%s) is not distinct from (%s)) returning old.*)'
-            ' insert into %s (version, sign, %s) select %s, -1, %8$s from gone',
-            target, ops.in_partitions(doc, 'old'), computed, same_grain, ops.column_list(columns, 'new.'),
-            ops.column_list(columns, 'old.'), doc ->> 'delta', listed, version
-        );
-        get diagnostics deleted = row_count;
-        perform set_config('enable_nestloop', nestloop, true);
-        execute format(
-            'with come as (insert into %1$s (%2$s) select %2$s from %3$s as new'
-            ' where not exists (select from %1$s as old where %4$s) returning *)'
-            ' insert into %5$s (version, sign, %2$s) select %6$s, 1, %2$s from come',
-            target, listed, computed, same_grain, doc ->> 'delta', version
-        );
-        get diagnostics inserted = row_count;
-        if doc ->> 'asked' is not null and deleted + inserted > 0 then
-            -- Rows differ where nothing had changed: somebody changed the table, and its readers cannot go by what differs.
-            execute format(
-                'select exists (select from %s where version = %s and %I in (table pg_temp.granary_asked))',
-                doc ->> 'delta', version, doc -> 'partition' ->> 0
-            ) into unexpected;
-        end if;
-        if deleted + inserted > 0 then
-            insert into ops.model_versions (version, model, is_whole, rows_inserted, rows_deleted, invocation_id)
-            overriding system value
-            values (version, doc ->> 'model', unexpected, inserted, deleted, doc ->> 'invocation');
-        end if;
-        if deleted + inserted > (select reltuples from pg_class where oid = target) / 5 then
-            execute format('analyze %s', target);
-        end if;
+            'select exists (select from %s where version = %s and %I in (table pg_temp.granary_asked))',
+            doc ->> 'delta', version, doc -> 'partition' ->> 0
+        ) into unexpected;
+    end if;
+    if deleted + inserted > 0 then
+        insert into ops.model_versions (version, model, is_whole, rows_inserted, rows_deleted, invocation_id)
+        overriding system value
+        values (version, doc ->> 'model', unexpected, inserted, deleted, doc ->> 'invocation');
+    end if;
+    if deleted + inserted > (select reltuples from pg_class where oid = target) / 5 then
+        execute format('analyze %s', target);
     end if;
     perform ops.remember_inputs(doc);
 end
