@@ -163,7 +163,7 @@ def build(site: Site) -> Measured:
     return Measured(done.seconds, done.rows, done.peak_mb, {**done.detail, "home_gb": round(size / 1e9, 2)})
 
 
-def no_news(site: Site) -> Measured:
+def nothing_new(site: Site) -> Measured:
     """Run without anything new."""
     return site.pipeline()
 
@@ -220,7 +220,7 @@ STEPS: dict[str, Callable[[Site], Measured]] = {
     "deliver": deliver,
     "load": load,
     "first build": build,
-    "no news": no_news,
+    "nothing new": nothing_new,
     "one more day": one_more_day,
     "a corrected day": corrected_day,
     "a backfill of 30 days": backfill,

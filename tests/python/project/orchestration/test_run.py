@@ -151,7 +151,7 @@ def is_built(place: Place) -> bool:
     return last_build.is_of(place.settings, now)
 
 
-def test_news_that_no_file_told_of_is_built_at_once(place: Place, first: RunOutcome) -> None:
+def test_rows_that_no_file_announced_are_built_at_once(place: Place, first: RunOutcome) -> None:
     """A database says what is new only when it is read: by then the run has no step that builds."""
     assert first.success
     with connect(place.settings, crm.database(place.settings)) as shop:
