@@ -167,10 +167,10 @@ def test_a_slot_whose_log_was_thrown_away(warehouse: Settings, shop: Shop, rows:
     once(warehouse, shop.source)
     shop.sql("alter system set max_slot_wal_keep_size = '1MB'", "select pg_reload_conf()")
     try:
+        shop.sql("insert into articles (id, name) values (-1, 'unseen')")
         for _ in range(3):
-            shop.sql(
-                "insert into articles (id, name) values (-1, 'unseen') on conflict do nothing", "select pg_switch_wal()"
-            )
+            # A switch right after a switch does nothing: something has to be in the log between them.
+            shop.sql("select pg_logical_emit_message(false, 'test', 'filler')", "select pg_switch_wal()")
         soon = status(warehouse, shop.source)
         assert soon.wal_status == "unreserved"
         assert "at its next checkpoint the source throws away what is still needed" in " ".join(soon.alarms)
