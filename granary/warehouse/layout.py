@@ -99,11 +99,15 @@ def last_line(log: Path) -> str:
 
 
 def last_words(log: Path, since: int) -> str:
-    """Return the last line after so many bytes of the server's log that says why it ended, else the last line."""
+    """Return the last line after so many bytes of the server's log that says why it ended, else the last line.
+
+    The processes of a server that was killed write there, too, until they have noticed: not about the new one.
+    """
     try:
         lines = log.read_bytes()[since:].decode(errors="replace").splitlines()
     except OSError:
         return ""
+    lines = [line for line in lines if "unexpected postmaster exit" not in line]
     fatal = [line for line in lines if "FATAL" in line or "PANIC" in line]
     return (fatal or lines or [""])[-1][-300:]
 

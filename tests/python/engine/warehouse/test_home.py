@@ -16,7 +16,7 @@ from granary.cli import log
 from granary.warehouse import server, waits
 from granary.warehouse.connection import connect, ensure_database, execute, query
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.layout import make_private, plan
+from granary.warehouse.layout import last_words, make_private, plan
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
 from tests.python.support.command import own_server
@@ -109,6 +109,16 @@ def test_a_lock_file_whose_number_is_now_another_program_stops_nothing(monkeypat
         finally:
             other.kill()
             other.wait()
+
+
+def test_what_a_dying_process_writes_is_not_why_the_next_server_ended(tmp_path: Path) -> None:
+    log = tmp_path / "postgres.log"
+    log.write_text(
+        "FATAL:  an earlier one\n"
+        'FATAL:  lock file "postmaster.pid" already exists\n'
+        "FATAL:  terminating connection due to unexpected postmaster exit\n"
+    )
+    assert last_words(log, len("FATAL:  an earlier one\n")) == 'FATAL:  lock file "postmaster.pid" already exists'
 
 
 def test_up_waits_for_processes_of_a_killed_server_and_says_so(
