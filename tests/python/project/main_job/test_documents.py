@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +83,7 @@ def _commands() -> list[str]:
 
 @pytest.mark.parametrize("command", _commands())
 def test_shown_command_exists(command: str) -> None:
-    program, *arguments = command.split()
+    program, *arguments = shlex.split(command)
     if program == "make":
         assert subprocess.run(["make", "-n", *arguments], cwd=PROJECT, capture_output=True, check=False).returncode == 0
     elif program.endswith("granary"):
