@@ -40,15 +40,18 @@ order by source, table_name, load_id desc
 """
 
 RELATIONS = """
-select n.nspname::text as layer, count(*) as relations,
-    coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint as rows_about,
+select n.nspname::text as layer, count(*) filter (where not c.relispartition) as relations,
+    coalesce(sum(greatest(c.reltuples, 0)) filter (where c.relkind <> 'p'), 0)::bigint as rows_about,
     sum(pg_total_relation_size(c.oid))::bigint as bytes
 from pg_class as c
-inner join pg_namespace as n on n.oid = c.relnamespace
+inner join pg_class as whole on whole.oid = coalesce(pg_partition_root(c.oid), c.oid)
+inner join pg_namespace as n on n.oid = whole.relnamespace
 where c.relkind in ('r', 'v', 'm', 'p')
     and (
         n.nspname like 'raw\\_%'
-        or n.nspname in ('staging', 'intermediate', 'snapshots', 'seeds', 'build', 'marts', 'personal', 'ops')
+        or n.nspname in (
+            'staging', 'intermediate', 'snapshots', 'seeds', 'build', 'marts', 'personal', 'archive', 'ops'
+        )
     )
 group by n.nspname
 order by n.nspname

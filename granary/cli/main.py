@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from granary.cli import (
+    archive,
     authoring,
     capture,
     dashboard,
@@ -271,6 +272,7 @@ def docs(port: PortOrNone = 8080) -> None:
 
 
 for topic in (
+    archive,
     dashboard,
     capture,
     streams,

@@ -30,7 +30,7 @@ COLUMNS = """
     from pg_class as c
     inner join pg_namespace as n on n.oid = c.relnamespace
     inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-    where c.relkind in ('r', 'm', 'p') and c.relpersistence = 'p'
+    where c.relkind in ('r', 'm', 'p') and c.relpersistence = 'p' and not c.relispartition
         and n.nspname not in ('pg_catalog', 'information_schema')
     order by 1, 2, 3
 """

@@ -40,16 +40,17 @@ SINCE = """
 """
 
 # Unique indexes are constraints, and the raw tables' index by load is what replaces a unit. A table that was never read
-# says nothing of its indexes. What a model declares is on the table that is built and on the one that is published: it
-# is unused if both are.
+# says nothing of its indexes. What a model declares is on the table that is built and on the one that is published, or
+# on each of its partitions: it is unused if all are.
 UNUSED = f"""
     select
-        string_agg(used.indexrelid::regclass::text, ', ' order by n.nspname),
-        string_agg(used.relid::regclass::text, ', ' order by n.nspname),
+        string_agg(distinct names.oid::regclass::text, ', '),
+        string_agg(distinct c.oid::regclass::text, ', '),
         sum(pg_relation_size(used.indexrelid))::bigint,
-        case when count(*) > 1 then c.relname::text end
+        case when count(distinct c.oid) > 1 then c.relname::text end
     from pg_stat_user_indexes as used
-    inner join pg_class as c on used.relid = c.oid
+    inner join pg_class as c on c.oid = coalesce(pg_partition_root(used.relid), used.relid)
+    inner join pg_class as names on names.oid = coalesce(pg_partition_root(used.indexrelid), used.indexrelid)
     inner join pg_namespace as n on c.relnamespace = n.oid
     inner join pg_index as i on used.indexrelid = i.indexrelid
     inner join pg_stat_user_tables as tables on used.relid = tables.relid
@@ -58,7 +59,7 @@ UNUSED = f"""
         and not i.indisunique and not i.indisexclusion and i.indisvalid
         and not exists (select from pg_constraint where conindid = used.indexrelid)
     group by
-        c.relname, used.indexrelname,
+        c.relname, names.relname,
         regexp_replace(n.nspname, '(^|_)(build|marts|personal)$', '\\1')
     having
         sum(used.idx_scan) = 0 and sum(tables.seq_scan + coalesce(tables.idx_scan, 0)) > 0
@@ -95,14 +96,19 @@ INVALID = f"""
 # Parallel workers count a scan each, so whole readings are told from the rows that were read. What dbt builds it reads
 # whole by design: only what people and captures read by key can lack an index.
 SCANNED = """
-    select
-        relid::regclass::text, pg_relation_size(relid), n_live_tup, (seq_tup_read / n_live_tup)::bigint,
-        coalesce(idx_scan, 0)
-    from pg_stat_user_tables
-    where
-        n_live_tup > 0 and pg_relation_size(relid) >= $1 and seq_tup_read / n_live_tup >= $2
-        and seq_tup_read / n_live_tup > coalesce(idx_scan, 0)
-        and schemaname not in ('build', 'intermediate', 'snapshots')
+    with whole as (
+        select
+            coalesce(pg_partition_root(relid), relid) as relid, sum(pg_relation_size(relid))::bigint as size,
+            sum(n_live_tup)::bigint as n_live_tup, sum(seq_tup_read) as seq_tup_read,
+            sum(coalesce(idx_scan, 0))::bigint as idx_scan
+        from pg_stat_user_tables
+        where schemaname not in ('build', 'intermediate', 'snapshots')
+        group by 1
+    )
+
+    select relid::regclass::text, size, n_live_tup, (seq_tup_read / n_live_tup)::bigint, idx_scan
+    from whole
+    where n_live_tup > 0 and size >= $1 and seq_tup_read / n_live_tup >= $2 and seq_tup_read / n_live_tup > idx_scan
     order by seq_tup_read desc
 """
 

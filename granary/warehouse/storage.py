@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 SCHEMAS = """
     select
+        -- A partition counts where its table is.
         case when n.nspname like 'raw\\_%' then 'raw' else n.nspname::text end as layer,
         sum(pg_table_size(c.oid))::bigint as tables,
         sum(pg_indexes_size(c.oid))::bigint as indexes
     from pg_class as c
-    inner join pg_namespace as n on c.relnamespace = n.oid
+    inner join pg_class as whole on whole.oid = coalesce(pg_partition_root(c.oid), c.oid)
+    inner join pg_namespace as n on whole.relnamespace = n.oid
     where c.relkind in ('r', 'm', 'p') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
     group by layer
     having sum(pg_total_relation_size(c.oid)) > 0

@@ -94,6 +94,7 @@
             'node': node.unique_id,
             'key': (indexes | selectattr('unique') | map(attribute='columns') | list + [[]])[0],
             'partition': granary.partition_columns(node) if granary.has_delta(node) else [],
+            'ranges': meta.get('range_partitions'),
             'day': meta.get('business_date'),
             'measures': meta.get('measures', []),
             'floor': meta.get('floor', 0.5),

@@ -32,7 +32,7 @@ relations as (
     inner join pg_catalog.pg_namespace as spaces on found.relnamespace = spaces.oid
     where
         spaces.nspname in ('{{ granary.published_schema() }}', '{{ granary.personal_schema() }}')
-        and found.relkind in ('r', 'v')
+        and found.relkind in ('r', 'p', 'v')
 
 )
 

@@ -3,7 +3,7 @@
 -- transformer; they have the rights of whoever calls them.
 --
 --     doc    {schema, personal, build, invocation, schemas, marts: [...]}
---     mart   {name, node, key, partition, day, measures, floor, grants, unmasked, masked, indexes}
+--     mart   {name, node, key, partition, ranges, day, measures, floor, grants, unmasked, masked, indexes}
 --     plan   a mart with what the catalogue says of it, from ops.plan_marts
 
 create or replace function ops.texts(list jsonb) returns text[]
@@ -38,9 +38,9 @@ $$;
 -- What is to be done with a mart, or null if it was not built. `way`:
 --     create   it is not there yet
 --     change   its rows change, its columns do not
---     replace  its columns change, and no view depends on it
+--     replace  its columns or its ranges change, and no view depends on it
 --     widen    it gets columns more, and views depend on it
---     refuse   it would lose or retype columns, and views depend on it
+--     refuse   it would lose or retype columns, or get other ranges, and views depend on it; or has a `problem` of ranges
 -- A mart that has columns to mask, or had some once, is a table in the schema personal behind a view (`has_view`);
 -- `moves`: it was not up to now.
 create or replace function ops.plan_mart(doc jsonb, mart jsonb) returns jsonb
@@ -67,13 +67,15 @@ declare
         when types ?& ops.texts(mart -> 'partition') and mart -> 'partition' <> '[]' then ops.texts(mart -> 'partition')
         when mart -> 'key' = '[]' then '{*}'
     end;
+    ranges jsonb := ops.plan_ranges(doc, mart, built, present);
+    reshapes boolean := coalesce((ranges -> 'changes')::boolean, false);
     dependants text[] := '{}';
     way text;
 begin
     if built is null then
         return null;
     end if;
-    if present is not null and (added <> '{}' or lost <> '{}' or moves) then
+    if present is not null and (added <> '{}' or lost <> '{}' or moves or reshapes) then
         dependants := array(select ops.views_on(to_regclass(shown)));
         if has_view then
             dependants := dependants || array(
@@ -83,16 +85,17 @@ begin
         end if;
     end if;
     way := case
+        when ranges ->> 'problem' is not null then 'refuse'
         when present is null then 'create'
-        when moves and dependants <> '{}' then 'refuse'
-        when added = '{}' and lost = '{}' then 'change'
+        when (moves or reshapes) and dependants <> '{}' then 'refuse'
+        when added = '{}' and lost = '{}' and not reshapes then 'change'
         when dependants = '{}' then 'replace'
         when lost <> '{}' then 'refuse'
         else 'widen'
     end;
     return mart || jsonb_build_object(
         'schema', doc ->> 'schema', 'personal', doc ->> 'personal', 'built', cast(built as text), 'shown', shown,
-        'published', published, 'has_view', has_view, 'moves', moves, 'is_shown', coalesce(shown_kind = 'v', false), 'way', way,
+        'published', published, 'has_view', has_view, 'moves', moves, 'ranges', ranges, 'is_shown', coalesce(shown_kind = 'v', false), 'way', way,
         'table', case when way = 'replace' then format('%I.%I', split_part(published, '.', 1), mart ->> 'name' || '__new')
             else published end,
         'columns', columns, 'types', types, 'old_columns', old_columns, 'added', added, 'lost', lost,
@@ -135,8 +138,8 @@ begin
             exit;
         exception when lock_not_available then
             if attempt = 300 then
-                raise exception 'nothing was published: the columns of % are to change, and for a minute some query has not'
-                    ' let go of it; see pg_stat_activity, then run again', relation;
+                raise exception 'nothing was changed: % is to change, and for a minute some query has not let go of it;'
+                    ' see pg_stat_activity, then run again', relation;
             end if;
             perform pg_sleep(0.1);
         end;
@@ -338,8 +341,12 @@ $$;
 -- a condition for the rows of the partitions that were written;
 create or replace function ops.in_scope(plan jsonb, alias text) returns text
 language sql immutable set search_path = pg_catalog, pg_temp as $$
-    select case
+    select ops.unarchived(plan, alias) || ' and ' || case
         when plan ->> 'partition' is null then 'true'
+        when plan ? 'values' then format(
+            '%s.%I = any(%L::%s[])', alias, plan -> 'partition' ->> 0, ops.texts(plan -> 'values'),
+            plan #>> array['types', plan -> 'partition' ->> 0]
+        )
         when plan -> 'partition' ->> 0 = '*' then format(
             'exists (select 1 from pg_temp.publish_scope where mart = %L and partition <> %L)', plan ->> 'name', ''
         )
@@ -368,10 +375,12 @@ $$;
 create or replace function ops.digest_query(plan jsonb, relation text) returns text
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select format(
-        'select %1$s as partition, count(*) as row_count, sum(hash_record_extended(row(%2$s), 0)) as digest from %3$s%4$s',
+        'select %1$s as partition, count(*) as row_count, sum(hash_record_extended(row(%2$s), 0)) as digest'
+        ' from %3$s as rows where %4$s%5$s',
         case plan -> 'partition' ->> 0 when '*' then '''*''' else quote_ident(plan -> 'partition' ->> 0) end,
         ops.column_list(ops.texts(plan -> 'columns')),
         relation,
+        ops.unarchived(plan, 'rows'),
         case when plan -> 'partition' ->> 0 <> '*' then format(' group by %I', plan -> 'partition' ->> 0) else '' end
     )
 $$;
@@ -446,9 +455,13 @@ declare
     built regclass := (plan ->> 'built')::regclass;
     missing text;
 begin
-    execute format(
-        'create table %s as select %s from %s', plan ->> 'table', ops.column_list(ops.texts(plan -> 'columns')), built
-    );
+    if plan #>> '{ranges,column}' is not null then
+        perform ops.create_ranged(plan);
+    else
+        execute format(
+            'create table %s as select %s from %s', plan ->> 'table', ops.column_list(ops.texts(plan -> 'columns')), built
+        );
+    end if;
     select string_agg(format('alter column %I set not null', attname), ', ')
     into missing
     from pg_attribute
@@ -491,6 +504,10 @@ begin
             );
         end if;
     end if;
+    if plan #>> '{ranges,column}' is not null then
+        plan := ops.with_values(plan);
+        perform ops.make_ranges(plan, ops.in_scope(plan, 'new'));
+    end if;
     execute format(
         'with gone as (delete from %s as old where %s and not exists (%s) returning %s) %s',
         published, ops.in_scope(plan, 'old'), ops.same_row(plan, built, 'new', 'old'), counted,
@@ -519,6 +536,7 @@ begin
     end if;
     execute format('drop table %s', plan ->> 'published');
     execute format('alter table %s rename to %I', plan ->> 'table', plan ->> 'name');
+    perform ops.name_ranges(plan ->> 'published');
     for statement in
         select format(
             'alter index %s.%I rename to %I', split_part(plan ->> 'published', '.', 1), index ->> 'name' || '__new',
@@ -695,14 +713,15 @@ $$;
 -- Why a mart cannot be published, and the way out.
 create or replace function ops.refusal(plan jsonb) returns text
 language sql immutable set search_path = pg_catalog, pg_temp as $$
-    select format(
-        'nothing was published: %s %s, and %s depend%s on it. Drop %s%s', plan ->> 'shown',
+    select 'nothing was published: ' || coalesce(plan #>> '{ranges,problem}', format(
+        '%s %s, and %s depend%s on it. Drop %s%s', plan ->> 'shown',
         case when (plan -> 'moves')::boolean then 'becomes a view that masks personal data'
+            when plan -> 'lost' = '[]' then 'becomes another table, by meta.range_partitions'
             else 'would lose or retype ' || array_to_string(ops.texts(plan -> 'lost'), ', ') end,
         array_to_string(ops.texts(plan -> 'dependants'), ', '), case when one then 's' else '' end, it,
-        case when (plan -> 'moves')::boolean then format(', run again and create %s anew', it)
+        case when (plan -> 'moves')::boolean or plan -> 'lost' = '[]' then format(', run again and create %s anew', it)
             else ' and run again, or keep the column' end
-    )
+    ))
     from (
         select
             jsonb_array_length(plan -> 'dependants') = 1 as one,
@@ -780,7 +799,7 @@ begin
         written := ops.of_partitions(plan, 'tables', format(
             'select partition from ops.unpublished where schema_name = %L and mart = %L and partition <> %L',
             doc ->> 'schema', plan ->> 'name', ''
-        ));
+        )) || ' and ' || ops.unarchived(plan, 'tables');
         execute format(
             'select %s + (select count(*) from %s as tables where %s) - (select count(*) from %s as tables where %3$s)',
             rows_before, plan ->> 'built', written, published

@@ -381,9 +381,9 @@ begin
                 doc ->> 'schema', relname
             ) order by relname)
             from pg_class
-            where relkind in ('r', 'v') and relnamespace = to_regnamespace(quote_ident(doc ->> 'schema'))
+            where relkind in ('r', 'p', 'v') and relnamespace = to_regnamespace(quote_ident(doc ->> 'schema'))
                 and not jsonb_path_query_array(doc, '$.marts[*].name') ? cast(relname as text)
-        ), '[]')
+        ), '[]') || ops.archived_changes(doc ->> 'schema')
     );
 end
 $$;
