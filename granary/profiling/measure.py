@@ -168,7 +168,7 @@ def _sample(connection: Connection, relation: str, columns: Sequence[Counted], s
     names = ", ".join(quote_name(column.name) for column in columns)
     (kind,) = query(connection, "select relkind::text from pg_class where oid = to_regclass($1)", relation)[0]
     drawn = f" where random() < {share}" + (f" and {where}" if where else "")
-    if kind in ("r", "m"):
+    if kind in ("r", "p", "m"):
         drawn = f" tablesample bernoulli ({100 * share:.8f}) repeatable (1)" + (f" where {where}" if where else "")
     execute(connection, "select setseed(0.5)")
     execute(connection, f"drop table if exists {stage}")

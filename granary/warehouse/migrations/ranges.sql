@@ -1,6 +1,6 @@
 -- Range partitions: the published table of a mart that declares `meta.range_partitions` is partitioned by the server
--- (docs/engine/decisions/0038). Partitions are tables of the schema `partitions`, which nobody reads but through the mart.
--- A publish makes those that its rows need, and some ahead, by making a table and attaching it: neither waits for a
+-- (docs/engine/decisions/0038). Partitions are tables of the schema `partitions`, read through the mart only. A publish
+-- makes those that its rows need, and some ahead, by making a table and attaching it empty: neither does it wait for a
 -- reader, nor a reader for it. Rows are written by difference as in any mart, so that one transaction shows them all.
 --
 --     ranges   {column, by, ahead} as declared, and in a plan also {type, schema, problem, changes, from}:
@@ -36,7 +36,8 @@ create or replace function ops.range_start(ranges jsonb, value text, later text 
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select case
         when ranges ->> 'by' ~ '^\d+$' then format(
-            'cast((floor(cast(%s as numeric) / %s) + %s) * %2$s as %4$s)', value, ranges ->> 'by', later, ranges ->> 'type'
+            'cast((floor(cast(%s as numeric) / %s) + %s) * %2$s as %4$s)', value, ranges ->> 'by', later,
+            ranges ->> 'type'
         )
         else format(
             'cast(date_trunc(%L, cast(%s as timestamp)) + %s * interval %L as %s)', ranges ->> 'by', value, later,
@@ -70,8 +71,8 @@ begin
     limit 1;
     problem := case
         when archived_to is not null and present_column is distinct from ranges ->> 'column' then format(
-            'its rows of %s before %s are archived: keep meta.range_partitions by that column, or `granary archive %s --undo`',
-            present_column, archived_to, mart ->> 'name'
+            'its rows of %s before %s are archived: keep meta.range_partitions by that column, or'
+            ' `granary archive %s --undo`', present_column, archived_to, mart ->> 'name'
         )
         when ranges is null then null
         when kind is null then format('there is no column %s', ranges ->> 'column')
@@ -81,12 +82,12 @@ begin
             when kind in ('date'::regtype, 'timestamp'::regtype) then '^(day|week|month|quarter|year)$'
             else '^$' end
             then format(
-                'by %s does not fit %s, a %s: day, week, month, quarter or year of a date or timestamp, or how many whole numbers',
-                coalesce(ranges ->> 'by', 'nothing'), ranges ->> 'column', kind
+                'by %s does not fit %s, a %s: day, week, month, quarter or year of a date or timestamp, or how many whole'
+                ' numbers', coalesce(ranges ->> 'by', 'nothing'), ranges ->> 'column', kind
             )
         when without is not null then format(
-            'the unique index %s lacks %s, without which the server cannot keep it: add the column, or do not partition', without,
-            ranges ->> 'column'
+            'the unique index %s lacks %s, without which the server cannot keep it: add the column, or do not partition',
+            without, ranges ->> 'column'
         )
     end;
     ranges := coalesce(ranges, '{}') || jsonb_build_object(
@@ -127,7 +128,8 @@ declare
 begin
     execute format('create schema if not exists %I', plan #>> '{ranges,schema}');
     execute format(
-        'create table %s (like %s%s)', part, plan ->> 'table', case when can_have_rows then '' else ', constraint archived check (false)' end
+        'create table %s (like %s%s)', part, plan ->> 'table',
+        case when can_have_rows then '' else ', constraint archived check (false)' end
     );
     execute format('alter table %s attach partition %s for values from %s', plan ->> 'table', part, bounds);
 end
@@ -149,14 +151,15 @@ begin
         '), wanted as ('
         ' select lower from starts'
         ' union'
-        ' select %6$s from (select max(lower) as lower from starts) as latest cross join generate_series(1, %7$s) as later'
-        ' where lower is not null'
+        ' select %6$s from (select max(lower) as lower from starts) as latest'
+        ' cross join generate_series(1, %7$s) as later where lower is not null'
         '), clipped as ('
         ' select greatest(lower, cast(%8$L as %1$s)) as lower, %9$s as upper from wanted'
         ')'
         ' select cast(lower as text), cast(upper as text) from clipped where not exists ('
         ' select from present'
-        ' where (present.lower is null or present.lower <= clipped.lower) and present.upper > clipped.lower) order by clipped.lower',
+        ' where (present.lower is null or present.lower <= clipped.lower) and present.upper > clipped.lower'
+        ') order by clipped.lower',
         ranges ->> 'type', plan ->> 'table', ops.range_start(ranges, 'new.' || quote_ident(ranges ->> 'column')),
         plan ->> 'built', condition, ops.range_start(ranges, 'lower', 'later'), coalesce(ranges ->> 'ahead', '1'),
         ranges ->> 'from', ops.range_start(ranges, 'lower', '1')
@@ -175,7 +178,8 @@ declare
     columns text := ops.column_list(ops.texts(plan -> 'columns'));
 begin
     execute format(
-        'create table %s (like %s) partition by range (%I)', plan ->> 'table', plan ->> 'built', plan #>> '{ranges,column}'
+        'create table %s (like %s) partition by range (%I)', plan ->> 'table', plan ->> 'built',
+        plan #>> '{ranges,column}'
     );
     if plan #>> '{ranges,from}' is not null then
         perform ops.attach_range(plan, 'archived', format('(minvalue) to (%L)', plan #>> '{ranges,from}'), false);
@@ -205,8 +209,8 @@ begin
 end
 $$;
 
--- The plan of a mart of which only some partitions are looked at, with their values: the server leaves out at once the
--- ranges that have none of them. It does not for values that a query gives.
+-- The plan of a mart of which only some partitions are looked at, with their values: the server leaves out the ranges that
+-- have none of them. It does not for values that a query gives.
 create or replace function ops.with_values(plan jsonb) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
@@ -267,7 +271,8 @@ begin
     perform ops.lock_briefly(cast(published as text));
     for taken, part, lower, upper in execute format(
         'select part, part, lower, upper from ops.ranges_of(%L)'
-        ' where lower is not null and cast(upper as %s) <= cast(%L as %2$s) order by cast(lower as %2$s)', published, kind, before
+        ' where lower is not null and cast(upper as %s) <= cast(%L as %2$s) order by cast(lower as %2$s)', published,
+        kind, before
     ) loop
         select relname, relnamespace::regnamespace into label, place from pg_class where oid = taken;
         name := format('%s.%I', regexp_replace(place, 'partitions$', 'archive'), label);

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from granary.cli import health
+from granary.privacy import locations
 from granary.warehouse import archive, doctor_queries, storage
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError, UsageError
@@ -248,6 +249,12 @@ def test_what_is_archived_leaves_the_mart_and_does_not_come_back(by_month: Marts
     assert by_month.rows("select * from ops.published_months order by 1, 2, 3") == months
     with connect(warehouse, role="analyst") as analyst, pytest.raises(psycopg.errors.InsufficientPrivilege):
         execute(analyst, "select 1 from archive.rentals__2021_01_01")
+    # Who is forgotten is looked for in what is archived, and of partitions only through their mart.
+    assert {(schema, table) for schema, table, _ in by_month.rows(locations.COLUMNS) if schema != "ops"} == {
+        ("build", "rentals"),
+        ("marts", "rentals"),
+        ("archive", "rentals__2021_01_01"),
+    }
     by_month.publish()  # a full refresh
     assert by_month.rows(ROWS) == [(3,)]
     by_month.run("update build.rentals set bikes = 7 where rental = 1")
