@@ -523,6 +523,7 @@ begin
     );
     perform set_config('enable_nestloop', nestloop, true);
     perform ops.create_indexes(plan);
+    perform ops.analyze_ranges(plan);
 end
 $$;
 
@@ -673,14 +674,16 @@ begin
     perform ops.write_publish(doc, names, false);
     delete from ops.unpublished where unpublished_id in (select unpublished_id from pg_temp.publish_scope);
 
-    -- Sampled statistics for marts of which more than one row in a hundred is new.
+    -- Sampled statistics for marts of which more than one row in a hundred is new; in ten, if they have partitions, which
+    -- have statistics of their own.
     for changed in
         select one ->> 'table'
         from jsonb_array_elements(plans) as one
         inner join pg_temp.publish_delta as delta on one ->> 'name' = delta.mart
         inner join pg_class as tables on tables.oid = to_regclass(one ->> 'table')
-        group by one ->> 'table', tables.reltuples
-        having sum(delta.rows_inserted + delta.rows_deleted) > greatest(tables.reltuples, 0) / 100
+        group by one ->> 'table', tables.reltuples, tables.relkind
+        having sum(delta.rows_inserted + delta.rows_deleted)
+            > greatest(tables.reltuples, 0) / case tables.relkind when 'p' then 10 else 100 end
     loop
         execute 'analyze ' || changed;
     end loop;

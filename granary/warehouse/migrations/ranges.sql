@@ -225,6 +225,32 @@ begin
 end
 $$;
 
+-- Sampled statistics for the partitions that a publish has written to, if more than one row in a hundred of theirs is new.
+-- To take those of the whole table means to take those of each partition.
+create or replace function ops.analyze_ranges(plan jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    written regclass[];
+    part regclass;
+begin
+    if not plan ? 'values' or plan -> 'partition' ->> 0 <> plan #>> '{ranges,column}' then
+        return;
+    end if;
+    execute format(
+        'select array_agg(part) from ops.ranges_of(%L) where lower is not null and exists ('
+        'select from unnest(%L::%s[]) as value where value >= cast(lower as %3$s) and value < cast(upper as %3$s))',
+        plan ->> 'table', ops.texts(plan -> 'values'), plan #>> '{ranges,type}'
+    ) into written;
+    if (select sum(rows_inserted + rows_deleted) from pg_temp.publish_delta where mart = plan ->> 'name')
+        > (select sum(greatest(reltuples, 0)) from pg_class where oid = any(written)) / 100
+    then
+        foreach part in array written loop
+            execute format('analyze %s', part);
+        end loop;
+    end if;
+end
+$$;
+
 -- What changed in ranges that are archived, and so is in no published table; for people.
 create or replace function ops.archived_changes(schema_name text) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$

@@ -221,7 +221,7 @@ begin
             'check_inputs', 'publish_lock', 'hold_publishing', 'settle_holds', 'release_vanished', 'failed_results',
             'record_build', 'has_rows', 'without_data', 'holds', 'check_personal', 'start_run', 'end_run', 'prepare_publish',
             'range_column', 'ranges_of', 'range_start', 'plan_ranges', 'unarchived', 'attach_range', 'make_ranges', 'create_ranged',
-            'name_ranges', 'with_values', 'archived_changes', 'archive_ranges', 'undo_archive',
+            'name_ranges', 'with_values', 'analyze_ranges', 'archived_changes', 'archive_ranges', 'undo_archive',
             'forget_shrinking', 'ledger_differences', 'loads_without_rows', 'indexes_of'
         )
     loop

@@ -113,6 +113,8 @@ def test_only_rows_that_differ_are_written_and_a_new_month_gets_its_partition(by
         "partitions.rentals__2021_06_01",
     ]
     assert by_month.rows(MONTHS) == [(date(2021, 5, 1), 1, 0, None, 1, {"bikes": 1, "price": 1})]
+    # The planner knows the new one.
+    assert by_month.rows("select reltuples::int from pg_class where relname = 'rentals__2021_05_01'") == [(1,)]
 
 
 def test_a_row_that_moves_to_another_month_moves_to_another_partition(by_month: Marts) -> None:
@@ -325,6 +327,6 @@ def test_an_index_is_unused_if_it_is_on_every_partition(by_month: Marts, warehou
             execute(connection, f"select count(*) from {table}")
         execute(connection, "select pg_stat_force_next_flush()")
         found = query(connection, doctor_queries.UNUSED, 1)
-    assert [(indexes, tables, model) for indexes, tables, _, model in found] == [
+    assert [(indexes, tables, model) for indexes, tables, _, model in found if "rentals" in tables] == [
         ("build.rentals__bikes, marts.rentals__bikes", "build.rentals, marts.rentals", "rentals")
     ]
