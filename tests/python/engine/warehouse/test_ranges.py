@@ -166,6 +166,26 @@ def test_neither_does_a_publish_wait_for_readers_nor_do_they_for_it(by_month: Ma
         assert query(reader, seen) == [(4, date(2021, 7, 2))]
 
 
+def test_to_attach_rows_would_not_publish_them_together(by_month: Marts, warehouse: Settings) -> None:
+    """Why a publish copies: an older snapshot sees what is attached, and not what is inserted."""
+    by_month.run(
+        "create table marts.riders as select 'Ada' as rider",
+        "create table build.april (like marts.rentals)",
+        "insert into build.april values (4, 'Cy', '2021-04-02', 1, 1)",
+        "commit",
+    )
+    seen = "select (select count(*) from marts.rentals), (select count(*) from marts.riders)"
+    with connect(warehouse, role="transformer") as reader:
+        execute(reader, "set transaction isolation level repeatable read")
+        assert query(reader, seen) == [(3, 1)]
+        by_month.run(
+            "insert into marts.riders values ('Cy')",
+            "alter table marts.rentals attach partition build.april for values from ('2021-04-01') to ('2021-05-01')",
+            "commit",
+        )
+        assert query(reader, seen) == [(4, 1)]
+
+
 @pytest.mark.parametrize(
     ("ranges", "grain", "problem"),
     [
