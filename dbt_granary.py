@@ -33,6 +33,9 @@ LOOKS = (2.0, 10.0)
 """Seconds until the first look at what a statement waits for, and between later ones."""
 LIMIT = "select set_config('lock_timeout', '{}s', false) where current_setting('lock_timeout') = '0'"
 
+LEVELS = {"test": 10, "debug": 10, "info": 20, "warn": 30, "error": 40}
+"""dbt's levels of events as numbers."""
+
 BUILDING = frozenset({"build", "run", "test", "snapshot", "retry"})
 """Commands of dbt after which there may be more to say."""
 
@@ -53,9 +56,11 @@ _starting = Lock()
 
 
 def install() -> None:
-    """Have dbt's adapter for Postgres work so; done once a process."""
+    """Have dbt and its adapter for Postgres work so; done once a process."""
     import psycopg2  # type: ignore[import-untyped]  # noqa: PLC0415 - with dbt only
     from dbt.adapters.postgres.connections import PostgresConnectionManager as Manager  # noqa: PLC0415
+    from dbt_common.events.logger import PRINT_EVENT_NAMES  # noqa: PLC0415
+    from dbt_common.events.logger import _Logger as Logger  # noqa: PLC0415
 
     handler: Any = Manager.exception_handler
     opened: Any = Manager.open
@@ -86,6 +91,14 @@ def install() -> None:
         made.handle.commit()
         return made
 
+    written: Any = Logger.write_line
+
+    def write_line(self: Logger, msg: Any) -> None:
+        # dbt makes the line first, and then drops it: of 26,000 lines of a build, 24,000.
+        if LEVELS[msg.info.level] >= LEVELS[self.level.value] or msg.info.name in PRINT_EVENT_NAMES:
+            written(self, msg)
+
+    Logger.write_line = write_line  # type: ignore[method-assign]
     exception_handler.keeps_values_back = True  # type: ignore[attr-defined]
     Manager.exception_handler = exception_handler  # type: ignore[method-assign]
     Manager.open = classmethod(open_with_limit)  # type: ignore[method-assign, assignment]

@@ -57,6 +57,7 @@ def environment(settings: Settings, target_path: Path) -> dict[str, str]:
         "DBT_LOG_PATH": str(target_path),
         "DBT_LOG_FORMAT": "json",
         "DBT_LOG_FORMAT_FILE": "debug",
+        "DBT_LOG_LEVEL_FILE": os.environ.get("DBT_LOG_LEVEL_FILE", "info"),  # statements are a sixth of dbt's time
         "DBT_USE_COLORS": "false",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",

@@ -1,6 +1,9 @@
 {{ config(meta={'dagster': {'ref': {'name': 'basket_affinity'}}}) }}
 
--- Every pair of categories, counted again from fct_sales without leaving rare categories out first.
+-- Every pair of categories, counted again from fct_sales month by month; and basket_affinity has every pair that is
+-- frequent enough, with what all months add up to.
+{% set changed = {"fct_sales": "cast(date_trunc('month', business_date) as date)"} %}
+
 with
 
 affinity as (
@@ -9,12 +12,18 @@ affinity as (
 
 ),
 
+pairs as (
+
+    select * from {{ ref('int_products__category_pairs') }}
+
+),
+
 products as (
 
     select
         product_key,
         product_category as category,
-        dense_rank() over (order by product_category) as category_number
+        hashtextextended(product_category, 0) as category_id
     from {{ ref('dim_product') }}
     where product_category is not null
 
@@ -23,75 +32,100 @@ products as (
 members as materialized (
 
     select distinct -- a basket counts a category once
+        cast(date_trunc('month', sales.business_date) as date) as month_start_date,
         sales.basket_id,
-        products.category_number
+        products.category_id
     from {{ ref('fct_sales') }} as sales
     inner join products on sales.product_key = products.product_key
-    where not sales.is_fuel
-
-),
-
-counted as (
-
-    select
-        category_number,
-        count(*) as basket_count
-    from members
-    group by category_number
-
-),
-
-names as (
-
-    select
-        counted.category_number,
-        counted.basket_count,
-        min(products.category) as category
-    from counted
-    inner join products on counted.category_number = products.category_number
-    group by counted.category_number, counted.basket_count
-
-),
-
-pairs as (
-
-    select
-        a.category_number as number_a,
-        b.category_number as number_b,
-        count(*) as both_count
-    from members as a
-    inner join members as b on a.basket_id = b.basket_id and a.category_number < b.category_number
-    group by a.category_number, b.category_number
+    where
+        not sales.is_fuel
+        and sales.business_date in (
+            select dates.date_day from {{ ref('dim_date') }} as dates
+            where true {{ granary.and_of_latest_publish(changed, 'dates.month_start_date') }}
+        )
 
 ),
 
 recounted as (
 
     select
-        a.category as category_a,
-        b.category as category_b,
-        a.basket_count as count_a,
-        b.basket_count as count_b,
-        pairs.both_count,
-        (select count(*) from {{ ref('fct_baskets') }}) as basket_count
+        a.month_start_date,
+        a.category_id as category_a_id,
+        b.category_id as category_b_id,
+        count(*) as basket_count
+    from members as a
+    inner join members as b on a.basket_id = b.basket_id and a.category_id <= b.category_id
+    group by a.month_start_date, a.category_id, b.category_id
+
+),
+
+changed_pairs as (
+
+    select * from pairs
+    where true {{ granary.and_of_latest_publish(changed, 'month_start_date') }}
+
+),
+
+totals as (
+
+    select
+        category_a_id,
+        category_b_id,
+        sum(basket_count) as basket_count
     from pairs
-    inner join names as a on pairs.number_a = a.category_number
-    inner join names as b on pairs.number_b = b.category_number
+    group by category_a_id, category_b_id
+
+),
+
+categories as (
+
+    select distinct
+        products.category,
+        products.category_id,
+        totals.basket_count
+    from products
+    inner join totals on products.category_id = totals.category_a_id and products.category_id = totals.category_b_id
+
+),
+
+-- In the order of the names.
+expected as (
+
+    select
+        least(a.category, b.category) as category_a,
+        greatest(a.category, b.category) as category_b,
+        totals.basket_count as both_count,
+        case when a.category < b.category then a.basket_count else b.basket_count end as count_a,
+        case when a.category < b.category then b.basket_count else a.basket_count end as count_b,
+        (select count(*) from {{ ref('fct_baskets') }}) as basket_count
+    from totals
+    inner join categories as a on totals.category_a_id = a.category_id
+    inner join categories as b on totals.category_b_id = b.category_id
+    where totals.category_a_id <> totals.category_b_id
 
 )
 
 select
-    category_a,
-    category_b,
+    cast(month_start_date as text) as place,
+    pairs.basket_count as mart_count,
+    recounted.basket_count as fact_count
+from recounted
+full outer join changed_pairs as pairs using (month_start_date, category_a_id, category_b_id)
+where pairs.basket_count is distinct from recounted.basket_count
+
+union all
+
+select
+    category_a || ', ' || category_b as place,
     affinity.both_basket_count as mart_count,
-    recounted.both_count
+    expected.both_count as fact_count
 from affinity
-full outer join recounted using (category_a, category_b)
+full outer join expected using (category_a, category_b)
 where
-    (recounted.both_count >= {{ var('affinity_min_support') }} * recounted.basket_count or affinity.support is not null)
+    (expected.both_count >= {{ var('affinity_min_support') }} * expected.basket_count or affinity.support is not null)
     and (
         affinity.basket_count, affinity.category_a_basket_count, affinity.category_b_basket_count,
         affinity.both_basket_count
     )
     is distinct from
-    (recounted.basket_count, recounted.count_a, recounted.count_b, recounted.both_count)
+    (expected.basket_count, expected.count_a, expected.count_b, expected.both_count)

@@ -1,6 +1,6 @@
 {{ config(meta={'dagster': {'ref': {'name': 'int_campaigns__contacts'}}}) }}
 
--- Every campaign: the sales lines of its households in both windows add up to the contacts, to the cent; each contact
+-- Every campaign: the baskets of its households in both windows add up to the contacts, to the cent; each contact
 -- is there, and each redemption is of a contact.
 with
 
@@ -54,7 +54,7 @@ days as (
         household_id,
         business_date,
         sum(sales_value) as sales_value
-    from {{ ref('fct_sales') }}
+    from {{ ref('fct_baskets') }}
     group by household_id, business_date
 
 ),

@@ -1,7 +1,7 @@
 {{ config(meta={'dagster': {'ref': {'name': 'campaign_performance'}}}) }}
 
--- Every campaign: contacts and redemptions are those of the facts, and the sales of its windows those of fct_sales on
--- these days, where fct_sales has them.
+-- Every campaign: contacts and redemptions are those of the facts, and the sales of its windows those of fct_baskets
+-- on these days, where it has them.
 with
 
 campaigns as (
@@ -22,7 +22,7 @@ daily as (
         household_id,
         business_date,
         sum(sales_value) as sales_value
-    from {{ ref('fct_sales') }}
+    from {{ ref('fct_baskets') }}
     group by household_id, business_date
 
 ),

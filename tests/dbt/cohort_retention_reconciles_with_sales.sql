@@ -1,6 +1,8 @@
 {{ config(meta={'dagster': {'ref': {'name': 'cohort_retention'}}}) }}
 
--- Every month: the cohorts together are the households, baskets and cents of the lines.
+-- Every month: the cohorts together are the households, number and cents of the baskets.
+{% set changed = {'fct_sales': "cast(date_trunc('month', business_date) as date)"} %}
+
 with
 
 marts as (
@@ -11,6 +13,7 @@ marts as (
         sum(basket_count) as basket_count,
         sum(sales_value) as sales_value
     from {{ ref('cohort_retention') }}
+    where true {{ granary.and_of_latest_publish(changed, 'month_start_date') }}
     group by month_start_date
 
 ),
@@ -20,9 +23,14 @@ facts as (
     select
         cast(date_trunc('month', business_date) as date) as month_start_date,
         count(distinct household_id) as active_household_count,
-        count(distinct basket_id) as basket_count,
+        count(*) as basket_count,
         sum(sales_value) as sales_value
-    from {{ ref('fct_sales') }}
+    from {{ ref('fct_baskets') }}
+    where
+        business_date in (
+            select dates.date_day from {{ ref('dim_date') }} as dates
+            where true {{ granary.and_of_latest_publish(changed, 'dates.month_start_date') }}
+        )
     group by date_trunc('month', business_date)
 
 )

@@ -1,6 +1,6 @@
 {{ config(meta={'dagster': {'ref': {'name': 'cohort_retention'}}}) }}
 
--- Every cohort: its size, in each of its rows, is the households whose first line is of that month.
+-- Every cohort: its size, in each of its rows, is the households whose first basket is of that month.
 with
 
 cohorts as (
@@ -19,7 +19,7 @@ firsts as (
     select
         household_id,
         cast(date_trunc('month', min(business_date)) as date) as cohort_month
-    from {{ ref('fct_sales') }}
+    from {{ ref('fct_baskets') }}
     group by household_id
 
 ),

@@ -1,11 +1,14 @@
 {{ config(meta={'dagster': {'ref': {'name': 'daily_sales'}}}) }}
 
--- Every business date and store: daily_sales adds up to the lines, in baskets, households, units and cents.
+-- Every business date and store: daily_sales adds up to the baskets, in baskets, households, units and cents.
+{% set changed = {'fct_sales': 'business_date', 'daily_sales': 'business_date'} %}
+
 with
 
 marts as (
 
     select * from {{ ref('daily_sales') }}
+    where true {{ granary.and_of_latest_publish(changed, 'business_date') }}
 
 ),
 
@@ -14,10 +17,10 @@ facts as (
     select
         business_date,
         store_id,
-        count(distinct basket_id) as basket_count,
+        count(*) as basket_count,
         count(distinct household_id) as household_count,
-        count(*) as line_count,
-        coalesce(sum(quantity) filter (where not is_fuel), 0) as item_count,
+        sum(line_count) as line_count,
+        sum(item_count) as item_count,
         sum(sales_value) as sales_value,
         sum(retail_disc) as retail_disc,
         sum(coupon_disc) as coupon_disc,
@@ -26,7 +29,8 @@ facts as (
         sum(loyalty_value) as loyalty_value,
         sum(customer_paid) as customer_paid,
         sum(regular_value - customer_paid) as discount_value
-    from {{ ref('fct_sales') }}
+    from {{ ref('fct_baskets') }}
+    where true {{ granary.and_of_latest_publish(changed, 'business_date') }}
     group by business_date, store_id
 
 )

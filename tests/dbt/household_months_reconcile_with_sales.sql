@@ -1,6 +1,6 @@
 {{ config(meta={'dagster': {'ref': {'name': 'int_households__months'}}}) }}
 
--- Every month: as many active households and as many new ones as the sales lines have.
+-- Every month: as many active households and as many new ones as the baskets have.
 with
 
 sold as (
@@ -8,7 +8,7 @@ sold as (
     select
         household_id,
         date_trunc('month', business_date) as month_start_date
-    from {{ ref('fct_sales') }}
+    from {{ ref('fct_baskets') }}
     group by household_id, date_trunc('month', business_date)
 
 ),

@@ -1,7 +1,7 @@
 {{ config(meta={'dagster': {'ref': {'name': 'household_value_backtest'}}}) }}
 
--- Every reference day of the back-test: the households that had bought before it, and what their lines add up to in the
--- 90 days from it on.
+-- Every reference day of the back-test: the households that had bought before it, and what their baskets add up to
+-- in the 90 days from it on.
 with
 
 backtest as (
@@ -16,7 +16,7 @@ sales as (
         household_id,
         business_date,
         sum(sales_value) as sales_value
-    from {{ ref('fct_sales') }}
+    from {{ ref('fct_baskets') }}
     group by household_id, business_date
 
 ),

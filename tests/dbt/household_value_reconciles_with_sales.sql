@@ -2,11 +2,14 @@
 
 -- Every household that bought before the reference day: household_value adds up to its lines until then, and so do its
 -- own brands.
+{% set changed = {'fct_sales': 'household_id'} %}
+
 with
 
 marts as (
 
     select * from {{ ref('household_value') }}
+    where true {{ granary.and_of_latest_publish(changed, 'household_id', sample=16) }}
 
 ),
 
@@ -36,6 +39,7 @@ facts as (
     from {{ ref('fct_sales') }} as sales
     inner join as_of on sales.business_date < as_of.as_of_date
     left join {{ ref('dim_product') }} as products on sales.product_key = products.product_key
+    where true {{ granary.and_of_latest_publish(changed, 'sales.household_id', sample=16) }}
     group by sales.household_id, as_of.as_of_date
 
 )

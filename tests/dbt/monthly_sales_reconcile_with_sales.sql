@@ -1,12 +1,16 @@
 {{ config(meta={'dagster': {'ref': {'name': 'monthly_sales'}}}) }}
 
--- Every month: monthly_sales adds up to the lines, in baskets, households, units and cents, and so do its last 28 days.
+-- Every month: monthly_sales adds up to the baskets, in number, households, units and cents, and so do its last
+-- 28 days.
+{% set changed = {"fct_sales": "cast(date_trunc('month', business_date) as date)"} %}
+{% do changed.update({"monthly_sales": "month_start_date"}) %}
+
 with
 
 marts as (
 
     select * from {{ ref('monthly_sales') }}
-    where sales_value > 0
+    where sales_value > 0 {{ granary.and_of_latest_publish(changed, 'month_start_date') }}
 
 ),
 
@@ -15,7 +19,7 @@ days as (
     select
         business_date,
         sum(sales_value) as sales_value
-    from {{ ref('fct_sales') }}
+    from {{ ref('daily_sales') }}
     group by business_date
 
 ),
@@ -29,10 +33,10 @@ months as (
             (select max(days.business_date) from days)
         ) as last_date,
         count(distinct business_date) as days_with_sales,
-        count(distinct basket_id) as basket_count,
+        count(*) as basket_count,
         count(distinct household_id) as household_count,
-        count(*) as line_count,
-        coalesce(sum(quantity) filter (where not is_fuel), 0) as item_count,
+        sum(line_count) as line_count,
+        sum(item_count) as item_count,
         sum(sales_value) as sales_value,
         sum(retail_disc) as retail_disc,
         sum(coupon_disc) as coupon_disc,
@@ -41,7 +45,12 @@ months as (
         sum(loyalty_value) as loyalty_value,
         sum(customer_paid) as customer_paid,
         sum(regular_value - customer_paid) as discount_value
-    from {{ ref('fct_sales') }}
+    from {{ ref('fct_baskets') }}
+    where
+        business_date in (
+            select dates.date_day from {{ ref('dim_date') }} as dates
+            where true {{ granary.and_of_latest_publish(changed, 'dates.month_start_date') }}
+        )
     group by date_trunc('month', business_date)
 
 ),

@@ -1,11 +1,15 @@
 {{ config(meta={'dagster': {'ref': {'name': 'private_label_share'}}}) }}
 
 -- Every department and month: private_label_share adds up to the lines, brand by brand, with fuel apart.
+{% set changed = {"fct_sales": "cast(date_trunc('month', business_date) as date)"} %}
+{% do changed.update({"private_label_share": "month_start_date"}) %}
+
 with
 
 marts as (
 
     select * from {{ ref('private_label_share') }}
+    where true {{ granary.and_of_latest_publish(changed, 'month_start_date') }}
 
 ),
 
@@ -22,6 +26,11 @@ facts as (
             as national_value
     from {{ ref('fct_sales') }} as sales
     left join {{ ref('dim_product') }} as products on sales.product_key = products.product_key
+    where
+        sales.business_date in (
+            select dates.date_day from {{ ref('dim_date') }} as dates
+            where true {{ granary.and_of_latest_publish(changed, 'dates.month_start_date') }}
+        )
     group by date_trunc('month', sales.business_date), products.department
 
 )

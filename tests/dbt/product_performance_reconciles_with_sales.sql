@@ -1,7 +1,9 @@
 {{ config(meta={'dagster': {'ref': {'name': 'product_performance'}}}) }}
 
 -- Every product that fct_sales has is there, with all of its lines, pieces, baskets and cents; rank and share follow
--- the sales.
+-- the sales; and all of them together have what all days have.
+{% set changed = {'fct_sales': 'product_id'} %}
+
 with
 
 performance as (
@@ -26,7 +28,28 @@ sales as (
         sum(regular_value) as regular_value,
         sum(retail_disc) as retail_disc
     from {{ ref('fct_sales') }}
+    where true {{ granary.and_of_latest_publish(changed, 'product_id', sample=16) }}
     group by product_id
+
+),
+
+totals as (
+
+    select
+        sum(line_count) as line_count,
+        sum(item_count) as item_count,
+        sum(sales_value) as sales_value
+    from performance
+
+),
+
+days as (
+
+    select
+        sum(line_count) as line_count,
+        sum(item_count) as item_count,
+        sum(sales_value) as sales_value
+    from {{ ref('daily_sales') }}
 
 )
 
@@ -37,7 +60,8 @@ select
 from performance
 full outer join sales using (product_id)
 where
-    (
+    true {{ granary.and_of_latest_publish(changed, 'product_id', sample=16) }}
+    and (
         performance.line_count, performance.item_count, performance.basket_count, performance.household_count,
         performance.sales_value, performance.regular_value, performance.retail_disc
     )
@@ -46,5 +70,24 @@ where
         sales.line_count, sales.item_count, sales.basket_count, sales.household_count,
         sales.sales_value, sales.regular_value, sales.retail_disc
     )
-    or performance.sales_value > performance.sales_value_before
-    or round(performance.cumulative, 6) <> performance.cumulative_share
+
+union all
+
+select
+    product_id,
+    sales_value as mart_value,
+    sales_value_before as sales_value
+from performance
+where sales_value > sales_value_before or round(cumulative, 6) <> cumulative_share
+
+union all
+
+select
+    null as product_id,
+    totals.sales_value as mart_value,
+    days.sales_value
+from totals
+cross join days
+where
+    (totals.line_count, totals.item_count, totals.sales_value)
+    is distinct from (days.line_count, days.item_count, days.sales_value)

@@ -2,6 +2,8 @@
 
 -- Every product: sales on, off and without knowledge of promotion add up to fct_sales, each line once; and all products
 -- together have each of the three as promotion_performance does.
+{% set changed = {'fct_sales': 'product_id'} %}
+
 with
 
 lift as (
@@ -17,6 +19,7 @@ sales as (
         count(*) as line_count,
         sum(sales_value) as sales_value
     from {{ ref('fct_sales') }}
+    where true {{ granary.and_of_latest_publish(changed, 'product_id', sample=16) }}
     group by product_id
 
 ),
@@ -43,7 +46,10 @@ select
     product_id,
     lift.on_sales_value + lift.off_sales_value + lift.unknown_sales_value as mart_value,
     sales.sales_value
-from lift
+from (
+    select * from lift
+    where true {{ granary.and_of_latest_publish(changed, 'product_id', sample=16) }}
+) as lift
 full outer join sales using (product_id)
 where
     lift.on_line_count + lift.off_line_count + lift.unknown_line_count is distinct from sales.line_count

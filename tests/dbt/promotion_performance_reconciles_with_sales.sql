@@ -2,6 +2,8 @@
 
 -- Every week and department: the kinds of placement add up to fct_sales, each line once. In every thirteenth week also:
 -- what is on promotion is what fct_promotions itself has a placement for.
+{% set changed = {'fct_sales': 'week', 'promotion_performance': 'week'} %}
+
 with
 
 performance as (
@@ -15,6 +17,7 @@ performance as (
         sum(retail_disc) as retail_disc,
         sum(sales_value) filter (where promotion = 'on' and week % 13 = 0) as on_sales_value
     from {{ ref('promotion_performance') }}
+    where true {{ granary.and_of_latest_publish(changed, 'week') }}
     group by week, department
 
 ),
@@ -38,6 +41,7 @@ lines as (
         ) as is_promoted
     from {{ ref('fct_sales') }} as sales
     left join {{ ref('dim_product') }} as products on sales.product_key = products.product_key
+    where true {{ granary.and_of_latest_publish(changed, 'sales.week') }}
 
 ),
 

@@ -20,7 +20,7 @@ facts as (
         week,
         sum(placement_count) as row_count
     from {{ ref('fct_promotions') }}
-    where true {{ granary.and_of_latest_publish('fct_promotions', 'week') }}
+    where true {{ granary.and_of_latest_publish({'fct_promotions': 'week'}, 'week') }}
     group by week
 
 )

@@ -16,4 +16,4 @@ where
         or sales.sold_at >= products.valid_to
         or sales.sold_at < households.valid_from
         or sales.sold_at >= households.valid_to
-    ) {{ granary.and_of_latest_publish('fct_sales', 'sales.business_date') }}
+    ) {{ granary.and_of_latest_publish({'fct_sales': 'business_date'}, 'sales.business_date') }}

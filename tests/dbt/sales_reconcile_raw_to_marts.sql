@@ -42,7 +42,7 @@ facts as (
     from {{ ref('fct_sales') }}
     where
         true {{ granary.and_of_new_loads('fct_sales', 'pos', 'load_id') }}
-        and true {{ granary.and_of_latest_publish('fct_sales', 'business_date') }}
+        and true {{ granary.and_of_latest_publish({'fct_sales': 'business_date'}, 'business_date') }}
     group by load_id
 
 )

@@ -1,12 +1,15 @@
 {{ config(meta={'dagster': {'ref': {'name': 'store_performance'}}}) }}
 
--- Every store that sells: store_performance adds up to the lines, in days, baskets, households, units and cents.
+-- Every store that sells: store_performance adds up to the baskets, in days, baskets, households, units and cents.
+{% set changed = {'fct_baskets': 'store_id'} %}
+
 with
 
 marts as (
 
     select * from {{ ref('store_performance') }}
-    where basket_count > 0 or sales_value > 0
+    where
+        (basket_count > 0 or sales_value > 0) {{ granary.and_of_latest_publish(changed, 'store_id', sample=8) }}
 
 ),
 
@@ -17,13 +20,14 @@ facts as (
         min(business_date) as first_sale_date,
         max(business_date) as last_sale_date,
         count(distinct business_date) as days_with_sales,
-        count(distinct basket_id) as basket_count,
+        count(*) as basket_count,
         count(distinct household_id) as household_count,
-        count(*) as line_count,
-        coalesce(sum(quantity) filter (where not is_fuel), 0) as item_count,
+        sum(line_count) as line_count,
+        sum(item_count) as item_count,
         sum(sales_value) as sales_value,
         sum(regular_value - customer_paid) as discount_value
-    from {{ ref('fct_sales') }}
+    from {{ ref('fct_baskets') }}
+    where true {{ granary.and_of_latest_publish(changed, 'store_id', sample=8) }}
     group by store_id
 
 )

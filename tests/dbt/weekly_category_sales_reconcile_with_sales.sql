@@ -1,11 +1,14 @@
 {{ config(meta={'dagster': {'ref': {'name': 'weekly_category_sales'}}}) }}
 
 -- Every week, department and category: weekly_category_sales adds up to the lines, in units and cents.
+{% set changed = {'fct_sales': 'week', 'weekly_category_sales': 'week'} %}
+
 with
 
 marts as (
 
     select * from {{ ref('weekly_category_sales') }}
+    where true {{ granary.and_of_latest_publish(changed, 'week') }}
 
 ),
 
@@ -25,6 +28,7 @@ facts as (
         sum(sales.regular_value - sales.customer_paid) as discount_value
     from {{ ref('fct_sales') }} as sales
     left join {{ ref('dim_product') }} as products on sales.product_key = products.product_key
+    where true {{ granary.and_of_latest_publish(changed, 'sales.week') }}
     group by sales.week, products.department, products.product_category
 
 )

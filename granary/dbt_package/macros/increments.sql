@@ -210,9 +210,9 @@ having sum({{ sums.keys() | first }}) <> 0
     do $granary$ begin perform {{ call }}; end $granary$
 {%- endmacro %}
 
-{#- A query for the partitions in which the latest version of a node differs from the one before. -#}
-{% macro published_partitions(node) -%}
-    select {{ granary.partition_columns(node) | join(', ') }}
+{#- A query for the partitions, or another expression of the rows, in which the latest version of a node differs. -#}
+{% macro published_partitions(node, value=none) -%}
+    select distinct {{ value or granary.partition_columns(node) | join(', ') }}
     from {{ granary.delta(node) }}
     where version = (select max(version) from ops.model_versions where model = '{{ granary.full_name(node) }}')
 {%- endmacro %}

@@ -22,11 +22,28 @@
     ({{ columns or granary.partition_columns(node) | join(', ') }}) in ({{ granary.published_partitions(node) }})
 {%- endmacro %}
 
-{#- For a condition of a singular test: `and <column> is of what the model published last`, or nothing. -#}
-{% macro and_of_latest_publish(model_name, column) -%}
-    {%- set node = granary.node_named(model_name) if execute else none -%}
-    {%- if granary.tests_only_latest_publish(node) -%}
-    and {{ granary.of_latest_version(node, column) }}
+{#-
+    For a condition of a singular test: `and <column> is of what changed last`, or nothing. `changed`: by model, the
+    expression of its rows that says which values of `column` they are about. `sample`: of these values one in so many,
+    others after each build, where all of them would cost as much as all of history.
+-#}
+{% macro and_of_latest_publish(changed, column, sample=1) -%}
+    {%- set queries = [] -%}
+    {%- for name, value in changed.items() -%}
+        {%- set node = granary.node_named(name) if execute else none -%}
+        {%- if granary.tests_only_latest_publish(node) -%}
+            {%- do queries.append(granary.published_partitions(node, value)) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- if changed and queries | length == changed | length -%}
+    and {{ column }} = any(array(
+        {%- if sample > 1 %}
+        select value from ({{ queries | join(' union ') }}) as changed (value)
+        where mod(abs(hashtext(cast(value as text))), {{ sample }}) = mod((select max(version) from ops.model_versions), {{ sample }})
+        {%- else %}
+        {{ queries | join(' union ') }}
+        {%- endif %}
+    ))
     {%- endif -%}
 {%- endmacro %}
 
@@ -54,12 +71,19 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- dbt's own, for generic tests: the rows of the model that the test looks at. -#}
+{#-
+    dbt's own, for generic tests: the rows of the model that the test looks at; of a source, those of loads that a reader has
+    not seen before, if the test's `meta` says `new_loads` (not for uniqueness, unless a reader has the key in an index).
+-#}
 {% macro postgres__get_where_subquery(relation) -%}
     {%- set node = graph.nodes.get(model.attached_node) if execute and model.attached_node else none -%}
     {%- set conditions = ['(' ~ config.get('where') ~ ')'] if config.get('where') else [] -%}
     {%- if granary.tests_only_latest_publish(node) -%}
         {%- do conditions.append(granary.of_latest_version(node)) -%}
+    {%- elif execute and var('test_scope') == 'new' and model.config.meta.get('new_loads') -%}
+        {%- do conditions.append(
+            "_load_id > (select coalesce(min(previous_load_id), 0) from ops.model_watermarks where source = '"
+            ~ model.sources[0][0] ~ "')") -%}
     {%- endif -%}
     {{ return(granary.rows_where(relation, conditions)) }}
 {%- endmacro %}
