@@ -163,6 +163,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "files": files,
     "pages": partial(apart, "bench.pages"),
     "changes": partial(apart, "bench.changes", "1000000"),
+    "latency": partial(apart, "bench.latency"),
     "streams": partial(apart, "bench.streams"),
     "publishing": partial(apart, "bench.publishing"),
     "answers": answers.main,

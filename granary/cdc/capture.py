@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from itertools import chain
+from threading import Event
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -19,8 +20,9 @@ from granary.cdc.lost_slot import check_rows, check_slot, check_tables
 from granary.cdc.lsn import lsn_text
 from granary.cdc.origin import Origin
 from granary.cdc.pgoutput import Decoder
+from granary.cdc.replication import ReplicationRefusedError
 from granary.cdc.rows import source_batch
-from granary.cdc.state import STATE, State, TableState
+from granary.cdc.state import STATE, State
 from granary.sources.config import setting
 from granary.warehouse.connection import LockHeldError, connect, execute, quote_name, reason
 from granary.warehouse.errors import GranaryError
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 
     from granary.cdc.origin import Server
     from granary.cdc.pgoutput import Relation
-    from granary.sources.spec import Capture, Source
+    from granary.cdc.replication import Part, Replication
+    from granary.cdc.state import TableState
+    from granary.sources.spec import Capture, Source, Table
     from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
 
@@ -44,6 +48,13 @@ slot still needs, so few large peeks are faster than many small ones; the source
 
 LOCK_PATIENCE_SECONDS = 5
 """How long a capture waits for another one of its source, which may have been killed a moment ago."""
+
+POLL_SECONDS = 0.5
+"""How often a source that does not replicate is looked at."""
+COMMIT_SECONDS = 0.05
+"""What lies at least between two commits of a capture that follows: each has its rows in the ledger."""
+LOOK_SECONDS = 1.0
+"""How often it looks at the catalogue of a source, for what `alter table` does without a word in the log."""
 
 HEARTBEAT = timedelta(seconds=10)
 """How often a capture to which nothing comes says in the warehouse that its copy is complete."""
@@ -111,6 +122,9 @@ class Capturing:
         self.copied = self.changes = self.refused = 0
         self.started = time.perf_counter()
         self.checked = False
+        self.stopped = Event()
+        self.replication: Replication | None = None
+        self.types: dict[Relation, dict[str, str]] = {}
         check_server(origin)
         self.state = self._stored()
 
@@ -139,27 +153,100 @@ class Capturing:
             elif not self.checked:
                 with self._transaction() as tx:
                     check_rows(tx.connection, self.source)
+                self._add(tuple(table for table in self.source.tables if table.name not in self.state.tables))
             self.checked = True
-            while self._take():
-                if progress:
+            more = True
+            while more:
+                before, more = self.state, self._take()
+                if progress and self.state is not before:
                     progress(self.result())
         return self.result()
 
-    def follow(self, *, poll: float = 0.5, progress: Callable[[CaptureResult], None] | None = None) -> None:
-        """Take changes as they come, until an exception (Ctrl-C) ends it; `poll` seconds lie between two looks.
+    def follow(self, *, progress: Callable[[CaptureResult], None] | None = None) -> None:
+        """Take changes as they come, until an exception (Ctrl-C) ends it.
 
         The work is done in a thread of its own: in the main thread the source's driver takes each Ctrl-C to itself, and
         one that comes as an answer arrives is lost.
         """
         with ThreadPoolExecutor(1, "granary-capture") as worker:
             try:
-                while True:
-                    worker.submit(self.once, progress=progress).result()
-                    time.sleep(poll)
+                worker.submit(self._follow, progress).result()
             except BaseException:
+                self.stopped.set()
+                if self.replication:
+                    self.replication.cancel()
                 self.origin.cancel()
                 self.connection.cancel_safe()
                 raise
+
+    def _follow(self, progress: Callable[[CaptureResult], None] | None) -> None:
+        """Catch up, then store what the source sends; where it does not replicate, look for changes now and then."""
+        while not self.stopped.is_set():
+            self.once(progress=progress)
+            assert self.state is not None
+            try:
+                self.replication = self.origin.replicate(self.state.position)
+            except ReplicationRefusedError:
+                self.stopped.wait(POLL_SECONDS)
+                continue
+            with closing(self.replication), _user_errors(self.source.name):
+                self._store_sent(self.replication, progress)
+
+    def _store_sent(self, replication: Replication, progress: Callable[[CaptureResult], None] | None) -> None:
+        assert self.state is not None
+        decoder, state = _decoder(self.state), self.state
+        tables, looked = self._look(state), time.monotonic()
+
+        def messages(first: Part) -> Iterator[pa.Array]:
+            """Yield messages; what a table is like is asked before a change of it is stored that was altered."""
+            nonlocal tables, looked
+            for part in replication.transactions(first):
+                if part.tables or time.monotonic() - looked > LOOK_SECONDS:
+                    tables, looked = self._look(state), time.monotonic()
+                yield part.messages
+
+        while not self.stopped.is_set():
+            began, state = time.monotonic(), self.state
+            part = replication.wait(LOOK_SECONDS)
+            if part is None:
+                self._rest(replication, state)
+                continue
+            with self._transaction() as tx:
+                fault_point("cdc-peeked")
+                _, seen = self._land(tx, decoder, messages(part), tables)
+                after = state.at(decoder.end, _instant(decoder.committed), tables=_known(state, tables, seen))
+                self._store(tx, after)
+            self.state = after
+            fault_point("cdc-before-advance")
+            replication.stored = decoder.end
+            fault_point("cdc-after-advance")
+            if progress:
+                progress(self.result())
+            self.stopped.wait(max(0.0, began + COMMIT_SECONDS - time.monotonic()))
+
+    def _rest(self, replication: Replication, state: State) -> None:
+        """With nothing to store: now and then see whether all is well, and say that the copy is complete."""
+        if datetime.now(timezone.utc) - datetime.fromisoformat(state.as_of) < HEARTBEAT:
+            return
+        server, tables = self.origin.server(), self._look(state)
+        reached = replication.reached()
+        if reached >= server.flushed:
+            after = state.at(reached, datetime.fromisoformat(server.clock), tables=_known(state, tables, {}))
+            with self._transaction() as tx:
+                self._store(tx, after)
+            self.state = after
+            replication.stored = reached
+
+    def _look(self, state: State) -> dict[str, Origins]:
+        """Return the tables as the source has them now.
+
+        Raises:
+            LostSlotError: one was altered so that rows differ without a change in the log.
+        """
+        tables = look(self.origin, self.source.tables)
+        check_tables(self.source, self.origin, state, tables)
+        self.types.clear()
+        return tables
 
     # -- the state -------------------------------------------------------------------------------------------
 
@@ -223,6 +310,34 @@ class Capturing:
                 self._store(tx, state)
         self.state = state
 
+    def _add(self, added: tuple[Table, ...]) -> None:
+        """Copy tables that the contract has gained, beside the stream of the others, which goes on from where it was.
+
+        The same steps join copy and changes as for the first copy: these tables are in the publication, so what commits
+        after every transaction of before has ended is in the stream, and what of that the copy holds is left out.
+        """
+        state = self.state
+        if not added or state is None:
+            return
+        source = replace(self.source, tables=added)
+        server, slot = self.origin.server(), self.origin.slot()
+        check_slot(source, self.origin.where, state, server, slot)
+        tables = look(self.origin, added)
+        snapshot.settle(self.origin)
+        with self.origin.connect(autocommit=False) as reading:
+            seen = snapshot.freeze(self.origin, reading, tables)
+            snapshot.harden(self.origin, seen)
+            with self._transaction() as tx:
+                lander = Lander(tx, source, f"snapshot at {state.lsn}", self.run_id)
+                self.copied += snapshot.copy(self.origin, reading, source, tables, lander, state.position)
+                copied = {
+                    name: replace(table.state, snapshot=seen.text, snapshot_until=lsn_text(seen.until))
+                    for name, table in tables.items()
+                }
+                after = replace(state, tables={**state.tables, **copied})
+                self._store(tx, after)
+        self.state = after
+
     # -- the stream ------------------------------------------------------------------------------------------
 
     def _take(self) -> bool:
@@ -231,15 +346,14 @@ class Capturing:
         assert state is not None
         server, slot = self.origin.server(), self.origin.slot()
         check_slot(self.source, self.origin.where, state, server, slot)
-        tables = look(self.origin, self.source.tables)
-        check_tables(self.source, self.origin, state, tables)
+        tables = self._look(state)
         assert slot is not None
         messages = self.origin.peek(PEEK_MESSAGES)
         first = next(messages, None)
         if first is None or not len(first):
             self._idle(state, server, _known(state, tables, {}))
             return False
-        decoder = Decoder(state.skip)
+        decoder = _decoder(state)
         with self._transaction() as tx:
             fault_point("cdc-peeked")
             count, seen = self._land(tx, decoder, chain([first], messages), tables)
@@ -293,12 +407,14 @@ class Capturing:
 
     def _types(self, relation: Relation) -> dict[str, str]:
         """Return the types of a table's columns in the source's words."""
-        return {
-            column.name: self.origin.query(
-                "select format_type($1::bigint::oid, $2::int)", column.type_oid, column.modifier
-            )[0][0]
-            for column in relation.columns
-        }
+        if relation not in self.types:
+            self.types[relation] = {
+                column.name: self.origin.query(
+                    "select format_type($1::bigint::oid, $2::int)", column.type_oid, column.modifier
+                )[0][0]
+                for column in relation.columns
+            }
+        return self.types[relation]
 
     def _idle(self, state: State, server: Server, tables: Mapping[str, TableState]) -> None:
         """Let the slot pass what others wrote, now and then; say that the copy is complete."""
@@ -319,10 +435,14 @@ def _known(
 ) -> dict[str, TableState]:
     """Return what is known of the tables now: shapes from before the messages were read, types as these have them."""
     return {
-        name: TableState(table.oid, types.get(name, known.types), table.shape.after(known.shape))
+        name: replace(known, oid=table.oid, types=types.get(name, known.types), shape=table.shape.after(known.shape))
         for name, table in tables.items()
         for known in (state.tables[name],)
     }
+
+
+def _decoder(state: State) -> Decoder:
+    return Decoder(state.skip, {oid: seen.holds for oid, seen in state.copied().items()})
 
 
 def _instant(microseconds: int) -> datetime:

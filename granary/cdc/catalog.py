@@ -178,7 +178,7 @@ def _table(origin: Origin, table: Table) -> Origins:
             where,
             f"run `alter publication {publication} add table {sql_name}` there"
             + (f" and `alter publication {publication} set (publish_via_partition_root = true)`" if kind == "p" else "")
-            + "; then `granary capture SOURCE --snapshot`",
+            + "; then `granary capture SOURCE`",
         )
     entry = json.loads(published)
     columns: dict[str, list[Any]] = json.loads(described)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from granary.warehouse.connection import count, quote_name
 from granary.warehouse.records import LOAD_COLUMNS, LOAD_ID, ROW, Target, arrow_type
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from granary.cdc.rows import Key
     from granary.sources.spec import Source, Table
@@ -36,12 +37,14 @@ def ensure(tx: LoadTransaction, source: Source, table: Table) -> tuple[Target, l
     return target, tx.ensure_table(target)
 
 
-def apply(tx: LoadTransaction, changes: Target, target: Target, load_id: int, rows: int) -> tuple[int, int]:
+def apply(
+    tx: LoadTransaction, changes: Target, target: Target, load_id: int, rows: int, *, resets: bool, moves: bool
+) -> tuple[int, int]:
     """Bring the current table to where the changes of one load, so many rows, leave it.
 
     Of each key only the last change counts: keys whose row is gone are deleted, the others get the row of their last
-    change. A changed key leaves its earlier one as a key without a row. What came before the last truncate of the
-    load does not count at all.
+    change. A changed key leaves its earlier one as a key without a row (`moves`: some do). What came before the last
+    truncate of the load does not count at all (`resets`: there is one).
 
     Returns:
         Rows inserted or updated, and rows deleted.
@@ -50,36 +53,33 @@ def apply(tx: LoadTransaction, changes: Target, target: Target, load_id: int, ro
     key = [quote_name(name) for name in target.key]
     names = ", ".join(quote_name(name) for name in [*target.schema.names, LOAD_ID, ROW])
     listed = ", ".join(key)
-    tx.update_statistics(
-        changes, rows
-    )  # so that the block range index finds the load's rows, however many there are of others
+    # So that the block range index finds the load's rows, however many there are of others.
+    tx.update_statistics(changes, rows)
     tx.execute("set local enable_seqscan = off")
-    tx.execute(
-        f"create temporary table cdc_batch on commit drop as select {listed}, {ROW}, cdc_op, cdc_key_before"
-        f" from {changes.sql_name} where {load}"
-    )
-    tx.execute("set local enable_seqscan = on")
-    resets, moves = tx.query(
-        f"select max({ROW}) filter (where cdc_op in ('truncate', 'reset')), count(cdc_key_before) from cdc_batch"
-    )[0]
     after, deleted = -1, 0
-    if resets is not None:
-        after, deleted = int(resets), count(tx.connection, f"delete from {target.sql_name}")
+    if resets:
+        ((after,),) = tx.query(
+            f"select max({ROW}) from {changes.sql_name} where {load} and cdc_op in ('truncate', 'reset')"
+        )
+        deleted = count(tx.connection, f"delete from {target.sql_name}")
         tx.note(target, deleted - tx.expected(target))  # it is whole again, whatever others did to it
         tx.recount(changes)
-    events = f"select {listed}, {ROW}, cdc_op = 'delete' as gone from cdc_batch where {ROW} > {after}"
+    some = f"{load} and {ROW} > {int(after)}"
+    events = f"select {listed}, {ROW}, cdc_op = 'delete' as gone from {changes.sql_name} where {some}"
     if moves:
         earlier = ", ".join(f"earlier.{name}" for name in key)
         events += (
-            f" union all select {earlier}, moved.{ROW}, true from cdc_batch as moved,"
+            f" union all select {earlier}, moved.{ROW}, true from {changes.sql_name} as moved,"
             f" jsonb_populate_record(null::{target.sql_name}, moved.cdc_key_before::jsonb) as earlier"
-            f" where moved.{ROW} > {after} and moved.cdc_key_before is not null"
+            f" where moved.{load} and moved.{ROW} > {int(after)} and moved.cdc_key_before is not null"
         )
+    same = " and ".join(f"t.{name} = last.{name}" for name in key)
+    # A round trip for each part: what needs no answer goes together.
     tx.execute(
         "create temporary table cdc_last on commit drop as"
-        f" select distinct on ({listed}) {listed}, {ROW}, gone from ({events}) as events order by {listed}, {ROW} desc"
+        f" select distinct on ({listed}) {listed}, {ROW}, gone from ({events}) as events order by {listed}, {ROW} desc;"
+        " set local enable_seqscan = on"
     )
-    same = " and ".join(f"t.{name} = last.{name}" for name in key)
     deleted += count(tx.connection, f"delete from {target.sql_name} as t using cdc_last as last where {same}")
     tx.execute("set local enable_seqscan = off")
     stored = count(
@@ -87,8 +87,7 @@ def apply(tx: LoadTransaction, changes: Target, target: Target, load_id: int, ro
         f"insert into {target.sql_name} ({names}) select {names} from {changes.sql_name} where {load}"
         f" and {ROW} in (select {ROW} from cdc_last where not gone)",
     )
-    tx.execute("set local enable_seqscan = on")
-    tx.execute("drop table cdc_batch, cdc_last")
+    tx.execute("set local enable_seqscan = on; drop table cdc_last")
     tx.note(target, stored - deleted)
     tx.update_statistics(target, stored + deleted)
     return stored, deleted
@@ -111,3 +110,19 @@ def stored_texts(
     rows = tx.query(f"select {wanted} from cdc_wanted as w join {target.sql_name} as t on {same}")
     tx.execute("drop table cdc_wanted")
     return {tuple(row[: len(names)]): tuple(row[len(names) :]) for row in rows}
+
+
+def lacking(tx: LoadTransaction, target: Target, batches: Iterable[pa.RecordBatch]) -> list[Key]:
+    """Return, as text, the keys of the current table that are not among some others, given in batches."""
+    arriving = iter(batches)
+    first = next(arriving, None)
+    if first is None:
+        first = pa.RecordBatch.from_pylist([], schema=pa.schema([target.schema.field(name) for name in target.key]))
+    copy_into_new(tx.connection, "cdc_present", first.schema, chain([first], arriving))
+    same = " and ".join(f"t.{quote_name(column)} = p.{quote_name(column)}" for column in target.key)
+    wanted = ", ".join(f"t.{quote_name(column)}::text" for column in target.key)
+    rows = tx.query(
+        f"select {wanted} from {target.sql_name} as t where not exists (select from cdc_present as p where {same})"
+    )
+    tx.execute("drop table cdc_present")
+    return [tuple(row) for row in rows]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from granary.cdc import current_table
 from granary.load.append import append
 from granary.load.batch_stage import UnitLoad
@@ -12,15 +15,18 @@ from granary.sources.capture import changes_table
 from granary.sources.units import Unit
 from granary.warehouse.faults import fault_point
 from granary.warehouse.ledger import record, record_changes
-from granary.warehouse.records import Change
+from granary.warehouse.records import Change, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from granary.cdc.rows import Key
     from granary.sources.spec import Source, Table
     from granary.sources.units import SourceBatch
     from granary.warehouse.writer import LoadTransaction
+
+RESETS = pa.array(["truncate", "reset"])
+"""Changes after which nothing counts that came before."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,15 @@ class Lander:
         unit_load = UnitLoad(Unit(self.unit), tx.next_load_ids(1)[0])
         record_changes(tx.connection, source.name, table.name, unit_load.load_id, evolved)
         if result.rows_loaded:
-            changes = current_table.changes_target(source, table)
+            batch = source_batch.batch
             unit_load.loaded, unit_load.deleted = current_table.apply(
-                tx, changes, target, result.load_ids[0], result.rows_loaded
+                tx,
+                current_table.changes_target(source, table),
+                target,
+                result.load_ids[0],
+                result.rows_loaded,
+                resets=bool(pc.any(pc.is_in(batch.column("cdc_op"), RESETS)).as_py()),
+                moves=batch.column("cdc_key_before").null_count < batch.num_rows,
             )
         unit_load.read = unit_load.loaded
         status = "loaded" if unit_load.loaded or unit_load.deleted else "unchanged"
@@ -65,6 +77,15 @@ class Lander:
         """Return texts of the current table as this transaction sees it."""
         target, _ = current_table.ensure(self.tx, self.source, table)
         return current_table.stored_texts(self.tx, target, keys, columns)
+
+    def has(self, table: Table) -> bool:
+        """Return whether there is a current table."""
+        return bool(self.tx.columns(Target(self.source.name, table.name, table.schema, table.key)))
+
+    def lacking(self, table: Table, batches: Iterable[pa.RecordBatch]) -> list[Key]:
+        """Return, as text, the keys of the current table that are not among these."""
+        target, _ = current_table.ensure(self.tx, self.source, table)
+        return current_table.lacking(self.tx, target, batches)
 
     def schema_change(self, table: Table, load_id: int, change: Change) -> None:
         """Keep a difference in a table's columns at the source."""

@@ -9,6 +9,7 @@ from granary.cdc.lsn import lsn_text
 from granary.cdc.schema_changes import altered, attached
 from granary.load.captured import LostSlotError, check_held
 from granary.sources.capture import changes_table
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,13 +57,15 @@ def check_tables(source: Source, origin: Origin, state: State, tables: Mapping[s
     """Refuse tables that are not those which were copied, or whose rows were altered without a change in the log.
 
     Raises:
-        LostSlotError: one has not been copied yet, was made anew or was altered since.
+        LostSlotError: one was made anew or was altered since.
+        GranaryError: one has not been copied yet.
     """
     where = origin.where
     for table in source.tables:
         now = tables[table.name]
         if table.name not in state.tables:
-            raise LostSlotError(f"table {table.name} has not been copied yet", source.name, where)
+            todo = f"run `granary capture {source.name}`, which copies it and goes on with the others"
+            raise GranaryError(f"table {table.name} has not been copied yet", where, todo)
         known = state.tables[table.name]
         if known.oid != now.oid:
             raise LostSlotError(f"table {table.name} was dropped and created again at the source", source.name, where)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from adbc_driver_manager import Error as DriverError
 
 from granary.cdc.lsn import lsn_number, lsn_text
+from granary.cdc.replication import Replication
 from granary.warehouse.connection import connect_uri, execute, query, quote_name, reason
 from granary.warehouse.errors import GranaryError
 
@@ -211,6 +212,14 @@ class Origin:
         with self.connection.cursor() as cursor:
             for batch in self.stream(lambda: self._patiently(lambda: _begun(cursor, sql))):
                 yield batch.column(0)
+
+    def replicate(self, start: int) -> Replication:
+        """Have the source send what it commits from an LSN on, as it does; the slot is in use until it is closed.
+
+        Raises:
+            ReplicationRefusedError: it does not, though it may let us peek.
+        """
+        return Replication(self.uri, self.capture, SESSION, start, self.where)
 
     def stream(self, opened: Callable[[], Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
         """Yield what the source sends in pieces; beside the driver's errors, an Arrow stream has some of its own.

@@ -18,7 +18,7 @@ import pyarrow as pa
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any, TypeAlias
 
     Array: TypeAlias = Any  # a numpy array; numpy's own stubs need Python 3.12 (see pyproject.toml)
@@ -115,11 +115,13 @@ class Transaction:
 class Decoder:
     """Turns runs of messages into changes; keeps what one run leaves to the next.
 
-    `skip` gets the commit LSNs and the xids (both arrays) of transactions and returns which are to be left out.
+    `skip` gets the commit LSNs and the xids (both arrays) of transactions and returns which are to be left out;
+    `skip_of` has such functions for single tables, by oid.
     `end` is the LSN after the last commit seen, `committed` its time (microseconds since 1970).
     """
 
     skip: Skip
+    skip_of: Mapping[int, Skip] = field(default_factory=dict)
     relations: dict[int, Relation] = field(default_factory=dict)
     open: Transaction = field(default_factory=Transaction)
     end: int = 0
@@ -145,10 +147,12 @@ class Decoder:
         counted = np.cumsum(changes)
         seq = counted - np.concatenate([[-self.open.seq], counted[begins]])[owner]
         wanted = changes & ~self.skip(lsn, xid)[owner]
-        found = [
-            self._changes(data, starts, kinds, rows, relation, (lsn, committed, xid), owner, seq)
-            for rows, relation in self._runs(data, starts, kinds, wanted)
-        ]
+        found = []
+        for run, relation in self._runs(data, starts, kinds, wanted):
+            skip = self.skip_of.get(relation.oid)
+            rows = run if skip is None else run[~skip(lsn, xid)[owner[run]]]
+            if len(rows):
+                found.append(self._changes(data, starts, kinds, rows, relation, (lsn, committed, xid), owner, seq))
         commits = np.flatnonzero(kinds == COMMIT)
         if len(commits):
             last = starts[commits[-1:]]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from granary.cdc.pgoutput import Array, Changes
-    from granary.sources.spec import Table
+    from granary.sources.spec import Column, Table
 
     Key = tuple[str | None, ...]
     Stored = Callable[[list[Key], Sequence[str]], Mapping[Key, tuple[str | None, ...]]]
@@ -138,12 +138,28 @@ def landing(
     return SourceBatch(batch.filter(pa.array(keep)), rejected, text=True)
 
 
+def key_values(columns: Sequence[tuple[Column, int]], texts: Sequence[pa.Array]) -> pa.RecordBatch:
+    """Return keys that came as text, in the contract's types; one that the contract does not take is null.
+
+    Args:
+        columns: the columns of the key, and the type of each at the source (pg_type.oid).
+        texts: their values.
+    """
+    values = [
+        _bytes(given) if oid == BYTEA else cast(given, column.type, text=True)[0]
+        for (column, oid), given in zip(columns, texts, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(values, names=[column.name for column, _ in columns])
+
+
+def _bytes(texts: pa.Array) -> pa.Array:
+    return pa.array([None if text is None else bytes.fromhex(text[2:]) for text in texts.to_pylist()], pa.binary())
+
+
 def _typed(image: Image, broken: Broken) -> pa.Array:
     """Parse what the seam would not: bytes, which Postgres writes in hex, and columns that no contract names."""
     if image.type_oid == BYTEA:
-        return pa.array(
-            [None if text is None else bytes.fromhex(text[2:]) for text in image.texts.to_pylist()], pa.binary()
-        )
+        return _bytes(image.texts)
     if image.known_as is not None or image.type_oid not in TYPES:
         return image.texts
     values, misfits = cast(image.texts, TYPES[image.type_oid], text=True)

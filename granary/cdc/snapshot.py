@@ -18,7 +18,7 @@ from adbc_driver_manager import Error as DriverError
 
 from granary.cdc.catalog import Origins, source_names
 from granary.cdc.lsn import lsn_number, lsn_text
-from granary.cdc.rows import Image, landing
+from granary.cdc.rows import Image, key_values, landing
 from granary.cdc.state import Snapshot
 from granary.warehouse.connection import execute, query, quote_name
 from granary.warehouse.errors import GranaryError
@@ -107,11 +107,15 @@ def copy(
 ) -> int:
     """Land every row of the snapshot in place of what the tables hold; return the rows read.
 
-    In the change table each copy begins with a row `reset`: everything before it counts no more.
+    In the change table each copy begins with a row `reset`: everything before it counts no more. What is gone since the
+    copy before says so itself, with a row `delete` ahead of that one.
     """
     rows = 0
     try:
         for table in source.tables:
+            gone = _gone(origin, connection, table, tables[table.name], lander, lsn) if lander.has(table) else None
+            if gone:
+                lander.land(table, gone)
             for source_batch in _source_batches(origin, connection, table, tables[table.name], lsn):
                 rows += lander.land(table, source_batch).changes
             rows -= 1
@@ -121,40 +125,82 @@ def copy(
     return rows
 
 
-def _source_batches(
-    origin: Origin, connection: ArrowConnection, table: Table, origins: Origins, lsn: int
-) -> Iterator[SourceBatch]:
-    types = list(origins.types.items())
-    now = query(connection, "select (extract(epoch from now()) * 1000000)::bigint")[0][0]
-    listed = ", ".join(f"{_as_text(name, kind)} as c{number}" for number, (name, kind) in enumerate(types))
-    oids = query(
+def _gone(
+    origin: Origin, connection: ArrowConnection, table: Table, origins: Origins, lander: Lander, lsn: int
+) -> SourceBatch | None:
+    """Return the rows of the current table whose keys the snapshot lacks, as deletes; None if it lacks none."""
+    names, kinds = source_names(table), _oids(connection, origins)
+    delivered = {names[name]: name for name in origins.types if names.get(name) in table.key}
+    listed = ", ".join(_as_text(delivered[name], origins.types[delivered[name]]) for name in table.key)
+    wanted = [(table.column(name), kinds[delivered[name]]) for name in table.key]
+    with connection.cursor() as cursor:
+        cursor.execute(f"select {listed} from {origins.sql_name}{_where(origins)}")
+        keys = lander.lacking(table, (key_values(wanted, b.columns) for b in origin.stream(cursor.fetch_record_batch)))
+    if not keys:
+        return None
+    texts = {
+        name: pa.array(values, pa.string()) for name, values in zip(table.key, zip(*keys, strict=True), strict=True)
+    }
+    nothing = pa.nulls(len(keys), pa.string())
+    images = [
+        Image(name, names.get(name), kinds[name], texts.get(names.get(name, ""), nothing)) for name in origins.types
+    ]
+    nobody = np.zeros(len(keys), bool)
+    described = _described("delete", len(keys), -len(keys), lsn, _now(connection))
+    return landing(described, images, table, nobody, ~nobody, {})
+
+
+def _described(op: str, count: int, first: int, lsn: int, now: int) -> dict[str, pa.Array]:
+    """Return what the change table says of so many rows of a copy, the first of which has this place in it."""
+    return {
+        "cdc_op": pa.repeat(pa.scalar(op), count),
+        "cdc_lsn": pa.repeat(pa.scalar(lsn, pa.int64()), count),
+        "cdc_seq": pa.array(np.arange(first, first + count)),
+        "cdc_xid": pa.nulls(count, pa.int64()),
+        "cdc_committed_at": pa.repeat(pa.scalar(now, pa.timestamp("us", tz="UTC")), count),
+        "cdc_key_before": pa.nulls(count, pa.string()),
+    }
+
+
+def _now(connection: ArrowConnection) -> int:
+    """Return the snapshot's time, in microseconds since 1970."""
+    return int(str(query(connection, "select (extract(epoch from now()) * 1000000)::bigint")[0][0]))
+
+
+def _oids(connection: ArrowConnection, origins: Origins) -> dict[str, int]:
+    """Return the type of each column (pg_type.oid)."""
+    rows = query(
         connection,
         "select attname::text, atttypid::bigint from pg_attribute where attrelid = $1::bigint::oid and attnum > 0",
         origins.oid,
     )
-    kinds = {str(name): int(str(oid)) for name, oid in oids}
-    condition = f" where {origins.filter}" if origins.filter else ""
+    return {str(name): int(str(oid)) for name, oid in rows}
+
+
+def _where(origins: Origins) -> str:
+    return f" where {origins.filter}" if origins.filter else ""
+
+
+def _source_batches(
+    origin: Origin, connection: ArrowConnection, table: Table, origins: Origins, lsn: int
+) -> Iterator[SourceBatch]:
+    types = list(origins.types.items())
+    now = _now(connection)
+    listed = ", ".join(f"{_as_text(name, kind)} as c{number}" for number, (name, kind) in enumerate(types))
+    kinds = _oids(connection, origins)
     names = source_names(table)
     nothing = [pa.array([None], pa.string()) for _ in types]
 
     def rows(op: str, texts: list[pa.Array], first: int) -> SourceBatch:
         count = len(texts[0])
-        described = {
-            "cdc_op": pa.repeat(pa.scalar(op), count),
-            "cdc_lsn": pa.repeat(pa.scalar(lsn, pa.int64()), count),
-            "cdc_seq": pa.array(np.arange(first, first + count)),
-            "cdc_xid": pa.nulls(count, pa.int64()),
-            "cdc_committed_at": pa.repeat(pa.scalar(now, pa.timestamp("us", tz="UTC")), count),
-            "cdc_key_before": pa.nulls(count, pa.string()),
-        }
         images = [Image(name, names.get(name), kinds[name], text) for (name, _), text in zip(types, texts, strict=True)]
         whole = np.full(count, op == "snapshot")
-        return landing(described, images, table, whole, whole, {})
+        return landing(_described(op, count, first, lsn, now), images, table, whole, whole, {})
 
     yield rows("reset", nothing, 0)
     first = 1
     with connection.cursor() as cursor:
-        cursor.execute(f"select {listed} from {origins.sql_name}{condition}")
+        cursor.execute(f"select {listed} from {origins.sql_name}{_where(origins)}")
         for batch in origin.stream(cursor.fetch_record_batch):
             yield rows("snapshot", batch.columns, first)
             first += batch.num_rows

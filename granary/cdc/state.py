@@ -42,6 +42,10 @@ class Snapshot:
         started = _before(xids, xmax) & ~np.isin(xids, still)
         return np.asarray(started | _before(xids, xmin))
 
+    def holds(self, lsn: Array, xids: Array) -> Array:
+        """Return the mask of the transactions, by the LSN of their commit and their id, that are in the snapshot."""
+        return np.asarray((lsn < self.until) & self.sees(xids))
+
 
 def _before(xids: Array, bound: int) -> Array:
     return np.asarray(((xids - bound + (1 << 31)) & 0xFFFFFFFF) < (1 << 31))
@@ -75,8 +79,17 @@ class State:
         stored = np.asarray(lsn < self.position)
         until = lsn_number(self.snapshot_until)
         if self.snapshot and self.position < until:
-            stored = stored | ((lsn < until) & Snapshot(self.snapshot, until).sees(xids))
+            stored = stored | Snapshot(self.snapshot, until).holds(lsn, xids)
         return np.asarray(stored)
+
+    def copied(self) -> dict[int, Snapshot]:
+        """Return the snapshots of tables that were added later, by oid, as long as the stream may still repeat them."""
+        found = {
+            table.oid: Snapshot(table.snapshot, lsn_number(table.snapshot_until))
+            for table in self.tables.values()
+            if table.snapshot
+        }
+        return {oid: seen for oid, seen in found.items() if self.position < seen.until}
 
     def at(self, lsn: int, as_of: datetime, **more: object) -> State:
         """Return the state further on."""
@@ -91,7 +104,7 @@ class State:
         """Return the state that `dump` wrote."""
         values = json.loads(text)
         tables = {
-            name: TableState(table["oid"], table["types"], Shape.load(table.get("shape", {})))
+            name: TableState(**table | {"shape": Shape.load(table.get("shape", {}))})
             for name, table in values.pop("tables").items()
         }
         return cls(**values, tables=tables)
@@ -99,8 +112,13 @@ class State:
 
 @dataclass(frozen=True)
 class TableState:
-    """A captured table as last seen: its oid, the type of each column in the log, and its shape in the catalogue."""
+    """A captured table as last seen: its oid, the type of each column in the log, and its shape in the catalogue.
+
+    `snapshot` and `snapshot_until` are those of a table that was added to a capture and copied by itself.
+    """
 
     oid: int
     types: Mapping[str, str]
     shape: Shape = field(default_factory=Shape)
+    snapshot: str = ""
+    snapshot_until: str = "0/0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import date, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -24,17 +25,24 @@ def outside(column: Column | None, values: pa.Array) -> list[tuple[str, pa.Array
     rules: list[tuple[str, pa.Array]] = []
     if pa.types.is_floating(values.type):
         if column is None or column.finite:
-            rules.append(("is not a finite number", pc.invert(pc.is_finite(values))))
+            finite = pc.is_finite(values)
+            if pc.all(finite).as_py() is False:
+                rules.append(("is not a finite number", pc.invert(finite)))
         elif column.minimum is not None or column.maximum is not None:
             rules.append(("is not a number, and has bounds", pc.is_nan(values)))
-    if column is not None:
+    if column is not None and (column.minimum is not None or column.maximum is not None):
         measured, unit = _measured(values)
-        if column.minimum is not None:
-            words = f"has fewer than {column.minimum} {unit}" if unit else f"is below {_text(column.minimum)}"
-            rules.append((words, pc.less(measured, _scalar(column.minimum, measured.type, up=True))))
-        if column.maximum is not None:
-            words = f"has more than {column.maximum} {unit}" if unit else f"is above {_text(column.maximum)}"
-            rules.append((words, pc.greater(measured, _scalar(column.maximum, measured.type, up=False))))
+        extremes = pc.min_max(measured)  # one look at each value says that all is well, which it mostly is
+        for bound, beyond, end, few, low in (
+            (column.minimum, pc.less, "min", "has fewer than", "is below"),
+            (column.maximum, pc.greater, "max", "has more than", "is above"),
+        ):
+            if bound is None:
+                continue
+            limit = _scalar(bound, measured.type, up=end == "min")
+            if beyond(extremes[end], limit).as_py():
+                words = f"{few} {bound} {unit}" if unit else f"{low} {_text(bound)}"
+                rules.append((words, beyond(measured, limit)))
     return [(reason, pc.fill_null(mask, False)) for reason, mask in rules if pc.any(mask).as_py()]
 
 
@@ -47,6 +55,7 @@ def _measured(values: pa.Array) -> tuple[pa.Array, str]:
     return values, ""
 
 
+@lru_cache(typed=True)
 def _scalar(bound: Bound, kind: pa.DataType, *, up: bool) -> pa.Scalar:
     """Return a bound in a column's type: rounded into the bounds, and at the type's end where it lies beyond."""
     t = pa.types

@@ -27,13 +27,13 @@ from granary.load.batch_stage import (
 from granary.load.captured import check_held
 from granary.load.contract import ContractBrokenError
 from granary.load.failures import NothingLandedError, RestartLoadError, nothing_landed, record_failed, too_few
-from granary.load.prefetch import prefetch
 from granary.sources.spec import ConditionalReader, ReportsNotLoaded
 from granary.sources.units import NotLoaded, StillWrittenError, Unit, UnreachableError, UnreadableError
 from granary.warehouse import quarantine
 from granary.warehouse.connection import connect
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.ledger import forget_unreadable, landed, record, record_not_loaded
+from granary.warehouse.prefetch import Prefetch
 from granary.warehouse.records import Refusal
 from granary.warehouse.writer import LoadTransaction
 
@@ -196,7 +196,7 @@ class TableLoad:
     ) -> LoadResult:
         stage = self.stage
         stage.know_raw(tx, rebuild=self.rebuild)
-        with closing(prefetch(self._rows(reader, unit_loads, before))) as stream:
+        with closing(Prefetch(self._rows(reader, unit_loads, before))) as stream:
             first = next(stream, None)
             target = stage.open()
             return self._write(tx, target, first, stream, unit_loads, before, known)

@@ -7,6 +7,7 @@ column go value by value. See docs/engine/decisions/0034.
 
 from __future__ import annotations
 
+from contextlib import closing
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,11 @@ from pgpq import ArrowToPostgresBinaryEncoder
 
 from granary.warehouse.connection import execute, quote_name
 from granary.warehouse.faults import fault_point
+from granary.warehouse.prefetch import Prefetch
 from granary.warehouse.records import sql_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from psycopg import Copy
 
@@ -34,7 +36,8 @@ def copy_into(connection: Connection, name: str, batches: Iterable[pa.RecordBatc
     Args:
         connection: where; the rows are part of its transaction.
         name: the table as SQL, quoted.
-        batches: of one schema, of types that `sql_type` knows; their columns are named as those of the table.
+        batches: of one schema, of types that `sql_type` knows; their columns are named as those of the table. Unless
+            they are all there, in a list, a thread encodes the next ones while the server takes those before.
         frozen: mark rows as seen by everybody from the start, for a table that this transaction made or emptied: else
             its first reader marks them, and with page checksums all its pages go through the log.
 
@@ -51,8 +54,11 @@ def copy_into(connection: Connection, name: str, batches: Iterable[pa.RecordBatc
         if any(map(pa.types.is_decimal256, first.schema.types)):
             _copy_rows(copy, first.schema, chain([first], arriving))
         else:
-            for piece in encode(first.schema, chain([first], arriving)):
-                copy.write(piece)
+            pieces = encode(first.schema, chain([first], arriving))
+            ahead = pieces if isinstance(batches, list) else Prefetch(pieces)
+            with closing(ahead):
+                for piece in ahead:
+                    copy.write(piece)
 
 
 def copy_into_new(connection: Connection, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
@@ -62,7 +68,7 @@ def copy_into_new(connection: Connection, name: str, schema: pa.Schema, batches:
     copy_into(connection, f"pg_temp.{quote_name(name)}", batches)
 
 
-def encode(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
+def encode(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Generator[bytes]:
     """Yield what COPY expects, piece by piece."""
     # Whether a column may be null is for the contract and the server to say, in their words.
     plain = pa.schema([pa.field(field.name, field.type) for field in schema])

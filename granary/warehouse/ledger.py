@@ -13,8 +13,7 @@ from granary.warehouse.records import AUDIT_SCHEMA, Audit, Change, Landed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from granary.warehouse.binary_copy import copy_into
-from granary.warehouse.connection import Connection
+    from granary.warehouse.connection import Connection
 
 
 def landed(connection: Connection, source: str, table: str) -> dict[str, Landed]:

@@ -288,13 +288,16 @@ class LoadTransaction:
 
         Statistics are made anew when over a twentieth of the rows changed; for less, autovacuum is soon enough.
         """
-        indexes = self._indexes(target)
-        if not indexes:
+        found = self.query(
+            "select brin_summarize_new_values(i.indexrelid), c.reltuples from pg_index as i"
+            " inner join pg_class as c on c.oid = i.indrelid inner join pg_class as x on x.oid = i.indexrelid"
+            " inner join pg_am as a on a.oid = x.relam where i.indrelid = to_regclass($1) and a.amname = 'brin'",
+            target.sql_name,
+        )
+        if not found:
             self._index(target)
-        for index in indexes:
-            self.query("select brin_summarize_new_values($1::text::regclass)", index)
-        ((known,),) = self.query("select reltuples from pg_class where oid = to_regclass($1::text)", target.sql_name)
-        if changed * 20 > known:
+            found = self.query("select 0, reltuples from pg_class where oid = to_regclass($1)", target.sql_name)
+        if changed * 20 > found[0][1]:
             self.execute(f"analyze {target.sql_name}")
 
     def copy(self, target: Target, batches: Iterable[pa.RecordBatch]) -> int:

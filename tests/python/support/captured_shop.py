@@ -376,7 +376,7 @@ def main(words: Sequence[str]) -> None:
     with opened(Settings.load(), source) as capturing:
         if "--follow" in words:
             with suppress(KeyboardInterrupt):
-                capturing.follow(poll=0.05)
+                capturing.follow()
             return
         print(capturing.once(anew="--snapshot" in words))
 

@@ -163,6 +163,21 @@ def test_a_slot_that_is_gone(warehouse: Settings, shop: Shop, rows: Rows) -> Non
     repaired(warehouse, shop, f"replication slot {slot} is gone", rows)
 
 
+def test_rows_that_were_deleted_while_there_was_no_slot(warehouse: Settings, shop: Shop, rows: Rows) -> None:
+    shop.sql("insert into articles (id, name) values (-1, 'stays'), (-2, 'goes'), (-3, 'goes and comes back')")
+    once(warehouse, shop.source)
+    shop.sql(
+        f"select pg_drop_replication_slot('{shop.source.capture.slot}')",
+        "delete from articles where id in (-2, -3)",
+        "insert into articles (id, name) values (-3, 'anew')",
+    )
+    repaired(warehouse, shop, "is gone", rows)
+    assert rows("select id, name from raw_shop.articles where id < 0 order by id") == [(-3, "anew"), (-1, "stays")]
+    told = "select cdc_op, name from raw_shop.articles_changes where id = {} order by _load_id, _row"
+    assert rows(told.format(-2)) == [("snapshot", "goes"), ("delete", None)]
+    assert rows(told.format(-3)) == [("snapshot", "goes and comes back"), ("snapshot", "anew")]
+
+
 def test_a_slot_whose_log_was_thrown_away(warehouse: Settings, shop: Shop, rows: Rows) -> None:
     once(warehouse, shop.source)
     shop.sql("alter system set max_slot_wal_keep_size = '1MB'", "select pg_reload_conf()")
@@ -502,10 +517,45 @@ def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def test_a_new_table_needs_a_snapshot(warehouse: Settings, shop: Shop) -> None:
+def test_a_table_that_is_added_is_copied_alone(
+    warehouse: Settings, shop: Shop, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the copy of `pages`: changes before it, which it holds, and after it, which only the stream has."""
     once(warehouse, replace(shop.source, tables=(ARTICLES,)))
-    with pytest.raises(LostSlotError, match="table pages has not been copied yet"):
-        once(warehouse, replace(shop.source, tables=(ARTICLES, PAGES)))
+    ((last,),) = rows("select max(_load_id) from raw_shop.articles_changes")
+    both = replace(shop, source=replace(shop.source, tables=(ARTICLES, PAGES)))
+    said = status(warehouse, both.source).alarms
+    assert "table pages has not been copied yet" in " ".join(said)
+    shop.sql(
+        "insert into articles (id, name) values (-1, 'waits')",
+        "insert into pages (slug, visits) values ('seen', 1)",
+    )
+    freeze = snapshot.freeze
+
+    def frozen(*given: Any) -> Any:
+        seen = freeze(*given)
+        shop.sql(
+            "insert into pages (slug, visits) values ('after', 2)",
+            "insert into articles (id, name) values (-2, 'beside')",
+            "update pages set visits = 3 where slug = 'seen'",
+        )
+        return seen
+
+    monkeypatch.setattr(snapshot, "freeze", frozen)
+    result = once(warehouse, both.source)
+    assert (result.rows_copied,) == shop.rows("select count(*) - 1 from pages")[0]
+    assert result.changes == 4
+    assert both.differences(warehouse) == {}
+    added = "select cdc_op, visits from raw_shop.pages_changes where slug in ('seen', 'after') order by _load_id, _row"
+    assert rows(added) == [("snapshot", 1), ("insert", 2), ("update", 3)]
+    assert rows(f"select cdc_op, id from raw_shop.articles_changes where _load_id > {last} order by id") == [
+        ("insert", -2),
+        ("insert", -1),
+    ]
+    assert status(warehouse, both.source).alarms == ()
+    shop.sql("delete from pages where slug = 'seen'")
+    assert once(warehouse, both.source).changes == 1
+    assert both.differences(warehouse) == {}
 
 
 def test_drop_by_the_owner_removes_both(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import threading
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from granary.load.prefetch import prefetch
 from granary.readers.files import Csv, Excel, Json, JsonLines, Limits, Parquet, Xml
 from granary.readers.files import json_rows as json_reader
 from granary.readers.files.delimited import read
@@ -27,6 +28,7 @@ from granary.readers.files.text import encoding_of
 from granary.sources.spec import Column
 from granary.sources.units import UnreadableError
 from granary.warehouse.json_text import decode
+from granary.warehouse.prefetch import Prefetch
 from tests.python.engine.files.conftest import table
 from tests.python.support.workbooks import archive, workbook
 
@@ -150,7 +152,7 @@ def test_names_of_files() -> None:
 
 
 def test_ahead_passes_everything_on_and_ends_its_thread() -> None:
-    assert list(prefetch(iter(range(100)))) == list(range(100))
+    assert list(Prefetch(iter(range(100)))) == list(range(100))
     ended = []
 
     def source() -> Iterator[int]:
@@ -159,7 +161,7 @@ def test_ahead_passes_everything_on_and_ends_its_thread() -> None:
         finally:
             ended.append(True)
 
-    taken = prefetch(source())
+    taken = Prefetch(source())
     assert next(taken) == 0
     taken.close()
     assert ended == [True]
@@ -169,7 +171,27 @@ def test_ahead_passes_everything_on_and_ends_its_thread() -> None:
         raise ValueError("in the thread")
 
     with pytest.raises(ValueError, match="in the thread"):
-        list(prefetch(broken()))
+        list(Prefetch(broken()))
+
+
+def test_a_stage_that_feeds_another_is_closed_after_it_and_both_threads_end() -> None:
+    ended = []
+
+    def numbers() -> Iterator[int]:
+        try:
+            yield from count()
+        finally:
+            ended.append("numbers")
+
+    first = Prefetch(numbers())
+    second = Prefetch(number * number for number in first)
+    assert [next(second), next(second), next(second)] == [0, 1, 4]
+    second.close()
+    first.close()
+    assert ended == ["numbers"]
+    with pytest.raises(StopIteration):
+        next(first)
+    assert not [each for each in threading.enumerate() if each.name == "granary-ahead"]
 
 
 def _table(content: bytes | str, name: str, folder: Path) -> tuple[str, Any, dict[str, Any]]:

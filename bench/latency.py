@@ -1,0 +1,105 @@
+"""How soon a change is in the warehouse while the source commits 10,000 rows a second, each in a transaction.
+
+    python -m bench.latency [ROWS A SECOND [SECONDS]]
+
+Source, capture and warehouse share the machine and its clock. A change's clock starts at its commit, as the source's
+log has it, and ends when the transaction of the warehouse that brings it has returned.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from statistics import quantiles
+
+from granary.cdc.capture import CaptureResult, opened
+from granary.cli import output
+from granary.warehouse import server
+from granary.warehouse.connection import connect, query
+from granary.warehouse.settings import Settings
+from tests.python.support.captured_shop import SETTING, Shop
+from tests.python.support.origin_server import OriginServer
+
+RATE, SECONDS, STEP = 10_000, 20, 0.01
+COLUMNS = ("commits", "commits/s", "p50 ms", "p95 ms", "p99 ms", "slowest ms", "batches", "peak MB")
+WRITE = """
+do $$
+declare
+    began constant timestamptz := clock_timestamp();
+    number bigint := 1000;
+begin
+    for step in 1 .. {steps} loop
+        for n in 1 .. {rows} loop
+            insert into articles values (number, 'article number ' || number, 1.5, true, '2020-01-01', now(), 0.5);
+            number := number + 1;
+            commit;
+        end loop;
+        perform pg_sleep(greatest(0, extract(epoch from began + step * interval '{step} s' - clock_timestamp())));
+    end loop;
+end $$
+"""
+
+
+def measure(rate: int, seconds: int) -> tuple[object, ...]:
+    """Return a row with these `COLUMNS`, of so many commits a second for so many seconds."""
+    base = Path(tempfile.mkdtemp(prefix="g-late-", dir="/tmp"))
+    base.chmod(0o755)
+    os.environ |= {"GRANARY_HOME": str(base / "w"), "PGDATABASE": "granary"}
+    settings, origin = Settings.load(), OriginServer(base / "s")
+    server.up(settings)
+    origin.create()
+    try:
+        shop = Shop(origin, "shop")
+        shop.create(rows=0)
+        os.environ[SETTING] = shop.uri
+        landed: list[tuple[float, int]] = []
+        total, took = rate * seconds, [0.0]
+
+        def noted(result: CaptureResult) -> None:
+            landed.append((time.time(), result.changes))
+            if result.changes >= total:
+                raise KeyboardInterrupt
+
+        def write() -> None:
+            began = time.monotonic()
+            shop.sql(WRITE.format(steps=round(seconds / STEP), rows=round(rate * STEP), step=STEP))
+            took[0] = time.monotonic() - began
+
+        with opened(settings, shop.source) as capturing:
+            capturing.once()
+            writing = threading.Thread(target=write)
+            threading.Timer(1.0, writing.start).start()
+            try:
+                capturing.follow(progress=noted)
+            except KeyboardInterrupt:
+                writing.join()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        with connect(settings) as connection:
+            commits = query(
+                connection,
+                "select extract(epoch from cdc_committed_at)::float8 from raw_shop.articles_changes"
+                " where cdc_op = 'insert' order by _load_id, _row",
+            )
+        assert len(commits) == total
+        waits, first = [], 0
+        for at, last in landed:
+            waits += [(at - float(str(commit))) * 1000 for (commit,) in commits[first:last]]
+            first = last
+        parts = quantiles(waits, n=100)
+        spread = (round(parts[49]), round(parts[94]), round(parts[98]), round(max(waits)))
+        return (total, round(total / took[0]), *spread, len(landed), peak)
+    finally:
+        origin.remove()
+        server.down(settings)
+        shutil.rmtree(base, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    given = [int(word) for word in sys.argv[1:]]
+    output.table("From commit to queryable", COLUMNS, [measure(*(given + [RATE, SECONDS][len(given) :]))])
