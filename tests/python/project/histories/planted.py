@@ -81,19 +81,20 @@ class Planted:
     def _copied(self, name: str, statements: list[str]) -> list[str]:
         fault = self.faults[name]
         schema, _, model = fault.model.partition(".")
-        named = re.compile(rf'(\\?"){schema}(\\?"\.\\?"){model}(__\w+)?(\\?")')
-        return [
-            re.sub(rf"(?<=['\"]){schema}\.{model}(?=['\"])", f"{SCHEMA}.{name}", renamed)
-            for sql in statements
-            if not any(hook in sql for hook in HOOKS)
-            for renamed in [
-                re.sub(
-                    rf'(?<!\.)"{model}(__dbt_\w+)?"',
-                    rf'"{name}\1"',
-                    named.sub(rf"\g<1>{SCHEMA}\g<2>{name}\g<3>\g<4>", DOCUMENT.sub(self._wrong(fault), sql)),
-                )
-            ]
-        ]
+        names = (
+            (rf'(\\?"){schema}(\\?"\.\\?"){model}(__\w+)?(\\?")', rf"\g<1>{SCHEMA}\g<2>{name}\g<3>\g<4>"),
+            (rf"(?<=['\"]){schema}\.{model}(?=['\"])", f"{SCHEMA}.{name}"),
+            (rf'(?<!\.)"{model}(__dbt_\w+)"', rf'"{name}\1"'),
+            (rf'(?<=rename to )"{model}"', f'"{name}"'),
+        )
+        copied = []
+        for statement in statements:
+            if not any(hook in statement for hook in HOOKS):
+                sql = DOCUMENT.sub(self._wrong(fault), statement)
+                for said, instead in names:
+                    sql = re.sub(said, instead, sql)
+                copied.append(sql)
+        return copied
 
     def _wrong(self, fault: Fault) -> Callable[[re.Match[str]], str]:
         def change(found: re.Match[str]) -> str:
