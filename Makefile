@@ -11,7 +11,7 @@ PACKAGES := $(wildcard dashboards demo granary ingestion orchestration dbt_grana
 CHOSEN := $(if $(filter file,$(origin PYTHON)),,--this-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast ui docs dashboard lint lint-python lint-types lint-doors lint-sql lint-yaml bench scale chaos clean
+.PHONY: help setup demo test test-fast ui docs dashboard lint lint-python lint-types lint-doors lint-sql lint-yaml bench scale chaos histories clean
 SCALE := $(filter scale,$(MAKECMDGOALS))
 
 help: ## this list
@@ -70,6 +70,9 @@ scale: bench # `make bench scale` names both
 
 chaos: setup ## proof of exactly-once: loaders and servers killed by the hundred; ARGS="--kinds files --runs 50"
 	@$(BIN)/python -m tests.python.engine.chaos $(ARGS)
+
+histories: setup ## proof of increments: random histories of the warehouse against full refreshes; ARGS="--count 300 --seed 7"
+	@$(BIN)/python -m tests.python.project.histories $(ARGS)
 
 clean: ## stop the server and remove what set-up and tools made; the warehouse in .granary/ stays
 	-@[ -n "$$PGHOST" ] || [ ! -x $(BIN)/granary ] || $(BIN)/granary down

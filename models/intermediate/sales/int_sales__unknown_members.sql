@@ -3,9 +3,15 @@
         materialized='incremental',
         incremental_strategy='append',
         on_schema_change='fail',
-        pre_hook="{{ granary.advance_watermark({'pos': [source('ops', 'load_audit')]}) }}",
+        pre_hook=[
+            "{{ granary.advance_watermark({'pos': [source('ops', 'load_audit')]}) }}",
+            "{% if is_incremental() %}delete from {{ this }} where load_id in ({{ granary.erased_loads('pos') }}){% endif %}",
+        ],
     )
 }}
+
+-- A load from which an erasure took rows is looked through again.
+{% set erased = granary.erased_loads('pos') %}
 
 with
 
@@ -20,20 +26,28 @@ watermarks as (
 
 ),
 
-unknown as (
+-- Of the stores all, not only the unknown ones: the CRM may know one today and not tomorrow, and has no history of it.
+mentioned as (
 
     select
         sold.load_id,
         case when products.product_id is null then sold.product_id end as product_id,
         case when households.household_id is null then sold.household_id end as household_id,
-        case when stores.store_id is null then sold.store_id end as store_id
+        sold.store_id,
+        count(*) as line_count
     from {{ ref('stg_pos__transactions') }} as sold
     left join {{ ref('stg_crm__products') }} as products on sold.product_id = products.product_id
     left join {{ ref('stg_crm__households') }} as households on sold.household_id = households.household_id
-    left join {{ ref('stg_crm__stores') }} as stores on sold.store_id = stores.store_id
     where
         {{ granary.unseen_loads('pos', 'sold.load_id') }}
-        and (products.product_id is null or households.household_id is null or stores.store_id is null)
+        {%- if is_incremental() %}
+        or sold.load_id in ({{ erased }})
+        {%- endif %}
+    group by
+        sold.load_id,
+        case when products.product_id is null then sold.product_id end,
+        case when households.household_id is null then sold.household_id end,
+        sold.store_id
 
 ),
 
@@ -43,8 +57,9 @@ members as (
     select
         load_id,
         '{{ entity }}' as entity,
-        {{ entity }}_id as entity_id
-    from unknown
+        {{ entity }}_id as entity_id,
+        line_count
+    from mentioned
     where {{ entity }}_id is not null
     {% if not loop.last %}
 
@@ -59,6 +74,6 @@ select
     load_id,
     entity,
     entity_id,
-    count(*) as line_count
+    cast(sum(line_count) as bigint) as line_count
 from members
 group by load_id, entity, entity_id
