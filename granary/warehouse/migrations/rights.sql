@@ -220,7 +220,9 @@ begin
             'follow_corrections',
             'check_inputs', 'publish_lock', 'hold_publishing', 'settle_holds', 'release_vanished', 'failed_results',
             'record_build', 'has_rows', 'without_data', 'holds', 'check_personal', 'start_run', 'end_run', 'prepare_publish',
-            'forget_shrinking', 'ledger_differences', 'loads_without_rows', 'indexes_of'
+            'forget_shrinking', 'ledger_differences', 'loads_without_rows', 'indexes_of', 'declared_indexes', 'is_mart', 'masked_columns',
+            'marts', 'day_of', 'create_declared_indexes', 'missing_indexes', 'can_hold', 'model_schemas',
+            'record_unpublished', 'audit', 'loads_at_fault', 'is_tested_by_partition', 'proved', 'version_seen', 'relation_of', 'delta_of', 'publish_script'
         )
     loop
         execute format('revoke all on function %s from public', function);

@@ -41,13 +41,11 @@ class Models:
         return json.dumps(
             {
                 "model": model,
-                "relation": model,
-                "delta": f"{model}__delta",
                 "grain": ["ride"] if rides else ["station"],
                 "partition": ["day"] if rides else ["station"],
                 "fingerprint": self.code,
                 "invocation": "x",
-                "inputs": None if rides else {RIDES: {"delta": f"{RIDES}__delta", "by": self.by}},
+                "inputs": None if rides else {RIDES: self.by},
                 "log": None,
                 "asked": self.asked,
                 "state": state,
@@ -84,8 +82,10 @@ class Models:
         )
 
     def prune(self, erasing: bool = False) -> None:
-        nodes = [{"schema": "built", "alias": name, "delta": f"built.{name}__delta"} for name in ("rides", "stations")]
-        document = {"nodes": nodes, "schemas": ["built"], "erasing": erasing}
+        nodes = [
+            {"schema": "built", "alias": name, "kind": "model", "partition": ["x"]} for name in ("rides", "stations")
+        ]
+        document = {"nodes": nodes, "erasing": erasing}
         query(self.connection, "select ops.prune_deltas($1)", json.dumps(document))
 
 
