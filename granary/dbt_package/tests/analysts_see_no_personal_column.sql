@@ -4,9 +4,11 @@
 -- columns to mask is a view that masks them; one that this run builds, or that waits to be published, becomes one then.
 -- depends_on: {{ ref('restatements') }}
 {%- set marts, build = [], generate_schema_name("build", none) | trim %}
-{%- for node in (graph.nodes.values() if execute else []) if granary.is_built_apart(node) and node.unique_id not in selected_resources %}
+{%- for node in (graph.nodes.values() if execute else [])
+    if granary.is_built_apart(node) and node.unique_id not in selected_resources %}
 {%- do marts.append({'kind': node.resource_type, 'schema': build, 'alias': node.alias, 'columns': granary.described(node).columns}) %}
 {%- endfor %}
+{%- set described = granary.as_json({'build': build, 'masks': var('personal_tiers'), 'nodes': marts}) %}
 
 with
 
@@ -48,9 +50,7 @@ union all
 select
     'has no mask' as fault,
     relations.table_name || ' ' || masked.column_name as what
-from ops.masked_columns(
-    {{ granary.as_json({'build': build, 'tiers': var('personal_tiers').items() | list, 'nodes': marts}) }}
-) as masked
+from ops.masked_columns({{ described }}) as masked
 inner join relations
     on
         relations.schema_name = '{{ granary.published_schema() }}'

@@ -57,7 +57,7 @@ create or replace function ops.masked_columns(doc jsonb, node jsonb) returns set
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select name
     from jsonb_each(node -> 'columns') as columns (name, meta)
-    where doc -> 'tiers' @> jsonb_build_array(jsonb_build_array(meta -> 'personal', 'mask'))
+    where doc #>> array['masks', meta ->> 'personal'] = 'mask'
 $$;
 
 create or replace function ops.masked_columns(doc jsonb) returns table (mart text, column_name text)

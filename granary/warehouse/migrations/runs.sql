@@ -1,11 +1,11 @@
 -- What a run of dbt calls when it starts and ends, the audits of what it builds, and its tests of raw tables. dbt describes
 -- the project and the run as one JSON value and calls these as transformer; they have the rights of whoever calls them.
 --
---     doc     {schema, personal, build, invocation, erasing, command, empty, despite, selected, tiers, subjects, nodes: [...],
---             results: [...]}; without results it is an operation
+--     doc     {schema, personal, build, invocation, erasing, command, empty, despite, selected, tiers, masks, subjects,
+--             nodes: [...], results: [...]}; without results it is an operation
 --     node    {id, name, kind, parents, schema, alias, source, materialized, blocks, grain, partition, grants, meta,
 --             columns: {name: its meta}}; `grain` and `partition` of a model that overwrites partitions
---     tiers   [[tier, mask or show], ...]
+--     masks   {tier: mask or show}
 --     result  {id, name, status, rows}
 
 -- What holds publishing: ops.publish_holds. From its start a run holds it for every node and blocking test that it
@@ -243,11 +243,10 @@ begin
         select
             position, 0, format(
                 '%s: there is no tier of personal data %s; write one of %s (docs/engine/access.md), or add it to the var'
-                ' personal_tiers.', place, tier, array_to_string(ops.texts(tiers), ', ')
+                ' personal_tiers.', place, tier, array_to_string(ops.texts(doc -> 'tiers'), ', ')
             )
         from columns
-        cross join jsonb_path_query_array(doc, '$.tiers[*][0]') as tiers
-        where not tiers ? tier
+        where not doc -> 'tiers' ? tier
         union all
         select position, 1, format('%s: a column holds keys of one data subject, and not of %s.', place, subject)
         from columns
@@ -307,7 +306,8 @@ begin
         where nodes.node ->> 'materialized' in ('view', 'ephemeral')
     ), inputs as materialized (
         select
-            models.id, models.name, declared, node ->> 'name' as input, jsonb_array_length(node -> 'partition') > 0 as is_followed
+            models.id, models.name, declared, node ->> 'name' as input,
+            jsonb_array_length(node -> 'partition') > 0 as is_followed
         from models
         inner join reads on models.id = reads.id
         inner join nodes on reads.input = nodes.id

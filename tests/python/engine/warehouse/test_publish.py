@@ -85,7 +85,7 @@ class Marts:
                 "invocation": "x",
                 "erasing": False,
                 "despite": [],
-                "tiers": [["identifier", "mask"], ["pseudonym", "show"]],
+                "masks": {"identifier": "mask", "pseudonym": "show"},
                 "nodes": [self.mart],
             }
         )

@@ -46,7 +46,7 @@ def document(*nodes: dict[str, Any], **more: Any) -> str:
         {
             "schema": "marts", "personal": "personal", "build": "build", "invocation": "now", "erasing": False,
             "command": "build", "empty": False, "despite": [],
-            "selected": [one["id"] for one in nodes], "tiers": [["identifier", "mask"], ["pseudonym", "show"]],
+            "selected": [one["id"] for one in nodes], "tiers": ["identifier", "pseudonym"],
             "subjects": ["rider"], "nodes": nodes, "results": None,
         }
         | more
