@@ -177,6 +177,7 @@ declare
     );
     version bigint;
     nestloop text := current_setting('enable_nestloop');
+    has_rows boolean;
     deleted bigint;
     inserted bigint;
     unexpected boolean := false;
@@ -200,7 +201,9 @@ begin
         ops.column_list(columns, 'old.'), delta, listed, version
     );
     get diagnostics deleted = row_count;
-    perform set_config('enable_nestloop', nestloop, true);
+    -- A table without rows looks cheap to read once for each new row, which reads all that have come before it.
+    execute format('select exists (select from %s)', target) into has_rows;
+    perform set_config('enable_nestloop', case when has_rows then nestloop else 'off' end, true);
     execute format(
         'with come as (insert into %1$s (%2$s) select %2$s from %3$s as new'
         ' where not exists (select from %1$s as old where %4$s) returning *)'
@@ -208,6 +211,7 @@ begin
         target, listed, computed, same_grain, delta, version
     );
     get diagnostics inserted = row_count;
+    perform set_config('enable_nestloop', nestloop, true);
     if doc ->> 'asked' is not null and doc ->> 'state' = 'some' and deleted + inserted > 0 then
         -- Rows differ where nothing had changed: somebody changed the table, and its readers cannot go by what differs.
         execute format(

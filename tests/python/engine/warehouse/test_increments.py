@@ -237,3 +237,17 @@ def test_increments_equal_a_full_build_over_any_history(
             assert counts(models) == expected
         if is_pruned:
             models.prune()
+
+
+def test_an_empty_table_is_not_read_once_for_each_row_that_it_gets(models: Models) -> None:
+    models.run(f"truncate {RIDES}", f"analyze {RIDES}")
+    models.connection.commit()
+    scans = f"select seq_scan::int from pg_stat_xact_user_tables where relid = '{RIDES}'::regclass"
+    computed = "select n as ride, 1 as day, 'Dock' as station from generate_series(1, 2000) as n"
+    models.run(f"create temporary table computed on commit drop as {computed}")
+    ((before,),) = models.rows(scans)
+    query(models.connection, "select ops.write_increment($1, 'computed')", models.document(RIDES, "all"))
+    ((after,),) = models.rows(scans)
+    assert after - before < 10
+    assert models.rows(f"select count(*) from {RIDES}") == [(2000,)]
+    assert models.rows("show enable_nestloop") == [("on",)]
