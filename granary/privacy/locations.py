@@ -269,10 +269,11 @@ def _mart(connection: Connection, node: Mapping[str, Any]) -> Iterator[Mart]:
     """Yield a published mart with data subjects, with what the ledger of publishes adds up of it."""
     schema, _, table = published(node).partition(".")
     kinds = warehouse.columns_of(connection, quote_relation(schema, table))
-    day = meta(node).get("business_date") or ("business_date" if "business_date" in kinds else "cast(null as date)")
     for place in _places(node):
         if place.schema == schema and place.column in kinds:
-            yield Mart(place, day, tuple(name for name in _measures(connection, schema, table) if name in kinds))
+            declared = meta(node).get("business_date")
+            ((day,),) = query(connection, "select ops.day_of($1, $2)", place.relation, declared)
+            yield Mart(place, str(day), tuple(name for name in _measures(connection, schema, table) if name in kinds))
 
 
 def _measures(connection: Connection, schema: str, mart: str) -> list[str]:

@@ -1,32 +1,29 @@
 {#-
-    Audited before visible: the post-hook of every mart. It runs the blocking tests of the model, in one statement, inside
-    the transaction that built it; one failure raises, the transaction rolls back, and readers keep the last good table.
-    After an increment it looks only at the partitions that were just written. What passed is recorded in ops.model_audits,
-    in the same transaction.
+    Audited before visible: the post-hook of every mart. It runs the blocking tests of the model inside the transaction
+    that built it (ops.audit); one failure raises, the transaction rolls back, and readers keep the last good table. After
+    an increment it looks only at the partitions that were just written.
 -#}
 {% macro audit() -%}
-    {%- set tests = granary.audit_tests(model) if execute else [] -%}
+    {%- set new = is_incremental() and 'partition_by' in model.config.meta -%}
+    {%- set latest, tests = [granary.of_latest_version(model)] if new else [], [] -%}
+    {%- for test in (granary.audit_tests(model) if execute else []) -%}
+        {%- do tests.append({
+            'name': test.name,
+            'query': granary.audit_query(test, latest),
+            'of_load': granary.audit_query(test, latest + ['load_id = $1']) if 'load_id' in model.columns else none,
+            'fail_calc': test.config.fail_calc,
+            'error_if': test.config.error_if,
+        }) -%}
+    {%- endfor -%}
     {%- if tests -%}
-        {%- set scope = 'new' if is_incremental() and 'partition_by' in model.config.meta else 'all' -%}
-        {%- set queries, passed = [], [] -%}
-        {%- for test in tests -%}
-            {%- do queries.append(
-                'select ' ~ loop.index ~ ' as place, counted.* from (' ~ granary.audit_query(test, model, scope) ~ ') as counted') -%}
-        {%- endfor -%}
-        {#- A model may forbid hashing for its own query only; and each count, not the list of them, is for all processors. -#}
-        {%- set counted = run_query('reset enable_hashagg; set local enable_parallel_append = off; ' ~ queries | join(' union all ') ~ ' order by place').rows -%}
-        {%- for test in tests -%}
-            {%- set failures = counted[loop.index0][1] or 0 -%}
-            {%- if counted[loop.index0][2] -%}
-                {{ exceptions.raise_compiler_error(
-                    'audit: ' ~ test.name ~ ': ' ~ failures ~ ' rows failed in ' ~ granary.published_schema() ~ '.' ~ this.identifier
-                    ~ '; nothing was published.' ~ granary.loads_at_fault(test, model, scope)) }}
-            {%- endif -%}
-            {%- do passed.append("('" ~ test.name ~ "', " ~ failures ~ ')') -%}
-        {%- endfor %}
-        insert into ops.model_audits (invocation_id, test, model, scope, failures)
-        select '{{ invocation_id }}', test, '{{ granary.watermark_name() }}', '{{ scope }}', failures
-        from (values {{ passed | join(', ') }}) as passed (test, failures)
+        {%- set problem = run_query('select ops.audit(' ~ granary.as_json({
+            'model': granary.watermark_name(),
+            'schema': granary.published_schema(),
+            'scope': 'new' if new else 'all',
+            'invocation': invocation_id,
+            'tests': tests,
+        }) ~ ')').rows[0][0] -%}
+        {%- if problem -%}{{ exceptions.raise_compiler_error(problem) }}{%- endif -%}
     {%- endif -%}
 {%- endmacro %}
 
@@ -44,44 +41,23 @@
 {%- endmacro %}
 
 {% macro blocks(test) -%}
-    {{ return(test.resource_type == 'test' and test.config.enabled and test.config.severity | lower == 'error') }}
+    {{ return(test.resource_type == 'test' and test.config.severity | lower == 'error') }}
 {%- endmacro %}
 
-{#- Of a model that keeps its rows' loads, the newest ones that fail a test by themselves, for people. -#}
-{% macro loads_at_fault(test, node, scope) -%}
-    {%- if 'load_id' not in node.columns -%}{{ return('') }}{%- endif -%}
-    {%- set found = [] -%}
-    {%- for row in run_query(
-        'select load_id, unit from ops.load_audit where load_id in (select load_id from ' ~ this
-        ~ ') order by load_id desc limit 20').rows if found | length < 3 -%}
-        {%- if run_query(granary.audit_query(test, node, scope, 'load_id = ' ~ row[0])).rows[0][1] -%}
-            {%- do found.append(row[1] ~ ' (load ' ~ row[0] ~ ')') -%}
-        {%- endif -%}
-    {%- endfor -%}
-    {{ return(' They are of ' ~ found | join(', ') ~ '.' if found else '') }}
-{%- endmacro %}
-
-{#- The query of a generic test on the table that the current transaction is building. -#}
-{% macro audit_query(test, node, scope, only=none) -%}
-    {%- set conditions = [only] if only else [] -%}
-    {%- if test.config.where -%}{%- do conditions.append('(' ~ test.config.where ~ ')') -%}{%- endif -%}
-    {%- if scope == 'new' -%}
-        {%- do conditions.append(granary.of_latest_version(node)) -%}
-    {%- endif -%}
+{#- The query of a generic test on rows of the table that the current transaction is building. -#}
+{% macro audit_query(test, conditions) -%}
+    {%- set where = ['(' ~ test.config.where ~ ')'] if test.config.where else [] -%}
     {%- set arguments = {} -%}
     {%- for key, value in test.test_metadata.kwargs.items() if key != 'model' -%}
-        {%- if value is string and value.startswith('ref(') -%}
-            {%- do arguments.update({key: granary.relation_of(value)}) -%}
-        {%- else -%}
-            {%- do arguments.update({key: render(value) if value is string else value}) -%}
+        {%- if value is string and value.startswith('ref(') -%} {#- such as ref('dim_store') -#}
+            {%- set named = granary.node_named((value | replace('"', "'")).split("'")[-2]) -%}
+            {%- set value = api.Relation.create(database=named.database, schema=named.schema, identifier=named.alias) -%}
         {%- endif -%}
+        {%- do arguments.update({key: render(value) if value is string else value}) -%}
     {%- endfor -%}
-    {%- do arguments.update({'model': granary.rows_where(this, conditions)}) -%}
+    {%- do arguments.update({'model': granary.rows_where(this, where + conditions)}) -%}
     {%- set package = context[test.test_metadata.namespace] if test.test_metadata.namespace else context -%}
-    select {{ test.config.fail_calc }} as failures, {{ test.config.fail_calc }} {{ test.config.error_if }} as should_error
-    from (
-        {{ package['test_' ~ test.test_metadata.name](**arguments) }}
-    ) as dbt_internal_test
+    {{ return(package['test_' ~ test.test_metadata.name](**arguments)) }}
 {%- endmacro %}
 
 {#- The rows of a relation that meet all of the conditions, in the form that dbt gives them to generic tests. -#}
@@ -89,20 +65,11 @@
     {{ return('(select * from ' ~ relation ~ ' where ' ~ conditions | join(' and ') ~ ') dbt_subquery' if conditions else relation) }}
 {%- endmacro %}
 
-{#- "ref('dim_store')", as a test's argument has it, to the relation. -#}
-{% macro relation_of(reference) -%}
-    {{ return(granary.node_relation(granary.node_named((reference | replace('"', "'")).split("'")[-2]))) }}
-{%- endmacro %}
-
 {#- A model, seed or snapshot of the project or of a package: no two have one name. -#}
 {% macro node_named(name) -%}
-    {%- for node in graph.nodes.values() if node.name == name and node.resource_type in ('model', 'seed', 'snapshot') -%}
+    {%- for node in (graph.nodes.values() if execute else []) if node.name == name and node.resource_type in ('model', 'seed', 'snapshot') -%}
         {{ return(node) }}
     {%- endfor -%}
-{%- endmacro %}
-
-{% macro node_relation(node) -%}
-    {{ return(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)) }}
 {%- endmacro %}
 
 {#-
@@ -117,12 +84,7 @@
     {{ own }}
     {%- else -%}
     {%- set unproved = '(select count(*) from proved) = 0' -%}
-    with proved as (
-        select failures
-        from ops.model_audits
-        where invocation_id = '{{ invocation_id }}' and test = '{{ model.name }}'
-        {%- if var('test_scope') != 'new' %} and scope = 'all'{% endif %}
-    )
+    with proved as (select * from ops.proved('{{ invocation_id }}', '{{ model.name }}', '{{ var('test_scope') }}') as failures)
     select failures, failures {{ warn_if }} as should_warn, failures {{ error_if }} as should_error from proved
     union all
     {{ own }} where {{ unproved }} having {{ unproved }}

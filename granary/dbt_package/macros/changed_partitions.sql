@@ -11,7 +11,8 @@
 
 {#-
     The condition of an incremental model for rows of the partitions that it overwrites; all rows, if it is built in full.
-    With the table that they come from, only its loads that may hold such rows are read.
+    With the table that they come from, only its loads that may hold such rows are read: those that the log knows, and any
+    that arrived after it was written.
 -#}
 {% macro in_changed_partitions(log, partition, source_name=none, table_name=none) -%}
     {%- do source('ops', 'model_watermarks') -%} {#- seen by dbt although a first parse is not incremental -#}
@@ -19,22 +20,16 @@
     true
     {%- else -%}
     {%- if table_name -%}
-    load_id = any(array({{ granary.loads_of_changed_partitions(log, partition, source_name, table_name) }}))
+    load_id = any(array(
+        select arrived.load_id
+        from {{ log }} as arrived
+        where arrived.reason = 'arrived' and {{ granary.in_logged_partitions(log, partition, 'arrived.' ~ partition) }}
+        union all
+        {{ granary.loads_not_logged(source_name, table_name) }}
+    ))
     and {% endif -%}
     {{ granary.in_logged_partitions(log, partition, partition) }}
     {%- endif -%}
-{%- endmacro %}
-
-{#-
-    A query for the loads that may hold rows of the changed partitions: those that the log knows, and any that arrived
-    after it was written.
--#}
-{% macro loads_of_changed_partitions(log, partition, source_name, table_name) -%}
-    select arrived.load_id
-    from {{ log }} as arrived
-    where arrived.reason = 'arrived' and {{ granary.in_logged_partitions(log, partition, 'arrived.' ~ partition) }}
-    union all
-    {{ granary.loads_not_logged(source_name, table_name) }}
 {%- endmacro %}
 
 {#- As in_partitions; a unit test, which overwrites nothing, asks the log. -#}
@@ -54,14 +49,6 @@
     inner join {{ source('ops', 'model_watermarks') }} as seen
         on loads.source = seen.source and seen.model = '{{ granary.watermark_name() }}' and loads.load_id > seen.load_id
     where loads.source = '{{ source_name }}' and loads.table_name = '{{ table_name }}'
-{%- endmacro %}
-
-{#- The window of the vars from_date and to_date, as partitions. -#}
-{% macro requested_partitions(partition) -%}
-    {%- set days -%}
-    generate_series(date '{{ var("from_date") }}', date '{{ var("to_date") }}', interval '1 day')
-    {%- endset -%}
-    select {{ granary.partition_of(partition, 'days.day_at') }} as {{ partition }} from {{ days }} as days (day_at)
 {%- endmacro %}
 
 {#-

@@ -11,7 +11,7 @@
     {%- set kept = graph.nodes[model.unique_id] -%}
     {%- if 'increment' not in kept -%}
         {%- set described = granary.describe_increment(kept) -%}
-        {%- set asked = 'select ops.increment_state(' ~ granary.quoted(tojson(described)) ~ ')' -%}
+        {%- set asked = 'select ops.increment_state(' ~ granary.as_json(described) ~ ')' -%}
         {%- do described.update({'state': 'rebuild' if flags.FULL_REFRESH else run_query(asked).rows[0][0]}) -%}
         {%- do kept.update({'increment': described}) -%}
     {%- endif -%}
@@ -21,26 +21,22 @@
 {% macro describe_increment(node) -%}
     {%- set meta, name, inputs, vars = node.config.meta, granary.full_name(node), {}, [] -%}
     {%- for input, by in meta.get('changed_by', {}).items() -%}
-        {%- set read, said = granary.node_named(input), [by | trim] -%}
-        {%- for word in modules.re.findall('[{](\w+)[}]', by) -%}
-            {%- do said.append(said[-1] | replace('{' ~ word ~ '}', granary.node_relation(granary.node_named(word)) | string)) -%}
-        {%- endfor -%}
-        {%- do inputs.update({granary.full_name(read): {'delta': granary.delta(read), 'by': said[-1]}}) -%}
+        {%- set by = modules.re.sub('[{]([A-Za-z0-9_]+)[}]', granary.relation_in_braces, by | trim) -%}
+        {%- do inputs.update({granary.full_name(granary.node_named(input)): by}) -%}
     {%- endfor -%}
     {%- for name in meta.get('depends_on_vars', []) -%}{%- do vars.append(var(name)) -%}{%- endfor -%}
     {%- for id in node.depends_on.nodes if id.startswith('seed.') -%}{%- do vars.append(graph.nodes[id].checksum.checksum) -%}{%- endfor -%}
     {%- set partition = granary.partition_columns(node) -%}
     {%- set log, asked = none, none -%}
     {%- if 'changes' in meta -%}
-        {%- set log = granary.changed_partitions(granary.node_relation(granary.node_named(meta['changes'])), partition[0], name) -%}
+        {%- set log = granary.changed_partitions(granary.node_named(meta['changes']).relation_name, partition[0], name) -%}
     {%- endif -%}
     {%- if ('changes' in meta or partition == ['business_date']) and var('from_date') and var('to_date') -%}
-        {%- set asked = granary.requested_partitions(partition[0]) -%}
+        {%- set asked = 'select ' ~ granary.partition_of(partition[0], 'day_at') ~ ' as ' ~ partition[0] ~ " from generate_series(date '"
+            ~ var('from_date') ~ "', date '" ~ var('to_date') ~ "', interval '1 day') as days (day_at)" -%}
     {%- endif -%}
     {{ return({
         'model': name,
-        'relation': granary.node_relation(node) | string,
-        'delta': granary.delta(node),
         'grain': granary.grain(node),
         'partition': partition,
         'columns': node.columns.keys() | list if node.config.contract.enforced else none,
@@ -52,17 +48,16 @@
     }) }}
 {%- endmacro %}
 
+{% macro relation_in_braces(match) -%}
+    {{ return(granary.node_named(match[1]).relation_name) }}
+{%- endmacro %}
+
 {% macro has_delta(node) -%}
     {{ return(node.config.incremental_strategy == 'overwrite_partitions') }}
 {%- endmacro %}
 
 {% macro full_name(node) -%}
     {{ return(node.schema ~ '.' ~ node.alias) }}
-{%- endmacro %}
-
-{#- The table of the rows in which the versions of a model differ. -#}
-{% macro delta(node) -%}
-    {{ return('"' ~ node.schema ~ '"."' ~ node.alias ~ '__delta"') }}
 {%- endmacro %}
 
 {#- The columns of a model's unique key: its config, or the first unique index that it declares. -#}
@@ -73,9 +68,7 @@
     {%- for index in node.config.meta.get('declared_indexes', []) if index.get('unique') -%}
         {{ return(index['columns']) }}
     {%- endfor -%}
-    {{ exceptions.raise_compiler_error(
-        node.name ~ ' overwrites partitions and has no unique key, by which rows are compared: declare a unique index in'
-        ~ ' meta.declared_indexes, or give it the config unique_key (docs/engine/increments.md).') }}
+    {{ return([]) }}
 {%- endmacro %}
 
 {% macro partition_columns(node) -%}
@@ -107,12 +100,12 @@
         {%- if through -%}
         {{ columns }} = any(array(
             select listed.{{ key }} from {{ through }} as listed
-            where ({{ listed }}) in (select {{ listed }} from granary_partitions)
+            where ({{ listed }}) in (table granary_partitions)
         ))
         {%- elif partition | length == 1 -%}
-        {{ columns or listed }} = any(array(select {{ listed }} from granary_partitions))
+        {{ columns or listed }} = any(array(table granary_partitions))
         {%- else -%}
-        ({{ columns or listed }}) in (select {{ listed }} from granary_partitions)
+        ({{ columns or listed }}) in (table granary_partitions)
         {%- endif -%}
     {%- endif -%}
 {%- endmacro %}
@@ -127,9 +120,7 @@
         select delta.*
         from {{ relation.schema }}.{{ relation.identifier }}__delta as delta
         where delta.version > (
-            select cast(states.inputs ->> '{{ relation.schema }}.{{ relation.identifier }}' as bigint)
-            from ops.model_states as states
-            where states.model = '{{ granary.watermark_name() }}'
+            select ops.version_seen('{{ granary.watermark_name() }}', '{{ relation.schema }}.{{ relation.identifier }}')
         )
     )
     {%- else -%}
@@ -184,14 +175,14 @@ having sum({{ sums.keys() | first }}) <> 0
         {{ dbt.postgres__create_table_as(temporary, relation, sql) }}
     {%- elif temporary -%}
         {%- if increment.state == 'some' %}
-    select ops.find_partitions({{ granary.quoted(tojson(increment)) }});
+    select ops.find_partitions({{ granary.as_json(increment) }});
         {%- endif %}
     create temporary table {{ relation }} on commit drop as (
         {{ 'select * from ' ~ this ~ ' limit 0' if increment.state == 'none' else sql }}
     );
     {%- else -%}
         {{ dbt.postgres__create_table_as(temporary, relation, sql) }}
-    {{ granary.perform('ops.note_rebuild(' ~ granary.quoted(tojson(increment)) ~ ", '" ~ relation ~ "')") }};
+    {{ granary.perform('ops.note_rebuild(' ~ granary.as_json(increment) ~ ", '" ~ relation ~ "')") }};
     {%- endif -%}
 {%- endmacro %}
 
@@ -201,7 +192,7 @@ having sum({{ sums.keys() | first }}) <> 0
     select 1
     {%- else -%}
     {{ granary.perform(
-        'ops.write_increment(' ~ granary.quoted(tojson(granary.increment())) ~ ", '" ~ arg_dict['temp_relation'] ~ "')") }}
+        'ops.write_increment(' ~ granary.as_json(granary.increment()) ~ ", '" ~ arg_dict['temp_relation'] ~ "')") }}
     {%- endif -%}
 {%- endmacro %}
 
@@ -213,6 +204,6 @@ having sum({{ sums.keys() | first }}) <> 0
 {#- A query for the partitions, or another expression of the rows, in which the latest version of a node differs. -#}
 {% macro published_partitions(node, value=none) -%}
     select distinct {{ value or granary.partition_columns(node) | join(', ') }}
-    from {{ granary.delta(node) }}
+    from "{{ node.schema }}"."{{ node.alias }}__delta"
     where version = (select max(version) from ops.model_versions where model = '{{ granary.full_name(node) }}')
 {%- endmacro %}

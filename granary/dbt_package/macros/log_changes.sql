@@ -10,10 +10,7 @@
 {%- set earlier = load_relation(this) if refreshes else none -%}
 watermarks as (
 
-    select
-        source,
-        previous_load_id,
-        load_id
+    select *
     from {{ source('ops', 'model_watermarks') }}
     where model = '{{ granary.watermark_name() }}'
 
@@ -44,29 +41,6 @@ arrived as (
 
 ),
 
--- What took rows from a load that held them.
-gone as (
-
-    select
-        superseded_by as load_id,
-        load_id as held_load_id,
-        'replaced' as reason,
-        cast(null as bigint) as row_count
-    from {{ source('ops', 'load_audit') }}
-    where {{ granary.past_watermark('superseded_by', source_name) }}
-
-    union all
-
-    select
-        load_id,
-        erased_load_id as held_load_id,
-        'erased' as reason,
-        row_count
-    from {{ source('ops', 'erased_rows') }}
-    where {{ granary.past_watermark('load_id', source_name) }}
-
-),
-
 changes as (
 
     select
@@ -84,13 +58,14 @@ changes as (
         gone.load_id,
         held.{{ partition }},
         gone.reason,
-        sum(coalesce(gone.row_count, held.row_count)) as row_count
+        coalesce(gone.row_count, held.row_count) as row_count
     from {{ this if is_incremental() else 'arrived' }} as held
-    inner join gone on held.load_id = gone.held_load_id
-    {%- if is_incremental() %}
-    where held.reason = 'arrived'
-    {%- endif %}
-    group by gone.load_id, held.{{ partition }}, gone.reason
+    inner join {{ source('ops', 'rows_gone') }} as gone on held.load_id = gone.held_load_id
+    where
+        {%- if is_incremental() %}
+        held.reason = 'arrived' and
+        {%- endif %}
+        {{ granary.past_watermark('gone.load_id', source_name) }}
     {%- for key, dimension in versions.items() %}
 
     union all

@@ -8,7 +8,7 @@
     {%- if execute and model.config.strategy == 'timestamp' -%}
         {%- set key = model.config.unique_key -%}
     select ops.follow_corrections(
-        '{{ this }}', '{{ granary.node_relation(graph.nodes[model.depends_on.nodes[0]]) }}',
+        '{{ this }}', '{{ graph.nodes[model.depends_on.nodes[0]].relation_name }}',
         array['{{ ([key] if key is string else key) | join("', '") }}'], '{{ model.config.updated_at }}'
     )
     {%- endif -%}

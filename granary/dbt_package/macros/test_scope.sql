@@ -8,13 +8,9 @@
     {%- if not execute or var('test_scope') != 'new' or not node or 'partition_by' not in node.config.meta -%}
         {{ return(false) }}
     {%- endif -%}
-    {#- All of a mart is looked at until it is published, and not by each later run that leaves it as it is. -#}
-    {%- set settled = flags.WHICH != 'test' and granary.is_built_apart(node) -%}
-    {{ return(run_query(
-        "select 1 from (select is_whole from ops.model_versions where model = '" ~ granary.full_name(node)
-        ~ "' order by version desc limit 1) as latest where not is_whole or (" ~ settled
-        ~ " and not exists (select from ops.unpublished where schema_name = '" ~ granary.published_schema()
-        ~ "' and mart = '" ~ node.alias ~ "' and partition is null))").rows | length > 0) }}
+    {%- set is_mart = flags.WHICH != 'test' and granary.is_built_apart(node) -%}
+    {{ return(run_query("select ops.is_tested_by_partition('" ~ granary.full_name(node)
+        ~ "', '" ~ granary.published_schema() ~ "', " ~ is_mart ~ ')').rows[0][0]) }}
 {%- endmacro %}
 
 {#- A condition for the rows of the partitions in which the latest version of a node differs from the one before. -#}
@@ -30,7 +26,7 @@
 {% macro and_of_latest_publish(changed, column, sample=1) -%}
     {%- set queries = [] -%}
     {%- for name, value in changed.items() -%}
-        {%- set node = granary.node_named(name) if execute else none -%}
+        {%- set node = granary.node_named(name) -%}
         {%- if granary.tests_only_latest_publish(node) -%}
             {%- do queries.append(granary.published_partitions(node, value)) -%}
         {%- endif -%}
@@ -49,7 +45,7 @@
 
 {#- The same for a column of loads: those that the model had not seen before. -#}
 {% macro and_of_new_loads(model_name, source_name, column) -%}
-    {%- set node = granary.node_named(model_name) if execute else none -%}
+    {%- set node = granary.node_named(model_name) -%}
     {%- if granary.tests_only_latest_publish(node) -%}
     and {{ column }} > (
         select previous_load_id
@@ -61,11 +57,10 @@
 
 {#- The same for the loads that hold rows of the partitions that the model published last. -#}
 {% macro and_of_loads_behind_latest_publish(model_name, column) -%}
-    {%- set node = granary.node_named(model_name) if execute else none -%}
+    {%- set node = granary.node_named(model_name) -%}
     {%- if granary.tests_only_latest_publish(node) -%}
-    {%- set log = granary.relation_of("ref('" ~ node.config.meta['changes'] ~ "')") -%}
     and {{ column }} = any(array(
-        select load_id from {{ log }}
+        select load_id from {{ granary.node_named(node.config.meta['changes']).relation_name }}
         where reason = 'arrived' and {{ node.config.meta['partition_by'] }} in ({{ granary.published_partitions(node) }})
     ))
     {%- endif -%}

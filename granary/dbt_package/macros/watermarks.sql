@@ -10,7 +10,7 @@
 {% macro advance_watermark(sources) -%}
     {%- set named = {} -%}
     {%- for name, relations in sources.items() -%}{%- do named.update({name: relations | map('string') | list}) -%}{%- endfor -%}
-    select ops.advance_watermark('{{ granary.watermark_name() }}', {{ granary.quoted(tojson(named)) }}, {{ is_incremental() }})
+    select ops.advance_watermark('{{ granary.watermark_name() }}', {{ granary.as_json(named) }}, {{ is_incremental() }})
 {%- endmacro %}
 
 {#- Pre-hook of a model that reads another one that has a watermark: it has seen exactly what that one has seen. -#}

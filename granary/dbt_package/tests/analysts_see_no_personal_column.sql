@@ -3,12 +3,12 @@
 -- The roles analyst and auditor read neither the tables behind masked marts nor what is being built, and each mart with
 -- columns to mask is a view that masks them; one that this run builds, or that waits to be published, becomes one then.
 -- depends_on: {{ ref('restatements') }}
-{%- set masked = [] %}
-{%- for node in (granary.marts() if execute else {}).values() if node.unique_id not in selected_resources %}
-{%- for column in granary.masked_columns(node) %}
-{%- do masked.append("('" ~ granary.published_schema() ~ '.' ~ node.alias ~ "', '" ~ column ~ "')") %}
+{%- set marts, build = [], generate_schema_name("build", none) | trim %}
+{%- for node in (graph.nodes.values() if execute else [])
+    if granary.is_built_apart(node) and node.unique_id not in selected_resources %}
+{%- do marts.append({'kind': node.resource_type, 'schema': build, 'alias': node.alias, 'columns': granary.described(node).columns}) %}
 {%- endfor %}
-{%- endfor %}
+{%- set described = granary.as_json({'build': build, 'masks': var('personal_tiers'), 'nodes': marts}) %}
 
 with
 
@@ -49,14 +49,13 @@ union all
 
 select
     'has no mask' as fault,
-    masked.table_name || ' ' || masked.column_name as what
-from (
-    values
-    {{ masked | join(',\n    ') if masked else "('', '')" }}
-) as masked (table_name, column_name)
-inner join relations on masked.table_name = relations.table_name
-left join ops.unpublished as waiting
-    on masked.table_name = waiting.schema_name || '.' || waiting.mart
+    relations.table_name || ' ' || masked.column_name as what
+from ops.masked_columns({{ described }}) as masked
+inner join relations
+    on
+        relations.schema_name = '{{ granary.published_schema() }}'
+        and relations.table_name = relations.schema_name || '.' || masked.mart
+left join ops.unpublished as waiting on relations.schema_name = waiting.schema_name and masked.mart = waiting.mart
 where
     waiting.mart is null
     and coalesce(pg_get_viewdef(relations.oid, true) not like '%END AS ' || masked.column_name || '%', true)
@@ -69,5 +68,5 @@ select
 from roles
 cross join pg_catalog.pg_namespace as spaces
 where
-    spaces.nspname in ('{{ generate_schema_name("build", none) }}', '{{ granary.personal_schema() }}')
+    spaces.nspname in ('{{ build }}', '{{ granary.personal_schema() }}')
     and has_schema_privilege(roles.oid, spaces.oid, 'usage')

@@ -36,6 +36,17 @@ group by source, table_name;
 comment on view ops.freshness is
 'When each table''s source last had something new, or was read whole and confirmed; a load that found nothing does not count.';
 
+-- What took rows from a load that held them. A load that replaces another takes all; an erasure has its own load_id.
+create or replace view ops.rows_gone as
+select
+    source, superseded_by as load_id, load_id as held_load_id, 'replaced' as reason, cast(null as bigint) as row_count
+from ops.load_audit
+where superseded_by is not null
+union all
+select source, load_id, erased_load_id, 'erased', row_count
+from ops.erased_rows;
+comment on view ops.rows_gone is 'Which loads lost rows, to which load or erasure: by load_id, models notice it.';
+
 -- A raw column may take a wider type while views stand on it: they are taken down and put up again as they were, with
 -- owner, grants and comments. Only for raw tables and only for types that hold every value of the present one; a table
 -- without rows takes any type.

@@ -1,8 +1,8 @@
 -- Increments: a model that declares what it is partitioned by overwrites the partitions that changed, by difference, and
 -- hands the rows that differ on to the models that read it (docs/engine/decisions/0037). dbt describes the model:
 --
---     doc    {model, relation, delta, grain, partition, columns, fingerprint, invocation, inputs, log, asked, state}
---     inputs {model: {delta, by}}; `by` says what a change there means here:
+--     doc    {model, grain, partition, columns, fingerprint, invocation, inputs, log, asked, state}
+--     inputs {model: by}, which says what a change there means here:
 --                all                everything is computed again, and what differs is written
 --                never              nothing
 --                rebuild [if ...]   the model is built anew (if one of the changed rows meets the condition)
@@ -13,15 +13,28 @@
 --
 -- The functions have the rights of whoever calls them: transformer.
 
--- Which versions of an input a model has not taken in yet: null if there are none.
+-- The relation of a model, SCHEMA.NAME, and the table beside it of the rows in which its versions differ.
+create or replace function ops.relation_of(model text, ending text default '') returns text
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select format('%I.%I', split_part(model, '.', 1), split_part(model, '.', 2) || ending)
+$$;
+
+create or replace function ops.delta_of(model text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select ops.relation_of(model, '__delta')
+$$;
+
+-- Which version of an input a model has taken in,
+create or replace function ops.version_seen(model text, input text) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select cast(states.inputs ->> $2 as bigint) from ops.model_states as states where states.model = $1
+$$;
+
+-- and those since: null if there are none.
 create or replace function ops.unseen_versions(doc jsonb, input text) returns table (seen bigint, latest bigint, is_whole boolean)
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select states.version, max(versions.version), bool_or(versions.is_whole)
-    from (
-        select coalesce((
-            select (inputs ->> input)::bigint from ops.model_states where model = doc ->> 'model'
-        ), 0) as version
-    ) as states
+    from (select coalesce(ops.version_seen(doc ->> 'model', input), 0) as version) as states
     left join ops.model_versions as versions on versions.model = input and versions.version > states.version
     group by states.version
 $$;
@@ -37,7 +50,7 @@ declare
     state ops.model_states;
     result text := case when coalesce(doc ->> 'log', doc ->> 'asked') is null then 'none' else 'some' end;
     input text;
-    how jsonb;
+    how text;
     unseen record;
     condition text;
     is_met boolean;
@@ -47,7 +60,7 @@ begin
         return 'rebuild';
     end if;
     if jsonb_typeof(doc -> 'columns') = 'array' and (
-        select array_agg(name order by name) from ops.columns_of(to_regclass(doc ->> 'relation'))
+        select array_agg(name order by name) from ops.columns_of(to_regclass(ops.relation_of(doc ->> 'model')))
     ) is distinct from (
         select array_agg(name order by name) from jsonb_array_elements_text(doc -> 'columns') as name
     ) then
@@ -56,23 +69,23 @@ begin
     if doc -> 'inputs' = 'null' then
         return case when result = 'none' then 'all' else result end;
     end if;
-    for input, how in select key, value from jsonb_each(doc -> 'inputs') loop
-        continue when how ->> 'by' = 'never';
+    for input, how in select key, value from jsonb_each_text(doc -> 'inputs') loop
+        continue when how = 'never';
         if not state.inputs ? input then
             return 'rebuild';
         end if;
         select * into unseen from ops.unseen_versions(doc, input);
         continue when unseen.latest is null;
-        if how ->> 'by' = 'all' then
+        if how = 'all' then
             result := 'all';
             continue;
         elsif unseen.is_whole then
             return 'rebuild';
         end if;
-        condition := substring(how ->> 'by' from '^rebuild(?: if (.*))?$');
-        if how ->> 'by' ~ '^rebuild' then
+        condition := substring(how from '^rebuild(?: if (.*))?$');
+        if how ~ '^rebuild' then
             execute format(
-                'select exists (select from %s as changes where version > %s and (%s))', how ->> 'delta', unseen.seen,
+                'select exists (select from %s as changes where version > %s and (%s))', ops.delta_of(input), unseen.seen,
                 coalesce(condition, 'true')
             ) into is_met;
             if is_met then
@@ -96,20 +109,21 @@ declare
 begin
     execute format(
         'create temporary table granary_partitions on commit drop as select %s from %s limit 0',
-        ops.column_list(columns), doc ->> 'relation'
+        ops.column_list(columns), ops.relation_of(doc ->> 'model')
     );
     if doc ->> 'log' is not null then
         execute format('insert into pg_temp.granary_partitions %s', doc ->> 'log');
     end if;
     for query in
         select format(
-            'with changes as (select * from %s where version > %s)%s', how ->> 'delta', unseen.seen,
-            case when how ->> 'by' ~* '^(select|with)\s' then format(' select queried.* from (%s) as queried', how ->> 'by')
-                else format(' select distinct %s from changes', how ->> 'by') end
+            'with changes as (select * from %s where version > %s)%s', ops.delta_of(input), unseen.seen,
+            case when how ~* '^(select|with)\s' then format(' select queried.* from (%s) as queried', how)
+                else format(' select distinct %s from changes', how) end
         )
-        from jsonb_each(case jsonb_typeof(doc -> 'inputs') when 'object' then doc -> 'inputs' else '{}' end) as items (input, how)
+        from jsonb_each_text(case jsonb_typeof(doc -> 'inputs') when 'object' then doc -> 'inputs' else '{}' end)
+            as items (input, how)
         cross join lateral ops.unseen_versions(doc, input) as unseen
-        where unseen.latest is not null and how ->> 'by' !~ '^(all|never|rebuild.*)$'
+        where unseen.latest is not null and how !~ '^(all|never|rebuild.*)$'
     loop
         execute format('insert into pg_temp.granary_partitions select found.* from (%s) as found', query);
     end loop;
@@ -144,7 +158,7 @@ begin
     execute format(
         'create table if not exists %s as'
         ' select cast(null as bigint) as version, cast(null as smallint) as sign, rows.* from %s as rows limit 0',
-        doc ->> 'delta', built
+        ops.delta_of(doc ->> 'model'), built
     );
 end
 $$;
@@ -154,7 +168,8 @@ $$;
 create or replace function ops.write_increment(doc jsonb, computed text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-    target regclass := (doc ->> 'relation')::regclass;
+    target regclass := ops.relation_of(doc ->> 'model')::regclass;
+    delta text := ops.delta_of(doc ->> 'model');
     columns text[] := array(select name from ops.columns_of(target));
     listed text := ops.column_list(columns);
     same_grain text := (
@@ -171,7 +186,7 @@ begin
         return;
     end if;
     version := nextval(pg_get_serial_sequence('ops.model_versions', 'version'));
-    perform ops.make_delta(doc, doc ->> 'relation'); -- of a model that dbt has not built anew since it has one
+    perform ops.make_delta(doc, cast(target as text)); -- of a model that dbt has not built anew since it has one
     -- Without statistics of what was just computed, or with those of before, a loop over both looks cheap.
     execute format('analyze %s', computed);
     if jsonb_array_length(doc -> 'partition') = 1 then
@@ -182,7 +197,7 @@ begin
         ' (select from %s as new where %s and (%s) is not distinct from (%s)) returning old.*)'
         ' insert into %s (version, sign, %s) select %s, -1, %8$s from gone',
         target, ops.in_partitions(doc, 'old'), computed, same_grain, ops.column_list(columns, 'new.'),
-        ops.column_list(columns, 'old.'), doc ->> 'delta', listed, version
+        ops.column_list(columns, 'old.'), delta, listed, version
     );
     get diagnostics deleted = row_count;
     -- A loop over a table that is as good as empty looks cheap, and would go through what the same statement has written
@@ -192,7 +207,7 @@ begin
         'with come as (insert into %1$s (%2$s) select %2$s from %3$s as new'
         ' where not exists (select from %1$s as old where %4$s) returning *)'
         ' insert into %5$s (version, sign, %2$s) select %6$s, 1, %2$s from come',
-        target, listed, computed, same_grain, doc ->> 'delta', version
+        target, listed, computed, same_grain, delta, version
     );
     get diagnostics inserted = row_count;
     perform set_config('enable_nestloop', nestloop, true);
@@ -200,7 +215,7 @@ begin
         -- Rows differ where nothing had changed: somebody changed the table, and its readers cannot go by what differs.
         execute format(
             'select exists (select from %s where version = %s and %I in (table pg_temp.granary_asked))',
-            doc ->> 'delta', version, doc -> 'partition' ->> 0
+            delta, version, doc -> 'partition' ->> 0
         ) into unexpected;
     end if;
     if deleted + inserted > 0 then
@@ -219,7 +234,7 @@ $$;
 create or replace function ops.note_rebuild(doc jsonb, built text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-    execute format('drop table if exists %s', doc ->> 'delta');
+    execute format('drop table if exists %s', ops.delta_of(doc ->> 'model'));
     perform ops.make_delta(doc, built);
     insert into ops.model_versions (model, is_whole, rows_inserted, rows_deleted, invocation_id)
     values (doc ->> 'model', true, 0, 0, doc ->> 'invocation');
@@ -250,16 +265,16 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     names text[] := array(
         select format('%s.%s', node ->> 'schema', node ->> 'alias')
-        from jsonb_array_elements(doc -> 'nodes') as node where node ->> 'delta' is not null
+        from jsonb_array_elements(doc -> 'nodes') as node where jsonb_array_length(node -> 'partition') > 0
     );
     one text;
     delta text;
     latest bigint;
     seen bigint;
 begin
-    delete from ops.model_states where model <> all(names) and doc -> 'schemas' ? split_part(model, '.', 1);
+    delete from ops.model_states where model <> all(names) and split_part(model, '.', 1) = any(ops.model_schemas(doc));
     foreach one in array names loop
-        delta := format('%I.%I', split_part(one, '.', 1), split_part(one, '.', 2) || '__delta');
+        delta := ops.delta_of(one);
         continue when to_regclass(delta) is null;
         latest := (select max(version) from ops.model_versions where model = one);
         seen := coalesce((select min((inputs ->> one)::bigint) from ops.model_states where inputs ? one), latest);

@@ -1,10 +1,10 @@
 -- Publishing: what dbt built is carried into the tables that people read, with insert and delete only, in one
--- transaction (docs/engine/decisions/0016). dbt describes the marts as one JSON value and calls these functions as
+-- transaction (docs/engine/decisions/0016). dbt describes the project as one JSON value and calls these functions as
 -- transformer; they have the rights of whoever calls them.
 --
---     doc    {schema, personal, build, invocation, schemas, marts: [...]}
---     mart   {name, node, key, partition, ranges, day, measures, floor, grants, unmasked, masked, indexes}
---     plan   a mart with what the catalogue says of it, from ops.plan_marts
+--     doc    what runs.sql works by
+--     mart   {name, node, key, partition, ranges, day, measures, floor, grants, unmasked, masked, indexes}, from ops.marts
+--     plan   a mart with what the catalogue says of it, from ops.plan_mart
 
 create or replace function ops.texts(list jsonb) returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp as $$
@@ -33,6 +33,63 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     inner join pg_rewrite as rules on links.objid = rules.oid
     where links.classid = 'pg_rewrite'::regclass and links.refclassid = 'pg_class'::regclass
         and links.refobjid = relation and rules.ev_class <> relation
+$$;
+
+-- What a model declares of its indexes (`meta.declared_indexes`), in full. Without a name of its own:
+-- rentals (business_date) -> rentals__business_date
+create or replace function ops.declared_indexes(model text, declared jsonb) returns jsonb
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select coalesce(jsonb_agg(jsonb_build_object(
+        'name', array_to_string(model || ops.texts(one -> 'columns'), '__'), 'unique', false, 'type', 'btree'
+    ) || one order by position), '[]')
+    from jsonb_array_elements(declared) with ordinality as items (one, position)
+$$;
+
+-- Whether a node is built apart and published: a model or a seed, of the schema `build`.
+create or replace function ops.is_mart(doc jsonb, node jsonb) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select node ->> 'kind' in ('model', 'seed') and node ->> 'schema' = doc ->> 'build'
+        and node ->> 'materialized' is distinct from 'ephemeral'
+$$;
+
+-- The columns of a node that only few may read, by what is done with those of their tier.
+create or replace function ops.masked_columns(doc jsonb, node jsonb) returns setof text
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select name
+    from jsonb_each(node -> 'columns') as columns (name, meta)
+    where doc #>> array['masks', meta ->> 'personal'] = 'mask'
+$$;
+
+create or replace function ops.masked_columns(doc jsonb) returns table (mart text, column_name text)
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select node ->> 'alias', masked
+    from jsonb_array_elements(doc -> 'nodes') as node
+    cross join lateral ops.masked_columns(doc, node) as masked
+    where ops.is_mart(doc, node)
+$$;
+
+-- What a project says of its marts. The key: the columns of the first unique index that is declared.
+create or replace function ops.marts(doc jsonb) returns setof jsonb
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select jsonb_build_object(
+        'name', node -> 'alias', 'node', node -> 'id', 'partition', node -> 'partition',
+        'masked', (select coalesce(jsonb_agg(masked.name), '[]') from ops.masked_columns(doc, node) as masked (name)),
+        'ranges', meta -> 'range_partitions', 'grants', node -> 'grants', 'unmasked', coalesce(meta -> 'unmasked', '{}'), 'day', meta -> 'business_date',
+        'measures', coalesce(meta -> 'measures', '[]'), 'floor', coalesce(meta -> 'floor', '0.5'), 'indexes', indexes,
+        'key', coalesce(jsonb_path_query_first(indexes, '$[*] ? (@.unique == true).columns'), '[]')
+    )
+    from jsonb_array_elements(doc -> 'nodes') as node
+    cross join lateral (select node -> 'meta') as described (meta)
+    cross join lateral ops.declared_indexes(node ->> 'alias', meta -> 'declared_indexes') as indexes
+    where ops.is_mart(doc, node)
+$$;
+
+-- The expression for the day that a row belongs to: what a model declares, or its business date if it has one.
+create or replace function ops.day_of(relation regclass, declared text) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select coalesce(nullif(declared, ''), max(name), 'cast(null as date)')
+    from ops.columns_of(relation)
+    where name = 'business_date'
 $$;
 
 -- What is to be done with a mart, or null if it was not built. `way`:
@@ -101,7 +158,7 @@ begin
         'columns', columns, 'types', types, 'old_columns', old_columns, 'added', added, 'lost', lost,
         'view_columns', case when way in ('change', 'widen') then old_columns || added else columns end,
         'view_types', old_types || types, 'dependants', dependants, 'measures', measures, 'partition', partition,
-        'day', coalesce(mart ->> 'day', case when types ? 'business_date' then 'business_date' else 'cast(null as date)' end),
+        'day', ops.day_of(built, mart ->> 'day'),
         'is_in_ledger', ops.is_in_ledger(doc ->> 'schema', mart ->> 'name', measures)
     );
 end
@@ -446,6 +503,28 @@ begin
 end
 $$;
 
+-- The indexes that a model declares, in the transaction that builds it. dbt's own config `indexes` adds nothing to an
+-- incremental table that is there already. The table that this one replaces has their names until the transaction ends.
+create or replace function ops.create_declared_indexes(relation text, model text, declared jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    indexes jsonb := ops.declared_indexes(model, declared);
+    taken regclass;
+begin
+    for taken in
+        select theirs.indexrelid
+        from pg_class as mine
+        inner join pg_class as names on mine.relnamespace = names.relnamespace
+        inner join pg_index as theirs on names.oid = theirs.indexrelid and theirs.indrelid <> mine.oid
+        where mine.oid = relation::regclass
+            and jsonb_path_query_array(indexes, '$[*].name') ? cast(names.relname as text)
+    loop
+        execute format('drop index %s', taken);
+    end loop;
+    perform ops.create_indexes(jsonb_build_object('table', relation, 'indexes', indexes));
+end
+$$;
+
 -- A mart that is new, or that takes the place of one with other columns. Rows first, then what the built table has
 -- besides, then indexes: nobody reads the table before the publish commits. A table that a query creates is written in
 -- half the time of one that rows are inserted into.
@@ -575,7 +654,7 @@ begin
             (select max(last_date) from pg_temp.publish_delta),
             (select max(last_date) from ops.publishes where schema_name = doc ->> 'schema')
         ),
-        ops.loads_seen(ops.texts(doc -> 'schemas'))
+        ops.loads_seen(ops.model_schemas(doc))
     from pg_temp.publish_now;
 
     insert into ops.published_months (
@@ -636,9 +715,10 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 $$;
 
 -- Publish the marts that are planned, in the transaction of the caller.
-create or replace function ops.publish(doc jsonb) returns void
+create or replace function ops.publish() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
+    doc jsonb := (table pg_temp.publish_document);
     plans jsonb := (select jsonb_agg(planned.plan order by planned.plan ->> 'name') from pg_temp.publish_plans as planned);
     names text[] := array(select one ->> 'name' from jsonb_array_elements(plans) as one);
     adopted text[] := array(
@@ -700,7 +780,7 @@ begin
     -- What is granted on marts that are not published now may have changed all the same.
     for changed, plan in
         select format('%I.%I', doc ->> 'schema', mart ->> 'name'), mart -> 'grants'
-        from jsonb_array_elements(doc -> 'marts') as mart
+        from ops.marts(doc) as mart
         where mart ->> 'name' <> all(names) and to_regclass(format('%I.%I', doc ->> 'schema', mart ->> 'name')) is not null
     loop
         perform ops.grant_relation(changed, plan);
@@ -741,11 +821,14 @@ $$;
 create or replace function ops.plan_publish(doc jsonb) returns text[]
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
+    create temporary table if not exists publish_document (doc jsonb not null);
     create temporary table if not exists publish_plans (plan jsonb not null);
+    delete from pg_temp.publish_document;
     delete from pg_temp.publish_plans;
+    insert into pg_temp.publish_document (doc) values (doc);
     insert into pg_temp.publish_plans (plan)
     select planned
-    from jsonb_array_elements(doc -> 'marts') as one
+    from ops.marts(doc) as one
     cross join lateral ops.plan_mart(doc, one) as planned
     where planned is not null and exists (
         select from ops.unpublished as waiting
@@ -773,6 +856,7 @@ begin
 end
 $$;
 drop function if exists ops.refuse();
+drop function if exists ops.publish(jsonb);
 
 -- Hold publishing for each mart that it would leave with less than its floor: the share of its published rows, as the
 -- ledger has them, that a publish must keep; none may become empty. Partitions count by themselves.

@@ -1,10 +1,11 @@
--- What a run of dbt calls when it starts and ends, and its tests of raw tables. dbt describes the project and the run as
--- one JSON value and calls these as transformer; they have the rights of whoever calls them.
+-- What a run of dbt calls when it starts and ends, the audits of what it builds, and its tests of raw tables. dbt describes
+-- the project and the run as one JSON value and calls these as transformer; they have the rights of whoever calls them.
 --
---     doc     what publish.sql works by, and {command, empty, despite, selected, tiers, subjects, nodes: [...], results: [...]};
---             without results it is an operation
---     node    {id, name, kind, parents, schema, alias, source, is_mart, is_view, holds, delta, changed_by,
---             columns: {name: {personal, not_personal, subject}}}
+--     doc     {schema, personal, build, invocation, erasing, command, empty, despite, selected, tiers, masks, subjects,
+--             nodes: [...], results: [...]}; without results it is an operation
+--     node    {id, name, kind, parents, schema, alias, source, materialized, blocks, grain, partition, grants, meta,
+--             columns: {name: its meta}}; `grain` and `partition` of a model that overwrites partitions
+--     masks   {tier: mask or show}
 --     result  {id, name, status, rows}
 
 -- What holds publishing: ops.publish_holds. From its start a run holds it for every node and blocking test that it
@@ -16,6 +17,13 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
     select cast(hashtext('granary.publish.' || schema_name) as bigint)
 $$;
 
+-- Whether a node can hold it: what has rows, and tests that block.
+create or replace function ops.can_hold(node jsonb) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select case node ->> 'kind' when 'test' then (node -> 'blocks')::boolean
+        else node ->> 'kind' in ('model', 'seed', 'snapshot') and node ->> 'materialized' is distinct from 'ephemeral' end
+$$;
+
 create or replace function ops.hold_publishing(doc jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
@@ -23,7 +31,7 @@ begin
     insert into ops.publish_holds (schema_name, node, reason, invocation_id)
     select doc ->> 'schema', node ->> 'id', 'has not finished', doc ->> 'invocation'
     from jsonb_array_elements(doc -> 'nodes') as node
-    where (node -> 'holds')::boolean and doc -> 'selected' ? (node ->> 'id')
+    where ops.can_hold(node) and doc -> 'selected' ? (node ->> 'id')
     on conflict (schema_name, node) do update
     set reason = excluded.reason, invocation_id = excluded.invocation_id, since = excluded.since;
 end
@@ -47,7 +55,7 @@ begin
         doc ->> 'invocation'
     from jsonb_array_elements(doc -> 'results') as result
     inner join jsonb_array_elements(doc -> 'nodes') as node on result ->> 'id' = node ->> 'id'
-    where (node -> 'holds')::boolean and result ->> 'status' <> all(good)
+    where ops.can_hold(node) and result ->> 'status' <> all(good)
     on conflict (schema_name, node) do update
     set reason = excluded.reason, invocation_id = excluded.invocation_id, since = excluded.since
     where doc ->> 'command' = 'test' or mine.invocation_id = excluded.invocation_id;
@@ -60,7 +68,7 @@ create or replace function ops.release_vanished(doc jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     present text[] := array(
-        select node ->> 'id' from jsonb_array_elements(doc -> 'nodes') as node where (node -> 'holds')::boolean
+        select node ->> 'id' from jsonb_array_elements(doc -> 'nodes') as node where ops.can_hold(node)
     );
 begin
     update ops.publish_holds as held
@@ -74,7 +82,8 @@ begin
         );
     delete from ops.publish_holds as held where held.schema_name = doc ->> 'schema' and held.node <> all(present);
     delete from ops.unpublished as waiting
-    where waiting.schema_name = doc ->> 'schema' and not jsonb_path_query_array(doc, '$.marts[*].name') ? waiting.mart;
+    where waiting.schema_name = doc ->> 'schema'
+        and waiting.mart not in (select mart ->> 'name' from ops.marts(doc) as mart);
 end
 $$;
 
@@ -83,6 +92,13 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
     select result
     from jsonb_path_query(doc, '$.results[*]') as result -- none of an operation
     where result ->> 'status' in ('error', 'fail', 'runtime error', 'partial success', 'skipped')
+$$;
+
+create or replace function ops.model_schemas(doc jsonb) returns text[]
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select array_agg(distinct node ->> 'schema')
+    from jsonb_array_elements(doc -> 'nodes') as node
+    where node ->> 'kind' = 'model'
 $$;
 
 -- Keep how the run has ended: by node what failed or was skipped, and what only warns; messages may quote rows.
@@ -150,7 +166,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
         from nodes
         inner join unfed on nodes.id = unfed.id
         where kind = 'source' or (kind <> 'test' and not ops.has_rows(
-            array[node ->> 'schema'] || case when (node -> 'is_mart')::boolean
+            array[node ->> 'schema'] || case when ops.is_mart(doc, node)
                 then array[doc ->> 'schema', doc ->> 'personal'] else '{}' end,
             node ->> 'alias'
         ))
@@ -245,7 +261,7 @@ begin
         where jsonb_typeof(subject) = 'string' and not doc -> 'subjects' ? (subject #>> '{}')
         union all
         select position, 1 + parent_place, case
-            when tier is null and not coalesce((meta -> 'not_personal')::boolean, false) then format(
+            when tier is null and coalesce(meta ->> 'not_personal', 'false') = 'false' then format(
                 '%s comes from %s, where it is personal (%s): give it config.meta.personal, or config.meta.not_personal with'
                 ' the reason (docs/engine/access.md).', place, parent, their_tier
             )
@@ -265,7 +281,7 @@ begin
 end
 $$;
 
--- What a model with `changed_by` reads, itself or through views, is named there, and is of a kind whose changes can be
+-- A model that overwrites partitions has a key. What a model with `changed_by` reads, itself or through views, is named there, and is of a kind whose changes can be
 -- followed; seeds are part of its code.
 create or replace function ops.check_inputs(doc jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -275,8 +291,8 @@ begin
     with recursive nodes as materialized (
         select node ->> 'id' as id, node from jsonb_array_elements(doc -> 'nodes') as node
     ), models as materialized (
-        select id, node ->> 'name' as name, node -> 'changed_by' as declared
-        from nodes where jsonb_typeof(node -> 'changed_by') = 'object'
+        select id, node ->> 'name' as name, node #> '{meta,changed_by}' as declared
+        from nodes where jsonb_typeof(node #> '{meta,changed_by}') = 'object'
     ), reads (id, input) as (
         select models.id, read.input
         from models
@@ -287,13 +303,15 @@ begin
         from reads
         inner join nodes on reads.input = nodes.id
         cross join lateral jsonb_array_elements_text(nodes.node -> 'parents') as read (input)
-        where (nodes.node -> 'is_view')::boolean
+        where nodes.node ->> 'materialized' in ('view', 'ephemeral')
     ), inputs as materialized (
-        select models.id, models.name, declared, node ->> 'name' as input, node ->> 'delta' is not null as is_followed
+        select
+            models.id, models.name, declared, node ->> 'name' as input,
+            jsonb_array_length(node -> 'partition') > 0 as is_followed
         from models
         inner join reads on models.id = reads.id
         inner join nodes on reads.input = nodes.id
-        where not coalesce((node -> 'is_view')::boolean, false) and node ->> 'kind' <> 'seed'
+        where coalesce(node ->> 'materialized' not in ('view', 'ephemeral'), true) and node ->> 'kind' <> 'seed'
             and node ->> 'source' is distinct from 'ops'
     ), problems as (
         select name, format('reads %s and does not say what a change there means', input) as words
@@ -309,10 +327,19 @@ begin
         cross join lateral jsonb_object_keys(declared) as keys (input)
         where not exists (select from inputs where inputs.id = models.id and inputs.input = keys.input)
     )
-    select format('%s %s: correct its config.meta.changed_by (docs/engine/increments.md).', name, words)
+    select words
     into problem
-    from problems
-    order by name, words
+    from (
+        select format('%s %s: correct its config.meta.changed_by (docs/engine/increments.md).', name, words) as words
+        from problems
+        union all
+        select format(
+            '%s overwrites partitions and has no unique key, by which rows are compared: declare a unique index in'
+            ' meta.declared_indexes, or give it the config unique_key (docs/engine/increments.md).', node ->> 'name'
+        )
+        from nodes where node -> 'grain' = '[]'
+    ) as found
+    order by words
     limit 1;
     perform ops.refuse(problem);
 end
@@ -382,9 +409,30 @@ begin
             ) order by relname)
             from pg_class
             where relkind in ('r', 'p', 'v') and relnamespace = to_regnamespace(quote_ident(doc ->> 'schema'))
-                and not jsonb_path_query_array(doc, '$.marts[*].name') ? cast(relname as text)
+                and cast(relname as text) not in (select mart ->> 'name' from ops.marts(doc) as mart)
         ), '[]') || ops.archived_changes(doc ->> 'schema')
     );
+end
+$$;
+
+-- What dbt is to warn of, and the statements by which it publishes, or fails: a mart whose columns change has a transaction
+-- of its own before, so that no lock outlives it.
+create or replace function ops.publish_script(doc jsonb) returns jsonb
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    plan jsonb := ops.prepare_publish(doc);
+begin
+    return jsonb_build_object('warnings', coalesce(plan -> 'warnings', '[]'), 'script', case
+        when plan ->> 'error' is not null then format('select ops.refuse(%L)', plan ->> 'error')
+        when plan ? 'changing' then concat(
+            (
+                select string_agg(format('begin; select ops.make_columns_ready(%L); commit; ', mart), '' order by position)
+                from jsonb_array_elements_text(plan -> 'changing') with ordinality as changing (mart, position)
+            ),
+            format('begin; select ops.publish(); commit; select pg_advisory_unlock(%s)', ops.publish_lock(doc ->> 'schema'))
+        )
+        else ''
+    end);
 end
 $$;
 
@@ -392,6 +440,122 @@ create or replace function ops.forget_shrinking(doc jsonb) returns void
 language sql set search_path = pg_catalog, pg_temp as $$
     delete from ops.publish_holds as held
     where held.schema_name = doc ->> 'schema' and held.reason like 'would shrink from %'
+$$;
+
+-- What a build of a mart has written is to be published: the partitions that it overwrote by an `increment`
+-- (increments.sql), or, if that is JSON's null, all of it. It is forgotten if the build rolls back.
+create or replace function ops.record_unpublished(
+    schema_name text, mart text, invocation text, increment jsonb
+) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    -- Even if no row differs, grants, tiers and comments may: no partition.
+    insert into ops.unpublished (schema_name, mart, partition, invocation_id)
+    values ($1, $2, case when increment <> 'null' then '' end, $3);
+    if increment <> 'null' then
+        execute format(
+            'insert into ops.unpublished (schema_name, mart, partition, invocation_id)'
+            ' select distinct $1, $2, cast(%s as text), $3 from %s where version = ('
+            'select max(version) from ops.model_versions where model = $4 and invocation_id = $3)',
+            case jsonb_array_length(increment -> 'partition') when 1 then quote_ident(increment -> 'partition' ->> 0)
+                else format('jsonb_build_array(%s)', ops.column_list(ops.texts(increment -> 'partition'))) end,
+            ops.delta_of(increment ->> 'model')
+        ) using schema_name, mart, invocation, increment ->> 'model';
+    end if;
+end
+$$;
+
+-- An audit: the blocking tests of a model, on the table that the transaction has built.
+--
+--     doc    {model, schema, scope, invocation, tests: [{name, query, of_load, fail_calc, error_if}]}; `schema`: where it is
+--            published; `of_load`: the query on the rows of the load $1, of a model that keeps its rows' loads
+--
+-- Returns what a person is told of the first that fails, or null: then what they have counted is kept. The queries are
+-- the project's, and find what they name as dbt's tests do. A model may forbid hashing for its own query only; and each
+-- count, not the list of them, is for all processors.
+create or replace function ops.audit(doc jsonb) returns text
+language plpgsql set enable_hashagg = on set enable_parallel_append = off as $$
+declare
+    counts jsonb;
+    failed record;
+begin
+    execute (
+        select format('select jsonb_agg(counted order by place) from (%s) as counted', string_agg(format(
+            'select %1$s as place, %2$s as failures, %2$s %3$s as is_failed from (%4$s) as dbt_internal_test',
+            place, test ->> 'fail_calc', test ->> 'error_if', test ->> 'query'
+        ), ' union all '))
+        from jsonb_array_elements(doc -> 'tests') with ordinality as items (test, place)
+    ) into counts;
+    select test, coalesce(failures, 0) as failures
+    into failed
+    from jsonb_to_recordset(counts) as counted (place bigint, failures numeric, is_failed boolean)
+    inner join jsonb_array_elements(doc -> 'tests') with ordinality as items (test, place) using (place)
+    where is_failed
+    order by place
+    limit 1;
+    if found then
+        return format(
+            'audit: %s: %s rows failed in %s.%s; nothing was published.%s', failed.test ->> 'name', failed.failures,
+            doc ->> 'schema', split_part(doc ->> 'model', '.', 2), ops.loads_at_fault(doc ->> 'model', failed.test)
+        );
+    end if;
+    insert into ops.model_audits (invocation_id, test, model, scope, failures)
+    select doc ->> 'invocation', test ->> 'name', doc ->> 'model', doc ->> 'scope', coalesce(failures, 0)
+    from jsonb_to_recordset(counts) as counted (place bigint, failures numeric)
+    inner join jsonb_array_elements(doc -> 'tests') with ordinality as items (test, place) using (place);
+    return null;
+end
+$$;
+
+-- The newest loads whose rows fail a test by themselves, for people; nothing of a model that does not keep them.
+create or replace function ops.loads_at_fault(model text, test jsonb) returns text
+language plpgsql as $$
+declare
+    load record;
+    is_failed boolean;
+    found_loads text[] := '{}';
+begin
+    if test ->> 'of_load' is null then
+        return '';
+    end if;
+    for load in execute format(
+        'select load_id, unit from ops.load_audit where load_id in (select load_id from %s)'
+        ' order by load_id desc limit 20', ops.relation_of(model)
+    ) loop
+        execute format(
+            'select %s %s from (%s) as dbt_internal_test', test ->> 'fail_calc', test ->> 'error_if', test ->> 'of_load'
+        ) into is_failed using load.load_id;
+        if is_failed then
+            found_loads := found_loads || format('%s (load %s)', load.unit, load.load_id);
+        end if;
+        exit when cardinality(found_loads) = 3;
+    end loop;
+    return coalesce(' They are of ' || nullif(array_to_string(found_loads, ', '), '') || '.', '');
+end
+$$;
+
+-- What the audit of this run has counted for a test, if it has looked where the test does.
+create or replace function ops.proved(invocation text, test text, test_scope text) returns setof bigint
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select audits.failures
+    from ops.model_audits as audits
+    where audits.invocation_id = $1 and audits.test = $2 and (audits.scope = 'all' or $3 = 'new')
+$$;
+
+-- Whether tests of a model may look at its latest publish only: unless that was all of it. All of a mart (`is_mart`) is
+-- looked at until it is published, and not by each later run that leaves it as it is.
+create or replace function ops.is_tested_by_partition(model text, schema_name text, is_mart boolean) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select exists (
+        select
+        from (
+            select is_whole from ops.model_versions as versions where versions.model = $1 order by version desc limit 1
+        ) as latest
+        where not is_whole or ($3 and not exists (
+            select from ops.unpublished as waiting
+            where waiting.schema_name = $2 and waiting.mart = split_part($1, '.', 2) and waiting.partition is null
+        ))
+    )
 $$;
 
 -- The loads that still count and do not have as many rows in raw as the ledger says, and rows of raw that are of no such
@@ -465,4 +629,17 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     inner join pg_attribute as columns on indexes.indrelid = columns.attrelid and parts.number = columns.attnum
     where indexes.indrelid = relation and indexes.indisvalid and indexes.indpred is null
     group by names.relname, methods.amname, indexes.indisunique
+$$;
+
+-- The declared indexes that the catalogue does not have, or not valid.
+create or replace function ops.missing_indexes(relation regclass, model text, declared jsonb) returns setof text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select one ->> 'name'
+    from jsonb_array_elements(ops.declared_indexes(model, declared)) as one
+    where not exists (
+        select from ops.indexes_of(relation) as found
+        where found.name = one ->> 'name' and found.method = one ->> 'type'
+            and found.is_unique = (one -> 'unique')::boolean
+            and found.column_names = array_to_string(ops.texts(one -> 'columns'), ', ')
+    )
 $$;

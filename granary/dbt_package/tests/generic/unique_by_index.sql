@@ -7,7 +7,7 @@
 select 'no valid unique index on never null columns ({{ columns | join(", ") }})' as problem
 where not exists (
     select 1
-    from ops.indexes_of('{{ granary.attached_relation() }}') as found
+    from ops.indexes_of('{{ granary.attached_node().relation_name }}') as found
     where found.is_unique and not found.is_nullable and found.column_names = '{{ columns | join(", ") }}'
 )
 

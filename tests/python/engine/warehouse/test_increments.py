@@ -41,13 +41,11 @@ class Models:
         return json.dumps(
             {
                 "model": model,
-                "relation": model,
-                "delta": f"{model}__delta",
                 "grain": ["ride"] if rides else ["station"],
                 "partition": ["day"] if rides else ["station"],
                 "fingerprint": self.code,
                 "invocation": "x",
-                "inputs": None if rides else {RIDES: {"delta": f"{RIDES}__delta", "by": self.by}},
+                "inputs": None if rides else {RIDES: self.by},
                 "log": None,
                 "asked": self.asked,
                 "state": state,
@@ -84,8 +82,10 @@ class Models:
         )
 
     def prune(self, erasing: bool = False) -> None:
-        nodes = [{"schema": "built", "alias": name, "delta": f"built.{name}__delta"} for name in ("rides", "stations")]
-        document = {"nodes": nodes, "schemas": ["built"], "erasing": erasing}
+        nodes = [
+            {"schema": "built", "alias": name, "kind": "model", "partition": ["x"]} for name in ("rides", "stations")
+        ]
+        document = {"nodes": nodes, "erasing": erasing}
         query(self.connection, "select ops.prune_deltas($1)", json.dumps(document))
 
 
@@ -249,3 +249,17 @@ def test_increments_equal_a_full_build_over_any_history(
             assert counts(models) == expected
         if is_pruned:
             models.prune()
+
+
+def test_an_empty_table_is_not_read_once_for_each_row_that_it_gets(models: Models) -> None:
+    models.run(f"truncate {RIDES}", f"analyze {RIDES}")
+    models.connection.commit()
+    scans = f"select seq_scan::int from pg_stat_xact_user_tables where relid = '{RIDES}'::regclass"
+    computed = "select n as ride, 1 as day, 'Dock' as station from generate_series(1, 2000) as n"
+    models.run(f"create temporary table computed on commit drop as {computed}")
+    ((before,),) = models.rows(scans)
+    query(models.connection, "select ops.write_increment($1, 'computed')", models.document(RIDES, "all"))
+    ((after,),) = models.rows(scans)
+    assert after - before < 10
+    assert models.rows(f"select count(*) from {RIDES}") == [(2000,)]
+    assert models.rows("show enable_nestloop") == [("on",)]

@@ -1,4 +1,4 @@
-"""The functions that publish marts, called as dbt calls them: with the marts described as one JSON value."""
+"""The functions that publish marts, called as dbt calls them: with the project described as one JSON value."""
 
 from __future__ import annotations
 
@@ -31,18 +31,23 @@ class Marts:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.mart: dict[str, Any] = {
-            "name": "rentals",
-            "node": "model.rides.rentals",
-            "key": ["rental"],
-            "partition": [],
-            "day": None,
+        self.meta: dict[str, Any] = {
             "measures": ["bikes"],
-            "floor": 0.5,
-            "grants": {"select": ["analyst", "auditor"]},
             "unmasked": {"select": "analyst_pii"},
-            "masked": [],
-            "indexes": [{"name": "rentals_grain", "columns": ["rental"], "unique": True, "type": "btree"}],
+            "declared_indexes": [{"name": "rentals_grain", "columns": ["rental"], "unique": True}],
+        }
+        self.mart: dict[str, Any] = {
+            "id": "model.rides.rentals",
+            "name": "rentals",
+            "alias": "rentals",
+            "kind": "model",
+            "schema": "build",
+            "materialized": "table",
+            "parents": [],
+            "partition": [],
+            "columns": {},
+            "grants": {"select": ["analyst", "auditor"]},
+            "meta": self.meta,
         }
 
     def run(self, *statements: str) -> None:
@@ -68,7 +73,7 @@ class Marts:
         for name in planned["changing"]:
             self.run(f"select ops.make_columns_ready('{name}')")
             self.connection.commit()
-        query(self.connection, "select ops.publish($1)", self.document())
+        self.run("select ops.publish()")
         self.connection.commit()
 
     def document(self) -> str:
@@ -80,11 +85,8 @@ class Marts:
                 "invocation": "x",
                 "erasing": False,
                 "despite": [],
-                "schemas": ["build"],
-                "marts": [self.mart],
-                "nodes": [
-                    {"id": "model.rides.rentals", "name": "rentals", "kind": "model", "parents": [], "holds": True}
-                ],
+                "masks": {"identifier": "mask", "pseudonym": "show"},
+                "nodes": [self.mart],
             }
         )
 
@@ -148,7 +150,7 @@ def test_of_a_mart_with_partitions_only_those_that_were_built_are_looked_at(mart
 
 
 def test_a_mart_without_a_key_is_written_anew_where_it_differs(marts: Marts) -> None:
-    marts.mart["key"] = []
+    marts.meta["declared_indexes"][0]["unique"] = False
     marts.publish()
     assert marts.rows(MONTHS) == []
     marts.run("delete from build.rentals where rental = 3")
@@ -184,7 +186,12 @@ def test_columns_that_change_replace_the_table_unless_a_view_is_on_it(marts: Mar
 
 
 def test_a_mart_with_columns_to_mask_goes_behind_a_view(marts: Marts, warehouse: Settings) -> None:
-    marts.mart["masked"] = ["rider", "bikes"]
+    marts.mart["columns"] = {
+        "rider": {"personal": "identifier"},
+        "bikes": {"personal": "identifier"},
+        "rental": {"personal": "pseudonym"},
+        "price": {},
+    }
     marts.publish()
     everybody = "select rider, bikes, price from marts.rentals where rental = 2"
     assert marts.rows(everybody) == [("Bo", 2, Decimal("9.00"))]
@@ -218,12 +225,141 @@ def test_a_mart_that_would_shrink_too_much_holds_publishing(marts: Marts) -> Non
     with pytest.raises(psycopg.Error, match="rentals would shrink from 3 to 1 rows"):
         query(marts.connection, "select ops.refuse($1)", planned["error"])
     marts.connection.rollback()
-    marts.mart["floor"] = 0.3
+    marts.meta["floor"] = 0.3
     assert marts.plan()["changing"] == []
     assert marts.rows(held) == []
+
+
+def test_the_statements_by_which_dbt_publishes(marts: Marts) -> None:
+    script = "select ops.publish_script($1)"
+    locks = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+    marts.run("select pg_advisory_unlock_all()")
+    assert query(marts.connection, script, marts.document())[0][0] == {"warnings": [], "script": ""}
+    marts.run(
+        "create view build.of_people as select rental from marts.rentals",
+        "alter table build.rentals add column tip numeric(12, 2)",
+        "create table marts.docks (dock text)",
+        "insert into ops.unpublished (schema_name, mart, invocation_id) values ('marts', 'rentals', 'x')",
+    )
+    planned = query(marts.connection, script, marts.document())[0][0]
+    ((lock,),) = marts.rows("select ops.publish_lock('marts')")
+    assert planned == {
+        "warnings": ["marts.docks is built by no model any more and stays as it was; drop it when nobody needs it."],
+        "script": "begin; select ops.make_columns_ready('rentals'); commit; begin; select ops.publish(); commit; "
+        f"select pg_advisory_unlock({lock})",
+    }
+    marts.connection.commit()
+    marts.run(planned["script"])
+    assert marts.rows("select tip from marts.rentals") == [(None,)] * 3
+    assert marts.rows(locks) == [(0,)]
+
+    marts.run(
+        "delete from build.rentals where rental > 1",
+        "insert into ops.unpublished (schema_name, mart, invocation_id) values ('marts', 'rentals', 'x')",
+    )
+    refused = query(marts.connection, script, marts.document())[0][0]
+    assert refused["script"].startswith("select ops.refuse('nothing was published; marts stays as it was: rentals")
+    with pytest.raises(psycopg.errors.RaiseException, match="rentals would shrink from 3 to 1 rows"):
+        marts.run(refused["script"])
+
+
+def test_a_project_describes_its_marts(marts: Marts) -> None:
+    """A mart that says little, one that says all, and nodes that are none."""
+    docks = {"id": "seed.rides.docks", "name": "docks", "alias": "docks", "kind": "seed", "schema": "build",
+             "materialized": "seed", "partition": [], "columns": {}, "grants": {}, "meta": {}}  # fmt: skip
+    marts.meta |= {"floor": 0.9, "business_date": "cast(began_at as date)"}
+    marts.meta["declared_indexes"].insert(0, {"columns": ["rider", "bikes"], "type": "brin"})
+    marts.mart |= {
+        "partition": ["rider"],
+        "columns": {"rider": {"personal": "identifier"}, "bikes": {"personal": "pseudonym"}},
+    }
+    others = [docks | {"kind": "snapshot"}, docks | {"schema": "staging"}, docks | {"materialized": "ephemeral"}]
+    document = json.loads(marts.document()) | {"nodes": [marts.mart, docks, *others]}
+    described = [one for (one,) in query(marts.connection, "select ops.marts($1)", json.dumps(document))]
+    assert described == [
+        {
+            "name": "rentals", "node": "model.rides.rentals", "key": ["rental"], "partition": ["rider"],
+            "day": "cast(began_at as date)", "measures": ["bikes"], "floor": 0.9, "masked": ["rider"],
+            "grants": {"select": ["analyst", "auditor"]}, "unmasked": {"select": "analyst_pii"},
+            "indexes": [
+                {"name": "rentals__rider__bikes", "columns": ["rider", "bikes"], "unique": False, "type": "brin"},
+                {"name": "rentals_grain", "columns": ["rental"], "unique": True, "type": "btree"},
+            ],
+        },
+        {
+            "name": "docks", "node": "seed.rides.docks", "key": [], "partition": [], "day": None, "measures": [],
+            "floor": 0.5, "masked": [], "ranges": None, "grants": {}, "unmasked": {}, "indexes": [],
+        },
+    ]  # fmt: skip
+    masked = "select mart, column_name from ops.masked_columns($1)"
+    assert query(marts.connection, masked, json.dumps(document)) == [("rentals", "rider")]
+
+
+@pytest.mark.parametrize(
+    ("table", "declared", "day"),
+    [
+        ("rentals", None, "business_date"),
+        ("rentals", "", "business_date"),
+        ("rentals", "began_on", "began_on"),
+        ("docks", None, "cast(null as date)"),
+        ("docks", "began_on", "began_on"),
+    ],
+)
+def test_the_day_of_a_mart_is_the_one_that_it_declares_or_its_business_date(
+    marts: Marts, table: str, declared: str | None, day: str
+) -> None:
+    marts.run("create table build.docks (dock text, began_on date)")
+    assert query(marts.connection, "select ops.day_of($1, $2)", f"build.{table}", declared) == [(day,)]
+
+
+def test_declared_indexes_take_their_names_from_the_table_that_is_replaced(marts: Marts) -> None:
+    """As dbt replaces a table: the old one is there under another name until the transaction ends."""
+    declared = json.dumps(
+        [{"name": "bikes_grain", "columns": ["bike"], "unique": True}, {"columns": ["dock", "bike"], "type": "brin"}]
+    )
+    arguments = ("build.bikes", "bikes", declared)
+    create, missing = "select ops.create_declared_indexes($1, $2, $3)", "select ops.missing_indexes($1, $2, $3)"
+    marts.run("create table build.bikes (bike int, dock int)")
+    assert query(marts.connection, missing, *arguments) == [("bikes_grain",), ("bikes__dock__bike",)]
+    query(marts.connection, create, *arguments)
+    kept = marts.rows("select oid from pg_class where relname like 'bikes__%'")
+    query(marts.connection, create, *arguments)
+    assert marts.rows("select oid from pg_class where relname like 'bikes__%'") == kept
+    marts.run("alter table build.bikes rename to bikes__old", "create table build.bikes as table build.bikes__old")
+    query(marts.connection, create, *arguments)
+    catalogue = "select indexname::text, tablename::text, indexdef from pg_indexes where tablename ~ 'bikes'"
+    assert marts.rows(catalogue) == [
+        ("bikes_grain", "bikes", "CREATE UNIQUE INDEX bikes_grain ON build.bikes USING btree (bike)"),
+        ("bikes__dock__bike", "bikes", "CREATE INDEX bikes__dock__bike ON build.bikes USING brin (dock, bike)"),
+    ]
+    assert query(marts.connection, missing, *arguments) == []
+    marts.run("drop index build.bikes_grain", "create index bikes_grain on build.bikes (bike)")  # not unique
+    assert query(marts.connection, missing, *arguments) == [("bikes_grain",)]
+
+
+def test_what_a_build_has_written_waits_to_be_published(marts: Marts) -> None:
+    """All of a mart; the partitions in which the version of this run differs; and of two columns as an array."""
+    record = "select ops.record_unpublished('marts', 'rentals', 'now', $1)"
+    waiting = "select partition from ops.unpublished where invocation_id = 'now' order by partition nulls first"
+    query(marts.connection, record, "null")
+    assert marts.rows(waiting) == [(None,)]
+    marts.run(
+        "delete from ops.unpublished",
+        "create table build.rentals__delta as select version, sign, rentals.* from build.rentals"
+        " cross join (values (1::bigint, 1), (2, 1), (2, -1)) as v (version, sign)"
+        " where (version = 1) = (rental = 3)",
+        "insert into ops.model_versions (version, model, is_whole, rows_inserted, rows_deleted, invocation_id)"
+        " overriding system value values (1, 'build.rentals', false, 1, 0, 'before'),"
+        " (2, 'build.rentals', false, 2, 2, 'now')",
+    )
+    query(marts.connection, record, json.dumps({"model": "build.rentals", "partition": ["business_date"]}))
+    assert marts.rows(waiting) == [("",), ("2021-01-05",), ("2021-01-31",)]
+    marts.run("delete from ops.unpublished")
+    query(marts.connection, record, json.dumps({"model": "build.rentals", "partition": ["rental", "rider"]}))
+    assert marts.rows(waiting) == [("",), ('[1, "Ada"]',), ('[2, "Bo"]',)]
 
 
 @pytest.mark.parametrize("role", ["loader", "analyst", "auditor"])
 def test_nobody_else_may_call_them(marts: Marts, warehouse: Settings, role: str) -> None:
     with connect(warehouse, role=role) as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        query(other, "select ops.publish($1)", marts.document())
+        execute(other, "select ops.publish()")

@@ -31,17 +31,17 @@ BY_MONTH = {"column": "business_date", "by": "month", "ahead": 1}
 
 def declare(marts: Marts, ranges: dict[str, Any] | None, *grain: str) -> None:
     """Have the mart overwritten by its business date, and its published table partitioned so."""
-    columns = list(grain or ("rental", "business_date"))
-    marts.mart |= {
-        "ranges": ranges,
-        "partition": ["business_date"],
-        "key": columns,
-        "indexes": [{"name": "rentals_grain", "columns": columns, "unique": True, "type": "btree"}],
+    marts.mart["partition"] = ["business_date"]
+    marts.meta |= {
+        "range_partitions": ranges,
+        "declared_indexes": [
+            {"name": "rentals_grain", "columns": list(grain or ("rental", "business_date")), "unique": True}
+        ],
     }
 
 
 def mask(marts: Marts) -> None:
-    marts.mart["masked"] = ["rider"]
+    marts.mart["columns"] = {"rider": {"personal": "identifier"}}
 
 
 def leave(marts: Marts) -> None:
@@ -157,7 +157,7 @@ def test_neither_does_a_publish_wait_for_readers_nor_do_they_for_it(by_month: Ma
         by_month.run("insert into build.rentals values (4, 'Cy', '2021-07-02', 1, 1)", "commit")
         assert by_month.plan("'2021-07-02'")["error"] is None
         by_month.run("set lock_timeout = '1ms'")
-        query(by_month.connection, "select ops.publish($1)", document(by_month))
+        query(by_month.connection, "select ops.publish()")
         assert query(another, seen) == query(reader, seen) == before
         by_month.connection.commit()
         assert query(reader, seen) == before
@@ -339,7 +339,7 @@ def test_partitions_count_for_their_mart(by_month: Marts, warehouse: Settings) -
 
 
 def test_an_index_is_unused_if_it_is_on_every_partition(by_month: Marts, warehouse: Settings) -> None:
-    by_month.mart["indexes"].append({"name": "rentals__bikes", "columns": ["bikes"], "unique": False, "type": "btree"})
+    by_month.meta["declared_indexes"].append({"columns": ["bikes"]})
     by_month.run("create index rentals__bikes on build.rentals (bikes)")
     by_month.publish()
     with connect(warehouse, autocommit=True) as connection:

@@ -36,7 +36,8 @@ def connection(ready: Settings) -> Iterator[Connection]:
 def node(name: str, kind: str = "model", parents: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
     return {
         "id": f"{kind}.rides.{name}", "name": name, "kind": kind, "parents": list(parents), "schema": "staging",
-        "alias": name, "source": None, "is_mart": False, "holds": kind != "source", "columns": {},
+        "alias": name, "source": None, "materialized": "table", "blocks": kind == "test", "grain": None,
+        "partition": [], "columns": {}, "grants": {}, "meta": {},
     } | more  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def document(*nodes: dict[str, Any], **more: Any) -> str:
     return json.dumps(
         {
             "schema": "marts", "personal": "personal", "build": "build", "invocation": "now", "erasing": False,
-            "schemas": ["build"], "marts": [], "command": "build", "empty": False, "despite": [],
+            "command": "build", "empty": False, "despite": [],
             "selected": [one["id"] for one in nodes], "tiers": ["identifier", "pseudonym"],
             "subjects": ["rider"], "nodes": nodes, "results": None,
         }
@@ -57,7 +58,7 @@ def result(one: dict[str, Any], status: str) -> dict[str, Any]:
 
 
 RIDES, BIKES = node("rides"), node("bikes")
-TOLD = node("bikes_are_few", "test", holds=False)
+TOLD = node("bikes_are_few", "test", blocks=False)
 GRAIN = node("rides_grain", "test", (RIDES["id"],))
 
 
@@ -116,7 +117,7 @@ def test_what_the_project_does_not_have_holds_nothing_and_what_was_renamed_does(
         "insert into ops.unpublished (schema_name, mart, invocation_id)"
         " values ('marts', 'gone', 'x'), ('marts', 'rides', 'x')",
     )
-    query(connection, "select ops.end_run($1)", document(RIDES, marts=[{"name": "rides"}]))
+    query(connection, "select ops.end_run($1)", document(RIDES | {"schema": "build"}))
     assert query(connection, HOLDS) == [("model.rides.rides", "failed", "x")]
     assert query(connection, "select mart from ops.unpublished") == [("rides",)]
 
@@ -125,7 +126,7 @@ def test_what_waits_for_a_source_that_never_delivered_holds_nothing(connection: 
     """Of two models of such a source one has rows; and what reads only a source that delivers does hold."""
     silent = node("trips", "source", schema="raw_app", source="app")
     empty, filled, view = (node(name, parents=(silent["id"],)) for name in ("empty", "filled", "view"))
-    mart = node("mart", parents=(view["id"],), schema="build", is_mart=True)
+    mart = node("mart", parents=(view["id"],), schema="build")
     test = node("mart_grain", "test", (mart["id"],))
     nodes = (silent, empty, filled, view, mart, test, RIDES)
     execute(connection, "create schema staging")
@@ -217,6 +218,143 @@ def test_a_column_that_is_a_key_of_two_subjects_stops_a_run(connection: Connecti
         match=r"rides.id comes from models where it is a key of rider and of driver: give each a column of its own\.",
     ):
         query(connection, "select ops.start_run($1)", document(one, two, child, subjects=["rider", "driver"]))
+
+
+def test_a_model_that_overwrites_partitions_has_a_key(connection: Connection) -> None:
+    """And what says that its key is missing does not say so of models that overwrite none."""
+    without = node("rides", grain=[], partition=["day"])
+    query(connection, "select ops.start_run($1)", document(BIKES, node("rides", grain=["ride"], partition=["day"])))
+    with pytest.raises(
+        psycopg.errors.RaiseException,
+        match=r"^rides overwrites partitions and has no unique key, by which rows are compared: declare a unique index",
+    ):
+        query(connection, "select ops.start_run($1)", document(BIKES, without))
+
+
+def audit(*tests: dict[str, Any], **more: Any) -> str:
+    """Return what dbt says of an audit of rides."""
+    defaults = {"of_load": None, "fail_calc": "count(*)", "error_if": "!= 0"}
+    described = {"model": "build.rides", "schema": "marts", "scope": "all", "invocation": "now"}
+    return json.dumps(described | {"tests": [defaults | test for test in tests]} | more)
+
+
+@pytest.fixture
+def rides(ready: Settings) -> Iterator[Connection]:
+    """Return a warehouse with rides of four loads, of which three have rides without a bike."""
+    with connect(ready) as connection:
+        for statement in (
+            LOADED.replace("'a', 'a'", "'monday.csv', 'a'"),
+            "set local role transformer",
+            "create schema build",
+            "create table build.rides (ride, bike, load_id)"
+            " as values (1, 1, 1), (2, null, 2), (3, null, 3), (4, null, 5)",
+        ):
+            execute(connection, statement)
+        yield connection
+        connection.rollback()
+
+
+HAS_BIKE = {
+    "name": "has_bike",
+    "query": "select * from build.rides where bike is null",
+    "of_load": "select * from (select * from build.rides where load_id = $1) dbt_subquery where bike is null",
+}
+ROWS = {"name": "has_rows", "query": "select 1 from build.rides having count(*) = 0"}
+AUDITS = "select test, model, scope, failures, invocation_id from ops.model_audits order by test"
+
+
+def test_an_audit_that_passes_is_recorded(rides: Connection) -> None:
+    """A test may let some rows fail, and may count something else than rows, which may be nothing."""
+    execute(rides, "set local enable_hashagg = off")
+    some = HAS_BIKE | {"error_if": "> 3"}
+    newest = {"name": "newest", "query": "select null::int as n", "fail_calc": "max(n)"}
+    assert query(rides, "select ops.audit($1)", audit(ROWS, some, newest, scope="new")) == [(None,)]
+    assert query(rides, AUDITS) == [
+        ("has_bike", "build.rides", "new", 3, "now"),
+        ("has_rows", "build.rides", "new", 0, "now"),
+        ("newest", "build.rides", "new", 0, "now"),
+    ]
+    assert query(rides, "show enable_hashagg") == [("off",)]
+    proved = "select ops.proved($1, 'has_bike', $2)"
+    assert query(rides, proved, "now", "new") == [(3,)]
+    assert query(rides, proved, "now", "all") == []  # it looked at what was new only
+    assert query(rides, proved, "before", "new") == []
+
+
+def test_an_audit_that_fails_says_of_which_loads_the_rows_are(rides: Connection) -> None:
+    """The newest three at most, and the first test that fails; nothing is recorded."""
+    also = {"name": "one_ride", "query": "select * from build.rides where ride > 1"}
+    assert query(rides, "select ops.audit($1)", audit(ROWS, HAS_BIKE, also)) == [
+        (
+            "audit: has_bike: 3 rows failed in marts.rides; nothing was published."
+            " They are of d (load 5), c (load 3), b (load 2).",
+        )
+    ]
+    execute(rides, "update build.rides set bike = null where load_id = 1")
+    assert query(rides, "select ops.audit($1)", audit(HAS_BIKE)) == [
+        (
+            "audit: has_bike: 4 rows failed in marts.rides; nothing was published."
+            " They are of d (load 5), c (load 3), b (load 2).",
+        )
+    ]
+    execute(rides, "update build.rides set bike = 1 where load_id > 1")
+    assert query(rides, "select ops.audit($1)", audit(HAS_BIKE)) == [
+        ("audit: has_bike: 1 rows failed in marts.rides; nothing was published. They are of monday.csv (load 1).",)
+    ]
+    assert query(rides, "select ops.audit($1)", audit(HAS_BIKE | {"of_load": None})) == [
+        ("audit: has_bike: 1 rows failed in marts.rides; nothing was published.",)
+    ]
+    assert query(rides, AUDITS) == []
+
+
+@pytest.mark.parametrize(
+    ("versions", "waits", "of_a_mart", "of_another"),
+    [
+        ([], False, False, False),
+        ([False], False, True, True),
+        ([True, False], True, True, True),
+        ([False, True], False, True, False),  # all of it, and published
+        ([False, True], True, False, False),
+    ],
+)
+def test_tests_look_at_the_latest_publish_unless_it_was_all(
+    connection: Connection, versions: list[bool], waits: bool, of_a_mart: bool, of_another: bool
+) -> None:
+    for is_whole in versions:
+        query(
+            connection,
+            "insert into ops.model_versions (model, is_whole, rows_inserted, rows_deleted, invocation_id)"
+            " values ('build.rides', $1, 1, 0, 'x') returning 1",
+            is_whole,
+        )
+    partition = "null" if waits else "'2021-01-05'"
+    execute(
+        connection,
+        "insert into ops.unpublished (schema_name, mart, partition, invocation_id)"
+        f" values ('marts', 'rides', {partition}, 'x'), ('dev_marts', 'rides', null, 'x')",
+    )
+    asked = "select ops.is_tested_by_partition('build.rides', 'marts', true), "
+    asked += "ops.is_tested_by_partition('build.rides', 'marts', false)"
+    assert query(connection, asked) == [(of_a_mart, of_another)]
+
+
+def test_loads_and_erasures_that_took_rows_are_told_of_once_each(ready: Settings) -> None:
+    with connect(ready) as connection:
+        execute(connection, LOADED)
+        execute(
+            connection,
+            "insert into ops.erasures (subject, key_mark, reason) values ('x', 'x', 'asked')",
+        )
+        execute(
+            connection,
+            "insert into ops.erased_rows (erasure_id, load_id, source, table_name, erased_load_id, row_count)"
+            " select erasure_id, 9, 'app', 'trips', 3, 1 from ops.erasures",
+        )
+        assert query(connection, "select * from ops.rows_gone order by load_id") == [
+            ("app", 2, 1, "replaced", None),
+            ("app", 9, 3, "erased", 1),
+        ]
+        connection.rollback()
 
 
 LOADED = """

@@ -70,6 +70,7 @@ MAY: dict[str, dict[str, str]] = {
     "ops.views_down": {"transformer": "S", "auditor": "S"},
     "ops.erasures": {"loader": "S", "transformer": "S", "auditor": "S"},
     "ops.erased_rows": {"transformer": "S", "auditor": "S"},
+    "ops.rows_gone": {"transformer": "S", "auditor": "S"},
     "ops.erased_totals": {"transformer": "S", "auditor": "S"},
     "ops.erased_months": {"transformer": "S", "auditor": "S"},
     # What dbt keeps of its own work.

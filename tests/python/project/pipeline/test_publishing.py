@@ -346,9 +346,9 @@ def test_grants_are_those_of_the_project(pipeline: Pipeline) -> None:
 
 
 def test_a_warehouse_that_lacks_what_this_engine_brings_stops_a_run(pipeline: Pipeline) -> None:
-    pipeline.execute("alter function ops.start_run(jsonb) rename to start_run_later")
+    pipeline.execute("alter function ops.audit(jsonb) rename to audit_later")
     said = change_store(pipeline, succeeds=False)
-    pipeline.execute("alter function ops.start_run_later(jsonb) rename to start_run")
+    pipeline.execute("alter function ops.audit_later(jsonb) rename to audit")
     assert "this warehouse was not prepared for this engine: run `granary up`, then this again." in said
 
 
