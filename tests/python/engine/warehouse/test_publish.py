@@ -267,7 +267,8 @@ def test_a_project_describes_its_marts(marts: Marts) -> None:
     """A mart that says little, one that says all, and nodes that are none."""
     docks = {"id": "seed.rides.docks", "name": "docks", "alias": "docks", "kind": "seed", "schema": "build",
              "materialized": "seed", "partition": [], "columns": {}, "grants": {}, "meta": {}}  # fmt: skip
-    marts.meta |= {"floor": 0.9, "business_date": "cast(began_at as date)"}
+    ranges = {"column": "business_date", "by": "month"}
+    marts.meta |= {"floor": 0.9, "business_date": "cast(began_at as date)", "range_partitions": ranges}
     marts.meta["declared_indexes"].insert(0, {"columns": ["rider", "bikes"], "type": "brin"})
     marts.mart |= {
         "partition": ["rider"],
@@ -280,7 +281,7 @@ def test_a_project_describes_its_marts(marts: Marts) -> None:
         {
             "name": "rentals", "node": "model.rides.rentals", "key": ["rental"], "partition": ["rider"],
             "day": "cast(began_at as date)", "measures": ["bikes"], "floor": 0.9, "masked": ["rider"],
-            "grants": {"select": ["analyst", "auditor"]}, "unmasked": {"select": "analyst_pii"},
+            "ranges": ranges, "grants": {"select": ["analyst", "auditor"]}, "unmasked": {"select": "analyst_pii"},
             "indexes": [
                 {"name": "rentals__rider__bikes", "columns": ["rider", "bikes"], "unique": False, "type": "brin"},
                 {"name": "rentals_grain", "columns": ["rental"], "unique": True, "type": "btree"},
