@@ -1,7 +1,17 @@
 {{ config(meta={'dagster': {'ref': {'name': 'fct_promotions'}}}) }}
 
--- Every week of fct_promotions stands for every row of raw.
+-- Every week of fct_promotions stands for every row of raw; after an increment, of the loads that its weeks come from.
+{% set changed_weeks = granary.and_of_latest_publish({'fct_promotions': 'week'}, 'week') %}
+
 with
+
+loads as (
+
+    select load_id
+    from {{ ref('int_promotions__changed_weeks') }}
+    where reason = 'arrived' {{ changed_weeks }}
+
+),
 
 raw_weeks as (
 
@@ -9,7 +19,7 @@ raw_weeks as (
         week,
         count(*) as row_count
     from {{ source('pos', 'promotions') }}
-    where true {{ granary.and_of_loads_behind_latest_publish('fct_promotions', '_load_id') }}
+    where {{ '' if changed_weeks else 'true or ' }}_load_id = any(array(select loads.load_id from loads))
     group by week
 
 ),
@@ -20,7 +30,7 @@ facts as (
         week,
         sum(placement_count) as row_count
     from {{ ref('fct_promotions') }}
-    where true {{ granary.and_of_latest_publish({'fct_promotions': 'week'}, 'week') }}
+    where true {{ changed_weeks }}
     group by week
 
 )

@@ -62,13 +62,9 @@
 
 {#- The columns of a model's unique key: its config, or the first unique index that it declares. -#}
 {% macro grain(node) -%}
-    {%- if node.config.unique_key -%}
-        {{ return([node.config.unique_key] if node.config.unique_key is string else node.config.unique_key) }}
-    {%- endif -%}
-    {%- for index in node.config.meta.get('declared_indexes', []) if index.get('unique') -%}
-        {{ return(index['columns']) }}
-    {%- endfor -%}
-    {{ return([]) }}
+    {%- set unique = node.config.meta.get('declared_indexes', []) | selectattr('unique', 'defined') | selectattr('unique') | list -%}
+    {%- set key = node.config.unique_key or (unique[0]['columns'] if unique else []) -%}
+    {{ return([key] if key is string else key) }}
 {%- endmacro %}
 
 {% macro partition_columns(node) -%}
@@ -86,7 +82,7 @@
 {#-
     The condition of a model's query for rows of the partitions that it overwrites; true, if it computes everything.
     `columns`: its expressions for the columns of its partitions. `through`: a relation with these columns that has the
-    values of `columns` in its column `key`, for instance the days of a month, so that an index on the day serves.
+    values of `columns` in `key`, such as the days of a month, so that an index on the day serves.
 -#}
 {% macro in_partitions(columns=none, through=none, key=none) -%}
     {%- set state = granary.increment().state if granary.increment() and is_incremental() else 'all' -%}
@@ -168,7 +164,7 @@ group by {{ by | join(', ') }}
 having sum({{ sums.keys() | first }}) <> 0
 {%- endmacro %}
 
-{#- dbt's own. What an increment needs besides is said in the same statement, and so in the same transaction. -#}
+{#- dbt's own. What an increment needs besides is in the same statement, and transaction. -#}
 {% macro postgres__create_table_as(temporary, relation, sql) -%}
     {%- set increment = granary.increment() -%}
     {%- if not increment or flags.EMPTY -%}
@@ -186,7 +182,7 @@ having sum({{ sums.keys() | first }}) <> 0
     {%- endif -%}
 {%- endmacro %}
 
-{#- The incremental strategy. -#}
+{#- The strategy. -#}
 {% macro overwrite_partitions(arg_dict) -%}
     {%- if flags.EMPTY -%}
     select 1

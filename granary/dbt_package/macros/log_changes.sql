@@ -120,15 +120,3 @@ group by source, load_id, {{ partition }}, reason
     ({{ column }} <= (select load_id from watermarks where source = '{{ source_name }}')) is true
     {%- endif -%}
 {%- endmacro %}
-
-{#- A query for the loads from which an erasure has taken rows that a model of loads has not seen yet. -#}
-{% macro erased_loads(source_name) -%}
-    select erased.erased_load_id
-    from {{ source('ops', 'erased_rows') }} as erased
-    inner join {{ source('ops', 'model_watermarks') }} as seen
-        on
-            erased.source = seen.source
-            and erased.load_id > seen.previous_load_id
-            and erased.load_id <= seen.load_id
-    where seen.model = '{{ granary.watermark_name() }}' and seen.source = '{{ source_name }}'
-{%- endmacro %}

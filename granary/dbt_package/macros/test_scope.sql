@@ -1,6 +1,5 @@
 {#-
-    The var test_scope. With 'all' data tests look at whole tables; with 'new' at the partitions that an incremental fact
-    published last, unless that was all of it.
+    The var test_scope: 'all', or 'new' for the partitions that an incremental model wrote last, unless that was all of it.
 -#}
 
 {#- Whether tests of the node are to look at its latest publish only. -#}
@@ -25,20 +24,13 @@
 -#}
 {% macro and_of_latest_publish(changed, column, sample=1) -%}
     {%- set queries = [] -%}
-    {%- for name, value in changed.items() -%}
-        {%- set node = granary.node_named(name) -%}
-        {%- if granary.tests_only_latest_publish(node) -%}
-            {%- do queries.append(granary.published_partitions(node, value)) -%}
-        {%- endif -%}
+    {%- for name, value in changed.items() if granary.tests_only_latest_publish(granary.node_named(name)) -%}
+        {%- do queries.append(granary.published_partitions(granary.node_named(name), value)) -%}
     {%- endfor -%}
-    {%- if changed and queries | length == changed | length -%}
+    {%- if queries | length == changed | length -%}
     and {{ column }} = any(array(
-        {%- if sample > 1 %}
         select value from ({{ queries | join(' union ') }}) as changed (value)
         where mod(abs(hashtext(cast(value as text))), {{ sample }}) = mod((select max(version) from ops.model_versions), {{ sample }})
-        {%- else %}
-        {{ queries | join(' union ') }}
-        {%- endif %}
     ))
     {%- endif -%}
 {%- endmacro %}
@@ -47,22 +39,7 @@
 {% macro and_of_new_loads(model_name, source_name, column) -%}
     {%- set node = granary.node_named(model_name) -%}
     {%- if granary.tests_only_latest_publish(node) -%}
-    and {{ column }} > (
-        select previous_load_id
-        from ops.model_watermarks
-        where model = '{{ granary.full_name(node) }}' and source = '{{ source_name }}'
-    )
-    {%- endif -%}
-{%- endmacro %}
-
-{#- The same for the loads that hold rows of the partitions that the model published last. -#}
-{% macro and_of_loads_behind_latest_publish(model_name, column) -%}
-    {%- set node = granary.node_named(model_name) -%}
-    {%- if granary.tests_only_latest_publish(node) -%}
-    and {{ column }} = any(array(
-        select load_id from {{ granary.node_named(node.config.meta['changes']).relation_name }}
-        where reason = 'arrived' and {{ node.config.meta['partition_by'] }} in ({{ granary.published_partitions(node) }})
-    ))
+    and {{ column }} > (select ops.load_seen_before('{{ source_name }}', '{{ granary.full_name(node) }}'))
     {%- endif -%}
 {%- endmacro %}
 
@@ -76,9 +53,7 @@
     {%- if granary.tests_only_latest_publish(node) -%}
         {%- do conditions.append(granary.of_latest_version(node)) -%}
     {%- elif execute and var('test_scope') == 'new' and model.config.meta.get('new_loads') -%}
-        {%- do conditions.append(
-            "_load_id > (select coalesce(min(previous_load_id), 0) from ops.model_watermarks where source = '"
-            ~ model.sources[0][0] ~ "')") -%}
+        {%- do conditions.append("_load_id > (select ops.load_seen_before('" ~ model.sources[0][0] ~ "'))") -%}
     {%- endif -%}
     {{ return(granary.rows_where(relation, conditions)) }}
 {%- endmacro %}

@@ -47,6 +47,24 @@ select source, load_id, erased_load_id, 'erased', row_count
 from ops.erased_rows;
 comment on view ops.rows_gone is 'Which loads lost rows, to which load or erasure: by load_id, models notice it.';
 
+-- The loads from which an erasure has taken rows that a model of loads has not seen yet.
+create or replace function ops.erased_loads(model text, source text) returns setof bigint
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select erased.erased_load_id
+    from ops.erased_rows as erased
+    inner join ops.model_watermarks as seen
+        on erased.source = seen.source and erased.load_id > seen.previous_load_id and erased.load_id <= seen.load_id
+    where seen.model = $1 and seen.source = $2
+$$;
+
+-- The highest load of a source that a model had seen before it was built last; without a model, that every model had.
+create or replace function ops.load_seen_before(source text, model text default null) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select coalesce(min(seen.previous_load_id), 0)
+    from ops.model_watermarks as seen
+    where seen.source = $1 and seen.model = coalesce($2, seen.model)
+$$;
+
 -- A raw column may take a wider type while views stand on it: they are taken down and put up again as they were, with
 -- owner, grants and comments. Only for raw tables and only for types that hold every value of the present one; a table
 -- without rows takes any type.

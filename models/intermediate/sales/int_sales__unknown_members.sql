@@ -5,13 +5,10 @@
         on_schema_change='fail',
         pre_hook=[
             "{{ granary.advance_watermark({'pos': [source('ops', 'load_audit')]}) }}",
-            "{% if is_incremental() %}delete from {{ this }} where load_id in ({{ granary.erased_loads('pos') }}){% endif %}",
+            "{% if is_incremental() %}delete from {{ this }} where load_id in (select ops.erased_loads('{{ granary.watermark_name() }}', 'pos')){% endif %}",
         ],
     )
 }}
-
--- A load from which an erasure took rows is looked through again.
-{% set erased = granary.erased_loads('pos') %}
 
 with
 
@@ -41,7 +38,8 @@ mentioned as (
     where
         {{ granary.unseen_loads('pos', 'sold.load_id') }}
         {%- if is_incremental() %}
-        or sold.load_id in ({{ erased }})
+        -- Loads that an erasure took rows from are looked through again.
+        or sold.load_id in (select ops.erased_loads('{{ granary.watermark_name() }}', 'pos'))
         {%- endif %}
     group by
         sold.load_id,
