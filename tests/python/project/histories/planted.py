@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "planted"
 DOCUMENT = re.compile(r"'(\{\"model\": .*?\})'(?=[,)])", re.DOTALL)
-HOOKS = ("create_indexes", "as should_error", "ops.model_audits", "ops.unpublished", "analyze ")
+HOOKS = ("ops.create_declared_indexes", "ops.audit", "ops.record_unpublished", "analyze ")
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ def _faults(meta: dict[str, Any]) -> list[tuple[str, Change]]:
 
 def _by(name: str, wrong: Callable[[str], str]) -> Change:
     def change(document: dict[str, Any]) -> None:
-        [one] = [one for key, one in document["inputs"].items() if key.endswith(f".{name}")]
-        one["by"] = wrong(one["by"])
+        [key] = [key for key in document["inputs"] if key.endswith(f".{name}")]
+        document["inputs"][key] = wrong(document["inputs"][key])
 
     return change
 

@@ -160,8 +160,8 @@ class _Build:
         """Send what dbt sends for a node."""
         for sql in self._statements(connection, node, state):
             rows = _send(connection, sql)
-            if " as should_error" in sql and any(row[2] for row in rows):
-                raise AuditError(f"{node}: test {[row[0] for row in rows if row[2]]} of {_tests(sql)}")
+            if sql.startswith("select ops.audit(") and rows[0][0]:
+                raise AuditError(f"{node}: {rows[0][0]}")
 
     def end(self, connection: Connection, *, erasing: bool, publishes: bool) -> None:
         """Send what dbt sends at the end of a run."""
@@ -183,7 +183,7 @@ class _Build:
             _send(connection, f"select ops.make_columns_ready('{name}')")
             connection.commit()
         if "changing" in plan:
-            _send(connection, f"select ops.publish({document})")
+            _send(connection, "select ops.publish()")
         connection.commit()
 
     def _statements(self, connection: Connection, node: str, state: str | None) -> Sequence[str]:
@@ -218,7 +218,3 @@ def _send(connection: Connection, sql: str) -> list[tuple[Any, ...]]:
         while cursor.nextset():
             pass
         return list(cursor.fetchall()) if cursor.description else []
-
-
-def _tests(sql: str) -> str:
-    return " ".join(sql.split())[:2000]
