@@ -408,7 +408,8 @@ def exchange(proxy: Proxy, data: bytes) -> bytes:
     # A connection that is reset at once may already fail to be made.
     with suppress(ConnectionError), socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client:
         client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # it was reset before it could be shut
+            client.shutdown(socket.SHUT_WR)
         while more := client.recv(65536):
             answer += more
     return answer
