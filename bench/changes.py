@@ -13,13 +13,18 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from granary.cdc.capture import opened
 from granary.warehouse import server
 from granary.warehouse.settings import Settings
 from tests.python.support.captured_shop import SETTING, Shop
 from tests.python.support.origin_server import OriginServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WRITE = """
 do $$
@@ -35,8 +40,9 @@ end $$
 """
 
 
-def measure(changes: int) -> dict[str, float]:
-    """Return changes, seconds, changes a second and peak memory in MB of a capture of so many changes."""
+@contextmanager
+def captured_shop() -> Iterator[tuple[Settings, Shop]]:
+    """Have a warehouse and a source of its own, with a table that is empty; both are thrown away at the end."""
     base = Path(tempfile.mkdtemp(prefix="g-speed-", dir="/tmp"))
     base.chmod(0o755)
     os.environ |= {"GRANARY_HOME": str(base / "w"), "PGDATABASE": "granary"}
@@ -47,6 +53,16 @@ def measure(changes: int) -> dict[str, float]:
         shop = Shop(origin, "shop")
         shop.create(rows=0)
         os.environ[SETTING] = shop.uri
+        yield settings, shop
+    finally:
+        origin.remove()
+        server.down(settings)
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def measure(changes: int) -> dict[str, float]:
+    """Return changes, seconds, changes a second and peak memory in MB of a capture of so many changes."""
+    with captured_shop() as (settings, shop):
         with opened(settings, shop.source) as capturing:
             capturing.once()
             shop.sql(WRITE.format(blocks=changes // 1000))
@@ -56,11 +72,7 @@ def measure(changes: int) -> dict[str, float]:
             done = capturing.changes - before
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         assert shop.differences(settings) == {}
-        return {"changes": done, "seconds": seconds, "changes_per_second": done / seconds, "peak_mb": peak}
-    finally:
-        origin.remove()
-        server.down(settings)
-        shutil.rmtree(base, ignore_errors=True)
+    return {"changes": done, "seconds": seconds, "changes_per_second": done / seconds, "peak_mb": peak}
 
 
 if __name__ == "__main__":

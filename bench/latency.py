@@ -8,23 +8,16 @@ log has it, and ends when the transaction of the warehouse that brings it has re
 
 from __future__ import annotations
 
-import os
 import resource
-import shutil
 import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
 from statistics import quantiles
 
+from bench.changes import captured_shop
 from granary.cdc.capture import CaptureResult, opened
 from granary.cli import output
-from granary.warehouse import server
 from granary.warehouse.connection import connect, query
-from granary.warehouse.settings import Settings
-from tests.python.support.captured_shop import SETTING, Shop
-from tests.python.support.origin_server import OriginServer
 
 RATE, SECONDS, STEP = 10_000, 20, 0.01
 COLUMNS = ("commits", "commits/s", "p50 ms", "p95 ms", "p99 ms", "slowest ms", "batches", "peak MB")
@@ -48,16 +41,7 @@ end $$
 
 def measure(rate: int, seconds: int) -> tuple[object, ...]:
     """Return a row with these `COLUMNS`, of so many commits a second for so many seconds."""
-    base = Path(tempfile.mkdtemp(prefix="g-late-", dir="/tmp"))
-    base.chmod(0o755)
-    os.environ |= {"GRANARY_HOME": str(base / "w"), "PGDATABASE": "granary"}
-    settings, origin = Settings.load(), OriginServer(base / "s")
-    server.up(settings)
-    origin.create()
-    try:
-        shop = Shop(origin, "shop")
-        shop.create(rows=0)
-        os.environ[SETTING] = shop.uri
+    with captured_shop() as (settings, shop):
         landed: list[tuple[float, int]] = []
         total, took = rate * seconds, [0.0]
 
@@ -94,10 +78,6 @@ def measure(rate: int, seconds: int) -> tuple[object, ...]:
         parts = quantiles(waits, n=100)
         spread = (round(parts[49]), round(parts[94]), round(parts[98]), round(max(waits)))
         return (total, round(total / took[0]), *spread, len(landed), peak)
-    finally:
-        origin.remove()
-        server.down(settings)
-        shutil.rmtree(base, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,7 @@ ledger wrong at any moment.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -28,6 +24,7 @@ from granary.warehouse import server
 from granary.warehouse.settings import Settings
 from tests.python.engine.chaos.drill import DISRUPTIONS, Cell, drill
 from tests.python.engine.chaos.kinds import KINDS
+from tests.python.support.proofs import own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,17 +50,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=2017, help="of everything that is random but time (default 2017)")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     chosen = parser.parse_args(words)
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)
-    base = Path(tempfile.mkdtemp(prefix="granary-chaos-", dir="/tmp"))  # short, since a socket's path has to be
-    base.chmod(0o755)
-    for name in [name for name in os.environ if name.startswith("PG")]:
-        del os.environ[name]
     began = time.monotonic()
-    try:
+    with own_folder("chaos") as base:
         found = disrupt(base, chosen.kinds, chosen.runs, chosen.seed)
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
     show(found, f"Seed {chosen.seed}, {time.monotonic() - began:,.0f} s", markdown=chosen.markdown)
     return 0 if all(cell.good for cells in found.values() for cell in cells.values()) else 1
 

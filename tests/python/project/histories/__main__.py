@@ -11,13 +11,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import signal
 import sys
-import tempfile
 import time
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo import retailer
@@ -27,9 +23,11 @@ from granary.warehouse.settings import Settings
 from tests.python.project.histories.planted import Planted
 from tests.python.project.histories.proof import Difference, History, Proof, beginning, history
 from tests.python.project.pipeline.conftest import HOUSEHOLDS, Pipeline
+from tests.python.support.proofs import own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 OTHER = {"campaign_strata": 2, "campaign_matching_days": 9, "affinity_min_support": 0.01, "as_of": "2017-04-01"}
 """Vars that a history may change to."""
@@ -45,27 +43,21 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--length", type=int, default=8, help="steps of the longest (default 8)")
     parser.add_argument("--plant", action="store_true", help="see which wrong declarations they would catch")
     chosen = parser.parse_args(words)
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)
-    base = Path(tempfile.mkdtemp(prefix="granary-histories-", dir="/tmp"))  # short, since a socket's path has to be
-    base.chmod(0o755)
-    for name in [name for name in os.environ if name.startswith("PG")]:
-        del os.environ[name]
-    os.environ["GRANARY_HOME"] = str(base / "home")
-    settings = Settings.load()
-    try:
-        server.up(settings)
-        print("recording what dbt sends ...", file=sys.stderr, flush=True)
-        proof = beginning(opened(settings, base / "target"), {"other": OTHER})
-        planted = Planted(proof)
-        if chosen.plant:
-            planted.plant()
-        found = play(proof, planted, range(chosen.seed, chosen.seed + chosen.count), chosen.length)
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        server.down(settings)
-        shutil.rmtree(base, ignore_errors=True)
+    with own_folder("histories") as base:
+        os.environ["GRANARY_HOME"] = str(base / "home")
+        settings = Settings.load()
+        try:
+            server.up(settings)
+            print("recording what dbt sends ...", file=sys.stderr, flush=True)
+            proof = beginning(opened(settings, base / "target"), {"other": OTHER})
+            planted = Planted(proof)
+            if chosen.plant:
+                planted.plant()
+            found = play(proof, planted, range(chosen.seed, chosen.seed + chosen.count), chosen.length)
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            server.down(settings)
     for seed, (steps, difference) in found.items():
         print(f"\nHistory {seed}, at least:", *(f"  {step}" for step in steps), difference, sep="\n")
     if chosen.plant:
