@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from granary.warehouse.connection import connect, query, reason
 from granary.warehouse.errors import GranaryError, UsageError, unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
 
@@ -63,10 +66,8 @@ def archive(settings: Settings, schema: str, mart: str, before: str) -> tuple[Ra
             minute some query has not let go of the mart.
         UsageError: the value is none of the mart's column.
     """
-    with connect(settings, role="transformer") as connection:
-        relation = _relation(connection, schema, mart)
-        rows = {one.name: one.rows for one in ranges(settings, schema, mart)}
-        query(connection, LOCK, schema)
+    with _publishing(settings, schema, mart) as (connection, relation):
+        rows = {str(name): rows for name, _, _, rows, _ in query(connection, RANGES, relation)}
         try:
             found = query(
                 connection,
@@ -76,10 +77,7 @@ def archive(settings: Settings, schema: str, mart: str, before: str) -> tuple[Ra
             )
         except DataError:
             raise UsageError(f"{before!r} is no value of the column that {mart} is partitioned by") from None
-        except RaiseException as error:
-            raise GranaryError(reason(error), relation, "then run this again") from None
-        connection.commit()
-        return tuple(Range(name, lower, upper, rows[part], size) for name, part, lower, upper, size in found)
+    return tuple(Range(name, lower, upper, rows[part], size) for name, part, lower, upper, size in found)
 
 
 def undo(settings: Settings, schema: str, mart: str) -> str | None:
@@ -88,15 +86,22 @@ def undo(settings: Settings, schema: str, mart: str) -> str | None:
     Raises:
         GranaryError: there is no such mart that is partitioned, or for a minute some query has not let go of it.
     """
+    with _publishing(settings, schema, mart) as (connection, relation):
+        ((began,),) = query(connection, "select ops.undo_archive($1::text::regclass, $2)", relation, schema)
+    return None if began is None else str(began)
+
+
+@contextmanager
+def _publishing(settings: Settings, schema: str, mart: str) -> Iterator[tuple[Connection, str]]:
+    """Yield a transaction that has the lock of publishing, and the table of a mart; it is committed at the end."""
     with connect(settings, role="transformer") as connection:
         relation = _relation(connection, schema, mart)
         query(connection, LOCK, schema)
         try:
-            ((began,),) = query(connection, "select ops.undo_archive($1::text::regclass, $2)", relation, schema)
+            yield connection, relation
         except RaiseException as error:
             raise GranaryError(reason(error), relation, "then run this again") from None
         connection.commit()
-        return None if began is None else str(began)
 
 
 def _relation(connection: Connection, schema: str, mart: str) -> str:

@@ -2,7 +2,7 @@
 
 -- Every business date: the baskets add up to the sales, in lines, baskets, units and cents. Other tests
 -- rely on it: they compare with the baskets, of which there are fewer.
-{% set changed = {'fct_baskets': 'business_date'} %}
+{% set and_changed = granary.and_of_latest_publish({'fct_baskets': 'business_date'}, 'business_date') %}
 
 with
 
@@ -21,7 +21,7 @@ sales as (
         sum(loyalty_value) as loyalty_value,
         sum(customer_paid) as customer_paid
     from {{ ref('fct_sales') }}
-    where true {{ granary.and_of_latest_publish(changed, 'business_date') }}
+    where true {{ and_changed }}
     group by business_date
 
 ),
@@ -41,7 +41,7 @@ baskets as (
         sum(loyalty_value) as loyalty_value,
         sum(customer_paid) as customer_paid
     from {{ ref('fct_baskets') }}
-    where true {{ granary.and_of_latest_publish(changed, 'business_date') }}
+    where true {{ and_changed }}
     group by business_date
 
 )

@@ -2,13 +2,14 @@
 
 -- Every business date and store: daily_sales adds up to the baskets, in baskets, households, units and cents.
 {% set changed = {'fct_sales': 'business_date', 'daily_sales': 'business_date'} %}
+{% set and_changed = granary.and_of_latest_publish(changed, 'business_date') %}
 
 with
 
 marts as (
 
     select * from {{ ref('daily_sales') }}
-    where true {{ granary.and_of_latest_publish(changed, 'business_date') }}
+    where true {{ and_changed }}
 
 ),
 
@@ -30,7 +31,7 @@ facts as (
         sum(customer_paid) as customer_paid,
         sum(regular_value - customer_paid) as discount_value
     from {{ ref('fct_baskets') }}
-    where true {{ granary.and_of_latest_publish(changed, 'business_date') }}
+    where true {{ and_changed }}
     group by business_date, store_id
 
 )

@@ -2,7 +2,7 @@
 
 -- Every product that fct_sales has is there, with all of its lines, pieces, baskets and cents; rank and share follow
 -- the sales; and all of them together have what all days have.
-{% set changed = {'fct_sales': 'product_id'} %}
+{% set and_changed = granary.and_of_latest_publish({'fct_sales': 'product_id'}, 'product_id', sample=16) %}
 
 with
 
@@ -28,7 +28,7 @@ sales as (
         sum(regular_value) as regular_value,
         sum(retail_disc) as retail_disc
     from {{ ref('fct_sales') }}
-    where true {{ granary.and_of_latest_publish(changed, 'product_id', sample=16) }}
+    where true {{ and_changed }}
     group by product_id
 
 ),
@@ -60,7 +60,7 @@ select
 from performance
 full outer join sales using (product_id)
 where
-    true {{ granary.and_of_latest_publish(changed, 'product_id', sample=16) }}
+    true {{ and_changed }}
     and (
         performance.line_count, performance.item_count, performance.basket_count, performance.household_count,
         performance.sales_value, performance.regular_value, performance.retail_disc

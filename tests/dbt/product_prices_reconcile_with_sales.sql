@@ -1,14 +1,14 @@
 {{ config(meta={'dagster': {'ref': {'name': 'product_price_history'}}}) }}
 
 -- Every product and week: the lines with a price are those of fct_sales that have pieces and are not fuel, to the cent.
-{% set changed = {'fct_sales': 'week', 'product_price_history': 'week'} %}
+{% set and_changed = granary.and_of_latest_publish({'fct_sales': 'week', 'product_price_history': 'week'}, 'week') %}
 
 with
 
 prices as (
 
     select * from {{ ref('product_price_history') }}
-    where true {{ granary.and_of_latest_publish(changed, 'week') }}
+    where true {{ and_changed }}
 
 ),
 
@@ -23,7 +23,7 @@ sales as (
         round(min(regular_value / quantity), 2) as lowest_price,
         round(max(regular_value / quantity), 2) as highest_price
     from {{ ref('fct_sales') }}
-    where quantity > 0 and not is_fuel {{ granary.and_of_latest_publish(changed, 'week') }}
+    where quantity > 0 and not is_fuel {{ and_changed }}
     group by product_id, week
 
 )

@@ -2,7 +2,7 @@
 
 -- Every product: sales on, off and without knowledge of promotion add up to fct_sales, each line once; and all products
 -- together have each of the three as promotion_performance does.
-{% set changed = {'fct_sales': 'product_id'} %}
+{% set and_changed = granary.and_of_latest_publish({'fct_sales': 'product_id'}, 'product_id', sample=16) %}
 
 with
 
@@ -19,7 +19,7 @@ sales as (
         count(*) as line_count,
         sum(sales_value) as sales_value
     from {{ ref('fct_sales') }}
-    where true {{ granary.and_of_latest_publish(changed, 'product_id', sample=16) }}
+    where true {{ and_changed }}
     group by product_id
 
 ),
@@ -48,7 +48,7 @@ select
     sales.sales_value
 from (
     select * from lift
-    where true {{ granary.and_of_latest_publish(changed, 'product_id', sample=16) }}
+    where true {{ and_changed }}
 ) as lift
 full outer join sales using (product_id)
 where

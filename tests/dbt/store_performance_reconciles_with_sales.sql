@@ -1,7 +1,7 @@
 {{ config(meta={'dagster': {'ref': {'name': 'store_performance'}}}) }}
 
 -- Every store that sells: store_performance adds up to the baskets, in days, baskets, households, units and cents.
-{% set changed = {'fct_baskets': 'store_id'} %}
+{% set and_changed = granary.and_of_latest_publish({'fct_baskets': 'store_id'}, 'store_id', sample=8) %}
 
 with
 
@@ -9,7 +9,7 @@ marts as (
 
     select * from {{ ref('store_performance') }}
     where
-        (basket_count > 0 or sales_value > 0) {{ granary.and_of_latest_publish(changed, 'store_id', sample=8) }}
+        (basket_count > 0 or sales_value > 0) {{ and_changed }}
 
 ),
 
@@ -27,7 +27,7 @@ facts as (
         sum(sales_value) as sales_value,
         sum(regular_value - customer_paid) as discount_value
     from {{ ref('fct_baskets') }}
-    where true {{ granary.and_of_latest_publish(changed, 'store_id', sample=8) }}
+    where true {{ and_changed }}
     group by store_id
 
 )
