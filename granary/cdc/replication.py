@@ -73,7 +73,7 @@ class Replication:
         """
         self.where = where
         self.stored = start
-        """The LSN that the source may forget what comes before it: set by whoever stores the changes."""
+        """The LSN before which the source may discard its log: set once the changes up to it are stored."""
         self._told, self._spoke = start, time.monotonic()
         self._closed = threading.Event()
         self._change = threading.Condition()
@@ -107,7 +107,7 @@ class Replication:
         self._thread.join()
 
     def cancel(self) -> None:
-        """Have whoever waits for changes wait no longer; from another thread."""
+        """Wake the thread that waits for changes, and let it end; to be called from another one."""
         with self._change:
             self._closed.set()
             self._change.notify_all()
@@ -119,7 +119,7 @@ class Replication:
             GranaryError: the session has ended, or was cancelled.
         """
         with self._change:
-            self._change.wait_for(self._news, seconds)
+            self._change.wait_for(self._is_due, seconds)
             if self._closed.is_set():
                 raise GranaryError("the capture was ended", self.where)
             if self._whole or self._bytes >= PART_BYTES:
@@ -147,7 +147,7 @@ class Replication:
         with self._change:
             return 0 if self._messages else self._reached
 
-    def _news(self) -> bool:
+    def _is_due(self) -> bool:
         return bool(self._whole or self._bytes >= PART_BYTES or self._error or self._closed.is_set())
 
     def _announced(self) -> bool:
@@ -210,7 +210,7 @@ class Replication:
         return False
 
     def _reply(self, *, now: bool = False) -> None:
-        """Tell the source what is stored, when that is news or it has heard nothing for a while."""
+        """Tell the source what is stored, if that has changed or it has heard nothing for a while."""
         stored, clock = self.stored, time.monotonic()
         if not now and stored == self._told and clock - self._spoke < REPLY_SECONDS:
             return

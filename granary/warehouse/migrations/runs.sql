@@ -281,8 +281,8 @@ begin
 end
 $$;
 
--- A model that overwrites partitions has a key. What a model with `changed_by` reads, itself or through views, is named there, and is of a kind whose changes can be
--- followed; seeds are part of its code.
+-- A model that overwrites partitions has a key. What a model with `changed_by` reads, itself or through views, is named
+-- there, and is of a kind whose changes can be followed; seeds are part of its code.
 create or replace function ops.check_inputs(doc jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare

@@ -218,18 +218,6 @@ def test_after_an_erasure_no_difference_is_kept_and_who_has_not_read_it_starts_a
     assert counts(models) == {"Dock": 1}
 
 
-def test_rows_that_come_into_an_empty_model_are_not_looked_through_for_each_other(models: Models) -> None:
-    """An empty table is quick to read in a loop, as long as what the same statement writes into it is little."""
-    models.code = "v2"
-    assert models.ride() == "rebuild"
-    series = "select n as ride, n / 100 as day, 'Dock' as station from generate_series(1, 3000) as n"
-    models.run(f"analyze {RIDES}", f"create temporary table computed on commit drop as {series}")
-    query(models.connection, "select ops.write_increment($1, 'computed')", models.document(RIDES, "all"))
-    scans = f"select seq_scan < 10 from pg_stat_xact_user_tables where relid = '{RIDES}'::regclass"
-    assert models.rows(scans) == [(True,)]
-    assert models.rows(f"select count(*) from {RIDES}") == [(3000,)]
-
-
 RIDE = st.dictionaries(st.integers(1, 6), st.tuples(st.integers(1, 3), st.sampled_from("ABC")), max_size=6)
 
 
