@@ -28,6 +28,8 @@ HOUSEHOLDS = 7
 """The slice: households 1 to 7, of which 3 and 7 change in the year."""
 KEPT = "_kept"
 """What the names of the copy end with."""
+EMPTY = "_empty"
+"""What the name of the empty warehouse ends with."""
 
 
 @dataclass
@@ -45,13 +47,39 @@ class Pipeline:
             patch.setenv("PGDATABASE", self.settings.database)
             yield
 
+    def begin(self, day: date | None) -> None:
+        """Have the slice as it is before the year, or when all until the evening of a day is loaded and built.
+
+        The evening is kept: the next module that begins with it has it at once.
+        """
+        kept = f"{KEPT}_{day:%m_%d}" if day else KEPT
+        there = (self.settings.home / f"demo{kept}").exists()
+        self.copy(kept if there else KEPT, "")
+        server.prepare(self.settings)  # the grants on a database are not copied with it
+        if day and not there:
+            with self.at_hand():
+                self.day(day)
+            self.copy("", kept)
+
+    def begin_empty(self) -> None:
+        """Have a warehouse in which nothing was ever loaded, and no retailer."""
+        self.drop("")
+        self.copy_database(self.settings.database, EMPTY, "")
+        server.prepare(self.settings)
+
     def copy(self, origin: str, to: str) -> None:
         """Replace the databases and files with one ending by those with another."""
         self.drop(to)
-        with connect(self.settings, "postgres", autocommit=True) as connection:
-            for name in (self.settings.database, crm.database(self.settings)):
-                execute(connection, f"create database {quote_name(name + to)} template {quote_name(name + origin)}")
+        for name in (self.settings.database, crm.database(self.settings)):
+            self.copy_database(name, origin, to)
         shutil.copytree(self.settings.home / f"demo{origin}", self.settings.home / f"demo{to}")
+
+    def copy_database(self, name: str, origin: str, to: str) -> None:
+        """Make a database with one ending from that with another."""
+        strategy = "" if self.settings.external else " strategy file_copy"  # as in tests/python/conftest.py
+        made = f"{quote_name(name + to)} template {quote_name(name + origin)}{strategy}"
+        with connect(self.settings, "postgres", autocommit=True) as connection:
+            execute(connection, f"create database {made}")
 
     def drop(self, ending: str) -> None:
         """Remove the databases and files with one ending."""
@@ -73,12 +101,16 @@ class Pipeline:
                 load_table(self.settings, source, table)
 
     def dbt(self, command: str, *arguments: str, succeeds: bool = True, log: str = "none") -> dict[str, Any]:
-        """Run dbt and return its results by node name; a log costs a sixth of a build, whatever its level."""
+        """Run dbt and return its results by node name; a log costs a sixth of a build, whatever its level.
+
+        What is parsed with vars has a folder of its own: dbt would parse all anew for the next run without them.
+        """
+        target = self.target / "vars" if "--vars" in arguments else self.target
         done = dbtRunner().invoke(
             [
                 command,
                 *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
-                *("--target-path", str(self.target), "--log-path", str(self.target)),
+                *("--target-path", str(target), "--log-path", str(self.target)),
                 *("--log-level", "none", "--log-level-file", log, "--threads", "2", "--no-write-json"),
                 *arguments,
             ]
@@ -126,22 +158,25 @@ class Pipeline:
 def opened(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """Return the slice as it is before the year, with a copy of it beside: of its databases, and of its files."""
     made = Pipeline(make_warehouse("pipeline"), tmp_path_factory.mktemp("target"))
+    made.copy_database(made.settings.database, "", EMPTY)
     with made.at_hand():
         retailer.open_for_business(made.settings, households=HOUSEHOLDS)
         made.load()
         made.dbt("build", "--exclude-resource-type", "test", "unit_test")
     made.copy("", KEPT)
     yield made
-    made.drop(KEPT)
+    for path in made.settings.home.glob(f"demo{KEPT}*"):
+        made.drop(path.name.removeprefix("demo"))
+    made.drop(EMPTY)
 
 
 @pytest.fixture(scope="module")
-def pipeline(opened: Pipeline) -> Iterator[Pipeline]:
+def pipeline(opened: Pipeline, request: pytest.FixtureRequest) -> Iterator[Pipeline]:
     """Return the slice as it is before the year: the retailer open, its CRM loaded and kept as history.
 
-    Every module has it anew in the same place, for which dbt has parsed the project already.
+    Every module has it anew in the same place, for which dbt has parsed the project already; with `BEGINS` in a module
+    it is as on the evening of that day.
     """
-    opened.copy(KEPT, "")
-    server.prepare(opened.settings)  # the grants on a database are not copied with it
+    opened.begin(getattr(request.module, "BEGINS", None))
     with opened.at_hand():
         yield opened

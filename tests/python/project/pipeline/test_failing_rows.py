@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from tests.python.project.pipeline.conftest import Pipeline
 
+BEGINS = date(2017, 1, 10)
 LINE = "(select ctid from raw_pos.transactions where _load_id = {load} order by _row offset 2 limit 1)"
 
 
 @pytest.fixture(scope="module")
 def manifest(pipeline: Pipeline) -> Mapping[str, Any]:
-    pipeline.day(date(2017, 1, 10))
     return dbt_manifest.load(dbt_manifest.prepare(pipeline.settings))
 
 
