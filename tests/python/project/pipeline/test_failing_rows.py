@@ -105,7 +105,7 @@ def test_dbt_in_a_shell_names_the_row_and_the_sources_that_cannot_be_used(
         done = subprocess.run(
             [
                 *(str(Path(sys.executable).with_name("dbt")), "run", "--select", "fct_sales", "--full-refresh"),
-                *("--target-path", str(tmp_path), "--log-path", str(tmp_path)),
+                *("--target-path", str(pipeline.target), "--log-path", str(tmp_path)),
             ],
             cwd=PROJECT,
             env=pipeline.settings.environment() | {"PYTHONPATH": str(tmp_path)},
