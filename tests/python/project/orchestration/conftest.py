@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from granary.dbt.run_events import Event
     from granary.warehouse.settings import Settings
 
-HOUSEHOLDS = 40
+HOUSEHOLDS = 25
 FIRST_CLOCK = date(2017, 2, 2)
 
 
@@ -75,7 +75,7 @@ class Place:
 
 @pytest.fixture(scope="session")
 def place(make_warehouse: Callable[[str], Settings]) -> Place:
-    """Return a retailer of 40 households on the evening of 2 February 2017, its warehouse still empty."""
+    """Return a retailer of 25 households on the evening of 2 February 2017, its warehouse still empty."""
     settings = make_warehouse("dagster")
     retailer.open_for_business(settings, households=HOUSEHOLDS)
     retailer.advance(settings, FIRST_CLOCK)

@@ -256,17 +256,3 @@ def test_a_single_run_backfill_overwrites_its_days_and_no_others(place: Place, f
     assert outcome.success, outcome.failures
     assert lines_of(place, outside) == before[outside]
     assert "promotions" not in {asset.name for asset in outcome.assets}
-
-
-def test_a_full_refresh_gives_the_same_rows(place: Place, first: RunOutcome) -> None:
-    assert first.success
-    snapshots = "select count(*), min(dbt_valid_from) from snapshots.snap_crm__households"
-    totals = "select count(*), sum(sales_value), sum(customer_paid) from marts.fct_sales"
-    before = place.rows(snapshots), place.rows(totals)
-    outcome = place.run(full_refresh=True)
-    assert outcome.success, outcome.failures
-    assert outcome.job == "full_refresh"
-    assert outcome.window == (date(2017, 1, 1), date(2017, 2, 2))
-    loaded = {event.name: event.rows for event in place.events if event.kind == "finished"}
-    assert loaded["pos.transactions"] == landed_lines(place)
-    assert (place.rows(snapshots), place.rows(totals)) == before

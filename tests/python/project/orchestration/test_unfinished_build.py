@@ -8,12 +8,15 @@ import sys
 from datetime import date
 from typing import TYPE_CHECKING
 
-from granary.dagster.instance import environment
+from granary.dagster.history import log, runs
+from granary.dagster.instance import environment, inside, open_instance
+from granary.dagster.run_locks import DIED
 from granary.dbt import last_build, unfinished
 from granary.dbt import manifest as dbt_manifest
 from granary.dbt.run_events import Event
 from granary.warehouse import steps
 from granary.warehouse.connection import connect
+from tests.python.project.orchestration.test_run import landed_lines
 from tests.python.project.orchestration.test_run_failures import wait_for
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ with retailer.systems(settings):
 """
 DIGEST = "select count(*), sum(hashtextextended((to_jsonb(t) - 'load_id')::text, 0)::numeric)::text from marts.{} as t"
 """Of a mart. A full refresh loads everything again, by other loads."""
+SNAPSHOTS = "select count(*), min(dbt_valid_from) from snapshots.snap_crm__households"
 
 
 def marts(place: Place) -> dict[str, tuple[object, ...]]:
@@ -44,7 +48,10 @@ def marts(place: Place) -> dict[str, tuple[object, ...]]:
     return {str(name): place.rows(DIGEST.format(name))[0] for (name,) in names}
 
 
-def test_a_backfill_that_was_killed_goes_on_where_it_was(place: Place, first: RunOutcome, tmp_path: Path) -> None:
+def test_a_backfill_that_was_killed_is_failed_and_goes_on_where_it_was(
+    place: Place, first: RunOutcome, tmp_path: Path
+) -> None:
+    """By `kill -9`, as the kernel does it when memory runs out; no handler of ours has a say."""
     assert first.success
     said = tmp_path / "said"
     said.touch()
@@ -62,10 +69,19 @@ def test_a_backfill_that_was_killed_goes_on_where_it_was(place: Place, first: Ru
     assert "fct_sales" in built
     assert "monthly_sales" not in built
 
-    state = last_build.state(place.settings, dbt_manifest.fingerprint(place.settings))
-    manifest = dbt_manifest.load(dbt_manifest.prepare(place.settings))
-    outcome = place.run(window=YEAR)
-    assert outcome.success, outcome.failures
+    with inside(environment(place.settings)), open_instance() as instance:
+        (dead,) = instance.get_runs(limit=1)
+        assert dead.status.value == "STARTED"
+        assert dead.remote_job_origin is not None, "the first page of the UI would not show it"
+
+        state = last_build.state(place.settings, dbt_manifest.fingerprint(place.settings))
+        manifest = dbt_manifest.load(dbt_manifest.prepare(place.settings))
+        outcome = place.run(window=YEAR)
+        assert outcome.success, outcome.failures
+        killed = instance.get_run_by_id(dead.run_id)
+        assert killed is not None
+        assert killed.status.value == "FAILURE"
+        assert instance.get_runs(limit=1)[0].status.value == "SUCCESS"
     rest = {event.name for event in place.events if event.kind == "materialized"}
     assert not built & rest
     assert "monthly_sales" in rest
@@ -74,16 +90,28 @@ def test_a_backfill_that_was_killed_goes_on_where_it_was(place: Place, first: Ru
     assert set(skipped.expected or {}) == built
     for waiting in ("ops.publish_holds", "ops.unpublished", "ops.steps where build is not null"):
         assert place.rows(f"select count(*) from {waiting}") == [(0,)]
+    assert [(run.state, run.run_id) for run in runs(place.settings, 2)] == [
+        ("SUCCESS", outcome.run_id),
+        ("FAILURE", dead.run_id),
+    ]
+    run_id, lines = log(place.settings, None, everything=False)
+    assert run_id == dead.run_id
+    assert lines[-1].words == DIED
 
-    # It has succeeded: the next one is another, and builds everything.
+    # It has succeeded: the next one is another.
     about = unfinished.about(state, YEAR, full_refresh=False)
     assert unfinished.rest(place.settings, about, manifest) is None
-    resumed = marts(place)
-    assert place.run(window=YEAR).success
+    resumed, snapshots = marts(place), place.rows(SNAPSHOTS)
+
+    # A full refresh loads and builds everything, and gives the same rows.
+    outcome = place.run(full_refresh=True)
+    assert outcome.success, outcome.failures
+    assert outcome.job == "full_refresh"
+    assert outcome.window == (YEAR[0], date(2017, 2, 8))
+    loaded = {event.name: event.rows for event in place.events if event.kind == "finished"}
+    assert loaded["pos.transactions"] == landed_lines(place)
     assert {event.name for event in place.events if event.kind == "materialized"} == built | rest
-    assert marts(place) == resumed
-    assert place.run(full_refresh=True).success
-    assert marts(place) == resumed
+    assert (marts(place), place.rows(SNAPSHOTS)) == (resumed, snapshots)
 
 
 def test_another_build_since_then_or_another_load_is_no_rest(place: Place, first: RunOutcome) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +28,8 @@ HOUSEHOLDS = 7
 """The slice: households 1 to 7, of which 3 and 7 change in the year."""
 KEPT = "_kept"
 """What the names of the copy end with."""
+EMPTY = "_empty"
+"""What the name of the empty warehouse ends with."""
 
 
 @dataclass
@@ -36,6 +38,8 @@ class Pipeline:
 
     settings: Settings
     target: Path
+    parsed: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    """The project, by the vars with which it was parsed."""
 
     @contextmanager
     def at_hand(self) -> Iterator[None]:
@@ -45,13 +49,39 @@ class Pipeline:
             patch.setenv("PGDATABASE", self.settings.database)
             yield
 
+    def begin(self, day: date | None) -> None:
+        """Have the slice as it is before the year, or when all until the evening of a day is loaded and built.
+
+        The evening is kept: the next module that begins with it has it at once.
+        """
+        kept = f"{KEPT}_{day:%m_%d}" if day else KEPT
+        there = (self.settings.home / f"demo{kept}").exists()
+        self.copy(kept if there else KEPT, "")
+        server.prepare(self.settings)  # the grants on a database are not copied with it
+        if day and not there:
+            with self.at_hand():
+                self.day(day)
+            self.copy("", kept)
+
+    def begin_empty(self) -> None:
+        """Have a warehouse in which nothing was ever loaded, and no retailer."""
+        self.drop("")
+        self.copy_database(self.settings.database, EMPTY, "")
+        server.prepare(self.settings)
+
     def copy(self, origin: str, to: str) -> None:
         """Replace the databases and files with one ending by those with another."""
         self.drop(to)
-        with connect(self.settings, "postgres", autocommit=True) as connection:
-            for name in (self.settings.database, crm.database(self.settings)):
-                execute(connection, f"create database {quote_name(name + to)} template {quote_name(name + origin)}")
+        for name in (self.settings.database, crm.database(self.settings)):
+            self.copy_database(name, origin, to)
         shutil.copytree(self.settings.home / f"demo{origin}", self.settings.home / f"demo{to}")
+
+    def copy_database(self, name: str, origin: str, to: str) -> None:
+        """Make a database with one ending from that with another."""
+        strategy = "" if self.settings.external else " strategy file_copy"  # as in tests/python/conftest.py
+        made = f"{quote_name(name + to)} template {quote_name(name + origin)}{strategy}"
+        with connect(self.settings, "postgres", autocommit=True) as connection:
+            execute(connection, f"create database {made}")
 
     def drop(self, ending: str) -> None:
         """Remove the databases and files with one ending."""
@@ -73,16 +103,17 @@ class Pipeline:
                 load_table(self.settings, source, table)
 
     def dbt(self, command: str, *arguments: str, succeeds: bool = True, log: str = "none") -> dict[str, Any]:
-        """Run dbt and return its results by node name; a log costs a sixth of a build, whatever its level."""
-        done = dbtRunner().invoke(
-            [
-                command,
-                *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
-                *("--target-path", str(self.target), "--log-path", str(self.target)),
-                *("--log-level", "none", "--log-level-file", log, "--threads", "2", "--no-write-json"),
-                *arguments,
-            ]
-        )
+        """Run dbt and return its results by node name; a log costs a sixth of a build, whatever its level.
+
+        The project is parsed once for each set of vars. A manifest for each run is nothing but garbage after it, of
+        which the collector has a quarter of a second's work.
+        """
+        said = arguments.index("--vars") if "--vars" in arguments else len(arguments)
+        variables = arguments[said : said + 2]
+        if variables not in self.parsed:
+            self.parsed[variables] = self._invoke(None, log, variables, "parse").result
+        self.parsed[variables].build_flat_graph()  # what a run has settled for its nodes is kept there
+        done = self._invoke(self.parsed[variables], log, variables, command, *arguments)
         # An operation's result has no node.
         results = {
             result.node.name if hasattr(result, "node") else result.unique_id: result
@@ -95,6 +126,18 @@ class Pipeline:
         }
         assert done.success is succeeds, bad or done.exception
         return results
+
+    def _invoke(self, manifest: Any, log: str, variables: tuple[str, ...], command: str, *arguments: str) -> Any:
+        target = self.target / "vars" if variables else self.target  # each has a project as it was last parsed
+        return dbtRunner(manifest).invoke(
+            [
+                command,
+                *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
+                *("--target-path", str(target), "--log-path", str(self.target)),
+                *("--log-level", "none", "--log-level-file", log, "--threads", "2", "--no-write-json"),
+                *(arguments or variables),
+            ]
+        )
 
     def said(self, command: str, *arguments: str, succeeds: bool = True) -> str:
         """Run dbt and return what it said."""
@@ -126,22 +169,25 @@ class Pipeline:
 def opened(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """Return the slice as it is before the year, with a copy of it beside: of its databases, and of its files."""
     made = Pipeline(make_warehouse("pipeline"), tmp_path_factory.mktemp("target"))
+    made.copy_database(made.settings.database, "", EMPTY)
     with made.at_hand():
         retailer.open_for_business(made.settings, households=HOUSEHOLDS)
         made.load()
         made.dbt("build", "--exclude-resource-type", "test", "unit_test")
     made.copy("", KEPT)
     yield made
-    made.drop(KEPT)
+    for path in made.settings.home.glob(f"demo{KEPT}*"):
+        made.drop(path.name.removeprefix("demo"))
+    made.drop(EMPTY)
 
 
 @pytest.fixture(scope="module")
-def pipeline(opened: Pipeline) -> Iterator[Pipeline]:
+def pipeline(opened: Pipeline, request: pytest.FixtureRequest) -> Iterator[Pipeline]:
     """Return the slice as it is before the year: the retailer open, its CRM loaded and kept as history.
 
-    Every module has it anew in the same place, for which dbt has parsed the project already.
+    Every module has it anew in the same place, for which dbt has parsed the project already; with `BEGINS` in a module
+    it is as on the evening of that day.
     """
-    opened.copy(KEPT, "")
-    server.prepare(opened.settings)  # the grants on a database are not copied with it
+    opened.begin(getattr(request.module, "BEGINS", None))
     with opened.at_hand():
         yield opened

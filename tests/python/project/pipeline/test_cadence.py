@@ -23,7 +23,6 @@ SPANS = (
     (date(2017, 9, 29), date(2017, 10, 2)),
     (date(2017, 11, 4), date(2017, 11, 6)),
 )
-DAYS = [first + timedelta(days=n) for first, last in SPANS for n in range((last - first).days + 1)]
 
 
 def assert_same_as_full_refresh(pipeline: Pipeline) -> None:
@@ -32,13 +31,14 @@ def assert_same_as_full_refresh(pipeline: Pipeline) -> None:
     assert pipeline.marts() == incremental
 
 
-@pytest.mark.parametrize("day", DAYS, ids=str)
-def test_day_by_day_equals_a_full_refresh(pipeline: Pipeline, day: date) -> None:
-    pipeline.day(day)
-    newest = pipeline.query("select max(business_date) from marts.fct_sales")[0][0]
-    assert newest <= day
-    raw = "select count(*), sum(sales_value::numeric(12, 2)) from raw_pos.transactions"
-    assert pipeline.query("select count(*), sum(sales_value) from marts.fct_sales") == pipeline.query(raw)
+@pytest.mark.parametrize(("first", "last"), SPANS, ids=str)
+def test_day_by_day_equals_a_full_refresh(pipeline: Pipeline, first: date, last: date) -> None:
+    for day in (first + timedelta(days=n) for n in range((last - first).days + 1)):
+        pipeline.day(day)
+        newest = pipeline.query("select max(business_date) from marts.fct_sales")[0][0]
+        assert newest <= day
+        raw = "select count(*), sum(sales_value::numeric(12, 2)) from raw_pos.transactions"
+        assert pipeline.query("select count(*), sum(sales_value) from marts.fct_sales") == pipeline.query(raw)
     assert_same_as_full_refresh(pipeline)
 
 

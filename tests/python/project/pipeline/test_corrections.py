@@ -15,12 +15,8 @@ from granary.warehouse.connection import connect, execute
 if TYPE_CHECKING:
     from tests.python.project.pipeline.conftest import Pipeline
 
+BEGINS = date(2017, 1, 10)
 BUILD = ("build", "--exclude-resource-type", "test", "unit_test")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def beginning(pipeline: Pipeline) -> None:
-    pipeline.day(date(2017, 1, 10))
 
 
 def correct(pipeline: Pipeline, table: str, change: str) -> None:

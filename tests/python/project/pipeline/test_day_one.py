@@ -11,22 +11,23 @@ from granary.cli.publish_state import publish_state as asked
 from granary.sources.discovery import SOURCES
 from granary.warehouse.connection import connect
 from granary.warehouse.writer import LoadTransaction, Target
-from tests.python.project.pipeline.conftest import Pipeline
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from granary.warehouse.settings import Settings
+    from tests.python.project.pipeline.conftest import Pipeline
 
 
 @pytest.fixture
-def empty(warehouse: Settings, tmp_path: Path) -> Pipeline:
-    """Return a warehouse with the raw tables of all sources, and not one row."""
-    for source in SOURCES.values():
-        with LoadTransaction(warehouse, source.name) as tx:
-            for table in source.tables:
-                tx.ensure_table(Target(source.name, table.name, table.schema, table.key))
-    return Pipeline(warehouse, tmp_path)
+def empty(opened: Pipeline) -> Iterator[Pipeline]:
+    """Return a warehouse with the raw tables of all sources, and not one row; dbt has parsed the project for it."""
+    opened.begin_empty()
+    with opened.at_hand():
+        for source in SOURCES.values():
+            with LoadTransaction(opened.settings, source.name) as tx:
+                for table in source.tables:
+                    tx.ensure_table(Target(source.name, table.name, table.schema, table.key))
+        yield opened
 
 
 def test_a_plain_dbt_build_passes_before_the_first_load(empty: Pipeline) -> None:

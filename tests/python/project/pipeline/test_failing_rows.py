@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from tests.python.project.pipeline.conftest import Pipeline
 
+BEGINS = date(2017, 1, 10)
 LINE = "(select ctid from raw_pos.transactions where _load_id = {load} order by _row offset 2 limit 1)"
 
 
 @pytest.fixture(scope="module")
 def manifest(pipeline: Pipeline) -> Mapping[str, Any]:
-    pipeline.day(date(2017, 1, 10))
     return dbt_manifest.load(dbt_manifest.prepare(pipeline.settings))
 
 
@@ -105,7 +105,7 @@ def test_dbt_in_a_shell_names_the_row_and_the_sources_that_cannot_be_used(
         done = subprocess.run(
             [
                 *(str(Path(sys.executable).with_name("dbt")), "run", "--select", "fct_sales", "--full-refresh"),
-                *("--target-path", str(tmp_path), "--log-path", str(tmp_path)),
+                *("--target-path", str(pipeline.target), "--log-path", str(tmp_path)),
             ],
             cwd=PROJECT,
             env=pipeline.settings.environment() | {"PYTHONPATH": str(tmp_path)},

@@ -12,6 +12,7 @@ from tests.python.support.command import granary
 if TYPE_CHECKING:
     from tests.python.project.pipeline.conftest import Pipeline
 
+BEGINS = date(2017, 1, 10)
 BUILD = ("build", "--exclude-resource-type", "test", "unit_test")
 HOLDS = "select split_part(node, '.', 3), reason from ops.publish_holds order by 1"
 ROWS = "select count(*)::int from marts.{}"
@@ -19,7 +20,6 @@ ROWS = "select count(*)::int from marts.{}"
 
 @pytest.fixture(scope="module", autouse=True)
 def beginning(pipeline: Pipeline) -> None:
-    pipeline.day(date(2017, 1, 10))
     pipeline.execute("create schema kept", "create table kept.coupons as table raw_marketing.coupons")
 
 
