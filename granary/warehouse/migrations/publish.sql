@@ -575,13 +575,16 @@ begin
         if jsonb_array_length(plan -> 'partition') > 1 then
             plan := plan || '{"partition": null}'; -- too many to compare one by one
         else
+            -- Written down first: an insert is not read by all processors.
             execute format(
-                'insert into pg_temp.publish_scope (mart, partition)'
-                ' select %L, cast(coalesce(built.partition, published.partition) as text)'
+                'create temporary table publish_digests on commit drop as'
+                ' select cast(coalesce(built.partition, published.partition) as text) as partition'
                 ' from (%s) as built full outer join (%s) as published on built.partition = published.partition'
                 ' where (built.row_count, built.digest) is distinct from (published.row_count, published.digest)',
-                plan ->> 'name', ops.digest_query(plan, built), ops.digest_query(plan, published)
+                ops.digest_query(plan, built), ops.digest_query(plan, published)
             );
+            insert into pg_temp.publish_scope (mart, partition) select plan ->> 'name', partition from pg_temp.publish_digests;
+            drop table pg_temp.publish_digests;
         end if;
     end if;
     if plan #>> '{ranges,column}' is not null then
