@@ -33,6 +33,9 @@ beside this one holds its tables for as long as a model takes."""
 LOOKS = (2.0, 10.0)
 """Seconds until the first look at what a statement waits for, and between later ones."""
 LIMIT = "select set_config('lock_timeout', '{}s', false) where current_setting('lock_timeout') = '0'"
+LATER = "set synchronous_commit = off"
+"""A build waits for the disk once, when it is published (ops.publish): the server writes in the order of the commits, so
+what a power cut undoes is what came last, as if the run had ended a moment earlier."""
 
 CLEAN = f"select pg_advisory_unlock_all(); discard temp; reset all; {LIMIT}"
 """Makes a session like a new one, apart from its role: dbt begins one for each node and each test, and the server would
@@ -94,6 +97,7 @@ def install() -> None:
         made = opened(connection)
         with made.handle.cursor() as cursor:
             cursor.execute(LIMIT.format(LOCK_SECONDS))
+            cursor.execute(LATER)
         made.handle.commit()
         return made
 

@@ -26,6 +26,21 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     order by attnum
 $$;
 
+-- The same as information_schema.columns has it, in the order that dbt's adapter takes; nothing, if there is no such relation.
+create or replace function ops.columns_for_dbt(relation text) returns table (
+    name text, data_type text, character_maximum_length integer, numeric_precision integer, numeric_scale integer
+)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select
+        cast(attname as text), format_type(atttypid, null),
+        case when atttypid in ('varchar'::regtype, 'bpchar'::regtype) and atttypmod > 0 then atttypmod - 4 end,
+        case when atttypid = 'numeric'::regtype and atttypmod > 0 then ((atttypmod - 4) >> 16) & 65535 end,
+        case when atttypid = 'numeric'::regtype and atttypmod > 0 then (atttypmod - 4) & 2047 end
+    from pg_attribute
+    where attrelid = to_regclass(relation) and attnum > 0 and not attisdropped
+    order by attnum
+$$;
+
 create or replace function ops.views_on(relation regclass) returns setof text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select distinct cast(cast(rules.ev_class as regclass) as text)
@@ -731,6 +746,7 @@ declare
     plan jsonb;
     changed text;
 begin
+    perform set_config('synchronous_commit', 'on', true); -- with it, all that was built before is on disk
     execute format('create schema if not exists %I', doc ->> 'schema');
     if exists (select from jsonb_array_elements(plans) as one where (one -> 'has_view')::boolean) then
         execute format('create schema if not exists %I', doc ->> 'personal');
