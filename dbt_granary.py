@@ -1,11 +1,11 @@
-"""dbt as this project runs it: no error of the database shows values of rows, no wait is endless, nothing is proved twice.
+"""dbt as this project runs it: errors of the database show no values of rows, waits end, nothing is proved twice.
 
 dbt passes on what the server says, and the server explains a failed constraint with the row itself, a failed cast with
 the value: on the terminal, in dbt.log, in run_results.json and in whatever reads these. And dbt's sessions have no
-limit for locks, nor can a profile give them one. A test that the audit of its model has passed in this run (macros/audit.sql)
-passes without a statement. dbt imports this module by itself, as it does every installed one
-whose name begins with `dbt_` (dbt.plugins); the command `dbt` of the environment starts here as well, since dbt finds
-no modules of an editable installation.
+limit for locks, nor can a profile give them one. A test that the audit of its model has passed in this run passes
+without a statement (macros/audit.sql). dbt imports this module by itself, as it does every installed one whose name
+begins with `dbt_` (dbt.plugins); the command `dbt` of the environment starts here as well, since dbt finds no modules
+of an editable installation.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ LOOKS = (2.0, 10.0)
 """Seconds until the first look at what a statement waits for, and between later ones."""
 LIMIT = "select set_config('lock_timeout', '{}s', false) where current_setting('lock_timeout') = '0'"
 LATER = "set synchronous_commit = off"
-"""A build waits for the disk once, when it is published (ops.publish): the server writes in the order of the commits, so
-what a power cut undoes is what came last, as if the run had ended a moment earlier."""
+"""A build waits for the disk once, when it is published (ops.publish): the server writes in the order of commits, so that
+a power cut undoes what came last, as if the run had ended a moment earlier."""
 
 CLEAN = f"select pg_advisory_unlock_all(); discard temp; reset all; {LIMIT}"
 """Makes a session like a new one, apart from its role: dbt begins one for each node and each test, and the server would

@@ -1,8 +1,8 @@
 """dagster-dbt, as it is where dbt-core is not installed: it has names of its own for the three that it takes of dbt.
 
 With them come a second of imports, and a selector of dbt's that looks for the nodes that a manifest lists. The dbt of
-the project is a process of its own, and has these to itself. With all of dagster-dbt come dbt Cloud and components, 0.2 s
-more.
+the project is a process of its own, and has these to itself. With all of dagster-dbt come dbt Cloud and components:
+0.2 s more.
 """
 
 from __future__ import annotations

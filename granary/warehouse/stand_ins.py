@@ -21,7 +21,7 @@ def missing(name: str) -> Iterator[None]:
 
 @contextmanager
 def empty(name: str) -> Iterator[None]:
-    """Have a module that is not imported yet be there, without what it imports: nothing but its modules, of a package."""
+    """Have a module be there without what it imports, if it is not yet: of a package only its modules."""
     module = sys.modules.get(name)
     if module is None:
         module = ModuleType(name)

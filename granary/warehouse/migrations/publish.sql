@@ -619,7 +619,10 @@ begin
         ops.add_to_delta(plan, 'come', 'count(*)', measures, 1)
     );
     perform set_config('enable_nestloop', nestloop, true);
-    perform ops.create_indexes(plan);
+    -- Only to ask for one that is there would wait for an autovacuum of the table, and it for us.
+    if exists (select from ops.missing_indexes(published::regclass, plan ->> 'name', plan -> 'indexes')) then
+        perform ops.create_indexes(plan);
+    end if;
     perform ops.analyze_ranges(plan);
 end
 $$;
@@ -746,7 +749,8 @@ declare
     plan jsonb;
     changed text;
 begin
-    perform set_config('synchronous_commit', 'on', true); -- with it, all that was built before is on disk
+    -- dbt's commits do not wait for the disk (dbt_granary.py); this one does, if the server is to, and for all before it.
+    perform set_config('synchronous_commit', reset_val, true) from pg_settings where name = 'synchronous_commit';
     execute format('create schema if not exists %I', doc ->> 'schema');
     if exists (select from jsonb_array_elements(plans) as one where (one -> 'has_view')::boolean) then
         execute format('create schema if not exists %I', doc ->> 'personal');
