@@ -1,7 +1,7 @@
 """The driver by which rows of a Postgres come as Arrow.
 
-It imports pyarrow.dataset for what it can write, which looks for pandas and imports that where it finds one: 0.2 s of each
-command.
+It imports pyarrow.dataset for what it can write, which looks for pandas and imports that where it finds one: 0.2 s of
+each command.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Modules that are not what they are for as long as another one is imported, which would take them and need them not."""
+"""Modules that look like others for as long as something is imported that would take them, and does not need them."""
 
 from __future__ import annotations
 
