@@ -33,11 +33,11 @@ beside this one holds its tables for as long as a model takes."""
 LOOKS = (2.0, 10.0)
 """Seconds until the first look at what a statement waits for, and between later ones."""
 LIMIT = "select set_config('lock_timeout', '{}s', false) where current_setting('lock_timeout') = '0'"
+
 LATER = "set synchronous_commit = off"
 """A build waits for the disk once, when it is published (ops.publish): the server writes in the order of commits, so
 that a power cut undoes what came last, as if the run had ended a moment earlier."""
-
-CLEAN = f"select pg_advisory_unlock_all(); discard temp; reset all; {LIMIT}"
+CLEAN = f"select pg_advisory_unlock_all(); discard temp; reset all; {LATER}; {LIMIT}"
 """Makes a session like a new one, apart from its role: dbt begins one for each node and each test, and the server would
 read its catalog and our functions anew each time, a sixth of a build's time."""
 

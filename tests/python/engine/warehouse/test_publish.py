@@ -153,6 +153,14 @@ def test_a_publish_waits_for_no_autovacuum_and_makes_indexes_that_are_gone(marts
     assert marts.rows("select indexname::text from pg_indexes where schemaname = 'marts'") == [("rentals_grain",)]
 
 
+def test_a_publish_waits_for_the_disk_where_dbt_does_not(marts: Marts) -> None:
+    marts.plan()
+    marts.run("set synchronous_commit = off", "select ops.publish()")
+    assert marts.rows("show synchronous_commit") == [("on",)]
+    marts.connection.commit()
+    assert marts.rows("show synchronous_commit") == [("off",)]
+
+
 def test_dbt_is_told_columns_as_information_schema_has_them(marts: Marts) -> None:
     marts.run(
         "create temporary table returns"

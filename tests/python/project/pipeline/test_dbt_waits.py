@@ -84,6 +84,8 @@ def test_the_next_node_finds_a_session_like_a_new_one(pipeline: Pipeline) -> Non
         assert dbt_granary.is_clean(session)
         cursor.execute(state)
         assert cursor.fetchone() == before == (*before[:2], "2min", "transformer", None, 0)
+        cursor.execute("show synchronous_commit")
+        assert cursor.fetchone() == ("off",)
         cursor.execute("select to_regclass('public.never')")
         assert cursor.fetchone() == (None,)
         session.commit()
