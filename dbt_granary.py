@@ -121,7 +121,7 @@ def install() -> None:
     exception_handler.keeps_values_back = True  # type: ignore[attr-defined]
     Manager.exception_handler = exception_handler  # type: ignore[method-assign]
     Manager.open = classmethod(open_with_limit)  # type: ignore[method-assign, assignment]
-    Manager.release = release  # type: ignore[method-assign]
+    Manager.release = release  # type: ignore[method-assign, assignment]
     pass_what_is_proved()
 
 
@@ -137,7 +137,7 @@ def pass_what_is_proved() -> None:
         passed = TestResultData(failures=0, should_warn=False, should_error=False, adapter_response={})
         return self.build_test_run_result(self.node, passed)
 
-    TestRunner.compile_and_execute = answer_what_is_open  # type: ignore[method-assign]
+    TestRunner.compile_and_execute = answer_what_is_open  # type: ignore[method-assign, assignment]
 
 
 def is_clean(handle: Any) -> bool:
