@@ -635,3 +635,4 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
             and found.column_names = array_to_string(ops.texts(one -> 'columns'), ', ')
     )
 $$;
+drop function if exists ops.proved(text, text, text);
