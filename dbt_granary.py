@@ -1,10 +1,11 @@
-"""dbt as this project runs it: an error of the database is shown without the values of rows, and no wait is endless.
+"""dbt as this project runs it: errors of the database show no values of rows, waits end, nothing is proved twice.
 
 dbt passes on what the server says, and the server explains a failed constraint with the row itself, a failed cast with
 the value: on the terminal, in dbt.log, in run_results.json and in whatever reads these. And dbt's sessions have no
-limit for locks, nor can a profile give them one. dbt imports this module by itself, as it does every installed one
-whose name begins with `dbt_` (dbt.plugins); the command `dbt` of the environment starts here as well, since dbt finds
-no modules of an editable installation.
+limit for locks, nor can a profile give them one. A test that the audit of its model has passed in this run passes
+without a statement (macros/audit.sql). dbt imports this module by itself, as it does every installed one whose name
+begins with `dbt_` (dbt.plugins); the command `dbt` of the environment starts here as well, since dbt finds no modules
+of an editable installation.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ LOOKS = (2.0, 10.0)
 """Seconds until the first look at what a statement waits for, and between later ones."""
 LIMIT = "select set_config('lock_timeout', '{}s', false) where current_setting('lock_timeout') = '0'"
 
-CLEAN = f"select pg_advisory_unlock_all(); discard temp; reset all; {LIMIT}"
+LATER = "set synchronous_commit = off"
+"""A build waits for the disk once, when it is published (ops.publish): the server writes in the order of commits, so
+that a power cut undoes what came last, as if the run had ended a moment earlier."""
+CLEAN = f"select pg_advisory_unlock_all(); discard temp; reset all; {LATER}; {LIMIT}"
 """Makes a session like a new one, apart from its role: dbt begins one for each node and each test, and the server would
 read its catalog and our functions anew each time, a sixth of a build's time."""
 
@@ -92,6 +96,7 @@ def install() -> None:
         made = opened(connection)
         with made.handle.cursor() as cursor:
             cursor.execute(LIMIT.format(LOCK_SECONDS))
+            cursor.execute(LATER)
         made.handle.commit()
         return made
 
@@ -116,7 +121,23 @@ def install() -> None:
     exception_handler.keeps_values_back = True  # type: ignore[attr-defined]
     Manager.exception_handler = exception_handler  # type: ignore[method-assign]
     Manager.open = classmethod(open_with_limit)  # type: ignore[method-assign, assignment]
-    Manager.release = release  # type: ignore[method-assign]
+    Manager.release = release  # type: ignore[method-assign, assignment]
+    pass_what_is_proved()
+
+
+def pass_what_is_proved() -> None:
+    """Have a test pass that the audit of its model, which has marked it in dbt's graph, has passed in this run."""
+    from dbt.task.test import TestResultData, TestRunner  # noqa: PLC0415 - with dbt only
+
+    answer: Any = TestRunner.compile_and_execute
+
+    def answer_what_is_open(self: Any, manifest: Any, context: Any) -> Any:
+        if not manifest.flat_graph["nodes"].get(self.node.unique_id, {}).get("is_proved"):
+            return answer(self, manifest, context)
+        passed = TestResultData(failures=0, should_warn=False, should_error=False, adapter_response={})
+        return self.build_test_run_result(self.node, passed)
+
+    TestRunner.compile_and_execute = answer_what_is_open  # type: ignore[method-assign, assignment]
 
 
 def is_clean(handle: Any) -> bool:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from adbc_driver_manager import OperationalError, ProgrammingError
-from adbc_driver_manager.dbapi import Connection as ArrowConnection
-from adbc_driver_postgresql import dbapi
 from psycopg.raw_cursor import RawCursor
 
+from granary.warehouse.arrow_driver import ArrowConnection, dbapi
 from granary.warehouse.database_errors import safe_text
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.waits import TCP, Connection, LockHeldError

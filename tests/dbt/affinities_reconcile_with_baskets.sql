@@ -1,8 +1,8 @@
 {{ config(meta={'dagster': {'ref': {'name': 'basket_affinity'}}}) }}
 
--- Every pair of categories, counted again from fct_sales month by month; and basket_affinity has every pair that is
--- frequent enough, with what all months add up to.
-{% set changed = {"fct_sales": "cast(date_trunc('month', business_date) as date)"} %}
+-- Every pair of categories, counted again from fct_sales week by week; and basket_affinity has every pair that is
+-- frequent enough, with what all weeks add up to.
+{% set changed = {'fct_sales': 'week'} %}
 
 with
 
@@ -32,37 +32,32 @@ products as (
 members as materialized (
 
     select distinct -- a basket counts a category once
-        cast(date_trunc('month', sales.business_date) as date) as month_start_date,
+        sales.week,
         sales.basket_id,
         products.category_id
     from {{ ref('fct_sales') }} as sales
     inner join products on sales.product_key = products.product_key
-    where
-        not sales.is_fuel
-        and sales.business_date in (
-            select dates.date_day from {{ ref('dim_date') }} as dates
-            where true {{ granary.and_of_latest_publish(changed, 'dates.month_start_date') }}
-        )
+    where not sales.is_fuel {{ granary.and_of_latest_publish(changed, 'sales.week') }}
 
 ),
 
 recounted as (
 
     select
-        a.month_start_date,
+        a.week,
         a.category_id as category_a_id,
         b.category_id as category_b_id,
         count(*) as basket_count
     from members as a
     inner join members as b on a.basket_id = b.basket_id and a.category_id <= b.category_id
-    group by a.month_start_date, a.category_id, b.category_id
+    group by a.week, a.category_id, b.category_id
 
 ),
 
 changed_pairs as (
 
     select * from pairs
-    where true {{ granary.and_of_latest_publish(changed, 'month_start_date') }}
+    where true {{ granary.and_of_latest_publish(changed, 'week') }}
 
 ),
 
@@ -106,11 +101,11 @@ expected as (
 )
 
 select
-    cast(month_start_date as text) as place,
+    cast(week as text) as place,
     pairs.basket_count as mart_count,
     recounted.basket_count as fact_count
 from recounted
-full outer join changed_pairs as pairs using (month_start_date, category_a_id, category_b_id)
+full outer join changed_pairs as pairs using (week, category_a_id, category_b_id)
 where pairs.basket_count is distinct from recounted.basket_count
 
 union all

@@ -6,7 +6,8 @@
 {% macro audit() -%}
     {%- set new = is_incremental() and 'partition_by' in model.config.meta -%}
     {%- set latest, tests = [granary.of_latest_version(model)] if new else [], [] -%}
-    {%- for test in (granary.audit_tests(model) if execute else []) -%}
+    {%- set found = granary.audit_tests(model) if execute else [] -%}
+    {%- for test in found -%}
         {%- do tests.append({
             'name': test.name,
             'query': granary.audit_query(test, latest),
@@ -24,6 +25,10 @@
             'tests': tests,
         }) ~ ')').rows[0][0] -%}
         {%- if problem -%}{{ exceptions.raise_compiler_error(problem) }}{%- endif -%}
+        {#- What is proved of rows that nothing touches from here on is not asked again (dbt_granary.py): none failed. -#}
+        {%- for test in found if (not new or var('test_scope') == 'new') and test.config.error_if == test.config.warn_if == '!= 0' -%}
+            {%- do test.update({'is_proved': true}) -%}
+        {%- endfor -%}
     {%- endif -%}
 {%- endmacro %}
 
@@ -70,23 +75,4 @@
     {%- for node in (graph.nodes.values() if execute else []) if node.name == name and node.resource_type in ('model', 'seed', 'snapshot') -%}
         {{ return(node) }}
     {%- endfor -%}
-{%- endmacro %}
-
-{#-
-    What the audit of this same invocation has proved, on rows that nothing has touched since, is not computed again: the
-    test reports the audit's record. An increment's audit covers the new partitions, so it serves only tests of that scope.
-    The test's own statement asks for the record: the server does not start what is below a condition that is false.
--#}
-{% macro postgres__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) -%}
-    {%- set node = graph.nodes.get(model.attached_node) if execute and model.test_metadata else none -%}
-    {%- set own = default__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) -%}
-    {%- if not node or not granary.is_built_apart(node) or not granary.blocks(model) -%}
-    {{ own }}
-    {%- else -%}
-    {%- set unproved = '(select count(*) from proved) = 0' -%}
-    with proved as (select * from ops.proved('{{ invocation_id }}', '{{ model.name }}', '{{ var('test_scope') }}') as failures)
-    select failures, failures {{ warn_if }} as should_warn, failures {{ error_if }} as should_error from proved
-    union all
-    {{ own }} where {{ unproved }} having {{ unproved }}
-    {%- endif -%}
 {%- endmacro %}

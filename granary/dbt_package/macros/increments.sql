@@ -1,7 +1,4 @@
-{#-
-    Increments: what a model declares in `meta` is in docs/engine/increments.md; functions of the schema ops do the work
-    (granary/warehouse/migrations/increments.sql).
--#}
+{#- What a model declares in `meta`: docs/engine/increments.md. The work: granary/warehouse/migrations/increments.sql. -#}
 
 {#- The model that is built, as they know it, with its `state`; nothing, if it overwrites no partitions. Settled once per build. -#}
 {% macro increment() -%}
@@ -177,8 +174,29 @@ having sum({{ sums.keys() | first }}) <> 0
         {{ 'select * from ' ~ this ~ ' limit 0' if increment.state == 'none' else sql }}
     );
     {%- else -%}
-        {{ dbt.postgres__create_table_as(temporary, relation, sql) }}
+        {{ granary.create_filled(relation, sql) }}
     {{ granary.perform('ops.note_rebuild(' ~ granary.as_json(increment) ~ ", '" ~ relation ~ "')") }};
+    {%- endif -%}
+{%- endmacro %}
+
+{#- As dbt would, but with its rows where there is a contract, too: half the time of an insert, and parallel. -#}
+{% macro create_filled(relation, sql) -%}
+    {%- set casts, required, others = [], [], model.constraints | list -%}
+    {%- for column in model.columns.values() -%}
+        {%- set name = adapter.quote(column.name) if column.quote else column.name -%}
+        {%- do casts.append('cast(' ~ name ~ ' as ' ~ column.data_type ~ ') as ' ~ name) -%}
+        {%- for one in column.constraints -%}
+            {%- do (required if one.type == 'not_null' else others).append('alter ' ~ name ~ ' set not null') -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {%- if others or not config.get('contract').enforced -%}
+        {{ dbt.postgres__create_table_as(false, relation, sql) }}
+    {%- else -%}
+    {{ get_assert_columns_equivalent(sql) }}
+    create table {{ relation }} as select {{ casts | join(', ') }} from (
+        {{ sql }}
+    ) as made;
+    {{ 'alter table ' ~ relation ~ ' ' ~ required | join(', ') ~ ';' if required }}
     {%- endif -%}
 {%- endmacro %}
 

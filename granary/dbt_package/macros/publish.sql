@@ -1,7 +1,4 @@
-{#-
-    Write, audit, publish: docs/engine/decisions/0016. Here is only described what there is; functions of the server do the
-    work: granary/warehouse/migrations/runs.sql and publish.sql.
--#}
+{#- Write, audit, publish: docs/engine/decisions/0016. The work: granary/warehouse/migrations/runs.sql and publish.sql. -#}
 
 {#- On-run-start: check personal data, and hold publishing. dbt rolls its own `set role` back before it runs a hook. -#}
 {% macro start_run() -%}
@@ -57,7 +54,7 @@
     {%- endfor -%}
     {{ return(granary.as_json({
         'schema': granary.published_schema(),
-        'personal': granary.personal_schema(),
+        'personal': generate_schema_name('personal', none) | trim,
         'build': generate_schema_name('build', none) | trim,
         'invocation': invocation_id,
         'erasing': env_var('GRANARY_ERASING', '') != '',

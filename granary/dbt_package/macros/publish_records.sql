@@ -3,11 +3,6 @@
     {{ return(generate_schema_name('marts', none)) }}
 {%- endmacro %}
 
-{#- The schema of the tables behind masked marts: docs/engine/decisions/0022. -#}
-{% macro personal_schema() -%}
-    {{ return(generate_schema_name('personal', none)) }}
-{%- endmacro %}
-
 {#- Whether a model or seed is built in the schema `build`, and published from there. -#}
 {% macro is_built_apart(node) -%}
     {{ return(node.config.schema == 'build') }}

@@ -1,8 +1,6 @@
 {#-
-    A query for the loads that still count and do not have as many rows in raw as the ledger says, and for rows in raw that
-    are of no such load. `tables`: (source, table, incremental model that reads it, or none). Not for tables that take a row
-    by its key: their loads share rows. Of tables that keep a row once (`keyed`), loads that have more rows than they
-    brought. After an increment a large table is counted where it is new; of its earlier loads each must have a row.
+    See ops.ledger_differences (runs.sql). `tables`: (source, table, incremental model that reads it, or none). Not for tables
+    that take a row by its key: their loads share rows.
 -#}
 {% macro ledger_differences(tables, keyed=false) -%}
     {%- do source('ops', 'load_audit') -%}

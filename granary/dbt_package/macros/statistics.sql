@@ -7,3 +7,8 @@
         analyze {{ this }}
     {%- endif -%}
 {%- endmacro %}
+
+{#- dbt's own asks information_schema, which takes ten times as long. -#}
+{% macro postgres__get_columns_in_relation(relation) -%}
+    {{ return(sql_convert_columns_in_relation(run_query("select * from ops.columns_for_dbt('" ~ relation ~ "')"))) }}
+{%- endmacro %}

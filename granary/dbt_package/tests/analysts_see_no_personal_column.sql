@@ -31,7 +31,7 @@ relations as (
     from pg_catalog.pg_class as found
     inner join pg_catalog.pg_namespace as spaces on found.relnamespace = spaces.oid
     where
-        spaces.nspname in ('{{ granary.published_schema() }}', '{{ granary.personal_schema() }}')
+        spaces.nspname in ('{{ granary.published_schema() }}', '{{ generate_schema_name("personal", none) | trim }}')
         and found.relkind in ('r', 'p', 'v')
 
 )
@@ -42,7 +42,7 @@ select
 from relations
 cross join roles
 where
-    relations.schema_name = '{{ granary.personal_schema() }}'
+    relations.schema_name = '{{ generate_schema_name("personal", none) | trim }}'
     and has_any_column_privilege(roles.oid, relations.oid, 'select')
 
 union all
@@ -68,5 +68,5 @@ select
 from roles
 cross join pg_catalog.pg_namespace as spaces
 where
-    spaces.nspname in ('{{ build }}', '{{ granary.personal_schema() }}')
+    spaces.nspname in ('{{ build }}', '{{ generate_schema_name("personal", none) | trim }}')
     and has_schema_privilege(roles.oid, spaces.oid, 'usage')

@@ -26,6 +26,21 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     order by attnum
 $$;
 
+-- The same as information_schema.columns has it, in the order that dbt's adapter takes; nothing, if there is no such relation.
+create or replace function ops.columns_for_dbt(relation text) returns table (
+    name text, data_type text, character_maximum_length integer, numeric_precision integer, numeric_scale integer
+)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select
+        cast(attname as text), format_type(atttypid, null),
+        case when atttypid in ('varchar'::regtype, 'bpchar'::regtype) and atttypmod > 0 then atttypmod - 4 end,
+        case when atttypid = 'numeric'::regtype and atttypmod > 0 then ((atttypmod - 4) >> 16) & 65535 end,
+        case when atttypid = 'numeric'::regtype and atttypmod > 0 then (atttypmod - 4) & 2047 end
+    from pg_attribute
+    where attrelid = to_regclass(relation) and attnum > 0 and not attisdropped
+    order by attnum
+$$;
+
 create or replace function ops.views_on(relation regclass) returns setof text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select distinct cast(cast(rules.ev_class as regclass) as text)
@@ -575,13 +590,16 @@ begin
         if jsonb_array_length(plan -> 'partition') > 1 then
             plan := plan || '{"partition": null}'; -- too many to compare one by one
         else
+            -- Written down first: an insert is not read by all processors.
             execute format(
-                'insert into pg_temp.publish_scope (mart, partition)'
-                ' select %L, cast(coalesce(built.partition, published.partition) as text)'
+                'create temporary table publish_digests on commit drop as'
+                ' select cast(coalesce(built.partition, published.partition) as text) as partition'
                 ' from (%s) as built full outer join (%s) as published on built.partition = published.partition'
                 ' where (built.row_count, built.digest) is distinct from (published.row_count, published.digest)',
-                plan ->> 'name', ops.digest_query(plan, built), ops.digest_query(plan, published)
+                ops.digest_query(plan, built), ops.digest_query(plan, published)
             );
+            insert into pg_temp.publish_scope (mart, partition) select plan ->> 'name', partition from pg_temp.publish_digests;
+            drop table pg_temp.publish_digests;
         end if;
     end if;
     if plan #>> '{ranges,column}' is not null then
@@ -601,7 +619,10 @@ begin
         ops.add_to_delta(plan, 'come', 'count(*)', measures, 1)
     );
     perform set_config('enable_nestloop', nestloop, true);
-    perform ops.create_indexes(plan);
+    -- Only to ask for one that is there would wait for an autovacuum of the table, and it for us.
+    if exists (select from ops.missing_indexes(published::regclass, plan ->> 'name', plan -> 'indexes')) then
+        perform ops.create_indexes(plan);
+    end if;
     perform ops.analyze_ranges(plan);
 end
 $$;
@@ -728,6 +749,8 @@ declare
     plan jsonb;
     changed text;
 begin
+    -- dbt's commits do not wait for the disk (dbt_granary.py); this one does, if the server is to, and for all before it.
+    perform set_config('synchronous_commit', reset_val, true) from pg_settings where name = 'synchronous_commit';
     execute format('create schema if not exists %I', doc ->> 'schema');
     if exists (select from jsonb_array_elements(plans) as one where (one -> 'has_view')::boolean) then
         execute format('create schema if not exists %I', doc ->> 'personal');

@@ -223,8 +223,8 @@ begin
             'range_column', 'ranges_of', 'range_start', 'plan_ranges', 'unarchived', 'attach_range', 'make_ranges', 'create_ranged',
             'name_ranges', 'with_values', 'analyze_ranges', 'archived_changes', 'archive_ranges', 'undo_archive',
             'forget_shrinking', 'ledger_differences', 'loads_without_rows', 'indexes_of', 'declared_indexes', 'is_mart', 'masked_columns',
-            'marts', 'day_of', 'create_declared_indexes', 'missing_indexes', 'can_hold', 'model_schemas',
-            'record_unpublished', 'audit', 'loads_at_fault', 'is_tested_by_partition', 'proved', 'version_seen', 'relation_of', 'delta_of', 'publish_script',
+            'marts', 'day_of', 'columns_for_dbt', 'create_declared_indexes', 'missing_indexes', 'can_hold', 'model_schemas',
+            'record_unpublished', 'audit', 'loads_at_fault', 'is_tested_by_partition', 'version_seen', 'relation_of', 'delta_of', 'publish_script',
             'erased_loads', 'load_seen_before'
         )
     loop

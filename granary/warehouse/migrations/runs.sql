@@ -534,14 +534,6 @@ begin
 end
 $$;
 
--- What the audit of this run has counted for a test, if it has looked where the test does.
-create or replace function ops.proved(invocation text, test text, test_scope text) returns setof bigint
-language sql stable set search_path = pg_catalog, pg_temp as $$
-    select audits.failures
-    from ops.model_audits as audits
-    where audits.invocation_id = $1 and audits.test = $2 and (audits.scope = 'all' or $3 = 'new')
-$$;
-
 -- Whether tests of a model may look at its latest publish only: unless that was all of it. All of a mart (`is_mart`) is
 -- looked at until it is published, and not by each later run that leaves it as it is.
 create or replace function ops.is_tested_by_partition(model text, schema_name text, is_mart boolean) returns boolean
@@ -643,3 +635,4 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
             and found.column_names = array_to_string(ops.texts(one -> 'columns'), ', ')
     )
 $$;
+drop function if exists ops.proved(text, text, text);

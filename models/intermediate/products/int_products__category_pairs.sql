@@ -2,15 +2,14 @@
     config(
         materialized='incremental',
         incremental_strategy='overwrite_partitions',
-        meta={'partition_by': 'month_start_date', 'changed_by': {
-            'fct_sales': "cast(date_trunc('month', business_date) as date)",
+        meta={'partition_by': 'week', 'changed_by': {
+            'fct_sales': 'week',
             'int_products__categories': "
-                select distinct cast(date_trunc('month', sales.business_date) as date)
+                select distinct sales.week
                 from changes
                 inner join {fct_sales} as sales using (product_key)
                 where changes.sign < 0
             ",
-            'dim_date': 'never',
         }},
     )
 }}
@@ -20,7 +19,7 @@ with
 sales as (
 
     select * from {{ ref('fct_sales') }}
-    where not is_fuel and {{ granary.in_partitions('business_date', ref('dim_date'), 'date_day') }}
+    where not is_fuel and {{ granary.in_partitions() }}
 
 ),
 
@@ -37,7 +36,7 @@ categories as (
 members as materialized (
 
     select distinct -- a basket counts a category once
-        cast(date_trunc('month', sales.business_date) as date) as month_start_date,
+        sales.week,
         sales.basket_id,
         categories.category_id
     from sales
@@ -46,10 +45,10 @@ members as materialized (
 )
 
 select
-    a.month_start_date,
+    a.week,
     a.category_id as category_a_id,
     b.category_id as category_b_id,
     cast(count(*) as integer) as basket_count
 from members as a
 inner join members as b on a.basket_id = b.basket_id and a.category_id <= b.category_id
-group by a.month_start_date, a.category_id, b.category_id
+group by a.week, a.category_id, b.category_id

@@ -139,6 +139,45 @@ def test_only_rows_that_differ_are_written(marts: Marts) -> None:
     assert marts.rows(MONTHS) == [(JANUARY, 1, 1, 2, 2, {"bikes": 3, "price": 14.5})]
 
 
+def test_a_publish_waits_for_no_autovacuum_and_makes_indexes_that_are_gone(marts: Marts, warehouse: Settings) -> None:
+    many = "select n, 'Cy', date '2021-02-02', 1, 1.00 from generate_series(4, 1000) as n"
+    marts.run(f"insert into build.rentals {many}")
+    marts.publish()
+    marts.run("update build.rentals set price = 10 where rental = 2", "set lock_timeout = '100ms'")
+    with connect(warehouse) as other:
+        execute(other, "lock table marts.rentals in share update exclusive mode")  # as an autovacuum does
+        marts.publish()
+    marts.run("drop index marts.rentals_grain", "update build.rentals set price = 11 where rental = 2")
+    marts.publish()
+    assert marts.rows("select price from marts.rentals where rental = 2") == [(Decimal("11.00"),)]
+    assert marts.rows("select indexname::text from pg_indexes where schemaname = 'marts'") == [("rentals_grain",)]
+
+
+def test_a_publish_waits_for_the_disk_where_dbt_does_not(marts: Marts) -> None:
+    marts.plan()
+    marts.run("set synchronous_commit = off", "select ops.publish()")
+    assert marts.rows("show synchronous_commit") == [("on",)]
+    marts.connection.commit()
+    assert marts.rows("show synchronous_commit") == [("off",)]
+
+
+def test_dbt_is_told_columns_as_information_schema_has_them(marts: Marts) -> None:
+    marts.run(
+        "create temporary table returns"
+        " (a varchar(7), b char(3), c numeric(12, 2), d numeric, e text, f timestamptz, g bigint)",
+        "alter table pg_temp.returns drop column g",
+    )
+    said = (
+        "select column_name::text, data_type::text, character_maximum_length::int,"
+        " case data_type when 'numeric' then numeric_precision::int end,"
+        " case data_type when 'numeric' then numeric_scale::int end"
+        " from information_schema.columns where table_name = '{}' and table_schema <> 'marts' order by ordinal_position"
+    )
+    assert marts.rows("select * from ops.columns_for_dbt('build.rentals')") == marts.rows(said.format("rentals"))
+    assert marts.rows("""select * from ops.columns_for_dbt('"returns"')""") == marts.rows(said.format("returns"))
+    assert marts.rows("select * from ops.columns_for_dbt('build.nothing')") == []
+
+
 def test_of_a_mart_with_partitions_only_those_that_were_built_are_looked_at(marts: Marts) -> None:
     marts.mart["partition"] = ["business_date"]
     marts.run("update build.rentals set bikes = 5 where rental in (1, 3)")

@@ -275,10 +275,6 @@ def test_an_audit_that_passes_is_recorded(rides: Connection) -> None:
         ("newest", "build.rides", "new", 0, "now"),
     ]
     assert query(rides, "show enable_hashagg") == [("off",)]
-    proved = "select ops.proved($1, 'has_bike', $2)"
-    assert query(rides, proved, "now", "new") == [(3,)]
-    assert query(rides, proved, "now", "all") == []  # it looked at what was new only
-    assert query(rides, proved, "before", "new") == []
 
 
 def test_an_audit_that_fails_says_of_which_loads_the_rows_are(rides: Connection) -> None:

@@ -108,6 +108,23 @@ def test_analysts_read_what_is_published_and_nothing_that_is_built(pipeline: Pip
             execute(analyst, "delete from marts.fct_sales")
 
 
+def test_what_an_audit_has_proved_is_not_asked_again(pipeline: Pipeline) -> None:
+    """A test passes without a statement in the run whose audit it was in, if that looked at all that the test does."""
+
+    def open_ones(*command: str) -> tuple[set[str], set[str]]:
+        results = pipeline.dbt(*command, "--select", "fct_baskets", "--exclude-resource-type", "unit_test").items()
+        tests = {name: result.node for name, result in results if result.node.resource_type == "test"}
+        return set(tests), {name for name, node in tests.items() if node.compiled}
+
+    tests, asked = open_ones("build", "--full-refresh")
+    audited = "select distinct test from ops.model_audits where model = 'build.fct_baskets'"
+    assert tests - asked == {str(name) for (name,) in pipeline.query(audited)} != set()
+    assert "baskets_reconcile_with_sales" in asked
+    assert open_ones("build") == (tests, tests)  # an increment's audit looks at what is new
+    assert open_ones("build", "--vars", "{test_scope: new}") == (tests, asked)
+    assert open_ones("test") == (tests, tests)
+
+
 def test_a_full_refresh_of_the_same_data_writes_nothing(pipeline: Pipeline) -> None:
     before = versions(pipeline)
     pipeline.dbt("run", "--full-refresh")
