@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,10 @@ def main() -> None:
     folder = settings.home / "memory"
     folder.mkdir()
     numbers = [int(word) for word in sys.argv[1:]] or list(ROWS)
-    rows = [_measured(settings, folder, kind, number) for kind in ("parquet", "csv") for number in numbers]
+    rows = []
+    for kind, number in product(("parquet", "csv"), numbers):
+        rows.append(_measured(settings, folder, kind, number))
+        print(*rows[-1], file=sys.stderr, flush=True)  # the largest take minutes
     output.table("Peak memory of a load", ("format", "rows", "file, MB", "load, s", "peak MB"), rows)
 
 
