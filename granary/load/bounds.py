@@ -62,8 +62,8 @@ def _within(column: Column | None, values: pa.Array) -> bool:
     return bool(
         np.isfinite(least)
         and np.isfinite(greatest)
-        and (low is None or least >= low)  # type: ignore[operator]
-        and (high is None or greatest <= high)  # type: ignore[operator]
+        and (low is None or least >= low)
+        and (high is None or greatest <= high)
     )
 
 
