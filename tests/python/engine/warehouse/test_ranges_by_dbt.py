@@ -34,7 +34,7 @@ def test_a_declared_mart_is_built_grown_pruned_and_archived(warehouse: Settings,
         places = ("--project-dir", str(BUSINESS), "--profiles-dir", str(BUSINESS), "--target-path", str(tmp_path))
         quiet = ("--log-path", str(tmp_path), "--log-level", "error", "--no-write-json", "--threads", "1")
         done = dbtRunner().invoke(["build", *places, *quiet, "--select", "fct_receipts"])
-        assert done.success, done.exception or [one.message for one in done.result]
+        assert done.success, done.exception or [one.message for one in getattr(done.result, "results", [])]
 
     def rows(sql: str) -> list[tuple[object, ...]]:
         with connect(warehouse) as connection:
