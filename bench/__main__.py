@@ -4,8 +4,9 @@ Loading is measured against the server reading a ready binary file that it wrote
 ledger, which is the fastest way that Postgres has. Both fill a new table in one transaction, in turns, and each of our
 loads is a process of its own, so that its memory can be told. CSV is measured against the server's own COPY of the
 same file. Everything is thrown away at the end; a run takes some minutes and 6 GB in a temporary folder. Only the part
-`answers`, the last one, needs a warehouse that is there: it asks `GRANARY_HOME`, and changes nothing. What history
-costs is a part of its own, which takes hours: `make bench scale`, or `python -m bench scale` (see `bench/scale.py`).
+`answers`, the last one, needs a warehouse that is there: it asks `GRANARY_HOME`, and changes nothing. Two
+parts run only by their name, and take arguments: what history costs, which takes hours (`make bench scale`, or
+`python -m bench scale`, see `bench/scale.py`), and what memory a load takes (`python -m bench memory`).
 """
 
 from __future__ import annotations
@@ -36,13 +37,15 @@ if TYPE_CHECKING:
     from granary.warehouse.connection import Connection
 
 ROUNDS = 3
-MIB = 1 << 20
 
 
 def main() -> None:
-    """Run the parts that are named, or all of these; `scale`, which has options, only by its name."""
+    """Run the parts that are named, or all of these; `scale` and `memory`, which have arguments, only by their name."""
     if sys.argv[1:2] == ["scale"]:
         scale.main(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["memory"]:
+        apart("bench.memory", *sys.argv[2:])
         return
     chosen = sys.argv[1:] or list(PARTS)
     if unknown := set(chosen) - set(PARTS):
@@ -120,7 +123,7 @@ def _compare(settings: Settings, connection: Connection, source: str, table: str
     name = f"{'CSV' if source == 'csv' else 'Parquet'}, {table}"
     ratio = median(a / b for a, b in zip(ours, reference, strict=True))
     return (
-        name, count, load, median(reference), f"{ratio:.2f}", max(peaks) // MIB, dlt, dlt and f"{dlt / load:.1f}",
+        name, count, load, median(reference), f"{ratio:.2f}", max(peaks), dlt, dlt and f"{dlt / load:.1f}",
         sling, sling and f"{sling / load:.1f}",
     )  # fmt: skip
 
@@ -141,16 +144,12 @@ def _copy(connection: Connection, like: str, bare: bool, what: str) -> float:
 
 
 def _load(source: str, table: str) -> tuple[float, int, int]:
-    """Return seconds, rows and peak memory in bytes of a load in a process of its own."""
-    command = [sys.executable, "-m", "bench.child", source, table]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout
-        words = child.stdout.read().split()
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"the load of {source}.{table} failed")
-    return float(words[0]), int(words[1]), usage.ru_maxrss * 1024
+    """Return seconds, rows and peak memory in MB of a load in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.child", source, table], stdout=subprocess.PIPE, text=True, check=True
+    )
+    seconds, rows, peak = done.stdout.split()
+    return float(seconds), int(rows), int(peak)
 
 
 def apart(module: str, *arguments: str) -> None:

@@ -8,7 +8,6 @@ The changes are there before the clock starts; 60 % insert, 30 % update, 10 % de
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.peak import peak_mb
 from granary.cdc.capture import opened
 from granary.warehouse import server
 from granary.warehouse.settings import Settings
@@ -70,9 +70,9 @@ def measure(changes: int) -> dict[str, float]:
             capturing.once()
             seconds = time.perf_counter() - began
             done = capturing.changes - before
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        most = peak_mb()
         assert shop.differences(settings) == {}
-    return {"changes": done, "seconds": seconds, "changes_per_second": done / seconds, "peak_mb": peak}
+    return {"changes": done, "seconds": seconds, "changes_per_second": done / seconds, "peak_mb": most}
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ log has it, and ends when the transaction of the warehouse that brings it has re
 
 from __future__ import annotations
 
-import resource
 import sys
 import threading
 import time
 from statistics import quantiles
 
 from bench.changes import captured_shop
+from bench.peak import peak_mb
 from granary.cdc.capture import CaptureResult, opened
 from granary.cli import output
 from granary.warehouse.connection import connect, query
@@ -63,7 +63,7 @@ def measure(rate: int, seconds: int) -> tuple[object, ...]:
                 capturing.follow(progress=noted)
             except KeyboardInterrupt:
                 writing.join()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        most = peak_mb()
         with connect(settings) as connection:
             commits = query(
                 connection,
@@ -77,7 +77,7 @@ def measure(rate: int, seconds: int) -> tuple[object, ...]:
             first = last
         parts = quantiles(waits, n=100)
         spread = (round(parts[49]), round(parts[94]), round(parts[98]), round(max(waits)))
-        return (total, round(total / took[0]), *spread, len(landed), peak)
+        return (total, round(total / took[0]), *spread, len(landed), most)
 
 
 if __name__ == "__main__":

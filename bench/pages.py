@@ -8,7 +8,6 @@ a flag, about 190 bytes each.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 
+from bench.peak import peak_mb
 from granary.readers.rest import Api, ApiKey, Cursor, Endpoint, RestReader
 from granary.sources.spec import Column, Source, Table
 
@@ -120,9 +120,8 @@ def main() -> None:
         serve(int(sys.argv[2]), int(sys.argv[3]))
     numbers = [int(number) for number in sys.argv[1:3]]
     rows, seconds, cpu = measure(*numbers)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 2**20)
     speed = f"{rows / seconds:,.0f} rows/s"
-    sys.stdout.write(f"{rows:,} rows in {seconds:.1f} s ({cpu:.1f} s of them CPU): {speed}, peak {peak:,.0f} MB\n")
+    sys.stdout.write(f"{rows:,} rows in {seconds:.1f} s ({cpu:.1f} s of them CPU): {speed}, peak {peak_mb():,} MB\n")
 
 
 if __name__ == "__main__":

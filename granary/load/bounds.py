@@ -8,6 +8,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,6 +23,8 @@ def outside(column: Column | None, values: pa.Array) -> list[tuple[str, pa.Array
         column: the contract's column; None for one that it does not name, which holds finite numbers, too.
         values: the column, cast to its raw type.
     """
+    if _within(column, values):
+        return []
     rules: list[tuple[str, pa.Array]] = []
     if pa.types.is_floating(values.type):
         if column is None or column.finite:
@@ -44,6 +47,24 @@ def outside(column: Column | None, values: pa.Array) -> list[tuple[str, pa.Array
                 words = f"{few} {bound} {unit}" if unit else f"{low} {_text(bound)}"
                 rules.append((words, beyond(measured, limit)))
     return [(reason, pc.fill_null(mask, False)) for reason, mask in rules if pc.any(mask).as_py()]
+
+
+def _within(column: Column | None, values: pa.Array) -> bool:
+    """Return whether numbers without nulls are all as they should be; numpy says so in a tenth of Arrow's time."""
+    low, high = (None, None) if column is None else (column.minimum, column.maximum)
+    whole = pa.types.is_integer(values.type)
+    if whole and low is None and high is None:
+        return True
+    if not (whole or pa.types.is_floating(values.type)) or values.null_count or not len(values):
+        return False
+    numbers = values.to_numpy()
+    least, greatest = numbers.min().item(), numbers.max().item()  # NaN, where there is one
+    return bool(
+        np.isfinite(least)
+        and np.isfinite(greatest)
+        and (low is None or least >= low)
+        and (high is None or greatest <= high)
+    )
 
 
 def _measured(values: pa.Array) -> tuple[pa.Array, str]:

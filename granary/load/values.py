@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 FIRST, LAST = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999999)  # noqa: DTZ001 - of any zone
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 DAY, INT_BITS = 86_400, 32
+DAYS = tuple((each - EPOCH).days for each in (FIRST, LAST))
+MICROSECONDS = tuple((each - EPOCH) // timedelta(microseconds=1) for each in (FIRST, LAST))
 PARTS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 TURN = 946_684_800_000_000
@@ -41,10 +43,9 @@ def unpacked(values: pa.Array) -> pa.Array:
 def beyond(values: pa.Array) -> pa.Array | None:
     """Return the mask of infinities and of years that no calendar here has, or None if there are none."""
     if pa.types.is_date32(values.type):
-        numbers, first, last = values.view(pa.int32()), (FIRST - EPOCH).days, (LAST - EPOCH).days
+        numbers, (first, last) = values.view(pa.int32()), DAYS
     elif pa.types.is_timestamp(values.type):
-        numbers = values.cast(pa.timestamp("us", tz=values.type.tz)).view(pa.int64())
-        first, last = (pa.scalar(each, pa.timestamp("us")).value for each in (FIRST, LAST))
+        numbers, (first, last) = values.cast(pa.timestamp("us", tz=values.type.tz)).view(pa.int64()), MICROSECONDS
     else:
         return None
     extremes = pc.min_max(numbers).as_py()

@@ -50,6 +50,8 @@ def copy_into(connection: Connection, name: str, batches: Iterable[pa.RecordBatc
         return
     columns = ", ".join(map(quote_name, first.schema.names))
     sql = f"copy {name} ({columns}) from stdin (format binary, freeze {str(frozen).lower()})"
+    if frozen:  # the commit waits for such a table to be on disk: have it written while the rows still come
+        execute(connection, "set local backend_flush_after = '1MB'")
     with connection.cursor() as cursor, cursor.copy(sql.encode()) as copy:
         if any(map(pa.types.is_decimal256, first.schema.types)):
             _copy_rows(copy, first.schema, chain([first], arriving))

@@ -228,7 +228,7 @@ class Keeper:
 
 
 def history(seed: int, length: int = 8) -> History:
-    """Return the history that belongs to a seed."""
+    """Return the history of a seed; of as many in a row as there are kinds of steps, each kind is in one."""
     random = Random(seed)
     names = [step.__name__ for step in STEPS]
     first = Step("months_pass", random.randrange(10**6), is_built=True, is_proven=False)
@@ -236,6 +236,8 @@ def history(seed: int, length: int = 8) -> History:
     for name in random.choices(names, list(STEPS.values()), k=random.randint(2, length)):
         built = random.random() < 0.75
         steps.append(Step(name, random.randrange(10**6), is_built=built, is_proven=built and random.random() < 0.2))
+    due = Step(names[seed % len(names)], random.randrange(10**6), is_built=True, is_proven=False)
+    steps.insert(random.randint(1, len(steps)), due)
     return steps
 
 

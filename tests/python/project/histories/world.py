@@ -401,7 +401,7 @@ def a_part_is_built_anew(world: World, random: Random) -> None:
 
 def other_vars(world: World, random: Random) -> None:
     """The project has other vars from now on."""
-    world.variant = random.choice(sorted(world.builds.variants))
+    world.variant = random.choice(sorted(world.builds.variants.keys() - {world.variant}) or [world.variant])
     world.build()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.python.project.histories.planted import Planted
-from tests.python.project.histories.proof import BEGINNING, PLAIN, Proof, beginning, history
+from tests.python.project.histories.proof import BEGINNING, PLAIN, STEPS_BY_NAME, Proof, beginning, history
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,13 @@ def proof(pipeline: Pipeline) -> Iterator[Proof]:
     made = beginning(pipeline, {})
     yield made
     pipeline.drop(BEGINNING)
+
+
+def test_every_kind_of_step_is_in_one_of_as_many_histories() -> None:
+    kinds = len(STEPS_BY_NAME)
+    for first in (1, 8):
+        played = {step.name for seed in range(first, first + kinds) for step in history(seed, 2)}
+        assert played == set(STEPS_BY_NAME)
 
 
 def test_increments_equal_a_full_refresh_and_wrong_declarations_are_caught(proof: Proof) -> None:
