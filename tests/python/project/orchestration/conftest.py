@@ -31,8 +31,14 @@ FIRST_CLOCK = date(2017, 2, 2)
 
 
 @pytest.fixture(scope="session")
+def settings(place: Place) -> Settings:
+    """Return the warehouse of the runs, for which dbt parses the project in any case."""
+    return place.settings
+
+
+@pytest.fixture(scope="session")
 def definitions(settings: Settings) -> dg.Definitions:
-    """Return the definitions of a warehouse in which nothing was ever run."""
+    """Return the definitions, as they are before the first run."""
     return assemble(settings, project_jobs, SCHEDULES)
 
 

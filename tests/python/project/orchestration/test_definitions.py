@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from orchestration.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from typing import Any
 
     from granary.warehouse.settings import Settings
@@ -314,10 +316,13 @@ def test_loading_the_definitions_connects_to_nothing(settings: Settings, monkeyp
     dg.Definitions.validate_loadable(assemble(settings, project_jobs, SCHEDULES))
 
 
-def test_the_last_date_comes_from_the_environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert last_date(settings) is None
+def test_the_last_date_comes_from_the_environment(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = replace(settings, home=tmp_path)
+    assert last_date(elsewhere) is None
     monkeypatch.setenv("GRANARY_LAST_DATE", "2017-12-31")
-    assert last_date(settings) == date(2017, 12, 31)
+    assert last_date(elsewhere) == date(2017, 12, 31)
 
 
 def test_dagster_finds_the_definitions_by_module_name(settings: Settings) -> None:

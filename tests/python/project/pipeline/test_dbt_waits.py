@@ -81,7 +81,7 @@ def test_the_next_node_finds_a_session_like_a_new_one(pipeline: Pipeline) -> Non
         cursor.execute("create temporary table mine (n int); select pg_advisory_lock(7)")
         session.commit()
         cursor.execute("create table build.never (n int)")
-        assert dbt_granary.is_clean(session)
+        assert dbt_granary.cleaned(session)
         cursor.execute(state)
         assert cursor.fetchone() == before == (*before[:2], "2min", "transformer", None, 0)
         cursor.execute("show synchronous_commit")
@@ -91,4 +91,4 @@ def test_the_next_node_finds_a_session_like_a_new_one(pipeline: Pipeline) -> Non
         session.commit()
         with connect(pipeline.settings, autocommit=True) as other:
             execute(other, f"select pg_terminate_backend({session.info.backend_pid}, 10000)")
-        assert not dbt_granary.is_clean(session)
+        assert not dbt_granary.cleaned(session)
