@@ -98,7 +98,8 @@ def test_it_leaves_one_commit_and_nothing_of_the_sample(clone: Clone) -> None:
     assert f"in commit {clone.git('rev-parse', 'HEAD')[:7]}" in said
     assert clone.git("status", "--short") == ""
     assert not (clone.folder / "demo").exists()
-    owned = [path for name in OWN for path in (clone.folder / name).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    there = [path for name in OWN for path in (clone.folder / name).rglob("*")]
+    owned = [path for path in there if path.is_file() and path.suffix != ".pyc"]
     owned += [clone.folder / name for name in ("README.md", "dbt_project.yml", "selectors.yml")]
     assert {path.name for path in owned} >= {"dim_date.sql", "definitions.py", "test_project.py", "dbt_project.yml"}
     assert {str(path): words for path in owned if (words := WORDS.findall(path.read_text()))} == {}

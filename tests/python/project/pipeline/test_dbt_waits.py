@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from threading import current_thread
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ def test_the_next_node_finds_a_session_like_a_new_one(pipeline: Pipeline) -> Non
         " current_user, to_regclass('pg_temp.mine')::text,"
         " (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid())"
     )
-    with psycopg2.connect(pipeline.settings.uri()) as session, session.cursor() as cursor:
+    with closing(psycopg2.connect(pipeline.settings.uri())) as session, session.cursor() as cursor:
         cursor.execute("set role transformer")
         cursor.execute(dbt_granary.LIMIT.format(dbt_granary.LOCK_SECONDS))
         session.commit()
