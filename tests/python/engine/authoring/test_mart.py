@@ -118,6 +118,11 @@ def test_what_cannot_be(name: str, model: str, grain: str, error: type[Exception
         plan(manifest(), name, model, (grain,))
 
 
+def test_a_day_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="there is no date or time 'channel'"):
+        mart("order_id", day="channel")
+
+
 def test_a_model_without_types_is_refused() -> None:
     with pytest.raises(GranaryError, match="does not say what types its columns have"):
         plan(manifest(order_id=""), "fct", "stg_bakery__orders", ("order_id",))

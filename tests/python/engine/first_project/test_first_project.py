@@ -210,22 +210,13 @@ def test_what_cannot_be_made_is_one_sentence_and_leaves_nothing(bare: Machine, c
     assert sorted(os.listdir(bare.home)) == before
 
 
-@pytest.mark.parametrize(
-    ("command", "said"),
-    [
-        ("add-mart fct_orders --from stg_bakery__orders --grain order_id", "there is a model 'fct_orders' already"),
-        ("add-mart fct_more --from stg_bakery__order --grain order_id", "did you mean stg_bakery__orders"),
-        ("add-mart fct_more --from stg_bakery__orders --grain order", "there is no column 'order'"),
-        ("add-mart fct_more --from stg_bakery__orders --grain order_id --date town", "there is no date or time 'town'"),
-        ("add-mart Select --from stg_bakery__orders --grain order_id", "cannot be the name of a mart"),
-        ("add-mart table --from stg_bakery__orders --grain order_id", "means something in SQL"),
-    ],
-)
-def test_a_mart_that_cannot_be_is_one_sentence(bare: Machine, command: str, said: str) -> None:
+def test_a_mart_that_cannot_be_is_one_sentence(bare: Machine) -> None:
     before = bare.run("git status --short").stdout
-    done = bare.run(f".venv/bin/granary {command}", check=False)
+    command = ".venv/bin/granary add-mart fct_orders --from stg_bakery__orders --grain order_id"
+    done = bare.run(command, check=False)
     assert done.returncode != 0
-    assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert "there is a model 'fct_orders' already" in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
     assert bare.run("git status --short").stdout == before
 
 
