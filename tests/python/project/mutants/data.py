@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,14 +20,15 @@ from granary.load.api import load_table
 from granary.sources.select import select
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
+from tests.python.project.histories.proof import digests
 from tests.python.project.histories.recorded import AuditError
 from tests.python.project.mutants.checks import data_tests, first_failing
-from tests.python.project.mutants.models import SURVIVED, VARIANT, Verdict
+from tests.python.project.mutants.models import SAME, SURVIVED, VARIANT, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.python.project.histories.proof import Proof
+    from tests.python.project.histories.proof import Digest, Proof
     from tests.python.project.pipeline.conftest import Pipeline
 
 Row = dict[str, Any]
@@ -32,7 +36,8 @@ Rows = list[Row]
 Plant = Callable[["Pipeline"], None]
 """Puts a fault into what is delivered for the newest day."""
 STRANGE = 987_654_321
-"""An id that no system knows."""
+"""What makes of an id one that no system knows."""
+KEYS = ("product_id", "store_id", "household_id")
 SALES, PROMOTIONS, REDEMPTIONS = "pos/transactions", "pos/promotions", "events/coupon_redemptions"
 NOTICED = (
     ("quarantine", "select source || '.' || table_name || ': ' || reason from ops.quarantine where load_id > {seen}"),
@@ -80,14 +85,19 @@ class Deliveries:
     """A warehouse in which a day with a fault is loaded and built, again and again from the same beginning."""
 
     proof: Proof
+    columns: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         """Collect the tests; those that fail without a fault say nothing."""
         self.tests = data_tests(self.proof.builds)
-        self.broken: set[str] = set()
+        # What a delivery brought, not by which load: a load's number and time are another one each time.
+        names = self.proof.columns.items()
+        self.columns = {name: re.sub(r"(, )?\b_?load_id\b", "", columns) for name, columns in names}
+        self.clean: dict[str, Digest] = {}
         clean = self.verdict(Fault("none", "nowhere", lambda _: None))
         if clean.is_caught:
             raise AssertionError(f"without a fault, {clean.by} {clean.name} catches one")
+        self.clean = self._marts()
 
     def verdict(self, fault: Fault) -> Verdict:
         """Return what catches a fault first: the load, the audits of a build, publishing, or a test."""
@@ -96,6 +106,12 @@ class Deliveries:
         [(seen,)] = pipeline.query("select max(load_id) from ops.load_audit")
         retailer.advance(pipeline.settings, retailer.clock(pipeline.settings) + timedelta(days=1))
         fault.plant(pipeline)
+        found = self._of_load(seen) or self._of_build() or self._of_tests()
+        return found or Verdict(SAME if self._marts() == self.clean else SURVIVED)
+
+    def _of_load(self, seen: int) -> Verdict | None:
+        """Load what is delivered; return what says that something is wrong with it, of loads after that one."""
+        pipeline = self.proof.pipeline
         try:
             with retailer.systems(pipeline.settings):
                 for source, table in select(()):
@@ -105,6 +121,9 @@ class Deliveries:
         for by, sql in NOTICED:
             if found := pipeline.query(sql.format(seen=seen)):
                 return Verdict(by, str(found[0][0]))
+        return None
+
+    def _of_build(self) -> Verdict | None:
         try:
             self.proof.builds.build(VARIANT)
         except AuditError as error:
@@ -113,12 +132,18 @@ class Deliveries:
             return Verdict("build", type(error).__name__)
         except AssertionError as error:
             return Verdict("publish", str(error))
-        with connect(pipeline.settings, role="transformer") as connection:
+        return None
+
+    def _of_tests(self) -> Verdict | None:
+        with connect(self.proof.pipeline.settings, role="transformer") as connection:
             failing = first_failing(self.tests, connection)
             connection.rollback()
-        if failing:
-            return Verdict("data test", failing.name)
-        return Verdict(SURVIVED)
+        return Verdict("data test", failing.name) if failing else None
+
+    def _marts(self) -> dict[str, Digest]:
+        names = [name for name in self.proof.columns if name.startswith("build.") and not name.endswith("__delta")]
+        with connect(self.proof.pipeline.settings) as connection:
+            return digests(connection, self.columns, names)
 
 
 # -- rows of a file ------------------------------------------------------------------------------------------
@@ -128,8 +153,10 @@ def _in_rows(folder: str, change: Callable[[Rows], Rows]) -> Plant:
     def plant(pipeline: Pipeline) -> None:
         path = _newest(pipeline, folder)
         if path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in path.read_text().splitlines()]
-            path.write_text("".join(json.dumps(row) + "\n" for row in change(rows)))
+            events = [json.loads(line) for line in path.read_text().splitlines()]
+            path = path.with_name(f"{retailer.clock(pipeline.settings)}.jsonl")  # an event that is known stays as it is
+            new = [one | {"event_id": str(uuid4())} for one in events]
+            path.write_text("".join(json.dumps(row) + "\n" for row in change(new)))
             return
         table = pq.read_table(path)
         changed = change(table.to_pylist())
@@ -183,6 +210,13 @@ def _renamed(name: str, to: str) -> Callable[[Rows], Rows]:
     return lambda rows: [{to if key == name else key: value for key, value in row.items()} for row in rows]
 
 
+def _two_households(rows: Rows) -> Rows:
+    receipts = Counter(row["basket_id"] for row in rows)
+    row = next(row for row in rows if receipts[row["basket_id"]] > 1)
+    row["household_id"] += STRANGE
+    return rows
+
+
 def _one_store(rows: Rows) -> Rows:
     return [row for row in rows if row["store_id"] != rows[0]["store_id"]]
 
@@ -213,15 +247,16 @@ ROWS: tuple[tuple[str, str, Callable[[Rows], Rows]], ...] = (
     (SALES, "time of another year", _set(transaction_timestamp=lambda at: at + timedelta(days=3650))),
     (SALES, "another week", _set(all_rows=True, week=lambda week: week + 1)),
     (SALES, "week out of range", _set(week=54)),
-    (SALES, "two households of a receipt", _set(household_id=STRANGE)),
-    (SALES, "unknown product", _set(product_id=STRANGE)),
-    (SALES, "unknown store in all lines", _set(all_rows=True, store_id=STRANGE)),
+    (SALES, "two households of a receipt", _two_households),
+    *(
+        (SALES, f"unknown {name} in all lines", _set(all_rows=True, **{name: lambda key: key + STRANGE}))
+        for name in KEYS
+    ),
     (PROMOTIONS, "a placement twice", _twice),
     (PROMOTIONS, "unknown code", _set(display_location="Z")),
     (PROMOTIONS, "no product", _set(product_id=None)),
     (PROMOTIONS, "another week", _set(all_rows=True, week=lambda week: week + 1)),
     (PROMOTIONS, "columns swapped", _swapped("product_id", "store_id")),
-    (REDEMPTIONS, "an event twice", _twice),
     (REDEMPTIONS, "no household", _set(household_id=None)),
     (REDEMPTIONS, "another type", _set(type="coupon_printed")),
     (REDEMPTIONS, "unknown coupon", _set(coupon_upc=STRANGE)),
@@ -307,6 +342,10 @@ RAW = (
         "insert into raw_pos.transactions select * from raw_pos.transactions order by ctid desc limit 1",
     ),
     ("a table emptied", "truncate raw_pos.promotions"),
-    ("a value changed", "update raw_pos.transactions set quantity = -1 where _load_id = 1"),
+    (
+        "a value changed",
+        "update raw_pos.transactions set quantity = -1 where _load_id ="
+        " (select min(_load_id) from raw_pos.transactions)",
+    ),
 )
 """What somebody does in the raw tables themselves, past the loaders."""

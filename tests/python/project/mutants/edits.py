@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlglot import exp, parse_one
 
@@ -15,19 +15,21 @@ Change = Callable[[exp.Expression], exp.Expression | None]
 
 RELATION = re.compile(r'(?:"?\w+"?\.)?"\w+"\."?(\w+)"?|__dbt__cte__(?=\w)')
 """A model as a build or as a unit test names it: the same edit is made in both."""
+NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A kind of edit, at the nth expression that reads like this."""
+    """A kind of edit, at the nth expression that reads like this but for its numbers, which tests may set."""
 
     kind: str
     place: str
-    nth: int = 0
+    nth: int
+    shown: str = field(compare=False)
 
     def __str__(self) -> str:
         """Return the edit on one line."""
-        place = " ".join(self.place.split())
+        place = " ".join(self.shown.split())
         return f"{self.kind}: {place[:90]}{'...' if len(place) > 90 else ''}"
 
 
@@ -57,8 +59,9 @@ def _places(tree: exp.Expression) -> Iterator[tuple[Edit, exp.Expression, exp.Ex
             changed = change(node)
             if changed is not None:
                 shown = node.parent if isinstance(node, exp.Literal) and node.parent else node
-                place = (kind, RELATION.sub(lambda found: found[1] or "", shown.sql("postgres")))
-                yield Edit(*place, seen[place]), node, changed
+                text = RELATION.sub(lambda found: found[1] or "", shown.sql("postgres"))
+                place = (kind, NUMBER.sub("#", text))
+                yield Edit(*place, seen[place], text), node, changed
                 seen[place] += 1
 
 

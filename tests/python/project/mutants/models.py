@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Change = Callable[[str], str]
 VARIANT = "plain"
+"""The vars with which so few households have campaigns that can be compared."""
 UNEDITED = "cannot be edited"
 SAME = "makes no difference"
 SURVIVED = "survived"
