@@ -54,7 +54,7 @@ def main(words: Sequence[str]) -> int:
             server.up(settings)
             print("building, and recording what dbt sends ...", file=sys.stderr, flush=True)
             proof = opened(settings, base / "target")
-            models = Models(proof.builds, proof.columns)
+            models = Models(proof.builds, {name: proof.columns[name] for name in proof.names})
             edited = [mutant for mutant in models.mutants(chosen.edits, chosen.seed) if chosen.only in str(mutant)]
             found = judged(edited, models.verdict)
             planted = [fault for fault in faults() if chosen.only in str(fault)]
