@@ -11,7 +11,7 @@ PACKAGES := $(wildcard dashboards demo granary ingestion orchestration dbt_grana
 CHOSEN := $(if $(filter file,$(origin PYTHON)),,--this-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast ui docs dashboard lint lint-python lint-types lint-doors lint-sql lint-yaml bench scale chaos histories clean
+.PHONY: help setup demo test test-fast ui docs dashboard lint lint-python lint-types lint-doors lint-sql lint-yaml bench scale chaos histories mutants clean
 SCALE := $(filter scale,$(MAKECMDGOALS))
 
 help: ## this list
@@ -73,6 +73,9 @@ chaos: setup ## proof of exactly-once: loaders and servers killed by the hundred
 
 histories: setup ## proof of increments: random histories of the warehouse against full refreshes; ARGS="--count 300 --seed 7"
 	@$(BIN)/python -m tests.python.project.histories $(ARGS)
+
+mutants: setup ## proof of the tests: faults in deliveries and edits of models, and what catches each; ARGS="--edits 30 --only sales"
+	@$(BIN)/python -m tests.python.project.mutants $(ARGS)
 
 clean: ## stop the server and remove what set-up and tools made; the warehouse in .granary/ stays
 	-@[ -n "$$PGHOST" ] || [ ! -x $(BIN)/granary ] || $(BIN)/granary down

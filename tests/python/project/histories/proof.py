@@ -81,10 +81,14 @@ class Proof:
         self.columns = _columns(self.pipeline)
         self.pipeline.copy("", BEGINNING)
 
-    def run(self, history: Iterable[Step]) -> Difference | None:
-        """Play a history; return the first difference."""
+    def begin(self) -> None:
+        """Go back to the beginning."""
         self.pipeline.copy(BEGINNING, "")
         server.prepare(self.pipeline.settings)  # the grants on a database are not copied with it
+
+    def run(self, history: Iterable[Step]) -> Difference | None:
+        """Play a history; return the first difference."""
+        self.begin()
         world = World(self.pipeline, self.builds)
         keeper = Keeper(self.pipeline, self.columns)
         step = Step("the beginning", 0, is_built=True, is_proven=True)

@@ -51,6 +51,8 @@ class Variant:
     """What dbt sends with one set of vars, by what an increment has to do."""
 
     sent: dict[str, Sent] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
+    """Model -> its select, as it is built anew."""
     invocations: dict[str, str] = field(default_factory=dict)
 
 
@@ -81,7 +83,8 @@ class Builds:
             finally:
                 execute(connection, real)
                 connection.commit()
-        self._note(variant, "rebuild", variables or {}, "run", "--full-refresh")
+        rebuilt = self._note(variant, "rebuild", variables or {}, "run", "--full-refresh")
+        variant.code = {one.node.unique_id: one.node.compiled_code for one in rebuilt}
 
     def build(
         self,
@@ -109,6 +112,14 @@ class Builds:
         """Have dbt itself build everything."""
         self._note(Variant(), "", variables, *BUILD)
 
+    def rebuild(self, variant: str, connection: Connection, node: str, change: Callable[[str], str] | None) -> None:
+        """Build one node anew, with a change of what is sent; the caller commits, or does not.
+
+        Raises:
+            AuditError: a blocking test has failed.
+        """
+        _Build(self.variants[variant], None).run(connection, node, "rebuild", change)
+
     @contextmanager
     def refreshed(self, variant: str) -> Iterator[Connection]:
         """Have everything built anew, in a transaction that is rolled back."""
@@ -124,7 +135,7 @@ class Builds:
         """Return the nodes of a kind in the order of building."""
         return [name for name in next(iter(self.variants.values())).sent["some"] if name.startswith(f"{kind}.")]
 
-    def _note(self, variant: Variant, way: str, variables: Mapping[str, object], *arguments: str) -> None:
+    def _note(self, variant: Variant, way: str, variables: Mapping[str, object], *arguments: str) -> Any:
         sent = variant.sent[way] = {}
 
         def note(event: Any) -> None:
@@ -134,10 +145,15 @@ class Builds:
                     sent.setdefault(node, []).append(sql)
                 variant.invocations[way] = event.info.invocation_id
 
+        return self.run(*arguments, "--vars", json.dumps(variables), callback=note)
+
+    def run(self, *arguments: str, callback: Callable[[Any], None] | None = None) -> Any:
+        """Run a command of dbt, which must succeed, and return its result."""
         self.manifest.build_flat_graph()  # what a build has settled for its nodes is kept there
-        done = self._dbt(note, *arguments, "--vars", json.dumps(variables))
+        done = self._dbt(callback, *arguments)
         if not done.success:
             raise AssertionError(done.exception or [one.message for one in done.result if one.status == "error"])
+        return done.result
 
     def _dbt(self, callback: Callable[[Any], None] | None, *arguments: str) -> Any:
         places = ("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(self.target))
@@ -156,9 +172,12 @@ class _Build:
     def is_view(self, node: str) -> bool:
         return bool(VIEW.match(self._variant.sent["some"][node][0]))
 
-    def run(self, connection: Connection, node: str, state: str | None = None) -> None:
-        """Send what dbt sends for a node."""
-        for sql in self._statements(connection, node, state):
+    def run(
+        self, connection: Connection, node: str, state: str | None = None, change: Callable[[str], str] | None = None
+    ) -> None:
+        """Send what dbt sends for a node, with a change."""
+        for sent in self._statements(connection, node, state):
+            sql = change(sent) if change else sent
             rows = _send(connection, sql)
             if sql.startswith("select ops.audit(") and rows[0][0]:
                 raise AuditError(f"{node}: {rows[0][0]}")

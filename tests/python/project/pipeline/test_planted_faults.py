@@ -123,6 +123,11 @@ FAULTS = {
     "redemptions_within_their_campaign": "update build.dim_campaign set end_date = start_date - 1",
     "streamed_events_come_from_a_load": "update ops.load_audit set rows_loaded = 0, rows_quarantined = rows_read"
     " where source = 'events'",
+    "few_sales_are_of_unknown_members": "update build.dim_store set is_inferred = true",
+    "promotions_are_of_the_week_of_their_file": "update raw_pos.promotions set week = week + 1"
+    " where ctid = (select min(ctid) from raw_pos.promotions)",
+    "sales_are_of_the_day_of_their_file": "update build.fct_sales set business_date = business_date + 1"
+    " where ctid = (select min(ctid) from build.fct_sales)",
     "sales_keys_are_of_the_sold_product_and_household": "update build.fct_sales set household_key ="
     " (select household_key from build.dim_household where household_id <> fct_sales.household_id limit 1)",
     "sales_reconcile_raw_to_marts": "update build.fct_sales set sales_value = sales_value + 0.01"
