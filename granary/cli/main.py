@@ -152,6 +152,7 @@ def load(
     from granary.cli.plugins import reachable
     from granary.load.api import load_table
     from granary.sources.select import select, unusable
+    from granary.warehouse.run_ledger import recorded
 
     window = _window(first, last)
     if rebuild and (window or full_refresh or not what):
@@ -165,7 +166,12 @@ def load(
     warn_of_settings(settings)
     results: list[LoadResult] = []
     failures: list[tuple[str, Exception]] = [("", error) for error in unusable(what or [])]
-    with reachable(settings), output.load_progress(quiet=as_json) as progress:
+    name = " ".join(what or []) or "everything"
+    with (
+        recorded(settings, "load", name, keeps=not dry_run) as run,
+        reachable(settings),
+        output.load_progress(quiet=as_json) as progress,
+    ):
         for source, table in chosen:
             try:
                 results.append(
@@ -177,12 +183,17 @@ def load(
                         full_refresh=full_refresh,
                         rebuild=rebuild,
                         dry_run=dry_run,
+                        run_id=run.run.run_id,
                         progress=progress,
                         accepted=accept or (),
                     )
                 )
             except Exception as error:
                 failures.append((f"{source}.{table}", error))
+        run.count(sum(one.rows_loaded for one in results), sum(one.bytes for one in results))
+        wrong = [str(error) for _, error in failures]
+        wrong += [f"{one.unit}: {one.reason}" for result in results for one in result.failed]
+        run.problem = wrong[0] if wrong else None
     failed = [{"table": name, "status": "failed", "error": str(failure)} for name, failure in failures]
     output.json([*results, *failed]) if as_json else output.loads(results)
     for name, failure in failures:
