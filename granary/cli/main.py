@@ -22,6 +22,7 @@ from granary.cli import (
     forget,
     log,
     marts,
+    metrics,
     output,
     plugins,
     projects,
@@ -298,6 +299,7 @@ for topic in (
     upgrade,
     authoring,
     marts,
+    metrics,
 ):
     topic.register(app)
 plugins.register(app)

@@ -21,7 +21,7 @@ from uuid import uuid4
 import psycopg
 
 from granary.warehouse import steps
-from granary.warehouse.connection import connect, execute, query, reason
+from granary.warehouse.connection import LockHeldError, connect, execute, query, reason
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.filelock import notify
 
@@ -171,11 +171,21 @@ def keep(
             steps.keep(connection, taken)
             _keep_lags(connection, lags)
             execute(connection, SETTLE)
-            if not query(connection, MEASURED)[0][0]:
-                execute(connection, MEASURE)
             connection.commit()
+            _measure(connection)
         return True
     return False
+
+
+def _measure(connection: Connection) -> None:
+    """Once a day keep the sizes of all tables; while one of them is locked, by a publish, the next run does it."""
+    if query(connection, MEASURED)[0][0]:
+        return
+    try:
+        execute(connection, MEASURE)
+        connection.commit()
+    except LockHeldError:
+        connection.rollback()
 
 
 def keep_objectives(settings: Settings, declared: Sequence[Mapping[str, object]], *, role: str = "loader") -> None:

@@ -72,10 +72,30 @@ select
     sum(cpu_seconds) as cpu_seconds,
     max(peak_memory_bytes) as peak_memory_bytes
 from ops.activities
-where finished_at is not null and status <> 'skipped' and stage <> 'run'
+where finished_at > now() - interval '90 days' and status <> 'skipped' and stage <> 'run'
 group by 1, 2, 3;
 comment on view ops.stage_performance is
 'Per day, stage and source: success rate, duration and throughput. A check that fails is a failure of the stage test.';
+
+-- The same of the last 24 hours, for the metrics: with an index, whatever the ledger holds.
+create or replace view ops.stage_performance_now as
+select
+    stage,
+    coalesce(source, case stage when 'load' then 'other' else 'dbt' end) as source,
+    count(*) as activity_count,
+    count(*) filter (where status in ('failed', 'canceled')) as failed_count,
+    avg(case when status in ('failed', 'canceled') then 0.0 else 1.0 end) as success_rate,
+    percentile_cont(0.5) within group (order by seconds) as seconds_p50,
+    percentile_cont(0.95) within group (order by seconds) as seconds_p95,
+    coalesce(sum(row_count), 0) as row_count,
+    coalesce(sum(byte_count), 0) as byte_count,
+    coalesce(sum(row_count) / nullif(sum(seconds), 0), 0) as rows_per_second,
+    sum(cpu_seconds) as cpu_seconds
+from ops.activities
+where finished_at > now() - interval '1 day' and status <> 'skipped' and stage <> 'run'
+group by 1, 2;
+comment on view ops.stage_performance_now is
+'Per stage and source, of the last 24 hours: success rate, duration and throughput.';
 
 -- A load was published by the first publish that has seen it. What is older than a week when it is loaded is history
 -- and no news: its latency is counted from when the load began.
@@ -134,7 +154,7 @@ from ops.load_latency
 group by 1, 2;
 comment on view ops.source_latency is 'Per source and day: p50 and p95 of the seconds from event, and from load, to mart.';
 
--- Of rows, those of the last 30 days; of checks, how each ended last. A check that warns does not pass.
+-- Of rows, those of the last 7 days; of checks, how each ended last. A check that warns does not pass.
 create or replace view ops.quality_scores as
 with row_shares as (
     select
@@ -143,7 +163,7 @@ with row_shares as (
         sum(rows_read) as rows_read,
         sum(rows_quarantined) as rows_refused
     from ops.load_audit
-    where status = 'loaded' and finished_at > now() - interval '30 days'
+    where status = 'loaded' and finished_at > now() - interval '7 days'
     group by 1, 2
 ),
 
@@ -245,3 +265,68 @@ select
 from days
 where age = 1;
 comment on view ops.storage_growth is 'Per table: its size when it was measured last, and how much it grew a day in the 30 days before.';
+
+-- What the metrics are made of beside the views above: they hold no row of anybody, and no words of an error.
+create or replace view ops.run_states as
+select
+    kind,
+    name,
+    max(finished_at) filter (where status = 'succeeded') as last_success_at,
+    max(finished_at) filter (where status <> 'running') as last_finished_at,
+    (array_agg(status order by started_at desc) filter (where status <> 'running'))[1] as last_status,
+    (
+        array_agg(extract(epoch from finished_at - started_at)::double precision order by started_at desc)
+        filter (where status <> 'running')
+    )[1] as last_seconds,
+    (array_agg(cpu_seconds order by started_at desc) filter (where status <> 'running'))[1] as last_cpu_seconds,
+    (array_agg(peak_memory_bytes order by started_at desc) filter (where status <> 'running'))[1]
+        as last_peak_memory_bytes,
+    count(*) filter (where status = 'running') as running_count
+from ops.runs
+where started_at > now() - interval '30 days' or status = 'running'
+group by kind, name;
+comment on view ops.run_states is 'Per kind and name of a run: when it last succeeded and ended, how, and what it took.';
+
+create or replace view ops.publish_state as
+select
+    extract(epoch from now() - last.finished_at)::double precision as age_seconds,
+    extract(epoch from last.finished_at - last.started_at)::double precision as seconds,
+    last.rows_inserted + last.rows_deleted as row_count,
+    last.last_date,
+    (select count(distinct mart) from ops.unpublished where schema_name = 'marts') as waiting_count,
+    (select count(*) from ops.publish_holds where schema_name = 'marts') as hold_count
+from (select 1) as one
+left join lateral (
+    select *
+    from ops.publishes
+    where schema_name = 'marts'
+    order by publish_id desc
+    limit 1
+) as last on true;
+comment on view ops.publish_state is 'One row: how old the last publish is, what it took, and what waits for the next.';
+
+create or replace view ops.quarantine_state as
+select
+    source,
+    table_name,
+    status,
+    count(*) as row_count,
+    extract(epoch from now() - min(first_seen_at))::double precision as oldest_age_seconds
+from ops.quarantine
+group by 1, 2, 3;
+comment on view ops.quarantine_state is 'Per table and status: how many rows are in the quarantine, and since when.';
+
+create or replace view ops.shape_changes as
+select source, table_name, count(*) as change_count
+from ops.schema_changes
+where seen_at > now() - interval '1 day' and change <> 'renamed'
+group by 1, 2;
+comment on view ops.shape_changes is
+'Per table: differences between contract and delivery that were new in the last 24 hours.';
+
+create or replace view ops.latency_now as
+select source, seconds_from_event, seconds_from_load
+from ops.load_latency
+where published_at > now() - interval '1 day' and loaded_at > now() - interval '2 days';
+comment on view ops.latency_now is
+'Per load that was published in the last 24 hours: seconds from event, and from load, to mart.';
