@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from granary.dbt import openlineage
 from granary.dbt.failures import FAILED
 from granary.dbt.manifest_nodes import relation
 from granary.warehouse import run_ledger
@@ -132,8 +133,10 @@ def keep_results(settings: Settings, path: Path, invocation: str, *, failed: boo
     """
     results = _read(path)
     if results.get("metadata", {}).get("invocation_id") == invocation:
-        taken = list(of_results(results, _read(path.with_name("manifest.json")).get("nodes", {})))
+        manifest = _read(path.with_name("manifest.json"))
+        taken = list(of_results(results, manifest.get("nodes", {})))
         run = run_of(results, taken)
+        openlineage.emit(settings, run, taken, manifest, path.parent)
     elif not failed:
         return
     else:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
-from dataclasses import replace
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from granary.load.batch_stage import UNKNOWN, LoadResult, Progress, recognised
 from granary.load.failures import Findings, RestartLoadError
+from granary.load.load_step import LoadStep
 from granary.load.table_load import TableLoad, Window
 from granary.sources.discovery import BROKEN, SOURCES
 from granary.sources.units import StillWrittenError, UnreachableError
-from granary.warehouse import run_ledger
 from granary.warehouse.connection import connect, query, reason
 from granary.warehouse.errors import GranaryError, unknown
 from granary.warehouse.ledger import landed
 from granary.warehouse.raw_tables import lost
 from granary.warehouse.records import Target
-from granary.warehouse.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -91,7 +87,7 @@ def load_table(
     """
     spec, contract = find(source, table)
     findings = Findings()
-    step = _LoadStep(settings, run_id, f"{source}.{table}", is_full=full_refresh or rebuild)
+    step = LoadStep(settings, run_id, spec, contract, is_full=full_refresh or rebuild)
     near = _neighbours(settings, spec)
     while True:
         table_load = TableLoad(
@@ -120,33 +116,6 @@ def load_table(
         if not dry_run:
             step.keep(None, result)
         return result
-
-
-class _LoadStep:
-    """A table's load as a step of its run: what it took of this process, and how it ended."""
-
-    def __init__(self, settings: Settings, run_id: str, name: str, *, is_full: bool) -> None:
-        self.settings, self.began, self.before = settings, time.perf_counter(), run_ledger.usage()
-        self.step = Step(run_id, "load", name, f"raw_{name}", is_full, 0, None, started_at=datetime.now(timezone.utc))
-
-    def keep(self, error: BaseException | None, result: LoadResult | None = None) -> None:
-        """Keep it, if it belongs to a run."""
-        if not self.step.run_id:
-            return
-        status = "canceled" if isinstance(error, KeyboardInterrupt) else "failed" if error else "succeeded"
-        left = result.failed if result else ()
-        words = error or (f"{left[0].unit} could not be loaded: {left[0].reason}" if left else None)
-        ended = replace(
-            self.step,
-            seconds=round(time.perf_counter() - self.began, 3),
-            finished_at=datetime.now(timezone.utc),
-            row_count=result.rows_loaded if result else None,
-            byte_count=result.bytes if result else None,
-            status="failed" if left else status,
-            cause=run_ledger.cause_of(words) if words else None,
-            **vars(run_ledger.usage().since(self.before)),
-        )
-        run_ledger.keep(self.settings, (), [ended])
 
 
 def _neighbours(settings: Settings, spec: Source) -> list[Table]:

@@ -57,7 +57,7 @@ def receiver() -> Iterator[tuple[str, Queue[dict[str, Any]]]]:
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, format: str, *arguments: object) -> None:
+        def log_message(self, *arguments: object) -> None:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
@@ -114,7 +114,8 @@ def _process(command: Sequence[str], log: Path, ready: str) -> Iterator[None]:
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not _answers(ready):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
+            assert process.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(0.05)
         yield
     finally:

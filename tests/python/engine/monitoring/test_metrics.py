@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from granary.load.declared_tables import keep_objectives
@@ -200,7 +203,8 @@ def test_they_are_served_on_loopback(served: str) -> None:
     with urllib.request.urlopen(served) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
         assert b"\npipeline_throughput{" in answer.read()
-    port = int(served.split(":")[2].split("/")[0])
+    port = urlsplit(served).port
+    assert port
     with pytest.raises(GranaryError, match=f"port {port} cannot be opened"):
         exposition.serve(None, port)  # type: ignore[arg-type]
 
@@ -215,8 +219,6 @@ def test_a_file_for_the_node_exporter_is_written_whole(planted: Settings, tmp_pa
 
 
 def test_a_warehouse_that_is_down_is_told(planted: Settings, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     found = exposition.text(replace(planted, host=str(tmp_path), external=False))
     assert "\ngranary_up 0.0\n" in found
     assert "pipeline_throughput" not in found
@@ -234,8 +236,6 @@ def asked(expression: str) -> set[str]:
 
 def queries() -> dict[str, str]:
     """Return every query of the dashboard and the rules, by where it stands."""
-    import yaml
-
     board = json.loads((FOLDER / "dashboards" / "granary.json").read_text())
     found = {f"{p['title']} {t['refId']}": t["expr"] for p in board["panels"] for t in p.get("targets", ())}
     groups = yaml.safe_load((FOLDER / "rules" / "granary.yml").read_text())["groups"]

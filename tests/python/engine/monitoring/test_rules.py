@@ -58,7 +58,9 @@ def test_a_real_alertmanager_hears_of_a_hold_and_that_it_is_over(warehouse: Sett
     for rule in rules["groups"][0]["rules"]:
         rule.pop("for", None)  # nobody waits an hour here
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules))
-    hold = "insert into ops.publish_holds (schema_name, node, reason, invocation_id) values ('marts', 'n', 'failed', 'i')"
+    hold = (
+        "insert into ops.publish_holds (schema_name, node, reason, invocation_id) values ('marts', 'n', 'failed', 'i')"
+    )
     with connect(warehouse) as connection:
         execute(connection, hold)
         connection.commit()
