@@ -75,6 +75,7 @@ KINDS = {
     "engine/ingestion/test_spec": "fast",
     "engine/orchestration": "fast",
     "engine/orchestration/test_run_locks": "server",
+    "engine/orchestration/test_run_records": "server",
     "engine/orchestration/test_schedules": "server",
     "engine/setup/test_doors": "fast",
     "engine/setup/test_lock": "fast",
