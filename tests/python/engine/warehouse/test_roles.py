@@ -46,7 +46,7 @@ def test_the_roles_are_made_and_listed_as_often_as_one_likes(monkeypatch: pytest
                 "auditor",
                 "monitor",
             ]
-            assert [one["members"] for one in said] == [[], [], ["analyst_pii"], [], []]
+            assert [one["members"] for one in said] == [[], [], ["analyst_pii"], [], [], []]
         with connect(settings, role="auditor") as connection:
             assert query(connection, "select count(*) from ops.load_audit") == [(0,)]
         assert "auditor      may read the records in ops" in granary(settings, "roles").stdout
