@@ -40,7 +40,8 @@ WRITTEN = re.compile(r"(?:SELECT|INSERT 0|MERGE) (\d+)")
 
 
 def of_results(results: Mapping[str, Any], nodes: Mapping[str, Any]) -> Iterator[Step]:
-    """Yield the steps of dbt's run_results.json; `nodes` are those of its manifest, by which tests have their table."""
+    """Yield the steps of dbt's run_results.json; `nodes` are those of its manifest with the
+    sources, by which tests have their table."""
     run_id = str(results["metadata"]["invocation_id"])
     is_full = bool(results.get("args", {}).get("full_refresh"))
     for result in results["results"]:
@@ -134,7 +135,7 @@ def keep_results(settings: Settings, path: Path, invocation: str, *, failed: boo
     results = _read(path)
     if results.get("metadata", {}).get("invocation_id") == invocation:
         manifest = _read(path.with_name("manifest.json"))
-        taken = list(of_results(results, manifest.get("nodes", {})))
+        taken = list(of_results(results, {**manifest.get("nodes", {}), **manifest.get("sources", {})}))
         run = run_of(results, taken)
         openlineage.emit(settings, run, taken, manifest, path.parent)
     elif not failed:
