@@ -40,8 +40,7 @@ WRITTEN = re.compile(r"(?:SELECT|INSERT 0|MERGE) (\d+)")
 
 
 def of_results(results: Mapping[str, Any], nodes: Mapping[str, Any]) -> Iterator[Step]:
-    """Yield the steps of dbt's run_results.json; `nodes` are those of its manifest with the
-    sources, by which tests have their table."""
+    """Yield the steps of dbt's run_results.json; by `nodes`, sources included, tests have their table."""
     run_id = str(results["metadata"]["invocation_id"])
     is_full = bool(results.get("args", {}).get("full_refresh"))
     for result in results["results"]:
