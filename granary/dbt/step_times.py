@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from granary.dbt import openlineage
 from granary.dbt.failures import FAILED
+from granary.dbt.manifest import MANIFEST, folder
 from granary.dbt.manifest_nodes import relation
 from granary.warehouse import run_ledger
 from granary.warehouse.run_ledger import Run
@@ -133,7 +134,8 @@ def keep_results(settings: Settings, path: Path, invocation: str, *, failed: boo
     """
     results = _read(path)
     if results.get("metadata", {}).get("invocation_id") == invocation:
-        manifest = _read(path.with_name("manifest.json"))
+        # A process of a run writes none: that of its home is of the same project.
+        manifest = _read(path.with_name(MANIFEST)) or _read(folder(settings) / MANIFEST)
         taken = list(of_results(results, {**manifest.get("nodes", {}), **manifest.get("sources", {})}))
         run = run_of(results, taken)
         openlineage.emit(settings, run, taken, manifest, path.parent)
