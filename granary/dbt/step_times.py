@@ -127,6 +127,16 @@ def run_of(results: Mapping[str, Any], taken: Sequence[Step]) -> Run:
     )
 
 
+def owned(manifest: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Yield who owns each table that dbt builds, by the owner of its group: rows of `ops.objectives`."""
+    groups = manifest.get("groups", {}).values()
+    owners = {one["name"]: one["owner"].get("name") or one["owner"].get("email") for one in groups}
+    for node in manifest.get("nodes", {}).values():
+        owner = owners.get(node.get("config", {}).get("group") or node.get("group"))
+        if owner and node["resource_type"] in TABLES:
+            yield {"relation": relation(node), "owner": str(owner)}
+
+
 def keep_results(settings: Settings, path: Path, invocation: str, *, failed: bool) -> None:
     """Keep in the run ledger what this process, an invocation of dbt, has done, whose run_results.json this is.
 
@@ -138,6 +148,7 @@ def keep_results(settings: Settings, path: Path, invocation: str, *, failed: boo
         manifest = _read(path.with_name(MANIFEST)) or _read(folder(settings) / MANIFEST)
         taken = list(of_results(results, {**manifest.get("nodes", {}), **manifest.get("sources", {})}))
         run = run_of(results, taken)
+        run_ledger.keep_objectives(settings, list(owned(manifest)), role="transformer")
         openlineage.emit(settings, run, taken, manifest, path.parent)
     elif not failed:
         return

@@ -179,9 +179,10 @@ RESULTS: dict[str, Any] = {
 }
 NODES = {
     "nodes": {
-        "model.shop.fct": {"schema": "build", "name": "fct", "resource_type": "model"},
-        "test.shop.fct_grain.abc": {"attached_node": "model.shop.fct", "name": "fct_grain"},
-    }
+        "model.shop.fct": {"schema": "build", "name": "fct", "resource_type": "model", "config": {"group": "sales"}},
+        "test.shop.fct_grain.abc": {"attached_node": "model.shop.fct", "name": "fct_grain", "resource_type": "test"},
+    },
+    "groups": {"group.shop.sales": {"name": "sales", "owner": {"name": "Sales", "email": "sales@example.com"}}},
 }
 
 
@@ -201,6 +202,7 @@ def test_an_invocation_of_dbt_is_a_run_with_every_node_test_and_the_publish(
         ("test", "fct_grain", "build.fct", "failed", 3, 0.01),
     ]
     assert rows("select started_at, finished_at from ops.steps where name = 'fct'") == [(after(10), after(12))]
+    assert rows("select relation, owner, quality_score::int from ops.quality_scores") == [("build.fct", "Sales", 0)]
 
 
 @pytest.mark.parametrize(("failed", "kept"), [(True, 1), (False, 0)])
