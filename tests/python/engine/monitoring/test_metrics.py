@@ -23,6 +23,7 @@ from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.run_ledger import Lag, recorded
 from granary.warehouse.steps import Step
+from tests.python.support.command import granary
 from tests.python.support.shop import Shop, table
 
 if TYPE_CHECKING:
@@ -264,3 +265,15 @@ def test_the_page_names_every_metric_with_its_meaning() -> None:
     page = (Path(__file__).parents[4] / "docs" / "engine" / "monitoring.md").read_text()
     told = dict(re.findall(r"^\| `([a-z_]+)` \| [^|]* \| (.*) \|$", page, re.MULTILINE))
     assert told == metrics()
+
+
+def test_the_command_prints_them_and_says_where_rules_and_dashboard_are(planted: Settings, tmp_path: Path) -> None:
+    printed = granary(planted, "metrics").stdout
+    assert {one.name for one in text_string_to_metric_families(printed)} == metrics().keys()
+    named = [Path(line) for line in granary(planted, "metrics", "--rules").stdout.split()]
+    assert [(path.name, path.is_file()) for path in named] == [("granary.json", True), ("granary.yml", True)]
+    both = granary(planted, "metrics", "--serve", "--textfile", str(tmp_path / "x"))
+    assert (both.returncode, both.stderr) == (
+        2,
+        "granary: --serve, --textfile and --rules exclude each other; give one of them\n",
+    )
