@@ -79,8 +79,6 @@ def test_a_run_its_build_its_nodes_and_its_publish_are_in_the_run_ledger(place: 
     )
     assert place.rows(f"select * from ({twice}) as twice where run_id = $1", first.run_id) == []
     assert place.rows("select count(*) > 5 from ops.load_latency where seconds_from_load > 0") == [(True,)]
-        ("store-systems",)
-    ]
 
 
 def test_what_a_run_did_can_be_read_by_a_program(first: RunOutcome, capsys: pytest.CaptureFixture[str]) -> None:
