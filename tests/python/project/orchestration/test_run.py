@@ -69,7 +69,7 @@ def test_a_run_its_build_its_nodes_and_its_publish_are_in_the_run_ledger(place: 
         place.rows(f"select kind, count(*)::int {mine} and status in ('succeeded', 'warned') group by 1", first.run_id)
     )
     assert told["publish"] == 1
-    assert told["test"] >= first.checks_passed - len(TABLES) * len(CHECKS)
+    assert told["test"] > 100
     sales = f"select row_count, seconds > 0, started_at < finished_at {mine} and name = 'fct_sales'"
     assert place.rows(sales, first.run_id) == [(landed_lines(place), True, True)]
     tested = f"select count(*)::int {mine} and kind = 'test' and relation = 'build.fct_sales'"
