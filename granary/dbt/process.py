@@ -45,7 +45,7 @@ def main() -> None:
         if variables not in sys.argv:  # the project was parsed for these only
             run()
         done = dbtRunner(parsed).invoke(sys.argv[1:])  # type: ignore[arg-type] # a manifest, or None if it has an error
-    sys.exit(0 if done.success else 2 if done.exception else 1)
+        sys.exit(0 if done.success else 2 if done.exception else 1)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 TABLES = ("model", "seed", "snapshot")
-OPERATIONS = ("publish",)
-"""Macros of `dbt run-operation` that are kept as runs."""
 STATUSES = {
     "success": "succeeded",
     "pass": "succeeded",
