@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from granary.cli import (
+    alerts,
     archive,
     authoring,
     capture,
@@ -20,6 +21,7 @@ from granary.cli import (
     doctor,
     explain,
     forget,
+    incidents,
     log,
     marts,
     metrics,
@@ -256,6 +258,7 @@ def run(
             on_event=on_event,
         )
     output.json(outcome) if as_json else output.outcome(outcome)
+    alerts.after_a_run(settings)
     if not outcome.success:
         raise typer.Exit(1)
 
@@ -284,6 +287,8 @@ def docs(port: PortOrNone = 8080) -> None:
 
 
 for topic in (
+    alerts,
+    incidents,
     archive,
     dashboard,
     capture,

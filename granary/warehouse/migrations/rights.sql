@@ -126,6 +126,7 @@ end
 $$;
 grant select, insert, update on ops.runs, ops.steps, ops.lags, ops.table_sizes, ops.objectives to loader, transformer;
 grant delete on ops.lags to loader;
+grant select, insert, update, delete on ops.signals to loader, transformer;
 grant usage on schema ops to eraser;
 grant select, insert, update on ops.erasures, ops.erased_rows, ops.erased_totals to eraser;
 grant update on ops.profiles to eraser;
