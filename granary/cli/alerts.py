@@ -100,12 +100,16 @@ def policy() -> None:
 
 def after_a_run(settings: Settings) -> None:
     """Look and tell at the end of a run; whatever goes wrong with that is said, and is no failure of the run."""
+    import psycopg
+
     from granary.alerting import config, watch
+    from granary.warehouse.connection import reason
 
     try:
         watch.once(settings, config.load(), remote=False)
-    except GranaryError as error:
-        print(f"granary: incidents: {error}", file=sys.stderr)
+    except (GranaryError, psycopg.Error) as error:
+        words = reason(error) if isinstance(error, psycopg.Error) else str(error)
+        print(f"granary: incidents: {words}", file=sys.stderr)
 
 
 def _follow(settings: Settings, every: float) -> None:
