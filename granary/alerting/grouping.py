@@ -91,8 +91,8 @@ class Graph:
     def downstream(self, name: str) -> Downstream:
         """Return the marts, uses and metrics that are made from a name; of a test, from what it is about."""
         tested = self.names.get(self.by_name.get(name, {}).get("attached_node") or "")
-        start = tested or name
-        below = self.parents[MARTS] if start == MARTS else _closure(self.children, start) | {start}
+        starts = self.parents[MARTS] if name == MARTS else {tested or name}
+        below = frozenset(starts).union(*(_closure(self.children, start) for start in starts))
         nodes = {one: self.by_name[one] for one in below if one in self.by_name}
         marts = {one for one, node in nodes.items() if node["resource_type"] in ("model", "seed") and is_mart(node)}
         used = {kind: sorted(one for one, node in nodes.items() if node["resource_type"] == kind) for kind in USED}

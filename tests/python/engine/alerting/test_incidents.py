@@ -103,6 +103,11 @@ def test_two_causes_are_two_incidents() -> None:
     }
 
 
+def test_what_is_said_of_all_marts_reaches_whatever_reads_one() -> None:
+    below = Graph(manifest()).downstream("marts")
+    assert (below.marts, below.uses, below.metrics) == (("m38", "m39"), ("exposure sales_page",), ("metric sales",))
+
+
 def test_tables_of_a_source_that_all_fail_have_one_cause(watched: Settings, ask: Ask) -> None:
     for table in ("receipts", "prices"):
         loaded(watched, table, "failed", NOW, "the service refuses our key (401)")
