@@ -44,8 +44,8 @@ read its catalog and our functions anew each time, a sixth of a build's time."""
 LEVELS = {"test": 10, "debug": 10, "info": 20, "warn": 30, "error": 40}
 """dbt's levels of events as numbers."""
 
-BUILDING = frozenset({"build", "run", "test", "snapshot", "retry"})
-"""Commands of dbt after which there may be more to say."""
+BUILDING = frozenset({"build", "run", "seed", "test", "snapshot", "retry"})
+"""Commands of dbt after which there may be more to say, and that the run ledger has."""
 
 
 @dataclass
@@ -196,10 +196,40 @@ def run() -> None:
     cli()
 
 
+@contextmanager
+def recorded() -> Iterator[None]:
+    """Keep in the run ledger what dbt does inside, if it builds, tests or publishes."""
+    words = set(sys.argv[1:])
+    failed = True
+    try:
+        yield
+        failed = False
+    except SystemExit as ended:
+        failed = bool(ended.code)
+        raise
+    finally:
+        if BUILDING & words or {"run-operation", "publish"} <= words:
+            from dbt_common.invocation import get_invocation_id  # noqa: PLC0415
+
+            from granary.dbt.step_times import keep_results  # noqa: PLC0415
+
+            with suppress(AttributeError):  # dbt has not come so far as to read its own flags
+                keep_results(Settings.load(), artifacts() / "run_results.json", get_invocation_id(), failed=failed)
+
+
+def artifacts() -> Path:
+    """Return the folder that this invocation of dbt leaves its artifacts in."""
+    from dbt.flags import get_flags  # noqa: PLC0415
+
+    flags: Any = get_flags()  # type: ignore[no-untyped-call]
+    return Path(flags.PROJECT_DIR) / (flags.TARGET_PATH or "target")
+
+
 def main() -> None:
     """Run dbt, as the command of its own name does; then name what it cannot know: sources in error, failing rows."""
     try:
-        run()
+        with recorded():
+            run()
     except SystemExit as ended:
         if BUILDING & set(sys.argv[1:]):
             say_more(failed=ended.code == 1)
@@ -207,21 +237,16 @@ def main() -> None:
 
 
 def say_more(*, failed: bool) -> None:
-    """Say which sources cannot be loaded, and of each model that failed which row it failed on; keep what each took."""
-    from dbt.flags import get_flags  # noqa: PLC0415
+    """Say which sources cannot be loaded, and of each model that failed which row it failed on."""
     from dbt_common.invocation import get_invocation_id  # noqa: PLC0415
 
     from granary.dbt.failing_rows import causes_of_failures  # noqa: PLC0415
-    from granary.dbt.step_times import keep_results  # noqa: PLC0415
     from granary.sources.discovery import BROKEN  # noqa: PLC0415 - half a second
 
     for error in BROKEN.values():
         notify(f"warning: {error}")
-    flags: Any = get_flags()  # type: ignore[no-untyped-call]
-    target = Path(flags.PROJECT_DIR) / (flags.TARGET_PATH or "target")
-    keep_results(Settings.load(), target / "run_results.json", get_invocation_id())
     if failed:
-        for words in causes_of_failures(Settings.load(), target, get_invocation_id()):
+        for words in causes_of_failures(Settings.load(), artifacts(), get_invocation_id()):
             notify(words)
 
 

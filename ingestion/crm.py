@@ -90,7 +90,7 @@ STORES = Table(
     location="public.stores",
     disposition="replace",
     key=("store_id",),
-    freshness=timedelta(hours=36),
+    freshness=timedelta(days=400),
     floor=0.9,
     columns=(Column("store_id", pa.int64(), "The store.", nullable=False), UPDATED_AT),
 )

@@ -23,10 +23,12 @@ from granary.cdc.pgoutput import Decoder
 from granary.cdc.replication import ReplicationRefusedError
 from granary.cdc.rows import source_batch
 from granary.cdc.state import STATE, State
+from granary.cdc.status import lag_of
 from granary.sources.config import setting
 from granary.warehouse.connection import LockHeldError, connect, execute, quote_name, reason
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
+from granary.warehouse.run_ledger import Recorder
 from granary.warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
@@ -93,7 +95,13 @@ def opened(settings: Settings, source: Source, run_id: str = "") -> Iterator[Cap
                 f"another capture of {source.name} is running: {error.holder}", source.name, "end that one first"
             ) from None
         with connect(settings, role="loader") as connection:
-            yield Capturing(settings, source, origin, connection, run_id)
+            capturing = Capturing(settings, source, origin, connection, run_id)
+            try:
+                yield capturing
+            except BaseException as error:
+                capturing.end(error)
+                raise
+            capturing.end()
 
 
 @contextmanager
@@ -117,11 +125,14 @@ class Capturing:
     """A capture that is open: `once` takes what there is, `follow` goes on until it is interrupted."""
 
     def __init__(self, settings: Settings, source: Source, origin: Origin, connection: Connection, run_id: str) -> None:
-        self.settings, self.source, self.origin, self.run_id = settings, source, origin, run_id
+        self.settings, self.source, self.origin = settings, source, origin
         self.connection = connection
+        self.ledger = Recorder(settings, "capture", source.name, run_id)
+        self.run_id = self.ledger.run.run_id
         self.copied = self.changes = self.refused = 0
         self.started = time.perf_counter()
         self.checked = False
+        self.following = False
         self.stopped = Event()
         self.replication: Replication | None = None
         self.types: dict[Relation, dict[str, str]] = {}
@@ -133,6 +144,18 @@ class Capturing:
         lsn = self.state.lsn if self.state else "0/0"
         seconds = time.perf_counter() - self.started
         return CaptureResult(self.source.name, self.copied, self.changes, self.refused, lsn, seconds)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Keep in the run ledger how the capture ended; Ctrl-C is how one that follows does."""
+        if self.following and isinstance(error, KeyboardInterrupt):
+            error = None
+        self.ledger.count(self.copied + self.changes)
+        self.ledger.end(error, () if error else lag_of(self.source, self.origin, self.state))
+
+    def beat(self) -> None:
+        """Say once a minute in the run ledger what was done so far; its rows are in the ledger of loads."""
+        self.ledger.count(self.copied + self.changes)
+        self.ledger.beat(time.monotonic(), lambda: lag_of(self.source, self.origin, self.state))
 
     def once(self, *, anew: bool = False, progress: Callable[[CaptureResult], None] | None = None) -> CaptureResult:
         """Take everything that the source has committed until now; begin with a snapshot if there is none.
@@ -181,8 +204,10 @@ class Capturing:
 
     def _follow(self, progress: Callable[[CaptureResult], None] | None) -> None:
         """Catch up, then store what the source sends; where it does not replicate, look for changes now and then."""
+        self.following = True
         while not self.stopped.is_set():
             self.once(progress=progress)
+            self.beat()
             assert self.state is not None
             try:
                 self.replication = self.origin.replicate(self.state.position)
@@ -206,6 +231,7 @@ class Capturing:
                 yield part.messages
 
         while not self.stopped.is_set():
+            self.beat()
             began, state = time.monotonic(), self.state
             part = replication.wait(LOOK_SECONDS)
             if part is None:
@@ -463,6 +489,7 @@ def drop(settings: Settings, source: Source) -> list[str]:
         done.append(_drop_publication(capturing.origin, source.capture.publication))
         with LoadTransaction(settings, source.name) as tx:
             tx.execute("delete from ops.watermarks where source = $1 and table_name = $2", source.name, STATE)
+            tx.execute("delete from ops.lags where source = $1 and kind = 'slot'", source.name)
     return done
 
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from granary.cdc import current_table
 from granary.load.append import append
 from granary.load.batch_stage import UnitLoad
+from granary.load.newest import data_at
 from granary.sources.capture import changes_table
 from granary.sources.units import Unit
 from granary.warehouse.faults import fault_point
@@ -51,10 +52,13 @@ class Lander:
     def land(self, table: Table, source_batch: SourceBatch) -> Landed:
         """Store changes of one table, given as rows of its change table."""
         tx, source = self.tx, self.source
-        result = append(tx, source, changes_table(table), Unit(self.unit), [source_batch], run_id=self.run_id)
+        committed = data_at(Unit(self.unit), pc.max(source_batch.batch.column("cdc_committed_at")).as_py())
+        result = append(
+            tx, source, changes_table(table), Unit(self.unit), [source_batch], run_id=self.run_id, data_at=committed
+        )
         fault_point("cdc-changes")
         target, evolved = current_table.ensure(tx, source, table)
-        unit_load = UnitLoad(Unit(self.unit), tx.next_load_ids(1)[0])
+        unit_load = UnitLoad(Unit(self.unit), tx.next_load_ids(1)[0], data_at=committed)
         record_changes(tx.connection, source.name, table.name, unit_load.load_id, evolved)
         if result.rows_loaded:
             batch = source_batch.batch
@@ -69,7 +73,8 @@ class Lander:
             )
         unit_load.read = unit_load.loaded
         status = "loaded" if unit_load.loaded or unit_load.deleted else "unchanged"
-        record(tx.connection, [unit_load.audit(source.name, table.name, status, run_id=self.run_id)])
+        marks = {"run_id": self.run_id, "is_new": status == "loaded"}
+        record(tx.connection, [unit_load.audit(source.name, table.name, status, **marks)])
         fault_point("cdc-applied")
         return Landed(result.rows_read, result.rows_quarantined, unit_load.load_id, result.load_ids[0])
 

@@ -14,6 +14,7 @@ from granary.cdc.state import STATE, State
 from granary.sources.config import setting
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.run_ledger import Lag
 
 if TYPE_CHECKING:
     from granary.sources.spec import Source
@@ -42,6 +43,19 @@ class CaptureStatus:
     alarm_bytes: int
     alarm_seconds: float
     alarms: tuple[str, ...]
+
+
+def lag_of(source: Source, origin: Origin, state: State | None) -> list[Lag]:
+    """Return for the run ledger what the slot holds back, and how old the copy is; nothing if the source is away."""
+    if state is None or source.capture is None or not state.as_of:
+        return []
+    try:
+        server, slot = origin.server(), origin.slot()
+    except GranaryError:
+        return []
+    held = server.flushed - (slot.restart if slot and slot.restart else state.position)
+    age = (datetime.fromisoformat(server.clock) - datetime.fromisoformat(state.as_of)).total_seconds()
+    return [Lag(source.name, "slot", source.capture.slot, None, max(0, held), round(max(0.0, age), 3))]
 
 
 def status(settings: Settings, source: Source) -> CaptureStatus:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from granary.cli import (
+    alerts,
     archive,
     authoring,
     capture,
@@ -20,8 +21,10 @@ from granary.cli import (
     doctor,
     explain,
     forget,
+    incidents,
     log,
     marts,
+    metrics,
     output,
     plugins,
     projects,
@@ -152,6 +155,7 @@ def load(
     from granary.cli.plugins import reachable
     from granary.load.api import load_table
     from granary.sources.select import select, unusable
+    from granary.warehouse.run_ledger import recorded
 
     window = _window(first, last)
     if rebuild and (window or full_refresh or not what):
@@ -165,7 +169,12 @@ def load(
     warn_of_settings(settings)
     results: list[LoadResult] = []
     failures: list[tuple[str, Exception]] = [("", error) for error in unusable(what or [])]
-    with reachable(settings), output.load_progress(quiet=as_json) as progress:
+    name = " ".join(what or []) or "everything"
+    with (
+        recorded(settings, "load", name, keeps=not dry_run) as run,
+        reachable(settings),
+        output.load_progress(quiet=as_json) as progress,
+    ):
         for source, table in chosen:
             try:
                 results.append(
@@ -177,12 +186,17 @@ def load(
                         full_refresh=full_refresh,
                         rebuild=rebuild,
                         dry_run=dry_run,
+                        run_id=run.run.run_id,
                         progress=progress,
                         accepted=accept or (),
                     )
                 )
             except Exception as error:
                 failures.append((f"{source}.{table}", error))
+        run.count(sum(one.rows_loaded for one in results), sum(one.bytes for one in results))
+        wrong = [str(error) for _, error in failures]
+        wrong += [f"{one.unit}: {one.reason}" for result in results for one in result.failed]
+        run.problem = wrong[0] if wrong else None
     failed = [{"table": name, "status": "failed", "error": str(failure)} for name, failure in failures]
     output.json([*results, *failed]) if as_json else output.loads(results)
     for name, failure in failures:
@@ -244,6 +258,7 @@ def run(
             on_event=on_event,
         )
     output.json(outcome) if as_json else output.outcome(outcome)
+    alerts.after_a_run(settings)
     if not outcome.success:
         raise typer.Exit(1)
 
@@ -272,6 +287,8 @@ def docs(port: PortOrNone = 8080) -> None:
 
 
 for topic in (
+    alerts,
+    incidents,
     archive,
     dashboard,
     capture,
@@ -287,6 +304,7 @@ for topic in (
     upgrade,
     authoring,
     marts,
+    metrics,
 ):
     topic.register(app)
 plugins.register(app)

@@ -81,10 +81,11 @@ def warn_of_settings(settings: Settings) -> None:
 
 def start(settings: Settings) -> bool:
     """Have the warehouse up, with the raw tables that contracts declare; return whether a server was started."""
-    from granary.load.declared_tables import create_missing
+    from granary.load.declared_tables import create_missing, keep_objectives
     from granary.warehouse import server
 
     require_project()
     started = server.up(settings)
     create_missing(settings)
+    keep_objectives(settings)
     return started

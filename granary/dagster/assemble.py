@@ -9,11 +9,11 @@ import dagster as dg
 from granary.dagster.dbt_assets import dbt_definition, external_sources
 from granary.dagster.jobs import Assets, Job, standard_jobs
 from granary.dagster.loader_assets import loaders, partitions
-from granary.dagster.pending import last_date
 from granary.dagster.publish_checks import publish_checks
 from granary.dagster.resources import Warehouse
 from granary.dagster.sensors import SENSORS, rest_of_runs
 from granary.dbt import manifest as dbt_manifest
+from granary.load.newest import last_date
 from granary.warehouse.project import project_module
 
 if TYPE_CHECKING:

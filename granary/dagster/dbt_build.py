@@ -27,7 +27,7 @@ from granary.dbt.manifest_nodes import layer, materialization, relation
 from granary.dbt.run_events import Event, Kind, Severity, emit
 from granary.dbt.runner import BUILD, Runner
 from granary.dbt.step_times import RESULTS, of_event, rows_written
-from granary.warehouse import steps
+from granary.warehouse import run_ledger
 from granary.warehouse.connection import connect
 
 if TYPE_CHECKING:
@@ -61,11 +61,13 @@ class Build:
         self._runner = Runner(settings, manifest, self._target)
         self._full_refresh = False
         self._new: set[str] = set()
+        self._ledger = True
 
     def run(self, arguments: list[str], build: str | None = None) -> Generator[Any, None, None]:
         """Run dbt and yield its results as Dagster's events, each relation with its rows, columns and lineage.
 
-        What each node took is kept at once, as part of this `build`: see `granary.dbt.unfinished`.
+        That a table is built is kept at once, as part of this `build` (see `granary.dbt.unfinished`); dbt itself keeps
+        what all nodes took when it ends.
 
         Raises:
             BuildError: dbt reported failures.
@@ -78,7 +80,9 @@ class Build:
         with asking as connection, self._runner.running(command, self._start, self._cause_of_failure) as invocation:
             catalog = Catalog(connection)
             for event in invocation.stream_raw_events():
-                steps.keep(connection, of_event(event.raw_event, self._manifest, build, is_full=self._full_refresh))
+                built = list(of_event(event.raw_event, self._manifest, build, is_full=self._full_refresh))
+                if built and self._ledger:  # once that has failed no more, or each table would wait for the ledger
+                    self._ledger = run_ledger.keep_steps(connection, built)
                 yield from self._translate(event, catalog)
 
     def _cause_of_failure(self, node: Mapping[str, Any], message: str) -> str | None:
@@ -94,6 +98,8 @@ class Build:
             shutil.rmtree(old, ignore_errors=True)
 
     def _start(self, command: list[str], environment: dict[str, str]) -> DbtCliInvocation:
+        run = self._context.run
+        environment = environment | run_ledger.environment(run.run_id, run.tags)
         process = ahead.take(command, environment) or subprocess.Popen(
             command,
             cwd=dbt_manifest.PROJECT_DIR,

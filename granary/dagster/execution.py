@@ -11,7 +11,9 @@ import dagster as dg
 from granary.dagster.instance import CODE_LOCATION, IN_PROCESS
 from granary.dagster.rest_of_run import REST_OF, assets_to_build, failed_loaders, is_daily, still_loaded
 from granary.dagster.run_locks import held
+from granary.dagster.run_records import STARTED_BY, keep_runs
 from granary.dagster.windows import Window, window_tag
+from granary.warehouse.run_ledger import starter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,9 +83,9 @@ class Execution:
         day = self.window
         if keys is not None and not is_daily(self.definitions.resolve_asset_graph(), keys):
             day = None
-        tags = {**CODE_LOCATION, IN_PROCESS: "true", **(window_tag(day) if day else {})}
+        tags = {**CODE_LOCATION, IN_PROCESS: "true", STARTED_BY: starter(), **(window_tag(day) if day else {})}
         with held(self.settings, run_id):
-            return job.execute_in_process(
+            result = job.execute_in_process(
                 instance=self.instance,
                 run_id=run_id,
                 raise_on_error=False,
@@ -92,3 +94,5 @@ class Execution:
                 run_config={**self.config, "ops": ops},
                 asset_selection=keys,
             )
+        keep_runs(self.settings, self.instance)
+        return result

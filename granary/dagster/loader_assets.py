@@ -18,13 +18,11 @@ from granary.load.api import LoadResult, Progress, load_table, row_count
 from granary.load.freshness import Freshness, freshness
 from granary.sources.discovery import BROKEN, SOURCES
 from granary.sources.spec import Source, Table
-from granary.warehouse import steps
 from granary.warehouse.connection import connect, query
 from granary.warehouse.environment_errors import plainly
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import calendar
 from granary.warehouse.settings import Settings
-from granary.warehouse.steps import Step
 
 CHECK, CONTRACT_CHECK, FRESH_CHECK = "every_row_accounted_for", "contract_kept", "fresh"
 CHECKS = (CHECK, CONTRACT_CHECK, FRESH_CHECK)
@@ -138,12 +136,6 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
             emit(problem)
             raise dg.Failure(str(problem), allow_retries=False) from failure
         emit(Event("finished", "load", name, source.name, result.rows_loaded, result.seconds, detail=result.status))
-        with connect(warehouse.settings, role="loader") as connection:
-            kept = Step(
-                context.run.run_id, "load", name, f"raw_{name}", config.full_refresh, result.seconds, result.rows_loaded
-            )
-            steps.keep(connection, [kept])
-            connection.commit()
         for one in result.failed:
             emit(Problem(f"{name}: {one.unit} could not be loaded: {one.reason}", name, "the other units have landed"))
         for check in (accounting(key, result), contract_check(key, result), fresh_check(age)):

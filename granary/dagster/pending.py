@@ -8,25 +8,12 @@ from typing import TYPE_CHECKING
 
 from granary.dagster.windows import Window, last_closed_date
 from granary.load import api
-from granary.sources.config import setting
+from granary.load.newest import last_date
 from granary.sources.discovery import SOURCES
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
-
-LAST_DATE = "GRANARY_LAST_DATE"
-
-
-def last_date(settings: Settings) -> date | None:
-    """Return the last business date that there will ever be, GRANARY_LAST_DATE, which only a finished history has.
-
-    Without it, the days from the end of a history that is played back until today would look as if they were missing.
-    """
-    try:
-        return date.fromisoformat(setting(settings, LAST_DATE))
-    except GranaryError:
-        return None
 
 
 def pending(settings: Settings) -> list[date]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from granary.dagster import run_records
 from granary.dagster.run_locks import hold
 from granary.dagster.windows import WINDOW_TAG, days, window_of_tags
 from granary.warehouse.settings import Settings
@@ -24,6 +25,11 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Say that this process works on the run that it begins."""
         if context.run is not None:
             hold(self.settings, context.run.run_id)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Say what the run took of this process; how it ended is known later (`granary.dagster.run_records`)."""
+        if context.run is not None:
+            run_records.keep_usage(self.settings, context.run)
 
 
 class RunOptions(dg.Config):

@@ -11,6 +11,7 @@ from granary.dagster.loader_assets import FRESH_CHECK, fresh_check, key_of
 from granary.dagster.resources import Warehouse
 from granary.dagster.rest_of_run import REST_OF, assets_to_build, failed_loaders, is_daily, still_loaded
 from granary.dagster.run_locks import fail_dead_runs
+from granary.dagster.run_records import keep_runs
 from granary.dagster.windows import WINDOW_TAG
 from granary.load.freshness import Freshness, freshness
 from granary.warehouse.settings import Settings
@@ -25,8 +26,9 @@ REAP_SECONDS, FRESH_SECONDS = 30, 900
     description="Marks runs whose process was killed as failed, so that those behind them in the queue go on.",
 )
 def dead_runs(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SkipReason:
-    """Mark dead runs."""
+    """Mark dead runs, and keep in the run ledger how runs have ended."""
     dead = fail_dead_runs(warehouse.settings, context.instance)
+    keep_runs(warehouse.settings, context.instance)
     return dg.SkipReason(f"marked as failed: {', '.join(dead)}" if dead else "every run that began is at work")
 
 

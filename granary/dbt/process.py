@@ -21,7 +21,7 @@ def main() -> None:
     """Run dbt, or be ready for it."""
     # The process ends before its garbage matters (0.3 instead of 0.15 GB); looking for it takes an eighth of the time.
     gc.disable()
-    from dbt_granary import install, run  # noqa: PLC0415
+    from dbt_granary import install, recorded, run  # noqa: PLC0415
     from granary.dbt.child_process import end_with_parent  # noqa: PLC0415
 
     # After each run dbt writes the manifest again, 0.9 s: whoever starts this process has it.
@@ -29,7 +29,8 @@ def main() -> None:
     runnable.write_manifest = lambda *_: None
     end_with_parent()  # a build that nobody waits for any more would go on, and publish
     if sys.argv[1:]:
-        run()
+        with recorded():
+            run()
     from dbt.cli.main import dbtRunner  # noqa: PLC0415
 
     install()
@@ -41,10 +42,11 @@ def main() -> None:
     sys.argv[1:], environment = json.loads(order)
     os.environ.clear()
     os.environ.update(environment)
-    if variables not in sys.argv:  # the project was parsed for these only
-        run()
-    done = dbtRunner(parsed).invoke(sys.argv[1:])  # type: ignore[arg-type] # a manifest, or None if it has an error
-    sys.exit(0 if done.success else 2 if done.exception else 1)
+    with recorded():
+        if variables not in sys.argv:  # the project was parsed for these only
+            run()
+        done = dbtRunner(parsed).invoke(sys.argv[1:])  # type: ignore[arg-type] # a manifest, or None if it has an error
+        sys.exit(0 if done.success else 2 if done.exception else 1)
 
 
 if __name__ == "__main__":

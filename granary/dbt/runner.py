@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from granary.dbt import manifest as dbt_manifest
 from granary.dbt import run_events
 from granary.dbt.failures import FindCause, problems_of
-from granary.dbt.step_times import keep_results
 from granary.warehouse.filelock import locked, notify
 
 if TYPE_CHECKING:
@@ -92,7 +91,6 @@ class Runner:
 
         with self.running(arguments, start) as started:
             started.process.wait()
-            keep_results(self.settings, self.target / RESULTS)
 
     @contextmanager
     def running(

@@ -9,6 +9,7 @@ import psycopg
 
 from granary.load.batch_stage import UNKNOWN, LoadResult, Progress, recognised
 from granary.load.failures import Findings, RestartLoadError
+from granary.load.load_step import LoadStep
 from granary.load.table_load import TableLoad, Window
 from granary.sources.discovery import BROKEN, SOURCES
 from granary.sources.units import StillWrittenError, UnreachableError
@@ -73,7 +74,7 @@ def load_table(
         rebuild: read everything again, and give the raw table the types and the key that the contract has now; rows
             that the source does not offer any more are kept.
         dry_run: read and check, then roll back.
-        run_id: the run that this load belongs to, for the ledger.
+        run_id: the run that this load belongs to, for the ledger; with one, the load is a step of it in `ops.steps`.
         progress: called after each batch.
         accepted: units that are loaded though their content has landed under another name.
 
@@ -86,6 +87,7 @@ def load_table(
     """
     spec, contract = find(source, table)
     findings = Findings()
+    step = LoadStep(settings, run_id, spec, contract, is_full=full_refresh or rebuild)
     near = _neighbours(settings, spec)
     while True:
         table_load = TableLoad(
@@ -102,14 +104,18 @@ def load_table(
             accepted=accepted,
         )
         try:
-            return table_load.run(dry_run=dry_run)
+            result = table_load.run(dry_run=dry_run)
         except RestartLoadError:
             continue  # the load learnt something of a unit that it needs to know from the start
         except BaseException as error:
             shown = _user_error(error, table_load)
             if not dry_run:
                 table_load.record_failure(shown)
+                step.keep(shown)
             raise shown from (None if shown is error else error)
+        if not dry_run:
+            step.keep(None, result)
+        return result
 
 
 def _neighbours(settings: Settings, spec: Source) -> list[Table]:

@@ -16,6 +16,7 @@ from granary.warehouse.ledger import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from granary.sources.spec import Source, Table
     from granary.sources.units import Unit
@@ -34,12 +35,13 @@ def append_sound(
     *,
     run_id: str = "",
     position: str | None = None,
+    data_at: datetime | None = None,
 ) -> LoadResult:
     """Like `append`, but a row that the warehouse itself refuses goes to the quarantine, too, and stops nothing."""
     rows = list(source_batches)
 
     def attempt(some: list[SourceBatch]) -> LoadResult:
-        return append(tx, source, table, unit, some, run_id=run_id, position=position)
+        return append(tx, source, table, unit, some, run_id=run_id, position=position, data_at=data_at)
 
     def refusal(batch: pa.RecordBatch) -> str | None:
         """Return the state with which the warehouse refuses rows; its words may show their values."""
@@ -102,6 +104,7 @@ def append(
     *,
     run_id: str = "",
     position: str | None = None,
+    data_at: datetime | None = None,
 ) -> LoadResult:
     """Add rows to a raw table within a transaction that the caller commits; all rows of the call are in memory.
 
@@ -117,6 +120,7 @@ def append(
         source_batches: the rows.
         run_id: the run that this batch belongs to, for the ledger.
         position: where the source is read on after this batch, as text; it becomes the table's watermark.
+        data_at: when the newest of the rows happened, if that is known.
 
     Raises:
         ContractBrokenError: the batch has another shape than agreed.
@@ -127,7 +131,7 @@ def append(
     while True:
         stage = BatchStage(source, table, evolved, None)
         stage.know_raw(tx)
-        unit_load = UnitLoad(unit, tx.next_load_ids(1)[0], began=began)
+        unit_load = UnitLoad(unit, tx.next_load_ids(1)[0], began=began, data_at=data_at)
         try:
             accepted = list(stage.batches(unit_load, rows))
             break
@@ -140,7 +144,7 @@ def append(
     before = tx.watermark(table.name)
     status = "loaded" if changed or unit_load.refusals else "unchanged"
     after = position if position is not None else before
-    marks = {"run_id": run_id, "watermark_before": before, "watermark_after": after}
+    marks = {"run_id": run_id, "watermark_before": before, "watermark_after": after, "is_new": bool(changed)}
     record(tx.connection, [unit_load.audit(source.name, table.name, status, **marks)])
     refusals = ((unit.name, refusal.line is not None, unit_load.load_id, refusal) for refusal in unit_load.refusals)
     quarantine.keep(tx.connection, source.name, table.name, table.contract, refusals)

@@ -106,6 +106,7 @@ class UnitLoad:
     unreadable: str | None = None
     copy_of: str = ""
     unpacked: str | None = None
+    data_at: datetime | None = None
 
     def audit(self, source: str, table: str, status: str, **more: Any) -> Audit:
         """Return the unit's row of the ledger."""
@@ -127,6 +128,7 @@ class UnitLoad:
             bytes=self.bytes,
             seconds=seconds,
             started_at=self.started,
+            data_at=self.data_at,
             **{"error": self.unreadable or (self.copy_of and f"it has the content of {self.copy_of}") or None} | more,
         )
 

@@ -9,6 +9,7 @@ import psycopg
 
 from granary.sources.capture import changes_table
 from granary.sources.discovery import SOURCES
+from granary.warehouse import run_ledger
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.records import Target
@@ -36,6 +37,21 @@ def targets() -> Iterator[Target]:
             if source.capture:
                 changes = changes_table(table)
                 yield Target(source.name, changes.name, changes.schema, ())
+
+
+def keep_objectives(settings: Settings) -> None:
+    """Have the warehouse know who owns each table, and how long it may have nothing new; written when it differs."""
+    declared = [
+        {
+            "relation": f"raw_{source.name}.{table.name}",
+            "source": source.name,
+            "owner": source.owner,
+            "fresh_seconds": table.freshness.total_seconds(),
+        }
+        for source in SOURCES.values()
+        for table in source.tables
+    ]
+    run_ledger.keep_objectives(settings, declared)
 
 
 def create_missing(settings: Settings) -> list[str]:

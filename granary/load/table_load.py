@@ -27,6 +27,7 @@ from granary.load.batch_stage import (
 from granary.load.captured import check_held
 from granary.load.contract import ContractBrokenError
 from granary.load.failures import NothingLandedError, RestartLoadError, nothing_landed, record_failed, too_few
+from granary.load.newest import data_at
 from granary.sources.spec import ConditionalReader, ReportsNotLoaded
 from granary.sources.units import NotLoaded, StillWrittenError, Unit, UnreachableError, UnreadableError
 from granary.warehouse import quarantine
@@ -352,7 +353,14 @@ class TableLoad:
         if (self.anew and unit_loads) or (self.lost and not self.lost.present):
             tx.supersede_all(name, noted[0].load_id)
         tx.supersede({old: p.load_id for p in read if p.unit.name in known for old in known[p.unit.name].load_ids})
-        marks = {"run_id": self.run_id, "watermark_before": before, "watermark_after": after}
+        marks = {
+            "run_id": self.run_id,
+            "watermark_before": before,
+            "watermark_after": after,
+            "is_new": bool(changed),
+        }
+        for unit_load in noted:
+            unit_load.data_at = data_at(unit_load.unit, self.stage.newest)
         record(tx.connection, [unit_load.audit(self.source.name, name, status, **marks) for unit_load in noted])
         quarantine.keep(
             tx.connection,

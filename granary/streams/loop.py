@@ -21,6 +21,7 @@ import psycopg
 
 from granary.load.append import append_sound
 from granary.load.contract import ContractBrokenError
+from granary.load.newest import sent_at
 from granary.sources.units import SourceBatch, Unit
 from granary.streams.log import Positions, StreamStoppedError, UnavailableError
 from granary.streams.positions import moved, of_kind, watermark_of, without_gaps
@@ -29,6 +30,8 @@ from granary.warehouse.connection import connect, reason
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
 from granary.warehouse.ledger import record_changes
+from granary.warehouse.run_ledger import Lag as LedgerLag
+from granary.warehouse.run_ledger import Recorder
 from granary.warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
@@ -95,6 +98,10 @@ class StreamLoop:
     stopping: threading.Event = field(default_factory=threading.Event)
     _connection: Connection | None = None
 
+    def __post_init__(self) -> None:
+        """Take note of when it began, for the run ledger; its batches are in the ledger of loads."""
+        self.ledger = Recorder(self.settings, "stream", self.source.name, self.run_id)
+
     def stop(self) -> None:
         """Ask the stream to end after its current batch; may be called from a signal handler or another thread."""
         self.stopping.set()
@@ -107,6 +114,7 @@ class StreamLoop:
         """
         began = reported = time.monotonic()
         opened = False
+        failure: BaseException | None = None
         try:
             self._patiently(self.check, self.stopping.wait)
             self.log.open(self.positions)
@@ -121,26 +129,31 @@ class StreamLoop:
                 self.counts.seconds = time.monotonic() - began
                 if time.monotonic() - reported >= REPORT_SECONDS:
                     reported = time.monotonic()
-                    self._report()
+                    lags = self._report()
+                    self.ledger.beat(reported, lambda: lags)  # noqa: B023 - called at once, or not at all
         except StreamStoppedError:
             pass  # what was polled has not landed; the next process reads it again
-        except ContractBrokenError as error:
-            self._record(error)
+        except BaseException as error:
+            failure = error
+            if isinstance(error, ContractBrokenError):
+                self._record(error)
             raise
         finally:
-            if opened:
-                self._report()
+            lags = self._report() if opened else []
             self._disconnect()
             self.log.close()
+            self.ledger.end(failure, lags)
         return self.counts
 
     def _poll(self) -> list[Run]:
         return self.log.poll(min(self.limits.rows, MAX_ROWS), self.limits.seconds)
 
-    def _report(self) -> None:
+    def _report(self) -> list[LedgerLag]:
         lags = self.log.lag()
         self.report(self.counts, lags)
         log.info("stream %s: %s, lag %s", self.source.name, self.counts, lags)
+        self.ledger.count(self.counts.rows_loaded)
+        return [LedgerLag(self.source.name, "stream", one.partition, one.messages, None, one.seconds) for one in lags]
 
     def check(self) -> list[str]:
         """Return what a person should know of the topics' schemas; it is logged too."""
@@ -200,8 +213,16 @@ class StreamLoop:
                     if stored.get(run.partition) != run.start:
                         raise FencedError(run.partition, run.start, stored.get(run.partition))
                     held = moved(held, self.log.kind, run.partition, run.end)
+                    sent = sent_at(message.at for message in run.messages)
                     done = append_sound(
-                        tx, self.source, table, Unit(run.partition), parts, run_id=self.run_id, position=held
+                        tx,
+                        self.source,
+                        table,
+                        Unit(run.partition),
+                        parts,
+                        run_id=self.ledger.run.run_id,
+                        position=held,
+                        data_at=sent,
                     )
                     record_changes(tx.connection, self.source.name, table.name, done.load_ids[0], changes)
                     counted.rows_read += done.rows_read

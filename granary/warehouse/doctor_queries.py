@@ -8,7 +8,7 @@ STEPS = """
             name, kind, seconds, run_id, is_full, finished_at,
             row_number() over (partition by name order by finished_at desc) as age
         from ops.steps
-        where kind in ('load', 'model', 'seed', 'snapshot', 'test')
+        where kind in ('load', 'model', 'seed', 'snapshot', 'test') and status in ('succeeded', 'warned')
     ),
 
     -- Full refreshes are compared with full refreshes, increments with increments.

@@ -1,8 +1,8 @@
 """The schema of `ops`: numbered migrations, each applied once, in a transaction of its own, and remembered.
 
 `migrations/NNNN_name.sql` change tables and are never edited once they are released. Beside them views and functions
-(`functions.sql`, `ranges.sql`, `publish.sql`, `increments.sql`, `runs.sql`, `written.sql`) are applied again when they
-have changed, and `rights.sql` (roles, grants) at every start.
+(`functions.sql`, `ledger.sql`, `ranges.sql`, `publish.sql`, `increments.sql`, `runs.sql`, `written.sql`) are applied
+again when they have changed, and `rights.sql` (roles, grants) at every start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).with_name("migrations")
 FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 FUNCTIONS, RIGHTS = "functions.sql", "rights.sql"
-APPLIED_AGAIN = (FUNCTIONS, "ranges.sql", "publish.sql", "increments.sql", "runs.sql", "written.sql")
+APPLIED_AGAIN = (FUNCTIONS, "ledger.sql", "ranges.sql", "publish.sql", "increments.sql", "runs.sql", "written.sql")
 FUNCTIONS_NUMBER = 0
 
 

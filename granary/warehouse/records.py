@@ -59,6 +59,10 @@ class Audit:
     rows_forgotten: int = 0
     unpacked: str | None = None
     """The fingerprint of what was in a unit that came packed."""
+    is_new: bool | None = None
+    """Whether the load changed what was there."""
+    data_at: datetime | None = None
+    """How new the newest of its rows is."""
 
 
 AUDIT_SCHEMA = pa.schema(
@@ -73,6 +77,8 @@ AUDIT_SCHEMA = pa.schema(
         ("seconds", pa.float64()),
         ("started_at", pa.timestamp("us", tz="UTC")),
         *((name, pa.string()) for name in ("watermark_before", "watermark_after", "error")),
+        ("is_new", pa.bool_()),
+        ("data_at", pa.timestamp("us", tz="UTC")),
     ]
 )
 

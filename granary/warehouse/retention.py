@@ -122,7 +122,19 @@ POLICIES = (
     Policy("unpublished", "what waits to be published; a publish empties it"),
     Policy("publish_holds", "what holds publishing, until it has succeeded"),
     Policy("whole_builds", "one row: the last build of the whole project"),
+    Policy("runs", "what ran in that time", "started_at", "old.status <> 'running'"),
     Policy("steps", "what steps took in that time: estimates and `granary doctor` look at the last few", "finished_at"),
+    Policy("lags", "a row per partition or slot: how far behind it was last", "seen_at"),
+    Policy("objectives", "a row per table: who owns it, and what it may wait", "seen_at"),
+    Policy(
+        "table_sizes",
+        "each day's in that time, and of older ones the first of each month",
+        "measured_on",
+        "extract(day from old.measured_on) > 1",
+    ),
+    Policy("signals", "a row per condition that holds: who finds it takes it away"),
+    Policy("incidents", "what is open, and what is over for less", "closed_at", "old.closed_at is not null"),
+    Policy("alerts", "those of incidents that are kept: they go with them"),
     Policy("migrations", "all: the next engine goes by them"),
     Policy("locks", "a row per name"),
     Policy("views_down", "nothing between transactions"),
@@ -169,6 +181,6 @@ def is_due(settings: Settings) -> bool:
     with connect(settings) as connection:
         if query(connection, recent, STEP):
             return False
-        steps.keep(connection, [Step(STEP, STEP, STEP, None, is_full=False, seconds=0, rows=None)])
+        steps.keep(connection, [Step(STEP, STEP, STEP, None, is_full=False, seconds=0, row_count=None)])
         connection.commit()
     return True

@@ -25,6 +25,7 @@ ROLES = {
     "analyst": "read marts, with a mask on personal columns",
     "analyst_pii": "what analyst may, and personal columns without the mask",
     "auditor": "read the records in ops, without the content of refused rows, and marts as analyst does; write nothing",
+    "monitor": "read what the metrics are made of: counts, ages and sizes, and no row of anything",
 }
 
 

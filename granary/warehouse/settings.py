@@ -13,7 +13,7 @@ from granary.warehouse.project import PROJECT
 OWNER = "granary"
 """Superuser and database of the embedded server."""
 
-LOGINS = ("loader", "transformer", "analyst", "analyst_pii", "auditor", "eraser")
+LOGINS = ("loader", "transformer", "analyst", "analyst_pii", "auditor", "monitor", "eraser")
 """Roles as which the embedded server lets its owner in; see migrations/rights.sql for what each may do."""
 
 SOCKET_PATH_LIMIT = 103

@@ -1,8 +1,10 @@
-"""The steps of runs and their seconds, `ops.steps`: how long what is left will take, and what has become slow."""
+"""The steps of runs, `ops.steps`: how each ended and what it took; how long what is left of a run will take."""
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from granary.warehouse.connection import execute, query
@@ -19,7 +21,7 @@ EXPECTED = """
         select
             name, kind, seconds, run_id, row_number() over (partition by name order by finished_at desc) as age
         from ops.steps
-        where is_full = $1 and kind <> 'test'
+        where is_full = $1 and kind not in ('test', 'publish') and status = 'succeeded'
     ),
 
     -- Steps of dbt run side by side: of each run, how many at a time.
@@ -40,11 +42,26 @@ EXPECTED = """
     where recent.age <= $2
     group by recent.name
 """
+KEEP = """
+    insert into ops.steps
+    select (jsonb_populate_record(
+        null::ops.steps, jsonb_build_object('finished_at', clock_timestamp()) || jsonb_strip_nulls(kept)
+    )).*
+    from jsonb_array_elements($1::jsonb) as kept
+    on conflict (run_id, name) do update set
+        seconds = excluded.seconds, row_count = excluded.row_count, started_at = excluded.started_at,
+        finished_at = excluded.finished_at, status = excluded.status, cause = excluded.cause,
+        byte_count = excluded.byte_count, cpu_seconds = excluded.cpu_seconds,
+        peak_memory_bytes = excluded.peak_memory_bytes
+"""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A table's load, or a node of dbt, in one run (of Dagster, or an invocation of dbt)."""
+    """A table's load, a node of dbt or its publish, in one run (of Dagster, or an invocation of dbt).
+
+    `row_count` are the rows that it wrote; of a test, those that fail it. `relation` is what it makes or tests.
+    """
 
     run_id: str
     kind: str
@@ -52,20 +69,21 @@ class Step:
     relation: str | None
     is_full: bool
     seconds: float
-    rows: int | None
+    row_count: int | None
     build: str | None = None
+    finished_at: datetime | None = None
+    started_at: datetime | None = None
+    status: str = "succeeded"
+    cause: str | None = None
+    byte_count: int | None = None
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
 
 
 def keep(connection: Connection, steps: Iterable[Step]) -> None:
-    """Keep what steps took; the caller commits."""
-    for step in steps:
-        execute(
-            connection,
-            "insert into ops.steps (run_id, kind, name, relation, is_full, seconds, row_count, build)"
-            " values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (run_id, name) do update set"
-            " seconds = excluded.seconds, row_count = excluded.row_count, finished_at = excluded.finished_at",
-            *astuple(step),
-        )
+    """Keep what steps took; the caller commits. One that names no end has ended now."""
+    if kept := {(step.run_id, step.name): asdict(step) for step in steps}:
+        execute(connection, KEEP, json.dumps(list(kept.values()), default=datetime.isoformat))
 
 
 def expected(connection: Connection, *, is_full: bool) -> dict[str, float]:

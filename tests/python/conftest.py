@@ -50,6 +50,7 @@ TOGETHER = ("project/main_job", "project/orchestration")
 """Folders whose tests share a run that takes a minute or more: one worker takes them all."""
 KINDS = {
     "": "server",
+    "engine/alerting/test_config": "fast",
     "engine/apis": "fast",
     "engine/apis/test_memory": "server",
     "engine/authoring": "fast",
@@ -75,6 +76,7 @@ KINDS = {
     "engine/ingestion/test_spec": "fast",
     "engine/orchestration": "fast",
     "engine/orchestration/test_run_locks": "server",
+    "engine/orchestration/test_run_records": "server",
     "engine/orchestration/test_schedules": "server",
     "engine/setup/test_doors": "fast",
     "engine/setup/test_lock": "fast",
@@ -85,6 +87,7 @@ KINDS = {
     "project/orchestration": "pipeline",
     "project/pipeline": "pipeline",
     "project/test_stand_in": "fast",
+    "project/test_who_is_told": "fast",
     "demo/test_clock": "fast",
     "demo/test_files": "fast",
     "demo/test_history": "fast",

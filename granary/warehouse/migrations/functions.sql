@@ -1,14 +1,15 @@
 -- Views and functions of `ops`: applied whenever this file has changed, or a migration was applied.
 -- Who owns them and who may call them says rights.sql.
 
--- A load that only looked does not count. A unit with a fingerprint (a file, an answer) is new when its content is; a
--- window past a cursor when the cursor moves, or a row changes behind it. What is read whole each time is confirmed by
--- every reading that finds rows. Before the first of these, the clock runs from the first attempt.
+-- When something new was loaded, and how new the newest data is (of a backfill: old). A load that only looked does not
+-- count. A unit with a fingerprint (a file, an answer) is new when its content is; a window past a cursor when the cursor
+-- moves, or a row changes behind it; what is read whole each time when it changed something (loads that are older than
+-- this record of them: when they found rows). Before the first of these, the clock runs from the first attempt.
 create or replace view ops.freshness as
 with marked as (
     select
         source, table_name, load_id, status, fingerprint, rows_read, rows_quarantined, watermark_before,
-        watermark_after, started_at, finished_at,
+        watermark_after, started_at, finished_at, is_new, data_at,
         lag(fingerprint) over (
             partition by source, table_name, unit, status = 'loaded' and fingerprint is not null order by load_id
         ) as fingerprint_before,
@@ -27,14 +28,15 @@ select
                 watermark_after is distinct from watermark_known
                 or (watermark_before is not null and rows_quarantined = 0)
             )
-            else rows_read > 0
+            else coalesce(is_new, rows_read > 0)
         end),
         min(started_at)
-    ) as fresh_at
+    ) as fresh_at,
+    max(least(data_at, finished_at)) filter (where status in ('loaded', 'unchanged')) as data_at
 from marked
 group by source, table_name;
 comment on view ops.freshness is
-'When each table''s source last had something new, or was read whole and confirmed; a load that found nothing does not count.';
+'When each table''s source last had something new, and how new its newest data is; a load that found nothing does not count.';
 
 -- What took rows from a load that held them. A load that replaces another takes all; an erasure has its own load_id.
 create or replace view ops.rows_gone as

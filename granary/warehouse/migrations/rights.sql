@@ -9,7 +9,7 @@ declare
     wanted text;
 begin
     foreach wanted in array
-        array['loader', 'transformer', 'analyst', 'analyst_pii', 'auditor', 'eraser', 'view_keeper']
+        array['loader', 'transformer', 'analyst', 'analyst_pii', 'auditor', 'monitor', 'eraser', 'view_keeper']
     loop
         begin
             if not exists (select from pg_roles where rolname = wanted) then
@@ -52,6 +52,9 @@ begin
     if exists (select from pg_roles where rolname = 'auditor' and not rolcanlogin) then
         alter role auditor login;
     end if;
+    if exists (select from pg_roles where rolname = 'monitor' and not rolcanlogin) then
+        alter role monitor login;
+    end if;
 end
 $$;
 
@@ -61,7 +64,7 @@ do $$
 begin
     execute format('revoke all on database %I from public', current_database());
     execute format('grant create, connect, temporary on database %I to loader, transformer', current_database());
-    execute format('grant connect on database %I to analyst, auditor', current_database());
+    execute format('grant connect on database %I to analyst, auditor, monitor', current_database());
     execute format('alter database %I set search_path = public', current_database());
 end
 $$;
@@ -91,7 +94,11 @@ to loader;
 revoke all on function ops.lock_holder(bigint), ops.take_lock(bigint, text, boolean) from public;
 grant execute on function ops.lock_holder(bigint), ops.take_lock(bigint, text, boolean) to transformer;
 
-grant usage on schema ops to loader, transformer, auditor;
+grant usage on schema ops to loader, transformer, auditor, monitor;
+grant select on
+    ops.run_states, ops.stage_performance_now, ops.latency_now, ops.source_freshness, ops.quality_scores,
+    ops.quarantine_state, ops.shape_changes, ops.lags, ops.publish_state, ops.storage_growth, ops.model_costs
+to monitor;
 grant select, insert, update on
     ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables, ops.files_not_loaded to loader;
 grant select, insert, update on ops.locks to loader, transformer;
@@ -117,7 +124,9 @@ begin
     end loop;
 end
 $$;
-grant select, insert, update on ops.steps to loader, transformer;
+grant select, insert, update on ops.runs, ops.steps, ops.lags, ops.table_sizes, ops.objectives to loader, transformer;
+grant delete on ops.lags to loader;
+grant select, insert, update, delete on ops.signals to loader, transformer;
 grant usage on schema ops to eraser;
 grant select, insert, update on ops.erasures, ops.erased_rows, ops.erased_totals to eraser;
 grant update on ops.profiles to eraser;

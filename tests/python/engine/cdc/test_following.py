@@ -152,3 +152,19 @@ def test_killed_everywhere_while_it_follows(warehouse: Settings, shop: Shop) -> 
     commits.close()  # type: ignore[attr-defined]
     assert shop.capture(warehouse).wait(120) == 0
     assert shop.differences(warehouse) == {}
+
+
+def test_a_capture_is_a_run_and_its_cycles_are_activities(warehouse: Settings, shop: Shop, rows: Rows) -> None:
+    copied(warehouse, shop)
+    follow(warehouse, shop, lambda: shop.sql("insert into articles (id, name) values (-1, 'one')"), 1)
+    runs = "select kind, name, status, row_count > 0, cause from ops.runs order by started_at"
+    assert rows(runs) == [("capture", "shop", "succeeded", True, None)] * 2
+    cycles = (
+        "select count(distinct run_id), min(source), sum(row_count) > 0 from ops.activities where stage = 'capture'"
+    )
+    assert rows(cycles) == [(2, "shop", True)]
+    assert rows("select source, kind, part, byte_count >= 0, seconds >= 0 from ops.lags") == [
+        ("shop", "slot", shop.source.capture.slot, True, True)  # type: ignore[union-attr]
+    ]
+    newest = "select max(data_at) > now() - interval '1 hour' from ops.load_audit where table_name = 'articles_changes'"
+    assert rows(newest) == [(True,)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 
 from granary.cli.health import look
 from granary.load.api import load_table
 from granary.load.freshness import freshness
+from granary.sources.spec import Column
 from granary.warehouse.connection import connect, execute
 from tests.python.support.shop import Shop, table
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 DAY = timedelta(days=1)
+LONG_AGO = datetime(2020, 2, 28, 12, tzinfo=timezone.utc)
 MERGED: dict[str, Any] = {"disposition": "merge", "key": ("id",)}
 
 
@@ -95,7 +98,7 @@ def test_a_row_that_is_refused_again_is_nothing_new(warehouse: Settings, shop: C
     assert silent_days(warehouse) == 3
 
 
-def test_a_table_that_is_read_whole_is_confirmed_by_each_reading_that_finds_rows(
+def test_a_table_that_is_read_whole_is_as_old_as_what_it_last_changed(
     warehouse: Settings, shop: Callable[..., Shop]
 ) -> None:
     delivered = shop(**MERGED | {"disposition": "replace"})
@@ -103,7 +106,52 @@ def test_a_table_that_is_read_whole_is_confirmed_by_each_reading_that_finds_rows
     load_table(warehouse, "shop", "orders")
     days_pass(warehouse, 3)
     assert load_table(warehouse, "shop", "orders").status == "unchanged"
+    assert silent_days(warehouse) == 3
+    delivered.put("orders", {"id": [1, 2]}, fingerprint=None)
+    load_table(warehouse, "shop", "orders")
     assert silent_days(warehouse) == 0
+
+
+def test_an_old_day_that_is_loaded_today_is_new_and_its_data_are_old(
+    warehouse: Settings, shop: Callable[..., Shop]
+) -> None:
+    today = datetime.now(timezone.utc).date()
+    delivered = shop(partition="day")
+    delivered.put("march", {"id": [1]}, date=today - timedelta(days=9))
+    load_table(warehouse, "shop", "orders")
+    (late,) = freshness(warehouse)
+    assert (late.is_silent, late.is_late) == (False, True)
+    assert "its newest data are 8 days old" in str(late)
+    assert not look(warehouse).well
+    delivered.put("today", {"id": [2]}, date=today)
+    load_table(warehouse, "shop", "orders")
+    assert look(warehouse).well
+
+
+def test_of_a_history_that_has_ended_only_the_loads_are_judged(
+    warehouse: Settings, shop: Callable[..., Shop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered = shop(partition="day")
+    delivered.put("long ago", {"id": [1]}, date=date(2017, 12, 31))
+    load_table(warehouse, "shop", "orders")
+    assert freshness(warehouse)[0].is_late
+    monkeypatch.setenv("GRANARY_LAST_DATE", "2017-12-31")
+    assert not freshness(warehouse)[0].is_late
+    days_pass(warehouse, 2)
+    assert freshness(warehouse)[0].is_late
+
+
+def test_the_newest_data_of_a_cursor_are_its_newest_instant(warehouse: Settings, shop: Callable[..., Shop]) -> None:
+    changed = Column("changed_at", pa.timestamp("us", tz="UTC"), "When it changed.")
+    found = Shop()
+    found.put("all", {"id": [1, 2], "changed_at": [LONG_AGO, LONG_AGO + DAY]}, fingerprint=None)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("api", "freshness"):
+            source = found.source(table(changed, **MERGED, cursor="changed_at"))
+            patch.setattr(f"granary.load.{module}.SOURCES", {"shop": source})
+        load_table(warehouse, "shop", "orders")
+        (one,) = freshness(warehouse)
+    assert one.data_at == LONG_AGO + DAY
 
 
 def test_before_the_first_file_the_time_runs_from_the_first_look(

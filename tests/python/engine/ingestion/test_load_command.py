@@ -52,6 +52,17 @@ def test_a_bad_day_is_told_with_its_reason_and_the_others_land(granary: Granary,
     [told] = json.loads(granary("load", "till.receipts", "--json").stdout)
     assert told["units_loaded"] == ["receipts/2017-01-03.parquet"]
     assert [one["unit"] for one in told["not_loaded"]] == ["receipts_2016.parquet"]
+    kept = rows("select kind, name, status, row_count, cause, run_id from ops.runs order by started_at")
+    cause = "receipts/2017-01-03.parquet: the contract is broken: column week is missing"
+    (*failed, said, first), (*repaired, nothing, second) = kept
+    assert (failed, repaired, nothing) == (
+        ["load", "till.receipts", "failed", 6], ["load", "till.receipts", "succeeded", 3], None,
+    )  # fmt: skip
+    assert str(said).startswith(cause)
+    assert rows("select run_id, status, row_count from ops.steps order by started_at") == [
+        (first, "failed", 6),
+        (second, "succeeded", 3),
+    ]
 
 
 def test_a_copy_is_accepted_and_a_gone_file_withdrawn_by_command(

@@ -226,7 +226,9 @@ def test_a_migration_that_was_changed_after_it_was_applied_is_refused(warehouse:
 
 
 def test_what_a_migration_dropped_with_its_tables_comes_again(warehouse: Settings, rows: Rows, folder: Path) -> None:
-    (folder / LATER).write_text("drop view ops.freshness; alter table ops.load_audit alter column bytes type numeric;")
+    views = "ops.freshness, ops.activities, ops.load_latency, ops.quality_scores"
+    changed = "alter table ops.load_audit alter column bytes type numeric;"
+    (folder / LATER).write_text(f"drop view {views} cascade; {changed}")
     server.prepare(warehouse)
     with connect(warehouse, role="loader") as connection:
         assert query(connection, "select count(*) from ops.freshness") == [(0,)]

@@ -38,8 +38,15 @@ def test_the_roles_are_made_and_listed_as_often_as_one_likes(monkeypatch: pytest
             done = granary(settings, "roles", "--json")
             assert done.returncode == 0, done.stderr
             said = json.loads(done.stdout)
-            assert [one["role"] for one in said] == ["loader", "transformer", "analyst", "analyst_pii", "auditor"]
-            assert [one["members"] for one in said] == [[], [], ["analyst_pii"], [], []]
+            assert [one["role"] for one in said] == [
+                "loader",
+                "transformer",
+                "analyst",
+                "analyst_pii",
+                "auditor",
+                "monitor",
+            ]
+            assert [one["members"] for one in said] == [[], [], ["analyst_pii"], [], [], []]
         with connect(settings, role="auditor") as connection:
             assert query(connection, "select count(*) from ops.load_audit") == [(0,)]
         assert "auditor      may read the records in ops" in granary(settings, "roles").stdout
@@ -136,7 +143,11 @@ def test_a_password_comes_by_a_pipe_and_is_not_repeated(warehouse: Settings) -> 
 @pytest.mark.parametrize(
     ("person", "role", "words"),
     [
-        ("alice", "boss", "there is no role 'boss'; choose one of loader, transformer, analyst, analyst_pii, auditor"),
+        (
+            "alice",
+            "boss",
+            "there is no role 'boss'; choose one of loader, transformer, analyst, analyst_pii, auditor, monitor",
+        ),
         ("analyst", "loader", "'analyst' is a role of the warehouse, and no person"),
         ("pg_monitor", "analyst", "is a role of the warehouse, and no person"),
         ("x" * 64, "analyst", "cannot be a name in Postgres"),

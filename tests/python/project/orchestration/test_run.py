@@ -56,6 +56,31 @@ def test_the_first_run_loads_and_builds_everything_in_one_go(place: Place, first
     assert kinds.index("started") < kinds.index("rows") < kinds.index("finished") < kinds.index("materialized")
 
 
+def test_a_run_its_build_its_nodes_and_its_publish_are_in_the_run_ledger(place: Place, first: RunOutcome) -> None:
+    run = "select kind, status, started_by like 'user %', cpu_seconds > 1, peak_memory_bytes > 1e8 from ops.runs"
+    assert place.rows(f"{run} where run_id = $1", first.run_id) == [("job", "succeeded", True, True, True)]
+    assert place.rows(f"{run} where parent_run_id = $1", first.run_id) == [("dbt", "succeeded", True, True, True)]
+    loads = (
+        "select name from ops.steps where run_id = $1 and kind = 'load' and status = 'succeeded' and cpu_seconds >= 0"
+    )
+    assert {str(name) for (name,) in place.rows(loads, first.run_id)} == TABLES
+    mine = "from ops.steps where run_id = (select run_id from ops.runs where parent_run_id = $1)"
+    told = dict(
+        place.rows(f"select kind, count(*)::int {mine} and status in ('succeeded', 'warned') group by 1", first.run_id)
+    )
+    assert told["publish"] == 1
+    assert told["test"] > 100
+    sales = f"select row_count, seconds > 0, started_at < finished_at {mine} and name = 'fct_sales'"
+    assert place.rows(sales, first.run_id) == [(landed_lines(place), True, True)]
+    tested = f"select count(*)::int {mine} and kind = 'test' and relation = 'build.fct_sales'"
+    assert place.rows(tested, first.run_id) >= [(3,)]
+    twice = (
+        "select run_id, stage, name from ops.activities where stage <> 'publish' group by 1, 2, 3 having count(*) > 1"
+    )
+    assert place.rows(f"select * from ({twice}) as twice where run_id = $1", first.run_id) == []
+    assert place.rows("select count(*) > 5 from ops.load_latency where seconds_from_load > 0") == [(True,)]
+
+
 def test_what_a_run_did_can_be_read_by_a_program(first: RunOutcome, capsys: pytest.CaptureFixture[str]) -> None:
     output.json(first)
     said = json.loads(capsys.readouterr().out)

@@ -1,0 +1,176 @@
+"""Signals that one cause explains, by lineage: what lies most upstream is the cause, the rest follows from it.
+
+The graph is dbt's manifest, with each source system above its tables, and what is said of all marts below them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from granary.alerting.rules import rule_of
+from granary.dbt import manifest as dbt_manifest
+from granary.dbt.manifest_nodes import is_mart
+from granary.sources.discovery import SOURCES
+from granary.warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from granary.warehouse.settings import Settings
+    from granary.warehouse.signals import Signal
+
+MARTS, RUNS = "marts", "runs"
+"""The subjects of what is said of all marts together, and of runs, which fail because of anything."""
+USED = ("exposure", "metric")
+HOLDING = ("model", "seed", "snapshot", "test")
+"""What keeps all marts from being published when it fails."""
+
+
+@dataclass(frozen=True)
+class Downstream:
+    """What follows from a cause: the names of marts, dashboards and other uses, and metrics, each in order.
+
+    `reads` are by use or metric the marts that it reads.
+    """
+
+    marts: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    reads: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """One cause and all signals that it explains, its own first."""
+
+    cause: str
+    signals: tuple[Signal, ...]
+
+
+class Graph:
+    """Who is upstream of whom, by names as signals have them: `shop.orders`, `fct_sales`, the name of a test."""
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        """Read dbt's manifest; an empty one knows the sources only."""
+        self.nodes: dict[str, Mapping[str, Any]] = {
+            unique_id: node
+            for kind in ("sources", "nodes", "exposures", "metrics", "semantic_models", "saved_queries")
+            for unique_id, node in manifest.get(kind, {}).items()
+        }
+        self.names = {unique_id: _name(node) for unique_id, node in self.nodes.items()}
+        self.groups: Mapping[str, Any] = {one["name"]: one for one in manifest.get("groups", {}).values()}
+        self.parents: dict[str, set[str]] = defaultdict(set)
+        self.children: dict[str, set[str]] = defaultdict(set)
+        self.by_name: dict[str, Mapping[str, Any]] = {self.names[key]: node for key, node in self.nodes.items()}
+        for child, parents in manifest.get("parent_map", {}).items():
+            for parent in parents:
+                if child in self.names and parent in self.names:
+                    self._join(self.names[parent], self.names[child])
+        for source, spec in SOURCES.items():
+            for table in spec.tables:
+                self._join(source, f"{source}.{table.name}")
+        for name, node in self.by_name.items():
+            if node["resource_type"] in HOLDING:
+                self._join(name, MARTS)
+        self._join(MARTS, RUNS)
+        for source, spec in SOURCES.items():
+            for table in spec.tables:
+                self._join(f"{source}.{table.name}", RUNS)
+
+    def _join(self, parent: str, child: str) -> None:
+        self.parents[child].add(parent)
+        self.children[parent].add(child)
+
+    def upstream(self, name: str) -> frozenset[str]:
+        """Return everything that a name is made from."""
+        return _closure(self.parents, name)
+
+    def downstream(self, name: str) -> Downstream:
+        """Return the marts, uses and metrics that are made from a name; of a test, from what it is about."""
+        tested = self.names.get(self.by_name.get(name, {}).get("attached_node") or "")
+        starts = self.parents[MARTS] if name == MARTS else {tested or name}
+        below = frozenset(starts).union(*(_closure(self.children, start) for start in starts))
+        nodes = {one: self.by_name[one] for one in below if one in self.by_name}
+        marts = {one for one, node in nodes.items() if node["resource_type"] in ("model", "seed") and is_mart(node)}
+        used = {kind: sorted(one for one, node in nodes.items() if node["resource_type"] == kind) for kind in USED}
+        reads = {one: frozenset(self.upstream(one) & marts) for kind in USED for one in used[kind]}
+        return Downstream(tuple(sorted(marts)), tuple(used["exposure"]), tuple(used["metric"]), reads)
+
+    def owner(self, name: str) -> str:
+        """Return who looks after a table, a source or a node; '' if nobody says."""
+        source = SOURCES.get(name.partition(".")[0])
+        if source is not None:
+            return source.owner
+        node = self.by_name.get(name, {})
+        group = self.groups.get(node.get("config", {}).get("group") or node.get("group") or "")
+        return str(group["owner"].get("name") or group["owner"].get("email")) if group else ""
+
+    def label(self, name: str) -> str:
+        """Return what people call a use."""
+        node = self.by_name.get(name, {})
+        return str(node.get("label") or node.get("name") or name)
+
+
+def graph_of(settings: Settings) -> Graph:
+    """Return the graph of the project as it was parsed last; it is parsed if it never was."""
+    path = dbt_manifest.folder(settings) / dbt_manifest.MANIFEST
+    try:
+        return Graph(dbt_manifest.load(path if path.exists() else dbt_manifest.prepare(settings)))
+    except (GranaryError, OSError, ValueError):
+        return Graph({})
+
+
+def groups(signals: Iterable[Signal], graph: Graph) -> list[Group]:
+    """Return the causes of these signals, each with everything that it explains.
+
+    A signal with several causes is with each of them. Where a rule says so, several tables of a source have one cause:
+    the source.
+    """
+    found = list(signals)
+    subjects = {one.subject for one in found} | _sources(found)
+    causes: dict[str, list[Signal]] = {}
+
+    @cache
+    def roots(subject: str) -> frozenset[str]:
+        above = graph.upstream(subject) & subjects
+        return frozenset(one for one in above if not graph.upstream(one) & subjects) or frozenset({subject})
+
+    for signal in found:
+        for root in sorted(roots(signal.subject)):
+            causes.setdefault(root, []).append(signal)
+    return [
+        Group(cause, tuple(sorted(of, key=lambda one: (one.subject != cause, one.severity != "critical"))))
+        for cause, of in causes.items()
+    ]
+
+
+def _sources(signals: Iterable[Signal]) -> set[str]:
+    """Return the sources of which several tables have the same signal."""
+    tables: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for one in signals:
+        source, _, table = one.subject.partition(".")
+        if rule_of(one.kind).per_source and table:
+            tables[one.kind, source].add(table)
+    return {source for (_, source), of in tables.items() if len(of) > 1}
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    """Return what signals call a node; a metric may have the name of a model."""
+    kind, name = str(node["resource_type"]), str(node["name"])
+    if kind == "source":
+        return f"{node['source_name']}.{name}"
+    return name if kind in HOLDING else f"{kind} {name}"
+
+
+def _closure(edges: Mapping[str, set[str]], start: str) -> frozenset[str]:
+    seen: set[str] = set()
+    todo = list(edges.get(start, ()))
+    while todo:
+        one = todo.pop()
+        if one not in seen:
+            seen.add(one)
+            todo += edges.get(one, ())
+    return frozenset(seen)
