@@ -25,7 +25,9 @@ select
     steps.kind,
     case when steps.kind in ('load', 'test', 'publish') then steps.kind else 'build' end,
     case when steps.kind = 'load' then split_part(steps.name, '.', 1) end,
-    steps.name, steps.run_id, steps.started_at, steps.finished_at, steps.status, steps.cause,
+    steps.name, steps.run_id,
+    coalesce(steps.started_at, steps.finished_at - make_interval(secs => steps.seconds)),
+    steps.finished_at, steps.status, steps.cause,
     runs.started_by, steps.seconds, steps.row_count, steps.byte_count, steps.cpu_seconds, steps.peak_memory_bytes
 from ops.steps as steps
 left join ops.runs as runs on steps.run_id = runs.run_id
