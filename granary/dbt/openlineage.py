@@ -61,9 +61,9 @@ def _tables(
         step.name: step for step in steps if step.kind in ("model", "seed", "snapshot") and step.status != "skipped"
     }
     checks: dict[str, dict[str, bool]] = {}
-    for step in steps:
-        if step.kind == "test" and step.relation and step.status != "skipped":
-            checks.setdefault(step.relation, {})[step.name] = step.status == "succeeded"
+    for test in steps:
+        if test.kind == "test" and test.relation and test.status != "skipped":
+            checks.setdefault(test.relation, {})[test.name] = test.status == "succeeded"
     for node in nodes.values():
         step = built.get(node["name"])
         if step is None or node["resource_type"] != step.kind:

@@ -60,10 +60,10 @@ class Collector:
             is_up = 0
             notify(f"warning: no metrics of the warehouse: {error}")
         seconds = time.perf_counter() - began
-        for own, value in zip(OWN, (is_up, 1, seconds, errors), strict=True):
+        for own, known in zip(OWN, (float(is_up), 1.0, seconds, float(errors)), strict=True):
             labels = ("version",) if own.name == "granary_info" else ()
             sample = GaugeMetricFamily(own.name, own.help, labels=labels)
-            sample.add_metric([engine_version()] if labels else [], value)
+            sample.add_metric([engine_version()] if labels else [], known)
             yield sample
 
     def _judged(self, family: Family, rows: Sequence[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
@@ -104,13 +104,13 @@ def counted(histogram: Histogram, rows: Iterable[tuple[Any, ...]]) -> HistogramM
     for *labels, value in rows:
         values[tuple(map(str, labels))].append(float(value))
     metric = HistogramMetricFamily(histogram.name, histogram.help, labels=histogram.labels)
-    for labels, found in values.items():
+    for names, found in values.items():
         counts = [0] * (len(histogram.buckets) + 1)
         for value in found:
             counts[bisect_left(histogram.buckets, value)] += 1
         bounds = [*(str(float(bound)) for bound in histogram.buckets), "+Inf"]
         sums = [sum(counts[: place + 1]) for place in range(len(counts))]
-        metric.add_metric(list(labels), list(zip(bounds, sums, strict=True)), sum(found))
+        metric.add_metric(list(names), list(zip(bounds, sums, strict=True)), sum(found))
     return metric
 
 

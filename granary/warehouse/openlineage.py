@@ -135,9 +135,9 @@ def _configured() -> tuple[str, dict[str, Any]]:
     found: dict[str, Any] = {}
     for name, value in os.environ.items():
         if name.startswith(prefix):
-            *path, last = name.removeprefix(prefix).lower().split("__")
+            *parts, last = name.removeprefix(prefix).lower().split("__")
             place = found
-            for part in path:
+            for part in parts:
                 place = place.setdefault(part, {})
             place["apiKey" if last == "apikey" else last] = value
     if found:
