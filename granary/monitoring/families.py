@@ -245,4 +245,4 @@ OWN = (
 def metrics() -> dict[str, str]:
     """Return every metric's name and meaning, in the order in which they are printed."""
     gauges = [*OWN, *(gauge for family in FAMILIES for gauge in family.gauges)]
-    return {one.name: one.help for one in (*gauges, *HISTOGRAMS)}
+    return {one.name: one.help for one in gauges} | {one.name: one.help for one in HISTOGRAMS}
