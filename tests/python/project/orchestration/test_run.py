@@ -70,8 +70,8 @@ def test_a_run_its_build_its_nodes_and_its_publish_are_in_the_run_ledger(place: 
     )
     assert told["publish"] == 1
     assert told["test"] > 100
-    sales = f"select row_count, seconds > 0, started_at < finished_at {mine} and name = 'fct_sales'"
-    assert place.rows(sales, first.run_id) == [(landed_lines(place), True, True)]
+    sales = f"select kind, relation, seconds > 0, started_at < finished_at {mine} and name = 'fct_sales'"
+    assert place.rows(sales, first.run_id) == [("model", "build.fct_sales", True, True)]
     tested = f"select count(*)::int {mine} and kind = 'test' and relation = 'build.fct_sales'"
     assert place.rows(tested, first.run_id) >= [(3,)]
     twice = (
