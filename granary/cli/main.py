@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from granary.cli import (
+    anomalies,
     archive,
     authoring,
     capture,
@@ -38,6 +39,7 @@ from granary.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from granary.load.batch_stage import LoadResult
+    from granary.monitoring.anomalies.look import Look
 
 app = typer.Typer(
     help="An ELT warehouse: load sources, build marts with dbt, look at both.",
@@ -150,7 +152,8 @@ def load(
     seen and not loaded is reported with its reason.
     """
     from granary.cli.plugins import reachable
-    from granary.load.api import load_table
+    from granary.load.api import find, load_table
+    from granary.monitoring.anomalies.look import look
     from granary.sources.select import select, unusable
 
     window = _window(first, last)
@@ -164,6 +167,7 @@ def load(
         raise GranaryError("the project has no source", "ingestion/", "add one: `granary add-source NAME WHERE`")
     warn_of_settings(settings)
     results: list[LoadResult] = []
+    looks: list[Look] = []
     failures: list[tuple[str, Exception]] = [("", error) for error in unusable(what or [])]
     with reachable(settings), output.load_progress(quiet=as_json) as progress:
         for source, table in chosen:
@@ -181,10 +185,13 @@ def load(
                         accepted=accept or (),
                     )
                 )
+                if not dry_run:
+                    looks.append(look(settings, source, find(source, table)[1]))
             except Exception as error:
                 failures.append((f"{source}.{table}", error))
     failed = [{"table": name, "status": "failed", "error": str(failure)} for name, failure in failures]
     output.json([*results, *failed]) if as_json else output.loads(results)
+    output.unusual(looks)
     for name, failure in failures:
         report(failure, name)
     if failures or any(result.failed for result in results):
@@ -272,6 +279,7 @@ def docs(port: PortOrNone = 8080) -> None:
 
 
 for topic in (
+    anomalies,
     archive,
     dashboard,
     capture,

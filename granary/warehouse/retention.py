@@ -123,6 +123,14 @@ POLICIES = (
     Policy("publish_holds", "what holds publishing, until it has succeeded"),
     Policy("whole_builds", "one row: the last build of the whole project"),
     Policy("steps", "what steps took in that time: estimates and `granary doctor` look at the last few", "finished_at"),
+    Policy(
+        "observations",
+        "two years before the newest of each table: a day is compared with the weeks before it, and with a year ago",
+        "observed_at",
+        "old.day < (select max(newest.day) - 800 from ops.observations as newest where newest.source = old.source"
+        " and newest.table_name = old.table_name)",
+    ),
+    Policy("anomalies", "open ones, and for the time those that are over", "closed_at"),
     Policy("migrations", "all: the next engine goes by them"),
     Policy("locks", "a row per name"),
     Policy("views_down", "nothing between transactions"),

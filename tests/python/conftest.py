@@ -50,6 +50,7 @@ TOGETHER = ("project/main_job", "project/orchestration")
 """Folders whose tests share a run that takes a minute or more: one worker takes them all."""
 KINDS = {
     "": "server",
+    "engine/anomalies/test_bands": "fast",
     "engine/apis": "fast",
     "engine/apis/test_memory": "server",
     "engine/authoring": "fast",

@@ -65,6 +65,8 @@ MAY: dict[str, dict[str, str]] = {
     "ops.model_versions": {"transformer": "SIUD", "auditor": "S"},
     "ops.model_states": {"transformer": "SIUD", "auditor": "S"},
     "ops.steps": {"loader": "SIU", "transformer": "SIU", "auditor": "S"},
+    "ops.observations": {"loader": "SIUD", "transformer": "S", "auditor": "S"},
+    "ops.anomalies": {"loader": "SIUD", "transformer": "S", "auditor": "S"},
     "ops.locks": {"loader": "SIU", "transformer": "SIU", "auditor": "S"},
     "ops.migrations": {"transformer": "S", "auditor": "S"},
     "ops.views_down": {"transformer": "S", "auditor": "S"},
