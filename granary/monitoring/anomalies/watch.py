@@ -175,7 +175,9 @@ def filled(seen: Iterable[Seen], table: Table) -> list[Seen]:
 
 def rules_of(connection: Connection, source: str, table: Table, said: Config, today: date | None) -> Rules:
     """Return how a table is looked at."""
-    others = () if is_by_unit(table) else records.rows_by_day(connection, source, table.name).values()
+    if is_by_unit(table):
+        return rules_by(table, said)
+    others = records.rows_by_day(connection, source, table.name).values()
     neighbours = tuple(tuple(Point(day, rows, rows) for day, rows in other) for other in others)
     return replace(rules_by(table, said), today=today, neighbours=neighbours)
 
