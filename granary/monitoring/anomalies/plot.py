@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 LAST = 60
 """Days, or units, that are drawn."""
 BLOCKS = "▁▂▃▄▅▆▇█"
-WIDTH, HEIGHT, LEFT, FOOT, HEAD = 640, 180, 70, 24, 12
+WIDTH, HEIGHT, LEFT, FOOT, HEAD = 400, 140, 58, 22, 12
 STYLE = """
-text{font:11px system-ui,sans-serif;fill:#5c6675}.out{fill:#b3261e}.axis{stroke:#dde2e8}
+text{font:12px system-ui,sans-serif;fill:#5c6675}.out{fill:#b3261e}.axis{stroke:#dde2e8}
 .band{fill:#2f6f9f;opacity:.2}.value{fill:none;stroke:#2f6f9f;stroke-width:1.5}
 @media (prefers-color-scheme:dark){text{fill:#9aa5b4}.out{fill:#ff9d94}.axis{stroke:#313a45}
 .band{fill:#6db3e2}.value{stroke:#6db3e2}}
