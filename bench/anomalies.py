@@ -230,7 +230,7 @@ FAULTS = {
     "no file": Fault(T, lambda _: None),
     "a file that is a day late": Fault(T, lambda rows: rows, hours_late=24),
     "prices in cents": Fault(T, _scaled("sales_value", 100)),
-    "times in New York's zone": Fault(T, _shifted(-5)),
+    "times in local time": Fault(T, _shifted(-5)),
     "times shifted twice": Fault(T, _shifted(5)),
     "two amounts swapped": Fault(T, _swapped("sales_value", "retail_disc")),
     "two ids swapped": Fault(T, _swapped("store_id", "product_id")),
