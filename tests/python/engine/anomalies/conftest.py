@@ -40,7 +40,7 @@ ORDERS = table(
 
 
 def orders(day: date, number: int = ROWS) -> dict[str, list[Any]]:
-    """Return a day's orders: from 9 to 21 o'clock New York time, of 5 to 50, a tenth of it let off."""
+    """Return a day's orders: in twelve hours of the day, of 5 to 50, a tenth of it let off."""
     chance = random.Random(day.toordinal())
     amounts = [round(chance.uniform(5, 50), 2) for _ in range(number)]
     morning = datetime.fromisoformat(f"{day}T14:00:00")

@@ -14,6 +14,7 @@ from granary.monitoring.anomalies import config, look, observe, watch
 from granary.monitoring.anomalies.look import Look
 from granary.monitoring.anomalies.records import lines
 from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.project import calendar
 from tests.python.engine.anomalies.conftest import DAYS, FIRST, ORDERS, ROWS, TODAY, first, orders
 from tests.python.support.shop import table
 
@@ -128,10 +129,11 @@ def test_what_comes_late_is_told_in_hours(shop: Watched) -> None:
         with connect(shop.settings) as connection:
             execute(
                 connection,
-                "update ops.load_audit set started_at = ($1::timestamp at time zone 'America/New_York')"
+                "update ops.load_audit set started_at = ($1::timestamp at time zone $3)"
                 " + make_interval(hours => 24 + $2) where unit = $1::date::text",
                 day.isoformat(),
                 hours,
+                calendar().time_zone,
             )
             connection.commit()
         return lines(look.look(shop.settings, "shop", ORDERS).new)
