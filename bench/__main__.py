@@ -6,8 +6,8 @@ loads is a process of its own, so that its memory can be told. CSV is measured a
 same file. Everything is thrown away at the end; a run takes some minutes and 6 GB in a temporary folder. Only the part
 `answers`, the last one, needs a warehouse that is there: it asks `GRANARY_HOME`, and changes nothing. Three parts run
 only by their name: what history costs, which takes hours (`make bench scale`, or `python -m bench scale`, see
-`bench/scale.py`), what memory a load takes (`python -m bench memory`), and what is noticed of planted faults (`python -m
-bench anomalies`).
+`bench/scale.py`), what memory a load takes (`python -m bench memory`), and what is noticed of planted faults
+(`python -m bench anomalies`).
 """
 
 from __future__ import annotations
