@@ -13,6 +13,7 @@ import typer
 
 from granary.cli import (
     alerts,
+    anomalies,
     archive,
     authoring,
     capture,
@@ -41,6 +42,7 @@ from granary.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from granary.load.batch_stage import LoadResult
+    from granary.monitoring.anomalies.look import Look
 
 app = typer.Typer(
     help="An ELT warehouse: load sources, build marts with dbt, look at both.",
@@ -153,7 +155,8 @@ def load(
     seen and not loaded is reported with its reason.
     """
     from granary.cli.plugins import reachable
-    from granary.load.api import load_table
+    from granary.load.api import find, load_table
+    from granary.monitoring.anomalies.look import look
     from granary.sources.select import select, unusable
     from granary.warehouse.run_ledger import recorded
 
@@ -168,6 +171,7 @@ def load(
         raise GranaryError("the project has no source", "ingestion/", "add one: `granary add-source NAME WHERE`")
     warn_of_settings(settings)
     results: list[LoadResult] = []
+    looks: list[Look] = []
     failures: list[tuple[str, Exception]] = [("", error) for error in unusable(what or [])]
     name = " ".join(what or []) or "everything"
     with (
@@ -191,6 +195,8 @@ def load(
                         accepted=accept or (),
                     )
                 )
+                if not dry_run:
+                    looks.append(look(settings, source, find(source, table)[1]))
             except Exception as error:
                 failures.append((f"{source}.{table}", error))
         run.count(sum(one.rows_loaded for one in results), sum(one.bytes for one in results))
@@ -199,6 +205,7 @@ def load(
         run.problem = wrong[0] if wrong else None
     failed = [{"table": name, "status": "failed", "error": str(failure)} for name, failure in failures]
     output.json([*results, *failed]) if as_json else output.loads(results)
+    output.unusual(looks)
     for name, failure in failures:
         report(failure, name)
     if failures or any(result.failed for result in results):
@@ -289,6 +296,7 @@ def docs(port: PortOrNone = 8080) -> None:
 for topic in (
     alerts,
     incidents,
+    anomalies,
     archive,
     dashboard,
     capture,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from granary.dbt.run_events import Event
     from granary.load.api import LoadResult
     from granary.load.api import Progress as LoadProgress
+    from granary.monitoring.anomalies.look import Look
     from granary.scaffold.plan import PlannedSource
 
 NOT_LOADED = {
@@ -125,6 +126,15 @@ def loads(results: Sequence[LoadResult]) -> None:
     not_loaded(results)
     if any(r.rows_quarantined for r in results):
         line("Refused rows are kept: `granary quarantine list` has them all.")
+
+
+def unusual(looks: Sequence[Look]) -> None:
+    """Say on standard error what has come otherwise than expected, as far as it is new."""
+    from granary.monitoring.anomalies.records import lines
+
+    for one in looks:
+        for words in [*lines(one.new), *([one.problem] if one.problem else [])]:
+            print(f"granary: warning: {words}", file=sys.stderr)
 
 
 def not_loaded(results: Sequence[LoadResult]) -> None:

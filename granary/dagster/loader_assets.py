@@ -10,12 +10,15 @@ from datetime import date, timedelta
 
 import dagster as dg
 
+from granary.dagster.anomaly_check import EXPECTED_CHECK, expected_check
 from granary.dagster.resources import RunOptions, Warehouse, earlier_days
 from granary.dagster.signals import stoppable
 from granary.dagster.windows import window_of_tags
 from granary.dbt.run_events import Event, Problem, Severity, emit
 from granary.load.api import LoadResult, Progress, load_table, row_count
 from granary.load.freshness import Freshness, freshness
+from granary.monitoring.anomalies.look import look
+from granary.monitoring.anomalies.records import lines
 from granary.sources.discovery import BROKEN, SOURCES
 from granary.sources.spec import Source, Table
 from granary.warehouse.connection import connect, query
@@ -25,7 +28,7 @@ from granary.warehouse.project import calendar
 from granary.warehouse.settings import Settings
 
 CHECK, CONTRACT_CHECK, FRESH_CHECK = "every_row_accounted_for", "contract_kept", "fresh"
-CHECKS = (CHECK, CONTRACT_CHECK, FRESH_CHECK)
+CHECKS = (CHECK, CONTRACT_CHECK, FRESH_CHECK, EXPECTED_CHECK)
 FILE_KINDS = frozenset({"parquet", "csv", "json", "jsonl"})
 RETRIES, RETRY_SECONDS = 1, 3
 SHOWN = 20
@@ -101,6 +104,7 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
             dg.AssetCheckSpec(CONTRACT_CHECK, asset=key, description="The delivery has the shape that was agreed."),
             # Not Dagster's freshness policy: it counts materialisations, and so every load that found nothing.
             dg.AssetCheckSpec(FRESH_CHECK, asset=key, description="Something new came in the time that was agreed."),
+            dg.AssetCheckSpec(EXPECTED_CHECK, asset=key, description="What came is like what came before."),
         ],
     )
     def load(
@@ -144,6 +148,10 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
                 warning = f"{check.check_name} of {name}: {check.description or summary(result)}"
                 emit(Event("checked", "load", warning, source.name, passed=False, severity=severity, asset=name))
             yield check
+        unusual = look(warehouse.settings, source.name, table)
+        for words in lines(unusual.new) + ([unusual.problem] if unusual.problem else []):
+            emit(Event("checked", "load", words, source.name, passed=False, severity="warn", asset=name))
+        yield expected_check(warehouse.settings, source.name, table, unusual)
         for day in earlier_days(context, key):
             context.log_event(day)
         yield dg.MaterializeResult(

@@ -135,6 +135,14 @@ POLICIES = (
     Policy("signals", "a row per condition that holds: who finds it takes it away"),
     Policy("incidents", "what is open, and what is over for less", "closed_at", "old.closed_at is not null"),
     Policy("alerts", "those of incidents that are kept: they go with them"),
+    Policy(
+        "observations",
+        "two years before the newest of each table: a day is compared with the weeks before it, and with a year ago",
+        "observed_at",
+        "old.day < (select max(newest.day) - 800 from ops.observations as newest where newest.source = old.source"
+        " and newest.table_name = old.table_name)",
+    ),
+    Policy("anomalies", "open ones, and for the time those that are over", "closed_at"),
     Policy("migrations", "all: the next engine goes by them"),
     Policy("locks", "a row per name"),
     Policy("views_down", "nothing between transactions"),

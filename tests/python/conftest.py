@@ -51,6 +51,7 @@ TOGETHER = ("project/main_job", "project/orchestration")
 KINDS = {
     "": "server",
     "engine/alerting/test_config": "fast",
+    "engine/anomalies/test_bands": "fast",
     "engine/apis": "fast",
     "engine/apis/test_memory": "server",
     "engine/authoring": "fast",

@@ -83,6 +83,8 @@ MAY: dict[str, dict[str, str]] = {
     "ops.publish_state": {"transformer": "S", "auditor": "S", "monitor": "S"},
     "ops.storage_growth": {"transformer": "S", "auditor": "S", "monitor": "S"},
     "ops.model_costs": {"transformer": "S", "auditor": "S", "monitor": "S"},
+    "ops.observations": {"loader": "SIUD", "transformer": "S", "auditor": "S"},
+    "ops.anomalies": {"loader": "SIUD", "transformer": "S", "auditor": "S"},
     "ops.locks": {"loader": "SIU", "transformer": "SIU", "auditor": "S"},
     "ops.migrations": {"transformer": "S", "auditor": "S"},
     "ops.views_down": {"transformer": "S", "auditor": "S"},
