@@ -12,7 +12,6 @@ import typer
 
 from granary.cli import output
 from granary.cli.options import Port, ready
-from granary.cli.serve import free_port
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import require_project
 from granary.warehouse.settings import Settings
@@ -54,6 +53,7 @@ def serve(
 
 def _in_foreground(port: int) -> None:
     from granary.cli.plugins import reachable
+    from granary.cli.serve import free_port
     from granary.dagster.instance import environment, prepare_instance
     from granary.supervisor.services import services, write_workspace
     from granary.supervisor.state import refuse_second
