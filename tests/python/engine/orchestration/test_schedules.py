@@ -57,6 +57,13 @@ def test_a_day_with_files_is_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
     assert request.tags["granary/window"] == "2017-03-12/2017-03-12"
 
 
+@pytest.mark.usefixtures("warehouse")
+def test_after_three_days_of_downtime_one_run_covers_the_days_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    (request,) = asked(monkeypatch, {"till": [date(2017, 3, day) for day in (10, 11, 12)]})
+    assert request.tags["granary/window"] == "2017-03-10/2017-03-12"
+    assert request.partition_key == "2017-03-12"
+
+
 def test_a_system_that_cannot_be_asked_holds_up_no_other(warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     day = date(2017, 3, 12)
     for failure in (GranaryError("GRANARY_TILL_LANDING is not set"), PermissionError("no")):
