@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from granary.warehouse.connection import connect, connect_uri
+from granary.warehouse.connection import connect_uri
 from granary.warehouse.environment_errors import plainly
 from granary.warehouse.errors import GranaryError, TransientError
 
@@ -54,4 +54,3 @@ def test_a_server_that_is_not_there_may_come(settings: Settings, tmp_path: Path)
     with pytest.raises(GranaryError) as refused:
         connect_uri(settings.uri("no_such_database"), "there", "make it")
     assert not isinstance(refused.value, TransientError)
-    assert connect(settings).info.status
