@@ -106,9 +106,12 @@ class Daemon:
 
     def tick(self) -> list[dg.RunRequest]:
         with dg.build_sensor_context(
-            instance=self.instance, cursor=self.cursor, repository_def=self.definitions.get_repository_def()
+            instance=self.instance,
+            cursor=self.cursor,
+            repository_def=self.definitions.get_repository_def(),
+            resources={"warehouse": Warehouse()},
         ) as context:
-            found = self.sensor(context, warehouse=Warehouse())
+            found = self.sensor(context)
         if isinstance(found, dg.SkipReason):
             return []
         self.cursor = found.cursor
