@@ -33,9 +33,11 @@ def asked(monkeypatch: pytest.MonkeyPatch, waiting: dict[str, list[date] | Excep
     monkeypatch.setattr("granary.load.api.pending_dates", pending_dates)
     with (
         dg.DagsterInstance.local_temp() as instance,
-        dg.build_schedule_context(instance=instance, scheduled_execution_time=MORNING) as context,
+        dg.build_schedule_context(
+            instance=instance, scheduled_execution_time=MORNING, resources={"warehouse": Warehouse()}
+        ) as context,
     ):
-        return list(DAILY(context, warehouse=Warehouse()))  # type: ignore[call-overload]
+        return list(DAILY(context))  # type: ignore[call-overload]
 
 
 def overwrites(request: Any) -> bool:
