@@ -78,5 +78,6 @@ mutants: setup ## proof of the tests: faults in deliveries and edits of models, 
 	@$(BIN)/python -m tests.python.project.mutants $(ARGS)
 
 clean: ## stop the server and remove what set-up and tools made; the warehouse in .granary/ stays
+	-@[ ! -x $(BIN)/granary ] || $(BIN)/granary serve --stop
 	-@[ -n "$$PGHOST" ] || [ ! -x $(BIN)/granary ] || $(BIN)/granary down
 	rm -rf .venv .setup.lock build dbt_packages target logs granary_elt.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

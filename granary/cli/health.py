@@ -10,6 +10,7 @@ from granary.load.freshness import Freshness, freshness
 from granary.privacy.suppression_list import entries
 from granary.sources.discovery import BROKEN
 from granary.sources.select import select
+from granary.supervisor.state import ServiceState, read
 from granary.warehouse import server
 from granary.warehouse.connection import connect, query, quote_relation
 
@@ -76,25 +77,29 @@ class Health:
     lost: tuple[str, ...] = ()
     """Raw tables that are gone with the rows that they held, or empty."""
     marts: PublishState = field(default_factory=PublishState)
+    services: tuple[ServiceState, ...] = ()
+    """What `granary serve` keeps at work, if it does."""
 
     @property
     def well(self) -> bool:
-        """Whether the server is up, every source is usable, whole and in time, and the marts are what was built.
+        """Whether the server and all services are up, every source is whole and in time, the marts are what was built.
 
         What was loaded by a source or a table that is no longer declared does not count.
         """
         failed = any((load["status"] == "failed" and load["declared"]) or load["is_late"] for load in self.loads)
-        return self.running and not (failed or self.unusable or self.lost or self.marts.problems)
+        down = any(one.status != "up" for one in self.services)
+        return self.running and not (down or failed or self.unusable or self.lost or self.marts.problems)
 
 
 def look(settings: Settings) -> Health:
     """Ask the server; a server that is down is an answer, not an error."""
     place = f"{'external' if settings.external else 'embedded'}, {settings.host}, database {settings.database}"
+    services = read(settings)
     if not server.running(settings):
-        return Health(False, place)
+        return Health(False, place, services=services)
     with connect(settings) as connection:
         if not query(connection, "select 1 where to_regclass('ops.load_audit') is not null"):
-            return Health(True, place)
+            return Health(True, place, services=services)
         declared = set(select([], changes=True))
         unusable = {name: str(error) for name, error in BROKEN.items()}
         late = {(one.source, one.table): one for one in freshness(settings)}
@@ -112,6 +117,7 @@ def look(settings: Settings) -> Health:
             unusable=tuple(unusable.values()),
             lost=_lost(connection, declared),
             marts=publish_state(connection),
+            services=services,
         )
         if not query(connection, "select 1 where to_regclass('ops.erasures') is not null"):
             return found

@@ -32,6 +32,7 @@ from granary.cli import (
     quarantine,
     roles,
     runs,
+    services,
     streams,
     upgrade,
 )
@@ -89,9 +90,15 @@ def up() -> None:
 @app.command(epilog="Example: granary down")
 def down() -> None:
     """Stop the warehouse server; running transactions roll back."""
+    from granary.supervisor.state import is_served
     from granary.warehouse import server
 
-    stopped = server.down(Settings.load())
+    settings = Settings.load()
+    if is_served(settings):
+        raise GranaryError(
+            "the warehouse is kept up by `granary serve`", str(settings.home), "`granary serve --stop` stops both"
+        )
+    stopped = server.down(settings)
     output.line("The warehouse is stopped." if stopped else "The warehouse was not running.")
 
 
@@ -102,8 +109,8 @@ def status(
 ) -> None:
     """Health at a glance: the server, the last load of each table, and the marts.
 
-    Exits with 1 if the server is down, a table's last load failed, a source is silent for longer than agreed, dbt's
-    last run failed, or something that was built is held or not published.
+    Exits with 1 if the server or a service of `granary serve` is down, a table's last load failed, a source is silent
+    for longer than agreed, dbt's last run failed, or something that was built is held or not published.
     """
     if storage:
         doctor.storage(existing(), as_json=as_json)
@@ -294,6 +301,7 @@ def docs(port: PortOrNone = 8080) -> None:
 
 
 for topic in (
+    services,
     alerts,
     incidents,
     anomalies,

@@ -186,6 +186,18 @@ def guesses(source: PlannedSource) -> None:
 def health(found: Health) -> None:
     """Print the server's, the loads' and the layers' state."""
     line(f"Server: {'up' if found.running else 'down, start it with `granary up`'} ({found.server})")
+    if found.services:
+        table(
+            "Services, kept at work by `granary serve` (UTC)",
+            ("service", "state", "since", "restarts", "pid", "MB"),
+            [
+                (
+                    one.name, one.status, f"{one.since:%Y-%m-%d %H:%M:%S}", one.restarts, str(one.pid or ""),
+                    "" if one.memory is None else one.memory / 1e6,
+                )
+                for one in found.services
+            ],
+        )  # fmt: skip
     if found.loads:
         table(
             "Last load of each table",

@@ -88,12 +88,7 @@ def serve_ui(settings: Settings, port: int) -> None:
     from granary.dagster.instance import environment, prepare_instance
     from granary.dbt.child_process import start
 
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise _taken(port, error) from None
+    free_port(port)
     prepare_instance(settings)
     output.line(f"Dagster at http://127.0.0.1:{port} in a few seconds (Ctrl-C ends it)")
     command = [
@@ -111,6 +106,20 @@ def serve_ui(settings: Settings, port: int) -> None:
         return
     if code:
         raise GranaryError(f"Dagster ended with code {code}", "dagster dev", "see what it printed above")
+
+
+def free_port(port: int) -> None:
+    """Refuse a port that somebody listens at.
+
+    Raises:
+        GranaryError: it is taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise _taken(port, error) from None
 
 
 def _taken(port: int, error: OSError) -> GranaryError:

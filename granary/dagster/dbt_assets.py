@@ -14,7 +14,7 @@ import dagster as dg
 
 from granary.dagster.dagster_dbt_alone import dbt_assets
 from granary.dagster.dbt_build import RETRIES, RETRY_SECONDS, Build
-from granary.dagster.loader_assets import KEYS
+from granary.dagster.loader_assets import KEYS, POOL
 from granary.dagster.publish_checks import ASSET as RESTATEMENTS
 from granary.dagster.publish_checks import PUBLISH_CHECKS
 from granary.dagster.resources import RunOptions, Warehouse, earlier_days
@@ -56,6 +56,7 @@ def dbt_definition(
         name="dbt",
         dagster_dbt_translator=translator,
         backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=POOL,
     )
     def dbt(context: dg.AssetExecutionContext, config: DbtOptions, warehouse: Warehouse) -> Iterator[Any]:
         build = Build(warehouse.settings, manifest, translator, context)
@@ -65,6 +66,7 @@ def dbt_definition(
         if not asked_for and last_build.is_of(warehouse.settings, now):
             emit(Event("skipped", "dbt", "every model", detail=last_build.SAME))
             yield from verdicts(context)
+            prune_daily(warehouse.settings)
             return
         build_of = unfinished.about(now, config.window(context), full_refresh=config.full_refresh)
         if not context.is_subset and not context.retry_number:
@@ -83,7 +85,7 @@ def dbt_definition(
             if not context.is_subset:
                 last_build.keep(warehouse.settings, now)
                 unfinished.finished(warehouse.settings, build_of)
-                prune_daily(warehouse.settings)
+            prune_daily(warehouse.settings)
         except BuildError as failure:
             if failure.transient and context.retry_number < RETRIES:
                 emit(Event("retrying", "dbt", "dbt", detail=str(failure)))

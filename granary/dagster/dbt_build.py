@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from packaging.version import Version
 
+from granary.dagster import step_plot
 from granary.dagster.dagster_dbt_alone import DbtCliInvocation
 from granary.dbt import ahead
 from granary.dbt import manifest as dbt_manifest
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 RETRIES, RETRY_SECONDS = 1, 3
 KEPT_RUNS = 10
+SHOWN_TEST_SECONDS = 1.0
+"""Tests that take longer are shown among the models in the run's plot."""
 STARTS = frozenset({"LogStartLine"})
 COLUMNS_FROM = "columns are made from"
 
@@ -62,6 +65,7 @@ class Build:
         self._full_refresh = False
         self._new: set[str] = set()
         self._ledger = True
+        self._spans: list[step_plot.Span] = []
 
     def run(self, arguments: list[str], build: str | None = None) -> Generator[Any, None, None]:
         """Run dbt and yield its results as Dagster's events, each relation with its rows, columns and lineage.
@@ -84,6 +88,7 @@ class Build:
                 if built and self._ledger:  # once that has failed no more, or each table would wait for the ledger
                     self._ledger = run_ledger.keep_steps(connection, built)
                 yield from self._translate(event, catalog)
+            step_plot.report(self._context, self._spans)
 
     def _cause_of_failure(self, node: Mapping[str, Any], message: str) -> str | None:
         """Return the load and row that a model failed on; not before it is sure to fail again."""
@@ -190,7 +195,11 @@ class Build:
         """Return the event of a finished node."""
         data = event.raw_event["data"]
         status, seconds = str(data["node_info"]["node_status"]), float(data.get("execution_time") or 0)
-        if node["resource_type"] != "test":
+        is_test = node["resource_type"] == "test"
+        if not is_test or seconds >= SHOWN_TEST_SECONDS:
+            span = step_plot.span(data["node_info"], node["name"], layer(self._about(node) if is_test else node))
+            self._spans += [span] if span else []
+        if not is_test:
             kind: Kind = "materialized" if succeeded(event) else "failed"
             return Event(kind, "dbt", node["name"], layer(node), rows, seconds, detail=str(data.get("status", "")))
         about = self._about(node)

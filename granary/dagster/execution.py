@@ -83,7 +83,15 @@ class Execution:
         day = self.window
         if keys is not None and not is_daily(self.definitions.resolve_asset_graph(), keys):
             day = None
-        tags = {**CODE_LOCATION, IN_PROCESS: "true", STARTED_BY: starter(), **(window_tag(day) if day else {})}
+        # Whoever gave the command sees how it ends: nothing else ends it, or begins it again.
+        tags = {
+            **CODE_LOCATION,
+            IN_PROCESS: "true",
+            STARTED_BY: starter(),
+            "dagster/max_runtime": "0",
+            "dagster/max_retries": "0",
+        }
+        tags |= window_tag(day) if day else {}
         with held(self.settings, run_id):
             result = job.execute_in_process(
                 instance=self.instance,

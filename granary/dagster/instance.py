@@ -28,6 +28,8 @@ EVERYTHING, FULL_REFRESH = "everything", "full_refresh"
 """The jobs that every project has."""
 IN_PROCESS = "granary/in_process"
 """Tag of a run of the command, which looks after its rest itself."""
+LONGEST_RUN_SECONDS = 12 * 3600
+"""After which a run is ended, unless its tag `dagster/max_runtime` says otherwise."""
 EVENT_BATCH = "1000"
 """Materialisations that Dagster writes at once: a backfill of a year makes one per day and asset."""
 
@@ -84,13 +86,26 @@ def configuration(settings: Settings) -> dict[str, Any]:
         },
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
-        "run_monitoring": {"enabled": True},
+        # A run whose process was killed is found by the sensor `dead_runs`; this ends what hangs.
+        "run_monitoring": {"enabled": True, "start_timeout_seconds": 300, "max_runtime_seconds": LONGEST_RUN_SECONDS},
+        # Only runs whose process died. What fails is tried again by its step, if it is of a kind that may pass.
+        "run_retries": {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False},
+        # After days of downtime a schedule asks once, for all days that wait, and not once for each.
+        "scheduler": {
+            "module": "dagster.core.scheduler",
+            "class": "DagsterDaemonScheduler",
+            "config": {"max_catchup_runs": 1},
+        },
         # The sensors look every half a minute, and nearly always find nothing.
         "retention": {
             "schedule": {"purge_after_days": 90},
             "sensor": {"purge_after_days": {"skipped": 1, "failure": 30, "success": 30, "started": 30}},
         },
-        "concurrency": {"runs": {"max_concurrent_runs": 1}},
+        # One writer: a run takes the whole machine, and waits for the locks of another one anyway.
+        "concurrency": {
+            "pools": {"default_limit": 1, "granularity": "run"},
+            "runs": {"max_concurrent_runs": 1},
+        },
     }
 
 

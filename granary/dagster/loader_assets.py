@@ -11,6 +11,7 @@ from datetime import date, timedelta
 import dagster as dg
 
 from granary.dagster.anomaly_check import EXPECTED_CHECK, expected_check
+from granary.dagster.automation import polled
 from granary.dagster.resources import RunOptions, Warehouse, earlier_days
 from granary.dagster.signals import stoppable
 from granary.dagster.windows import window_of_tags
@@ -23,14 +24,17 @@ from granary.sources.discovery import BROKEN, SOURCES
 from granary.sources.spec import Source, Table
 from granary.warehouse.connection import connect, query
 from granary.warehouse.environment_errors import plainly
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError, TransientError
 from granary.warehouse.project import calendar
 from granary.warehouse.settings import Settings
 
 CHECK, CONTRACT_CHECK, FRESH_CHECK = "every_row_accounted_for", "contract_kept", "fresh"
 CHECKS = (CHECK, CONTRACT_CHECK, FRESH_CHECK, EXPECTED_CHECK)
 FILE_KINDS = frozenset({"parquet", "csv", "json", "jsonl"})
-RETRIES, RETRY_SECONDS = 1, 3
+RETRIES, RETRY_SECONDS = 2, 3
+"""Of what may pass by itself: after 3 s, and after 12 s more, in which a server that was killed is up again."""
+POOL = "warehouse"
+"""Steps that write to the warehouse: one run of them at a time."""
 SHOWN = 20
 """Load ids and units that a page lists before it breaks off."""
 LEDGER_ROWS = """
@@ -95,6 +99,8 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
         },
         partitions_def=days if table.is_daily else None,
         backfill_policy=dg.BackfillPolicy.single_run() if table.is_daily else None,
+        automation_condition=polled(table.poll) if table.poll else None,
+        pool=POOL,
         check_specs=[
             dg.AssetCheckSpec(
                 CHECK,
@@ -133,9 +139,10 @@ def loader(source: Source, table: Table, days: dg.DailyPartitionsDefinition) -> 
             if (error := plainly(failure)) is None:
                 raise
             problem = Problem(f"{name}: {error.what}", error.where, error.todo)
-            if source.kind not in FILE_KINDS and context.retry_number < RETRIES:
+            if isinstance(error, TransientError) and context.retry_number < RETRIES:
                 emit(Event("retrying", "load", name, group=source.name, detail=str(problem)))
-                raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from failure
+                wait = RETRY_SECONDS * 4**context.retry_number
+                raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=wait) from failure
             emit(Event("failed", "load", name, group=source.name, detail=str(problem)))
             emit(problem)
             raise dg.Failure(str(problem), allow_retries=False) from failure

@@ -1,8 +1,8 @@
 """What Dagster's own storage keeps: all that says which days were loaded, the rest for as long as other records.
 
 Dagster itself deletes whole runs only, and with them which partitions they brought up to date: those are still asked
-for years later (the days of a full refresh, what the UI shows as missing). What has no asset (steps that began and
-ended, the lines of logs) is most of the rest. So it is deleted here, and the newest verdicts of each check stay.
+for years later (the days of a full refresh, what the UI shows as missing). So of each asset and partition the newest
+event of each kind stays, of each check the newest verdicts, and the runs that these name; the rest is deleted here.
 """
 
 from __future__ import annotations
@@ -26,13 +26,18 @@ VERDICTS_KEPT = 50
 """Verdicts of each check that stay however old they are: `dbt_assets.verdicts` looks at the last twenty."""
 ENDED = "(select run_id from runs where status in ('SUCCESS', 'FAILURE', 'CANCELED'))"
 POLICIES = {
-    "event_logs": f"asset_key is null and timestamp < $age$ and run_id in {ENDED}",
+    "event_logs": f"""timestamp < $age$ and run_id in {ENDED} and (asset_key is null or id not in (
+        select max(id) from event_logs where asset_key is not null group by asset_key, partition, dagster_event_type
+    ))""",
     "asset_check_executions": f"""create_timestamp < $age$ and id not in (
         select id from (
             select id, row_number() over (partition by asset_key, check_name order by id desc) as place
             from asset_check_executions
         ) as kept where place <= {VERDICTS_KEPT}
     )""",
+    "runs": """create_timestamp < $age$ and status in ('SUCCESS', 'FAILURE', 'CANCELED')
+        and not exists (select from event_logs as e where e.run_id = runs.run_id)
+        and not exists (select from asset_check_executions as c where c.run_id = runs.run_id)""",
 }
 """By table, the rows that may go; $age$ is the moment before which."""
 

@@ -1,26 +1,20 @@
 """Factories of schedules, in the business's time zone.
 
-Schedules are stopped until somebody turns them on in the UI, so that a clone on a laptop does not start to load by
-itself; a deployment says GRANARY_SCHEDULES=running.
+They are on where `granary.dagster.automation` says so. Of times that were missed only the last is made up for, by one
+run over all days that wait (dagster.yaml).
 """
 
-import os
 from collections.abc import Iterator
 
 import dagster as dg
 
+from granary.dagster.automation import SCHEDULES
 from granary.dagster.jobs import run_config
 from granary.dagster.loader_assets import loaded_dates
 from granary.dagster.pending import pending, quiet_day
 from granary.dagster.resources import Warehouse
 from granary.dagster.windows import last_closed_date, split, window_of_run, window_tag
 from granary.warehouse.project import calendar
-
-STATUS = (
-    dg.DefaultScheduleStatus.RUNNING
-    if os.environ.get("GRANARY_SCHEDULES") == "running"
-    else dg.DefaultScheduleStatus.STOPPED
-)
 
 
 def daily_schedule(job: str, cron: str, description: str) -> dg.ScheduleDefinition:
@@ -35,7 +29,7 @@ def daily_schedule(job: str, cron: str, description: str) -> dg.ScheduleDefiniti
         job_name=job,
         cron_schedule=cron,
         execution_timezone=calendar().time_zone,
-        default_status=STATUS,
+        default_status=SCHEDULES,
         description=description,
     )
     def ask(context: dg.ScheduleEvaluationContext, warehouse: Warehouse) -> Iterator[dg.RunRequest]:
@@ -63,6 +57,6 @@ def schedule(job: str, cron: str, description: str) -> dg.ScheduleDefinition:
         job_name=job,
         cron_schedule=cron,
         execution_timezone=calendar().time_zone,
-        default_status=STATUS,
+        default_status=SCHEDULES,
         description=description,
     )

@@ -16,7 +16,7 @@ from granary.dagster.windows import WINDOW_TAG
 from granary.load.freshness import Freshness, freshness
 from granary.warehouse.settings import Settings
 
-REAP_SECONDS, FRESH_SECONDS = 30, 900
+REAP_SECONDS, REST_SECONDS, FRESH_SECONDS = 30, 60, 900
 
 
 @dg.sensor(
@@ -67,6 +67,7 @@ def rest_of_runs(jobs: Sequence[Any]) -> dg.SensorDefinition:
 
     @dg.run_failure_sensor(
         name="rest_of_runs",
+        minimum_interval_seconds=REST_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         monitored_jobs=list(jobs),
         request_jobs=list(jobs),

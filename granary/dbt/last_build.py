@@ -51,6 +51,12 @@ def is_of(settings: Settings, now: State) -> bool:
         return found == [(now.load_id, query(connection, PUBLISHED)[0][0])] and query(connection, WAITING) == [(0,)]
 
 
+def was_of(settings: Settings, fingerprint: str) -> bool:
+    """Return whether the last build of everything was of this project, whatever was loaded since then."""
+    with connect(settings, role="transformer") as connection:
+        return bool(query(connection, "select 1 from ops.whole_builds where fingerprint = $1", fingerprint))
+
+
 def keep(settings: Settings, built: State) -> None:
     """Keep that the whole project was built in this state."""
     with connect(settings, role="transformer") as connection:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from granary.warehouse.records import Landed
     from granary.warehouse.settings import Settings
 
-__all__ = ["LoadResult", "Progress", "Window", "find", "load_table", "pending_dates", "row_count"]
+__all__ = ["LoadResult", "Progress", "Window", "find", "load_table", "pending_dates", "row_count", "waiting"]
 
 
 def find(source: str, table: str) -> tuple[Source, Table]:
@@ -163,19 +163,22 @@ def pending_dates(settings: Settings, source: str) -> list[date]:
         return []
     spec = SOURCES[source]
     reader = spec.reader(settings)
-    dates: set[date] = set()
+    daily = [table for table in spec.tables if table.is_daily]
+    new = (unit for table in daily for unit in waiting(settings, source, table, reader.units(table, None)))
+    return sorted({unit.date for unit in new if unit.date})
+
+
+def waiting(settings: Settings, source: str, table: Table, units: Sequence[Unit]) -> list[Unit]:
+    """Return those of a table's units that are new or changed since they were loaded; all, if the raw table lost rows.
+
+    Raises:
+        GranaryError: the warehouse does not answer.
+    """
+    target = Target(source, table.name, table.schema, table.key)
     with connect(settings, role="loader") as connection:
-        for table in spec.tables:
-            if table.is_daily:
-                target = Target(source, table.name, table.schema, table.key)
-                missing = lost(connection, target, by_load=table.disposition == "replace_unit")
-                known = {} if missing else landed(connection, source, table.name)
-                dates |= {
-                    unit.date
-                    for unit in reader.units(table, None)
-                    if unit.date and _is_new(unit, known.get(unit.name, UNKNOWN))
-                }
-    return sorted(dates)
+        missing = lost(connection, target, by_load=table.disposition == "replace_unit")
+        known = {} if missing else landed(connection, source, table.name)
+    return [unit for unit in units if _is_new(unit, known.get(unit.name, UNKNOWN))]
 
 
 def _is_new(unit: Unit, ledger: Landed) -> bool:

@@ -45,6 +45,9 @@ Bound = int | float | Decimal | date | datetime
 SLOT = re.compile(r"[a-z0-9_]{1,63}")
 
 
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a contract: its Arrow type, and what a row must satisfy to be loaded.
@@ -111,7 +114,8 @@ class Table:
     share of refused rows that a load may have; `max_new_columns` the most columns that the raw table may have beyond
     the contract. `partition` is "day" if each unit is one business date. `copies` says
     whether a file with the content of another one is only reported, or loaded as well, such as a daily price list
-    that did not change.
+    that did not change. `poll` is how often a database or an API is asked by itself under `granary serve`: a part of
+    an hour or of a day without a rest, from a minute to a day. Files need none: their arrival is noticed.
     """
 
     name: str
@@ -130,6 +134,7 @@ class Table:
     max_refused: float = 0.005
     copies: Copies = "report"
     max_new_columns: int = 200
+    poll: timedelta | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -150,6 +155,11 @@ class Table:
         _check(0 <= self.floor <= 1 and 0 <= self.max_refused <= 1, f"table {self.name}: shares are from 0 to 1")
         _check(len(set(self.key)) == len(self.key), f"table {self.name}: its key names a column twice")
         _check(self.freshness > timedelta(0), f"table {self.name}: freshness must be positive")
+        _check(
+            self.poll is None or any(divides(self.poll, whole) for whole in (HOUR, DAY)),
+            f"table {self.name}: poll is a part of an hour or of a day, such as timedelta(minutes=15)",
+        )
+        _check(self.poll is None or not self.is_daily, f"table {self.name}: what comes by the day is not polled")
 
     def column(self, name: str) -> Column:
         """Return a column by name."""
@@ -296,6 +306,12 @@ class Source:
                 words = words.replace(value, "…")
             where = f"ingestion/{self.name}.py"
             raise GranaryError(f"source {self.name} cannot be opened: {words}", where, "correct its module") from None
+
+
+def divides(part: timedelta, whole: timedelta) -> bool:
+    """Return whether a span of whole minutes, or of whole hours in a day, goes into another one without a rest."""
+    unit = MINUTE if whole == HOUR else HOUR
+    return unit <= part <= whole and not part % unit and not whole % part
 
 
 def _check_type(kind: pa.DataType, label: str) -> None:

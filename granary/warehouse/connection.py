@@ -11,7 +11,7 @@ from psycopg.raw_cursor import RawCursor
 
 from granary.warehouse.arrow_driver import ArrowConnection, dbapi
 from granary.warehouse.database_errors import safe_text
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError, TransientError
 from granary.warehouse.waits import TCP, Connection, LockHeldError
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ __all__ = [
 
 
 LOCK_SECONDS = 60
+REFUSED = re.compile(r"authentication failed|does not exist|no pg_hba\.conf entry|permission denied")
+"""What libpq says, without a code, where to try again cannot help."""
 """How long a statement waits for a lock that somebody else has, unless its caller knows better."""
 
 
@@ -49,7 +51,7 @@ def connect(
     On an external server it is the login of PGUSER that acts as the role; see docs/engine/access.md.
 
     Raises:
-        GranaryError: the server does not answer or refuses the login; nothing of the password is shown.
+        TransientError: the server does not answer or refuses the login; nothing of the password is shown.
     """
     try:
         connection: Connection = Connection.connect(
@@ -63,7 +65,7 @@ def connect(
     except psycopg.OperationalError as error:
         todo = "check the PG* variables" if settings.external else "start it with `granary up`"
         where = f"{settings.host}, database {database or settings.database}"
-        raise GranaryError(f"cannot connect to Postgres: {reason(error)}", where, todo) from None
+        raise TransientError(f"cannot connect to Postgres: {reason(error)}", where, todo) from None
     connection.settings = settings
     if role and settings.external:
         execute(connection, f"set role {quote_name(role)}")
@@ -81,7 +83,8 @@ def connect_uri(uri: str, where: str, todo: str, *, autocommit: bool = False) ->
     try:
         connection: ArrowConnection = dbapi.connect(uri, autocommit=autocommit)
     except (OperationalError, ProgrammingError) as error:
-        raise GranaryError(f"cannot connect to Postgres: {reason(error)}", where, todo) from None
+        kind = GranaryError if REFUSED.search(str(error)) else TransientError
+        raise kind(f"cannot connect to Postgres: {reason(error)}", where, todo) from None
     return connection
 
 

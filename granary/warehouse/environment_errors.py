@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +16,9 @@ STATES = ("08", "25P03", "28", "3D", "40", "42501", "53", "55P03", "57", "58")
 """How the SQLSTATE of what an operator fixes begins: connection, login, no such database, deadlock, rights, resources
 (disk, memory, connections), locks, intervention, input and output."""
 
+PASSING = ("08", "40", "53300", "55P03", "57")
+"""Of these, what may pass by itself: a server that starts again, a deadlock, a lock, too many connections."""
+
 
 def plainly(error: BaseException) -> GranaryError | None:
     """Return a plain failure for what our machine or the server did; None for what may be a defect."""
@@ -24,7 +27,7 @@ def plainly(error: BaseException) -> GranaryError | None:
             return one
         if type(one).__module__.partition(".")[0] in DRIVERS and _is_of_the_server(one):
             words = str(getattr(one, "orig", None) or one).strip().splitlines() or [type(one).__name__]
-            return GranaryError(
+            return (TransientError if _may_pass(one) else GranaryError)(
                 f"the connection to the warehouse's server broke: {words[0]}",
                 todo="`granary status` says whether it is up, `granary up` starts it; then run again",
             )
@@ -40,9 +43,22 @@ def plainly(error: BaseException) -> GranaryError | None:
 
 
 def _is_of_the_server(error: BaseException) -> bool:
-    original = getattr(error, "orig", None) or error
-    state = str(getattr(original, "sqlstate", None) or getattr(original, "pgcode", None) or "")
-    return state.startswith(STATES) if state else type(original).__name__ in BROKEN_OFF
+    state = _state(error)
+    return state.startswith(STATES) if state else type(_original(error)).__name__ in BROKEN_OFF
+
+
+def _may_pass(error: BaseException) -> bool:
+    state = _state(error)
+    return not state or state.startswith(PASSING)
+
+
+def _original(error: BaseException) -> BaseException:
+    return getattr(error, "orig", None) or error
+
+
+def _state(error: BaseException) -> str:
+    original = _original(error)
+    return str(getattr(original, "sqlstate", None) or getattr(original, "pgcode", None) or "")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

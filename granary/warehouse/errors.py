@@ -27,6 +27,10 @@ class GranaryError(Exception):
         super().__init__(f"{what}{place}{advice}")
 
 
+class TransientError(GranaryError):
+    """A failure that may pass by itself: somebody does not answer, or answers that they are busy. Worth another try."""
+
+
 class UsageError(GranaryError):
     """What a person typed is wrong, whatever the warehouse holds: the command exits with 2."""
 

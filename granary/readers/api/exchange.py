@@ -10,7 +10,7 @@ from socket import gaierror
 from typing import TYPE_CHECKING
 
 from granary.readers.api.messages import Answer
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ class Exchange:
         except BaseException as error:
             self._hang_up()
             if isinstance(error, Empty):
-                raise GranaryError(f"the answer takes longer than {seconds:g} s", self.where, ADVICE) from None
+                raise TransientError(f"the answer takes longer than {seconds:g} s", self.where, ADVICE) from None
             raise
         if isinstance(outcome, BaseException):
             raise outcome

@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 from granary.readers.api.auth import authenticator
 from granary.readers.api.exchange import ADVICE, Exchange, failure_words
 from granary.readers.api.spec import check_url
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -61,10 +61,11 @@ class Client:
                 f"the service refuses our {self.auth.word} ({answer.status})", call.where, "check the source's key"
             )
         if answer.status == 429:  # noqa: PLR2004
-            raise GranaryError("the service still limits our rate after every retry (429)", call.where, ADVICE)
+            raise TransientError("the service still limits our rate after every retry (429)", call.where, ADVICE)
         unchanged = answer.status == 304 and any(name.startswith("If-") for name, _ in call.headers)  # noqa: PLR2004
         if answer.status not in (200, 204, *ends) and not unchanged:
-            raise GranaryError(f"the service answered {answer.status}", call.where, ADVICE)
+            kind = TransientError if answer.status in TRANSIENT else GranaryError
+            raise kind(f"the service answered {answer.status}", call.where, ADVICE)
         return answer
 
     def attempt(self, call: Call) -> Answer:
@@ -84,7 +85,8 @@ class Client:
                     continue
                 tried = f", {attempt} times" if attempt > 1 else ""
                 what = failure_words(error, self.api.timeout)
-                raise GranaryError(f"{what}{tried}", call.where, ADVICE) from None
+                kind = TransientError if isinstance(error, passing) and not sure else GranaryError
+                raise kind(f"{what}{tried}", call.where, ADVICE) from None
             if answer.status == 401 and not renewed and self.auth.renew():  # noqa: PLR2004
                 renewed, attempt = True, attempt - 1
                 continue
@@ -92,7 +94,7 @@ class Client:
                 return answer
             asked = retry_after(answer.headers)
             if asked > self.api.longest_wait:
-                raise GranaryError(f"the service asks us to wait {asked:.0f} s", call.where, ADVICE)
+                raise TransientError(f"the service asks us to wait {asked:.0f} s", call.where, ADVICE)
             if attempt >= self.api.attempts:
                 return answer
             if asked >= TOLD_SECONDS:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from granary.warehouse.database_errors import plain
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError, TransientError
 from granary.warehouse.waits import TCP
 
 if TYPE_CHECKING:
@@ -115,8 +115,9 @@ class Database:
         try:
             yield
         except exc.DBAPIError as error:
-            did = "stopped answering" if error.connection_invalidated else "refuses"
-            raise GranaryError(f"the source database {did}: {words(error)}", where, ADVICE) from None
+            if error.connection_invalidated:
+                raise TransientError(f"the source database stopped answering: {words(error)}", where, ADVICE) from None
+            raise GranaryError(f"the source database refuses: {words(error)}", where, ADVICE) from None
         except exc.NoSuchTableError as error:
             raise GranaryError(
                 f"the source database has no table {error}", where, "check the table's location"
@@ -133,7 +134,7 @@ class Database:
             try:
                 connection = engine.connect()
             except exc.DBAPIError as error:
-                raise GranaryError(f"cannot connect to the source database: {words(error)}", where, ADVICE) from None
+                raise TransientError(f"cannot connect to the source database: {words(error)}", where, ADVICE) from None
             try:
                 yield connection
             finally:

@@ -17,7 +17,7 @@ from granary.readers.database.connecting import ADVICE
 from granary.readers.database.shapes import ColumnShape, TableShape, cursor_candidates
 from granary.readers.database.types import POSTGRES, SourceColumn, base, of_postgres
 from granary.warehouse.connection import connect_uri, execute, query, quote_name, reason
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -76,7 +76,9 @@ class Session:
         try:
             yield
         except (DriverError, OSError, pa.ArrowException) as error:  # an Arrow stream has errors of its own
-            raise GranaryError(f"the source database stopped answering: {reason(error)}", self.where, ADVICE) from None
+            raise TransientError(
+                f"the source database stopped answering: {reason(error)}", self.where, ADVICE
+            ) from None
 
     def columns(self) -> list[SourceColumn]:
         """Return the table's columns."""

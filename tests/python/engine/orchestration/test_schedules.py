@@ -33,9 +33,11 @@ def asked(monkeypatch: pytest.MonkeyPatch, waiting: dict[str, list[date] | Excep
     monkeypatch.setattr("granary.load.api.pending_dates", pending_dates)
     with (
         dg.DagsterInstance.local_temp() as instance,
-        dg.build_schedule_context(instance=instance, scheduled_execution_time=MORNING) as context,
+        dg.build_schedule_context(
+            instance=instance, scheduled_execution_time=MORNING, resources={"warehouse": Warehouse()}
+        ) as context,
     ):
-        return list(DAILY(context, warehouse=Warehouse()))  # type: ignore[call-overload]
+        return list(DAILY(context))  # type: ignore[call-overload]
 
 
 def overwrites(request: Any) -> bool:
@@ -55,6 +57,13 @@ def test_a_day_with_files_is_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
     (request,) = asked(monkeypatch, {"till": [day], "events": [day, later]})
     assert overwrites(request)
     assert request.tags["granary/window"] == "2017-03-12/2017-03-12"
+
+
+@pytest.mark.usefixtures("warehouse")
+def test_after_three_days_of_downtime_one_run_covers_the_days_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    (request,) = asked(monkeypatch, {"till": [date(2017, 3, day) for day in (10, 11, 12)]})
+    assert request.tags["granary/window"] == "2017-03-10/2017-03-12"
+    assert request.partition_key == "2017-03-12"
 
 
 def test_a_system_that_cannot_be_asked_holds_up_no_other(warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
