@@ -230,3 +230,12 @@ LATENCY = """
     having percentile_cont(0.95) within group (order by seconds_from_load) > cast($1 as double precision)
 """
 """From when a load began, not from the event: what a business delivers once a day is not late by that."""
+
+ANOMALY = """
+    select
+        source || '.' || table_name, min(first_seen_at), count(*),
+        (array_agg(message order by first_seen_at desc, anomaly_id desc))[1]
+    from ops.anomalies
+    where closed_at is null and not muted
+    group by source, table_name
+"""

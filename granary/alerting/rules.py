@@ -229,11 +229,13 @@ RULES = (
     Rule(
         "anomaly",
         "{subject} is not what it usually is",
-        "{value}, and usual is up to {threshold}",
+        "{value} values outside of what was expected",
         None,
         "warning",
         "anomaly",
-        "granary profile {relation}",
+        "granary anomalies show {subject}",
+        sql.ANOMALY,
+        repaired="is as usual again",
     ),
 )
 BY_KIND = {rule.kind: rule for rule in RULES}

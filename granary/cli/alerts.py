@@ -125,7 +125,7 @@ def _follow(settings: Settings, every: float) -> None:
 
     def report(done: Watched | GranaryError) -> None:
         words = str(done) if isinstance(done, GranaryError) else _sentence(done)
-        if said != [words]:  # what stays the same is no news
+        if said != [words]:  # what stays the same is said once
             said[:] = [words]
             print(words, file=sys.stderr if isinstance(done, GranaryError) else sys.stdout, flush=True)
 

@@ -76,6 +76,7 @@ def services(settings: Settings, port: int) -> tuple[Service, ...]:
             _module("granary.supervisor.daemon", workspace),
             lambda since: _beats(settings, since),
         ),
+        Service("alerts", _module("granary.supervisor.alerts"), lambda _: True),
     )
 
 

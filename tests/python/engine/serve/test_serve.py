@@ -138,7 +138,7 @@ def shop() -> Iterator[Shop]:
 
 def test_a_second_one_refuses_and_the_warehouse_is_not_taken_away(shop: Shop) -> None:
     states = shop.states()
-    assert list(states) == ["supervisor", "guard", "warehouse", "code", "webserver", "daemon"]
+    assert list(states) == ["supervisor", "guard", "warehouse", "code", "webserver", "daemon", "alerts"]
     assert all(one.memory for one in states.values())
     for arguments in (("serve",), ("serve", "--detach")):
         second = shop.granary(*arguments)

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from psycopg import Error
 
 from demo import crm, retailer
-from granary.load.api import load_table
+from granary.load.api import find, load_table
+from granary.monitoring.anomalies.look import look
 from granary.sources.select import select
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
@@ -94,6 +95,7 @@ class Deliveries:
         names = self.proof.columns.items()
         self.columns = {name: re.sub(r"(, )?\b_?load_id\b", "", columns) for name, columns in names}
         self.clean: dict[str, Digest] = {}
+        self.usual: set[str] = set()
         clean = self.verdict(Fault("none", "nowhere", lambda _: None))
         if clean.is_caught:
             raise AssertionError(f"without a fault, {clean.by} {clean.name} catches one")
@@ -121,7 +123,18 @@ class Deliveries:
         for by, sql in NOTICED:
             if found := pipeline.query(sql.format(seen=seen)):
                 return Verdict(by, str(found[0][0]))
-        return None
+        return self._unusual()
+
+    def _unusual(self) -> Verdict | None:
+        """Look at what came, as a run does after each load; return what is not as usual beside what was so before."""
+        looks = [look(self.proof.pipeline.settings, source, find(source, table)[1]) for source, table in select(())]
+        if problems := [one.problem for one in looks if one.problem]:
+            raise AssertionError(problems[0])
+        new = [one for found in looks for one in found.new if one.message not in self.usual]
+        if not self.clean:
+            self.usual.update(one.message for one in new)
+            return None
+        return Verdict("anomaly", new[0].message) if new else None
 
     def _of_build(self) -> Verdict | None:
         try:
