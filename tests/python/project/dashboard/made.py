@@ -17,7 +17,7 @@ def made(text: str = "some") -> dict[str, Rows]:
             columns = part.columns if hasattr(part, "columns") else (part.column, part.previous)
             for column in filter(None, columns):
                 for name in column.of if column.kind == "ratio" else (column.name,):
-                    shown = "2017-01-02" if name.endswith("_date") or name == "week_start" else text
+                    shown = "2017-01-02" if name.endswith("_date") or name in ("week_start", "day") else text
                     kinds[part.dataset][name] = shown if column.format == "text" else 1.0
         for choice in page.filters:
             kinds[choice.dataset][choice.column] = text
