@@ -24,7 +24,7 @@ def _counted(number: int, one: str, many: str = "") -> str:
 
 
 def _incidents(rows: Found) -> str:
-    still = [row for row in rows if row["is_open"]]
+    still = [row for row in rows if row["state"] != "over"]
     if not still:
         return f"No incident is open; {_counted(len(rows), 'was', 'were').lower()} over in 30 days"
     first = f"{_counted(len(still), 'incident is', 'incidents are')} open: {still[0]['what']}"
@@ -261,7 +261,7 @@ PAGE = Page(
                 value("last_to_median", "Last to median", "times"),
                 value("seconds_per_million_rows", "A million rows", "seconds"),
             ),
-            drawings.bars("name", "seconds", "Seconds of 30 days", drawings.DURATION, by="kind"),
+            drawings.bars("name", "seconds", "Time of 30 days", drawings.DURATION, by="kind"),
             limit=LONGEST,
             empty="No increment has run yet; whole builds do not count.",
             finding=_costs,
@@ -330,7 +330,7 @@ PAGE = Page(
                 value("byte_count", "Held", "bytes"),
                 value("said_age", "Said before", "seconds"),
             ),
-            drawings.bars("part", "seconds", "Seconds behind", drawings.DURATION, by="kind"),
+            drawings.bars("part", "seconds", "Behind", drawings.DURATION, by="kind"),
             limit=2 * LONGEST,
             empty="No stream is read and no database captured.",
             finding=_lags,

@@ -17,10 +17,9 @@ DURATION = (
     " ' min' : datum.value < 86400 ? format(datum.value / 3600, '.1~f') + ' h' : format(datum.value / 86400, '.1~f') +"
     " ' d'"
 )
-SHARE = "format(datum.value, '.0%') + (datum.value < 2 ? '' : ' and more')"
 SIZE = "format(datum.value, '.2~s') + 'B'"
 ROUND = [0.01, 0.1, 1, 10, 60, 600, 3600, 6 * 3600, 86400, 7 * 86400, 30 * 86400]
-"""Durations that stand at a logarithmic axis, in seconds."""
+"""Durations that stand at a logarithmic axis, in seconds; between any two powers of ten there is one."""
 ENDS = alt.Scale(domain=["succeeded", "failed", "canceled", "running"], range=[BLUE, ORANGE, GREY, SKY])
 STATES = alt.Scale(domain=["in time", "late"], range=[BLUE, ORANGE])
 REFUSED = alt.Scale(
@@ -40,14 +39,14 @@ def text(name: str, label: str) -> alt.Tooltip:
 
 def durations(name: str, label: str | None, **more: Any) -> alt.Y:
     """Return a logarithmic axis of durations."""
-    axis = alt.Axis(values=ROUND, labelExpr=DURATION)
-    return alt.Y(name, type="quantitative", title=label, scale=alt.Scale(type="log", nice=False), axis=axis, **more)
+    axis = alt.Axis(values=ROUND, labelExpr=DURATION, labelOverlap=True)
+    return alt.Y(name, type="quantitative", title=label, scale=alt.Scale(type="log", nice=True), axis=axis, **more)
 
 
 def stacked(measure: str, label: str, by: str, scale: alt.Scale | None = None, *, sizes: bool = False) -> Draw:
     """Return a drawing of one upright bar per day, in parts."""
     axis = alt.Axis(tickCount=5, labelExpr=SIZE) if sizes else alt.Axis(tickCount=5, format=",d", tickMinStep=1)
-    colour = alt.Color(by, type="nominal", title=None, scale=scale or alt.Undefined)
+    colour = alt.Color(by, type="nominal", title=None, scale=scale or alt.Undefined, legend=alt.Legend(columns=3))
 
     def draw(base: alt.Chart) -> alt.Chart:
         drawn: alt.Chart = (
@@ -93,7 +92,7 @@ def ages(base: alt.Chart) -> alt.LayerChart:
     bars = base.mark_bar(cornerRadiusEnd=2).encode(
         x=alt.X(
             "drawn:Q",
-            title="Share of the time agreed that has passed",
+            title="Share of the time agreed",
             scale=alt.Scale(domainMin=0, domainMax=2),
             axis=alt.Axis(
                 values=[0, 0.5, 1, 1.5, 2], labelExpr="format(datum.value, '.0%') + (datum.value < 2 ? '' : '+')"
@@ -141,7 +140,7 @@ def throughput(base: alt.Chart) -> alt.Chart:
                 "rows_per_second:Q",
                 title="Rows per second, logarithmic",
                 scale=alt.Scale(type="log"),
-                axis=alt.Axis(format="~s", tickCount=4),
+                axis=alt.Axis(format="~s", values=[10**power for power in range(-2, 9)]),
             ),
             color=alt.Color("stage:N", title=None),
             tooltip=[day_tooltip("day", "Day"), text("stage", "Stage"), number("rows_per_second", "Rows per second")],
@@ -193,13 +192,22 @@ def trends(base: alt.Chart) -> alt.FacetChart:
 
 def bars(name: str, measure: str, label: str, axis: str, *, by: str = "", scale: alt.Scale | None = None) -> Draw:
     """Return a drawing of one horizontal bar per name, in the order of the rows; `axis` makes the labels of a value."""
-    colour = {"color": alt.Color(by, type="nominal", title=None, scale=scale or alt.Undefined)} if by else {}
+    colour = (
+        {"color": alt.Color(by, type="nominal", title=None, scale=scale or alt.Undefined, legend=alt.Legend(columns=3))}
+        if by
+        else {}
+    )
 
     def draw(base: alt.Chart) -> alt.Chart:
         drawn: alt.Chart = (
             base.mark_bar()
             .encode(
-                x=alt.X(measure, type="quantitative", title=label, axis=alt.Axis(tickCount=4, labelExpr=axis)),
+                x=alt.X(
+                    measure,
+                    type="quantitative",
+                    title=label,
+                    axis=alt.Axis(tickCount=3, labelExpr=axis, labelOverlap=True),
+                ),
                 y=alt.Y(name, type="nominal", sort=None, title=None),
                 tooltip=[text(name, ""), *([text(by, "")] if by else []), number(measure, label, ",.1~f")],
                 **colour,

@@ -53,8 +53,7 @@ select
     jsonb_array_length(incidents.signals) as signal_count,
     reached.mart_count,
     reached.oldest_age,
-    'granary incidents show ' || incidents.incident_id as next_command,
-    cast(incidents.closed_at is null as integer) as is_open
+    'granary incidents show ' || incidents.incident_id as next_command
 from ops.incidents as incidents
 left join lateral (
     select

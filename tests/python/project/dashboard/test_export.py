@@ -74,12 +74,12 @@ def test_without_marts_it_says_what_to_do(tmp_path: Path, warehouse: Settings) -
     assert not (tmp_path / "pages").exists()
 
 
-def test_an_analyst_does_not_read_the_records_of_loads(warehouse: Settings) -> None:
+def test_an_analyst_does_not_read_the_records_of_publishes(warehouse: Settings) -> None:
     with connect(warehouse) as connection:
-        execute(connection, "create table ops.load_health (source text)")
+        execute(connection, "create table ops.restatements (mart text)")
         connection.commit()
     with pytest.raises(GranaryError, match="the role analyst may not read"):
-        read(warehouse, [Dataset("loads")], quiet)
+        read(warehouse, [Dataset("restatements")], quiet)
 
 
 def test_what_is_not_there_yet_is_empty(warehouse: Settings) -> None:
