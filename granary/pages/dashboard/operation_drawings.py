@@ -107,7 +107,8 @@ def ages(base: alt.Chart) -> alt.LayerChart:
         ],
     )
     agreed = alt.Chart(alt.NamedData(name="table")).mark_rule(strokeDash=[4, 3]).encode(x=alt.datum(1))
-    return alt.layer(bars, agreed).properties(height=alt.Step(22))
+    drawn: alt.LayerChart = alt.layer(bars, agreed).properties(height=alt.Step(22))
+    return drawn
 
 
 def scores(base: alt.Chart) -> alt.Chart:
@@ -152,7 +153,7 @@ def throughput(base: alt.Chart) -> alt.Chart:
 
 def latency(base: alt.Chart) -> alt.FacetChart:
     """Draw for each source the median and the 95th percentile of its latency, by day."""
-    return (
+    drawn: alt.FacetChart = (
         base.transform_calculate(p50="max(datum.event_seconds_p50, 0.01)", p95="max(datum.event_seconds_p95, 0.01)")
         .transform_fold(["p50", "p95"], as_=["percentile", "drawn"])
         .mark_line(point={"size": 30})
@@ -165,11 +166,12 @@ def latency(base: alt.Chart) -> alt.FacetChart:
         .properties(height=110, width=140)
         .facet(facet=alt.Facet("source:N", title=None), columns=4)
     )
+    return drawn
 
 
 def trends(base: alt.Chart) -> alt.FacetChart:
     """Draw for each of the costliest the median duration of its days, each on a scale of its own."""
-    return (
+    drawn: alt.FacetChart = (
         base.mark_line(point={"size": 30})
         .encode(
             x=day("day").axis(tickCount=3, format="%b %d", labelOverlap=True),
@@ -188,6 +190,7 @@ def trends(base: alt.Chart) -> alt.FacetChart:
         )
         .resolve_scale(y="independent")
     )
+    return drawn
 
 
 def bars(name: str, measure: str, label: str, axis: str, *, by: str = "", scale: alt.Scale | None = None) -> Draw:
