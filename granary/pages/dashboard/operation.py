@@ -141,7 +141,7 @@ PAGE = Page(
             "operation_run_days",
             (key("day", "Day"), key("status", "Ended"), total("run_count", "Runs", "count")),
             drawings.stacked("run_count", "Runs", "status", drawings.ENDS),
-            empty="Nothing has run yet: `granary run` is the first.",
+            empty="Nothing has run yet; the first is granary run.",
             finding=_ended,
         ),
         Chart(
@@ -162,7 +162,7 @@ PAGE = Page(
                 key("run_id", "Run"),
             ),
             drawings.runs,
-            empty="Nothing has run yet: `granary run` is the first.",
+            empty="Nothing has run yet; the first is granary run.",
         ),
         Chart(
             "freshness",
@@ -185,7 +185,7 @@ PAGE = Page(
             ),
             drawings.ages,
             limit=2 * LONGEST,
-            empty="Nothing is loaded yet: `granary load --all` does it.",
+            empty="Nothing is loaded yet; granary run does it.",
             finding=_late,
         ),
         Chart(
