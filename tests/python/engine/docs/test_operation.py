@@ -83,7 +83,7 @@ LEDGER = f"""
     from generate_series(1, 3) as n;
     insert into ops.lags (source, kind, part, message_count, byte_count, seconds, seen_at) values
         ('till', 'stream', 'sales[0]', 40, null, 90, now() - interval '1 minute'),
-        ('crm', 'slot', 'granary_crm', null, 2500000, 0, now() - interval '1 minute');
+        ('ledger', 'slot', 'granary_ledger', null, 2500000, 0, now() - interval '1 minute');
     delete from ops.table_sizes;
     insert into ops.table_sizes (measured_on, relation, byte_count, row_count)
     select current_date - age, relation, size * (11 - age), 10
@@ -221,7 +221,7 @@ def test_quarantine_lags_and_storage_are_worked_out(empty: Settings, found: dict
     ]
     assert part(found, "lags", "part", "kind", "seconds", "message_count", "byte_count") == [
         ["till sales[0]", "stream", 90.0, 40, None],
-        ["crm granary_crm", "slot", 0.0, None, 2500000],
+        ["ledger granary_ledger", "slot", 0.0, None, 2500000],
     ]
     with connect(empty) as connection:
         ((today, then),) = query(connection, "select current_date::text, (current_date - 10)::text")
