@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dashboards import campaigns, categories, health, households, overview, promotions, stores
+from granary.pages.dashboard import operation
 
 PAGES = (
     overview.PAGE,
@@ -12,4 +13,5 @@ PAGES = (
     campaigns.PAGE,
     promotions.PAGE,
     health.PAGE,
+    operation.PAGE,
 )

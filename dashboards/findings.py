@@ -236,19 +236,6 @@ def covered(rows: Found) -> str | None:
     return f"{counted(without, 'day has', 'days have')} no sales" if without else "Every day has sales"
 
 
-def loaded(rows: Found) -> str | None:
-    """Say whether the last load of each source table was good, and how many rows were refused."""
-    failing, refused = int(added(rows, "failing")), int(added(rows, "rows_quarantined"))
-    loads = counted(failing, "last load failed", "last loads failed")
-    return f"{loads}, of {len(rows)}; {refused:,} {'row' if refused == 1 else 'rows'} in quarantine"
-
-
-def audited(rows: Found) -> str | None:
-    """Say whether all tests of the last audits passed."""
-    tests, failing = int(added(rows, "tests")), int(added(rows, "failing"))
-    return f"{counted(failing, 'test')} failed in the last audits, of {tests:,}"
-
-
 def restated(rows: Found) -> str | None:
     """Say how many closed months changed."""
     months = {row["month"] for row in rows}

@@ -1,32 +1,26 @@
-"""Whether the numbers can be trusted today.
+"""Whether the numbers can be trusted today; how they are made is on the engine's page of operation.
 
-The records of loads and audits are in the schema `ops`, which analysts do not read; the page reads what
-it shows of them as the role `transformer`, counts and times only.
+The record of closed months is in the schema `ops`, which analysts do not read; the page reads what it shows of it as
+the role `transformer`, counts and times only.
 """
 
 from __future__ import annotations
 
 from dashboards import findings
 from dashboards.shared import COUNT, bars
-from granary.pages.dashboard.parts import Chart, Dataset, Figure, Page, key, ratio, total, value
+from granary.pages.dashboard.parts import Chart, Dataset, Figure, Page, key, total, value
 
 PAGE = Page(
     name="health",
     title="Data health",
-    lead="Whether the numbers are whole, recent and proved. Times are UTC.",
+    lead="Whether the numbers are whole, and whether closed months stayed as they were. Times are UTC.",
     datasets=(
         Dataset("coverage"),
         Dataset("reconciliation"),
-        Dataset("loads", role="transformer", needs="ops.load_health"),
-        Dataset("audits", role="transformer", needs="ops.model_audits"),
         Dataset("restatements", role="transformer", needs="ops.restatements"),
     ),
     figures=(
         Figure("Marts that differ from the receipts", "reconciliation", total("differing", "", "count")),
-        Figure("Source tables whose last load failed", "loads", total("failing", "", "count")),
-        Figure("Rows in quarantine, ever", "loads", total("rows_quarantined", "", "count")),
-        Figure("Audit tests passed", "audits", total("passed", "", "count")),
-        Figure("Audit tests failed", "audits", total("failing", "", "count")),
         Figure("Days without sales", "coverage", total("days_without_sales", "", "count")),
     ),
     charts=(
@@ -58,41 +52,6 @@ PAGE = Page(
             ),
             bars("month", "Month", "days_with_sales", "Days with sales", COUNT, step=22),
             finding=findings.covered,
-        ),
-        Chart(
-            "loaded",
-            "What became of the sources' rows",
-            "Rows now in use, and rows refused, by source table; the last good load in UTC.",
-            "loads",
-            (
-                key("source_table", "Source table"),
-                value("last_status", "Last load", "text"),
-                value("last_good_at", "Last good load", "text"),
-                value("active_rows", "Rows in use", "count"),
-                value("rows_quarantined", "Quarantined", "count"),
-                value("quarantined_share", "Share quarantined", "percent"),
-                value("failed_loads", "Failed loads, ever", "count"),
-            ),
-            None,
-            wide=True,
-            empty="No load is recorded here.",
-            finding=findings.loaded,
-        ),
-        Chart(
-            "audited",
-            "What the last audit of each mart proved",
-            "A mart becomes visible only if all its tests pass in the transaction that builds it.",
-            "audits",
-            (
-                key("mart", "Mart"),
-                total("tests", "Tests", "count"),
-                total("failing", "Failing", "count"),
-                ratio("failing_rate", "Share failing", "percent", "failing", "tests"),
-                value("audited_at", "Audited at", "text"),
-            ),
-            None,
-            empty="No audit is recorded here.",
-            finding=findings.audited,
         ),
         Chart(
             "restated",

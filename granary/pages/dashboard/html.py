@@ -52,9 +52,9 @@ def render(page: Page, pages: Sequence[Page], data: Mapping[str, Rows], links: L
         f"{_filters(page.filters, data)}"
         + (f'<dl class="figures" aria-live="polite">{figures}</dl>' if figures else "")
         + f'<div class="charts">{charts}</div></main>'
-        f"<footer><p>Made from the schema <code>marts</code> in one snapshot. This file loads {SCRIPT} beside it, and"
+        f"<footer><p>Made from the warehouse in one snapshot. This file loads {SCRIPT} beside it, and"
         f" nothing from elsewhere.{when(links, 'docs', 'dagster')}</p></footer>"
-        f'<script type="application/json" id="page">{embedded(_payload(page, data))}</script>'
+        f'<script type="application/json" id="page">{embedded(_payload(page, data) | {"written": written})}</script>'
         f'<script src="{SCRIPT}"></script></body></html>\n'
     )
 

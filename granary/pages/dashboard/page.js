@@ -11,6 +11,8 @@
     cents: number({ style: "currency", currency: "USD", minimumFractionDigits: 2, maximumFractionDigits: 2 }),
     percent: number({ style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 }),
     times: (value) => `${formats.decimal(value)} ×`,
+    seconds: duration,
+    bytes: size,
   };
   const narrow = matchMedia("(max-width: 40rem)");
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -29,6 +31,24 @@
   function number(options) {
     const format = new Intl.NumberFormat("en-US", options);
     return (value) => format.format(value).replace("-", "−");
+  }
+
+  // Seconds as people say them: the largest unit and the one below it.
+  function duration(seconds) {
+    if (seconds < 0) return `−${duration(-seconds)}`;
+    if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+    const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+    const place = units.findIndex(([, length]) => seconds >= length);
+    const [[unit, length], [part, shorter]] = units.slice(place, place + 2);
+    const rest = Math.floor((seconds % length) / shorter);
+    return `${formats.count(Math.floor(seconds / length))} ${unit}${rest ? ` ${rest} ${part}` : ""}`;
+  }
+
+  function size(bytes) {
+    const units = ["B", "kB", "MB", "GB", "TB", "PB"];
+    const place = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, Math.abs(bytes))) / 3));
+    const value = bytes / 1000 ** place;
+    return `${value.toFixed(place && Math.abs(value) < 100 ? 1 : 0).replace("-", "−")} ${units[place]}`;
   }
 
   function shown(value, format) {
@@ -204,8 +224,10 @@
     if (spec.facet) {
       // Vega-Lite does not fit facets into what there is: as many beside each other as have room.
       const width = canvas.clientWidth;
-      spec.columns = Math.max(2, Math.floor(width / 190));
-      spec.spec.width = Math.floor((width - 50) / spec.columns) - 22;
+      // Where each has a scale of its own, each has its labels.
+      const labels = spec.resolve?.scale?.y === "independent" ? 45 : 0;
+      spec.columns = Math.max(2, Math.floor(width / (190 + labels)));
+      spec.spec.width = Math.floor((width - 50) / spec.columns) - 22 - labels;
     }
     Object.assign(spec.config.range, page.ranges[dark.matches ? "dark" : "light"]);
     if (narrow.matches) {
@@ -275,6 +297,9 @@
   });
   for (const chart of page.charts)
     document.querySelector(`#${chart.name} .download`).addEventListener("click", () => download(chart));
+  // The page stays as it was written: one that is left open, or comes from elsewhere, says how long ago that was.
+  const age = (Date.now() - Date.parse(`${page.written.replace(" ", "T")}Z`)) / 1000;
+  if (age >= 3600) document.querySelector(".state").append(` (${duration(age)} ago)`);
   narrow.addEventListener("change", redraw);
   dark.addEventListener("change", redraw);
   choose();

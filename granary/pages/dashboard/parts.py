@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     import altair as alt
 
-Format = Literal["text", "count", "decimal", "money", "cents", "percent", "times"]
-"""How people read a value: 1,234 · 1,234.56 · $1,234 · $1,234.56 · 12.3 % · 1.23 times."""
+Format = Literal["text", "count", "decimal", "money", "cents", "percent", "times", "seconds", "bytes"]
+"""How people read a value: 1,234 · 1,234.56 · $1,234 · $1,234.56 · 12.3 % · 1.23 times · 2 h 5 min · 1.2 GB."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,10 @@ class Reader:
         return dict(pairs)
 
     def table(self, chart: str) -> list[list[Any]]:
-        """Return the rows of a chart's table: text as it is, numbers as decimals, nothing as None."""
+        """Return the rows of a chart's table: text as it is, numbers as decimals, nothing as None.
+
+        What has a unit in letters (1 h 5 min, 2.5 MB) stays text.
+        """
         rows = self.tab.eval_on_selector_all(
             f"#{chart} tbody tr",
             "all => all.map(row => [...row.cells].map(cell => [cell.textContent, cell.className]))",
@@ -108,7 +111,9 @@ class Reader:
         return sorted(blocked)
 
 
-def _value(text: str) -> Decimal | None:
+def _value(text: str) -> Decimal | str | None:
+    if re.search("[a-zA-Z]", text):
+        return text
     if text == "–":  # noqa: RUF001 - what the page shows for nothing
         return None
     number = Decimal(re.sub(r"[$,%× ]", "", text).replace("−", "-"))  # noqa: RUF001

@@ -6,6 +6,8 @@ from dashboards import PAGES
 from granary.pages.dashboard.parts import STATE
 from granary.pages.dashboard.read import Rows
 
+DAYS = ("week_start", "day", "started_at")
+
 
 def made(text: str = "some") -> dict[str, Rows]:
     """Return one row for each data set: `text` where the pages show text, 1 where they show a number, or a day."""
@@ -17,7 +19,7 @@ def made(text: str = "some") -> dict[str, Rows]:
             columns = part.columns if hasattr(part, "columns") else (part.column, part.previous)
             for column in filter(None, columns):
                 for name in column.of if column.kind == "ratio" else (column.name,):
-                    shown = "2017-01-02" if name.endswith("_date") or name == "week_start" else text
+                    shown = "2017-01-02" if name.endswith("_date") or name in DAYS else text
                     kinds[part.dataset][name] = shown if column.format == "text" else 1.0
         for choice in page.filters:
             kinds[choice.dataset][choice.column] = text

@@ -174,7 +174,7 @@ def test_a_mart_links_to_its_documentation_and_to_the_pages_that_show_it(
         "campaigns (granary dashboard)": "http://127.0.0.1:8090/campaigns.html",
     }
     assert links("marts", "fct_sales") == {"documentation (granary docs)": "http://127.0.0.1:8080/marts.html#fct_sales"}
-    assert links("ops", "load_health") == {"data health (granary dashboard)": "http://127.0.0.1:8090/health.html"}
+    assert links("ops", "restatements") == {"data health (granary dashboard)": "http://127.0.0.1:8090/health.html"}
     assert links("staging", "stg_pos__transactions") == {}
     of_marts = [key for key in specs if key.path[0] == "marts"]
     assert [key for key in of_marts if "documentation (granary docs)" not in links(*key.path)] == []
