@@ -245,11 +245,11 @@ def test_an_anomaly_holds_while_it_is_open_and_not_muted(watched: Settings) -> N
             watched,
             "insert into ops.anomalies (source, table_name, column_name, metric, day, unit, value, low, expected, high,"
             " message, muted, first_seen_at, closed_at, closed_because)"
-            " values ('till', 'receipts', $1::text, 'rows', $2, '', 5, 8, 10, 12, $1::text || ' is 5, expected 8 to 12',"
+            " values ('till', 'receipts', $1::text, 'rows', $2, '', 5, 8, 10, 12, $1::text || ' is 5, of 8 to 12',"
             " $3::boolean, $4, $5::timestamptz, case when $5::timestamptz is not null then 'passed' end)",
             *(column, NOW.date(), muted, NOW - ago * HOUR, over),
         )
-    assert found(watched, "anomaly") == [("till.receipts", NOW - 2 * HOUR, 2, "price is 5, expected 8 to 12")]
+    assert found(watched, "anomaly") == [("till.receipts", NOW - 2 * HOUR, 2, "price is 5, of 8 to 12")]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
