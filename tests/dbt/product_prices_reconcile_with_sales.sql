@@ -1,7 +1,7 @@
 {{ config(meta={'dagster': {'ref': {'name': 'product_price_history'}}}) }}
 
 -- Every product and week: the lines with a price are those of fct_sales that have pieces and are not fuel, to the cent.
--- After an increment, those of the weeks that sales changed in, and those that the mart has other rows for: in any week.
+-- After an increment, those of the weeks that sales changed in, and those that the mart has other rows for.
 {% set history = granary.node_named('product_price_history') %}
 {% set and_changed = granary.and_of_latest_publish({'fct_sales': 'week', 'product_price_history': 'week'}, 'week') %}
 {% if and_changed %}

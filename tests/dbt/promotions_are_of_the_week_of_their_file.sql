@@ -8,6 +8,7 @@ select
 from {{ ref('stg_pos__promotions') }} as promotions
 inner join {{ source('ops', 'load_audit') }} as loads on promotions.load_id = loads.load_id
 where
-    promotions.week <> cast(substring(loads.unit from 'week-(\d\d)') as integer)
-    {{ granary.and_of_latest_publish({'fct_promotions': 'week'}, 'promotions.week') }}
+    (
+        promotions.week <> cast(substring(loads.unit from 'week-(\d\d)') as integer)
+    ) {{ granary.and_of_latest_publish({'fct_promotions': 'week'}, 'promotions.week') }}
 group by loads.unit, promotions.week

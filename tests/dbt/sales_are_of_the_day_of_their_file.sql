@@ -8,6 +8,7 @@ select
 from {{ ref('fct_sales') }} as sales
 inner join {{ source('ops', 'load_audit') }} as loads on sales.load_id = loads.load_id
 where
-    sales.business_date <> cast(substring(loads.unit from '\d{4}-\d\d-\d\d') as date)
-    {{ granary.and_of_latest_publish({'fct_sales': 'business_date'}, 'sales.business_date') }}
+    (
+        sales.business_date <> cast(substring(loads.unit from '\d{4}-\d\d-\d\d') as date)
+    ) {{ granary.and_of_latest_publish({'fct_sales': 'business_date'}, 'sales.business_date') }}
 group by loads.unit, sales.business_date
