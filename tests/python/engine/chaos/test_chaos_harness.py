@@ -38,11 +38,11 @@ def test_loader_without_lock_is_found_out(warehouse: Settings, tmp_path: Path) -
 
 
 def test_every_named_point_of_a_loader_is_struck() -> None:
-    """Those of erasures and migrations are disrupted where these are tested."""
+    """Those of erasures, migrations and alerts are disrupted where these are tested."""
     code = "".join(path.read_text() for path in Path(granary.__file__).parent.rglob("*.py"))
     named = set(re.findall(r'\bfault_point\("([\w-]+)"\)', code))
-    others = {name for name in named if name.startswith(("forget-", "migration-", "rights-"))}
-    assert {"forget-erased", "migration-applied", "rights-applied"} <= others
+    others = {name for name in named if name.startswith(("alert-", "forget-", "migration-", "rights-"))}
+    assert {"alert-sent", "forget-erased", "migration-applied", "rights-applied"} <= others
     assert {point for kind in KINDS.values() for point in kind.points} == named - others
 
 
