@@ -1,6 +1,6 @@
 -- What was seen of each raw table, day by day, and where that departed from what was expected (docs/engine/anomalies.md).
 
-create table ops.observations (
+create table if not exists ops.observations (
     source text not null,
     table_name text not null,
     day date not null,
@@ -17,7 +17,7 @@ create table ops.observations (
 comment on table ops.observations is
 'Statistics of the rows that each business day, or unit without one, has brought to a raw table: counts, shares, means and quantiles, and of columns that are not personal how often their common values came.';
 
-create table ops.anomalies (
+create table if not exists ops.anomalies (
     anomaly_id bigint generated always as identity primary key,
     source text not null,
     table_name text not null,
