@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from dashboards import PAGES
 from granary.cli import output
-from granary.pages.dashboard.read import QUERIES
+from granary.pages.dashboard.read import sql_of
 from granary.warehouse.connection import connect, execute, query, quote_name
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
@@ -74,8 +74,7 @@ def questions() -> Iterator[Question]:
                 seen[name] += 1
                 yield Question(f"{name} ({seen[name]})" if seen[name] > 1 else name, "analyst", example.command)
     for dataset in dict.fromkeys(dataset for page in PAGES for dataset in page.datasets):
-        sql = (QUERIES / f"{dataset.name}.sql").read_text(encoding="utf-8")
-        yield Question(f"dashboard: {dataset.name}", dataset.role, sql)
+        yield Question(f"dashboard: {dataset.name}", dataset.role, sql_of(dataset))
 
 
 def measure(connection: Connection, asked: list[Question], rounds: int) -> list[Answer]:

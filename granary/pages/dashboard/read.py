@@ -63,9 +63,14 @@ def read(settings: Settings, datasets: Iterable[Dataset], report: Callable[[str]
     return found
 
 
-def _read(connection: Connection, dataset: Dataset) -> Rows:
+def sql_of(dataset: Dataset) -> str:
+    """Return the query of a dataset: the project's own, or else the one that it comes with."""
     own = QUERIES / f"{dataset.name}.sql"
-    sql = own.read_text(encoding="utf-8") if own.is_file() or not dataset.sql else dataset.sql
+    return own.read_text(encoding="utf-8") if own.is_file() or not dataset.sql else dataset.sql
+
+
+def _read(connection: Connection, dataset: Dataset) -> Rows:
+    sql = sql_of(dataset)
     try:
         if dataset.needs and not query(connection, "select to_regclass($1) is not null", dataset.needs)[0][0]:
             return Rows((), [], sql)
