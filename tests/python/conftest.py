@@ -86,6 +86,7 @@ KINDS = {
     "engine/setup/test_lock": "fast",
     "engine/streams/test_messages": "fast",
     "engine/warehouse/test_binary_copy": "fast",
+    "project/mutants": "fast",
     "project/ingestion/test_models_and_contracts": "fast",
     "project/main_job": "pipeline",
     "project/orchestration": "pipeline",
