@@ -130,4 +130,7 @@ def test_window_overwrites_its_days(pipeline: Pipeline) -> None:
 def test_all_data_tests_and_unit_tests_pass(pipeline: Pipeline) -> None:
     results = pipeline.dbt("test")
     assert len(results) > 80
-    assert {str(result.status) for result in results.values()} <= {"pass", "success"}
+    # The line that came late with another day's file, above.
+    assert {
+        name: str(result.status) for name, result in results.items() if result.status not in ("pass", "success")
+    } == {"sales_are_of_the_day_of_their_file": "warn"}
