@@ -228,6 +228,7 @@
       const labels = spec.resolve?.scale?.y === "independent" ? 45 : 0;
       spec.columns = Math.max(2, Math.floor(width / (190 + labels)));
       spec.spec.width = Math.floor((width - 50) / spec.columns) - 22 - labels;
+      spec.facet.header = { ...spec.facet.header, labelLimit: spec.spec.width + labels };
     }
     Object.assign(spec.config.range, page.ranges[dark.matches ? "dark" : "light"]);
     if (narrow.matches) {
