@@ -123,6 +123,9 @@ FAULTS = {
     "redemptions_within_their_campaign": "update build.dim_campaign set end_date = start_date - 1",
     "streamed_events_come_from_a_load": "update ops.load_audit set rows_loaded = 0, rows_quarantined = rows_read"
     " where source = 'events'",
+    "nothing_unusual_came": "insert into ops.anomalies"
+    " (source, table_name, column_name, metric, day, unit, value, low, expected, high, message)"
+    " values ('pos', 'transactions', '', 'rows', '2017-12-31', '', 1, 2, 3, 4, '1 row, expected 2 to 4')",
     "few_sales_are_of_unknown_members": "update build.dim_store set is_inferred = true",
     "promotions_are_of_the_week_of_their_file": "update raw_pos.promotions set week = week + 1"
     " where ctid = (select min(ctid) from raw_pos.promotions)",
