@@ -113,8 +113,8 @@ def test_what_an_audit_has_proved_is_not_asked_again(pipeline: Pipeline) -> None
 
     def open_ones(*command: str) -> tuple[set[str], set[str]]:
         results = pipeline.dbt(*command, "--select", "fct_baskets", "--exclude-resource-type", "unit_test").items()
-        tests = {name: result.node for name, result in results if result.node.resource_type == "test"}
-        return set(tests), {name for name, node in tests.items() if node.compiled}
+        tests = {name: result for name, result in results if result.node.resource_type == "test"}
+        return set(tests), {name for name, result in tests.items() if result.adapter_response}
 
     tests, asked = open_ones("build", "--full-refresh")
     audited = "select distinct test from ops.model_audits where model = 'build.fct_baskets'"
