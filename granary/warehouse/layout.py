@@ -150,8 +150,11 @@ def plan(home: Path) -> Layout:
         (layout.binaries / "complete").touch()
     for name in ("data", "run", "postgres.log"):
         link = home / name
-        if not link.is_symlink():
+        try:
             link.symlink_to(away / name)
+        except FileExistsError:  # it is there, or another process was quicker
+            if not link.is_symlink():
+                raise
     return layout
 
 
