@@ -22,6 +22,8 @@ from granary.warehouse.errors import GranaryError
 
 SERVER_USERS = ("granary", "postgres", "nobody")
 """System users that may run the server for root; the first that exists is taken."""
+PASSABLE = 0o710
+"""The mode of root's home: the server's user goes through it by its group, and reads nothing."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,8 @@ def make_private(home: Path) -> None:
     logs = [path for path in (home / "logs").glob("*") if path.is_file()]
     for path in (home, *home.iterdir(), *logs):
         status = path.lstat()
+        if path == home and os.geteuid() == 0 and stat.S_IMODE(status.st_mode) == PASSABLE:
+            continue  # not for an instant closed to a server that is running
         if status.st_uid == os.geteuid() and not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o077:
             path.chmod(stat.S_IMODE(status.st_mode) & ~0o077)
 
@@ -175,7 +179,7 @@ def _let_through(home: Path, user: pwd.struct_passwd) -> None:
     """Let the server's user, by its group, go through root's home to the server's own files; it may read nothing."""
     if home.stat().st_uid == os.geteuid():
         os.chown(home, -1, user.pw_gid)
-        home.chmod(0o710)
+        home.chmod(PASSABLE)
 
 
 def _made(layout: Layout) -> Layout:
