@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from granary.alerting import incidents, probes, queue
+from granary.alerting.config import load
 from granary.alerting.grouping import Graph, graph_of
 from granary.warehouse.connection import connect, lock, query, reason
 from granary.warehouse.errors import GranaryError
@@ -16,7 +20,6 @@ from granary.warehouse.waits import LockHeldError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
-    from threading import Event
 
     from granary.alerting.config import Config
     from granary.warehouse.settings import Settings
@@ -89,3 +92,20 @@ def follow(
         except psycopg.Error as error:
             report(GranaryError(f"the warehouse broke off: {reason(error)}", todo="it is tried again"))
         stop.wait(every)
+
+
+def follow_until_ended(
+    settings: Settings, words: Callable[[Watched | GranaryError], str], *, every: float = EVERY_SECONDS
+) -> None:
+    """Do so until Ctrl-C or SIGTERM, and print the words for each look; what stays the same is said once."""
+    stop, said = Event(), [""]
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda *_: stop.set())
+
+    def report(done: Watched | GranaryError) -> None:
+        now = words(done)
+        if now and said != [now]:
+            print(now, file=sys.stderr if isinstance(done, GranaryError) else sys.stdout, flush=True)
+        said[:] = [now]
+
+    follow(settings, load, stop, every=every, report=report)

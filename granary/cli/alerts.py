@@ -113,23 +113,12 @@ def after_a_run(settings: Settings) -> None:
 
 
 def _follow(settings: Settings, every: float) -> None:
-    import signal
-    import threading
+    from granary.alerting import watch
 
-    from granary.alerting import config, watch
+    def words(done: Watched | GranaryError) -> str:
+        return str(done) if isinstance(done, GranaryError) else _sentence(done)
 
-    stop = threading.Event()
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda *_: stop.set())
-    said: list[str] = []
-
-    def report(done: Watched | GranaryError) -> None:
-        words = str(done) if isinstance(done, GranaryError) else _sentence(done)
-        if said != [words]:  # what stays the same is said once
-            said[:] = [words]
-            print(words, file=sys.stderr if isinstance(done, GranaryError) else sys.stdout, flush=True)
-
-    watch.follow(settings, config.load, stop, every=every, report=report)
+    watch.follow_until_ended(settings, words, every=every)
 
 
 def _sentence(done: Watched) -> str:

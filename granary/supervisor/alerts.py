@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from threading import Event
 from typing import TYPE_CHECKING
 
-from granary.alerting import config, watch
+from granary.alerting import watch
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.settings import Settings
 
@@ -17,17 +14,11 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Watch the environment's warehouse; what fails is said once, and tried again."""
-    stop, said = Event(), [""]
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda *_: stop.set())
+    watch.follow_until_ended(Settings.load(), _problem)
 
-    def report(done: Watched | GranaryError) -> None:
-        words = str(done) if isinstance(done, GranaryError) else ""
-        if words and said != [words]:
-            print(f"granary: {words}", file=sys.stderr, flush=True)
-        said[:] = [words]
 
-    watch.follow(Settings.load(), config.load, stop, report=report)
+def _problem(done: Watched | GranaryError) -> str:
+    return f"granary: {done}" if isinstance(done, GranaryError) else ""
 
 
 if __name__ == "__main__":

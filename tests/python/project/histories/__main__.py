@@ -67,11 +67,11 @@ def main(words: Sequence[str]) -> int:
     return 1 if found else 0
 
 
-def opened(settings: Settings, target: Path) -> Pipeline:
+def opened(settings: Settings, target: Path, households: int = HOUSEHOLDS) -> Pipeline:
     """Open the retailer, and build everything once."""
     target.mkdir()
     pipeline = Pipeline(settings, target)
-    retailer.open_for_business(settings, households=HOUSEHOLDS)
+    retailer.open_for_business(settings, households=households)
     pipeline.load()
     pipeline.dbt("build", "--exclude-resource-type", "test", "unit_test")
     return pipeline

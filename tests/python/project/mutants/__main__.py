@@ -19,10 +19,10 @@ from demo import retailer
 from granary.cli import output as terminal
 from granary.warehouse import server
 from granary.warehouse.settings import Settings
+from tests.python.project.histories.__main__ import opened
 from tests.python.project.histories.proof import Proof, beginning
 from tests.python.project.mutants.data import Deliveries, faults
 from tests.python.project.mutants.models import SURVIVED, VARIANT, Models
-from tests.python.project.pipeline.conftest import Pipeline
 from tests.python.support.proofs import own_folder
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def main(words: Sequence[str]) -> int:
         try:
             server.up(settings)
             print("building, and recording what dbt sends ...", file=sys.stderr, flush=True)
-            proof = opened(settings, base / "target")
+            proof = half_a_year(settings, base / "target")
             models = Models(proof.builds, {name: proof.columns[name] for name in proof.names})
             edited = [mutant for mutant in models.mutants(chosen.edits, chosen.seed) if chosen.only in str(mutant)]
             found = judged(edited, models.verdict)
@@ -67,13 +67,9 @@ def main(words: Sequence[str]) -> int:
     return show(found)
 
 
-def opened(settings: Settings, target: Path, households: int = HOUSEHOLDS) -> Proof:
+def half_a_year(settings: Settings, target: Path) -> Proof:
     """Open the retailer, let half of its year pass, and build everything."""
-    target.mkdir()
-    pipeline = Pipeline(settings, target)
-    retailer.open_for_business(settings, households=households)
-    pipeline.load()
-    pipeline.dbt("build", "--exclude-resource-type", "test", "unit_test")
+    pipeline = opened(settings, target, HOUSEHOLDS)
     proof = beginning(pipeline, {})
     retailer.advance(settings, UNTIL)
     pipeline.load()

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from psycopg import Error
 
 from demo import crm, retailer
-from granary.load.api import find, load_table
+from granary.load.api import find
 from granary.monitoring.anomalies.look import look
 from granary.sources.select import select
 from granary.warehouse.connection import connect, execute
@@ -117,9 +117,7 @@ class Deliveries:
         """Load what is delivered; return what says that something is wrong with it, of loads after that one."""
         pipeline = self.proof.pipeline
         try:
-            with retailer.systems(pipeline.settings):
-                for source, table in select(()):
-                    load_table(pipeline.settings, source, table)
+            pipeline.load()
         except GranaryError as error:
             return Verdict("load", error.what)
         for by, sql in NOTICED:

@@ -73,6 +73,7 @@ class Models:
         self.code = self.builds.variants[VARIANT].code
         with connect(self.builds.settings, role="transformer") as connection:
             self.broken = {test.name for test in self.tests if test.fails(connection)}
+            self.before = digests(connection, self.columns, sorted(self.columns))
             connection.rollback()
 
     def mutants(self, most: int, seed: int) -> list[Mutant]:
@@ -106,8 +107,6 @@ class Models:
                 connection.rollback()
 
     def _built(self, connection: Connection, mutant: Mutant) -> Verdict:
-        before = digests(connection, self.columns, sorted(self.columns))
-        touched = set()
         for node, ready in self._following(mutant.model):
             change = self._change(mutant.model, mutant.edit) if node == mutant.model else None
             try:
@@ -117,12 +116,11 @@ class Models:
                 return Verdict("audit", f"{node.rpartition('.')[2]}: {str(error).partition(': ')[2]}")
             except Error as error:
                 return Verdict("build", f"{node.rpartition('.')[2]}: {type(error).__name__}")
-            touched.add(node)
             tests = [test for test in self.tests if test.name not in self.broken and test.name in ready]
             if failing := first_failing(tests, connection):
                 return Verdict("data test", failing.name)
         after = digests(connection, self.columns, sorted(self.columns))
-        return Verdict(SAME if before == after else SURVIVED)
+        return Verdict(SAME if self.before == after else SURVIVED)
 
     def _following(self, model: str) -> Iterator[tuple[str, set[str]]]:
         """Yield a model and what reads it, directly or not, in the order of building, each with the tests due then."""
@@ -149,8 +147,7 @@ class Models:
             node = self.builds.manifest.nodes[model]
             names = [name for name in (f"{node.schema}.{node.alias}",) if name in self.columns]
             with connection.transaction(force_rollback=True):
-                before = digests(connection, self.columns, names) if names else {}
                 self.builds.rebuild(VARIANT, connection, model, self._change(model, None))
                 after = digests(connection, self.columns, names) if names else {}
-            self._written[model] = before == after
+            self._written[model] = after == {name: self.before[name] for name in names}
         return self._written[model]
