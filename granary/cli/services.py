@@ -25,11 +25,20 @@ PAUSE_SECONDS = 0.5
 
 def register(app: typer.Typer) -> None:
     """Put the command into the command."""
-    app.command(epilog="Examples: granary serve · granary serve --detach · granary serve --stop")(serve)
+    app.command(
+        epilog="Examples: granary serve · granary serve --detach · granary serve --stop"
+        " · granary serve --metrics-port 9189"
+    )(serve)
 
 
 def serve(
     port: Port = 3000,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65_535, metavar="PORT", help="Serve Prometheus its metrics too, at this port on 127.0.0.1."
+        ),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background once all is up.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End what is served, the warehouse too.")] = False,
 ) -> None:
@@ -46,12 +55,12 @@ def serve(
         stopped = stop_serving(Settings.load())
         output.line("All is stopped." if stopped else "Nothing is served.")
     elif detach:
-        _in_background(port)
+        _in_background(port, metrics_port)
     else:
-        _in_foreground(port)
+        _in_foreground(port, metrics_port)
 
 
-def _in_foreground(port: int) -> None:
+def _in_foreground(port: int, metrics_port: int | None) -> None:
     from granary.cli.plugins import reachable
     from granary.cli.serve import free_port
     from granary.dagster.instance import environment, prepare_instance
@@ -62,16 +71,18 @@ def _in_foreground(port: int) -> None:
     refuse_second(Settings.load())
     settings = ready()
     free_port(port)
+    if metrics_port:
+        free_port(metrics_port)
     prepare_instance(settings)
     write_workspace(settings)
     output.line(f"Serving at http://127.0.0.1:{port} (Ctrl-C ends it)")
     with reachable(settings):
-        kept = services(settings, port)
+        kept = services(settings, port, metrics_port)
         Supervisor(settings, kept, environment(settings) | {"GRANARY_SCHEDULES": "running"}, output.line).run()
     output.line("All is stopped.")
 
 
-def _in_background(port: int) -> None:
+def _in_background(port: int, metrics_port: int | None) -> None:
     from granary.supervisor.state import read, refuse_second
 
     require_project()
@@ -80,6 +91,7 @@ def _in_background(port: int) -> None:
     log = settings.home / "logs" / "serve.log"
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [str(Path(sys.executable).parent / "granary"), "serve", "--port", str(port)]
+    command += ["--metrics-port", str(metrics_port)] if metrics_port else []
     with log.open("wb") as words:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=words, stderr=subprocess.STDOUT, start_new_session=True

@@ -47,8 +47,10 @@ def folder(settings: Settings) -> Path:
     return settings.home / "serve"
 
 
-def services(settings: Settings, port: int) -> tuple[Service, ...]:
+def services(settings: Settings, port: int, metrics_port: int | None = None) -> tuple[Service, ...]:
     """Return what is kept at work, in the order in which it is started; the last is stopped first.
+
+    Metrics are served only where a port is given for them.
 
     Raises:
         GranaryError: the path of the home is too long for a socket.
@@ -59,12 +61,17 @@ def services(settings: Settings, port: int) -> tuple[Service, ...]:
         raise GranaryError(what, str(code), "set GRANARY_HOME to a shorter folder")
     workspace = folder(settings) / "workspace.yaml"
     warehouse = Service(WAREHOUSE, _module("granary.supervisor.warehouse"), lambda _: server.running(settings))
+    metrics = Service(
+        "metrics",
+        _module("granary.supervisor.metrics", metrics_port),
+        lambda _: _accepts(("127.0.0.1", metrics_port)),
+    )
     return (
         *(() if settings.external else (warehouse,)),
         Service(
             "code",
             _module("dagster", "api", "grpc", "--socket", code, "--module-name", MODULE, "--location-name", MODULE),
-            lambda _: _accepts(code),
+            lambda _: _accepts(str(code)),
         ),
         Service(
             "webserver",
@@ -77,6 +84,7 @@ def services(settings: Settings, port: int) -> tuple[Service, ...]:
             lambda since: _beats(settings, since),
         ),
         Service("alerts", _module("granary.supervisor.alerts"), lambda _: True),
+        *((metrics,) if metrics_port else ()),
     )
 
 
@@ -92,11 +100,11 @@ def _module(name: str, *arguments: object) -> tuple[str, ...]:
     return (sys.executable, "-m", name, *map(str, arguments))
 
 
-def _accepts(path: Path) -> bool:
-    """Return whether a socket takes connections."""
-    with socket.socket(socket.AF_UNIX) as probe:
+def _accepts(address: str | tuple[str, int | None]) -> bool:
+    """Return whether a socket, a path or a host and port, takes connections."""
+    with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as probe:
         probe.settimeout(ANSWER_SECONDS)
-        probe.connect(str(path))
+        probe.connect(address)
     return True
 
 

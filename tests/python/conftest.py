@@ -14,6 +14,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
+import psutil
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -101,6 +102,10 @@ KINDS = {
 servers and warehouses of their own (`server`), or whole builds of a dbt project (`pipeline`)."""
 
 
+GARBAGE = 1 << 30
+collected_at = [0]
+"""How many bytes a process takes more before garbage is collected, and what it took then."""
+
 QUICK = {"fsync": "off", "shared_buffers": "512MB"}
 """What the tests' own server does otherwise: processes are killed here, not the machine; and each table that is dropped
 costs a look at every buffer."""
@@ -131,6 +136,7 @@ def pytest_collection_finish() -> None:
     """Have the collector leave alone what was imported."""
     gc.collect()
     gc.freeze()
+    collected_at[0] = psutil.Process().memory_info().rss
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -154,10 +160,13 @@ def _folder(path: PurePath) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def collected() -> Iterator[None]:
-    """Collect garbage once a file; what outlives one is there for good and is not looked at again (0.4 s each time)."""
+    """Collect garbage after a file, once a GB has come together: a file's builds leave some, and a look takes 6 s."""
     yield
-    gc.collect()
-    gc.freeze()
+    memory = psutil.Process().memory_info().rss
+    if memory - collected_at[0] > GARBAGE:
+        gc.collect()
+        gc.freeze()  # what outlives it is there for good and is not looked at again
+        collected_at[0] = psutil.Process().memory_info().rss
 
 
 @pytest.fixture(scope="module")

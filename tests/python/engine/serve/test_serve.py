@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 import psutil
 import pyarrow as pa
@@ -60,6 +61,7 @@ class Shop:
     settings: Settings
     project: Path
     port: int
+    metrics_port: int
 
     def granary(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command."""
@@ -124,9 +126,11 @@ def shop() -> Iterator[Shop]:
         for name in [name for name in os.environ if name.startswith("PG")]:
             patch.delenv(name)
         patch.setenv("GRANARY_HOME", str(base / "home"))
-        shop = Shop(Settings.load(), project, free_port())
+        shop = Shop(Settings.load(), project, free_port(), free_port())
         try:
-            served = shop.granary("serve", "--detach", "--port", str(shop.port))
+            served = shop.granary(
+                "serve", "--detach", "--port", str(shop.port), "--metrics-port", str(shop.metrics_port)
+            )  # fmt: skip
             assert (served.returncode, served.stderr) == (0, "")
             assert f"http://127.0.0.1:{shop.port}" in served.stdout
             yield shop
@@ -138,7 +142,7 @@ def shop() -> Iterator[Shop]:
 
 def test_a_second_one_refuses_and_the_warehouse_is_not_taken_away(shop: Shop) -> None:
     states = shop.states()
-    assert list(states) == ["supervisor", "guard", "warehouse", "code", "webserver", "daemon", "alerts"]
+    assert list(states) == ["supervisor", "guard", "warehouse", "code", "webserver", "daemon", "alerts", "metrics"]
     assert all(one.memory for one in states.values())
     for arguments in (("serve",), ("serve", "--detach")):
         second = shop.granary(*arguments)
@@ -156,6 +160,11 @@ def test_status_shows_them(shop: Shop) -> None:
         (cells,) = [cells for cells in lines if cells[1:2] == [one.name]]
         assert cells[2] == "up"
         assert str(one.pid) in cells
+
+
+def test_prometheus_reads_its_metrics(shop: Shop) -> None:
+    with urlopen(f"http://127.0.0.1:{shop.metrics_port}/metrics") as answer:
+        assert "\ngranary_up 1.0\n" in answer.read().decode()
 
 
 def test_a_run_whose_worker_is_killed_is_no_zombie_and_is_run_again_once(shop: Shop) -> None:
