@@ -144,8 +144,11 @@ def columns_of(table: Table) -> dict[str, Of]:
 def observe(settings: Settings, source: str, table: Table, wanted: Sequence[Group]) -> Iterator[Observation]:
     """Yield the statistics of the columns of these groups' rows; of groups whose rows are not all there, of none."""
     kinds = columns_of(table)
+    parts = list(_in_parts(wanted, whole=table.disposition == "replace"))
+    if not parts:
+        return
     with _arrow(settings) as connection:
-        for some in _in_parts(wanted, whole=table.disposition == "replace"):
+        for some in parts:
             sql = _rows_of(source, table, kinds, some)
             with connection.cursor() as cursor:
                 cursor.execute(sql)
