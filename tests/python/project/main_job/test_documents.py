@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import sqlfluff
 import yaml
 from typer.main import get_command
 
@@ -48,13 +47,16 @@ def test_the_guide_asks_every_mart() -> None:
     assert asked == {reference.split("'")[1] for reference in told}
 
 
-def test_the_guide_is_in_the_style_of_the_models() -> None:
+def test_the_guide_is_in_the_style_of_the_models(tmp_path: Path) -> None:
     """`make lint` cannot see SQL in pages. Unreserved words such as lines and days may be names of columns there."""
     pages = [PROJECT / "docs" / "quirks.md", *(PROJECT / "docs" / "guide").glob("*.md")]
-    for example in [example for path in pages for example in examples(path) if example.kind == "sql"]:
-        sql = example.command.rstrip().rstrip(";") + "\n"
-        found = sqlfluff.lint(sql, config_path=str(PROJECT / ".sqlfluff"), exclude_rules=["RF04", "ST06", "ST07"])
-        assert not found, f"{example}: {found}"
+    for number, example in enumerate(one for path in pages for one in examples(path) if one.kind == "sql"):
+        words = "_".join(re.findall(r"\w+", str(example)))[:80]
+        (tmp_path / f"{number}_{words}.sql").write_text(example.command.rstrip().rstrip(";") + "\n")
+    # In a process of its own: sqlfluff puts its stand-ins for dbt's packages in the place of Python's.
+    command = ["sqlfluff", "lint", "--config", ".sqlfluff", "--exclude-rules", "RF04,ST06,ST07", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-m", *command], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def anchors(path: Path) -> set[str]:
