@@ -69,8 +69,8 @@ def open_to(
             settings.database,
             listen.networks(clients, host),
             tls,
-            certificate and str(certificate.absolute()),
-            key and str(key.absolute()),
+            str(certificate.absolute()) if certificate else None,
+            str(key.absolute()) if key else None,
             os.environ.get(SERVER),
         )
     if is_served(settings) and wanted != listen.load(settings.home):
@@ -90,3 +90,21 @@ def describe(settings: Settings) -> None:
         output.line(f"It listens at {listening}, for logins of `granary roles grant`.")
         if listening.tls and not listening.certificate:
             output.line(f"Clients trust it by this file: {settings.home / certificate.CERTIFICATE}")
+
+
+def invite(settings: Settings, person: str) -> None:
+    """Say how somebody who has a login gets in."""
+    from granary.warehouse import certificate, listen
+
+    if settings.external:
+        return
+    listening = listen.load(settings.home)
+    if listening is None:
+        output.line(
+            "The embedded server lets in nobody but its owner, who can see what they would see: granary psql"
+            f' -c \'set role "{person}"\' -c "…". To let others in: `granary up --listen HOST:PORT`.'
+        )
+        return
+    host = "HOST" if listening.host in listen.EVERYWHERE else listening.host
+    trust = f"?sslmode=verify-full&sslrootcert={certificate.CERTIFICATE}" if listening.tls else ""
+    output.line(f"Where: postgresql://{person}@{listen.written(host, listening.port)}/{settings.database}{trust}")

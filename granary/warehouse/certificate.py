@@ -15,6 +15,8 @@ from granary.warehouse.errors import GranaryError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cryptography.x509 import GeneralName
+
     from granary.warehouse.listen import Listening
 
 FILES = CERTIFICATE, KEY = "listen.crt", "listen.key"
@@ -143,7 +145,7 @@ def _make(certificate: Path, key: Path, host: str) -> None:
             handle.write(content)
 
 
-def _name(text: str) -> object:
+def _name(text: str) -> GeneralName:
     """Return a name or an address as certificates have it."""
     from cryptography import x509  # noqa: PLC0415
 

@@ -45,7 +45,7 @@ def changed(layout: Layout, home: Path) -> bool:
     listening = listen.load(home)
     if any((layout.data / name).read_text() != text for name, text in rules(listening).items()):
         return True
-    return bool(listening and listening.tls) and certificate.renewed(home, listening, layout.data)
+    return listening is not None and listening.tls and certificate.renewed(home, listening, layout.data)
 
 
 def rules(listening: Listening | None) -> dict[str, str]:
