@@ -56,6 +56,6 @@ def _owner_of(path: Path) -> int:
 def _name_of(user: int) -> str:
     """Return the name of a system user."""
     try:
-        return f"the user {pwd.getpwuid(user).pw_name!r}"
+        return f"{pwd.getpwuid(user).pw_name!r}"
     except (KeyError, OverflowError):
-        return f"the user with number {user}"
+        return f"user {user}"
