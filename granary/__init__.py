@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from granary.warehouse.reading import To
 
 
@@ -16,3 +18,26 @@ def read(what: str, to: To = "arrow", *, role: str = "analyst") -> Any:
     from granary.warehouse import reading
 
     return reading.read(what, to, role=role)
+
+
+def metric(
+    *metrics: str,
+    by: Sequence[str] = (),
+    where: Sequence[str] = (),
+    start: str | None = None,
+    end: str | None = None,
+    order: Sequence[str] = (),
+    limit: int | None = None,
+    role: str = "analyst",
+) -> Any:
+    """Return the answer to a question for metrics as a `pyarrow.Table`: see `granary.dbt.semantic.answer`."""
+    from granary.dbt import semantic
+    from granary.warehouse.settings import Settings
+
+    question = semantic.Question(metrics, _texts(by), _texts(where), start, end, _texts(order), limit)
+    return semantic.answer(Settings.load(), question, role)
+
+
+def _texts(given: Sequence[str]) -> tuple[str, ...]:
+    """Return what was given, of which one may stand by itself."""
+    return (given,) if isinstance(given, str) else tuple(given)

@@ -25,6 +25,7 @@ from granary.cli import (
     incidents,
     log,
     marts,
+    metric,
     metrics,
     network,
     output,
@@ -334,6 +335,7 @@ for topic in (
     upgrade,
     authoring,
     marts,
+    metric,
     metrics,
 ):
     topic.register(app)

