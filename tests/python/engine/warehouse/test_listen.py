@@ -11,12 +11,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
-from granary.warehouse import certificate, doors, listen, roles, secret, server
+from granary.cli import network
+from granary.warehouse import certificate, configuration, doors, listen, roles, secret, server
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError, UsageError
 from granary.warehouse.layout import find_binaries, plan
@@ -28,7 +30,6 @@ from tests.python.support.origin_server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SECRET = "correct horse battery staple"
 
@@ -68,13 +69,14 @@ def client(port: int, user: str = "ada", password: str = SECRET, host: str = "12
     return psycopg.connect(host=host, port=port, user=user, password=password, **words)
 
 
-def test_a_server_listens_nowhere_until_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    with own_server(monkeypatch) as settings:
-        with connect(settings) as connection:
-            assert query(connection, "select current_setting('listen_addresses'), current_setting('port')") == [
-                ("", "5432")
-            ]
-        assert json.loads(granary(settings, "status", "--json").stdout)["listening"] is None
+def test_a_server_listens_nowhere_until_it_is_told_to(settings: Settings) -> None:
+    if settings.external:
+        pytest.skip("where an external server listens is its own affair")
+    with connect(settings) as connection:
+        assert query(connection, "select current_setting('listen_addresses'), current_setting('port')") == [
+            ("", "5432")
+        ]
+    assert configuration.rules(listen.load(settings.home))["pg_hba.conf"] == "local all all peer map=owner\n"
 
 
 def test_a_colleague_reads_the_marts_and_nothing_else(open_server: Settings, port: int) -> None:
@@ -182,11 +184,9 @@ def test_what_cannot_be_had_is_said_and_nothing_changes(open_server: Settings, p
     with pytest.raises(GranaryError, match="Cannot assign requested address"):
         doors.let_in(open_server, at(port + 1 if port < 65535 else port - 1, "192.0.2.77"))
     with client(port) as ada:
-        ada.execute("select 1")  # in a transaction, though it waits: that is not at work
-        with connect(open_server) as busy:
-            execute(busy, "begin")
-            with pytest.raises(GranaryError, match="started anew, and 1 session is at work"):
-                doors.let_in(open_server, None)
+        ada.execute("select 1")  # and the transaction is open
+        with pytest.raises(GranaryError, match="started anew, and 1 session is at work"):
+            doors.let_in(open_server, None)
         assert ada.execute("select 2").fetchone() == (2,)
     assert listen.load(open_server.home) == before
     if not doors.has_tls():
@@ -196,19 +196,23 @@ def test_what_cannot_be_had_is_said_and_nothing_changes(open_server: Settings, p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("where", "clients", "given", "words"),
     [
-        (["--listen", "nonsense"], "is no HOST:PORT"),
-        (["--listen", "127.0.0.1:0"], "is no HOST:PORT"),
-        (["--listen", "host.invalid:5433"], "is unknown"),
-        (["--listen", "127.0.0.1:5433", "--from", "10.0.0.1/8"], "is no network"),
-        (["--listen", "127.0.0.1:5433", "--certificate", "x.crt"], "--certificate and --key go together"),
-        (["--plain-text"], "these options go with --listen"),
+        ("nonsense", [], None, "is no HOST:PORT"),
+        ("127.0.0.1:0", [], None, "is no HOST:PORT"),
+        ("host.invalid:5433", [], None, "is unknown"),
+        ("127.0.0.1:5433", ["10.0.0.1/8"], None, "is no network"),
+        ("127.0.0.1:5433", [], "x.crt", "--certificate and --key go together"),
     ],
 )
-def test_wrong_use_is_said(open_server: Settings, arguments: list[str], words: str) -> None:
-    done = granary(open_server, "up", *arguments)
-    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+def test_wrong_use_is_said(settings: Settings, where: str, clients: list[str], given: str | None, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        network.open_to(settings, where, clients, Path(given) if given else None, None, plain_text=False)
+
+
+def test_what_belongs_to_listening_is_not_said_without_it(settings: Settings) -> None:
+    done = granary(settings, "up", "--plain-text")
+    assert (done.returncode, "these options go with --listen" in done.stderr) == (2, True), done.stderr
 
 
 def test_only_from_the_networks_that_were_named_and_off_again(open_server: Settings, port: int) -> None:
@@ -228,8 +232,8 @@ def test_only_from_the_networks_that_were_named_and_off_again(open_server: Setti
     doors.let_in(open_server, before)
 
 
-def test_with_tls_nobody_can_listen_in(port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = postgres_with_tls.folder()
+def test_with_tls_nobody_can_listen_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder, port = postgres_with_tls.folder(), free_port()
     if folder is None:
         pytest.skip(f"{postgres_with_tls.PACKAGE} cannot be had here")
     with own_server(monkeypatch) as settings:  # made by the build without TLS, and taken on by the one with it
