@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from granary.cli.publish_state import PublishState, publish_state
@@ -11,7 +12,7 @@ from granary.privacy.suppression_list import entries
 from granary.sources.discovery import BROKEN
 from granary.sources.select import select
 from granary.supervisor.state import ServiceState, read
-from granary.warehouse import server
+from granary.warehouse import certificate, listen, server
 from granary.warehouse.connection import connect, query, quote_relation
 
 if TYPE_CHECKING:
@@ -79,6 +80,15 @@ class Health:
     marts: PublishState = field(default_factory=PublishState)
     services: tuple[ServiceState, ...] = ()
     """What `granary serve` keeps at work, if it does."""
+    listening: str | None = None
+    """Where the embedded server lets colleagues in, by TLS or not, and until when its certificate is valid."""
+    certificate_ends: datetime | None = None
+
+    @property
+    def certificate_expires(self) -> bool:
+        """Whether clients will soon be right to refuse the server's certificate."""
+        soon = datetime.now(timezone.utc) + certificate.RENEWED
+        return self.certificate_ends is not None and self.certificate_ends < soon
 
     @property
     def well(self) -> bool:
@@ -88,18 +98,26 @@ class Health:
         """
         failed = any((load["status"] == "failed" and load["declared"]) or load["is_late"] for load in self.loads)
         down = any(one.status != "up" for one in self.services)
-        return self.running and not (down or failed or self.unusable or self.lost or self.marts.problems)
+        return self.running and not (
+            self.certificate_expires or down or failed or self.unusable or self.lost or self.marts.problems
+        )
 
 
 def look(settings: Settings) -> Health:
     """Ask the server; a server that is down is an answer, not an error."""
     place = f"{'external' if settings.external else 'embedded'}, {settings.host}, database {settings.database}"
     services = read(settings)
+    listening = None if settings.external else listen.load(settings.home)
+    door: dict[str, Any] = {}
+    if listening:
+        door = {"listening": str(listening), "certificate_ends": None}
+        if listening.tls:
+            door["certificate_ends"] = certificate.ends(settings.home, listening)
     if not server.running(settings):
-        return Health(False, place, services=services)
+        return Health(False, place, services=services, **door)
     with connect(settings) as connection:
         if not query(connection, "select 1 where to_regclass('ops.load_audit') is not null"):
-            return Health(True, place, services=services)
+            return Health(True, place, services=services, **door)
         declared = set(select([], changes=True))
         unusable = {name: str(error) for name, error in BROKEN.items()}
         late = {(one.source, one.table): one for one in freshness(settings)}
@@ -118,6 +136,7 @@ def look(settings: Settings) -> Health:
             lost=_lost(connection, declared),
             marts=publish_state(connection),
             services=services,
+            **door,
         )
         if not query(connection, "select 1 where to_regclass('ops.erasures') is not null"):
             return found

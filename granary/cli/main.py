@@ -25,7 +25,9 @@ from granary.cli import (
     incidents,
     log,
     marts,
+    metric,
     metrics,
+    network,
     output,
     plugins,
     projects,
@@ -79,12 +81,25 @@ def granary(
     """An ELT warehouse: load sources, build marts with dbt, look at both."""
 
 
-@app.command(epilog="Example: granary up")
-def up() -> None:
+@app.command(
+    epilog="Examples: granary up · granary up --listen 0.0.0.0:5432 --from 10.1.0.0/16 · granary up --listen off"
+)
+def up(
+    listen: network.Listen = None,
+    clients: network.Clients = None,
+    certificate: network.Certificate = None,
+    key: network.Key = None,
+    plain_text: network.PlainText = False,
+) -> None:
     """Start the warehouse server and bring its own tables and roles up to date; raw tables are there, if empty."""
+    if not listen and (clients or certificate or key or plain_text):
+        raise UsageError("these options go with --listen", todo="say where: --listen HOST:PORT")
     settings = Settings.load()
+    if listen:
+        network.open_to(settings, listen, clients or [], certificate, key, plain_text=plain_text)
     started = start(settings)
     output.line(f"The warehouse is {'started' if started else 'up'}: {_place(settings)}")
+    network.describe(settings)
 
 
 @app.command(epilog="Example: granary down")
@@ -320,6 +335,7 @@ for topic in (
     upgrade,
     authoring,
     marts,
+    metric,
     metrics,
 ):
     topic.register(app)

@@ -11,14 +11,12 @@ import json
 import os
 import sys
 from types import ModuleType
-from typing import Any
 
-from granary.dbt import manifest, manifest_nodes
+from granary.dbt import manifest
+from granary.dbt.semantic import MANIFEST, on_published
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
-
-MANIFEST = "semantic_manifest.json"
 
 
 class UpdateChecker:
@@ -63,16 +61,8 @@ def prepare(settings: Settings) -> None:
     wanted = PROJECT / "target" / MANIFEST
     wanted.parent.mkdir(exist_ok=True)
     fresh = wanted.with_suffix(".new")
-    fresh.write_text(json.dumps(json.loads(made.read_text(), object_hook=published)))
+    fresh.write_text(json.dumps(on_published(made)))
     fresh.replace(wanted)
-
-
-def published(part: dict[str, Any]) -> dict[str, Any]:
-    """Return a part of the definitions, with a relation that dbt builds as the one that readers see."""
-    if "relation_name" not in part or not str(part["schema_name"]).endswith(manifest_nodes.BUILT):
-        return part
-    names = part | {"schema_name": manifest_nodes.published_schema({"schema": part["schema_name"]})}
-    return names | {"relation_name": ".".join(f'"{names[key]}"' for key in ("database", "schema_name", "alias"))}
 
 
 def main() -> None:
@@ -84,6 +74,7 @@ def main() -> None:
         prepare(Settings.load())
     except GranaryError as error:
         sys.exit(str(error))
+    os.environ.setdefault("GRANARY_ROLE", "analyst")  # see profiles.yml
     from dbt_metricflow.cli.main import cli
 
     import dbt_granary

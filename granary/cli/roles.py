@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
+from datetime import date
+from secrets import token_urlsafe
 from typing import Annotated
 
 import typer
 
-from granary.cli import output
-from granary.cli.options import AsJson, ready
+from granary.cli import network, output
+from granary.cli.options import AsJson, business_date, ready
+from granary.warehouse.errors import UsageError
+
+SHORTEST = 12
+"""Characters of a password that somebody chose: it may be guessed at over the network."""
 
 roles = typer.Typer(
     help="Who may do what: the roles, what each may, and who has it. Roles that are missing are made.",
     invoke_without_command=True,
-    epilog="Examples: granary roles · granary roles --json · granary roles grant alice analyst --password"
-    " · granary roles revoke alice",
+    epilog="Examples: granary roles · granary roles --json · granary roles logins"
+    " · granary roles grant alice analyst --generate · granary roles revoke alice",
 )
 
 Person = Annotated[str, typer.Argument(metavar="PERSON", help="The name of a login in Postgres.")]
@@ -42,8 +48,31 @@ def list_roles(context: typer.Context, as_json: AsJson = False) -> None:
             output.line(f"{'':<12} has it: {', '.join(one.members)}")
 
 
+@roles.command(epilog="Examples: granary roles logins · granary roles logins --json")
+def logins(as_json: AsJson = False) -> None:
+    """People's logins: their roles, what they may take of the server, and until when their password is valid."""
+    from granary.warehouse import roles as ways
+
+    found = ways.logins(ready())
+    if as_json:
+        output.json(found)
+        return
+    output.table(
+        "Logins",
+        ("login", "roles", "connections", "statement", "idle transaction", "password until"),
+        [
+            (
+                one.login, ", ".join(one.roles), one.limits.connections or "any", one.limits.statement or "any",
+                one.limits.idle or "any", one.until or "any day",
+            )
+            for one in found
+        ],
+    )  # fmt: skip
+
+
 @roles.command(
-    epilog="Examples: granary roles grant alice analyst --password · granary roles grant bob auditor --password <file"
+    epilog="Examples: granary roles grant alice analyst --generate --until 2027-06-30"
+    " · granary roles grant bob auditor --password-from file:/run/secrets/bob · granary roles grant alice analyst_pii"
 )
 def grant(
     person: Person,
@@ -52,24 +81,47 @@ def grant(
         bool,
         typer.Option("--password", help="Ask for a password, or read it from a pipe; it is sent as a verifier only."),
     ] = False,
+    generate: Annotated[bool, typer.Option("--generate", help="Make a password, and show it this once.")] = False,
+    source: Annotated[
+        str | None, typer.Option("--password-from", metavar="SOURCE", help="env:NAME, file:PATH or command:PROGRAM ….")
+    ] = None,
+    until: Annotated[
+        date | None,
+        typer.Option(metavar="DATE", parser=business_date, help="The password's last day (UTC). Default: for ever."),
+    ] = None,
+    connections: Annotated[
+        int | None, typer.Option(min=1, help="At a time at most. Default: the role's limit.")
+    ] = None,
+    statement_timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 10min, per statement.")] = None,
+    idle_timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Of a transaction that does nothing.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a person a role, and a login if they have none yet."""
+    """Give a person a role, and a login if they have none yet; or give a login another password or other limits."""
     from granary.warehouse import roles as ways
+    from granary.warehouse import secret
 
+    if password + generate + (source is not None) > 1:
+        raise UsageError("--password, --generate and --password-from exclude each other", todo="give one of them")
+    word = _password() if password else token_urlsafe(24) if generate else secret.read(source) if source else None
+    if word is not None and len(word) < SHORTEST:
+        raise UsageError(
+            f"a password has at least {SHORTEST} characters", todo="choose a longer one, or use --generate"
+        )
     settings = ready()
-    is_new = ways.grant(settings, person, role, _password() if password else None)
+    limits = ways.Limits(connections, statement_timeout, idle_timeout)
+    is_new = ways.grant(settings, person, role, word, limits, until)
     if as_json:
-        output.json({"person": person, "role": role, "login": "made" if is_new else "kept"})
+        made = {"password": word} if generate else {}
+        output.json({"person": person, "role": role, "login": "made" if is_new else "kept", **made})
         return
     output.line(f"{person} has the role {role}{', and a new login' if is_new else ''}.")
-    if not settings.external:
-        output.line(
-            "The embedded server lets in nobody but its owner, who can see what they would see: granary psql"
-            f' -c \'set role "{person}"\' -c "…". To let others in, use a Postgres of your own (PGHOST).'
-        )
-    elif is_new and not password:
-        output.line("No password was set: the server must know them by other means; or use --password.")
+    if generate:
+        output.line(f"Password, shown this once: {word}")
+    if is_new and not word:
+        output.line("No password was set: the server must know them by other means; or use --generate.")
+    network.invite(settings, person)
 
 
 @roles.command(epilog="Examples: granary roles revoke alice analyst_pii · granary roles revoke alice")

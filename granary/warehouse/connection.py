@@ -64,6 +64,8 @@ def connect(
         )
     except psycopg.OperationalError as error:
         todo = "check the PG* variables" if settings.external else "start it with `granary up`"
+        if "Peer authentication" in str(error) and not settings.external:
+            todo = "work as the system user who started the server, and as its owner or one of its roles"
         where = f"{settings.host}, database {database or settings.database}"
         raise TransientError(f"cannot connect to Postgres: {reason(error)}", where, todo) from None
     connection.settings = settings

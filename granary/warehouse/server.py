@@ -1,13 +1,12 @@
 """The embedded Postgres: create, tune, start, stop, look at.
 
-It listens on a Unix socket only, in a folder that only its owner may enter, and asks the kernel who is calling
-(peer authentication), so there is neither a port nor a password.
+It listens on a Unix socket, in a folder that only its owner may enter, and asks the kernel who is calling (peer
+authentication), so there is neither a port nor a password; unless `listen` says that people may come by the network.
 """
 
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import errors
 
-from granary.warehouse import migrate, waits
+from granary.warehouse import configuration, migrate, waits
 from granary.warehouse.connection import (
     LOCK_SECONDS,
     LockHeldError,
@@ -33,7 +32,7 @@ from granary.warehouse.connection import (
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.filelock import locked
 from granary.warehouse.layout import Layout, find_binaries, last_line, last_words, make_private, plan
-from granary.warehouse.settings import LOGINS, OWNER, Settings
+from granary.warehouse.settings import OWNER, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,15 +62,15 @@ def up(settings: Settings) -> bool:
     """
     started = False
     if not settings.external:
-        with _locked(settings.home):
+        with locked_home(settings.home):
             layout = plan(settings.home)
             if not running(settings):
                 _create(layout)
-                _configure(layout)
+                configuration.write(layout, settings.home, tuning(layout.run))
                 _start(layout)
                 started = True
-            elif (layout.data / "postmaster.pid").exists() and _rules_there(layout) != _rules():  # an earlier version's
-                _configure(layout)
+            elif (layout.data / "postmaster.pid").exists() and configuration.changed(layout, settings.home):
+                configuration.write(layout, settings.home, tuning(layout.run))
                 layout.command("pg_ctl", "reload", "-D", str(layout.data))
     prepare(settings)
     return started
@@ -83,7 +82,7 @@ def down(settings: Settings) -> bool:
         raise GranaryError(
             "the warehouse is an external Postgres, which Granary does not stop", settings.host, "unset PGHOST"
         )
-    with _locked(settings.home):
+    with locked_home(settings.home):
         layout = plan(settings.home)
         if not running(settings):
             return False
@@ -169,7 +168,7 @@ def psql(settings: Settings, *arguments: str, capture: bool = False) -> subproce
 
 
 @contextmanager
-def _locked(home: Path) -> Iterator[None]:
+def locked_home(home: Path) -> Iterator[None]:
     """Let one process at a time create, start or stop the server of this home."""
     make_private(home)
     with locked(home / "server.lock", "starting or stopping the server", LOCKED_SECONDS):
@@ -200,32 +199,6 @@ def _create(layout: Layout) -> None:
     )
     shutil.rmtree(layout.data, ignore_errors=True)
     building.rename(layout.data)
-
-
-def _configure(layout: Layout) -> None:
-    """Write who may come in, and settings fit for this machine's memory and cores."""
-    tuned = "".join(f"{name} = {value}\n" for name, value in tuning(layout.run).items())
-    for name, text in (_rules() | {"granary.conf": tuned}).items():
-        (layout.data / name).write_text(text)
-        layout.give(layout.data / name)
-    main = layout.data / "postgresql.conf"
-    if "granary.conf" not in main.read_text():
-        with main.open("a") as handle:
-            handle.write("\ninclude 'granary.conf'\n")
-
-
-def _rules() -> dict[str, str]:
-    """Return the files that say who may come in: this process' user, as the owner and as each role."""
-    name = pwd.getpwuid(os.geteuid()).pw_name
-    return {
-        "pg_hba.conf": "local all all peer map=owner\n",
-        "pg_ident.conf": "".join(f'owner "{name}" {login}\n' for login in (OWNER, *LOGINS)),
-    }
-
-
-def _rules_there(layout: Layout) -> dict[str, str]:
-    """Return these files as they are."""
-    return {name: (layout.data / name).read_text() for name in _rules()}
 
 
 def memory() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.home import refuse_foreign
 from granary.warehouse.project import PROJECT
 
 OWNER = "granary"
@@ -15,6 +16,9 @@ OWNER = "granary"
 
 LOGINS = ("loader", "transformer", "analyst", "analyst_pii", "auditor", "monitor", "eraser")
 """Roles as which the embedded server lets its owner in; see migrations/rights.sql for what each may do."""
+
+PORT = 5432
+"""Port in the name of the embedded server's socket."""
 
 SOCKET_PATH_LIMIT = 103
 """Bytes in a Unix socket's path that both Linux (107) and macOS (103) accept."""
@@ -47,12 +51,14 @@ class Settings:
         """Read the environment.
 
         Raises:
-            GranaryError: the home folder's path is too long for a socket, or PGPORT is not a number.
+            GranaryError: the home folder's path is too long for a socket, the server in it is another user's, or PGPORT
+                is not a number.
         """
         env = os.environ
         home = home_folder()
         run = str(home / "run")
         if env.get("PGHOST", run) == run:
+            refuse_foreign(home)
             if len(os.fsencode(f"{run}/.s.PGSQL.5432")) > SOCKET_PATH_LIMIT:
                 raise GranaryError(
                     f"the path of the server's socket is longer than {SOCKET_PATH_LIMIT} bytes",

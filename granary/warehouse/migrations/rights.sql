@@ -55,6 +55,10 @@ begin
     if exists (select from pg_roles where rolname = 'monitor' and not rolcanlogin) then
         alter role monitor login;
     end if;
+    -- However many colleagues have come by the network, the warehouse's own processes find a connection.
+    if not pg_has_role('loader', 'pg_use_reserved_connections', 'member') then
+        grant pg_use_reserved_connections to loader, transformer, monitor, eraser;
+    end if;
 end
 $$;
 

@@ -30,13 +30,14 @@ def pins_for(python: str, platform: str) -> dict[str, list[Requirement]]:
     return chosen
 
 
-def wanted(platform: str) -> list[Requirement]:
-    """Return what the project asks for there; test servers that exist for Linux only are asked for on Linux."""
+def wanted(python: str, platform: str) -> list[Requirement]:
+    """Return what the project asks for there: some things exist for Linux, or for newer Pythons, only."""
     project: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *(line for extra in extras.values() for line in extra)]
     required = [Requirement(line) for line in lines]
-    return [one for one in required if not one.marker or one.marker.evaluate({"sys_platform": platform})]
+    there = {"python_full_version": python, "sys_platform": platform}
+    return [one for one in required if not one.marker or one.marker.evaluate({**there})]
 
 
 def test_it_names_no_address() -> None:
@@ -65,7 +66,7 @@ def test_what_granary_stands_in_for_is_not_installed() -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_it_fulfils_the_project_on_each_python(python: str, platform: str) -> None:
     pins = pins_for(python, platform)
-    for requirement in wanted(platform):
+    for requirement in wanted(python, platform):
         for pin in pins[canonicalize_name(requirement.name)]:
             (specifier,) = pin.specifier
             assert requirement.specifier.contains(specifier.version), f"{requirement} but {pin}: run .ci/lock"
