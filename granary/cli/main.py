@@ -16,6 +16,7 @@ from granary.cli import (
     anomalies,
     archive,
     authoring,
+    backup,
     capture,
     dashboard,
     diff,
@@ -319,6 +320,7 @@ for topic in (
     projects,
     upgrade,
     authoring,
+    backup,
     marts,
     metrics,
 ):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from granary.backup import config as backup
 from granary.dagster.instance import MODULE
 from granary.warehouse import server
 from granary.warehouse.connection import connect, query
@@ -51,7 +52,7 @@ def services(settings: Settings, port: int) -> tuple[Service, ...]:
     """Return what is kept at work, in the order in which it is started; the last is stopped first.
 
     Raises:
-        GranaryError: the path of the home is too long for a socket.
+        GranaryError: the path of the home is too long for a socket, or backup.yml says what nobody understands.
     """
     code = folder(settings) / "code.sock"
     if len(os.fsencode(code)) > SOCKET_PATH_LIMIT:
@@ -77,6 +78,7 @@ def services(settings: Settings, port: int) -> tuple[Service, ...]:
             lambda since: _beats(settings, since),
         ),
         Service("alerts", _module("granary.supervisor.alerts"), lambda _: True),
+        *((Service("backups", _module("granary.supervisor.backups"), lambda _: True),) if backup.load().to else ()),
     )
 
 

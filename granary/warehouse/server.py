@@ -36,7 +36,7 @@ from granary.warehouse.layout import Layout, find_binaries, last_line, last_word
 from granary.warehouse.settings import LOGINS, OWNER, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 MIB = 1024 * 1024
 MINIMUM_VERSION = 14
@@ -67,11 +67,11 @@ def up(settings: Settings) -> bool:
             layout = plan(settings.home)
             if not running(settings):
                 _create(layout)
-                _configure(layout)
-                _start(layout)
+                configure(layout)
+                start(layout)
                 started = True
             elif (layout.data / "postmaster.pid").exists() and _rules_there(layout) != _rules():  # an earlier version's
-                _configure(layout)
+                configure(layout)
                 layout.command("pg_ctl", "reload", "-D", str(layout.data))
     prepare(settings)
     return started
@@ -202,9 +202,10 @@ def _create(layout: Layout) -> None:
     building.rename(layout.data)
 
 
-def _configure(layout: Layout) -> None:
-    """Write who may come in, and settings fit for this machine's memory and cores."""
-    tuned = "".join(f"{name} = {value}\n" for name, value in tuning(layout.run).items())
+def configure(layout: Layout, more: Mapping[str, str] | None = None) -> None:
+    """Write who may come in, and settings fit for this machine's memory and cores, with `more` over them."""
+    values = tuning(layout.run) | dict(more or {})
+    tuned = "".join(f"{name} = {value}\n" for name, value in values.items())
     for name, text in (_rules() | {"granary.conf": tuned}).items():
         (layout.data / name).write_text(text)
         layout.give(layout.data / name)
@@ -218,7 +219,7 @@ def _rules() -> dict[str, str]:
     """Return the files that say who may come in: this process' user, as the owner and as each role."""
     name = pwd.getpwuid(os.geteuid()).pw_name
     return {
-        "pg_hba.conf": "local all all peer map=owner\n",
+        "pg_hba.conf": f"local all all peer map=owner\nlocal replication {OWNER} peer map=owner\n",
         "pg_ident.conf": "".join(f'owner "{name}" {login}\n' for login in (OWNER, *LOGINS)),
     }
 
@@ -243,8 +244,8 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
 
     A quarter of the memory is shared buffers (the manual's starting point), at most 4 GB since the operating
     system caches the rest; sorts and hashes get 1/96 each, so that four dbt threads with two workers of two nodes
-    stay within another quarter. Durability is never given up; only replication is, which a warehouse that can be
-    loaded again does not use: with wal_level=minimal rows copied into a new table are not written twice.
+    stay within another quarter. Durability is never given up. The log is written so that backups can be made from it
+    (wal_level=replica), and says which blocks changed, for those that are increments (summarize_wal).
     """
     total = total or memory()
     cores = cores or os.cpu_count() or 2
@@ -269,8 +270,11 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
         "max_parallel_workers": str(cores),
         "max_parallel_workers_per_gather": str(max(1, min(4, cores))),
         "max_parallel_maintenance_workers": str(max(1, min(4, cores))),
-        "wal_level": "minimal",
-        "max_wal_senders": "0",
+        "wal_level": "replica",
+        "max_wal_senders": "4",
+        "summarize_wal": "on",
+        # A destination of backups that is away for long holds no more than this back; then a new one begins anew.
+        "max_slot_wal_keep_size": "20GB",
         "max_wal_size": "8GB" if megabytes > 8192 else "2GB",  # noqa: PLR2004
         "checkpoint_timeout": "15min",
         # What a large load has written of the log is given back at the next checkpoint: kept for the next such load,
@@ -293,7 +297,7 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
     }
 
 
-def _start(layout: Layout) -> None:
+def start(layout: Layout) -> None:
     """Start the server, and wait for as long as it gets on.
 
     One that was killed a moment ago holds its lock until its last process has gone; then the new one recovers what was
