@@ -221,6 +221,40 @@ QUALITY_SCORE = """
     where quality_score < cast($1 as double precision)
 """
 
+BACKUP_OLD = """
+    select
+        'the last backup at ' || place, coalesce(backed_up_at, since) + make_interval(secs => every_seconds),
+        extract(epoch from cast($2 as timestamptz) - coalesce(backed_up_at, since)) / every_seconds, problem
+    from ops.backup_health
+    where
+        extract(epoch from cast($2 as timestamptz) - coalesce(backed_up_at, since))
+        > cast($1 as double precision) * every_seconds
+"""
+
+BACKUP_LOG_OLD = """
+    select
+        'the log at ' || place, log_at, extract(epoch from cast($2 as timestamptz) - log_at), problem
+    from ops.backup_health
+    where extract(epoch from cast($2 as timestamptz) - log_at) > cast($1 as double precision)
+"""
+"""Only where a service stores it: that alone sets the time."""
+
+DRILL_FAILED = """
+    select 'the drill at ' || place, last_drill_at, null, coalesce(drill_problem, '')
+    from ops.backup_health
+    where not drill_passed
+"""
+
+DRILL_OLD = """
+    select
+        'the last drill at ' || place, coalesce(drilled_at, since) + make_interval(secs => drill_seconds),
+        extract(epoch from cast($2 as timestamptz) - coalesce(drilled_at, since)) / drill_seconds, ''
+    from ops.backup_health
+    where
+        extract(epoch from cast($2 as timestamptz) - coalesce(drilled_at, since))
+        > cast($1 as double precision) * drill_seconds
+"""
+
 LATENCY = """
     select
         'marts', min(loaded_at), percentile_cont(0.95) within group (order by seconds_from_load),

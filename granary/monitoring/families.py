@@ -190,6 +190,24 @@ DATABASE = Family(
     (Gauge("granary_database_size_bytes", "What the warehouse's database takes of the disk."),),
     "select pg_database_size(current_database())",
 )
+BACKUPS = Family(
+    ("place",),
+    (
+        Gauge("granary_backup_age_seconds", "Since the last backup was complete, or since one is wanted."),
+        Gauge("granary_backup_interval_seconds", "How often one is to be made."),
+        Gauge("granary_backup_size_bytes", "What the last one takes at the destination."),
+        Gauge("granary_backup_duration_seconds", "How long it took."),
+        Gauge("granary_backup_log_age_seconds", "Up to how long ago every change is stored: what could be lost."),
+        Gauge("granary_drill_age_seconds", "Since a restore was last proved."),
+        Gauge("granary_drill_passed", "Whether the last drill passed (1) or not (0)."),
+    ),
+    """
+    select
+        place, age_seconds, every_seconds, byte_count, seconds, log_age_seconds, drill_age_seconds,
+        cast(drill_passed as integer)
+    from ops.backup_health
+    """,
+)
 COSTS = Family(
     ("name", "kind"),
     (
@@ -214,6 +232,7 @@ FAMILIES = (
     PUBLISH,
     SIZES,
     DATABASE,
+    BACKUPS,
     COSTS,
 )
 HISTOGRAMS = (

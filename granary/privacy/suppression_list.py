@@ -109,12 +109,17 @@ def entries(settings: Settings) -> list[Entry]:
 
 def enlist(settings: Settings, connection: Connection) -> None:
     """Add to the list what the database knows and the list does not."""
+    rows = query(connection, "select subject, key_mark, requested_at, reason from ops.erasures order by erasure_id")
+    add(settings, [Entry(row[0], row[1], row[2].isoformat(), row[3]) for row in rows])
+
+
+def add(settings: Settings, more: Iterable[Entry]) -> None:
+    """Add to the list who is not on it."""
     _make_private(folder(settings))
     with locked(folder(settings) / "lock", "writing the list of erasures"):
         listed = entries(settings)
         known = {entry.subject for entry in listed}
-        rows = query(connection, "select subject, key_mark, requested_at, reason from ops.erasures order by erasure_id")
-        new = [Entry(row[0], row[1], row[2].isoformat(), row[3]) for row in rows if row[0] not in known]
+        new = [entry for entry in more if entry.subject not in known]
         if new:
             path = folder(settings) / "list.jsonl"
             fresh = path.with_suffix(".new")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from granary.backup import config as backup
 from granary.dagster.instance import MODULE
 from granary.warehouse import server
 from granary.warehouse.connection import connect, query
@@ -53,7 +54,7 @@ def services(settings: Settings, port: int, metrics_port: int | None = None) -> 
     Metrics are served only where a port is given for them.
 
     Raises:
-        GranaryError: the path of the home is too long for a socket.
+        GranaryError: the path of the home is too long for a socket, or backup.yml says what nobody understands.
     """
     code = folder(settings) / "code.sock"
     if len(os.fsencode(code)) > SOCKET_PATH_LIMIT:
@@ -85,6 +86,7 @@ def services(settings: Settings, port: int, metrics_port: int | None = None) -> 
         ),
         Service("alerts", _module("granary.supervisor.alerts"), lambda _: True),
         *((metrics,) if metrics_port else ()),
+        *((Service("backups", _module("granary.supervisor.backups"), lambda _: True),) if backup.load().to else ()),
     )
 
 

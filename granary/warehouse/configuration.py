@@ -52,7 +52,8 @@ def rules(listening: Listening | None) -> dict[str, str]:
     """Return the files that say who may come in: this process' user, as the owner and as each role; and colleagues."""
     name = pwd.getpwuid(os.geteuid()).pw_name
     return {
-        "pg_hba.conf": "local all all peer map=owner\n" + (listening.rules if listening else ""),
+        "pg_hba.conf": f"local all all peer map=owner\nlocal replication {OWNER} peer map=owner\n"
+        + (listening.rules if listening else ""),
         "pg_ident.conf": "".join(f'owner "{name}" {login}\n' for login in (OWNER, *LOGINS)),
     }
 

@@ -143,6 +143,15 @@ POLICIES = (
         " and newest.table_name = old.table_name)",
     ),
     Policy("anomalies", "open ones, and for the time those that are over", "closed_at"),
+    Policy(
+        "backups",
+        "the last of each kind at each destination, by which their age is told",
+        "finished_at",
+        "exists (select from ops.backups as later where later.place = old.place and later.kind = old.kind"
+        " and later.succeeded = old.succeeded and later.finished_at > old.finished_at)",
+    ),
+    Policy("backup_state", "a row per destination: how far the log is stored there"),
+    Policy("mart_digests", "a row per mart: what it held at the last backup"),
     Policy("migrations", "all: the next engine goes by them"),
     Policy("locks", "a row per name"),
     Policy("views_down", "nothing between transactions"),

@@ -35,7 +35,7 @@ from granary.warehouse.layout import Layout, find_binaries, last_line, last_word
 from granary.warehouse.settings import OWNER, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 MIB = 1024 * 1024
 MINIMUM_VERSION = 14
@@ -66,11 +66,11 @@ def up(settings: Settings) -> bool:
             layout = plan(settings.home)
             if not running(settings):
                 _create(layout)
-                configuration.write(layout, settings.home, tuning(layout.run))
-                _start(layout)
+                configure(layout, settings.home)
+                start(layout)
                 started = True
             elif (layout.data / "postmaster.pid").exists() and configuration.changed(layout, settings.home):
-                configuration.write(layout, settings.home, tuning(layout.run))
+                configure(layout, settings.home)
                 layout.command("pg_ctl", "reload", "-D", str(layout.data))
     prepare(settings)
     return started
@@ -201,6 +201,11 @@ def _create(layout: Layout) -> None:
     building.rename(layout.data)
 
 
+def configure(layout: Layout, home: Path, more: Mapping[str, str] | None = None) -> None:
+    """Write who may come in, and settings fit for this machine's memory and cores, with `more` over them."""
+    configuration.write(layout, home, tuning(layout.run) | dict(more or {}))
+
+
 def memory() -> int:
     """Return the bytes of memory that this process may use: the machine's, or its control group's if smaller."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -216,8 +221,8 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
 
     A quarter of the memory is shared buffers (the manual's starting point), at most 4 GB since the operating
     system caches the rest; sorts and hashes get 1/96 each, so that four dbt threads with two workers of two nodes
-    stay within another quarter. Durability is never given up; only replication is, which a warehouse that can be
-    loaded again does not use: with wal_level=minimal rows copied into a new table are not written twice.
+    stay within another quarter. Durability is never given up. The log is written so that backups can be made from it
+    (wal_level=replica), and says which blocks changed, for those that are increments (summarize_wal).
     """
     total = total or memory()
     cores = cores or os.cpu_count() or 2
@@ -242,8 +247,11 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
         "max_parallel_workers": str(cores),
         "max_parallel_workers_per_gather": str(max(1, min(4, cores))),
         "max_parallel_maintenance_workers": str(max(1, min(4, cores))),
-        "wal_level": "minimal",
-        "max_wal_senders": "0",
+        "wal_level": "replica",
+        "max_wal_senders": "4",
+        "summarize_wal": "on",
+        # A destination of backups that is away for long holds no more than this back; then a new one begins anew.
+        "max_slot_wal_keep_size": "20GB",
         "max_wal_size": "8GB" if megabytes > 8192 else "2GB",  # noqa: PLR2004
         "checkpoint_timeout": "15min",
         # What a large load has written of the log is given back at the next checkpoint: kept for the next such load,
@@ -266,7 +274,7 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
     }
 
 
-def _start(layout: Layout) -> None:
+def start(layout: Layout) -> None:
     """Start the server, and wait for as long as it gets on.
 
     One that was killed a moment ago holds its lock until its last process has gone; then the new one recovers what was

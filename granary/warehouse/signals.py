@@ -1,7 +1,7 @@
 """Signals: conditions that hold now and that somebody should know of, a row of `ops.signals` as long as they do.
 
 What other records of `ops` tell by themselves (a failed load, a held publish) is not written here: granary/alerting/
-finds it there. This is for what only its finder knows, such as the age of a backup.
+finds it there. This is for what only its finder knows.
 """
 
 from __future__ import annotations

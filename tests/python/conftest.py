@@ -106,9 +106,11 @@ GARBAGE = 1 << 30
 collected_at = [0]
 """How many bytes a process takes more before garbage is collected, and what it took then."""
 
-QUICK = {"fsync": "off", "shared_buffers": "512MB"}
-"""What the tests' own server does otherwise: processes are killed here, not the machine; and each table that is dropped
-costs a look at every buffer."""
+QUICK = {
+    "fsync": "off", "shared_buffers": "512MB", "wal_level": "minimal", "max_wal_senders": "0", "summarize_wal": "off",
+}  # fmt: skip
+"""What the tests' own server does otherwise: processes are killed here, not the machine; each table that is dropped
+costs a look at every buffer; and nobody makes a backup of it."""
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]

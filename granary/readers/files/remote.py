@@ -49,7 +49,7 @@ Step = tuple[str, "Mapping[str, Any] | str"]
 TIMES = ("LastModified", "mtime", "last_modified", "Last-Modified", "updated", "modified")
 
 
-class RemoteStore:
+class RemoteFiles:
     """A bucket, a server's folder or a web address. Queries of the URL are options, such as `?endpoint_url=…`."""
 
     def __init__(self, location: str, credentials: Mapping[str, str]) -> None:
@@ -62,173 +62,20 @@ class RemoteStore:
         self._root = (self.place if self.web else f"{'' if self.scheme == 'sftp' else host}{parts.path}").rstrip("/")
         self._url, self._options, self._credentials = parts, dict(parse_qsl(parts.query)), dict(credentials)
         self._files: Any = None
-        self._copies = Copies()
 
-    def entries(self, pattern: str, table: str) -> list[Entry]:
-        """Return the matching files, in order of their names; a web server lists nothing, so a pattern is a path."""
-        del table
-        if self.web:
-            return [self.entry(pattern)]
-        if self.scheme in OBJECTS:
-            try:
-                with self._explained(pattern) as files:
-                    found = files.glob(self._path(pattern), detail=True)
-            except StillWrittenError as error:
-                raise GranaryError("the landing zone is missing", self.place, error.todo) from None
-            listed: Iterable[Step] = [(self._name(path), info) for path, info in found.items()]
-        else:
-            listed = list(self._walk(fixed(pattern), lambda folder: enters(pattern, folder)))
-            if not listed:
-                self._look_for_place()
-        entries = [
-            self._looked(name, info, entered=enters(pattern, name))
-            for name, info in listed
-            if takes(pattern, name) or (isinstance(info, str) and enters(pattern, name))
-        ]
-        return sorted((entry for entry in entries if entry), key=lambda entry: entry.name)
-
-    def names(self) -> Iterator[str]:
-        """Yield the names of the files in the first folders; a web server tells none."""
-        if not self.web:
-            looked = count(1)
-            for name, info in self._walk("", lambda folder: looked_into(folder) and next(looked) < LOOKED_INTO):
-                if isinstance(info, str) or info["type"] != "directory":
-                    yield shown(name)
-
-    def _walk(self, folder: str, wanted: Callable[[str], bool]) -> Iterator[Step]:
-        """Yield what is below a folder: (name, what the server says of it, or why a folder cannot be looked into)."""
-        waiting = deque([folder])
-        while waiting:
-            folder = waiting.popleft()
-            try:
-                with self._explained(folder) as files:
-                    listed = files.ls(self._path(folder).rstrip("/") or "/", detail=True)
-            except UnreachableError as error:
-                if not folder:
-                    raise GranaryError(error.what, error.where, error.todo) from None
-                yield folder, error.what
-                continue
-            except StillWrittenError:  # gone meanwhile, or never there
-                continue
-            for info in listed:
-                name = self._name(info["name"])
-                if name in ("", folder):
-                    continue
-                if info["type"] == "directory" and wanted(name):
-                    waiting.append(name)
-                else:
-                    yield name, info
-
-    def _look_for_place(self) -> None:
-        """Tell an empty place from one that is not there; some servers list the one like the other."""
-        try:
-            with self._explained("") as files:
-                files.info(self._path("").rstrip("/") or "/")
-        except StillWrittenError:
-            raise GranaryError("the landing zone is missing", self.place, "mount or create it") from None
-
-    def _looked(self, name: str, info: Mapping[str, Any] | str, *, entered: bool) -> Entry | None:
-        """Return what is there under a name, if it could be a file."""
-        problem = ""
-        if isinstance(info, str):
-            return Entry(name, -1, None, "", None, unreachable=info)
-        if ".." in name.split("/") or not name.isprintable():
-            problem = "its name has characters that cannot be printed, or leads elsewhere"
-        elif info["type"] == "link":
-            problem = "it is a link, which may leave the landing zone"
-        elif info["type"] == "directory":
-            problem = "it is a folder with a file's name" if not entered and by_name(name)[0] else ""
-        elif info["type"] != "file":
-            problem = "it is not a regular file"
-        if problem:
-            return Entry(shown(name), -1, None, problem, None, problem=problem)
-        return None if info["type"] == "directory" else self._entry(name, info)
-
-    def entry(self, name: str) -> Entry:
-        """Return a file as it is now."""
-        with self._explained(name) as files:
-            return self._entry(name, files.info(self._path(name)))
-
-    def content(self, entry: Entry) -> str:
-        """Return the SHA-256 of a file, keeping its copy for `local` if there is room."""
-        try:
-            path, found = self._fetch(entry)
-        except StillWrittenError:
-            return "changing"
-        self._copies.keep(entry, path, found)
-        return found
-
-    def local(self, entry: Entry) -> Path:
-        """Return the copy of a file, made anew if there is none."""
-        path, expected = self._copies.take(entry)
-        if path is None:
-            path, found = self._fetch(entry)
-            if expected not in (None, found):
-                path.unlink()
-                raise StillWrittenError("the file changed while it was read", self._where(entry.name), "")
-            self._copies.lend(path)
-        return path
-
-    def verify(self, entry: Entry) -> None:
-        """Do nothing: a copy does not change."""
-
-    def _fetch(self, entry: Entry) -> tuple[Path, str]:
-        path = self._copies.new()
-        try:
-            found = self._copied(entry, path)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        fault_point("file-copied")
-        return path, found
-
-    def _copied(self, entry: Entry, path: Path) -> str:
-        state = hashlib.sha256()
-        size = 0
-        # Reading a web page from its beginning needs no ranges, which not every server has.
-        how = {"block_size": 0} if self.web else {}
-        with (
-            self._explained(entry.name) as files,
-            path.open("wb") as copy,
-            files.open(self._path(entry.name), "rb", **how) as remote,
-        ):
-            while block := remote.read(BLOCK_BYTES):
-                if shutil.disk_usage(path.parent).free < SPARE_BYTES:
-                    raise OSError(errno.ENOSPC, "the disk is nearly full")
-                state.update(block)
-                copy.write(block)
-                size += len(block)
-        now = self.entry(entry.name)
-        if size != now.size >= 0 and entry.identity == now.identity:
-            raise GranaryError(f"{size:,} of {now.size:,} bytes came", self._where(entry.name), "load again")
-        same(entry, now, self.place)
-        return state.hexdigest()
-
-    def _entry(self, name: str, info: Mapping[str, Any]) -> Entry:
-        size = info.get("size")
-        moment = next((info[key] for key in TIMES if info.get(key)), None)
-        modified = _seconds(moment)
-        tag = str(info.get("ETag") or info.get("etag") or "")
-        identity = f"{size}:{tag}:{moment}"
-        if tag and not tag.startswith("W/"):
-            version: str | None = f"{size}:{tag}"
-        else:
-            old = modified is not None and time.time() - modified >= YOUNG_SECONDS
-            version = f"{size}:{moment}" if old and size is not None else None
-        return Entry(name, -1 if size is None else int(size), modified, identity, version)
-
-    def _name(self, path: str) -> str:
+    def name(self, path: str) -> str:
         """Return the name below the place of what the server calls by this path."""
         return path.lstrip("/").removeprefix(self._root.lstrip("/")).strip("/")
 
-    def _path(self, name: str) -> str:
+    def path(self, name: str) -> str:
+        """Return what the server calls a name below the place."""
         return f"{self._root}/{name}" if self._root or self.scheme == "sftp" else name
 
     def _where(self, name: str) -> str:
         return f"{self.place}/{name.partition('?')[0]}"
 
     @contextmanager
-    def _explained(self, name: str) -> Iterator[Any]:
+    def explained(self, name: str) -> Iterator[Any]:
         """Yield the file system; whatever it raises becomes words that hold no secret."""
         where = self._where(name)
         try:
@@ -274,6 +121,168 @@ class RemoteStore:
         elif self.web:
             options = {"skip_instance_cache": True, **_web_options(self._credentials)}
         return fsspec.filesystem(self.scheme, **options)
+
+
+class RemoteStore(RemoteFiles):
+    """Where files are read from."""
+
+    def __init__(self, location: str, credentials: Mapping[str, str]) -> None:
+        """Remember the place; the server is asked when files are."""
+        super().__init__(location, credentials)
+        self._copies = Copies()
+
+    def entries(self, pattern: str, table: str) -> list[Entry]:
+        """Return the matching files, in order of their names; a web server lists nothing, so a pattern is a path."""
+        del table
+        if self.web:
+            return [self.entry(pattern)]
+        if self.scheme in OBJECTS:
+            try:
+                with self.explained(pattern) as files:
+                    found = files.glob(self.path(pattern), detail=True)
+            except StillWrittenError as error:
+                raise GranaryError("the landing zone is missing", self.place, error.todo) from None
+            listed: Iterable[Step] = [(self.name(path), info) for path, info in found.items()]
+        else:
+            listed = list(self._walk(fixed(pattern), lambda folder: enters(pattern, folder)))
+            if not listed:
+                self._look_for_place()
+        entries = [
+            self._looked(name, info, entered=enters(pattern, name))
+            for name, info in listed
+            if takes(pattern, name) or (isinstance(info, str) and enters(pattern, name))
+        ]
+        return sorted((entry for entry in entries if entry), key=lambda entry: entry.name)
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of the files in the first folders; a web server tells none."""
+        if not self.web:
+            looked = count(1)
+            for name, info in self._walk("", lambda folder: looked_into(folder) and next(looked) < LOOKED_INTO):
+                if isinstance(info, str) or info["type"] != "directory":
+                    yield shown(name)
+
+    def _walk(self, folder: str, wanted: Callable[[str], bool]) -> Iterator[Step]:
+        """Yield what is below a folder: (name, what the server says of it, or why a folder cannot be looked into)."""
+        waiting = deque([folder])
+        while waiting:
+            folder = waiting.popleft()
+            try:
+                with self.explained(folder) as files:
+                    listed = files.ls(self.path(folder).rstrip("/") or "/", detail=True)
+            except UnreachableError as error:
+                if not folder:
+                    raise GranaryError(error.what, error.where, error.todo) from None
+                yield folder, error.what
+                continue
+            except StillWrittenError:  # gone meanwhile, or never there
+                continue
+            for info in listed:
+                name = self.name(info["name"])
+                if name in ("", folder):
+                    continue
+                if info["type"] == "directory" and wanted(name):
+                    waiting.append(name)
+                else:
+                    yield name, info
+
+    def _look_for_place(self) -> None:
+        """Tell an empty place from one that is not there; some servers list the one like the other."""
+        try:
+            with self.explained("") as files:
+                files.info(self.path("").rstrip("/") or "/")
+        except StillWrittenError:
+            raise GranaryError("the landing zone is missing", self.place, "mount or create it") from None
+
+    def _looked(self, name: str, info: Mapping[str, Any] | str, *, entered: bool) -> Entry | None:
+        """Return what is there under a name, if it could be a file."""
+        problem = ""
+        if isinstance(info, str):
+            return Entry(name, -1, None, "", None, unreachable=info)
+        if ".." in name.split("/") or not name.isprintable():
+            problem = "its name has characters that cannot be printed, or leads elsewhere"
+        elif info["type"] == "link":
+            problem = "it is a link, which may leave the landing zone"
+        elif info["type"] == "directory":
+            problem = "it is a folder with a file's name" if not entered and by_name(name)[0] else ""
+        elif info["type"] != "file":
+            problem = "it is not a regular file"
+        if problem:
+            return Entry(shown(name), -1, None, problem, None, problem=problem)
+        return None if info["type"] == "directory" else self._entry(name, info)
+
+    def entry(self, name: str) -> Entry:
+        """Return a file as it is now."""
+        with self.explained(name) as files:
+            return self._entry(name, files.info(self.path(name)))
+
+    def content(self, entry: Entry) -> str:
+        """Return the SHA-256 of a file, keeping its copy for `local` if there is room."""
+        try:
+            path, found = self._fetch(entry)
+        except StillWrittenError:
+            return "changing"
+        self._copies.keep(entry, path, found)
+        return found
+
+    def local(self, entry: Entry) -> Path:
+        """Return the copy of a file, made anew if there is none."""
+        path, expected = self._copies.take(entry)
+        if path is None:
+            path, found = self._fetch(entry)
+            if expected not in (None, found):
+                path.unlink()
+                raise StillWrittenError("the file changed while it was read", self._where(entry.name), "")
+            self._copies.lend(path)
+        return path
+
+    def verify(self, entry: Entry) -> None:
+        """Do nothing: a copy does not change."""
+
+    def _fetch(self, entry: Entry) -> tuple[Path, str]:
+        path = self._copies.new()
+        try:
+            found = self._copied(entry, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        fault_point("file-copied")
+        return path, found
+
+    def _copied(self, entry: Entry, path: Path) -> str:
+        state = hashlib.sha256()
+        size = 0
+        # Reading a web page from its beginning needs no ranges, which not every server has.
+        how = {"block_size": 0} if self.web else {}
+        with (
+            self.explained(entry.name) as files,
+            path.open("wb") as copy,
+            files.open(self.path(entry.name), "rb", **how) as remote,
+        ):
+            while block := remote.read(BLOCK_BYTES):
+                if shutil.disk_usage(path.parent).free < SPARE_BYTES:
+                    raise OSError(errno.ENOSPC, "the disk is nearly full")
+                state.update(block)
+                copy.write(block)
+                size += len(block)
+        now = self.entry(entry.name)
+        if size != now.size >= 0 and entry.identity == now.identity:
+            raise GranaryError(f"{size:,} of {now.size:,} bytes came", self._where(entry.name), "load again")
+        same(entry, now, self.place)
+        return state.hexdigest()
+
+    def _entry(self, name: str, info: Mapping[str, Any]) -> Entry:
+        size = info.get("size")
+        moment = next((info[key] for key in TIMES if info.get(key)), None)
+        modified = _seconds(moment)
+        tag = str(info.get("ETag") or info.get("etag") or "")
+        identity = f"{size}:{tag}:{moment}"
+        if tag and not tag.startswith("W/"):
+            version: str | None = f"{size}:{tag}"
+        else:
+            old = modified is not None and time.time() - modified >= YOUNG_SECONDS
+            version = f"{size}:{moment}" if old and size is not None else None
+        return Entry(name, -1 if size is None else int(size), modified, identity, version)
 
 
 def _what(error: Exception) -> str:

@@ -332,3 +332,46 @@ from ops.load_latency
 where published_at > now() - interval '1 day' and loaded_at > now() - interval '2 days';
 comment on view ops.latency_now is
 'Per load that was published in the last 24 hours: seconds from event, and from load, to mart.';
+
+create or replace view ops.backup_health as
+select
+    state.place,
+    extract(epoch from now() - coalesce(last.finished_at, state.since))::double precision as age_seconds,
+    state.every_seconds,
+    last.finished_at as backed_up_at,
+    last.byte_count,
+    extract(epoch from last.finished_at - last.started_at)::double precision as seconds,
+    extract(epoch from now() - state.log_at)::double precision as log_age_seconds,
+    state.log_at,
+    extract(epoch from now() - coalesce(proved.finished_at, state.since))::double precision as drill_age_seconds,
+    state.drill_seconds,
+    proved.finished_at as drilled_at,
+    drill.succeeded as drill_passed,
+    drill.finished_at as last_drill_at,
+    drill.detail ->> 'problem' as drill_problem,
+    state.since,
+    state.problem
+from ops.backup_state as state
+left join lateral (
+    select *
+    from ops.backups
+    where place = state.place and kind <> 'drill' and succeeded
+    order by finished_at desc
+    limit 1
+) as last on true
+left join lateral (
+    select *
+    from ops.backups
+    where place = state.place and kind = 'drill' and succeeded
+    order by finished_at desc
+    limit 1
+) as proved on true
+left join lateral (
+    select *
+    from ops.backups
+    where place = state.place and kind = 'drill'
+    order by finished_at desc
+    limit 1
+) as drill on true;
+comment on view ops.backup_health is
+'Per destination of backups: how old the last one, the stored log and the last drill that passed are, and may be.';

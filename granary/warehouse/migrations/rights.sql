@@ -101,7 +101,8 @@ grant execute on function ops.lock_holder(bigint), ops.take_lock(bigint, text, b
 grant usage on schema ops to loader, transformer, auditor, monitor;
 grant select on
     ops.run_states, ops.stage_performance_now, ops.latency_now, ops.source_freshness, ops.quality_scores,
-    ops.quarantine_state, ops.shape_changes, ops.lags, ops.publish_state, ops.storage_growth, ops.model_costs
+    ops.quarantine_state, ops.shape_changes, ops.lags, ops.publish_state, ops.storage_growth, ops.model_costs,
+    ops.backup_health
 to monitor;
 grant select, insert, update on
     ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables, ops.files_not_loaded to loader;
@@ -113,6 +114,7 @@ grant create on schema ops to transformer;
 grant select on all tables in schema ops to transformer;
 grant insert, update, delete on
     ops.model_watermarks, ops.whole_builds, ops.model_versions, ops.model_states to transformer;
+grant delete on ops.mart_digests to transformer;
 grant usage on sequence ops.model_versions_version_seq to transformer;
 grant insert on ops.profiles to transformer;
 do $$

@@ -76,7 +76,7 @@ class OriginServer:
         self.run("postgres", [f"create role {CAPTURER} login replication password '{self.password}'"])
 
     def start(self) -> None:
-        server._start(self.layout)
+        server.start(self.layout)
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it; mode "immediate" is a crash, from which it recovers."""

@@ -1,0 +1,161 @@
+"""What was restored, compared with its own records: marts, raw tables, positions, and who is forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from granary.backup import digests
+from granary.cdc import status as capture_status
+from granary.privacy import locator
+from granary.privacy.locations import locate
+from granary.privacy.suppression_list import suppressed
+from granary.sources.discovery import SOURCES
+from granary.warehouse.connection import connect, query, quote_relation, reason
+from granary.warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from granary.warehouse.connection import Connection
+    from granary.warehouse.settings import Settings
+
+LEDGER_ROWS = """
+    select sum(row_count)
+    from (
+        select distinct on (months.business_month) months.row_count
+        from ops.published_months as months
+        inner join ops.publishes as publishes on months.publish_id = publishes.publish_id
+        where publishes.schema_name = $1 and months.mart = $2
+        order by months.business_month, months.publish_id desc
+    ) as latest
+"""
+RAW_TABLES = """
+    select source, table_name, row_count from ops.raw_tables
+    where row_count > 0 or to_regclass(format('%I.%I', 'raw_' || source, table_name)) is not null
+    order by 1, 2
+"""
+LEDGER = """
+    with loads as (
+        select load_id, rows_loaded from ops.load_audit
+        where source = $1 and table_name = $2 and status = 'loaded' and superseded_by is null and rows_loaded > 0
+    ),
+
+    held as (select _load_id as load_id, count(*) as row_count from {relation} group by _load_id)
+
+    select count(*)
+    from loads
+    full outer join held on loads.load_id = held.load_id
+    where loads.rows_loaded is distinct from held.row_count
+"""
+POSITIONS = "select source, table_name, load_id, value from ops.watermarks order by 1, 2"
+COUNTED = ("replace_unit", "append")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: of what, whether it passed, and what was found."""
+
+    what: str
+    subject: str
+    passed: bool
+    detail: str
+
+
+def marts(connection: Connection) -> list[Check]:
+    """Compare each published mart with the ledger of publishes, and with its digest if that is of the same publish."""
+    found, known = [], digests.known(connection)
+    for (schema, mart), publish in digests.published(connection).items():
+        now = digests.digest_of(connection, schema, mart)
+        name = f"{schema}.{mart}"
+        if now is None:
+            found.append(Check("mart", name, False, "it is not there"))
+            continue
+        ((ledger,),) = query(connection, LEDGER_ROWS, schema, mart)
+        before = known.get((schema, mart))
+        is_same = before is not None and before[0] == publish
+        if is_same and before is not None and before[1] != now:
+            found.append(Check("mart", name, False, f"its digest is another than that of publish {publish}"))
+        elif ledger is not None and int(ledger) != now.rows and not _is_archived(connection, schema, mart):
+            found.append(Check("mart", name, False, f"{now.rows:,} rows, and the ledger has {int(ledger):,}"))
+        else:
+            how = f"digest of publish {publish}" if is_same else "rows by the ledger, published since the backup"
+            found.append(Check("mart", name, True, f"{now.rows:,} rows, {how}"))
+    return found
+
+
+def raw(connection: Connection) -> list[Check]:
+    """Compare each raw table with the ledger of loads: the rows that it is to hold, and those of each load."""
+    found = []
+    for source, table, expected in query(connection, RAW_TABLES):
+        relation, name = quote_relation(f"raw_{source}", str(table)), f"raw_{source}.{table}"
+        try:
+            ((rows,),) = query(connection, f"select count(*) from {relation}")
+            wrong = (
+                query(connection, LEDGER.format(relation=relation), source, table)[0][0]
+                if _counts(source, table)
+                else 0
+            )
+        except psycopg.Error as error:
+            connection.rollback()
+            found.append(Check("raw", name, False, reason(error)))
+            continue
+        detail = f"{rows:,} rows" + (f", {expected:,} by the ledger" if rows != expected else "")
+        detail += f", {wrong:,} loads have others than it says" if wrong else ""
+        found.append(Check("raw", name, rows == expected and not wrong, detail))
+    return found
+
+
+def positions(connection: Connection, aside: Settings, living: Settings) -> list[Check]:
+    """Compare how far sources were read with the living warehouse, and captures with what their source still has."""
+    restored = {(row[0], row[1]): (int(row[2]), str(row[3])) for row in query(connection, POSITIONS)}
+    try:
+        with connect(living) as other:
+            now = {(row[0], row[1]): (int(row[2]), str(row[3])) for row in query(other, POSITIONS)}
+    except (GranaryError, psycopg.Error):
+        now = dict(restored)
+    found = []
+    for (source, table), (load_id, _) in restored.items():
+        ahead = load_id > now.get((source, table), (load_id, ""))[0]
+        words = "ahead of the warehouse" if ahead else "as far as the warehouse, or behind it: the rest is loaded again"
+        found.append(Check("position", f"{source}.{table}", not ahead, words))
+    for spec in SOURCES.values():
+        if spec.capture is not None:
+            found.append(_capture(aside, spec.name))
+    return found
+
+
+def forgotten(connection: Connection, settings: Settings) -> list[Check]:
+    """Look for everybody who is forgotten in every place that has keys of data subjects."""
+    wanted = suppressed(connection, settings)
+    if wanted is None:
+        return [Check("forgotten", "nobody", True, "nobody was forgotten yet")]
+    where = locate(settings)
+    left = sorted(set[str]().union(*locator.present(connection, wanted, where, where.places).values()))
+    detail = f"{len(wanted.hashes):,} forgotten" + (f", and somebody is in {', '.join(left)}" if left else "")
+    return [Check("forgotten", "everywhere", not left, detail)]
+
+
+def _capture(settings: Settings, source: str) -> Check:
+    try:
+        status = capture_status.status(settings, SOURCES[source])
+    except GranaryError as error:
+        return Check("capture", source, True, f"not asked: {error.what}")
+    # The source's slot may be past what was stored at the destination: then the capture says so and copies anew.
+    words = "; ".join(status.alarms) or f"its source has everything since {status.lsn}"
+    return Check("capture", source, True, words)
+
+
+def _counts(source: str, table: str) -> bool:
+    """Return whether the rows of a table are each of one load: not where later ones take rows over by their key."""
+    spec = SOURCES.get(source)
+    if spec is None or spec.capture is not None:
+        return False
+    return any(one.name == table and one.disposition in COUNTED and not one.key for one in spec.tables)
+
+
+def _is_archived(connection: Connection, schema: str, mart: str) -> bool:
+    sql = "select to_regnamespace(regexp_replace($1::text, 'marts$', 'archive')) is not null and exists ("
+    sql += " select from pg_class where relnamespace = to_regnamespace(regexp_replace($1::text, 'marts$', 'archive'))"
+    sql += " and starts_with(relname::text, $2::text))"
+    return bool(query(connection, sql, schema, mart)[0][0])

@@ -1,0 +1,59 @@
+"""Who was forgotten after a backup was made stays forgotten: the list lies beside the backups, and is applied again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from granary.backup import catalog
+from granary.privacy import forget, suppression_list
+from granary.privacy.suppression_list import Entry
+from granary.warehouse.connection import connect, query
+from granary.warehouse.errors import GranaryError
+
+if TYPE_CHECKING:
+    from granary.backup.destination import Destination
+    from granary.warehouse.settings import Settings
+
+
+def store(settings: Settings, place: Destination) -> bool:
+    """Store who is forgotten, if that is news there; return whether it was."""
+    mine = _listed(settings)
+    there = catalog.read(place, catalog.ERASURES_FILE) or b""
+    joined = b"".join(line + b"\n" for line in dict.fromkeys([*there.splitlines(), *mine.splitlines()]))
+    if joined == there:
+        return False
+    catalog.write(place, catalog.ERASURES_FILE, joined)
+    return True
+
+
+def fetch(settings: Settings, place: Destination) -> None:
+    """Have the list of a home be complete by what lies beside the backups."""
+    lines = (catalog.read(place, catalog.ERASURES_FILE) or b"").decode().splitlines()
+    if lines:
+        suppression_list.add(settings, [Entry(**json.loads(line)) for line in lines])
+
+
+def pending(settings: Settings) -> int:
+    """Return how many are on the list whom a warehouse does not know as forgotten."""
+    listed = {entry.subject for entry in suppression_list.entries(settings)}
+    with connect(settings) as connection:
+        rows = query(connection, "select subject from ops.erasures where finished_at is not null")
+    return len(listed - {str(row[0]) for row in rows})
+
+
+def forget_again(settings: Settings) -> int:
+    """Erase whom a restored warehouse still has and the list says to be forgotten; return how many these are.
+
+    Raises:
+        GranaryError: the key that identifies them is not here, or the marts do not follow.
+    """
+    wanted = pending(settings)
+    if wanted and not forget.forget(settings, None).finished:
+        raise GranaryError("not all who were forgotten could be erased again", str(settings.home), "`granary forget`")
+    return wanted
+
+
+def _listed(settings: Settings) -> bytes:
+    path = suppression_list.folder(settings) / "list.jsonl"
+    return path.read_bytes() if path.exists() else b""
