@@ -76,7 +76,8 @@ def test_a_server_listens_nowhere_until_it_is_told_to(settings: Settings) -> Non
         assert query(connection, "select current_setting('listen_addresses'), current_setting('port')") == [
             ("", "5432")
         ]
-    assert configuration.rules(listen.load(settings.home))["pg_hba.conf"] == "local all all peer map=owner\n"
+    mine = "local all all peer map=owner\nlocal replication granary peer map=owner\n"
+    assert configuration.rules(listen.load(settings.home))["pg_hba.conf"] == mine
 
 
 def test_a_colleague_reads_the_marts_and_nothing_else(open_server: Settings, port: int) -> None:
