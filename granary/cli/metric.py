@@ -15,7 +15,7 @@ from granary.warehouse.settings import Settings
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
     app.command(
-        epilog="Examples: granary metric sales · granary metric sales baskets --by metric_time__month --from 2026-01-01"
+        epilog="Examples: granary metric sales · granary metric sales orders --by metric_time__month --from 2026-01-01"
         " · granary metric sales --by store --order -sales --limit 10 · granary metric sales --sql"
     )(metric)
 
