@@ -106,6 +106,7 @@ def up(
 @app.command(epilog="Example: granary down")
 def down() -> None:
     """Stop the warehouse server; running transactions roll back."""
+    from granary.dbt.metric_process import SOCKET
     from granary.supervisor.state import is_served
     from granary.warehouse import server
 
@@ -115,6 +116,7 @@ def down() -> None:
             "the warehouse is kept up by `granary serve`", str(settings.home), "`granary serve --stop` stops both"
         )
     stopped = server.down(settings)
+    (settings.home / SOCKET).unlink(missing_ok=True)  # without it the process that answers for metrics ends
     output.line("The warehouse is stopped." if stopped else "The warehouse was not running.")
 
 

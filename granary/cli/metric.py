@@ -62,4 +62,5 @@ def metric(
     if as_json:
         output.json([dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]])
     else:
-        output.table("", answer["columns"], answer["rows"])
+        rows = [[f"{one:,.10g}" if isinstance(one, float) else one for one in row] for row in answer["rows"]]
+        output.table("", answer["columns"], rows)

@@ -17,6 +17,8 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime
+from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +148,8 @@ def _answer(settings: Settings, writing: threading.Lock, stream: socket.socket, 
         with writing:
             sql = write_sql(settings, Question(**words))
         table = read(sql, role=said["role"])
-        answer = {"columns": table.column_names, "rows": [list(row.values()) for row in table.to_pylist()]}
+        columns = [_days(column.to_pylist()) for column in table.columns]
+        answer = {"columns": table.column_names, "rows": list(zip(*columns, strict=True))}
     except GranaryError as error:
         usage = isinstance(error, UsageError)
         answer = {"what": error.what, "where": error.where, "todo": error.todo, "usage": usage}
@@ -156,6 +159,14 @@ def _answer(settings: Settings, writing: threading.Lock, stream: socket.socket, 
         answer = {"what": what, "where": str(settings.home / LOG), "todo": "see its log", "usage": False}
     with stream, suppress(OSError):  # who asked may have gone
         stream.sendall((json.dumps(answer, default=str) + "\n").encode())
+
+
+def _days(values: list[Any]) -> list[Any]:
+    """Return the dates of a column of moments that are all midnights: MetricFlow cuts days and months off so."""
+    moments = [one for one in values if isinstance(one, datetime)]
+    if not moments or any(one.time() != time_of_day.min for one in moments):
+        return values
+    return [one and one.date() for one in values]
 
 
 if __name__ == "__main__":

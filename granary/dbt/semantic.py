@@ -130,7 +130,9 @@ def _instant(day: str | None) -> datetime | None:
 def _refusal(text: str) -> UsageError:
     """Return in a sentence what MetricFlow says on a page."""
     message = re.search(r"Message:\s*(.*?)(?:Suggestions:|Query Input:|Got exception:|\Z)", text, re.DOTALL)
-    asked = re.search(r"Query Input:\s*(.*?)(?:Issue Location:|\Z)", text, re.DOTALL)
+    asked = re.search(
+        r"Query Input:\s*(?:WhereFilter\()?(.*?)\)?\s*(?:Filter Path:|Issue Location:|\Z)", text, re.DOTALL
+    )
     near = re.search(r"Suggestions:\s*\[(.*?)\]", text, re.DOTALL)
     what = re.split(r" Common issues are:", " ".join((message[1] if message else text).split()))[0]
     where = " ".join(asked[1].split())[:200] if asked else ""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from granary.warehouse.listen import Listening
 
-FILES = CERTIFICATE, KEY = "listen.crt", "listen.key"
-"""In the home those that were made, in the server's folder those that it uses."""
+CERTIFICATE, KEY = "listen.crt", "listen.key"
+"""Those that were made, in the home."""
 VALID = timedelta(days=825)
 """How long one that is made is valid; Apple's clients accept no longer one."""
 RENEWED = timedelta(days=30)
@@ -51,12 +51,11 @@ def ready(home: Path, listening: Listening) -> tuple[bytes, bytes]:
         ) from None
 
 
-def renewed(home: Path, listening: Listening, used: Path) -> bool:
-    """Return whether certificate or key are others by now than those in the folder `used`."""
+def renewed(home: Path, listening: Listening, used: tuple[Path, Path]) -> bool:
+    """Return whether certificate or key are others by now than those in the files `used`."""
     try:
         return any(
-            path.read_bytes() != (used / name).read_bytes()
-            for path, name in zip(_paths(home, listening), FILES, strict=True)
+            path.read_bytes() != one.read_bytes() for path, one in zip(_paths(home, listening), used, strict=True)
         )
     except OSError:
         return False  # they are gone, or in the middle of being replaced: the server goes on with those that it has

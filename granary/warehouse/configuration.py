@@ -23,13 +23,15 @@ def write(layout: Layout, home: Path, tuning: dict[str, str]) -> None:
         GranaryError: the server is to listen with a certificate that is none.
     """
     listening = listen.load(home)
-    texts = {name: text.encode() for name, text in rules(listening).items()}
+    texts = {layout.data / name: text.encode() for name, text in rules(listening).items()}
     if listening and listening.tls:
-        texts |= dict(zip(certificate.FILES, certificate.ready(home, listening), strict=True))
-    values = tuning | (listening.server_settings if listening else {})
-    texts["granary.conf"] = "".join(f"{name} = {value}\n" for name, value in values.items()).encode()
-    for name, text in texts.items():
-        path = layout.data / name
+        texts |= dict(zip(_tls_files(layout), certificate.ready(home, listening), strict=True))
+    values = tuning | (listening.server_settings(*_tls_files(layout)) if listening else {})
+    texts[layout.data / "granary.conf"] = "".join(f"{name} = {value}\n" for name, value in values.items()).encode()
+    for path, text in texts.items():
+        if not path.parent.exists():
+            path.parent.mkdir(mode=0o700)
+            layout.give(path.parent)
         path.touch(mode=0o600)
         path.write_bytes(text)
         layout.give(path)
@@ -45,7 +47,7 @@ def changed(layout: Layout, home: Path) -> bool:
     listening = listen.load(home)
     if any((layout.data / name).read_text() != text for name, text in rules(listening).items()):
         return True
-    return listening is not None and listening.tls and certificate.renewed(home, listening, layout.data)
+    return listening is not None and listening.tls and certificate.renewed(home, listening, _tls_files(layout))
 
 
 def rules(listening: Listening | None) -> dict[str, str]:
@@ -56,6 +58,11 @@ def rules(listening: Listening | None) -> dict[str, str]:
         + (listening.rules if listening else ""),
         "pg_ident.conf": "".join(f'owner "{name}" {login}\n' for login in (OWNER, *LOGINS)),
     }
+
+
+def _tls_files(layout: Layout) -> tuple[Path, Path]:
+    """Return the certificate and key that the server uses: its own copies, outside of what a backup of it holds."""
+    return layout.root / "tls" / "server.crt", layout.root / "tls" / "server.key"
 
 
 def _name_socket(layout: Layout, port: int) -> None:

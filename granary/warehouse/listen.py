@@ -50,10 +50,9 @@ class Listening:
         """Say where and how."""
         return f"{written(self.host, self.port)}, {'TLS' if self.tls else 'plain text'}"
 
-    @property
-    def server_settings(self) -> dict[str, str]:
-        """Settings of the server, beside those that every embedded one has."""
-        safe = {"ssl": "on", "ssl_cert_file": "'listen.crt'", "ssl_key_file": "'listen.key'"} if self.tls else {}
+    def server_settings(self, certificate: Path, key: Path) -> dict[str, str]:
+        """Return settings of the server, beside those that every embedded one has."""
+        safe = {"ssl": "on", "ssl_cert_file": _quoted(certificate), "ssl_key_file": _quoted(key)} if self.tls else {}
         return {
             "listen_addresses": f"'{self.host}'",
             "port": str(self.port),
@@ -77,6 +76,10 @@ class Listening:
         return f"host all {refused} all reject\n" + "".join(
             f"{kind} {database} {people} {network} scram-sha-256\n" for network in self.clients
         )
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def load(home: Path) -> Listening | None:

@@ -32,7 +32,7 @@ def read(what: str, to: To = "arrow", *, role: str = "analyst") -> Any:
     """Return a table or the answer to a query, read in a transaction that cannot write.
 
     A `numeric(p, s)` comes as an exact decimal; a number whose digits the server does not declare, such as a sum or a
-    mean, as a float of 64 bits: `sum(x)::numeric(14, 2)` keeps it exact. Times are in microseconds.
+    mean, as a float of 64 bits: `sum(x)::numeric(14, 2)` keeps it exact. Times are UTC, in microseconds.
 
     Args:
         what: the name of a relation, by default in `marts`, or SQL.
@@ -53,14 +53,16 @@ def read(what: str, to: To = "arrow", *, role: str = "analyst") -> Any:
         if settings.external:
             execute(connection, f"set role {quote_name(role)}")
         execute(connection, "set transaction read only")
+        execute(connection, "set local time zone 'UTC'")
         answer = connection.cursor()
         answer.execute(_sql(connection, what))
         batches = answer.fetch_record_batch()
         schema = pa.schema([pa.field(one.name, _plain(one), one.nullable) for one in batches.schema])
     except Error as error:
         connection.close()
-        words = re.split(r" (?:LINE 1|Query was): ", reason(error))[0]
-        raise GranaryError(f"the warehouse refuses it: {words}", what[:200], "correct the query") from None
+        words = re.split(r" (?:LINE \d+|Query was): ", reason(error))[0]
+        where = " ".join(what.split())[:200]
+        raise GranaryError(f"the warehouse refuses it: {words}", where, "correct the query") from None
     except BaseException:
         connection.close()
         raise

@@ -252,21 +252,26 @@ begin
 end
 $$;
 
--- Let everybody into a schema who is granted something there.
+-- Let everybody into a schema who is granted something there. Models that are built at once may ask for it.
 create or replace function ops.grant_schema(schema_name text, grants jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-    readers text := (
-        select string_agg(distinct grantee, ', ')
+    reader text;
+begin
+    for reader in
+        select distinct grantee
         from jsonb_path_query(grants, '$[*].*') as listed
         cross join lateral jsonb_array_elements_text(
             case jsonb_typeof(listed) when 'array' then listed else jsonb_build_array(listed) end
         ) as grantee
-    );
-begin
-    if readers is not null then
-        execute format('grant usage on schema %I to %s', schema_name, readers);
-    end if;
+    loop
+        if not has_schema_privilege(
+            case when reader like '"%' then trim(both '"' from reader) else lower(reader) end, schema_name, 'usage'
+        ) then
+            perform pg_advisory_xact_lock(hashtext('ops.grant_schema'));
+            execute format('grant usage on schema %I to %s', schema_name, reader);
+        end if;
+    end loop;
 end
 $$;
 

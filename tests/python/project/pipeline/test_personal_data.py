@@ -48,6 +48,19 @@ MAY: dict[str, dict[str, str]] = {
     "raw_*": {"loader": EVERYTHING, "transformer": "S"},
     "staging.*": {"transformer": "S"},
     "snapshots.*": {"transformer": EVERYTHING},
+    # What metrics are made of that is no mart.
+    "intermediate.int_campaigns__contacts": {
+        "transformer": EVERYTHING,
+        "analyst": "S",
+        "analyst_pii": "S",
+        "auditor": "S",
+    },
+    "intermediate.int_households__months": {
+        "transformer": EVERYTHING,
+        "analyst": "S",
+        "analyst_pii": "S",
+        "auditor": "S",
+    },
     "intermediate.*": {"transformer": EVERYTHING},
     "build.*": {"transformer": EVERYTHING},
     "marts.*": {"transformer": EVERYTHING, "analyst": "S", "analyst_pii": "S", "auditor": "S"},
