@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from granary.alerting.incidents import load as incidents
 from granary.cli.publish_state import PublishState, publish_state
 from granary.load.freshness import Freshness, freshness
 from granary.privacy.suppression_list import entries
@@ -79,6 +80,8 @@ class Health:
     marts: PublishState = field(default_factory=PublishState)
     services: tuple[ServiceState, ...] = ()
     """What `granary serve` keeps at work, if it does."""
+    incidents: tuple[dict[str, Any], ...] = ()
+    """Those that are open, the gravest and oldest first."""
 
     @property
     def well(self) -> bool:
@@ -118,6 +121,7 @@ def look(settings: Settings) -> Health:
             lost=_lost(connection, declared),
             marts=publish_state(connection),
             services=services,
+            incidents=_incidents(connection),
         )
         if not query(connection, "select 1 where to_regclass('ops.erasures') is not null"):
             return found
@@ -143,6 +147,15 @@ def _lost(connection: Connection, declared: Collection[tuple[str, str]]) -> tupl
             state = "is empty" if there else "is gone"
             found.append(f"raw_{source}.{table} {state}, and held {rows:,} rows: `granary load {source}.{table}`")
     return tuple(found)
+
+
+def _incidents(connection: Connection) -> tuple[dict[str, Any], ...]:
+    """Return number, severity, cause and beginning of the incidents that are open."""
+    if not query(connection, "select 1 where to_regclass('ops.incidents') is not null"):
+        return ()
+    names = ("incident_id", "severity", "cause", "since")
+    found = incidents(connection, "where closed_at is null order by severity, opened_at")
+    return tuple({name: getattr(one, name) for name in names} for one in found)
 
 
 def _age(one: Freshness | None) -> dict[str, Any]:
