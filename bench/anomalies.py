@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from granary.monitoring.anomalies.judge import Rules, Verdict
     from granary.monitoring.anomalies.observe import Of
 
+SEED = 1
 ZONE = ZoneInfo("America/New_York")
 OPENED, LAST = date(2017, 1, 1), date(2017, 12, 31)
 SIX_HOURS = 6.0
@@ -44,6 +45,13 @@ SIX_HOURS = 6.0
 DAYS = tuple(date(2017, 3, 2) + timedelta(days=25 * n) for n in range(12))
 WEEKS = (20, 25, 30, 35, 40, 46)
 """Days and weeks on which faults are planted."""
+OFF = tuple(
+    date(2017, month, day)
+    for month, day in ((3, 17), (5, 14), (5, 29), (6, 18), (7, 4), (9, 4), (10, 9), (10, 31), (11, 11), (11, 23))
+)
+"""Days off on which faults are planted as well."""
+SLICES = 5
+"""Parts of the sample, by the number of the household, each as if it were the whole."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ def play(source: str, table: str, deliveries: Iterator[Delivery], keep: Callable
 
 def year() -> list[Played]:
     """Return the year of every table."""
-    data, chance = installed(), np.random.default_rng(1)
+    data, chance = installed(), np.random.default_rng(SEED)
     late = (SIX_HOURS + chance.random() / 2 for _ in iter(int, 1))
     redemptions = data.read("coupon_redemptions")
     by_day = Counter(day.date() for day in redemptions["redemption_date"].to_pylist())
@@ -127,7 +135,7 @@ def year() -> list[Played]:
             "pos",
             "transactions",
             (Delivery(day, "", rows, next(late)) for day, rows in transactions_by_day(data)),
-            lambda one: one.day in DAYS,
+            lambda one: one.day in (*DAYS, *OFF),
         ),
         play(
             "pos",
@@ -158,6 +166,22 @@ def year() -> list[Played]:
         )
         played.append(play("marketing", table, units, _none))
     return played
+
+
+def slices() -> Iterator[list[Played]]:
+    """Yield the year of the tills of each slice."""
+    data = installed()
+    for part in range(SLICES):
+        chance = np.random.default_rng(SEED + part)
+        deliveries = (
+            Delivery(day, "", rows.filter(pc.equal(_rest(rows["household_id"]), part)), SIX_HOURS + chance.random() / 2)
+            for day, rows in transactions_by_day(data)
+        )
+        yield [play("pos", "transactions", deliveries, lambda one: one.day in DAYS)]
+
+
+def _rest(numbers: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.subtract(numbers, pc.multiply(pc.divide(numbers, SLICES), SLICES))
 
 
 def _none(_: Delivery) -> bool:
@@ -247,13 +271,23 @@ FAULTS = {
 def main() -> None:
     """Print the alarms of the clean year, and which planted faults were found."""
     played = year()
-    for label, said in (("as the project says", config()), ("with no holiday listed", NOTHING_SAID)):
-        _print_clean(played, label, said)
-    _print_faults({one.table: one for one in played})
+    for label, said in (("without a setting", config()), ("without the days off of its country", NOTHING_SAID)):
+        found, days, series = alarms(played, said)
+        output.table(
+            f"The year without faults, {label}: {series} series, {len(found)} values out of their bands,"
+            f" {days} tables' days alarmed",
+            ("false alarms",),
+            [(line,) for line in found],
+        )
+    by_table = {one.table: one for one in played}
+    print_faults(by_table, (*DAYS, *WEEKS), "Planted faults")
+    print_faults(by_table, OFF, "Planted faults on days off")
+    print_slices()
 
 
-def _print_clean(played: Sequence[Played], label: str, said: Config) -> None:
-    rows, days, series = [], set(), set()
+def alarms(played: Sequence[Played], said: Config) -> tuple[list[str], int, int]:
+    """Return the values that are out of their bands, on how many days of tables, and how many series there are."""
+    lines, days, series = [], set(), set()
     for one in played:
         history, rules = one.history(), one.rules(said)
         for place, seen in enumerate(history):
@@ -261,29 +295,46 @@ def _print_clean(played: Sequence[Played], label: str, said: Config) -> None:
                 series.add((one.source, one.table, verdict.column, verdict.metric))
                 if verdict.is_anomaly:
                     days.add((one.source, one.table, seen.day, seen.unit))
-                    rows.append(
-                        (message(f"{one.source}.{one.table}", (seen.day, seen.unit), verdict, times=rules.times),)
-                    )
-    output.table(
-        f"The year without faults, {label}: {len(series)} series, {len(rows)} values out of their bands,"
-        f" {len(days)} tables' days alarmed",
-        ("false alarms",),
-        rows,
-    )
+                    at = (seen.day, seen.unit)
+                    lines.append(message(f"{one.source}.{one.table}", at, verdict, times=rules.times))
+    return lines, len(days), len(series)
 
 
-def _print_faults(played: dict[str, Played]) -> None:
+def print_faults(played: dict[str, Played], at: Sequence[date | int], title: str) -> None:
+    """Print what was found of each fault that was planted on some days, or in some weeks."""
     rows: list[tuple[str, int, int, int, str]] = []
     for name, fault in FAULTS.items():
         one = played[fault.of]
-        found = [_found(one, fault, delivery) for delivery in one.kept.values()]
+        found = [_found(one, fault, each) for each in one.kept.values() if each.day in at or each.unit]
+        if not one.rules(config()).weekdays and WEEKS[0] not in at:
+            continue
         said = next((verdicts for verdicts in found if verdicts), [])
         more = f" (and {len(said) - 1} more)" if said[1:] else ""
-        rows.append(
-            (name, len(found), sum(map(bool, found)), sum(not one for one in found), f"{said[0]}{more}" if said else "")
-        )
+        missed = sum(not one for one in found)
+        rows.append((name, len(found), len(found) - missed, missed, f"{said[0]}{more}" if said else ""))
     found_, planted = sum(row[2] for row in rows), sum(row[1] for row in rows)
-    output.table(f"Planted faults: {found_} of {planted} found", ("fault", "planted", "found", "missed", "first"), rows)
+    output.table(f"{title}: {found_} of {planted} found", ("fault", "planted", "found", "missed", "first"), rows)
+
+
+def print_slices() -> None:
+    """Print the false alarms in the year of each slice, and what was found of the faults of the tills there."""
+    rows = []
+    for number, played in enumerate(slices(), start=1):
+        with_days, _, _ = alarms(played, config())
+        without, _, _ = alarms(played, NOTHING_SAID)
+        kept = played[0].kept.values()
+        found = [
+            bool(_found(played[0], fault, each))
+            for fault in FAULTS.values()
+            if fault.of == played[0].table
+            for each in kept
+        ]
+        rows.append((number, len(without), len(with_days), "; ".join(with_days), sum(found), len(found)))
+    output.table(
+        f"The tills in {SLICES} slices, each by itself",
+        ("slice", "false alarms without days off", "with", "which", "found", "planted"),
+        rows,
+    )
 
 
 def _found(played: Played, fault: Fault, delivery: Delivery) -> list[str]:

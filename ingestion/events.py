@@ -21,7 +21,7 @@ COUPON_REDEMPTIONS = Table(
     disposition="append",
     key=("event_id",),
     partition="day",
-    freshness=timedelta(days=9),
+    freshness=timedelta(days=11),
     columns=(
         Column("event_id", pa.string(), "The sender's id of the event, a UUID.", nullable=False, maximum=200),
         Column("type", pa.string(), "Kind of event: coupon_redeemed.", nullable=False, allowed=("coupon_redeemed",)),

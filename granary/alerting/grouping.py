@@ -69,6 +69,10 @@ class Graph:
             for parent in parents:
                 if child in self.names and parent in self.names:
                     self._join(self.names[parent], self.names[child])
+        for test, node in [(name, node) for name, node in self.by_name.items() if node["resource_type"] == "test"]:
+            tested = self.names.get(node.get("attached_node") or "", "")
+            for reader in self.children[tested] - self.tests(tested):
+                self._join(test, reader)  # dbt skips what reads a node whose test fails
         for source, spec in SOURCES.items():
             for table in spec.tables:
                 self._join(source, f"{source}.{table.name}")
@@ -99,6 +103,10 @@ class Graph:
         reads = {one: frozenset(self.upstream(one) & marts) for kind in USED for one in used[kind]}
         return Downstream(tuple(sorted(marts)), tuple(used["exposure"]), tuple(used["metric"]), reads)
 
+    def tests(self, name: str) -> frozenset[str]:
+        """Return the tests of a node."""
+        return frozenset(one for one in self.children[name] if self.by_name.get(one, {}).get("resource_type") == "test")
+
     def owner(self, name: str) -> str:
         """Return who looks after a table, a source or a node; '' if nobody says."""
         source = SOURCES.get(name.partition(".")[0])
@@ -127,10 +135,14 @@ def groups(signals: Iterable[Signal], graph: Graph) -> list[Group]:
     """Return the causes of these signals, each with everything that it explains.
 
     A signal with several causes is with each of them. Where a rule says so, several tables of a source have one cause:
-    the source.
+    the source. What a rule sums up of a model is no cause of what else is wrong with it, such as its failing test.
     """
     found = list(signals)
-    subjects = {one.subject for one in found} | _sources(found)
+    causing = [one for one in found if not rule_of(one.kind).sums_up]
+    named = {one.subject for one in causing}
+    summed = [one.subject for one in found if one.subject not in named]
+    within = {one: sorted(graph.tests(one) & named) for one in summed}
+    subjects = named | {one for one in summed if not within[one]} | _sources(found)
     causes: dict[str, list[Signal]] = {}
 
     @cache
@@ -139,7 +151,8 @@ def groups(signals: Iterable[Signal], graph: Graph) -> list[Group]:
         return frozenset(one for one in above if not graph.upstream(one) & subjects) or frozenset({subject})
 
     for signal in found:
-        for root in sorted(roots(signal.subject)):
+        of = within.get(signal.subject) or [signal.subject]
+        for root in sorted(frozenset().union(*map(roots, of))):
             causes.setdefault(root, []).append(signal)
     return [
         Group(cause, tuple(sorted(of, key=lambda one: (one.subject != cause, one.severity != "critical"))))

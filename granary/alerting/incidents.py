@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from granary.alerting.grouping import Graph, Group, groups
+from granary.alerting.rules import rule_of
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import UsageError
 from granary.warehouse.signals import Severity, Signal
@@ -121,8 +122,11 @@ def update(connection: Connection, look: Look, graph: Graph, config: Config) -> 
 
 
 def _known(group: Group, open_ones: Sequence[Incident]) -> Incident | None:
-    """Return the open incident that a group is about: of the same cause, else that with most signals in common."""
-    keys = {one.key for one in group.signals}
+    """Return the open incident that a group is about: of the same cause, else that with most signals in common.
+
+    What only sums up makes nothing the same: what lowers a score today is not what lowered it before.
+    """
+    keys = {one.key for one in group.signals if not rule_of(one.kind).sums_up}
     shared = {one.incident_id: len(keys & {known.key for known in one.signals}) for one in open_ones}
     best = max(open_ones, key=lambda one: (one.cause == group.cause, shared[one.incident_id]), default=None)
     return best if best and (best.cause == group.cause or shared[best.incident_id]) else None

@@ -14,7 +14,7 @@ import psycopg
 
 from granary.alerting.rules import RULES, Rule, rule_of
 from granary.cdc import status as capture_status
-from granary.load.freshness import FRESHNESS, Freshness
+from granary.load.freshness import FRESHNESS, Freshness, rest
 from granary.load.newest import last_date
 from granary.sources.discovery import BROKEN, SOURCES
 from granary.warehouse.connection import connect, execute, query, reason
@@ -121,10 +121,11 @@ def _late(settings: Settings, connection: Connection, rule: Rule, now: datetime)
             one = Freshness(spec.name, table.name, at, now - at, table.freshness, newest, age)
             if one.is_late:
                 since, late = (at, one.age) if one.is_silent or not (newest and age) else (newest, age)
-                hours, allowed = (span / timedelta(hours=1) for span in (late, table.freshness))
+                agreed = table.freshness + rest(since, late)
+                hours, allowed = (span / timedelta(hours=1) for span in (late, agreed))
                 name, words = f"{spec.name}.{table.name}", "nothing new" if one.is_silent else "what comes is old"
                 last = f"{words} since {since.astimezone(timezone.utc):%F %R} UTC"
-                yield Signal(rule.kind, name, since + table.freshness, hours, allowed, rule.severity, "", last)
+                yield Signal(rule.kind, name, since + agreed, hours, allowed, rule.severity, "", last)
 
 
 def _replication(settings: Settings, _: Connection, rule: Rule, now: datetime) -> Iterator[Signal]:

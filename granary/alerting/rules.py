@@ -21,7 +21,8 @@ class Rule:
 
     `title` says of the subject what is wrong; `measured` what its value is, with `{value}` and `{threshold}`; `todo` is
     the next command, of the subject or its relation. `runbook` is a page in docs/engine/runbooks. A rule whose
-    `per_source` is set has one cause where several tables of a source have it.
+    `per_source` is set has one cause where several tables of a source have it. One that `sums_up` counts what else is
+    wrong: it is no cause of that.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Rule:
     todo: str
     sql: str = ""
     per_source: bool = False
+    sums_up: bool = False
     repaired: str = "is well again"
 
 
@@ -193,6 +195,7 @@ RULES = (
         "success-rate",
         "granary runs",
         sql.SUCCESS_RATE,
+        sums_up=True,
     ),
     Rule(
         "quality_score",
@@ -203,6 +206,7 @@ RULES = (
         "data-quality",
         "granary quarantine list",
         sql.QUALITY_SCORE,
+        sums_up=True,
         repaired="is of good quality again",
     ),
     Rule(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from granary.alerting.incidents import load as incidents
 from granary.cli.publish_state import PublishState, publish_state
 from granary.load.freshness import Freshness, freshness
 from granary.privacy.suppression_list import entries
@@ -83,6 +84,8 @@ class Health:
     listening: str | None = None
     """Where the embedded server lets colleagues in, by TLS or not, and until when its certificate is valid."""
     certificate_ends: datetime | None = None
+    incidents: tuple[dict[str, Any], ...] = ()
+    """Those that are open, the gravest and oldest first."""
 
     @property
     def certificate_expires(self) -> bool:
@@ -137,6 +140,7 @@ def look(settings: Settings) -> Health:
             marts=publish_state(connection),
             services=services,
             **door,
+            incidents=_incidents(connection),
         )
         if not query(connection, "select 1 where to_regclass('ops.erasures') is not null"):
             return found
@@ -162,6 +166,15 @@ def _lost(connection: Connection, declared: Collection[tuple[str, str]]) -> tupl
             state = "is empty" if there else "is gone"
             found.append(f"raw_{source}.{table} {state}, and held {rows:,} rows: `granary load {source}.{table}`")
     return tuple(found)
+
+
+def _incidents(connection: Connection) -> tuple[dict[str, Any], ...]:
+    """Return number, severity, cause and beginning of the incidents that are open."""
+    if not query(connection, "select 1 where to_regclass('ops.incidents') is not null"):
+        return ()
+    names = ("incident_id", "severity", "cause", "since")
+    found = incidents(connection, "where closed_at is null order by severity, opened_at")
+    return tuple({name: getattr(one, name) for name in names} for one in found)
 
 
 def _age(one: Freshness | None) -> dict[str, Any]:

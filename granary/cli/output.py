@@ -46,6 +46,9 @@ NOT_LOADED = {
 SHOWN_UNITS = 10
 """Units of one table and outcome that are named."""
 
+INCIDENTS_NAMED = 5
+"""Open incidents that are named."""
+
 ENOUGH_TO_GUESS = 5
 """Tables that must be done before the time that the rest takes is guessed."""
 console = Console(highlight=False, soft_wrap=False)
@@ -233,6 +236,10 @@ def health(found: Health) -> None:
         line(f"{found.erasures_open:,} of them still in the warehouse or its marts: `granary forget --again`.")
     for problem in found.marts.problems:
         line(problem)
+    if found.incidents:
+        causes = [f"{one['cause']} ({one['severity']}, #{one['incident_id']})" for one in found.incidents]
+        more = f" and {len(causes) - INCIDENTS_NAMED:,} more" if causes[INCIDENTS_NAMED:] else ""
+        line(f"Incidents: {', '.join(causes[:INCIDENTS_NAMED])}{more}: `granary incidents list`")
     if found.layers:
         table(
             "Schemas",

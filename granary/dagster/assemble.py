@@ -8,6 +8,7 @@ import dagster as dg
 
 from granary.dagster.arrivals import landed, landing_zone, polling
 from granary.dagster.dbt_assets import dbt_definition, external_sources
+from granary.dagster.incident_events import incidents_of_assets
 from granary.dagster.jobs import Assets, Job, standard_jobs
 from granary.dagster.loader_assets import loaders, partitions
 from granary.dagster.publish_checks import publish_checks
@@ -49,7 +50,7 @@ def assemble(
         asset_checks=[publish_checks(manifest)],
         jobs=named,
         schedules=schedules,
-        sensors=[*SENSORS, rest_of_runs(named), landing_zone, landed, *polling()],
+        sensors=[*SENSORS, incidents_of_assets, rest_of_runs(named), landing_zone, landed, *polling()],
         resources={"warehouse": Warehouse()},
         # One process a run. Nine loads of nothing new take 15 s in it and 33 s with a process per step (forkserver,
         # preloaded, 2 cores); loading in parallel gains less than that, since the largest table keeps both cores busy.

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from granary.dbt import openlineage
 from granary.dbt.failures import FAILED
 from granary.dbt.manifest import MANIFEST, folder
-from granary.dbt.manifest_nodes import relation
+from granary.dbt.manifest_nodes import has_delta, relation
 from granary.warehouse import run_ledger
+from granary.warehouse.connection import connect, query
 from granary.warehouse.run_ledger import Run
 from granary.warehouse.steps import Step
 
@@ -31,6 +32,12 @@ STATUSES = {
     "skipped": "skipped",
     "no-op": "skipped",
 } | dict.fromkeys(FAILED, "failed")
+WRITTEN_BY_MODEL = """
+    select model, sum(rows_inserted)::bigint
+    from ops.model_versions
+    where invocation_id = $1
+    group by model
+"""
 PUBLISH = "operation.granary.granary-on-run-end"
 """How the id of the hook begins that publishes."""
 RESULTS = frozenset({"LogModelResult", "LogSnapshotResult", "LogSeedResult", "LogTestResult"})
@@ -144,7 +151,8 @@ def keep_results(settings: Settings, path: Path, invocation: str, *, failed: boo
     if results.get("metadata", {}).get("invocation_id") == invocation:
         # A process of a run writes none: that of its home is of the same project.
         manifest = _read(path.with_name(MANIFEST)) or _read(folder(settings) / MANIFEST)
-        taken = list(of_results(results, {**manifest.get("nodes", {}), **manifest.get("sources", {})}))
+        nodes = {**manifest.get("nodes", {}), **manifest.get("sources", {})}
+        taken = counted(settings, invocation, list(of_results(results, nodes)), nodes)
         run = run_of(results, taken)
         run_ledger.keep_objectives(settings, list(owned(manifest)), role="transformer")
         openlineage.emit(settings, run, taken, manifest, path.parent)
@@ -160,6 +168,26 @@ def keep_results(settings: Settings, path: Path, invocation: str, *, failed: boo
         **vars(run_ledger.usage()),
     )
     run_ledger.keep(settings, [mine], taken, role="transformer")
+
+
+def counted(settings: Settings, invocation: str, taken: list[Step], nodes: Mapping[str, Any]) -> list[Step]:
+    """Return the steps, those of incremental models with the rows that they wrote: their statement says nothing of it.
+
+    What they wrote is in `ops.model_versions`; one that is not there had nothing to write.
+    """
+    incremental = {relation(node) for node in nodes.values() if has_delta(node)}
+    silent = [one for one in taken if one.relation in incremental and _wrote(one) and one.row_count is None]
+    if not silent:
+        return taken
+    with run_ledger.warned("rows of incremental models"), connect(settings, role="transformer") as connection:
+        run_ledger.briefly(connection)
+        written = dict(query(connection, WRITTEN_BY_MODEL, invocation))
+        return [replace(one, row_count=written.get(str(one.relation), 0)) if one in silent else one for one in taken]
+    return taken
+
+
+def _wrote(step: Step) -> bool:
+    return step.kind == "model" and step.status == "succeeded"
 
 
 def _read(path: Path) -> dict[str, Any]:

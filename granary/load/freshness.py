@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from granary.load.days_off import days_off
 from granary.load.newest import last_date
 from granary.sources.discovery import SOURCES
 from granary.warehouse.connection import connect, query
@@ -18,6 +19,7 @@ from granary.warehouse.connection import connect, query
 if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
+DAY = timedelta(days=1)
 FRESHNESS = "select source, table_name, fresh_at, now() - fresh_at, data_at, now() - data_at from ops.freshness"
 
 
@@ -25,8 +27,9 @@ FRESHNESS = "select source, table_name, fresh_at, now() - fresh_at, data_at, now
 class Freshness:
     """When a table's source last had something new, how new that data was, and how old both may be by its contract.
 
-    `data_at` and `data_age` are None where nothing says when the data happened, and where no more comes: in a history
-    that has ended (GRANARY_LAST_DATE).
+    On a public holiday nothing has to come: each makes what is `allowed` a day longer. `data_at` and `data_age` are
+    None where nothing says when the data happened, and where no more comes: in a history that has ended
+    (GRANARY_LAST_DATE).
     """
 
     source: str
@@ -40,12 +43,14 @@ class Freshness:
     @property
     def is_silent(self) -> bool:
         """Whether nothing new has come for longer than the contract allows."""
-        return self.age > self.allowed
+        return self.age > self.allowed + rest(self.fresh_at, self.age)
 
     @property
     def is_late(self) -> bool:
         """Whether the source has been silent for too long, or what it brings is too old."""
-        return self.is_silent or (self.data_age is not None and self.data_age > self.allowed)
+        if self.is_silent or self.data_at is None or self.data_age is None:
+            return self.is_silent
+        return self.data_age > self.allowed + rest(self.data_at, self.data_age)
 
     def __str__(self) -> str:
         """One clause."""
@@ -53,6 +58,13 @@ class Freshness:
         if self.data_at and self.data_age and not self.is_silent:
             what = f"its newest data are {_span(self.data_age)} old (of {self.data_at:%Y-%m-%d %H:%M})"
         return f"{self.source}.{self.table}: {what}, and its contract allows {_span(self.allowed)}"
+
+
+def rest(since: datetime, age: timedelta) -> timedelta:
+    """Return for how long nothing had to come in an age: a day for each public holiday."""
+    if age < DAY:
+        return timedelta(0)
+    return DAY * days_off().between(since, since + age)
 
 
 def freshness(settings: Settings, source: str | None = None, table: str | None = None) -> list[Freshness]:

@@ -53,6 +53,7 @@ KINDS = {
     "": "server",
     "engine/alerting/test_config": "fast",
     "engine/anomalies/test_bands": "fast",
+    "engine/anomalies/test_days_off": "fast",
     "engine/apis": "fast",
     "engine/apis/test_memory": "server",
     "engine/authoring": "fast",

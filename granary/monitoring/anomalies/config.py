@@ -6,11 +6,12 @@ Its keys are `sensitivity` (a number), `holidays` ("12-25", or "2026-04-05") and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from granary.load.days_off import NONE, DaysOff, days_off
 from granary.monitoring.anomalies.metrics import METRICS
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT, project_vars
@@ -45,11 +46,15 @@ class Mute:
 
 @dataclass(frozen=True)
 class Config:
-    """What the project says: how easily a value is an anomaly, on which days nothing is expected, what is muted."""
+    """What the project says: how easily a value is an anomaly, on which days nothing is expected, what is muted.
+
+    `days_off` are those of its country, on which less or more is expected, and at other hours.
+    """
 
     sensitivity: float = 1.0
     holidays: frozenset[str] = frozenset()
     mutes: tuple[Mute, ...] = ()
+    days_off: DaysOff = NONE
 
     def is_holiday(self, day: date) -> bool:
         """Return whether a day, the one before or the one after it, is a holiday by the list."""
@@ -71,7 +76,7 @@ def config() -> Config:
     Raises:
         GranaryError: it is not written as it has to be.
     """
-    return read(project_vars().get("anomalies") or {})
+    return replace(read(project_vars().get("anomalies") or {}), days_off=days_off())
 
 
 def read(given: Any) -> Config:

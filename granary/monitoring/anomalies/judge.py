@@ -1,7 +1,8 @@
 """Which observations depart from what the days before made expected: pure, of what was observed alone.
 
 A day is compared with the eight weeks before it, by weekday; the end of a month with earlier ends; and a day on which
-all of a source moved a year ago may move so again. Of a listed holiday, and the days around it, nothing is expected.
+all of a source moved a year ago may move so again. Near a day off of the country more or less may come, and near a
+public one at other hours. Of a listed holiday, and the days around it, nothing is expected.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from datetime import date, timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
+from granary.load.days_off import KEPT, PUBLIC
 from granary.monitoring.anomalies.bands import QUIET, WINDOW, Band, Point, band, distance, move, moved
 from granary.monitoring.anomalies.config import NOTHING_SAID, Config
 from granary.monitoring.anomalies.metrics import METRICS, OF_NUMBERS
@@ -31,6 +33,8 @@ MONTH_ENDS = 400
 """Days in which earlier month ends are looked for."""
 TAILS, OF_TAILS = ("p10", "p90"), 1.3
 """The ends of a distribution move more than its middle."""
+OF_DAYS_OFF = 1.5
+"""How much wider the band of counts is near a day off. Half of what is usual is out of it all the same."""
 NAMED = 3
 """Categories that are named."""
 NEW, GONE = 0.02, 0.001
@@ -68,6 +72,14 @@ class Rules:
     whole: frozenset[str] = frozenset()
     today: date | None = None
     neighbours: tuple[tuple[Point, ...], ...] = ()
+
+    def is_off(self, day: date, kinds: tuple[str, ...] = KEPT) -> bool:
+        """Return whether a day is near a day off, on which less or more comes; near a public one, at other hours."""
+        return self.weekdays and self.config.days_off.is_near(day, kinds)
+
+    def closes(self, day: date) -> bool:
+        """Return whether nothing has to come on a day."""
+        return self.weekdays and self.config.days_off.closes(day)
 
 
 @dataclass(frozen=True)
@@ -123,12 +135,14 @@ def _of_key(past: Sequence[Seen], seen: Seen, key: Key, rules: Rules) -> Iterato
         return  # nearly all values are one: what is left has a mean that a few rows make
     if metric in OF_NUMBERS and column in rules.times:
         kind = "time"
+        if rules.is_off(seen.day, PUBLIC):
+            return  # other hours are no news
     found = _band(
         past, seen, key, kind, rules, step=float(column in rules.whole and metric in OF_NUMBERS), range_=range_
     )
     if found is None:
         return
-    out = not found.holds(value)
+    out = not found.holds(value) and not (metric == "rows" and not value and rules.closes(seen.day))
     if out and value < found.low and metric in ("rows", "distinct") and rules.today and seen.day >= rules.today:
         out = False  # the day is not over
     if out and metric == "distinct":
@@ -149,7 +163,7 @@ def _band(
         step=step,
         range_=range_,
         alike=alike,
-        wider=OF_TAILS if key[1] in TAILS else 1.0,
+        wider=OF_TAILS if key[1] in TAILS else OF_DAYS_OFF if kind == "count" and rules.is_off(seen.day) else 1.0,
         sensitivity=rules.config.sensitivity,
     )
 

@@ -48,7 +48,7 @@ Key = tuple[str, str]
 
 SEEN = """
     with seen as (
-        select {day} as day, {unit} as unit, load_id, superseded_by, rows_loaded, started_at
+        select {day} as day, {unit} as unit, load_id, superseded_by, {rows} as rows_loaded, started_at
         from ops.load_audit
         where source = $1 and table_name = $2 and {counts}
     )
@@ -62,6 +62,8 @@ SEEN = """
     group by day, unit
     order by day, min(load_id)
 """
+NEW_PAST_CURSOR = "case when watermark_after is distinct from watermark_before then rows_loaded else 0 end"
+"""Rows that a load past a cursor brought: those up to where the cursor was are read again, and are no news."""
 LOADED = "(started_at at time zone $3)::date"
 NAMED = r"substring(unit from '(?:^|/)(\d{4}-\d{2}-\d{2})(?:\.[^/]*)?$')::date"
 HOUR, DAY = 3600, 86_400
@@ -111,6 +113,7 @@ def groups(connection: Connection, source: str, table: Table, time_zone: str) ->
         day=day,
         unit="unit" if apart else "text ''",
         counts=counts + (" and watermark_before is not null" if table.cursor else ""),
+        rows=NEW_PAST_CURSOR if table.cursor else "rows_loaded",
         total="max" if table.disposition == "replace" else "sum",
     )
     return [

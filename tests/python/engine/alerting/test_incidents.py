@@ -103,6 +103,32 @@ def test_two_causes_are_two_incidents() -> None:
     }
 
 
+def test_a_failing_test_is_the_cause_of_what_is_skipped_because_of_it_and_of_a_low_score() -> None:
+    failed = [Signal("model_failed", name) for name in ("m3", "m39", "m2_unique")]
+    found = groups([Signal("quality_score", "m2"), *failed], Graph(manifest()))
+    assert [(one.cause, sorted(signal.subject for signal in one.signals)) for one in found] == [
+        ("m2_unique", ["m2", "m2_unique", "m3", "m39"])
+    ]
+    alone = groups([Signal("quality_score", "m2"), Signal("model_failed", "m30")], Graph(manifest()))
+    assert {one.cause for one in alone} == {"m2"}
+
+
+def test_what_lowers_a_score_today_is_not_what_lowered_it_before(watched: Settings, ask: Ask) -> None:
+    run(
+        watched,
+        "insert into ops.steps (run_id, kind, name, relation, is_full, seconds, finished_at, status)"
+        " values ('r', 'test', 'warns', 'build.m2', false, 1, $1, 'warned')",
+        NOW,
+    )
+    look(watched)
+    loaded(watched, "receipts", "failed", NOW, "column amount is missing")
+    look(watched)
+    assert ask("select cause, closed_at is null, part_of from ops.incidents order by incident_id") == [
+        ("m2", False, 2),
+        ("till.receipts", True, None),
+    ]
+
+
 def test_what_is_said_of_all_marts_reaches_whatever_reads_one() -> None:
     below = Graph(manifest()).downstream("marts")
     assert (below.marts, below.uses, below.metrics) == (("m38", "m39"), ("exposure sales_page",), ("metric sales",))

@@ -205,6 +205,40 @@ def test_an_invocation_of_dbt_is_a_run_with_every_node_test_and_the_publish(
     assert rows("select relation, owner, quality_score::int from ops.quality_scores") == [("build.fct", "Sales", 0)]
 
 
+def test_an_incremental_model_has_the_rows_that_it_wrote_whose_statement_says_none(
+    warehouse: Settings, rows: Rows, tmp_path: Path
+) -> None:
+    kinds = {"one": "overwrite_partitions", "two": "overwrite_partitions", "view": None}
+    nodes = {
+        f"model.shop.{name}": {
+            "schema": "build",
+            "name": name,
+            "resource_type": "model",
+            "config": {"incremental_strategy": strategy},
+        }
+        for name, strategy in kinds.items()
+    }
+    results = [
+        {"unique_id": node, "status": "success", "execution_time": 1, "message": "DO", "timing": []}
+        | {"relation_name": f'"granary"."build"."{one["name"]}"'}
+        for node, one in nodes.items()
+    ]
+    (tmp_path / "run_results.json").write_text(json.dumps(RESULTS | {"results": results}))
+    (tmp_path / "manifest.json").write_text(json.dumps({"nodes": nodes}))
+    with connect(warehouse, autocommit=True) as connection:
+        for invocation, count in (("i1", 30), ("i1", 4), ("another", 500)):
+            execute(
+                connection,
+                "insert into ops.model_versions (model, is_whole, rows_inserted, rows_deleted, invocation_id)"
+                " values ('build.one', false, $1, 9, $2)",
+                count,
+                invocation,
+            )
+    step_times.keep_results(warehouse, tmp_path / "run_results.json", "i1", failed=False)
+    assert rows("select name, row_count from ops.steps order by name") == [("one", 34), ("two", 0), ("view", None)]
+    assert rows("select row_count from ops.runs") == [(34,)]
+
+
 @pytest.mark.parametrize(("failed", "kept"), [(True, 1), (False, 0)])
 def test_an_invocation_that_left_no_results_has_failed_or_had_nothing_to_do(
     warehouse: Settings, rows: Rows, tmp_path: Path, failed: bool, kept: int

@@ -64,7 +64,7 @@ def main(words: Sequence[str]) -> int:
             return 130
         finally:
             server.down(settings)
-    return show(found)
+    return show(found, [test.name for test in models.tests])
 
 
 def half_a_year(settings: Settings, target: Path) -> Proof:
@@ -89,13 +89,19 @@ def judged(mutants: Sequence[object], verdict: Callable[..., Verdict]) -> list[t
     return found
 
 
-def show(found: Iterable[tuple[str, Verdict]]) -> int:
-    """Print what caught what, and return the exit code."""
+def show(found: Iterable[tuple[str, Verdict]], tests: Sequence[str]) -> int:
+    """Print what caught what, and which of the data tests caught nothing; return the exit code."""
     found = list(found)
     rows = [(line, verdict.by, verdict.name) for line, verdict in found]
     terminal.table("Mutants", ("mutant", "caught by", "name"), rows)
     by = Counter(verdict.by for _, verdict in found)
     terminal.table("Caught first by", ("", "mutants"), [(name, str(count)) for name, count in by.most_common()])
+    idle = sorted(test for test in tests if not any(verdict.names(test) for _, verdict in found))
+    terminal.table(
+        f"{len(idle)} of {len(tests)} data tests caught nothing, first or beside another",
+        ("test",),
+        [(test,) for test in idle],
+    )
     caught = sum(verdict.is_caught for _, verdict in found)
     counted = caught + by[SURVIVED]
     score = caught / counted if counted else 1.0

@@ -94,6 +94,6 @@ def unit_tests(builds: Builds) -> dict[str, list[UnitTest]]:
     return found
 
 
-def first_failing(checks: Iterable[Check], connection: Connection) -> Check | None:
-    """Return the first test that fails."""
-    return next((check for check in checks if check.fails(connection)), None)
+def failing(checks: Iterable[Check], connection: Connection) -> tuple[str, ...]:
+    """Return the names of the tests that fail."""
+    return tuple(check.name for check in checks if check.fails(connection))

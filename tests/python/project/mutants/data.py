@@ -23,7 +23,7 @@ from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
 from tests.python.project.histories.proof import digests
 from tests.python.project.histories.recorded import AuditError
-from tests.python.project.mutants.checks import data_tests, first_failing
+from tests.python.project.mutants.checks import data_tests, failing
 from tests.python.project.mutants.models import SAME, SURVIVED, VARIANT, Verdict
 
 if TYPE_CHECKING:
@@ -149,9 +149,9 @@ class Deliveries:
 
     def _of_tests(self) -> Verdict | None:
         with connect(self.proof.pipeline.settings, role="transformer") as connection:
-            failing = first_failing(self.tests, connection)
+            names = failing(self.tests, connection)
             connection.rollback()
-        return Verdict("data test", failing.name) if failing else None
+        return Verdict("data test", names[0], names[1:]) if names else None
 
     def _marts(self) -> dict[str, Digest]:
         names = [name for name in self.proof.columns if name.startswith("build.") and not name.endswith("__delta")]

@@ -6,6 +6,7 @@ unit test makes no difference on this data: it is told apart from one that survi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
@@ -16,7 +17,7 @@ from psycopg import Error
 from granary.warehouse.connection import connect
 from tests.python.project.histories.proof import digests
 from tests.python.project.histories.recorded import AuditError
-from tests.python.project.mutants.checks import data_tests, first_failing, unit_tests
+from tests.python.project.mutants.checks import data_tests, failing, unit_tests
 from tests.python.project.mutants.edits import edited, edits
 
 if TYPE_CHECKING:
@@ -46,15 +47,20 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which sort of check was the first to catch a mutant, and its name; or why none was."""
+    """Which sort of check was the first to catch a mutant, and its name; or why none was. `also`: tests beside it."""
 
     by: str
     name: str = ""
+    also: tuple[str, ...] = ()
 
     @property
     def is_caught(self) -> bool:
         """Return whether a check caught it."""
         return self.by not in (SURVIVED, SAME, UNEDITED)
+
+    def names(self, test: str) -> bool:
+        """Return whether a data test caught it, first or beside another, by itself or as an audit."""
+        return test in self.also or test in re.findall(r"\w+", self.name)
 
 
 @dataclass
@@ -117,8 +123,8 @@ class Models:
             except Error as error:
                 return Verdict("build", f"{node.rpartition('.')[2]}: {type(error).__name__}")
             tests = [test for test in self.tests if test.name not in self.broken and test.name in ready]
-            if failing := first_failing(tests, connection):
-                return Verdict("data test", failing.name)
+            if names := failing(tests, connection):
+                return Verdict("data test", names[0], names[1:])
         after = digests(connection, self.columns, sorted(self.columns))
         return Verdict(SAME if self.before == after else SURVIVED)
 
