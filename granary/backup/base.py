@@ -228,7 +228,7 @@ def _members(stream: Any) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
             if member.name == MANIFEST and (file := archive.extractfile(member)):
                 content = file.read()
             yield member, content
-            archive.members.clear()  # a hundred thousand files are not kept in memory
+            archive.members.clear()  # type: ignore[attr-defined]  # a hundred thousand files are not kept in memory
 
 
 def _range(manifest: bytes) -> tuple[int, int, int]:

@@ -157,7 +157,11 @@ class Remote:
                 yield file
             except BaseException:
                 with suppress(Exception):  # what is left of it is never looked at
-                    file.discard() if hasattr(file, "discard") else file.close()
+                    if is_whole:
+                        file.discard()
+                        file.closed = True  # or it is written when it is thrown away
+                    else:
+                        file.close()
                 raise
             file.close()
             if not is_whole:

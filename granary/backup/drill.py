@@ -116,7 +116,7 @@ def _compared(
 ) -> Report:
     back = (datetime.now(timezone.utc) - started).total_seconds()
     say("erasing again who was forgotten later")
-    again = erasures.forget_again(aside)
+    again = erasures.forget_again(settings, aside)
     say("comparing with its own records")
     with connect(aside) as connection:
         checks = (

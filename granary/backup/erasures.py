@@ -34,6 +34,13 @@ def fetch(settings: Settings, place: Destination) -> None:
         suppression_list.add(settings, [Entry(**json.loads(line)) for line in lines])
 
 
+def hand_on(settings: Settings, other: Settings) -> None:
+    """Have another home know whom this one knows as forgotten, and the key by which they are known, if it has one."""
+    suppression_list.add(other, suppression_list.entries(settings))
+    if key := suppression_list.key_of(settings):
+        suppression_list.keep_key(other, key)
+
+
 def pending(settings: Settings) -> int:
     """Return how many are on the list whom a warehouse does not know as forgotten."""
     listed = {entry.subject for entry in suppression_list.entries(settings)}
@@ -42,15 +49,16 @@ def pending(settings: Settings) -> int:
     return len(listed - {str(row[0]) for row in rows})
 
 
-def forget_again(settings: Settings) -> int:
-    """Erase whom a restored warehouse still has and the list says to be forgotten; return how many these are.
+def forget_again(settings: Settings, aside: Settings) -> int:
+    """Erase whom a restored warehouse still has and the lists say to be forgotten; return how many these are.
 
     Raises:
         GranaryError: the key that identifies them is not here, or the marts do not follow.
     """
-    wanted = pending(settings)
-    if wanted and not forget.forget(settings, None).finished:
-        raise GranaryError("not all who were forgotten could be erased again", str(settings.home), "`granary forget`")
+    hand_on(settings, aside)
+    wanted = pending(aside)
+    if wanted and not forget.forget(aside, None).finished:
+        raise GranaryError("not all who were forgotten could be erased again", str(aside.home), "see its log")
     return wanted
 
 

@@ -10,6 +10,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from granary.backup import catalog
@@ -136,7 +137,7 @@ class LogShipper:
             execute(connection, "select pg_create_physical_replication_slot($1, true)", SLOT)
             found = query(connection, SLOTS, SLOT)
         first = int(found[0][0]) // SEGMENT_BYTES
-        log = self._log()
+        log = self._log
         while first and (log / segment_name(timeline, first - 1)).exists():
             first -= 1
         before = catalog.position(self.place)
@@ -182,11 +183,12 @@ class LogShipper:
     def _ending(self) -> str:
         return ".zst.age" if self.recipients else ".zst"
 
+    @cached_property
     def _log(self) -> Path:
         return plan(self.settings.home).data / "pg_wal"
 
     def _read(self, name: str, size: int) -> bytes:
-        path = self._log() / name
+        path = self._log / name
         try:
             with path.open("rb") as file:
                 content = file.read(size)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from granary.backup import catalog, erasures, logical, unpack
 from granary.backup.config import destination, private_keys
 from granary.backup.log import SEGMENT_BYTES, place_of
-from granary.privacy import suppression_list
+from granary.sources.config import FILE
 from granary.warehouse import server
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
 from granary.warehouse.filelock import locked
-from granary.warehouse.layout import Layout, make_private, plan
+from granary.warehouse.layout import Layout, last_words, make_private, plan
 from granary.warehouse.settings import SOCKET_PATH_LIMIT
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _from_files(
     aside = aside_of(settings)
     make_aside(aside, place, plan_, keys, say=say)
     try:
-        forgotten = erasures.forget_again(aside)
+        forgotten = erasures.forget_again(settings, aside)
     finally:
         server.down(aside)
     fault_point("restore-before-swap")
@@ -158,9 +158,9 @@ def _from_dump(
 ) -> Restored:
     backup, aside = logical.choose(place, at), logical.aside_of(settings, ASIDE)
     logical.load(aside, place, backup, keys, say=say)
-    forgotten = erasures.forget_again(aside)
+    forgotten = erasures.forget_again(settings, aside)
     logical.swap(settings, aside)
-    suppression_list.add(settings, suppression_list.entries(aside))
+    erasures.hand_on(aside, settings)
     return Restored(backup.name, f"{backup.finished:%F %T} UTC", settings.host, forgotten_again=forgotten)
 
 
@@ -273,14 +273,15 @@ def _recover(layout: Layout, home: Path, plan_: Plan) -> int:
         layout.give(signal)
         size = layout.log.stat().st_size
         try:
-            server.start(layout)
-            break
+            server.start(layout)  # it comes back before the log is replayed
+            if server.recovers(layout):
+                break
+            problem = last_words(layout.log, size)
         except GranaryError as error:
-            words = layout.log.read_bytes()[size:].decode(errors="replace")
-            if target and NOT_REACHED in words:
-                target = {}  # nothing was committed between the moment and the end of the log
-                continue
-            raise GranaryError(f"the log cannot be replayed: {error.what}", str(layout.log), "see its log") from None
+            problem = error.what
+        if not (target and NOT_REACHED in layout.log.read_bytes()[size:].decode(errors="replace")):
+            raise GranaryError(f"the log cannot be replayed: {problem}", str(layout.log), "see its log")
+        target = {}  # nothing was committed between the moment and the end of the log
     found = FINISHED.findall(layout.log.read_text(errors="replace"))
     server.configure(layout, home)  # from its next start on
     return place_of(found[-1]) if found else 0
@@ -317,13 +318,9 @@ def _swap(settings: Settings, aside: Settings, say: Callable[[str], None]) -> No
         layout.data.rename(old)
     new.data.rename(layout.data)
     fault_point("restore-swapped")
-    suppression_list.add(settings, suppression_list.entries(aside))
-    for name in ("sources.env", "erasures/key"):
-        path = aside.home / name
-        if path.exists() and not (settings.home / name).exists():
-            (settings.home / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.rename(settings.home / name)
-            (settings.home / name).chmod(0o600)
+    erasures.hand_on(aside, settings)
+    if (aside.home / FILE).exists() and not (settings.home / FILE).exists():
+        (aside.home / FILE).rename(settings.home / FILE)
     project = settings.home / "backup" / "project"
     shutil.rmtree(project, ignore_errors=True)
     project.parent.mkdir(mode=0o700, exist_ok=True)

@@ -102,8 +102,7 @@ class Service:
 
     def _start(self, *words: str) -> None:
         self._tried[words[0]] = datetime.now(timezone.utc)
-        command = [str(Path(sys.executable).parent / "granary"), *words]
-        self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self.child = spawn(*words)
 
     def _note(self, at: str | None, problem: str) -> None:
         if problem or time.monotonic() - self._noted < STATE_SECONDS:
@@ -113,3 +112,8 @@ class Service:
         except (GranaryError, psycopg.Error):
             return  # the warehouse is away: whoever looks after it says so
         self._noted = time.monotonic()
+
+
+def spawn(*words: str) -> subprocess.Popen[bytes]:
+    """Start the command with these words."""
+    return subprocess.Popen([str(Path(sys.executable).parent / "granary"), *words], stdin=subprocess.DEVNULL)

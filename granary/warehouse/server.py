@@ -43,6 +43,7 @@ ENDING_SECONDS = 300
 """How long processes of a server that was killed may take to end: each finishes what it is at."""
 LOCKED_SECONDS = ENDING_SECONDS + 60
 """How long to wait for another process that starts or stops the server: it may wait for those, too."""
+RECOVERING = "the server is recovering what it had not finished when it was stopped; waiting for it"
 STILL_SECONDS = 60
 WORD_SECONDS = 3
 
@@ -289,7 +290,7 @@ def start(layout: Layout) -> None:
             layout.command("pg_ctl", "start", "-w", "-t", "60", "-D", str(layout.data), "-l", str(layout.log))
         except GranaryError as error:
             words = last_words(layout.log, size) or error.what
-            if postmaster(layout) and _recovers(layout):
+            if postmaster(layout) and recovers(layout, RECOVERING):
                 return
             ending = "lock file" in words or "shared memory" in words
             if ending and time.monotonic() - began < ENDING_SECONDS:
@@ -302,13 +303,16 @@ def start(layout: Layout) -> None:
         return
 
 
-def _recovers(layout: Layout) -> bool:
+def recovers(layout: Layout, words: str = "") -> bool:
     """Wait for a server that has begun; return whether it accepts connections, and False once it has ended.
+
+    With `words` people are told why they wait.
 
     Raises:
         GranaryError: it is there, and has said nothing in its log for a minute: while it recovers, it does every 10 s.
     """
-    waits.notify("the server is recovering what it had not finished when it was stopped; waiting for it")
+    if words:
+        waits.notify(words)
     size, changed = -1, time.monotonic()
     while not _is_ready(layout):
         if not postmaster(layout):

@@ -234,6 +234,43 @@ def test_a_disk_that_is_nearly_full(watched: Settings, monkeypatch: pytest.Monke
     assert found(watched, "disk_full") == [("the disk", None, 0.09, "9.0 of 100.0 GB are free")]
 
 
+def backed_up(settings: Settings, kind: str, at: datetime, *, well: bool = True, problem: str = "") -> None:
+    """Have the ledger know of a backup, or of a drill."""
+    run(
+        settings,
+        "insert into ops.backups (kind, name, place, started_at, finished_at, succeeded, detail)"
+        " values ($1, 'x', '/mnt', $2, $2, $3, jsonb_build_object('problem', $4::text))",
+        *(kind, at, well, problem),
+    )
+
+
+def test_a_backup_its_log_and_a_drill_are_too_old(watched: Settings) -> None:
+    kinds = ("backup_old", "backup_log_old", "drill_old", "drill_failed")
+    run(
+        watched,
+        "insert into ops.backup_state (place, since, every_seconds, drill_seconds) values ('/mnt', $1, 3600, 7200)",
+        NOW - 4 * HOUR,
+    )
+    assert found(watched, "backup_old") == [("the last backup at /mnt", NOW - 3 * HOUR, 4, "")]
+    assert [found(watched, kind) for kind in kinds[1:]] == [[], [], []]
+    backed_up(watched, "full", NOW - 2 * HOUR)
+    backed_up(watched, "incremental", NOW - HOUR, well=False)
+    backed_up(watched, "drill", NOW - 4 * HOUR)
+    run(watched, "update ops.backup_state set log_at = $1", NOW - 5 * MINUTE)
+    assert [found(watched, kind) for kind in kinds] == [[], [], [], []]
+    run(watched, "update ops.backups set finished_at = finished_at - interval '1 minute'")
+    run(watched, "update ops.backup_state set log_at = $1, problem = 'the disk is full'", NOW - 6 * MINUTE)
+    backed_up(watched, "drill", NOW - MINUTE, well=False, problem="mart marts.takings: its digest is another")
+    assert [found(watched, kind) for kind in kinds] == [
+        [("the last backup at /mnt", NOW - 61 * MINUTE, 121 / 60, "the disk is full")],
+        [("the log at /mnt", NOW - 6 * MINUTE, 360, "the disk is full")],
+        [("the last drill at /mnt", NOW - 121 * MINUTE, 241 / 120, "")],
+        [("the drill at /mnt", NOW - MINUTE, None, "mart marts.takings: its digest is another")],
+    ]
+    backed_up(watched, "drill", NOW)
+    assert [found(watched, kind) for kind in kinds[2:]] == [[], []]
+
+
 def test_an_anomaly_holds_while_it_is_open_and_not_muted(watched: Settings) -> None:
     for column, ago, muted, over in (
         ("", 2, "false", None),

@@ -27,6 +27,29 @@ if TYPE_CHECKING:
 SMALL = {"fsync": "off", "shared_buffers": "64MB", "max_worker_processes": "8"}
 
 
+PLANTED = """
+create table public.told (number integer);
+
+create schema marts;
+create table marts.takings (day date, amount numeric, note json);
+insert into marts.takings values ('2026-03-01', 10, '{}'), ('2026-03-02', 20, null), ('2026-04-01', 30, null);
+insert into ops.publishes (schema_name, invocation_id, started_at, marts, rows_inserted, rows_deleted, loads_seen)
+values ('marts', 'first', now(), array['takings'], 3, 0, '{}');
+insert into ops.published_months (publish_id, mart, business_month, rows_inserted, rows_deleted, row_count, measures)
+values (1, 'takings', '2026-03-01', 2, 0, 2, '{}'), (1, 'takings', '2026-04-01', 1, 0, 1, '{}');
+
+create schema raw_till;
+create table raw_till.receipts as select cast(7 as bigint) as _load_id, amount from marts.takings;
+insert into ops.load_audit (
+    load_id, run_id, source, table_name, unit, fingerprint, status, rows_read, rows_loaded, rows_quarantined,
+    rows_deleted, bytes, seconds, started_at
+) values (7, 'x', 'till', 'receipts', 'a', 'f', 'loaded', 3, 3, 0, 0, 1, 1, now());
+insert into ops.raw_tables values ('till', 'receipts', 3, null);
+insert into ops.watermarks values ('till', 'receipts', 'a', 7);
+"""
+"""A mart of three rows that was published, and the raw table from which it came."""
+
+
 @dataclass(frozen=True)
 class Kept:
     """A warehouse whose table `public.told` has had rows 1 to 4, and its backups.
@@ -76,7 +99,7 @@ def kept(quick: pytest.MonkeyPatch) -> Iterator[Kept]:
         config = Config(to=place.place)
         try:
             with connect(settings) as connection:
-                execute(connection, "create table public.told (number integer)")
+                execute(connection, PLANTED)
                 connection.commit()
             tell(settings, 1)
             first = base.take(settings, config, place)

@@ -14,6 +14,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -22,8 +23,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from granary.cli import output as terminal
 from granary.warehouse import server
 from granary.warehouse.settings import Settings
-from tests.python.engine.chaos.drill import DISRUPTIONS, Cell, drill
+from tests.python.engine.chaos.drill import EVERYWHERE, Cell, drill
 from tests.python.engine.chaos.kinds import KINDS
+from tests.python.engine.chaos.kinds.restore import SECONDS
 from tests.python.support.proofs import own_folder
 
 if TYPE_CHECKING:
@@ -97,8 +99,10 @@ def disrupt(base: Path, kinds: Sequence[str], runs: int, seed: int) -> Table:
 
 def share(kind: str, runs: int) -> dict[str, int]:
     """Return how often each disruption is to hit: the kills in equal shares, every other one a twentieth of them."""
+    if own := KINDS[kind].disruptions:
+        return dict.fromkeys(own, -(-runs // (4 * len(own))))
     kills = [*KINDS[kind].points, "at random"]
-    others = [name for name in DISRUPTIONS if name not in kills]
+    others = [name for name in EVERYWHERE if name not in kills]
     return dict.fromkeys(kills, -(-runs // len(kills))) | dict.fromkeys(others, max(1, runs // 20))
 
 
@@ -116,6 +120,12 @@ def show(found: Table, title: str, *, markdown: bool) -> None:
         print("\n".join(f"| {' | '.join(map(str, row))} |" for row in [*rows, total]))
     else:
         terminal.table(title, COLUMNS, [tuple(map(str, row)) for row in [*rows, total]])
+    if SECONDS:
+        lost, back = zip(*SECONDS, strict=True)
+        print(
+            f"Restored {len(SECONDS)} times: lost of the past at most {max(lost):.1f} s (median {median(lost):.1f} s);"
+        )
+        print(f"back after at most {max(back):.0f} s (median {median(back):.0f} s)")
     for kind, cells in found.items():
         for name, cell in cells.items():
             for fault in cell.faults[:3]:

@@ -37,8 +37,9 @@ where audit.rows_loaded is null or audit.rows_loaded < held.rows
 captured table have the load of their change."""
 
 SILENT = """
-select load_id, rows_read, rows_loaded + rows_quarantined from ops.load_audit
-where source = $1 and table_name = $2 and status = 'loaded' and rows_read <> rows_loaded + rows_quarantined
+select load_id, rows_read, rows_loaded + rows_quarantined + rows_forgotten from ops.load_audit
+where source = $1 and table_name = $2 and status = 'loaded'
+and rows_read <> rows_loaded + rows_quarantined + rows_forgotten
 """
 
 QUARANTINED = """

@@ -22,6 +22,7 @@ from tests.python.engine.chaos.disruptions import (
     two_loaders_one_killed,
 )
 from tests.python.engine.chaos.kinds import KINDS
+from tests.python.engine.chaos.kinds.restore import DESTROYED, data_destroyed
 from tests.python.engine.chaos.world import forget
 
 if TYPE_CHECKING:
@@ -43,12 +44,14 @@ SERVER: dict[str, Disruption] = {
     **({"disk full": disk_full} if hasattr(resource, "prlimit") else {}),
 }
 """Disruptions that need a Postgres of the harness's own, which they may break."""
-DISRUPTIONS: dict[str, Disruption] = {
+EVERYWHERE: dict[str, Disruption] = {
     "at random": at_random,
     "two loaders": two_loaders,
     "two, one killed": two_loaders_one_killed,
     **SERVER,
 }
+"""Disruptions of every kind of source."""
+DISRUPTIONS: dict[str, Disruption] = {**EVERYWHERE, DESTROYED: data_destroyed}
 """What the table calls a disruption -> the disruption; every other name is that of a named point."""
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 
+OTHERS = ("alert-", "backup-", "forget-", "migration-", "restore-", "rights-")
+
+
 @pytest.mark.parametrize(
     ("bad", "what"), [(sabotage.rows_first, "double"), (sabotage.ledger_first, "lost")], ids=["double", "lost"]
 )
@@ -38,10 +41,10 @@ def test_loader_without_lock_is_found_out(warehouse: Settings, tmp_path: Path) -
 
 
 def test_every_named_point_of_a_loader_is_struck() -> None:
-    """Those of erasures, migrations and alerts are disrupted where these are tested."""
+    """Those of erasures, migrations, alerts and backups are disrupted where these are tested."""
     code = "".join(path.read_text() for path in Path(granary.__file__).parent.rglob("*.py"))
     named = set(re.findall(r'\bfault_point\("([\w-]+)"\)', code))
-    others = {name for name in named if name.startswith(("alert-", "forget-", "migration-", "rights-"))}
+    others = {name for name in named if name.startswith(OTHERS)}
     assert {"alert-sent", "forget-erased", "migration-applied", "rights-applied"} <= others
     assert {point for kind in KINDS.values() for point in kind.points} == named - others
 

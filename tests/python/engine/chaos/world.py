@@ -35,11 +35,13 @@ SEAM = ("extracted", "mid-copy", "before-commit", "after-commit")
 class World(ABC):
     """One source with its loader. It begins empty; `advance` changes it as such a source changes in a day.
 
-    Its loader passes the named `points`; those that are `first` only in the first load, when there is nothing yet. It
-    lives for some `rounds`; then everything begins anew, with raw tables that have to be created.
+    Its loader passes the named `points`; those that are `first` only in the first load, when there is nothing yet. With
+    `disruptions` only these are done to it. It lives for some `rounds`; then everything begins anew, with raw tables
+    that have to be created.
     """
 
     points: tuple[str, ...] = SEAM
+    disruptions: tuple[str, ...] = ()
     first: tuple[str, ...] = ()
     rounds = 5
     loader: Loader

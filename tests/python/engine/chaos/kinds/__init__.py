@@ -10,6 +10,7 @@ from tests.python.engine.chaos.kinds.databases import DatabaseWorld
 from tests.python.engine.chaos.kinds.events import StreamWorld, WebhookWorld
 from tests.python.engine.chaos.kinds.files import EventFilesWorld, FilesWorld, WebFilesWorld
 from tests.python.engine.chaos.kinds.replay import ReplayWorld
+from tests.python.engine.chaos.kinds.restore import RestoreWorld
 
 if TYPE_CHECKING:
     from tests.python.engine.chaos.world import World
@@ -24,5 +25,6 @@ KINDS: dict[str, type[World]] = {
     "kafka": StreamWorld,
     "webhooks": WebhookWorld,
     "quarantine replay": ReplayWorld,
+    "restore": RestoreWorld,
 }
 """What a person calls each kind -> its world."""
