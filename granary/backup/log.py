@@ -118,7 +118,10 @@ class LogShipper:
             gap = ""
             if self._next is None or self.stored is None or self.stored.timeline != timeline:
                 claim(self.settings, self.place, system, take_over=self.take_over)
-                gap = self._begin(connection, timeline)
+                try:
+                    gap = self._begin(connection, timeline)
+                except OSError as error:
+                    raise self._unreadable(error) from None
             done = self._ship(timeline, lsn, at.isoformat(timespec="milliseconds"))
             reached = lsn // SEGMENT_BYTES * SEGMENT_BYTES
             ((held, _),) = query(connection, SLOTS, SLOT)
@@ -193,10 +196,13 @@ class LogShipper:
             with path.open("rb") as file:
                 content = file.read(size)
         except OSError as error:
-            self._next = None  # look anew what there is
-            todo = "a new base backup is made next"
-            raise GranaryError(f"the server's log cannot be read: {error.strerror}", str(path), todo) from None
+            raise self._unreadable(error) from None
         return content
+
+    def _unreadable(self, error: OSError) -> GranaryError:
+        self._next = None  # look anew what there is
+        what = f"the server's log cannot be read: {error.strerror}"
+        return GranaryError(what, str(error.filename), "it is looked for anew, and what is missing then is said")
 
     def _store(self, name: str, content: bytes) -> None:
         with (

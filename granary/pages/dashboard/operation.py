@@ -72,6 +72,11 @@ def _refused(rows: Found) -> str:
     return f"{_counted(still, 'row waits', 'rows wait')} for a decision"
 
 
+def _backups(rows: Found) -> str | None:
+    wrong = [f"the {row['what']} {row['state']}" for row in rows if row["state"] != "is in time"]
+    return ", ".join(wrong) or None
+
+
 PAGE = Page(
     name="operation",
     title="Operation",
@@ -90,6 +95,7 @@ PAGE = Page(
         _read("trends", queries.TRENDS),
         _read("quarantine", queries.QUARANTINE),
         _read("lags", queries.LAGS),
+        _read("backups", queries.BACKUPS),
         _read("storage", queries.STORAGE),
         _read("tables", queries.TABLES),
     ),
@@ -334,6 +340,23 @@ PAGE = Page(
             limit=2 * LONGEST,
             empty="No stream is read and no database captured.",
             finding=_lags,
+        ),
+        Chart(
+            "backups",
+            "How old backup, stored log and drill are",
+            "A backup and a drill are late after twice their interval, the log after five minutes.",
+            "operation_backups",
+            (
+                key("what", "What"),
+                value("age", "Old", "seconds"),
+                value("allowed", "Late after", "seconds"),
+                value("state", "State", "text"),
+                value("found", "Found", "text"),
+                value("byte_count", "Size", "bytes"),
+            ),
+            drawings.bars("what", "age", "Old", drawings.DURATION),
+            empty="No destination of backups is set.",
+            finding=_backups,
         ),
         Chart(
             "storage",

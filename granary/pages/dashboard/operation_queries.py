@@ -282,6 +282,52 @@ select
 from ops.lags
 order by seconds desc nulls last, source, part
 """
+BACKUPS = """\
+-- Backup, log and drill: how old each is, may be, and how the last one ended.
+with
+
+parts as (
+
+    select
+        place,
+        'backup' as what,
+        age_seconds as age,
+        2 * every_seconds as allowed,
+        true as is_well,
+        case when backed_up_at is null then 'there is none' else place end as found,
+        byte_count
+    from ops.backup_health
+    union all
+    select place, 'log', log_age_seconds, 300, true, problem, null
+    from ops.backup_health
+    where log_at is not null
+    union all
+    select
+        place,
+        'drill',
+        drill_age_seconds,
+        2 * drill_seconds,
+        coalesce(drill_passed, true),
+        case
+            when last_drill_at is null then 'there was none'
+            when drill_passed then 'all as it should be'
+            else '`granary drill` says what is wrong'
+        end,
+        null
+    from ops.backup_health
+
+)
+
+select
+    what,
+    age,
+    allowed,
+    case when not is_well then 'failed' when age > allowed then 'is late' else 'is in time' end as state,
+    found,
+    byte_count
+from parts
+order by what
+"""
 STORAGE = """\
 -- Day and schema: what its tables took of the disk; the schemas of raw are one, and so are those after the fifth.
 with

@@ -84,6 +84,11 @@ LEDGER = f"""
     insert into ops.lags (source, kind, part, message_count, byte_count, seconds, seen_at) values
         ('till', 'stream', 'sales[0]', 40, null, 90, now() - interval '1 minute'),
         ('ledger', 'slot', 'granary_ledger', null, 2500000, 0, now() - interval '1 minute');
+    insert into ops.backup_state (place, every_seconds, drill_seconds, log_at)
+    values ('/mnt', 86400, 604800, now() - interval '20 seconds');
+    insert into ops.backups (kind, name, place, started_at, finished_at, succeeded, byte_count)
+    select kind, 'x', '/mnt', now() - age, now() - age, kind = 'full', 5000
+    from (values ('full', interval '3 days'), ('drill', interval '1 day')) as made (kind, age);
     delete from ops.table_sizes;
     insert into ops.table_sizes (measured_on, relation, byte_count, row_count)
     select current_date - age, relation, size * (11 - age), 10
@@ -251,6 +256,7 @@ def test_it_draws_and_says_what_it_read(chromium: Browser, found: dict[str, Rows
         assert browser.heading("run-days") == "1 run of 2 failed in 30 days"
         assert browser.heading("freshness") == "Late: shop.orders"
         assert browser.heading("lags") == "till sales[0] is farthest behind"
+        assert browser.heading("backups") == "the backup is late, the drill failed"
         for chart in PAGE.charts:
             if chart.draw:
                 marks = browser.tab.locator(", ".join(f"#{chart.name} svg .mark-{one} path" for one in MARKS))

@@ -55,7 +55,7 @@ REFUSED = (
 
 @pytest.fixture(scope="module")
 def planted(make_warehouse: Make) -> Settings:
-    """A warehouse with two loads, their publish, four checks of which one fails, a run, a stream and a slot."""
+    """A warehouse with two loads, their publish, four checks of which one fails, a run, a stream, a slot, a backup."""
     settings = make_warehouse("metrics")
     with connect(settings) as connection:
         for statement in (
@@ -63,6 +63,11 @@ def planted(make_warehouse: Make) -> Settings:
             LOAD.format(id=2, good=100, bad=0, began=400),
             PUBLISH,
             REFUSED,
+            "insert into ops.backup_state (place, every_seconds, drill_seconds, log_at)"
+            " values ('/mnt', 86400, 604800, now() - interval '20 seconds')",
+            "insert into ops.backups (kind, name, place, started_at, finished_at, succeeded, byte_count)"
+            " select kind, 'x', '/mnt', now() - interval '75 seconds', now() - interval '60 seconds', true, 5000"
+            " from unnest(array['full', 'drill']) as kind",
             "insert into ops.table_sizes values (current_date - 10, 'ops.load_audit', 1000, 1)",
             "insert into ops.schema_changes (load_id, source, table_name, column_name, change, detail)"
             " values (1, 'shop', 'orders', 'c', 'added', 'text')",

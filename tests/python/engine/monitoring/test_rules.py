@@ -30,7 +30,7 @@ def promtool(*arguments: str, given: str | None = None) -> str:
 
 
 def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
-    assert "SUCCESS: 17 rules found" in promtool("check", "rules", str(RULES))
+    assert "SUCCESS: 20 rules found" in promtool("check", "rules", str(RULES))
 
 
 def test_promtool_finds_nothing_wrong_with_the_metrics(warehouse: Settings) -> None:
