@@ -12,15 +12,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time as stopwatch
-from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from statistics import median
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.alerts_faults import FAULTS, Fault
 from bench.alerts_replay import EVENING, MORNING, Found, Replay
+from bench.alerts_report import picture, print_clean, print_faults
 from demo import retailer
 from granary.cli import output
 from granary.warehouse.settings import Settings
@@ -32,10 +32,7 @@ FIRST, LAST = date(2017, 2, 8), date(2017, 12, 31)
 """The first day with a fault: the weeks before are what is usual. The last day of the sample."""
 APART = timedelta(days=5)
 DAY, MOMENT = timedelta(days=1), timedelta(seconds=1)
-RECALL, RIGHT, SECONDS, FALSE = 0.95, 0.9, 30.0, 2
-"""What is asked for: of the faults found, and named right; how soon; and false alarms in a year."""
 PARTS = ("clean", "faults")
-COLUMNS = ("fault", "planted", "found", "one incident", "right cause", "slowest, s", "said instead")
 
 
 @dataclass
@@ -47,6 +44,11 @@ class Planted:
     known: datetime
     found: list[Found] = field(default_factory=list)
     closed: bool = False
+
+    def __str__(self) -> str:
+        """Return what was said of it."""
+        said = ", ".join(f"{one.cause} ({'+'.join(one.kinds)}, {one.at:%d %b %H:%M})" for one in self.found)
+        return f"{self.day:%d %b}, {self.fault.cause}: {said or 'nothing'}"
 
     @property
     def is_one(self) -> bool:
@@ -72,6 +74,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--promotions", type=float, default=1.0, help="the share of the products whose promotions come")
     parser.add_argument("--since", type=date.fromisoformat, help="the first day; those before are loaded at once")
     parser.add_argument("--until", type=date.fromisoformat, default=LAST, help="the last day")
+    parser.add_argument("--picture", type=Path, help="a file for what became of the faults, as SVG")
     chosen = parser.parse_args(words)
     replay = Replay(Settings.load())
     replay.open(chosen.promotions)
@@ -82,8 +85,11 @@ def main(words: Sequence[str]) -> None:
             replay.run()
         if chosen.part == "clean":
             print_clean(list(clean(replay, chosen.until)), stopwatch.perf_counter() - began)
-        else:
-            print_faults(list(planted(replay, chosen.until)), stopwatch.perf_counter() - began)
+            return
+        found = list(planted(replay, chosen.until))
+        print_faults(found, stopwatch.perf_counter() - began)
+    if chosen.picture:
+        picture(found, chosen.picture)
 
 
 def clean(replay: Replay, until: date) -> Iterator[tuple[date, Found]]:
@@ -131,54 +137,8 @@ def planted(replay: Replay, until: date) -> Iterator[Planted]:
 def settled(replay: Replay, one: Planted) -> Planted:
     """Note whether what came of a fault is over, now that it has been repaired for days."""
     one.closed = not set(replay.open_causes()) & {found.cause for found in one.found}
-    print(f"{one.day} {one.fault.kind}: {_instead(one)}", file=sys.stderr, flush=True)
+    print(f"{one.day} {one.fault.kind}: {one}", file=sys.stderr, flush=True)
     return one
-
-
-def print_clean(found: Sequence[tuple[date, Found]], seconds: float) -> None:
-    """Print the false alarms of a year."""
-    rows = [(f"{day}", one.cause, ", ".join(one.kinds), one.title) for day, one in found]
-    output.table(
-        f"The year without faults: {len(found)} false alarms, at most {FALSE} are agreed ({seconds:,.0f} s)",
-        ("day", "cause", "signals", "what"),
-        rows,
-    )
-
-
-def print_faults(found: Sequence[Planted], seconds: float) -> None:
-    """Print the confusion table: what became of the faults of each kind."""
-    kinds: dict[str, list[Planted]] = defaultdict(list)
-    for one in found:
-        kinds[one.fault.kind].append(one)
-    rows = [
-        (
-            kind,
-            len(of),
-            sum(bool(one.found) for one in of),
-            sum(one.is_one for one in of),
-            sum(one.is_right for one in of),
-            f"{max((one.seconds for one in of if one.found), default=0):.1f}",
-            "; ".join(_instead(one) for one in of if not (one.is_one and one.is_right)),
-        )
-        for kind, of in kinds.items()
-    ]
-    output.table(f"{len(found)} faults of {len(kinds)} kinds, planted in the year ({seconds:,.0f} s)", COLUMNS, rows)
-    hits = [one for one in found if one.found]
-    slow = [one.seconds for one in hits]
-    if hits:
-        output.line(
-            f"found {len(hits) / len(found):.1%} (asked {RECALL:.0%}); one incident"
-            f" {sum(one.is_one for one in found) / len(found):.1%}; right cause"
-            f" {sum(one.is_right for one in found) / len(found):.1%} (asked {RIGHT:.0%}); there after"
-            f" {median(slow):.1f} s, at most {max(slow):.1f} s (asked {SECONDS:.0f} s); over when repaired"
-            f" {sum(one.closed for one in hits)} of {len(hits)}"
-        )
-
-
-def _instead(one: Planted) -> str:
-    """Return what was said of a fault, where it was not the one right thing."""
-    said = ", ".join(f"{found.cause} ({'+'.join(found.kinds)}, {found.at:%d %b %H:%M})" for found in one.found)
-    return f"{one.day:%d %b}, {one.fault.cause}: {said or 'nothing'}"
 
 
 if __name__ == "__main__":

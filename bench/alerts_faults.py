@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from bench import alerts_plants as plant
+from bench import alerts_slots as slots
 from bench.alerts_plants import HOUR, MINUTE, PROMOTIONS, REDEMPTIONS, SALES
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("expired key", "marketing", plant.variable("GRANARY_MARKETING_KEY", "expired")),
     Fault("prices in cents", SALES, plant.delivered("prices in cents")),
-    Fault("dead slot", "office", plant.captured("select pg_drop_replication_slot('granary_office')")),
+    Fault("dead slot", "office", slots.captured("select pg_drop_replication_slot('granary_office')")),
     Fault("late file", SALES, plant.absent(SALES), known=12 * HOUR),
     Fault("failing test", "daily_sales_counts_sound", plant.dbt(daily_sales_counts_sound="fail")),
     Fault("new category", PROMOTIONS, plant.delivered("an eighth of a new category", PROMOTIONS), on=plant.new_week),
@@ -73,7 +74,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("swapped columns", SALES, plant.delivered("two amounts swapped")),
     Fault("cut file", SALES, plant.file(SALES, plant.cut(0.6))),
     Fault("half a file", PROMOTIONS, plant.delivered("half of a weekly file", PROMOTIONS), on=plant.new_week),
-    Fault("slot holds the log", "replication slot standby", plant.forgotten_slot),
+    Fault("slot holds the log", "replication slot standby", slots.forgotten_slot),
     Fault("quarantine growing", SALES, plant.rows(SALES, plant.nth("sales_value", -1.0, 50))),
     Fault("failing audit", "fct_sales", plant.dbt(fct_sales="error")),
     Fault("schema change", SALES, plant.rows(SALES, plant.with_cashiers)),
@@ -107,7 +108,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "dead slot",
         "office",
-        plant.captured(
+        slots.captured(
             "alter system set max_slot_wal_keep_size = '1MB'",
             "select pg_reload_conf()",
             *("select pg_logical_emit_message(false, 'bench', 'filler')", "select pg_switch_wal()") * 4,

@@ -71,7 +71,8 @@ class Graph:
                     self._join(self.names[parent], self.names[child])
         for test, node in [(name, node) for name, node in self.by_name.items() if node["resource_type"] == "test"]:
             tested = self.names.get(node.get("attached_node") or "", "")
-            for reader in self.children[tested] - self.tests(tested):
+            above = self.upstream(test) if len(self.parents[test]) > 1 else frozenset()
+            for reader in self.children[tested] - self.tests(tested) - above:
                 self._join(test, reader)  # dbt skips what reads a node whose test fails
         for source, spec in SOURCES.items():
             for table in spec.tables:

@@ -58,7 +58,7 @@ class Config:
 
     def is_holiday(self, day: date) -> bool:
         """Return whether a day, the one before or the one after it, is a holiday by the list."""
-        near = (day - AROUND, day, day + AROUND)
+        near = (day - AROUND, day, day + AROUND) if self.holidays else ()
         return any(one.isoformat() in self.holidays or f"{one:%m-%d}" in self.holidays for one in near)
 
     def mutes_it(self, table: str, column: str, metric: str, day: date) -> bool:

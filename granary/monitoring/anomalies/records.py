@@ -182,7 +182,8 @@ def settle(
         )
     execute(
         connection,
-        "update ops.anomalies set closed_at = clock_timestamp(), closed_because = 'corrected'"
+        "update ops.anomalies set closed_at = clock_timestamp(),"
+        " closed_because = case metric when 'lateness' then 'passed' else 'corrected' end"
         " where source = $1 and table_name = $2 and day = $3 and unit = $4 and closed_at is null"
         " and (column_name, metric) not in (select * from unnest($5::text[], $6::text[]))",
         source,

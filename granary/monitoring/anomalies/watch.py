@@ -142,16 +142,22 @@ def _judge(
     places = [(one.day, one.unit) for one in days]
     recent = set(places[-PASSED:])
     open_ = {(one.day, one.unit) for one in records.anomalies(connection, source, table.name)}
+    fresh = {*changed, *places[-1:]}
     wanted = recent | {one for one in changed if one in open_ or (one in known and len(changed) <= PASSED)}
     times, order = rules.times, list(METRICS)
     for number, place in enumerate(places):
         if place in wanted:
-            verdicts = [one for one in judge(days, number, rules) if one.is_anomaly]
+            verdicts = [one for one in judge(days, number, rules) if one.is_anomaly and _holds(one, place in fresh)]
             verdicts.sort(key=lambda one: order.index(one.metric))
             told_ = [(one, message(f"{source}.{table.name}", place, one, times=times)) for one in verdicts]
             records.settle(connection, source, table.name, place, told_)
     for place in wanted - set(places):
         records.settle(connection, source, table.name, place, [])
+
+
+def _holds(verdict: Verdict, fresh: bool) -> bool:
+    """Return whether an anomaly holds; that a day came late cannot be corrected, and is over with the next one."""
+    return fresh or verdict.metric != "lateness"
 
 
 def message(name: str, place: Place, verdict: Verdict, *, times: Container[str] = ()) -> str:

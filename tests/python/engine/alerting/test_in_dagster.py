@@ -84,4 +84,6 @@ def test_status_names_the_incidents_that_are_open(
         (1, "warning", "till.prices"),
     ]
     output.health(found)
-    assert "Incidents: m39 (warning, #2), till.prices (warning, #1): `granary incidents list`" in capsys.readouterr().out
+    assert (
+        "Incidents: m39 (warning, #2), till.prices (warning, #1): `granary incidents list`" in capsys.readouterr().out
+    )

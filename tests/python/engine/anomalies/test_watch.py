@@ -144,6 +144,10 @@ def test_what_comes_late_is_told_in_hours(shop: Watched) -> None:
     assert comes(TODAY + timedelta(days=20), 30) == [
         "shop.orders of Thursday 2026-03-26: came 30 hours after the day had ended, expected at most 12"
     ]
+    assert comes(TODAY + timedelta(days=21), 6) == []
+    with connect(shop.settings) as connection:
+        closed = query(connection, "select metric, closed_because from ops.anomalies")
+    assert closed == [("lateness", "passed")]  # a day in time has come
 
 
 def test_what_is_muted_is_kept_and_not_told(shop: Watched, monkeypatch: pytest.MonkeyPatch, rows: Rows) -> None:
@@ -200,3 +204,19 @@ def test_units_without_a_day_are_compared_with_the_units_before(
     load_table(warehouse, "shop", "orders")
     (found,) = lines(look.look(warehouse, "shop", contract).new)
     assert found.startswith("shop.orders of week-20: 80 rows, expected")
+
+
+def test_rows_that_a_cursor_reads_again_are_no_news(warehouse: Settings) -> None:
+    past_cursor = table(disposition="merge", key=("id",), cursor="id")
+    with connect(warehouse) as connection:
+        for day, before, after, brought in ((1, None, "9", 900), (2, "9", "9", 900), (3, "9", "12", 4)):
+            execute(
+                connection,
+                "insert into ops.load_audit (load_id, run_id, source, table_name, unit, status, rows_read, rows_loaded,"
+                " rows_quarantined, rows_deleted, bytes, seconds, watermark_before, watermark_after, started_at)"
+                " values ($1::bigint, 'r', 'shop', 'orders', 'u', 'loaded', $2::bigint, $2::bigint, 0, 0, 0, 0, $3, $4,"
+                " date '2026-03-01' + $1::int)",
+                *(day, brought, before, after),
+            )
+        found = observe.groups(connection, "shop", past_cursor, "UTC")
+    assert [(one.day.day, one.rows, one.load_ids) for one in found] == [(3, 0, ()), (4, 4, (3,))]
