@@ -107,7 +107,9 @@ def write(
         output.line(f"{len(made)} files written to {store.FOLDER}/: commit them.")
 
 
-@contracts.command("import", epilog="Examples: granary contracts import billing.odcs.yaml billing postgresql://db.example/billing")
+@contracts.command(
+    "import", epilog="Examples: granary contracts import billing.odcs.yaml billing postgresql://db.example/billing"
+)
 def take(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The contract that the source's owner gave.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="The source: a new one, or one of the project.")],

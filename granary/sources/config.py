@@ -1,18 +1,25 @@
-"""Settings of the sources: from the environment, or from the owner-only file in the warehouse's home."""
+"""Settings of the sources: from the environment, or from the owner-only file in the warehouse's home.
+
+NAME holds the value itself, NAME_FILE the path of a file with it (as containers mount secrets), and NAME_COMMAND a
+command that prints it (of Vault, of a cloud, of a keyring). A command is run without a shell.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
+import time
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Iterator
 
     from granary.warehouse.settings import Settings
 
@@ -20,6 +27,14 @@ FILE = "sources.env"
 NAME = re.compile(r"[A-Za-z_]\w*")
 ALIKE = 0.85
 """How much of two names must agree for one to be taken for the other, mistyped."""
+FROM_FILE, FROM_COMMAND = "_FILE", "_COMMAND"
+"""What is added to a setting's name where its value is elsewhere."""
+LARGEST = 65_536
+"""Bytes that a value has at most which a file or a command gives."""
+COMMAND_SECONDS = 30
+KEPT_SECONDS = 300
+"""How long what a command gave is used again: a load of a hundred tables asks a vault once."""
+_given: dict[str, tuple[float, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -35,23 +50,90 @@ def setting(settings: Settings, name: str) -> str:
     """Return a source's setting; values may be secrets and never appear in errors or logs.
 
     Raises:
-        GranaryError: it is set nowhere, or twice and differently, or others than its owner may read the file.
+        GranaryError: it is set nowhere, or in two ways, others than its owner may read the file, or what it names gives
+            no value.
     """
-    if value := os.environ.get(name):
-        return value
     path = settings.home / FILE
+    if (value := _one_way(name, "the environment", os.environ.get)) is not None:
+        return value
     found = list(_lines(path))
-    mine = [line for line in found if line.name == name]
-    if len({line.value for line in mine}) > 1:
-        numbers = " and ".join(str(line.number) for line in mine)
-        raise GranaryError(f"{name} is set more than once", f"{path}, lines {numbers}", "keep one of them")
-    if mine and mine[0].value:
-        return mine[0].value
+    if (value := _one_way(name, str(path), lambda way: _once(found, way, path))) is not None:
+        return value
     near = get_close_matches(name, {*os.environ, *(line.name for line in found)} - {name}, 1, ALIKE)
     advice = f"{near[0]} is set: did you mean that? Else " if near else ""
     raise GranaryError(
         f"{name} is not set", str(path), f"{advice}set it in the environment or that file; the sample's: `make demo`"
     )
+
+
+def _one_way(name: str, where: str, given: Callable[[str], str | None]) -> str | None:
+    """Return the value of a setting by the one way in which it is given here; None if it is not."""
+    said = {way: told for way in (name, name + FROM_FILE, name + FROM_COMMAND) if (told := given(way))}
+    if len(said) > 1:
+        raise GranaryError(f"{' and '.join(said)} are both set", where, "keep one of them")
+    for way, told in said.items():
+        return told if way == name else _fetched(way, told, where)
+    return None
+
+
+def _once(lines: list[Line], name: str, path: Path) -> str:
+    """Return what the file sets a name to; '' for nothing."""
+    mine = [line for line in lines if line.name == name]
+    if len({line.value for line in mine}) > 1:
+        numbers = " and ".join(str(line.number) for line in mine)
+        raise GranaryError(f"{name} is set more than once", f"{path}, lines {numbers}", "keep one of them")
+    return mine[0].value if mine else ""
+
+
+def _fetched(name: str, told: str, where: str) -> str:
+    """Return the value that is in a file or that a command prints.
+
+    Raises:
+        GranaryError: there is none, or it is too large; what the command said is not repeated, for it may be a secret.
+    """
+    try:
+        value = _of_file(told) if name.endswith(FROM_FILE) else _of_command(told)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        if isinstance(error, subprocess.TimeoutExpired):
+            why = f"it took longer than {COMMAND_SECONDS} s"
+        kind = "file" if name.endswith(FROM_FILE) else "command"
+        raise GranaryError(f"{name} names a {kind} that gives no value: {why}", where, f"correct the {kind}") from None
+    return value
+
+
+def _of_file(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return _value(file.read(LARGEST + 1))
+
+
+def _of_command(text: str) -> str:
+    """Run a command, or take what it gave a moment ago; its own errors go to the terminal of who runs this."""
+    if (known := _given.get(text)) and time.monotonic() - known[0] < KEPT_SECONDS:
+        return known[1]
+    words = shlex.split(text)
+    if not words:
+        raise ValueError("it is empty")
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=COMMAND_SECONDS, check=False)
+    if done.returncode:
+        raise ValueError(f"it ended with {done.returncode}")
+    value = _value(done.stdout)
+    _given[text] = time.monotonic(), value
+    return value
+
+
+def _value(content: bytes) -> str:
+    """Return one line of text without the end of the line."""
+    if len(content) > LARGEST:
+        raise ValueError(f"it is larger than {LARGEST:,} bytes")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise ValueError("it is no text") from None
+    text = text.rstrip("\r\n")
+    if not text or "\n" in text or "\0" in text:
+        raise ValueError("it is not one line")
+    return text
 
 
 def problems(settings: Settings, known: Collection[str]) -> list[str]:
@@ -62,6 +144,7 @@ def problems(settings: Settings, known: Collection[str]) -> list[str]:
         known: the names that sources ask for; a name that is like none of them is somebody else's.
     """
     path = settings.home / FILE
+    known = {way for name in known for way in (name, name + FROM_FILE, name + FROM_COMMAND)}
     said, seen = [], dict[str, int]()
     for line in _lines(path):
         place = f"{path}, line {line.number}"
