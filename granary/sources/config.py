@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-import subprocess
 import time
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from granary.warehouse import secret
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
+    from pathlib import Path
 
     from granary.warehouse.settings import Settings
 
@@ -29,9 +28,6 @@ ALIKE = 0.85
 """How much of two names must agree for one to be taken for the other, mistyped."""
 FROM_FILE, FROM_COMMAND = "_FILE", "_COMMAND"
 """What is added to a setting's name where its value is elsewhere."""
-LARGEST = 65_536
-"""Bytes that a value has at most which a file or a command gives."""
-COMMAND_SECONDS = 30
 KEPT_SECONDS = 300
 """How long what a command gave is used again: a load of a hundred tables asks a vault once."""
 _given: dict[str, tuple[float, str]] = {}
@@ -72,7 +68,7 @@ def _one_way(name: str, where: str, given: Callable[[str], str | None]) -> str |
     if len(said) > 1:
         raise GranaryError(f"{' and '.join(said)} are both set", where, "keep one of them")
     for way, told in said.items():
-        return told if way == name else _fetched(way, told, where)
+        return told if way == name else _fetched(way, told)
     return None
 
 
@@ -85,55 +81,14 @@ def _once(lines: list[Line], name: str, path: Path) -> str:
     return mine[0].value if mine else ""
 
 
-def _fetched(name: str, told: str, where: str) -> str:
-    """Return the value that is in a file or that a command prints.
-
-    Raises:
-        GranaryError: there is none, or it is too large; what the command said is not repeated, for it may be a secret.
-    """
-    try:
-        value = _of_file(told) if name.endswith(FROM_FILE) else _of_command(told)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        if isinstance(error, subprocess.TimeoutExpired):
-            why = f"it took longer than {COMMAND_SECONDS} s"
-        kind = "file" if name.endswith(FROM_FILE) else "command"
-        raise GranaryError(f"{name} names a {kind} that gives no value: {why}", where, f"correct the {kind}") from None
-    return value
-
-
-def _of_file(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return _value(file.read(LARGEST + 1))
-
-
-def _of_command(text: str) -> str:
-    """Run a command, or take what it gave a moment ago; its own errors go to the terminal of who runs this."""
-    if (known := _given.get(text)) and time.monotonic() - known[0] < KEPT_SECONDS:
-        return known[1]
-    words = shlex.split(text)
-    if not words:
-        raise ValueError("it is empty")
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=COMMAND_SECONDS, check=False)
-    if done.returncode:
-        raise ValueError(f"it ended with {done.returncode}")
-    value = _value(done.stdout)
-    _given[text] = time.monotonic(), value
-    return value
-
-
-def _value(content: bytes) -> str:
-    """Return one line of text without the end of the line."""
-    if len(content) > LARGEST:
-        raise ValueError(f"it is larger than {LARGEST:,} bytes")
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        raise ValueError("it is no text") from None
-    text = text.rstrip("\r\n")
-    if not text or "\n" in text or "\0" in text:
-        raise ValueError("it is not one line")
-    return text
+def _fetched(name: str, told: str) -> str:
+    """Return what is in a file, or what a command prints, or printed a moment ago."""
+    if name.endswith(FROM_FILE):
+        return secret.of_file(told, private=False)
+    known = _given.get(told)
+    if known is None or time.monotonic() - known[0] >= KEPT_SECONDS:
+        known = _given[told] = time.monotonic(), secret.of_command(told)
+    return known[1]
 
 
 def problems(settings: Settings, known: Collection[str]) -> list[str]:
