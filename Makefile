@@ -45,8 +45,8 @@ dashboard: setup ## figures and charts from the marts
 lint: lint-python lint-types lint-doors lint-sql lint-yaml lint-contracts ## every linter, and the one-way doors between the folders
 
 lint-python: setup
-	$(BIN)/ruff check . .ci/lock
-	$(BIN)/ruff format --check . .ci/lock
+	$(BIN)/ruff check . .ci/audit .ci/lock
+	$(BIN)/ruff format --check . .ci/audit .ci/lock
 
 lint-types: setup
 	$(BIN)/mypy $(PACKAGES)

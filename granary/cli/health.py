@@ -158,11 +158,11 @@ def _lost(settings: Settings, declared: Collection[tuple[str, str]]) -> tuple[st
         for source, table, rows in query(
             connection, "select source, table_name, row_count from ops.raw_tables where row_count > 0 order by 1, 2"
         ):
-            name = quote_relation(f"raw_{source}", table)
+            relation = quote_relation(f"raw_{source}", table)
             if (source, table) not in declared:
                 continue
-            there = query(connection, "select to_regclass($1) is not null", name) == [(True,)]
-            if not there or not query(connection, f"select 1 from {name} limit 1"):
+            there = query(connection, "select to_regclass($1) is not null", relation) == [(True,)]
+            if not there or not query(connection, f"select 1 from {relation} limit 1"):
                 state = "is empty" if there else "is gone"
                 found.append(f"raw_{source}.{table} {state}, and held {rows:,} rows: `granary load {source}.{table}`")
     return tuple(found)
