@@ -11,7 +11,7 @@ PACKAGES := $(wildcard dashboards demo granary ingestion orchestration dbt_grana
 CHOSEN := $(if $(filter file,$(origin PYTHON)),,--this-python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast ui docs dashboard lint lint-python lint-types lint-doors lint-sql lint-yaml bench scale chaos histories mutants clean
+.PHONY: help setup demo test test-fast ui docs dashboard lint lint-python lint-types lint-doors lint-sql lint-yaml lint-contracts bench scale chaos histories mutants clean
 SCALE := $(filter scale,$(MAKECMDGOALS))
 
 help: ## this list
@@ -42,11 +42,11 @@ docs: setup ## the data documentation
 dashboard: setup ## figures and charts from the marts
 	@$(BIN)/granary dashboard
 
-lint: lint-python lint-types lint-doors lint-sql lint-yaml ## every linter, and the one-way doors between the folders
+lint: lint-python lint-types lint-doors lint-sql lint-yaml lint-contracts ## every linter, and the one-way doors between the folders
 
 lint-python: setup
-	$(BIN)/ruff check . .ci/lock
-	$(BIN)/ruff format --check . .ci/lock
+	$(BIN)/ruff check . .ci/audit .ci/lock
+	$(BIN)/ruff format --check . .ci/audit .ci/lock
 
 lint-types: setup
 	$(BIN)/mypy $(PACKAGES)
@@ -60,6 +60,9 @@ lint-sql: setup
 
 lint-yaml: setup
 	$(if $(wildcard .yamllint),$(BIN)/yamllint --strict .)
+
+lint-contracts: setup
+	$(BIN)/granary contracts check
 
 bench: setup ## the benchmarks, as ratios to references in the same run; make bench scale: what history costs
 	@$(if $(SCALE),,$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement bench/requirements.txt)

@@ -136,7 +136,7 @@ def look(settings: Settings) -> Health:
             loads,
             _rows(connection, RELATIONS),
             unusable=tuple(unusable.values()),
-            lost=_lost(connection, declared),
+            lost=_lost(settings, declared),
             marts=publish_state(connection),
             services=services,
             **door,
@@ -150,21 +150,25 @@ def look(settings: Settings) -> Health:
         return replace(found, erasures=len(subjects), erasures_open=unfinished)
 
 
-def _lost(connection: Connection, declared: Collection[tuple[str, str]]) -> tuple[str, ...]:
-    """Return the raw tables that are gone, or empty, while their loads had brought rows; the next load repairs that."""
-    if not query(connection, "select 1 where to_regclass('ops.raw_tables') is not null"):
-        return ()
+def _lost(settings: Settings, declared: Collection[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the raw tables that are gone, or empty, while their loads had brought rows; the next load repairs that.
+
+    It is asked as the loader: what a loader has put in the place of a table must not run as the owner.
+    """
     found = []
-    for source, table, rows in query(
-        connection, "select source, table_name, row_count from ops.raw_tables where row_count > 0 order by 1, 2"
-    ):
-        name = quote_relation(f"raw_{source}", table)
-        if (source, table) not in declared:
-            continue
-        there = query(connection, "select to_regclass($1) is not null", name) == [(True,)]
-        if not there or not query(connection, f"select 1 from {name} limit 1"):
-            state = "is empty" if there else "is gone"
-            found.append(f"raw_{source}.{table} {state}, and held {rows:,} rows: `granary load {source}.{table}`")
+    with connect(settings, role="loader") as connection:
+        if not query(connection, "select 1 where to_regclass('ops.raw_tables') is not null"):
+            return ()
+        for source, table, rows in query(
+            connection, "select source, table_name, row_count from ops.raw_tables where row_count > 0 order by 1, 2"
+        ):
+            relation = quote_relation(f"raw_{source}", table)
+            if (source, table) not in declared:
+                continue
+            there = query(connection, "select to_regclass($1) is not null", relation) == [(True,)]
+            if not there or not query(connection, f"select 1 from {relation} limit 1"):
+                state = "is empty" if there else "is gone"
+                found.append(f"raw_{source}.{table} {state}, and held {rows:,} rows: `granary load {source}.{table}`")
     return tuple(found)
 
 

@@ -13,7 +13,7 @@ from granary.dagster.rest_of_run import REST_OF, assets_to_build, failed_loaders
 from granary.dagster.run_locks import held
 from granary.dagster.run_records import STARTED_BY, keep_runs
 from granary.dagster.windows import Window, window_tag
-from granary.warehouse.run_ledger import starter
+from granary.warehouse.person import starter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg.errors import LockNotAvailable, UndefinedColumn, UndefinedTable
 
-from granary.warehouse import retention
+from granary.warehouse import retention, trail
 from granary.warehouse.connection import connect, count, execute
 from granary.warehouse.errors import GranaryError
 
@@ -51,6 +51,7 @@ def prune_daily(settings: Settings) -> None:
         if retention.is_due(settings):
             retention.prune(settings, retention.days())
             prune(settings, retention.days())
+            trail.begin_log(settings)
 
 
 def prune(settings: Settings, kept_days: int) -> dict[str, int]:

@@ -15,6 +15,7 @@ from granary.dbt.manifest import MANIFEST, folder
 from granary.dbt.manifest_nodes import has_delta, relation
 from granary.warehouse import run_ledger
 from granary.warehouse.connection import connect, query
+from granary.warehouse.person import starter
 from granary.warehouse.run_ledger import Run
 from granary.warehouse.steps import Step
 
@@ -163,7 +164,7 @@ def keep_results(settings: Settings, path: Path, invocation: str, *, failed: boo
         taken, run = [], Run(invocation, "dbt", "dbt", now, "failed", now, cause=f"it left no results: see {log.name}")
     mine = replace(
         run,
-        started_by=run_ledger.starter(),
+        started_by=starter(),
         parent_run_id=os.environ.get(run_ledger.RUN_ID),
         **vars(run_ledger.usage()),
     )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PLAIN = re.compile(r"\w[\w .,()/&%*+-]{0,59}", re.ASCII)
 """Text of the source that a description may repeat: without braces, quotes, backslashes and line breaks."""
+DESCRIPTION = re.compile(r"\w[^{}\\\x00-\x1f\x7f]{0,999}")
+"""What an owner says of a table or column, as a description may repeat it: one line without Jinja's braces."""
 
 
 def source_says(source: PlannedSource) -> str:
@@ -22,13 +24,17 @@ def source_says(source: PlannedSource) -> str:
 
 
 def table_says(table: PlannedTable) -> str:
-    """Return a description of a table."""
+    """Return a description of a table: its owner's, or what it is made from."""
+    if DESCRIPTION.fullmatch(table.description):
+        return table.description
     where = f", from `{table.location}`" if PLAIN.fullmatch(table.location) else ""
     return f"One row per {singular(table.name).replace('_', ' ')}{where}."
 
 
 def column_says(column: PlannedColumn) -> str:
-    """Return a description of a column: the header, how often it is empty, how many values it has."""
+    """Return a description of a column: what its owner says, else its header, nulls and number of values."""
+    if column.agreed and DESCRIPTION.fullmatch(column.agreed.description):
+        return column.agreed.description
     name = column.header if PLAIN.fullmatch(column.header) else column.name
     seen = column.seen
     if seen.rows == seen.nulls:

@@ -14,6 +14,8 @@ from granary.warehouse.errors import GranaryError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from granary.scaffold.agreed import AgreedTable
+
 DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "sqlite", "mssql", "oracle")
 
 
@@ -26,6 +28,7 @@ def inspect_source(
     cursors: Mapping[str, str] | None = None,
     header: str | None = None,
     words: Mapping[str, tuple[str, ...]] | None = None,
+    agreed: Mapping[str, AgreedTable] | None = None,
 ) -> PlannedSource:
     """Read a sample of a path, a database URL or an API URL, and decide on everything that is to be written.
 
@@ -37,6 +40,7 @@ def inspect_source(
         cursors: likewise cursors.
         header: the header of an API's key, or "bearer".
         words: likewise words that stand for no value; none to find them.
+        agreed: what the source's owner has promised of its tables.
 
     Raises:
         GranaryError: the name is none, there is nothing at the place, or nothing of it can be loaded.
@@ -49,17 +53,17 @@ def inspect_source(
         from granary.scaffold import databases
 
         opening, found, kind, skipped = databases.find(name, where, only, keys or {}, cursors or {})
-        return plan(name, kind, opening, found, keys, cursors, skipped, words)
+        return plan(name, kind, opening, found, keys, cursors, skipped, words, agreed)
     if scheme and scheme[1] in ("http", "https") and not _is_file(where):
         from granary.scaffold import apis
 
         opening, found = apis.find(name, where, only, header)
-        return plan(name, "api", opening, found, keys, cursors, words=words)
+        return plan(name, "api", opening, found, keys, cursors, words=words, agreed=agreed)
     from granary.scaffold import files
 
     folder, found, skipped, formats = files.find(where, only)
     kind = Counter(kind_of(table.location) for table in found).most_common(1)[0][0] if found else "csv"
-    return plan(name, kind, files.opening(name, folder, formats), found, keys, cursors, skipped, words)
+    return plan(name, kind, files.opening(name, folder, formats), found, keys, cursors, skipped, words, agreed)
 
 
 def _is_file(url: str) -> bool:

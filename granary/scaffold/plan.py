@@ -14,13 +14,14 @@ from granary.profiling.evidence import Evidence, candidate_keys, evidence, repea
 from granary.profiling.names import looks_like_key, personal
 from granary.scaffold.foreign_keys import Parent, parents
 from granary.scaffold.names import cast_names, check_source, raw_names, singular, staged_names, table_names
-from granary.scaffold.reading import Text, null_words_in, read
+from granary.scaffold.reading import Text, as_agreed, null_words_in, read
 from granary.warehouse.errors import GranaryError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from granary.profiling.written import Written
+    from granary.scaffold.agreed import Agreed, AgreedTable
     from granary.scaffold.python_text import Group
     from granary.scaffold.reading import Reading
     from granary.sources.spec import Disposition
@@ -94,6 +95,8 @@ class PlannedColumn:
     """The column of another table that has all of its values."""
     subject: str = ""
     """The data subject whose key it holds."""
+    agreed: Agreed | None = None
+    """What the source's owner has promised of it."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ class PlannedTable:
     complete: bool
     sure: bool = True
     """Whether the key is given, declared, or named like one, and so more than a guess."""
+    description: str = ""
+    """What the source's owner says of it; else what the sample shows is said."""
 
     @property
     def contract_key(self) -> tuple[str, ...]:
@@ -145,6 +150,7 @@ def plan(
     cursors: Mapping[str, str] | None = None,
     skipped: Sequence[str] = (),
     words: Mapping[str, tuple[str, ...]] | None = None,
+    agreed: Mapping[str, AgreedTable] | None = None,
 ) -> PlannedSource:
     """Decide on everything that is to be written.
 
@@ -157,9 +163,11 @@ def plan(
         cursors: likewise the columns that say when a row last changed.
         skipped: what an adapter left out already.
         words: likewise the words that stand for no value; none to find them.
+        agreed: what the source's owner has promised of its tables.
 
     Raises:
-        GranaryError: nothing is left to load, a given key or cursor is not a column, or a given key identifies no row.
+        GranaryError: the sample is not as agreed, nothing is left to load, a given key or cursor is not a column, or a
+            given key identifies no row.
     """
     check_source(name)
     keys, cursors, words = dict(keys or {}), dict(cursors or {}), dict(words or {})
@@ -176,8 +184,11 @@ def plan(
         readings = read(
             one.sample, one.text, words=given_words or () if words else None, known=known, numbers=one.numbers
         )
+        promised = (agreed or {}).get(table)
+        if promised:
+            readings = as_agreed(one.sample, readings, promised)
         made, samples[table] = _table(
-            table, one, readings, keys.get(table, keys.get("", ())), cursors.get(table, cursors.get(""))
+            table, one, readings, keys.get(table, keys.get("", ())), cursors.get(table, cursors.get("")), promised
         )
         tables.append(made)
         notes += [f"{table}: {words}" for words in one.notes]
@@ -219,7 +230,12 @@ def _related(tables: list[PlannedTable], samples: Mapping[str, pa.Table]) -> lis
 
 
 def _table(
-    name: str, found: Found, readings: Sequence[Reading], given_key: tuple[str, ...], given_cursor: str | None
+    name: str,
+    found: Found,
+    readings: Sequence[Reading],
+    given_key: tuple[str, ...],
+    given_cursor: str | None,
+    agreed: AgreedTable | None,
 ) -> tuple[PlannedTable, pa.Table]:
     headers = found.sample.column_names
     raw = raw_names(headers, name)
@@ -230,7 +246,11 @@ def _table(
     sample = pa.Table.from_arrays([reading.values for reading in readings], names=raw)
     seen = [evidence(column, sample[column]) for column in raw]
     known = dict(zip(headers, raw, strict=True)) | {column: column for column in raw}
-    guesses = {column: personal(column, name) for column in raw}
+    promised = agreed.columns if agreed else {}
+    guesses = {
+        column: (promised[header].personal if header in promised else None) or personal(column, name)
+        for column, header in zip(raw, headers, strict=True)
+    }
     chosen = given_key if given_key and set(given_key) <= known.keys() else found.key
     key, sure = tuple(known[column] for column in chosen), bool(chosen)
     if chosen == given_key and chosen:
@@ -258,19 +278,29 @@ def _table(
             type=sample.schema.field(column).type,
             seen=one,
             personal=guesses[column],
-            required=column in key or column == cursor,
+            required=column in key or column == cursor or bool(promised.get(header) and promised[header].required),
             optional=header in found.optional and column not in key,
             null=() if column in key else reading.null,
             mixed=reading.mixed,
             written=reading.written,
             cast=casts.get(staged_name, ""),
+            agreed=promised.get(header),
         )
         for column, staged_name, header, one, reading in zip(raw, staged, headers, seen, readings, strict=True)
     )
     disposition: Disposition = "replace_unit" if whole else "merge" if cursor else "replace"
     named = bool(chosen) or all(map(looks_like_key, key))
     table = PlannedTable(
-        name, found.location, disposition, found.freshness, columns, key, cursor, found.complete, sure=named
+        name,
+        found.location,
+        disposition,
+        (agreed and agreed.freshness) or found.freshness,
+        columns,
+        key,
+        cursor,
+        found.complete,
+        sure=named,
+        description=agreed.description if agreed else "",
     )
     return table, sample
 

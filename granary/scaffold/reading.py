@@ -20,6 +20,8 @@ from granary.warehouse.records import sql_type
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from granary.scaffold.agreed import Agreed, AgreedTable
+
 Text = Literal["all", "times", "none"]
 """Of which text in a sample types are to be found: all (CSV), only dates and times (JSON), none (what has types)."""
 
@@ -79,6 +81,39 @@ def read(
         )
         for name, one, look in zip(names, columns, looks, strict=True)
     ]
+
+
+def as_agreed(sample: pa.Table, readings: Sequence[Reading], agreed: AgreedTable) -> list[Reading]:
+    """Return the readings with the columns that the source's owner has promised in the types that were agreed.
+
+    Raises:
+        GranaryError: the sample lacks a column that it always has, or a value is none of the agreed type.
+    """
+    missing = [one.name for one in agreed.columns.values() if one.required and one.name not in sample.column_names]
+    if missing:
+        raise GranaryError(
+            f"{', '.join(missing)} is agreed, and did not come",
+            agreed.name,
+            "ask the source's owner, or correct the contract",
+        )
+    return [
+        _in_type(sample[name], one, agreed.columns[name], agreed.name) if name in agreed.columns else one
+        for name, one in zip(sample.column_names, readings, strict=True)
+    ]
+
+
+def _in_type(values: pa.ChunkedArray, reading: Reading, agreed: Agreed, table: str) -> Reading:
+    if reading.values.type == agreed.type:
+        return Reading(reading.values, reading.null)
+    given = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    found, misfits = cast(without(given, reading.null), agreed.type, text=True)
+    if misfits is not None and (wrong := pc.sum(misfits).as_py()):
+        raise GranaryError(
+            f"{agreed.name} is agreed to be {sql_type(agreed.type)}, and {wrong:,} of {len(given):,} values are not",
+            table,
+            "ask the source's owner, or correct the contract",
+        )
+    return Reading(pa.chunked_array([found]), reading.null)
 
 
 def _number(values: pa.ChunkedArray) -> Written:

@@ -104,6 +104,12 @@ def column(column: PlannedColumn) -> Group:
         parts.append(f'personal="{column.personal}"')
     if column.subject:
         parts.append(f'subject="{column.subject}"')
+    if column.agreed:
+        parts += [
+            f"{name}={bound}" for name in ("minimum", "maximum") if (bound := getattr(column.agreed, name)) is not None
+        ]
+        if column.agreed.allowed:
+            parts.append(Group("allowed=", tuple(literal(value) for value in column.agreed.allowed)))
     if column.optional:
         parts.append('missing="null"')
     if column.header != column.name:

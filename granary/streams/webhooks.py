@@ -34,6 +34,10 @@ BODY_SECONDS, LAND_SECONDS = 10.0, 30.0
 CONCURRENT = 1_000
 SERVER_CLOSES_SECONDS = 15
 BACKLOG = 1_024
+BODIES_BYTES = 64 * 1_048_576
+"""Bytes of all bodies together that are read and not answered yet."""
+LONGEST_LENGTH = 15
+"""Digits of a body's declared length; Python takes long for thousands of them, or refuses."""
 
 
 class Answer(Exception):  # noqa: N818 - it is how a request ends, good or bad
@@ -42,6 +46,31 @@ class Answer(Exception):  # noqa: N818 - it is how a request ends, good or bad
     def __init__(self, status: int, **body: Any) -> None:
         super().__init__(status)
         self.status, self.body = status, body
+
+
+class NoRoomError(Exception):
+    """Too much is being read at once."""
+
+
+class Room:
+    """The bytes that all requests together may hold while they are read and answered."""
+
+    def __init__(self, size: int = BODIES_BYTES) -> None:
+        self.left = size
+
+    def take(self, size: int) -> None:
+        """Take so many bytes.
+
+        Raises:
+            NoRoomError: there are not as many left.
+        """
+        if size > self.left:
+            raise NoRoomError
+        self.left -= size
+
+    def give_back(self, size: int) -> None:
+        """Give so many bytes back."""
+        self.left += size
 
 
 @dataclass(frozen=True)
@@ -87,12 +116,17 @@ def application(known: Mapping[tuple[str, str], Endpoint], max_bytes: int = MAX_
     from starlette.responses import JSONResponse  # noqa: PLC0415
     from starlette.routing import Route  # noqa: PLC0415
 
+    room = Room()
+
     async def post(request: Request) -> Response:
+        reading = Reading(room, max_bytes)
         try:
-            await _receive(request, known, max_bytes)
+            await _receive(request, known, reading)
         except Answer as answer:
             headers = {"Retry-After": "1"} if answer.status == 503 else {}  # noqa: PLR2004 - Service Unavailable
             return JSONResponse(answer.body, answer.status, headers)
+        finally:
+            room.give_back(reading.taken)
         raise RuntimeError("a request was not answered")
 
     async def health(request: Request) -> Response:
@@ -104,7 +138,30 @@ def application(known: Mapping[tuple[str, str], Endpoint], max_bytes: int = MAX_
     )
 
 
-async def _receive(request: Request, known: Mapping[tuple[str, str], Endpoint], max_bytes: int) -> None:
+@dataclass
+class Reading:
+    """How much of the room a request has taken, and how large its body may be."""
+
+    room: Room
+    max_bytes: int
+    taken: int = 0
+
+    def take(self, size: int) -> None:
+        """Take the room of some bytes more.
+
+        Raises:
+            Answer: the body is too large, or too much is being read at once.
+        """
+        if self.taken + size > self.max_bytes:
+            raise Answer(413, error=f"the body is larger than {self.max_bytes:,} bytes")
+        try:
+            self.room.take(size)
+        except NoRoomError:
+            raise Answer(503, error="too much is being received at once: send it again") from None
+        self.taken += size
+
+
+async def _receive(request: Request, known: Mapping[tuple[str, str], Endpoint], reading: Reading) -> None:
     """Check, decode and land one request; ends with an Answer in every case."""
     endpoint = known.get((request.path_params["source"], request.path_params["table"]))
     if endpoint is None:
@@ -116,7 +173,7 @@ async def _receive(request: Request, known: Mapping[tuple[str, str], Endpoint], 
         )
     if key is None and not endpoint.table.key:
         raise Answer(400, error="events of this table have no id of their own: send an Idempotency-Key")
-    body = await _body(request, max_bytes)
+    body = await _body(request, reading)
     try:
         signatures.verify(endpoint.secrets, request.headers.get(signatures.HEADER), body, time.time(), key)
     except signatures.NotSignedError as error:
@@ -131,24 +188,21 @@ async def _receive(request: Request, known: Mapping[tuple[str, str], Endpoint], 
     )
 
 
-async def _body(request: Request, max_bytes: int) -> bytes:
+async def _body(request: Request, reading: Reading) -> bytes:
     """Read the body, but no more of it than may be."""
     declared = request.headers.get("Content-Length", "0")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise Answer(413, error=f"the body is larger than {max_bytes:,} bytes")
+    if declared.isdecimal() and (len(declared) > LONGEST_LENGTH or int(declared) > reading.max_bytes):
+        raise Answer(413, error=f"the body is larger than {reading.max_bytes:,} bytes")
     try:
-        return await asyncio.wait_for(_read(request, max_bytes), BODY_SECONDS)
+        return await asyncio.wait_for(_read(request, reading), BODY_SECONDS)
     except asyncio.TimeoutError:
         raise Answer(408, error=f"the body did not arrive within {BODY_SECONDS:g} s") from None
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
+async def _read(request: Request, reading: Reading) -> bytes:
     parts: list[bytes] = []
-    size = 0
     async for part in request.stream():
-        size += len(part)
-        if size > max_bytes:
-            raise Answer(413, error=f"the body is larger than {max_bytes:,} bytes")
+        reading.take(len(part))
         parts.append(part)
     return b"".join(parts)
 
@@ -210,6 +264,8 @@ def serve(settings: Settings, host: str, port: int, ready: Callable[[str], None]
     """
     import uvicorn  # noqa: PLC0415 - 0.2 s, and only this command needs it
 
+    from granary.streams.guarding import HEAD_BYTES, GuardedProtocol  # noqa: PLC0415
+
     known = endpoints(settings)
     config = uvicorn.Config(
         application(known, max_bytes),
@@ -219,6 +275,9 @@ def serve(settings: Settings, host: str, port: int, ready: Callable[[str], None]
         access_log=False,
         server_header=False,
         limit_concurrency=CONCURRENT,
+        http=GuardedProtocol,
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        ws="none",
         timeout_graceful_shutdown=SERVER_CLOSES_SECONDS,
     )
     listening = _listen(config)

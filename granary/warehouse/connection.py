@@ -12,6 +12,7 @@ from psycopg.raw_cursor import RawCursor
 from granary.warehouse.arrow_driver import ArrowConnection, dbapi
 from granary.warehouse.database_errors import safe_text
 from granary.warehouse.errors import GranaryError, TransientError
+from granary.warehouse.person import starter
 from granary.warehouse.waits import TCP, Connection, LockHeldError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def connect(
         connection: Connection = Connection.connect(
             settings.uri(database, role),
             autocommit=autocommit,
-            options=f"-c lock_timeout={LOCK_SECONDS}s",
+            options=f"-c lock_timeout={LOCK_SECONDS}s -c granary.person={_person()}",
             **TCP,
             cursor_factory=RawCursor,
             prepare_threshold=None,  # a prepared plan fails once its table has a column more
@@ -74,6 +75,11 @@ def connect(
         if not autocommit:
             connection.commit()
     return connection
+
+
+def _person() -> str:
+    """Return who works here, for the audit trail, in letters that an option may have."""
+    return re.sub(r"[^\w.:@/+-]", "_", starter())[:100]
 
 
 def connect_uri(uri: str, where: str, todo: str, *, autocommit: bool = False) -> ArrowConnection:

@@ -1,8 +1,8 @@
 """The schema of `ops`: numbered migrations, each applied once, in a transaction of its own, and remembered.
 
 `migrations/NNNN_name.sql` change tables and are never edited once they are released. Beside them views and functions
-(`functions.sql`, `ledger.sql`, `ranges.sql`, `publish.sql`, `increments.sql`, `runs.sql`, `written.sql`) are applied
-again when they have changed, and `rights.sql` (roles, grants) at every start.
+(`functions.sql`, `ledger.sql`, `ranges.sql`, `publish.sql`, `increments.sql`, `runs.sql`, `written.sql`,
+`trail.sql`) are applied again when they have changed, and `rights.sql` (roles, grants) at every start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,16 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).with_name("migrations")
 FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 FUNCTIONS, RIGHTS = "functions.sql", "rights.sql"
-APPLIED_AGAIN = (FUNCTIONS, "ledger.sql", "ranges.sql", "publish.sql", "increments.sql", "runs.sql", "written.sql")
+APPLIED_AGAIN = (
+    FUNCTIONS,
+    "ledger.sql",
+    "ranges.sql",
+    "publish.sql",
+    "increments.sql",
+    "runs.sql",
+    "written.sql",
+    "trail.sql",
+)
 FUNCTIONS_NUMBER = 0
 
 
@@ -160,6 +169,7 @@ def migrate(connection: Connection, settings: Settings) -> tuple[str, ...]:
             execute(connection, "delete from ops.migrations where number = $1", FUNCTIONS_NUMBER)
             _remember(connection, needed.functions)
         execute(connection, (FOLDER / RIGHTS).read_text(encoding="utf-8"))
+        execute(connection, "select ops.note_roles()")
         faults.fault_point("rights-applied")
     return tuple(migration.name for migration in needed.migrations)
 
@@ -175,6 +185,7 @@ def _transaction(connection: Connection, settings: Settings, name: str) -> Itera
         execute(connection, "set local search_path = pg_catalog, pg_temp")
         execute(connection, "set local client_min_messages = warning")
         execute(connection, f"set local granary.embedded = {'off' if settings.external else 'on'}")
+        execute(connection, "set local granary.migrating = 'on'")
         yield
         connection.commit()
     except psycopg.Error as error:

@@ -152,6 +152,13 @@ POLICIES = (
     ),
     Policy("backup_state", "a row per destination: how far the log is stored there"),
     Policy("mart_digests", "a row per mart: what it held at the last backup"),
+    Policy(
+        "audit_trail",
+        "a year, or longer where `record_days` says so; of the server's roles also the last that was seen",
+        "at",
+        "old.at < now() - interval '1 year' and not (old.action = 'roles' and old.entry_id = ("
+        "select max(last.entry_id) from ops.audit_trail as last where last.action = 'roles'))",
+    ),
     Policy("migrations", "all: the next engine goes by them"),
     Policy("locks", "a row per name"),
     Policy("views_down", "nothing between transactions"),

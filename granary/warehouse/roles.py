@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from granary.warehouse import trail
 from granary.warehouse.connection import connect, execute, query, quote_name, reason
 from granary.warehouse.errors import GranaryError, UsageError, unknown
 
@@ -130,7 +131,8 @@ def grant(
 
     Of the password only its SCRAM verifier is sent, computed here: the server, its logs and its history of statements
     never see the password. It is valid to the end of the day `until` (UTC), or for ever. Of `limits` what is given is
-    set; a new login has for the others those of its role.
+    set; a new login has for the others those of its role. What they ask of the warehouse is logged from then on, where
+    the server lets us say so.
 
     Raises:
         GranaryError: there is no such role, the name belongs to somebody else, this login may not grant it, or a limit
@@ -155,6 +157,8 @@ def grant(
                 execute(connection, f"alter role {quote_name(person)} valid until '{end}'")
             _limit(connection, person, wanted)
             execute(connection, f"grant {quote_name(role)} to {quote_name(person)}")
+            trail.log_reads(connection, person)
+            execute(connection, "select ops.note_roles()")
             connection.commit()
         except psycopg.Error as error:
             raise _not_allowed(error, person) from None
@@ -190,6 +194,7 @@ def revoke(settings: Settings, person: str, role: str | None = None) -> str:
             for one in (role,) if role else ROLES:
                 execute(connection, f"revoke {quote_name(one)} from {quote_name(person)}")
             became = "kept" if role else _close(connection, person)
+            execute(connection, "select ops.note_roles()")
             connection.commit()
         except psycopg.Error as error:
             raise _not_allowed(error, person) from None

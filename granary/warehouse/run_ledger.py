@@ -6,7 +6,6 @@ table that somebody has locked is waited for briefly.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import resource
@@ -24,6 +23,7 @@ from granary.warehouse import steps
 from granary.warehouse.connection import LockHeldError, connect, execute, query, reason
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.filelock import notify
+from granary.warehouse.person import STARTED_BY, starter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,8 +39,8 @@ BEAT_SECONDS = 60.0
 LOST_MINUTES = 10
 """A process that has said nothing for so long is gone."""
 CAUSE_LENGTH = 500
-RUN_ID, STARTED_BY = "GRANARY_RUN_ID", "GRANARY_STARTED_BY"
-"""What a run tells the processes that it starts: its id, and who started it."""
+RUN_ID = "GRANARY_RUN_ID"
+"""What a run tells the processes that it starts, beside who started it."""
 KEEP = """
     insert into ops.runs
     select (jsonb_populate_record(
@@ -135,16 +135,6 @@ def usage() -> Usage:
     taken = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     unit = 1 if sys.platform == "darwin" else 1024
     return Usage(sum(one.ru_utime + one.ru_stime for one in taken), max(one.ru_maxrss for one in taken) * unit)
-
-
-def starter() -> str:
-    """Return who started this process: what the run around it says, else the user of the system."""
-    if named := os.environ.get(STARTED_BY):
-        return named
-    try:
-        return f"user {getpass.getuser()}"
-    except (KeyError, OSError):  # a container's user may have no name
-        return f"user {os.getuid()}"
 
 
 def cause_of(error: BaseException | str) -> str:

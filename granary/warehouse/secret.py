@@ -10,6 +10,8 @@ from pathlib import Path
 from granary.warehouse.errors import GranaryError, UsageError
 
 COMMAND_SECONDS = 60
+LARGEST = 65_536
+"""Bytes that a file or a command may give."""
 
 
 def read(source: str) -> str:
@@ -22,36 +24,55 @@ def read(source: str) -> str:
     kind, _, name = source.partition(":")
     if kind not in {"env", "file", "command"} or not name:
         raise UsageError("this is no source of a secret", todo="write env:NAME, file:PATH or command:PROGRAM …")
-    text = {"env": lambda one: os.environ.get(one, ""), "file": _of_file, "command": _of_command}[kind](name)
-    found = text.split("\n", 1)[0].rstrip("\r")
-    if not found:
-        raise GranaryError(
-            "there is no secret", f"{kind}:{name.split(maxsplit=1)[0]}", "put it there, in the first line"
-        )
-    return found
+    if kind == "file":
+        return of_file(name)
+    return of_command(name) if kind == "command" else _first_line(os.environ.get(name, ""), source)
 
 
-def _of_file(name: str) -> str:
+def of_file(name: str, *, private: bool = True) -> str:
+    """Return the first line of a file.
+
+    Args:
+        name: its path.
+        private: whether only its owner may read it; what a container mounts, others may.
+
+    Raises:
+        GranaryError: there is nothing, it cannot be read, or others may read it.
+    """
     path = Path(name).expanduser()
     try:
-        if path.stat().st_mode & 0o077:
+        if private and path.stat().st_mode & 0o077:
             raise GranaryError("others may read the file of a secret", str(path), f"run `chmod 600 {path}`")
-        return path.read_text()
+        with path.open("rb") as file:
+            return _first_line(file.read(LARGEST).decode(), f"file:{name}")
     except (OSError, UnicodeDecodeError) as error:
         raise GranaryError(
             f"a secret cannot be read: {getattr(error, 'strerror', None) or 'no text'}", str(path), "name its file"
         ) from None
 
 
-def _of_command(line: str) -> str:
+def of_command(line: str) -> str:
+    """Return the first line that a program prints, which is run without a shell.
+
+    Raises:
+        GranaryError: it prints nothing, or fails.
+    """
     try:
         words = shlex.split(line)
-        return subprocess.run(
+        done = subprocess.run(
             words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=COMMAND_SECONDS
-        ).stdout
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        )
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
         code = getattr(error, "returncode", None)
         what = f"exit code {code}" if code is not None else type(error).__name__
         raise GranaryError(
             f"the command for a secret failed: {what}", line.split(maxsplit=1)[0], "run it yourself to see why"
         ) from None
+    return _first_line(done.stdout, f"command:{words[0]}")
+
+
+def _first_line(text: str, where: str) -> str:
+    found = text.split("\n", 1)[0].rstrip("\r")
+    if not found:
+        raise GranaryError("there is no secret", where, "put it there, in the first line")
+    return found

@@ -264,7 +264,7 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
         "jit": "off",
         "timezone": "'UTC'",
         "log_timezone": "'UTC'",
-        "log_line_prefix": "'%m [%p] %q%a '",
+        "log_line_prefix": "'%m [%p] %q%u %a '",
         "log_checkpoints": "off",
         # Errors of statements go to who sent them and not into the log: they show values of rows.
         "log_min_messages": "log",

@@ -64,6 +64,7 @@ KINDS = {
     "engine/cdc/test_pgoutput": "fast",
     "engine/command/test_progress": "fast",
     "engine/command/test_tables": "fast",
+    "engine/contracts": "fast",
     "engine/databases/test_dialects": "fast",
     "engine/databases/test_values": "fast",
     "engine/databases/test_window": "fast",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from granary.dbt import manifest
-from granary.dbt.manifest_nodes import is_mart, meta
+from granary.dbt.manifest_nodes import PUBLISHED, is_mart, meta
 from granary.dbt.tiers import tier
 from granary.pages.dashboard.days import DAYS, day_tooltip
 from granary.pages.dashboard.parts import Chart, Dataset, Figure, Page, key, total, value
@@ -123,8 +123,13 @@ def overview() -> Page:
 
 
 def _counts(marts: Sequence[Mapping[str, Any]]) -> str:
-    rows = [f"select '{node['alias']}', count(*) from marts.{node['alias']}" for node in marts]
+    rows = [_counted(str(node["alias"])) for node in marts]
     return COUNTS.replace("{counts}", "\n    union all ".join(rows) or "select null, 0 where false")
+
+
+def _counted(mart: str) -> str:
+    text = mart.replace("'", "''")
+    return f"select '{text}', count(*) from {quote_relation(PUBLISHED, mart)}"
 
 
 def _day(node: Mapping[str, Any]) -> str:

@@ -117,17 +117,21 @@ grant insert, update, delete on
 grant delete on ops.mart_digests to transformer;
 grant usage on sequence ops.model_versions_version_seq to transformer;
 grant insert on ops.profiles to transformer;
+grant select, insert, update, delete on
+    ops.model_audits, ops.unpublished, ops.publish_holds, ops.builds, ops.publishes, ops.published_months to transformer;
+-- In earlier versions they were its own: it could have put a trigger on one, or a view in the place of one, and that would
+-- have run as whoever reads or prunes it, the owner included.
 do $$
 declare
     written regclass;
 begin
     for written in
         select oid from pg_class
-        where relnamespace = 'ops'::regnamespace and relowner <> 'transformer'::regrole and relkind = 'r' and relname in (
+        where relnamespace = 'ops'::regnamespace and relowner = 'transformer'::regrole and relkind = 'r' and relname in (
             'model_audits', 'unpublished', 'publish_holds', 'builds', 'publishes', 'published_months'
         )
     loop
-        execute format('alter table %s owner to transformer', written);
+        execute format('alter table %s owner to current_user', written);
     end loop;
 end
 $$;
@@ -160,7 +164,9 @@ begin
                 record.owner = 'transformer'
                 or record.name in (
                     'ops.profiles'::regclass, 'ops.model_watermarks'::regclass, 'ops.whole_builds'::regclass,
-                    'ops.model_versions'::regclass, 'ops.model_states'::regclass,
+                    'ops.model_versions'::regclass, 'ops.model_states'::regclass, 'ops.model_audits'::regclass,
+                    'ops.unpublished'::regclass, 'ops.publish_holds'::regclass, 'ops.builds'::regclass,
+                    'ops.publishes'::regclass, 'ops.published_months'::regclass,
                     'ops.erasures'::regclass, 'ops.erased_rows'::regclass, 'ops.erased_totals'::regclass
                 )
             )
@@ -213,6 +219,10 @@ begin
     if not exists (select from pg_event_trigger where evtname = 'granary_schemas') then
         create event trigger granary_schemas on ddl_command_end
         when tag in ('CREATE SCHEMA', 'ALTER SCHEMA') execute function ops.guard_schemas();
+    end if;
+    if not exists (select from pg_event_trigger where evtname = 'granary_changes') then
+        create event trigger granary_changes on ddl_command_end execute function ops.note_change();
+        create event trigger granary_drops on sql_drop execute function ops.note_drop();
     end if;
 exception when insufficient_privilege then
     null;

@@ -90,7 +90,8 @@ def schema_text(settings: Settings) -> list[str]:
 def earlier(warehouse: Settings, schema: str) -> None:
     """Make the warehouse one of an earlier version, with rows in raw, ledger and quarantine."""
     with connect(warehouse, autocommit=True) as connection:
-        execute(connection, "drop event trigger if exists granary_schemas")
+        for trigger in ("granary_schemas", "granary_changes", "granary_drops"):
+            execute(connection, f"drop event trigger if exists {trigger}")
         execute(connection, "drop schema ops cascade")
     started = server.psql(
         warehouse,

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
+import hmac
 import json
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 
+from granary.streams import signatures
 from granary.streams.signatures import sign
+from granary.streams.webhooks import Answer, Reading, Room
 from granary.warehouse.connection import connect, execute, query
 from tests.python.support.stream_servers import command, differences, ended, event
 from tests.python.support.webhook_sender import NEXT, SECRET, Sender, serving
@@ -186,3 +193,110 @@ def test_ends_cleanly_and_needs_a_secret(warehouse: Settings) -> None:
     assert "GRANARY_EVENTS_WEBHOOK_SECRETS has a secret of less than 16 bytes" in err
     code, _, err = ended(command("serve-webhooks"))
     assert "no source has its webhook secrets set" in err
+
+
+def raw(sender: Sender, *parts: bytes) -> socket.socket:
+    """Open a connection and send these bytes, as no client of HTTP would."""
+    where = urlsplit(sender.url)
+    connection = socket.create_connection((str(where.hostname), int(where.port or 0)), timeout=60)
+    for part in parts:
+        connection.sendall(part)
+    return connection
+
+
+def answer_of(connection: socket.socket) -> bytes:
+    """Return all that comes until the server closes the connection."""
+    said = b""
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65_536):
+            said += part
+    connection.close()
+    return said
+
+
+HEAD = b"POST /events/card_scans HTTP/1.1\r\nHost: x\r\n"
+
+
+def test_slow_senders_are_cut_off_and_harm_no_other(sender: Sender) -> None:
+    """50 never end their head, 50 never end their body, and one begins again after an answer; others are served."""
+    heads = [raw(sender, HEAD, b"X-A: b\r\n") for _ in range(50)]
+    bodies = [raw(sender, HEAD, b"Content-Length: 9999\r\n\r\n{") for _ in range(50)]
+    late = raw(sender, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    said = b""
+    while b'"ok"}' not in said:
+        said += late.recv(65_536)
+    late.sendall(b"GET /he")
+    assert sender.post(event(1, event_id="h1"))[0] == 202
+    assert {answer_of(connection) for connection in [*heads, late]} == {b""}
+    ends = {answer_of(connection).partition(b"\r\n")[0] for connection in bodies}
+    assert ends == {b"HTTP/1.1 408 Request Timeout"}
+    assert sender.ids("h%") == ["h1"]
+
+
+def test_bombs_are_refused(sender: Sender) -> None:
+    """Heads without an end, packed bodies, lengths that no number holds, deep and wide and long JSON."""
+    for bomb in (
+        HEAD + b"".join(b"X-%d: %s\r\n" % (n, b"a" * 1000) for n in range(10_000)),
+        HEAD + b"X: " + b"a" * 10_000_000,
+        b"POST /" + b"a" * 10_000_000,
+    ):
+        connection = raw(sender)
+        with suppress(ConnectionError):
+            connection.sendall(bomb)
+        with suppress(ConnectionError):
+            assert answer_of(connection).partition(b"\r\n")[0] in (b"HTTP/1.1 400 Bad Request", b"")
+    assert b" 413 " in answer_of(raw(sender, HEAD, b"Content-Length: " + b"9" * 15 + b"\r\n\r\n"))
+    assert b" 400 " in answer_of(raw(sender, HEAD, b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n"))
+    packed = gzip.compress(b" " * 50_000_000)
+    assert sender.post(packed, **{"Content-Encoding": "gzip"})[0] == 400, "nobody unpacks it"
+    nested = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+    for body in (nested, b"[" + b"1e999999999," * 50_000 + b"1]", b'{"a":"' + b"\\u0000" * 100_000 + b'"}'):
+        assert sender.post(body)[0] in (400, 413, 422)
+    assert sender.post(event(1, event_id="i1"))[0] == 202
+
+
+def test_fifty_connections_at_once(sender: Sender) -> None:
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda n: sender.post(event(n, event_id=f"j{n:03}"))[0], range(200)))
+    assert answers == [202] * 200
+    assert sender.ids("j%") == [f"j{n:03}" for n in range(200)]
+
+
+def test_a_recorded_request_is_worth_nothing_after_five_minutes_and_lands_once_before(sender: Sender) -> None:
+    one = event(1, event_id="k1")
+    body = json.dumps(one).encode()
+    now = int(time.time())
+    for at, status in ((now - 290, 202), (now - 290, 202), (now + 290, 202), (now - 310, 401), (now + 310, 401)):
+        assert sender.post(body, **{"Granary-Signature": sign(SECRET, at, body)})[0] == status, at - now
+    assert sender.ids("k%") == ["k1"]
+    for header in ("t=1", f"t={now}", f"t={now},t={now},v1=00", f"t=-{now},v1=00", f"t={now},v1=" + "é" * 64):
+        assert sender.post(body, **{"Granary-Signature": header.encode().decode("latin-1")})[0] == 401
+
+
+def test_every_secret_is_tried_with_every_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that a check takes says nothing of which one was right, or how much of it."""
+    compared: list[tuple[bytes, bytes]] = []
+    original = hmac.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return original(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    right = sign(SECRET, 1_000, b"{}").partition("v1=")[2]
+    signatures.verify((SECRET, NEXT), f"t=1000,v1={right},v1=00,v1=01", b"{}", 1_000)
+    assert len(compared) == 2 * 3
+
+
+def test_bodies_share_a_room() -> None:
+    room = Room(10)
+    first, second = Reading(room, 8), Reading(room, 8)
+    first.take(6)
+    with pytest.raises(Answer) as busy:
+        second.take(5)
+    with pytest.raises(Answer) as large:
+        first.take(3)
+    assert (busy.value.status, large.value.status) == (503, 413)
+    room.give_back(first.taken)
+    second.take(8)
+    assert room.left == 2

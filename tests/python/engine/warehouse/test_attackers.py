@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from granary.cli import health
 from granary.pages.dashboard.parts import Dataset
 from granary.pages.dashboard.read import read
 from granary.privacy import erasure, locator
@@ -273,3 +274,37 @@ def test_a_wider_column_puts_nothing_up_that_was_not_there(warehouse: Settings, 
     ) == [("staging.v", "bigint", "transformer"), ("staging.w", "bigint", "transformer")]
     with pytest.raises(psycopg.Error, match="is no raw table"), connect(warehouse, role="loader") as connection:
         execute(connection, "select ops.take_views_down('ops.load_audit'::regclass)")
+
+
+def test_what_a_loader_puts_in_the_place_of_a_raw_table_runs_as_the_loader(warehouse: Settings, rows: Rows) -> None:
+    """`granary status` looks whether raw tables hold rows. A sequence remembers as whom, also if all is rolled back."""
+    attack(
+        warehouse,
+        "loader",
+        "create schema raw_till",
+        "create sequence raw_till.ran_as",
+        "grant usage on schema raw_till to public",
+        "grant all on raw_till.ran_as to public",
+        "create function raw_till.trap() returns boolean language plpgsql as $$ begin"
+        " perform setval('raw_till.ran_as', case current_setting('is_superuser') when 'on' then 2 else 1 end);"
+        " return true; end $$",
+        "create view raw_till.receipts as select 1 as receipt_id where raw_till.trap()",
+        "insert into ops.raw_tables (source, table_name, row_count) values ('till', 'receipts', 1)",
+    )
+    assert health.look(warehouse).running
+    assert rows("select last_value, is_called from raw_till.ran_as") == [(1, True)], "2 is a superuser"
+
+
+def test_records_that_dbt_writes_are_not_its_own(warehouse: Settings, rows: Rows) -> None:
+    """Else it could have a trigger or a view run as the owner, who reads and prunes them; also where they were once."""
+    with connect(warehouse) as connection:
+        execute(connection, "alter table ops.builds owner to transformer")
+        connection.commit()
+    server.prepare(warehouse)
+    assert (
+        rows(
+            "select relname::text from pg_class where relnamespace = 'ops'::regnamespace and relkind = 'r'"
+            " and pg_get_userbyid(relowner) <> 'granary'"
+        )
+        == []
+    )

@@ -1,0 +1,1 @@
+"""What each mart promises those who read it, as data contracts in the Open Data Contract Standard (ODCS) 3."""
