@@ -38,12 +38,12 @@ ANSWER_SECONDS = 600.0
 
 
 def ask(settings: Settings, question: Question, role: str) -> dict[str, Any]:
-    """Return the answer, as `columns` and `rows`; starts the process if there is none of this engine.
+    """Return the answer, as `columns` and `rows`; starts the process if there is none of this engine and database.
 
     Raises:
         GranaryError: what the process says, or it does not answer.
     """
-    line = json.dumps({"engine": _engine(), "question": asdict(question), "role": role}) + "\n"
+    line = json.dumps({"for": _identity(settings), "question": asdict(question), "role": role}) + "\n"
     began = time.monotonic()
     child = None
     while True:
@@ -60,7 +60,7 @@ def ask(settings: Settings, question: Question, role: str) -> dict[str, Any]:
         if "what" in said:
             kind = UsageError if said["usage"] else GranaryError
             raise kind(said["what"], said["where"], said["todo"])
-        if child is None or child.poll() == 0:  # nobody answers, or one that was of another engine and has ended
+        if child is None or child.poll() == 0:  # nobody answers, or one that was another and has ended
             child = _start(settings)
         if child.poll() or time.monotonic() - began > START_SECONDS:
             what = "the process that answers for metrics does not start"
@@ -83,16 +83,16 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
         )
 
 
-def _engine() -> str:
-    """Return which engine and project this is: a process of another one ends when it is asked."""
+def _identity(settings: Settings) -> str:
+    """Return which engine, project and database this is: a process of another one ends when it is asked."""
     room = Path(__file__).parent
     changed = max(one.stat().st_mtime_ns for folder in (room, room.parent / "warehouse") for one in folder.glob("*.py"))
-    return f"{room} {changed} {PROJECT}"
+    return f"{room} {changed} {PROJECT} {settings.host} {settings.port} {settings.database} {settings.user}"
 
 
 def serve(settings: Settings) -> None:
-    """Answer until nobody has asked for a while, the socket is somebody else's, or another engine asks."""
-    mine, writing = _engine(), threading.Lock()
+    """Answer until nobody has asked for a while, the socket is somebody else's, or another one asks."""
+    mine, writing = _identity(settings), threading.Lock()
     path = settings.home / SOCKET
     fresh = path.with_suffix(f".{os.getpid()}")
     os.umask(0o077)
@@ -109,7 +109,7 @@ def serve(settings: Settings) -> None:
                 continue
             stream.settimeout(ANSWER_SECONDS)
             said = _hear(stream)
-            if said.get("engine") != mine:
+            if said.get("for") != mine:
                 stream.close()
                 if said:
                     break
