@@ -119,6 +119,7 @@ grant usage on sequence ops.model_versions_version_seq to transformer;
 grant insert on ops.profiles to transformer;
 grant select, insert, update, delete on
     ops.model_audits, ops.unpublished, ops.publish_holds, ops.builds, ops.publishes, ops.published_months to transformer;
+grant usage on sequence ops.publishes_publish_id_seq to transformer;
 -- In earlier versions they were its own: it could have put a trigger on one, or a view in the place of one, and that would
 -- have run as whoever reads or prunes it, the owner included.
 do $$
