@@ -38,6 +38,7 @@ from granary.cli import (
     roles,
     runs,
     services,
+    smoke,
     streams,
     upgrade,
 )
@@ -109,11 +110,11 @@ def up(
 def down() -> None:
     """Stop the warehouse server; running transactions roll back."""
     from granary.dbt.metric_process import SOCKET
-    from granary.supervisor.state import is_served
+    from granary.supervisor.state import keeps_warehouse
     from granary.warehouse import server
 
     settings = Settings.load()
-    if is_served(settings):
+    if keeps_warehouse(settings):
         raise GranaryError(
             "the warehouse is kept up by `granary serve`", str(settings.home), "`granary serve --stop` stops both"
         )
@@ -322,6 +323,7 @@ def docs(port: PortOrNone = 8080) -> None:
 
 for topic in (
     services,
+    smoke,
     alerts,
     incidents,
     anomalies,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from granary.cli import output
+from granary.cli.one_service import become, is_healthy
 from granary.cli.options import Port, ready
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import require_project
@@ -41,6 +42,16 @@ def serve(
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background once all is up.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End what is served, the warehouse too.")] = False,
+    no_warehouse: Annotated[
+        bool, typer.Option("--no-warehouse", help="Leave the embedded server to another service; it stays up.")
+    ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", metavar="SERVICE", help="Become this one, for a container's runtime to look after."),
+    ] = None,
+    ask: Annotated[
+        str | None, typer.Option("--ask", metavar="SERVICE", help="Exit with 0 if this one is healthy, else with 1.")
+    ] = None,
 ) -> None:
     """Keep warehouse, Dagster's pages (127.0.0.1:3000), daemon and code server at work: schedules and sensors run.
 
@@ -49,18 +60,22 @@ def serve(
     """
     from granary.supervisor.state import stop as stop_serving
 
-    if stop and detach:
-        raise typer.BadParameter("--stop and --detach do not go together")
-    if stop:
+    if sum(map(bool, (stop, detach, only, ask))) > 1:
+        raise typer.BadParameter("--stop, --detach, --only and --ask exclude each other")
+    if only:
+        become(only, port, metrics_port)
+    elif ask:
+        raise typer.Exit(not is_healthy(ask, port, metrics_port))
+    elif stop:
         stopped = stop_serving(Settings.load())
         output.line("All is stopped." if stopped else "Nothing is served.")
     elif detach:
-        _in_background(port, metrics_port)
+        _in_background(port, metrics_port, no_warehouse)
     else:
-        _in_foreground(port, metrics_port)
+        _in_foreground(port, metrics_port, no_warehouse)
 
 
-def _in_foreground(port: int, metrics_port: int | None) -> None:
+def _in_foreground(port: int, metrics_port: int | None, no_warehouse: bool) -> None:
     from granary.cli.plugins import reachable
     from granary.cli.serve import free_port
     from granary.dagster.instance import environment, prepare_instance
@@ -77,12 +92,12 @@ def _in_foreground(port: int, metrics_port: int | None) -> None:
     write_workspace(settings)
     output.line(f"Serving at http://127.0.0.1:{port} (Ctrl-C ends it)")
     with reachable(settings):
-        kept = services(settings, port, metrics_port)
+        kept = services(settings, port, metrics_port, warehouse_too=not no_warehouse)
         Supervisor(settings, kept, environment(settings) | {"GRANARY_SCHEDULES": "running"}, output.line).run()
     output.line("All is stopped.")
 
 
-def _in_background(port: int, metrics_port: int | None) -> None:
+def _in_background(port: int, metrics_port: int | None, no_warehouse: bool) -> None:
     from granary.supervisor.state import read, refuse_second
 
     require_project()
@@ -92,6 +107,7 @@ def _in_background(port: int, metrics_port: int | None) -> None:
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [str(Path(sys.executable).parent / "granary"), "serve", "--port", str(port)]
     command += ["--metrics-port", str(metrics_port)] if metrics_port else []
+    command += ["--no-warehouse"] if no_warehouse else []
     with log.open("wb") as words:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=words, stderr=subprocess.STDOUT, start_new_session=True

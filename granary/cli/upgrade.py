@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,9 +27,12 @@ SAID = {
 def register(app: typer.Typer) -> None:
     """Put this command into the command."""
     app.command(
-        epilog="Examples: granary upgrade · granary upgrade --to 0.2.0 · granary upgrade --apply"
-        " · granary upgrade >changes.diff && git apply changes.diff"
+        epilog="Examples: granary upgrade · granary upgrade --check · granary upgrade --to 0.2.0"
+        " · granary upgrade --apply · granary upgrade >changes.diff && git apply changes.diff"
     )(upgrade)
+    app.command(
+        epilog="Examples: granary upgrade-postgres --from ~/releases/0.1.0/.venv · granary upgrade-postgres --back"
+    )(upgrade_postgres)
 
 
 def upgrade(
@@ -40,6 +44,9 @@ def upgrade(
     ] = None,
     apply: Annotated[
         bool, typer.Option("--apply", help="Write the files that you have not edited; everything must be committed.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Try the migrations in a transaction that is undone, and change nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -54,6 +61,12 @@ def upgrade(
     from granary.warehouse.project import PROJECT
 
     settings = Settings.load()
+    if check:
+        if to is not None or apply:
+            raise typer.BadParameter("--check changes nothing, so it goes with neither --to nor --apply")
+        connect(settings).close()
+        _tried(server.prepare(settings, rehearses=True), as_json)
+        return
     record = template_changes.read(PROJECT)
     if apply:
         template_changes.refuse_uncommitted(PROJECT)
@@ -67,6 +80,15 @@ def upgrade(
     if record:
         found, left = _files(record, apply)
     _print(migrations, record, found, left, as_json, applied=apply)
+
+
+def _tried(migrations: tuple[str, ...], as_json: bool) -> None:
+    """Say which migrations there would be."""
+    if as_json:
+        output.json({"migrations": migrations})
+        return
+    words = f"Tried and undone: {', '.join(migrations)}" if migrations else "There is nothing to migrate"
+    output.line(f"{words}. This engine can work on this warehouse.")
 
 
 def _install(settings: Settings, to: str, record: Record | None) -> None:
@@ -135,3 +157,46 @@ def _print(
     print("\n".join(lines), file=sys.stderr)
     for change in left:
         sys.stdout.write(change.diff)
+
+
+def upgrade_postgres(
+    old: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Where the Postgres is that made the data: an earlier .venv."),
+    ] = None,
+    link: Annotated[
+        bool, typer.Option("--link", help="Share files with the old cluster: seconds, no space, no way back.")
+    ] = False,
+    back: Annotated[
+        bool, typer.Option("--back", help="Take the old cluster up again; what was written since is put aside.")
+    ] = False,
+) -> None:
+    """Bring the embedded warehouse to the major version of Postgres that this engine has, by `pg_upgrade`.
+
+    Nobody reads meanwhile. The old cluster stays beside the new one until you delete it.
+    """
+    from granary.supervisor.state import is_served
+    from granary.warehouse import major_version
+    from granary.warehouse.errors import GranaryError
+
+    settings = Settings.load()
+    if back == (old is not None) or (back and link):
+        raise typer.BadParameter("give --from DIR, with --link or without, or --back alone")
+    if is_served(settings):
+        raise GranaryError("the warehouse is served", str(settings.home), "`granary serve --stop`, then this again")
+    if old is None:
+        version, left = major_version.back(settings)
+        output.line(
+            f"The data are those of Postgres {version} again: start them with the engine of that time, or its server."
+        )
+        output.line(f"What was written since is in {left}, which you may delete.")
+        return
+    done = major_version.upgrade(settings, old, link=link)
+    if done is None:
+        output.line("There is nothing to do: the data are of this Postgres.")
+        return
+    output.line(f"From Postgres {done.before} to {done.after} in {done.seconds:.0f} s.")
+    if done.kept:
+        output.line(
+            f"The old cluster is in {done.kept}: `granary upgrade-postgres --back`; delete it when all is well."
+        )

@@ -27,6 +27,9 @@ from granary.setup.steps import SetupError, Steps, empty_log, exclusive, home_fo
 DEMO_GB = 10.0  # measured: 1 GB for the environment, 7.5 GB for the warehouse of the demo while it is built
 UPDATE_GB = 2.0  # a warehouse that has filled the disk must not stop a repair of the environment
 
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+"""What a warehouse runs on, which a deployment installs alone; and the tests, linters and the sample on top of it."""
+
 EXAMPLES = """examples:
   python3 granary/setup            set up, or do nothing if nothing is to be done
   make PYTHON=python3.12 setup        the same with an interpreter of your choice
@@ -35,7 +38,7 @@ EXAMPLES = """examples:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What an environment was made from: its folder, `3.x` of its Python, SHA-256 of lock and pyproject.
+    """What an environment was made from: its folder, `3.x` of its Python, SHA-256 of its locks and of pyproject.
 
     `project` is empty while the packages are there and the project itself is not yet.
     """
@@ -48,10 +51,11 @@ class Stamp:
     @classmethod
     def wanted(cls, root: Path) -> Stamp:
         """The stamp of an environment made now, by this interpreter."""
+        texts = b"".join((root / name).read_bytes() for name in LOCKS)
         return cls(
             folder=str(root / ".venv"),
             python=".".join(platform.python_version_tuple()[:2]),
-            lock=hashlib.sha256((root / "requirements.lock").read_bytes()).hexdigest(),
+            lock=hashlib.sha256(texts).hexdigest(),
             project=hashlib.sha256((root / "pyproject.toml").read_bytes()).hexdigest(),
         )
 
@@ -125,7 +129,7 @@ def base_interpreter() -> str:
 
 
 def make_environment(steps: Steps, wanted: Stamp, kept: Stamp | None) -> None:
-    """Make `.venv/` anew, or bring a finished one up to the lock and the project's own settings."""
+    """Make `.venv/` anew, or bring a finished one up to the locks and the project's own settings."""
     root, python = steps.root, _python(steps.root)
     if kept is not None and not steps.run([python, "-c", "import pip"], seconds=60):
         wanted, kept = Stamp.wanted(root), None
@@ -140,12 +144,13 @@ def make_environment(steps: Steps, wanted: Stamp, kept: Stamp | None) -> None:
             command = [base_interpreter(), "-m", "venv", str(root / ".venv")]
             _must(steps, command, "making the virtual environment failed")
     if kept is None or kept.lock != wanted.lock:
-        pinned = set(re.findall(r"(?m)^([\w.-]+).*==", (root / "requirements.lock").read_text()))
+        pinned = {pin for name in LOCKS for pin in re.findall(r"(?m)^([\w.-]+).*==", (root / name).read_text())}
+        named = " and ".join(LOCKS)
         remove(_stamp_file(root))
-        with steps.step(f"{len(pinned)} packages from requirements.lock"):
+        with steps.step(f"{len(pinned)} packages from {named}"):
             options = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--progress-bar=off"]
-            command = [*install, *options, "-r", "requirements.lock"]
-            _must(steps, command, "installing the packages of requirements.lock failed")
+            command = [*install, *options, *(word for name in LOCKS for word in ("-r", name))]
+            _must(steps, command, f"installing the packages of {named} failed")
     _write_stamp(root, replace(wanted, project=""))
     with steps.step("the granary command"):
         options = ["--no-deps", "--no-build-isolation", "--no-index"]

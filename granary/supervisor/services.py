@@ -48,10 +48,16 @@ def folder(settings: Settings) -> Path:
     return settings.home / "serve"
 
 
-def services(settings: Settings, port: int, metrics_port: int | None = None) -> tuple[Service, ...]:
+def services(
+    settings: Settings, port: int, metrics_port: int | None = None, *, warehouse_too: bool = True
+) -> tuple[Service, ...]:
     """Return what is kept at work, in the order in which it is started; the last is stopped first.
 
-    Metrics are served only where a port is given for them.
+    Args:
+        settings: the warehouse. An external server is somebody else's to keep up.
+        port: of Dagster's pages.
+        metrics_port: where metrics are served, if they are.
+        warehouse_too: keep the embedded server up as well.
 
     Raises:
         GranaryError: the path of the home is too long for a socket, or backup.yml says what nobody understands.
@@ -68,7 +74,7 @@ def services(settings: Settings, port: int, metrics_port: int | None = None) -> 
         lambda _: _accepts(("127.0.0.1", metrics_port)),
     )
     return (
-        *(() if settings.external else (warehouse,)),
+        *((warehouse,) if warehouse_too and not settings.external else ()),
         Service(
             "code",
             _module("dagster", "api", "grpc", "--socket", code, "--module-name", MODULE, "--location-name", MODULE),

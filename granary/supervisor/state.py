@@ -66,6 +66,11 @@ def is_served(settings: Settings) -> bool:
     return False
 
 
+def keeps_warehouse(settings: Settings) -> bool:
+    """Return whether a supervisor keeps the embedded server up."""
+    return any(one.name == WAREHOUSE for one in read(settings))
+
+
 def refuse_second(settings: Settings) -> None:
     """Refuse to serve what is served.
 

@@ -174,9 +174,26 @@ def migrate(connection: Connection, settings: Settings) -> tuple[str, ...]:
     return tuple(migration.name for migration in needed.migrations)
 
 
+def rehearse(connection: Connection, settings: Settings) -> tuple[str, ...]:
+    """Try what `migrate` does, all in one transaction that is undone; return the names of the migrations tried.
+
+    Raises:
+        GranaryError: as `migrate`, whose error it foretells.
+    """
+    needed = pending(connection, settings, installed())
+    rights = Migration(FUNCTIONS_NUMBER, RIGHTS, (FOLDER / RIGHTS).read_text(encoding="utf-8"))
+    for one in (*needed.migrations, *filter(None, (needed.functions,)), rights):
+        with _transaction(connection, settings, one.name, lasts=False):
+            execute(connection, one.text)
+    connection.rollback()
+    return tuple(migration.name for migration in needed.migrations)
+
+
 @contextmanager
-def _transaction(connection: Connection, settings: Settings, name: str) -> Iterator[None]:
+def _transaction(connection: Connection, settings: Settings, name: str, *, lasts: bool = True) -> Iterator[None]:
     """Have everything in it or nothing; nobody else's functions are found in it, since it runs as the owner.
+
+    Without `lasts` it is left open.
 
     Raises:
         GranaryError: the server refuses a statement.
@@ -187,7 +204,8 @@ def _transaction(connection: Connection, settings: Settings, name: str) -> Itera
         execute(connection, f"set local granary.embedded = {'off' if settings.external else 'on'}")
         execute(connection, "set local granary.migrating = 'on'")
         yield
-        connection.commit()
+        if lasts:
+            connection.commit()
     except psycopg.Error as error:
         connection.rollback()
         todo = "the login must own the database and be allowed to create roles"

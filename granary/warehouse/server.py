@@ -19,6 +19,7 @@ import psycopg
 from psycopg import errors
 
 from granary.warehouse import configuration, migrate, waits
+from granary.warehouse.cluster import initdb, refuse_other_version
 from granary.warehouse.connection import (
     LOCK_SECONDS,
     LockHeldError,
@@ -32,7 +33,7 @@ from granary.warehouse.connection import (
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.filelock import locked
 from granary.warehouse.layout import Layout, find_binaries, last_line, last_words, make_private, plan
-from granary.warehouse.settings import OWNER, Settings
+from granary.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,6 +67,7 @@ def up(settings: Settings) -> bool:
         with locked_home(settings.home):
             layout = plan(settings.home)
             if not running(settings):
+                refuse_other_version(layout)
                 _create(layout)
                 configure(layout, settings.home)
                 start(layout)
@@ -100,8 +102,12 @@ def running(settings: Settings) -> bool:
     return True
 
 
-def prepare(settings: Settings) -> tuple[str, ...]:
+def prepare(settings: Settings, *, rehearses: bool = False) -> tuple[str, ...]:
     """Create the warehouse's database, and bring its `ops` tables and its roles up to date; may be run again.
+
+    Args:
+        settings: the warehouse.
+        rehearses: undo it, to know whether it would succeed.
 
     Returns:
         The migrations that were applied.
@@ -118,7 +124,7 @@ def prepare(settings: Settings) -> tuple[str, ...]:
         migrate.pending(connection, settings, migrate.installed())  # before anything is touched
         connection.rollback()
         with _preparing(settings):
-            return migrate.migrate(connection, settings)
+            return (migrate.rehearse if rehearses else migrate.migrate)(connection, settings)
 
 
 @contextmanager
@@ -183,21 +189,7 @@ def _create(layout: Layout) -> None:
     free = shutil.disk_usage(layout.root).free // MIB
     if free < 200:  # noqa: PLR2004 - an empty cluster takes 40 MB, its first log segments 64 MB
         raise GranaryError(f"only {free} MB of disk space are left", str(layout.root), "free some, or set GRANARY_HOME")
-    building = layout.root / "data.new"
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    layout.give(building)
-    layout.command(
-        "initdb",
-        f"--pgdata={building}",
-        f"--username={OWNER}",
-        "--auth=peer",
-        "--encoding=UTF8",
-        "--locale=C",
-        "--locale-provider=builtin",
-        "--builtin-locale=C.UTF-8",
-        "--no-instructions",
-    )
+    building = initdb(layout)
     shutil.rmtree(layout.data, ignore_errors=True)
     building.rename(layout.data)
 

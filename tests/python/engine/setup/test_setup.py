@@ -68,6 +68,7 @@ def project(tmp_path: Path) -> Path:
         "pyproject.toml": PYPROJECT,
         "backend.py": BACKEND,
         "requirements.lock": "# nothing\n",
+        "requirements-dev.lock": "# nothing\n",
         "granary/cli/main.py": "def main():\n    print('the command runs')\n",
         "packages.yml": PACKAGES,
         "package-lock.yml": LOCKED,
@@ -117,7 +118,7 @@ def test_from_nothing_then_nothing_to_do_then_only_what_changed(project: Path) -
     assert steps == [
         python,
         "virtual environment .venv",
-        "0 packages from requirements.lock",
+        "0 packages from requirements.lock and requirements-dev.lock",
         "the granary command",
         "dbt packages",
     ]
@@ -131,7 +132,7 @@ def test_from_nothing_then_nothing_to_do_then_only_what_changed(project: Path) -
 
     # A new lock is brought into the environment that is there: its other files stay.
     (project / ".venv/bystander").touch()
-    (project / "requirements.lock").write_text("# something else\n")
+    (project / "requirements-dev.lock").write_text("# something else\n")
     third = set_up(project)
     assert third.returncode == 0, third.stderr
     assert "virtual environment" not in third.stdout

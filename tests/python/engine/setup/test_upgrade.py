@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Rows = Callable[..., list[tuple[object, ...]]]
 
-ENGINE = ("granary", "pyproject.toml", "README.md", "LICENSE", "dbt_granary.py")
+ENGINE = ("granary", "pyproject.toml", "README.md", "LICENSE", "dbt_granary.py", "requirements.lock")
 LEFT_OUT = {"halo": "0.0.31", "update_checker": "0.18.0"}
 """What dbt-metricflow asks for and this environment does without (see pyproject.toml): pip has to believe in them."""
 KNOWN = [path.name for path in sorted(migrate.FOLDER.glob("[0-9]*.sql"))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,8 @@ from granary.warehouse import connection as connections
 from granary.warehouse import migrate, server
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError
-from tests.python.support.earlier_warehouse import CONTENT, content, earlier, schema_text
+from tests.python.support.business import REPOSITORY
+from tests.python.support.earlier_warehouse import CONTENT, SCHEMAS, content, earlier, schema_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +131,25 @@ def test_a_start_that_is_killed_leaves_whole_migrations_and_the_next_goes_on(
     assert set(new) <= set(schema_text(warehouse))
     assert content(rows) == CONTENT
     assert rows("select distinct note from ops.load_audit") == [("of before",)]
+
+
+def test_a_rehearsal_tries_every_migration_and_leaves_nothing_of_it(
+    warehouse: Settings, rows: Rows, folder: Path
+) -> None:
+    new = schema_text(warehouse)
+    earlier(warehouse, "unnumbered.sql")
+    before = schema_text(warehouse)
+    assert server.prepare(warehouse, rehearses=True) == tuple(KNOWN)
+    assert schema_text(warehouse) == before
+    (folder / LATER).write_text("alter table ops.nowhere add column x text;")
+    with pytest.raises(GranaryError, match=f'{LATER}: relation "ops.nowhere" does not exist'):
+        server.prepare(warehouse, rehearses=True)
+    assert schema_text(warehouse) == before
+    (folder / LATER).unlink()
+    server.prepare(warehouse)
+    assert schema_text(warehouse) == new
+    assert content(rows) == CONTENT
+    assert server.prepare(warehouse, rehearses=True) == ()
 
 
 def test_two_starts_at_once_apply_each_migration_once(warehouse: Settings, rows: Rows, folder: Path) -> None:
@@ -249,6 +270,12 @@ def test_tables_that_dbt_made_itself_stay_as_they_are(warehouse: Settings, rows:
     assert server.prepare(warehouse) == ("0003_publish_records.sql",)
     assert schema_text(warehouse) == new
     assert rows("select unpublished_id, mart from ops.unpublished") == [(1, "r")]
+
+
+def test_every_release_is_upgraded_from() -> None:
+    """A release's schema is kept beside those above, as `pg_dump` writes it, and named in their tests."""
+    released = re.findall(r"(?m)^## (\d\S*)", (REPOSITORY / "CHANGELOG.md").read_text())
+    assert {f"{version}.sql" for version in released} <= {path.name for path in SCHEMAS.glob("*.sql")}
 
 
 def test_migrations_are_numbered_without_gaps() -> None:
