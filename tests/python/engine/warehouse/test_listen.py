@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from granary.cli import network
+from granary.cli.health import Health
 from granary.warehouse import certificate, configuration, doors, listen, roles, secret, server
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError, UsageError
@@ -289,6 +290,19 @@ def test_a_server_without_tls_is_known_as_one(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("GRANARY_POSTGRES", str(tmp_path))
     with pytest.raises(GranaryError, match=r"there is no Postgres .*set GRANARY_POSTGRES to the folder"):
         doors.has_tls()
+    program = tmp_path / "bin" / "postgres"
+    program.parent.mkdir()
+    for code, words in (
+        ("echo 'postgres (PostgreSQL) 15.14'", r"this is postgres \(PostgreSQL\) 15.14 .*a Postgres 18, which reads"),
+        (
+            "echo 'libssl.so.3: no such file' >&2; exit 127",
+            "this Postgres does not run here: libssl.so.3: no such file",
+        ),
+    ):
+        program.write_text(f"#!/bin/sh\n{code}\n")
+        program.chmod(0o755)
+        with pytest.raises(GranaryError, match=words):
+            doors.has_tls()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file another user's")
@@ -335,3 +349,11 @@ def test_secrets_come_from_where_they_are_kept(monkeypatch: pytest.MonkeyPatch, 
         with pytest.raises(GranaryError, match=words) as refused:
             secret.read(source)
         assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(("days", "well"), [(29, False), (31, True)])
+def test_a_certificate_that_is_about_to_end_is_not_well(days: int, well: bool) -> None:
+    ends = datetime.now(timezone.utc) + timedelta(days=days)
+    health = Health(True, "embedded", listening="0.0.0.0:5432, TLS", certificate_ends=ends)
+    assert health.door[0] == f"Colleagues are let in at 0.0.0.0:5432, TLS, certificate until {ends:%Y-%m-%d}."
+    assert (health.well, len(health.door)) == (well, 1 if well else 2)
