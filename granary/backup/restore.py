@@ -312,13 +312,13 @@ def _swap(settings: Settings, aside: Settings, say: Callable[[str], None]) -> No
     if server.running(settings):
         say("stopping the server that is there")
         server.down(settings)
+    erasures.hand_on(aside, settings)
     old = layout.root / "data.before"
     shutil.rmtree(old, ignore_errors=True)
     if layout.data.exists():
         layout.data.rename(old)
     new.data.rename(layout.data)
     fault_point("restore-swapped")
-    erasures.hand_on(aside, settings)
     if (aside.home / FILE).exists() and not (settings.home / FILE).exists():
         (aside.home / FILE).rename(settings.home / FILE)
     project = settings.home / "backup" / "project"

@@ -134,9 +134,10 @@ def data_destroyed(bench: Bench, loader: Loader) -> bool:
         life.stored.append((datetime.now(timezone.utc), _loads(settings)))
     if bench.random.random() < FORGETS:
         _forget(bench, loader.folder, life, place)
-    enough = threading.Event()
-    shipping = threading.Thread(target=_ship, args=(settings, place, life, enough), daemon=True)
+    begun, enough = threading.Event(), threading.Event()
+    shipping = threading.Thread(target=_ship, args=(settings, place, life, begun, enough), daemon=True)
     shipping.start()
+    begun.wait()
     child = Child(loader, settings, sabotage=bench.sabotage)
     child.go()
     child.over(bench.moment())
@@ -155,13 +156,20 @@ def data_destroyed(bench: Bench, loader: Loader) -> bool:
     missing = life.stored[-1][1] - _loads(settings)
     if missing:
         bench.complaints.append(f"loads were stored and are not there: {sorted(missing)}")
-    with connect(settings) as connection:
-        for table in source_tables(loader.folder):
-            rows = query(
-                connection, f'select id from raw_chaos_restore."{table}" where id = any($1)', [*life.forgotten]
-            )
-            bench.complaints += [f"{table}: a forgotten one is back" for _ in rows]
+    bench.complaints += _back(settings, loader.folder, life)
     return True
+
+
+def _back(settings: Settings, folder: str, life: Life) -> list[str]:
+    """Return where somebody is who is forgotten."""
+    found = []
+    with connect(settings) as connection:
+        for table in source_tables(folder):
+            name = f'raw_chaos_restore."{table}"'
+            if query(connection, "select to_regclass($1)::text", name) != [(None,)]:
+                rows = query(connection, f"select id from {name} where id = any($1)", [*life.forgotten])
+                found += [f"{table}: a forgotten one is back" for _ in rows]
+    return found
 
 
 def source_tables(folder: str) -> list[str]:
@@ -170,16 +178,15 @@ def source_tables(folder: str) -> list[str]:
         return [table.name for table in source(folder).tables]
 
 
-def _ship(settings: Settings, place: Folder, life: Life, enough: threading.Event) -> None:
-    """Store the log round by round, and remember which loads had ended before each."""
+def _ship(settings: Settings, place: Folder, life: Life, begun: threading.Event, enough: threading.Event) -> None:
+    """Store the log round by round, and remember which loads had ended before each; errors are of the destruction."""
     shipper = LogShipper(settings, place)
     while not enough.is_set():
-        try:
+        with suppress(GranaryError, psycopg.Error):
             before = _loads(settings)
             done = shipper.round()
-        except (GranaryError, psycopg.Error):
-            return  # it is destroyed
-        life.stored.append((done.position.moment, before))
+            life.stored.append((done.position.moment, before))
+            begun.set()
         enough.wait(ROUND_SECONDS)
 
 
