@@ -125,7 +125,8 @@ def planted(replay: Replay, until: date) -> Iterator[Planted]:
                 if replay.ended < at < replay.moment(replay.day + DAY, MORNING):
                     found += replay.later(at)
             if last:
-                last.found += found
+                numbers = {one.incident_id for one in last.found}
+                last.found += [one for one in found if one.incident_id not in numbers]
             else:
                 for one in found:
                     output.line(f"before any fault: {replay.day} {one.cause}: {one.title}")

@@ -48,6 +48,14 @@ SERVER = {
     "synchronous_commit": "off",
 }
 """Slots for captures; and nothing outlives the replay."""
+TOLD = """
+    select alert_id, incident_id
+    from ops.alerts
+    where
+        alert_id > $1
+        and (transition = 'opened' or (transition = 'updated' and message @? '$.lines[*] ? (@[0] == "New")'))
+"""
+"""That an incident is still open is nothing new."""
 FILES = ("parquet", "json")
 POLLED = 7
 """Days after which what is no file is asked whether it has something new; also on a day with a fault."""
@@ -97,7 +105,7 @@ CLOCK = (
 
 @dataclass(frozen=True)
 class Found:
-    """An incident as it was opened: its cause, the kinds of its signals, when, and how long after what could know."""
+    """An incident as it was told: its cause, the kinds of its signals, when, and how long after what could know."""
 
     incident_id: int
     cause: str
@@ -117,7 +125,7 @@ class Replay:
     day: date = field(init=False)
     at: datetime = field(init=False)
     ended: datetime = field(init=False)
-    known: set[int] = field(default_factory=set)
+    told: int = 0
     polls: bool = True
     config: Config = field(default_factory=alerts_config)
 
@@ -180,15 +188,17 @@ class Replay:
                     yield source, table
 
     def watch(self, since: float, *, follows: bool = False) -> list[Found]:
-        """Look for incidents; return those that are new, and how many seconds after `since` they were there.
+        """Look for incidents; return those of which something new is told, and how many seconds after `since`.
 
         `follows`: who watches looks every 15 seconds, and may have looked just before.
         """
         watch.once(self.settings, self.config, now=self.at, deliver=False)
         seconds = stopwatch.perf_counter() - since + (watch.EVERY_SECONDS if follows else 0)
         with connect(self.settings) as connection:
-            every = incidents.load(connection, "where incident_id <> all($1) order by incident_id", list(self.known))
-        self.known |= {one.incident_id for one in every}
+            told = query(connection, TOLD, self.told)
+            self.told = max([self.told, *(alert for alert, _ in told)])
+            numbers = list({number for _, number in told})
+            every = incidents.load(connection, "where incident_id = any($1) order by incident_id", numbers)
         return [
             Found(
                 one.incident_id,

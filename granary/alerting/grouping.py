@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,15 @@ from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from granary.warehouse.settings import Settings
     from granary.warehouse.signals import Signal
 
-MARTS, RUNS = "marts", "runs"
-"""The subjects of what is said of all marts together, and of runs, which fail because of anything."""
+MARTS, RUNS, RUN_OF_DBT = "marts", "runs", "the run of dbt"
+"""The subjects of what is said of all marts together, of runs, which fail because of anything, and of a run of dbt."""
+EXPLAINS = timedelta(days=1)
+"""So long after it happened last, what recurs is the cause of what begins below it."""
 USED = ("exposure", "metric")
 HOLDING = ("model", "seed", "snapshot", "test")
 """What keeps all marts from being published when it fails."""
@@ -80,6 +84,7 @@ class Graph:
         for name, node in self.by_name.items():
             if node["resource_type"] in HOLDING:
                 self._join(name, MARTS)
+        self._join(RUN_OF_DBT, MARTS)
         self._join(MARTS, RUNS)
         for source, spec in SOURCES.items():
             for table in spec.tables:
@@ -136,7 +141,8 @@ def groups(signals: Iterable[Signal], graph: Graph) -> list[Group]:
     """Return the causes of these signals, each with everything that it explains.
 
     A signal with several causes is with each of them. Where a rule says so, several tables of a source have one cause:
-    the source. What a rule sums up of a model is no cause of what else is wrong with it, such as its failing test.
+    the source. What a rule sums up of a model is no cause of what else is wrong with it, such as its failing test; and
+    an unusual delivery none of what begins days later.
     """
     found = list(signals)
     causing = [one for one in found if not rule_of(one.kind).sums_up]
@@ -144,21 +150,38 @@ def groups(signals: Iterable[Signal], graph: Graph) -> list[Group]:
     summed = [one.subject for one in found if one.subject not in named]
     within = {one: sorted(graph.tests(one) & named) for one in summed}
     subjects = named | {one for one in summed if not within[one]} | _sources(found)
+    last = _last_times(causing)
     causes: dict[str, list[Signal]] = {}
 
     @cache
-    def roots(subject: str) -> frozenset[str]:
-        above = graph.upstream(subject) & subjects
-        return frozenset(one for one in above if not graph.upstream(one) & subjects) or frozenset({subject})
+    def roots(subject: str, since: datetime | None) -> frozenset[str]:
+        above = {
+            one
+            for one in graph.upstream(subject) & subjects
+            if one not in last or since is None or since - last[one] <= EXPLAINS
+        }
+        return frozenset(one for one in above if not graph.upstream(one) & above) or frozenset({subject})
 
     for signal in found:
         of = within.get(signal.subject) or [signal.subject]
-        for root in sorted(frozenset().union(*map(roots, of))):
+        for root in sorted(frozenset().union(*(roots(one, signal.since) for one in of))):
             causes.setdefault(root, []).append(signal)
     return [
         Group(cause, tuple(sorted(of, key=lambda one: (one.subject != cause, one.severity != "critical"))))
         for cause, of in causes.items()
     ]
+
+
+def _last_times(signals: Iterable[Signal]) -> dict[str, datetime]:
+    """Return when it happened last, of what has only signals that recur."""
+    found: dict[str, list[Signal]] = defaultdict(list)
+    for one in signals:
+        found[one.subject].append(one)
+    return {
+        subject: max(one.since for one in of if one.since)
+        for subject, of in found.items()
+        if all(rule_of(one.kind).recurs and one.since for one in of)
+    }
 
 
 def _sources(signals: Iterable[Signal]) -> set[str]:

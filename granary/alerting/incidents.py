@@ -80,8 +80,12 @@ class Incident:
 
     @property
     def news(self) -> frozenset[tuple[str, str]]:
-        """The keys of the signals that nobody was told of yet."""
-        return frozenset(one.key for one in self.signals) - self.told
+        """The keys of the signals that nobody was told of yet, or that came anew since."""
+        return frozenset(one.key for one in self.signals if one.key not in self.told or self._is_anew(one))
+
+    def _is_anew(self, one: Signal) -> bool:
+        recurs = rule_of(one.kind).recurs
+        return bool(recurs and self.told_at and one.since and one.since > self.told_at)
 
     def tell(self, now: datetime) -> Incident:
         """Return it as it is once people were told of it."""
@@ -110,7 +114,7 @@ def update(connection: Connection, look: Look, graph: Graph, config: Config) -> 
     left = list(open_ones)
     causes = {one.cause for one in open_ones}
     for group in sorted(found, key=lambda one: one.cause not in causes):  # who has the cause goes before who shares
-        before = _known(group, left)
+        before = _known(group, left) or _ending(group, left, {one.cause for one in found}, graph)
         if before is None:
             before = _closed_lately(connection, group, look.now)
         else:
@@ -130,6 +134,12 @@ def _known(group: Group, open_ones: Sequence[Incident]) -> Incident | None:
     shared = {one.incident_id: len(keys & {known.key for known in one.signals}) for one in open_ones}
     best = max(open_ones, key=lambda one: (one.cause == group.cause, shared[one.incident_id]), default=None)
     return best if best and (best.cause == group.cause or shared[best.incident_id]) else None
+
+
+def _ending(group: Group, left: Sequence[Incident], causes: set[str], graph: Graph) -> Incident | None:
+    """Return the open incident whose cause is repaired just now, if this lies below it: what it broke is not yet."""
+    above = graph.upstream(group.cause)
+    return next((one for one in left if one.cause in above and one.cause not in causes), None)
 
 
 def _closed_lately(connection: Connection, group: Group, now: datetime) -> Incident | None:
@@ -244,7 +254,9 @@ def passed(since: datetime | None, now: datetime, length: timedelta) -> bool:
 
 
 def _since(signal: Signal, known: Signal | None, now: datetime) -> datetime:
-    """Return since when a condition holds: as long as anybody knows of."""
+    """Return since when a condition holds: as long as anybody knows of; of one that recurs, since its last time."""
+    if rule_of(signal.kind).recurs and signal.since:
+        return signal.since
     times = [one.since for one in (signal, known) if one and one.since]
     return min(times, default=now)
 

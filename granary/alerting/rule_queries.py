@@ -267,7 +267,7 @@ LATENCY = """
 
 ANOMALY = """
     select
-        source || '.' || table_name, min(first_seen_at), count(*),
+        source || '.' || table_name, max(first_seen_at), count(*),
         (array_agg(message order by first_seen_at desc, anomaly_id desc))[1]
     from ops.anomalies
     where closed_at is null and not muted

@@ -35,6 +35,7 @@ class Rule:
     sql: str = ""
     per_source: bool = False
     sums_up: bool = False
+    recurs: bool = False
     repaired: str = "is well again"
 
 
@@ -283,6 +284,7 @@ RULES = (
         "anomaly",
         "granary anomalies show {subject}",
         sql.ANOMALY,
+        recurs=True,
         repaired="is as usual again",
     ),
 )

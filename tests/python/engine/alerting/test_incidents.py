@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Ask = Callable[..., list[tuple[Any, ...]]]
 
 HOUR = timedelta(hours=1)
+GRAPH = Graph(manifest())
 QUIET = Config(rules=tuple(rule for rule in RULES if rule.kind not in ("disk_full", "slot_held")))
 """What a test does not plant is not looked at: the disk and slots of the machine that it runs on."""
 OPEN = "select cause, severity, jsonb_array_length(signals) from ops.incidents where closed_at is null order by 1"
@@ -113,6 +114,14 @@ def test_a_failing_test_is_the_cause_of_what_is_skipped_because_of_it_and_of_a_l
     assert {one.cause for one in alone} == {"m2"}
 
 
+def test_an_unusual_delivery_is_the_cause_of_what_begins_with_it_and_not_of_what_begins_days_later() -> None:
+    def causes(hours: int) -> set[str]:
+        unusual = Signal("anomaly", "till.receipts", NOW)
+        return {one.cause for one in groups([unusual, Signal("model_failed", "m2", NOW + hours * HOUR)], GRAPH)}
+
+    assert [causes(24), causes(25)] == [{"till.receipts"}, {"till.receipts", "m2"}]
+
+
 def test_what_lowers_a_score_today_is_not_what_lowered_it_before(watched: Settings, ask: Ask) -> None:
     run(
         watched,
@@ -127,6 +136,45 @@ def test_what_lowers_a_score_today_is_not_what_lowered_it_before(watched: Settin
         ("m2", False, 2),
         ("till.receipts", True, None),
     ]
+
+
+def test_what_a_cause_has_left_behind_when_it_is_repaired_is_the_same_incident(watched: Settings, ask: Ask) -> None:
+    loaded(watched, "receipts", "failed", NOW - HOUR, "below its floor of 50%")
+    look(watched, config=chat())
+    loaded(watched, "receipts", "loaded", NOW + HOUR)
+    built(watched, NOW + HOUR, m3="error")
+    look(watched, 2 * HOUR, chat())
+    assert ask("select cause, closed_at is null from ops.incidents") == [("m3", True)]
+    assert ask(TOLD) == [(1, "opened"), (1, "updated")]
+
+
+def unusual(settings: Settings, day: int, at: datetime) -> None:
+    run(
+        settings,
+        "insert into ops.anomalies (source, table_name, column_name, metric, day, unit, value, low, expected, high,"
+        " message, first_seen_at) values ('till', 'prices', '', 'rows', date '2026-03-01' + $1::int, '', 5, 8, 10, 12,"
+        " 'few', $2)",
+        day,
+        at,
+    )
+
+
+def test_what_is_unusual_anew_in_the_same_table_is_told_while_the_first_is_open(watched: Settings, ask: Ask) -> None:
+    unusual(watched, 1, NOW)
+    look(watched, config=chat())
+    look(watched, 2 * HOUR, chat())
+    assert ask(TOLD) == [(1, "opened")]
+    unusual(watched, 2, NOW + 2 * HOUR)
+    look(watched, 3 * HOUR, chat())
+    look(watched, 5 * HOUR, chat(escalate_after=timedelta(days=1)))
+    assert ask(TOLD) == [(1, "opened"), (1, "updated")]
+    assert ask("select since from ops.incidents") == [(NOW,)]
+    ((told,),) = ask("select message from ops.alerts where transition = 'updated'")
+    assert ["New", "till.prices"] in told["lines"]
+    corrected = "update ops.anomalies set closed_at = now(), closed_because = 'corrected' where day = '2026-03-03'"
+    run(watched, corrected)
+    look(watched, 7 * HOUR, chat(escalate_after=timedelta(days=1)))
+    assert ask(TOLD) == [(1, "opened"), (1, "updated")]
 
 
 def test_what_is_said_of_all_marts_reaches_whatever_reads_one() -> None:

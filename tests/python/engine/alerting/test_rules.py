@@ -286,7 +286,7 @@ def test_an_anomaly_holds_while_it_is_open_and_not_muted(watched: Settings) -> N
             " $3::boolean, $4, $5::timestamptz, case when $5::timestamptz is not null then 'passed' end)",
             *(column, NOW.date(), muted, NOW - ago * HOUR, over),
         )
-    assert found(watched, "anomaly") == [("till.receipts", NOW - 2 * HOUR, 2, "price is 5, of 8 to 12")]
+    assert found(watched, "anomaly") == [("till.receipts", NOW - HOUR, 2, "price is 5, of 8 to 12")]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)

@@ -10,6 +10,7 @@ import pytest
 
 from granary.cli.health import look
 from granary.load.api import load_table
+from granary.load.days_off import NONE
 from granary.load.freshness import freshness
 from granary.sources.spec import Column
 from granary.warehouse.connection import connect, execute
@@ -33,6 +34,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Shop]:
         found = Shop()
         for module in ("api", "freshness"):
             monkeypatch.setattr(f"granary.load.{module}.SOURCES", {"shop": found.source(table(**contract))})
+        monkeypatch.setattr("granary.load.freshness.days_off", lambda: NONE)  # whatever day it is today
         return found
 
     return opened

@@ -10,6 +10,7 @@ import pytest
 
 from granary.dagster import automation
 from granary.dagster.arrivals import landed, landing_zone
+from granary.dagster.incident_events import incidents_of_assets
 from granary.dagster.instance import configuration
 from granary.dagster.loader_assets import loaders, partitions
 from granary.dagster.schedules import daily_schedule, schedule
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def test_what_looks_after_dead_runs_freshness_and_rests_is_on_from_the_beginning() -> None:
-    sensors = {sensor.name: sensor for sensor in (*SENSORS, rest_of_runs([]))}
+    sensors = {sensor.name: sensor for sensor in (*SENSORS, incidents_of_assets, rest_of_runs([]))}
     assert {name: sensor.default_status for name, sensor in sensors.items()} == dict.fromkeys(
-        ("dead_runs", "freshness", "rest_of_runs"), dg.DefaultSensorStatus.RUNNING
+        ("dead_runs", "freshness", "incidents", "rest_of_runs"), dg.DefaultSensorStatus.RUNNING
     )
     assert sensors["dead_runs"].minimum_interval_seconds == 30
     assert sensors["freshness"].minimum_interval_seconds == 15 * 60
