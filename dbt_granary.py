@@ -10,17 +10,21 @@ of an editable installation.
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGINT
 from threading import Lock, Thread, current_thread, get_ident
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from granary.warehouse.database_errors import safe_text
+from granary.warehouse.errors import GranaryError
 from granary.warehouse.filelock import notify
-from granary.warehouse.settings import Settings
+from granary.warehouse.settings import Settings, spell_out_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +36,12 @@ LOCK_SECONDS = 120
 beside this one holds its tables for as long as a model takes."""
 LOOKS = (2.0, 10.0)
 """Seconds until the first look at what a statement waits for, and between later ones."""
+ASKED = """
+select pg_backend_pid(), exists (
+    select from pg_namespace where nspname = 'ops' and has_schema_privilege(oid, 'usage')
+)
+"""
+"""As in granary.warehouse.connection, which takes 0.1 s to import."""
 LIMIT = "select set_config('lock_timeout', '{}s', false) where current_setting('lock_timeout') = '0'"
 
 LATER = "set synchronous_commit = off"
@@ -44,6 +54,10 @@ read its catalog and our functions anew each time, a sixth of a build's time."""
 LEVELS = {"test": 10, "debug": 10, "info": 20, "warn": 30, "error": 40}
 """dbt's levels of events as numbers."""
 
+LOCKING = frozenset({"build", "run", "seed", "snapshot"})
+"""Commands of dbt that write tables; a retry is one of these."""
+HELD = "GRANARY_BUILDING"
+"""The variable of a dbt whose parent has the build lock (granary.warehouse.build_lock)."""
 BUILDING = frozenset({"build", "run", "seed", "test", "snapshot", "retry"})
 """Commands of dbt after which there may be more to say, and that the run ledger has."""
 
@@ -93,11 +107,12 @@ def install() -> None:
     def open_with_limit(_: type[Manager], connection: Any) -> Any:
         if connection.state == "open":
             return connection
+        given = connection.credentials
+        connection.credentials = copy(given)
+        connection.credentials.role = None  # what the role is called here, the warehouse knows
         made = opened(connection)
-        with made.handle.cursor() as cursor:
-            cursor.execute(LIMIT.format(LOCK_SECONDS))
-            cursor.execute(LATER)
-        made.handle.commit()
+        made.credentials = given
+        begin(made.handle, given.role)
         return made
 
     released: Any = Manager.release
@@ -123,6 +138,67 @@ def install() -> None:
     Manager.open = classmethod(open_with_limit)  # type: ignore[method-assign, assignment]
     Manager.release = release  # type: ignore[method-assign, assignment]
     pass_what_is_proved()
+    build_alone()
+
+
+def begin(handle: Any, role: str | None) -> None:
+    """Have a new session work as the profile's role, whatever the server calls it, and wait for locks with a limit.
+
+    Raises:
+        DbtRuntimeError: it is that of a pooler, in which none of this would last.
+    """
+    with handle.cursor() as cursor:
+        cursor.execute(ASKED)
+        pid, knows = cursor.fetchone()
+        if pid != handle.info.backend_pid:
+            from dbt_common.exceptions import DbtRuntimeError  # noqa: PLC0415 - with dbt only
+
+            from granary.warehouse.connection import pooled  # noqa: PLC0415 - 0.1 s, of which dbt's start needs none
+
+            handle.close()
+            raise DbtRuntimeError(str(pooled(Settings.load())))
+        if role and knows:
+            cursor.execute("select set_config('role', ops.role_name(%s), false)", (role,))
+        cursor.execute(LIMIT.format(LOCK_SECONDS))
+        cursor.execute(LATER)
+    handle.commit()
+
+
+def build_alone() -> None:
+    """Have a command that writes tables hold the warehouse's build lock, unless its parent does."""
+    from dbt.task.runnable import GraphRunnableTask  # noqa: PLC0415 - with dbt only
+
+    at_work: Any = GraphRunnableTask.execute_with_hooks
+
+    def work_alone(self: Any, selected_uids: Any) -> Any:
+        if self.args.which not in LOCKING or HELD in os.environ:
+            return at_work(self, selected_uids)
+        with locked(self.manifest):
+            return at_work(self, selected_uids)
+
+    GraphRunnableTask.execute_with_hooks = work_alone  # type: ignore[method-assign]
+
+
+@contextmanager
+def locked(manifest: Any) -> Iterator[None]:
+    """Hold the lock that every run of Granary holds: a shell's dbt overwrites nobody's tables."""
+    from dbt.adapters.events.logging import AdapterLogger  # noqa: PLC0415 - with dbt only
+    from dbt_common.exceptions import DbtRuntimeError  # noqa: PLC0415
+
+    from granary.dbt.manifest_nodes import marts_schema  # noqa: PLC0415 - 0.1 s, of which dbt's start needs none
+    from granary.warehouse.build_lock import building  # noqa: PLC0415
+
+    def interrupt() -> None:
+        os.kill(os.getpid(), SIGINT)
+
+    nodes = (node.to_dict() for node in manifest.nodes.values() if node.resource_type in ("model", "seed"))
+    with ExitStack() as stack:
+        try:
+            say = AdapterLogger("Granary").warning
+            stack.enter_context(building(Settings.load(), marts_schema(nodes), say, interrupt))
+        except GranaryError as error:
+            raise DbtRuntimeError(str(error)) from None
+        yield
 
 
 def pass_what_is_proved() -> None:
@@ -227,6 +303,10 @@ def artifacts() -> Path:
 
 def main() -> None:
     """Run dbt, as the command of its own name does; then name what it cannot know: sources in error, failing rows."""
+    try:
+        spell_out_service()
+    except GranaryError as error:
+        sys.exit(str(error))
     try:
         with recorded():
             run()

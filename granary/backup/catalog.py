@@ -43,7 +43,8 @@ class Stored:
 class Backup:
     """One backup. Places in the log are bytes from its beginning; times are ISO 8601 in UTC.
 
-    `data_bytes` is what its files take when they are unpacked. Of a logical one, `databases` are those it has.
+    `data_bytes` is what its files take when they are unpacked. Of a logical one, `databases` are those it has,
+    and names of roles in it begin with `role_prefix`.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Backup:
     start: int = 0
     end: int = 0
     databases: tuple[str, ...] = field(default=())
+    role_prefix: str = ""
 
     @property
     def finished(self) -> datetime:

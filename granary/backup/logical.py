@@ -26,6 +26,7 @@ from granary.warehouse.connection import connect, ensure_database, execute, quer
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.layout import find_binaries
 from granary.warehouse.migrate import engine_version
+from granary.warehouse.role_names import prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +60,7 @@ def take(
             place.remove(file)
     name = f"{now:%Y%m%dT%H%M%S%f}"[:18] + "Z-logical"
     say(f"everything, to {place.place}")
-    major, databases, size = _look(settings)
+    major, databases, size, prefix = _look(settings)
     program = program_of("pg_dump", major)
     ending = ".zst.age" if config.encrypt_to else ".zst"
     files: dict[str, Stored] = {}
@@ -88,6 +89,7 @@ def take(
         files=files,
         data_bytes=size,
         databases=databases,
+        role_prefix=prefix,
     )
     catalog.describe(place, made)
     for gone in pruning.prune(place, config):
@@ -125,7 +127,7 @@ def load(
     program = program_of("pg_restore", int(number))
     drop(aside)
     ensure_database(aside, aside.database)
-    server.prepare(aside)  # the roles: a new server has none
+    server.prepare(aside, backup.role_prefix)  # the roles: a new server has none
     drop(aside)
     for old, new in zip(backup.databases, (aside.database, aside.dagster_database), strict=False):
         say(f"restoring {old}")
@@ -177,17 +179,18 @@ def program_of(name: str, major: int) -> str:
     raise GranaryError(f"{name} of Postgres {major} is not there", name, "install the server's client programs")
 
 
-def _look(settings: Settings) -> tuple[int, tuple[str, ...], int]:
+def _look(settings: Settings) -> tuple[int, tuple[str, ...], int, str]:
     wanted = [settings.database, settings.dagster_database]
     with connect(settings) as connection:
         ((major,),) = query(connection, "select current_setting('server_version_num')::integer / 10000")
+        prefix = prefix_of(connection, settings)
         rows = query(
             connection,
             "select cast(datname as text), pg_database_size(datname) from pg_database where datname = any($1::text[])",
             wanted,
         )
     there = {str(name): int(size) for name, size in rows}
-    return int(major), tuple(name for name in wanted if name in there), sum(there.values())
+    return int(major), tuple(name for name in wanted if name in there), sum(there.values()), prefix
 
 
 def _dump(settings: Settings, program: str, database: str, sealed: Any) -> None:

@@ -152,9 +152,9 @@ def status(
 )
 def psql(context: typer.Context) -> None:
     """A SQL shell on the warehouse; every argument goes to psql."""
-    from granary.warehouse import server
+    from granary.warehouse.psql import psql as shell
 
-    raise typer.Exit(server.psql(existing(), *context.args).returncode)
+    raise typer.Exit(shell(existing(), *context.args).returncode)
 
 
 @app.command(

@@ -16,7 +16,7 @@ from granary.dbt import manifest
 from granary.dbt.semantic import MANIFEST, on_published
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
-from granary.warehouse.settings import Settings
+from granary.warehouse.settings import Settings, spell_out_service
 
 
 class UpdateChecker:
@@ -71,6 +71,7 @@ def main() -> None:
     os.environ.setdefault("DBT_PROJECT_DIR", str(PROJECT))
     os.environ.setdefault("DBT_PROFILES_DIR", str(PROJECT))
     try:
+        spell_out_service()
         prepare(Settings.load())
     except GranaryError as error:
         sys.exit(str(error))

@@ -20,7 +20,7 @@ roles = typer.Typer(
     help="Who may do what: the roles, what each may, and who has it. Roles that are missing are made.",
     invoke_without_command=True,
     epilog="Examples: granary roles · granary roles --json · granary roles logins"
-    " · granary roles grant alice analyst --generate · granary roles revoke alice",
+    " · granary roles grant alice analyst --generate · granary roles revoke alice · granary roles script --for rds",
 )
 
 Person = Annotated[str, typer.Argument(metavar="PERSON", help="The name of a login in Postgres.")]
@@ -42,10 +42,11 @@ def list_roles(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         output.json(found)
         return
+    width = max(12, *(len(one.name) for one in found))
     for one in found:
-        output.line(f"{one.role:<12} may {one.may}")
+        output.line(f"{one.name:<{width}} may {one.may}")
         if one.members:
-            output.line(f"{'':<12} has it: {', '.join(one.members)}")
+            output.line(f"{'':<{width}} has it: {', '.join(one.members)}")
 
 
 @roles.command(epilog="Examples: granary roles logins · granary roles logins --json")
@@ -145,6 +146,25 @@ def revoke(
             f"{person} has no role any more and cannot log in. The login stays, since it owns something:"
             f" granary psql -c 'drop owned by \"{person}\"' removes that."
         )
+
+
+@roles.command(
+    epilog="Examples: granary roles script --for rds >warehouse.sql · PGUSER=etl PGDATABASE=shop granary roles script"
+)
+def script(
+    platform: Annotated[
+        str, typer.Option("--for", metavar="KIND", help="Whose server it is: plain, rds, cloudsql or azure.")
+    ] = "plain",
+    prefix: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="How the roles' names begin. Default: with the database's, as granary_."),
+    ] = None,
+) -> None:
+    """Print the SQL by which an administrator makes the login of PGUSER, the roles and the databases: all it needs."""
+    from granary.warehouse.role_script import script as text_of
+    from granary.warehouse.settings import Settings
+
+    output.line(text_of(Settings.load(), platform, prefix))
 
 
 def _password() -> str:

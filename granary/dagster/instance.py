@@ -46,25 +46,22 @@ def prepare_instance(settings: Settings) -> Path:
     path = home / "dagster.yaml"
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
-    ensure_database(settings, settings.dagster_database)
+    ensure_database(settings, settings.dagster_database, private=True)
     return home
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Return dagster.yaml. The password of an external server stays in PGPASSWORD; the file only names the variable."""
-    params: dict[str, Any] = {
-        "host": settings.host,
-        "application_name": "dagster",
-        # A power cut may cost the log's last second; waiting for the disk costs 1.5 ms an event, of 1,500 in a run.
-        "options": "-c synchronous_commit=off",
-    }
-    if settings.sslmode:
-        params["sslmode"] = settings.sslmode
+    # A power cut may cost the log's last second; waiting for the disk costs 1.5 ms an event, of 1,500 in a run.
+    params = settings.parameters(settings.dagster_database, application="dagster", options="-c synchronous_commit=off")
+    port = params.pop("port")
+    if "," in params["host"]:  # SQLAlchemy takes a port from each host
+        params["host"] = ",".join(f"{host}:{port}" for host in params["host"].split(","))
     database: dict[str, Any] = {
-        "username": settings.user,
+        "username": params.pop("user"),
         "hostname": "",
-        "port": settings.port,
-        "db_name": settings.dagster_database,
+        "port": int(port),
+        "db_name": params.pop("dbname"),
         "params": params,
         # SQLAlchemy 2.1 takes psycopg 3 when no driver is named; dagster-postgres brings psycopg2.
         "scheme": "postgresql+psycopg2",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 BUILT, PUBLISHED, PERSONAL = "build", "marts", "personal"
 """The schema that dbt builds the marts in, the one that they are published to, and the one with the tables behind those
@@ -44,6 +44,11 @@ def is_mart(node: Mapping[str, Any]) -> bool:
 def published_schema(node: Mapping[str, Any]) -> str:
     """Return the schema that a mart is published to: `marts`, or a developer's own (`dev_ada_marts`)."""
     return str(node["schema"]).removesuffix(BUILT) + PUBLISHED
+
+
+def marts_schema(nodes: Iterable[Mapping[str, Any]]) -> str:
+    """Return the schema that the marts among these nodes are published to."""
+    return next((published_schema(node) for node in nodes if is_mart(node)), PUBLISHED)
 
 
 def schemas(node: Mapping[str, Any]) -> tuple[str, ...]:

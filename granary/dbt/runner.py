@@ -1,7 +1,7 @@
 """One `dbt build`, whoever asks for it: a run of Dagster, a replay, an erasure.
 
-Each works under the home's build lock, in a folder that has the parsed project and keeps dbt's artifacts, and leaves no
-process behind. What went wrong is raised as problems that a person can act on.
+Each works under the warehouse's build lock, in a folder that has the parsed project and keeps dbt's artifacts, and
+leaves no process behind. What went wrong is raised as problems that a person can act on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from granary.dbt import manifest as dbt_manifest
 from granary.dbt import run_events
 from granary.dbt.failures import FindCause, problems_of
-from granary.warehouse.filelock import locked, notify
+from granary.dbt.manifest_nodes import marts_schema
+from granary.warehouse.build_lock import HELD, building
+from granary.warehouse.filelock import notify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 BUILD = ("build", "--exclude-resource-type", "unit_test")
-BUILD_SECONDS = 3600
-"""How long another process may build before those that wait for it give up."""
 PATIENCE_SECONDS = 20
 RESULTS = "run_results.json"
 
@@ -73,7 +73,7 @@ class Runner:
 
         Raises:
             BuildError: dbt reported failures.
-            FileLockedError: another build has been at it for `BUILD_SECONDS`.
+            GranaryError: another build has been at it for too long.
         """
 
         def start(command: list[str], environment: dict[str, str]) -> _Process:
@@ -103,11 +103,11 @@ class Runner:
 
         Raises:
             BuildError: dbt reported failures; `find_cause` says which load and row a model failed on, if it can.
-            FileLockedError: another build has been at it for `BUILD_SECONDS`.
+            GranaryError: another build has been at it for too long.
         """
         self._prepare(again=arguments[0] == "retry")
-        with building(self.settings):
-            environment = dbt_manifest.environment(self.settings, self.target)
+        with building(self.settings, marts_schema(self.manifest["nodes"].values()), say, interrupt_all):
+            environment = dbt_manifest.environment(self.settings, self.target) | {HELD: "yes"}
             started = start([*dbt_manifest.DBT, *arguments], environment)
             _alive.add(started.process)
             try:
@@ -133,20 +133,10 @@ class Runner:
                 shutil.copy(parsed, self.target / parsed.name)
 
 
-@contextmanager
-def building(settings: Settings) -> Iterator[None]:
-    """Wait until no other run of this home builds: two at once would overwrite each other's tables.
-
-    Raises:
-        FileLockedError: another one has been at it for `BUILD_SECONDS`.
-    """
-
-    def say(text: str) -> None:
-        notify(text)
-        run_events.emit(run_events.Event("waiting", "dbt", "dbt", detail=text))
-
-    with locked(dbt_manifest.folder(settings) / "build.lock", "building", BUILD_SECONDS, say):
-        yield
+def say(text: str) -> None:
+    """Say what a build waits for."""
+    notify(text)
+    run_events.emit(run_events.Event("waiting", "dbt", "dbt", detail=text))
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -38,13 +38,28 @@ __all__ = [
 
 
 LOCK_SECONDS = 60
+"""How long a statement waits for a lock that somebody else has, unless its caller knows better."""
 REFUSED = re.compile(r"authentication failed|does not exist|no pg_hba\.conf entry|permission denied")
 """What libpq says, without a code, where to try again cannot help."""
-"""How long a statement waits for a lock that somebody else has, unless its caller knows better."""
+POOLED = "unsupported startup parameter"
+"""What a connection pooler says of session settings."""
+SESSION = "-c lock_timeout={}s -c granary.person={}"
+ASKED = """
+select pg_backend_pid(), exists (
+    select from pg_namespace where nspname = 'ops' and has_schema_privilege(oid, 'usage')
+)
+"""
+"""The process behind a session, and whether its login may ask what roles are called. People may not: they are one."""
+BECOME = "select set_config('role', ops.role_name($1), $2::boolean)"
 
 
 def connect(
-    settings: Settings, database: str | None = None, *, role: str | None = None, autocommit: bool = False
+    settings: Settings,
+    database: str | None = None,
+    *,
+    role: str | None = None,
+    autocommit: bool = False,
+    application: str = "granary",
 ) -> Connection:
     """Open a connection as the owner, or as `role`.
 
@@ -53,33 +68,80 @@ def connect(
 
     Raises:
         TransientError: the server does not answer or refuses the login; nothing of the password is shown.
+        GranaryError: a connection pooler answers, and not the server.
     """
     try:
         connection: Connection = Connection.connect(
-            settings.uri(database, role),
+            settings.uri(database, role, application=application, options=SESSION.format(LOCK_SECONDS, _person())),
             autocommit=autocommit,
-            options=f"-c lock_timeout={LOCK_SECONDS}s -c granary.person={_person()}",
             **TCP,
             cursor_factory=RawCursor,
             prepare_threshold=None,  # a prepared plan fails once its table has a column more
         )
     except psycopg.OperationalError as error:
-        todo = "check the PG* variables" if settings.external else "start it with `granary up`"
+        if POOLED in str(error):
+            raise pooled(settings) from None
+        advice = _advice(settings)
         if "Peer authentication" in str(error) and not settings.external:
-            todo = "work as the system user who started the server, and as its owner or one of its roles"
+            advice = "work as the system user who started the server, and as its owner or one of its roles"
         where = f"{settings.host}, database {database or settings.database}"
-        raise TransientError(f"cannot connect to Postgres: {reason(error)}", where, todo) from None
+        raise TransientError(f"cannot connect to Postgres: {reason(error)}", where, advice) from None
     connection.settings = settings
-    if role and settings.external:
-        execute(connection, f"set role {quote_name(role)}")
-        if not autocommit:
-            connection.commit()
+    if settings.external:
+        try:
+            _begin(connection, settings, role)
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 
 def _person() -> str:
     """Return who works here, for the audit trail, in letters that an option may have."""
     return re.sub(r"[^\w.:@/+-]", "_", starter())[:100]
+
+
+def _begin(connection: Connection, settings: Settings, role: str | None) -> None:
+    """Act as a role from now on, and see that it is the server who answers: it knows the session by its process."""
+    try:
+        ((pid, knows),) = query(connection, ASKED)
+    except psycopg.errors.ProtocolViolation:  # no server says so to this: a pooler that takes no transactions does
+        raise pooled(settings) from None
+    if pid != connection.pgconn.backend_pid:
+        raise pooled(settings)
+    if role and knows:
+        query(connection, BECOME, role, "false")
+    if not connection.autocommit:
+        connection.commit()
+
+
+def pooled(settings: Settings) -> GranaryError:
+    """Return the error for a server behind a pooler, which would hand our role and locks to whoever comes next."""
+    return GranaryError(
+        "a connection pooler (such as pgbouncer) answers, and not Postgres itself: roles, locks and time limits of a"
+        " session would be lost in it, or be somebody else's",
+        f"{settings.host}, port {settings.port}",
+        "set PGHOST and PGPORT to the server itself; analysts and dashboards may use the pooler",
+    )
+
+
+def connect_arrow(settings: Settings, role: str) -> ArrowConnection:
+    """Open a connection to the warehouse that is a role for one transaction, to read rows as Arrow from.
+
+    Raises:
+        GranaryError: as `connect`.
+    """
+    connection = connect_uri(
+        settings.uri(role=role), f"{settings.host}, database {settings.database}", _advice(settings)
+    )
+    if settings.external and query(connection, ASKED)[0][1]:
+        query(connection, BECOME, role, "true")
+    return connection
+
+
+def _advice(settings: Settings) -> str:
+    """Return what to do where the server does not answer."""
+    return "check the PG* variables" if settings.external else "start it with `granary up`"
 
 
 def connect_uri(uri: str, where: str, todo: str, *, autocommit: bool = False) -> ArrowConnection:
@@ -172,22 +234,49 @@ def _cursor(connection: Connection | ArrowConnection) -> Any:
     return connection.cursor()
 
 
-def ensure_database(settings: Settings, name: str) -> bool:
-    """Create the database if it is missing; return whether it was created.
+def ensure_database(settings: Settings, name: str, *, private: bool = False) -> bool:
+    """Create the database if it is missing; return whether it was created. PUBLIC may not enter a `private` one.
+
+    Where it exists nothing is asked of any other database: an administrator may have made it, and closed those.
 
     Raises:
         GranaryError: the login may not create databases, or the server cannot.
     """
+    is_new = not _exists(settings, name) and _create_database(settings, name)
+    if private:
+        with connect(settings, name) as connection:
+            if query(connection, "select has_database_privilege('public', current_database(), 'connect')")[0][0]:
+                execute(connection, f"revoke all on database {quote_name(name)} from public")
+                connection.commit()
+    return is_new
+
+
+def _exists(settings: Settings, name: str) -> bool:
+    refused = None
+    if settings.external:
+        try:
+            connect(settings, name).close()
+        except TransientError as error:
+            refused = error
+        else:
+            return True
+    with connect(settings, "postgres") as connection:
+        is_there = bool(query(connection, "select 1 from pg_database where datname = $1", name))
+    if is_there and refused:
+        raise refused
+    return is_there
+
+
+def _create_database(settings: Settings, name: str) -> bool:
     with connect(settings, "postgres", autocommit=True) as connection:
-        if query(connection, "select 1 from pg_database where datname = $1", name):
-            return False
         try:
             execute(connection, f"create database {quote_name(name)}")
         except psycopg.errors.InsufficientPrivilege:
             raise GranaryError(
                 f"the login {settings.user} may not create the database {name}",
                 settings.host,
-                f"have an administrator run: create database {quote_name(name)} owner {quote_name(settings.user)}",
+                "have an administrator run what `granary roles script` prints, or:"
+                f" create database {quote_name(name)} owner {quote_name(settings.user)}",
             ) from None
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
             return False  # another process was quicker

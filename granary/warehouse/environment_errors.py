@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 DRIVERS = frozenset({"psycopg", "psycopg2", "sqlalchemy"})
 BROKEN_OFF = frozenset({"OperationalError", "InterfaceError", "AdminShutdown", "CrashShutdown", "CannotConnectNow"})
 """Errors of the drivers that carry no SQLSTATE where the connection is lost."""
-STATES = ("08", "25P03", "28", "3D", "40", "42501", "53", "55P03", "57", "58")
-"""How the SQLSTATE of what an operator fixes begins: connection, login, no such database, deadlock, rights, resources
-(disk, memory, connections), locks, intervention, input and output."""
+STATES = ("08", "25006", "25P03", "28", "3D", "40", "42501", "53", "55P03", "57", "58")
+"""How the SQLSTATE of what an operator fixes begins: connection, a standby, login, no such database, deadlock, rights,
+resources (disk, memory, connections), locks, intervention, input and output."""
 
-PASSING = ("08", "40", "53300", "55P03", "57")
-"""Of these, what may pass by itself: a server that starts again, a deadlock, a lock, too many connections."""
+PASSING = ("08", "25006", "40", "53300", "55P03", "57")
+"""Of these, what may pass by itself: a server that starts again, or that is a standby yet, a deadlock, a lock, too
+many connections."""
 
 
 def plainly(error: BaseException) -> GranaryError | None:

@@ -21,6 +21,7 @@ from granary.warehouse import faults
 from granary.warehouse.connection import execute, query, reason
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import DISTRIBUTION
+from granary.warehouse.role_names import named, prefix_of
 from granary.warehouse.waits import LockHeldError
 
 if TYPE_CHECKING:
@@ -145,16 +146,18 @@ def pending(connection: Connection, settings: Settings, engine: Release) -> Pend
     return Pending(todo, None if is_same and not todo else functions)
 
 
-def migrate(connection: Connection, settings: Settings) -> tuple[str, ...]:
+def migrate(connection: Connection, settings: Settings, prefix: str | None = None) -> tuple[str, ...]:
     """Bring `ops` and the roles up to date; return the names of the migrations that were applied.
 
     The caller lets one process at a time do this. Whatever ends it, a migration is there as a whole or not at all, and
     the next call goes on.
 
     Raises:
-        GranaryError: see `pending`; or the server refuses a statement.
+        GranaryError: see `pending` and `prefix_of`; or the server refuses a statement.
     """
     needed = pending(connection, settings, installed())
+    prefix = prefix_of(connection, settings, prefix)
+    connection.rollback()
     for migration in needed.migrations:
         with _transaction(connection, settings, migration.name):
             execute(connection, migration.text)
@@ -165,26 +168,28 @@ def migrate(connection: Connection, settings: Settings) -> tuple[str, ...]:
         faults.fault_point("migration-committed")
     with _transaction(connection, settings, RIGHTS):
         if needed.functions:
-            execute(connection, needed.functions.text)
+            execute(connection, named(needed.functions.text, prefix))
             execute(connection, "delete from ops.migrations where number = $1", FUNCTIONS_NUMBER)
             _remember(connection, needed.functions)
-        execute(connection, (FOLDER / RIGHTS).read_text(encoding="utf-8"))
+        execute(connection, named((FOLDER / RIGHTS).read_text(encoding="utf-8"), prefix))
         execute(connection, "select ops.note_roles()")
         faults.fault_point("rights-applied")
     return tuple(migration.name for migration in needed.migrations)
 
 
-def rehearse(connection: Connection, settings: Settings) -> tuple[str, ...]:
+def rehearse(connection: Connection, settings: Settings, prefix: str | None = None) -> tuple[str, ...]:
     """Try what `migrate` does, all in one transaction that is undone; return the names of the migrations tried.
 
     Raises:
         GranaryError: as `migrate`, whose error it foretells.
     """
     needed = pending(connection, settings, installed())
+    prefix = prefix_of(connection, settings, prefix)
+    connection.rollback()
     rights = Migration(FUNCTIONS_NUMBER, RIGHTS, (FOLDER / RIGHTS).read_text(encoding="utf-8"))
     for one in (*needed.migrations, *filter(None, (needed.functions,)), rights):
         with _transaction(connection, settings, one.name, lasts=False):
-            execute(connection, one.text)
+            execute(connection, named(one.text, prefix))
     connection.rollback()
     return tuple(migration.name for migration in needed.migrations)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_manager import Error
 
-from granary.warehouse.connection import connect_uri, execute, query, quote_name, quote_relation, reason
+from granary.warehouse.connection import connect_arrow, execute, query, quote_name, quote_relation, reason
 from granary.warehouse.errors import GranaryError, UsageError, unknown
 from granary.warehouse.settings import Settings
 
@@ -47,11 +47,8 @@ def read(what: str, to: To = "arrow", *, role: str = "analyst") -> Any:
     if to not in To.__args__:  # type: ignore[attr-defined]
         raise unknown("form", to, To.__args__)  # type: ignore[attr-defined]
     settings = Settings.load()
-    todo = "check the PG* variables" if settings.external else "start it with `granary up`"
-    connection = connect_uri(settings.uri(role=role), f"{settings.host}, database {settings.database}", todo)
+    connection = connect_arrow(settings, role)
     try:
-        if settings.external:
-            execute(connection, f"set role {quote_name(role)}")
         execute(connection, "set transaction read only")
         execute(connection, "set local time zone 'UTC'")
         answer = connection.cursor()

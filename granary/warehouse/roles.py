@@ -17,6 +17,7 @@ import psycopg
 from granary.warehouse import trail
 from granary.warehouse.connection import connect, execute, query, quote_name, reason
 from granary.warehouse.errors import GranaryError, UsageError, unknown
+from granary.warehouse.role_names import NAMES
 
 if TYPE_CHECKING:
     from datetime import date
@@ -34,8 +35,12 @@ ROLES = {
 }
 
 
+HAS = (
+    "(not to_jsonb(m) ? 'set_option' or (to_jsonb(m) -> 'set_option')::bool or (to_jsonb(m) -> 'inherit_option')::bool)"
+)
+"""Since Postgres 16 who made a role is a member that may grant it, and neither has its rights nor becomes it."""
 DURATION = re.compile(r"[0-9]{1,9} ?(ms|s|min|h|d)")
-INTERNAL = ("eraser", "view_keeper")
+INTERNAL = tuple(name for name in NAMES if name not in ROLES)
 """Roles that no person has: see migrations/rights.sql."""
 
 
@@ -76,39 +81,53 @@ class Login:
 
 @dataclass(frozen=True)
 class Role:
-    """A role, what it may do, and who has it: people's logins, and other roles that include it."""
+    """A role, what it may do, and who has it: people's logins, and other roles that include it.
+
+    `name` is what the server calls it: `grant NAME to …` gives it.
+    """
 
     role: str
     may: str
     members: tuple[str, ...]
+    name: str
 
 
 def roles(settings: Settings) -> list[Role]:
     """Return the roles with their members; `granary.warehouse.server.prepare` has made them."""
-    sql = (
-        "select pg_get_userbyid(roleid)::text, pg_get_userbyid(member)::text from pg_auth_members"
-        " where pg_get_userbyid(roleid) = any($1) and not pg_get_userbyid(member) = any($2) group by 1, 2 order by 1, 2"
-    )
+    sql = f"""
+        select name, ops.role_name(name), array(
+            select pg_get_userbyid(member)::text
+            from pg_auth_members as m
+            where {HAS} and pg_get_userbyid(roleid) = ops.role_name(name)
+                and not pg_get_userbyid(member) = any(select ops.role_name(kept) from unnest($2::text[]) as kept)
+                and member <> (select datdba from pg_database where datname = current_database())
+            group by 1 order by 1
+        )
+        from unnest($1::text[]) as name
+    """
     with connect(settings) as connection:
-        found = query(connection, sql, list(ROLES), list(INTERNAL))
-    return [Role(name, may, tuple(member for role, member in found if role == name)) for name, may in ROLES.items()]
+        found = {role: (name, members) for role, name, members in query(connection, sql, list(ROLES), list(INTERNAL))}
+    return [Role(role, may, tuple(found[role][1]), found[role][0]) for role, may in ROLES.items()]
 
 
 def logins(settings: Settings) -> list[Login]:
     """Return the people who have a role, by name."""
-    sql = """
+    sql = f"""
         select
             p.rolname::text,
-            array(select r.name from unnest($1::text[]) as r (name) where r.name = any(has.roles)),
+            array(select r.name from unnest($1::text[]) as r (name) where ops.role_name(r.name) = any(has.roles)),
             nullif(p.rolconnlimit, -1),
             array(select split_part(s, '=', 1) from unnest(p.rolconfig) as s),
             array(select split_part(s, '=', 2) from unnest(p.rolconfig) as s),
             to_char(nullif(p.rolvaliduntil, 'infinity') at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI"Z"')
         from pg_roles as p
         cross join lateral (
-            select array_agg(pg_get_userbyid(m.roleid)::text) as roles from pg_auth_members as m where m.member = p.oid
+            select array_agg(pg_get_userbyid(m.roleid)::text) as roles
+            from pg_auth_members as m where m.member = p.oid and {HAS}
         ) as has
-        where p.rolcanlogin and not p.rolsuper and not p.rolname = any($2) and has.roles && $1::text[]
+        where p.rolcanlogin and not p.rolsuper
+            and not p.rolname in (select ops.role_name(kept) from unnest($2::text[]) as kept)
+            and has.roles && array(select ops.role_name(r.name) from unnest($1::text[]) as r (name))
         order by 1
     """
     with connect(settings) as connection:
@@ -141,6 +160,7 @@ def grant(
     _check(settings, person, role)
     wanted = limits or Limits()
     with connect(settings) as connection:
+        _check_name(connection, person)
         try:
             is_new = not query(connection, "select 1 from pg_roles where rolname = $1", person)
             if is_new:
@@ -148,7 +168,8 @@ def grant(
                 wanted = Limits(*(getattr(wanted, one) or getattr(LIMITS[role], one) for one in Limits.__match_args__))
             else:
                 _refuse_owners(connection, person)
-                execute(connection, f"alter role {quote_name(person)} login")
+                if not query(connection, "select 1 from pg_roles where rolname = $1 and rolcanlogin", person):
+                    execute(connection, f"alter role {quote_name(person)} login")
             if password is not None:
                 verifier = connection.pgconn.encrypt_password(password.encode(), person.encode(), b"scram-sha-256")
                 execute(connection, f"alter role {quote_name(person)} password '{verifier.decode()}'")
@@ -156,7 +177,7 @@ def grant(
                 end = f"{until + timedelta(days=1)} 00:00:00+00" if until else "infinity"
                 execute(connection, f"alter role {quote_name(person)} valid until '{end}'")
             _limit(connection, person, wanted)
-            execute(connection, f"grant {quote_name(role)} to {quote_name(person)}")
+            execute(connection, f"grant {_name(connection, role)} to {quote_name(person)}")
             trail.log_reads(connection, person)
             execute(connection, "select ops.note_roles()")
             connection.commit()
@@ -187,12 +208,13 @@ def revoke(settings: Settings, person: str, role: str | None = None) -> str:
     """
     _check(settings, person, role)
     with connect(settings) as connection:
+        _check_name(connection, person)
         try:
             if not query(connection, "select 1 from pg_roles where rolname = $1", person):
                 raise UsageError(f"there is no login {person!r}", todo="see `granary roles`")
             _refuse_owners(connection, person)
             for one in (role,) if role else ROLES:
-                execute(connection, f"revoke {quote_name(one)} from {quote_name(person)}")
+                execute(connection, f"revoke {_name(connection, one)} from {quote_name(person)}")
             became = "kept" if role else _close(connection, person)
             execute(connection, "select ops.note_roles()")
             connection.commit()
@@ -217,9 +239,24 @@ def _close(connection: Connection, person: str) -> str:
 def _check(settings: Settings, person: str, role: str | None) -> None:
     if role is not None and role not in ROLES:
         raise unknown("role", role, ROLES)
-    if person in (*ROLES, *INTERNAL) or person == settings.user or person.startswith("pg_"):
-        raise UsageError(f"{person!r} is a role of the warehouse, and no person", todo="name a person's login")
+    if person in NAMES or person == settings.user or person.startswith("pg_"):
+        raise _no_person(person)
     quote_name(person)
+
+
+def _check_name(connection: Connection, person: str) -> None:
+    names = "select ops.role_name(name) from unnest($1::text[]) as name"
+    if (person,) in query(connection, names, list(NAMES)):
+        raise _no_person(person)
+
+
+def _no_person(person: str) -> UsageError:
+    return UsageError(f"{person!r} is a role of the warehouse, and no person", todo="name a person's login")
+
+
+def _name(connection: Connection, role: str) -> str:
+    """Return what the server calls a role, as SQL."""
+    return quote_name(str(query(connection, "select ops.role_name($1)", role)[0][0]))
 
 
 def _refuse_owners(connection: Connection, person: str) -> None:

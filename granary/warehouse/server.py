@@ -32,7 +32,7 @@ from granary.warehouse.connection import (
 )
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.filelock import locked
-from granary.warehouse.layout import Layout, find_binaries, last_line, last_words, make_private, plan
+from granary.warehouse.layout import Layout, last_line, last_words, make_private, plan
 from granary.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -102,11 +102,12 @@ def running(settings: Settings) -> bool:
     return True
 
 
-def prepare(settings: Settings, *, rehearses: bool = False) -> tuple[str, ...]:
+def prepare(settings: Settings, role_prefix: str | None = None, *, rehearses: bool = False) -> tuple[str, ...]:
     """Create the warehouse's database, and bring its `ops` tables and its roles up to date; may be run again.
 
     Args:
         settings: the warehouse.
+        role_prefix: how names of roles begin in a new warehouse, if that is not as `role_names.prefix_of` finds.
         rehearses: undo it, to know whether it would succeed.
 
     Returns:
@@ -124,7 +125,13 @@ def prepare(settings: Settings, *, rehearses: bool = False) -> tuple[str, ...]:
         migrate.pending(connection, settings, migrate.installed())  # before anything is touched
         connection.rollback()
         with _preparing(settings):
-            return (migrate.rehearse if rehearses else migrate.migrate)(connection, settings)
+            applied = (migrate.rehearse if rehearses else migrate.migrate)(connection, settings, role_prefix)
+        if settings.external and query(connection, "select has_schema_privilege('public', 'public', 'create')")[0][0]:
+            waits.notify(  # before Postgres 15 the schema is not the database owner's
+                "warning: everybody who is let in may make functions that the warehouse's sessions find; have an"
+                f" administrator run in {settings.database}: revoke create on schema public from public"
+            )
+        return applied
 
 
 @contextmanager
@@ -157,21 +164,6 @@ def _preparing(settings: Settings) -> Iterator[None]:
                 "the login must own the database and be allowed to create roles",
             ) from None
         yield
-
-
-def psql(settings: Settings, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run the shipped psql on the warehouse with these arguments; it takes over the terminal unless captured.
-
-    The login goes through the environment: a command line can be read by everybody on the machine.
-    """
-    where = {"PGHOST": settings.host, "PGPORT": str(settings.port), "PGUSER": settings.user}
-    return subprocess.run(
-        [str(find_binaries() / "bin" / "psql"), "--no-psqlrc", *arguments],
-        env=settings.environment() | where,
-        text=True,
-        capture_output=capture,
-        check=False,
-    )
 
 
 @contextmanager

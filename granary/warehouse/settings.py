@@ -34,7 +34,8 @@ class Settings:
     """One warehouse: its home folder and how to reach its server.
 
     For the embedded server `host` is the folder of its Unix socket and there is no password: the server asks the
-    kernel who is calling (peer authentication). For an external server the values are those of the PG* variables.
+    kernel who is calling (peer authentication). For an external server the values are those that libpq finds: in the
+    PG* variables, and in the service that PGSERVICE names. `host` may be several, separated by commas.
     """
 
     home: Path
@@ -44,20 +45,21 @@ class Settings:
     user: str = OWNER
     password: str | None = field(default=None, repr=False)
     database: str = OWNER
-    sslmode: str | None = None
+    libpq: tuple[tuple[str, str], ...] = ()
+    """Further keywords of libpq with their values, such as sslmode and sslrootcert."""
 
     @classmethod
     def load(cls) -> Settings:
         """Read the environment.
 
         Raises:
-            GranaryError: the home folder's path is too long for a socket, the server in it is another user's, or PGPORT
-                is not a number.
+            GranaryError: the home folder's path is too long for a socket, the server in it is another user's, or what
+                is said of an external one is not clear.
         """
         env = os.environ
         home = home_folder()
         run = str(home / "run")
-        if env.get("PGHOST", run) == run:
+        if env.get("PGHOST", run) == run and not env.get("PGSERVICE"):
             refuse_foreign(home)
             if len(os.fsencode(f"{run}/.s.PGSQL.5432")) > SOCKET_PATH_LIMIT:
                 raise GranaryError(
@@ -66,19 +68,18 @@ class Settings:
                     "set GRANARY_HOME to a shorter folder",
                 )
             return cls(home=home, external=False, host=run, database=env.get("PGDATABASE") or OWNER)
-        try:
-            port = int(env.get("PGPORT") or 5432)
-        except ValueError:
-            raise GranaryError("PGPORT is not a number", env["PGPORT"], "set it to the server's port") from None
+        from granary.warehouse import libpq  # noqa: PLC0415 - 0.1 s, which the embedded server needs not
+
+        found = libpq.find()
         return cls(
             home=home,
             external=True,
-            host=env["PGHOST"],
-            port=port,
-            user=env.get("PGUSER") or OWNER,
-            password=env.get("PGPASSWORD"),
-            database=env.get("PGDATABASE") or OWNER,
-            sslmode=env.get("PGSSLMODE"),
+            host=found.host,
+            port=found.port,
+            user=found.user or OWNER,
+            password=found.password,
+            database=found.database or OWNER,
+            libpq=found.more,
         )
 
     def at(self, database: str) -> Settings:
@@ -90,18 +91,32 @@ class Settings:
         """Name of the database that holds Dagster's runs and events."""
         return f"{self.database}_dagster"
 
-    def uri(self, database: str | None = None, role: str | None = None) -> str:
-        """Return a libpq connection URI; it holds the password, so it is never logged.
+    def parameters(
+        self, database: str | None = None, role: str | None = None, *, application: str = "granary", options: str = ""
+    ) -> dict[str, str]:
+        """Return all that libpq needs for a connection but the password, keyword -> value, for whichever driver.
 
-        The embedded server lets its owner in as each `role`; an external one knows only the login of PGUSER.
+        The embedded server lets its owner in as each `role`; an external one knows only the login of PGUSER. `options`
+        are put before those of the environment.
         """
-        login = quote(self.user if self.external else role or self.user, safe="")
+        more = dict(self.libpq)
+        more["options"] = f"{options} {more.get('options', '')}".strip()
+        return {
+            "host": self.host,
+            "port": str(self.port),
+            "user": self.user if self.external else role or self.user,
+            "dbname": database or self.database,
+            "application_name": application,
+            **{keyword: value for keyword, value in more.items() if value},
+        }
+
+    def uri(self, database: str | None = None, role: str | None = None, **more: str) -> str:
+        """Return a libpq connection URI; it holds the password, so it is never logged. See `parameters`."""
+        query = self.parameters(database, role, **more)
+        login, name = (quote(query.pop(part), safe="") for part in ("user", "dbname"))
         if self.password:
             login += ":" + quote(self.password, safe="")
-        query = {"host": self.host, "port": str(self.port), "application_name": "granary"}
-        if self.sslmode:
-            query["sslmode"] = self.sslmode
-        return f"postgresql://{login}@/{quote(database or self.database, safe='')}?{urlencode(query)}"
+        return f"postgresql://{login}@/{name}?{urlencode(query, quote_via=quote)}"
 
     def environment(self) -> dict[str, str]:
         """Return the whole environment for a child process that works on this warehouse (dbt, Dagster)."""
@@ -109,7 +124,21 @@ class Settings:
         env["GRANARY_HOME"] = str(self.home)
         env["PGDATABASE"] = self.database
         if self.external:
-            env |= {"PGHOST": self.host, "PGPORT": str(self.port), "PGUSER": self.user}
-            optional = {"PGPASSWORD": self.password, "PGSSLMODE": self.sslmode}
-            env |= {name: value for name, value in optional.items() if value}
+            from granary.warehouse import libpq  # noqa: PLC0415 - as above
+
+            env |= {"PGHOST": self.host, "PGPORT": str(self.port), "PGUSER": self.user} | libpq.variables(self.libpq)
+            if self.password:
+                env["PGPASSWORD"] = self.password
         return env
+
+
+def spell_out_service() -> None:
+    """Have the PG* variables of this process say what PGSERVICE means: dbt's profile reads only those.
+
+    Raises:
+        GranaryError: as `Settings.load`.
+    """
+    if os.environ.get("PGSERVICE"):
+        environment = Settings.load().environment()
+        os.environ.clear()
+        os.environ.update(environment)

@@ -170,11 +170,7 @@ def look(settings: Settings, database: str, pid: int) -> tuple[str | None, str]:
 
 def ask(settings: Settings, database: str) -> psycopg.Connection[Any]:
     """Open a short connection as the owner, who sees all sessions; it reads the system's own views only."""
-    more: dict[str, Any] = {**TCP, "application_name": "granary watch", "connect_timeout": 5}
-    return psycopg.connect(
-        settings.uri(database),
-        autocommit=True,
-        prepare_threshold=None,
-        options="-c search_path=pg_catalog -c statement_timeout=5000",
-        **more,
-    )
+    more: dict[str, Any] = {**TCP, "connect_timeout": 5}
+    options = "-c search_path=pg_catalog -c statement_timeout=5000"
+    uri = settings.uri(database, application="granary watch", options=options)
+    return psycopg.connect(uri, autocommit=True, prepare_threshold=None, **more)

@@ -199,7 +199,8 @@ class LoadTransaction:
             return changes
         schema = quote_name(f"raw_{self.source}")
         self.execute(f"create schema if not exists {schema}")
-        self.execute(f"grant usage on schema {schema} to transformer")
+        ((reader,),) = query(self.connection, "select ops.grantee('transformer')")
+        self.execute(f"grant usage on schema {schema} to {reader}")
         required = {*target.key, LOAD_ID, ROW}
         columns = [
             f"{quote_name(name)} {kind}{' not null' if name in required else ''}" for name, kind in wanted.items()

@@ -204,10 +204,12 @@ def make_warehouse() -> Iterator[Make]:
     # Short, since a Unix socket's path is; in /tmp, since an unprivileged server user must be able to enter it.
     base = Path(tempfile.mkdtemp(prefix="granary-", dir="/tmp"))
     base.chmod(0o755)
-    before = {name: os.environ.get(name) for name in ("GRANARY_HOME", "PGDATABASE")}
+    before = {name: os.environ.get(name) for name in ("GRANARY_HOME", "PGDATABASE", "GRANARY_ROLE_PREFIX")}
     os.environ["GRANARY_HOME"] = str(base / "server")
     os.environ["PGDATABASE"] = "granary_tests"
     origin = Settings.load()
+    if origin.external:
+        os.environ["GRANARY_ROLE_PREFIX"] = ""  # tests say the short names in SQL
     prepared = replace(origin, database=f"granary_{os.getpid()}_prepared")
     made = [prepared]
     template = f"template {quote_name(prepared.database)}"

@@ -1,9 +1,8 @@
 {#- Write, audit, publish: docs/engine/decisions/0016. The work: granary/warehouse/migrations/runs.sql and publish.sql. -#}
 
-{#- On-run-start: check personal data, and hold publishing. dbt rolls its own `set role` back before it runs a hook. -#}
+{#- On-run-start: check personal data, and hold publishing. -#}
 {% macro start_run() -%}
     {%- if execute -%}
-    set role {{ target.role }};
     select ops.start_run({{ granary.run_document() }})
     {%- endif -%}
 {%- endmacro %}
@@ -28,7 +27,6 @@
 {%- endmacro %}
 
 {% macro publish_script(document, publishes) -%}
-    {%- do run_query('set role ' ~ target.role) -%}
     {%- do run_query('select ops.end_run(' ~ document ~ ')') -%}
     {%- if publishes -%}
         {%- set plan = fromjson(run_query('select cast(ops.publish_script(' ~ document ~ ') as text)').rows[0][0]) -%}

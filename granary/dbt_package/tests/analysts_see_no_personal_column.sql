@@ -18,7 +18,7 @@ roles as (
         oid,
         rolname
     from pg_catalog.pg_roles
-    where rolname in ('analyst', 'auditor')
+    where rolname in (ops.role_name('analyst'), ops.role_name('auditor'))
 
 ),
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from granary.monitoring.anomalies.metrics import OF_NUMBERS
 from granary.profiling.names import is_code, is_free_text, looks_like_key, personal
 from granary.profiling.statements import FINITE, Counted
-from granary.warehouse.connection import connect_uri, execute, query, quote_name, quote_relation
+from granary.warehouse.connection import connect_arrow, execute, query, quote_name, quote_relation
 from granary.warehouse.records import LOAD_ID, ROW, sql_type
 
 if TYPE_CHECKING:
@@ -178,9 +178,7 @@ def _in_parts(wanted: Sequence[Group], *, whole: bool) -> Iterator[list[Group]]:
 
 
 def _arrow(settings: Settings) -> ArrowConnection:
-    connection = connect_uri(settings.uri(role="loader"), settings.host, "start it with `granary up`")
-    if settings.external:
-        execute(connection, "set role loader")
+    connection = connect_arrow(settings, "loader")
     execute(connection, "set transaction read only")
     return connection
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 KEPT_FROM_AUDITORS = """
     select attname from pg_attribute
-    where attrelid = to_regclass($1) and attnum > 0 and not has_column_privilege('auditor', attrelid, attnum, 'select')
+    where
+        attrelid = to_regclass($1) and attnum > 0
+        and not has_column_privilege(ops.role_name('auditor'), attrelid, attnum, 'select')
 """
 
 

@@ -217,6 +217,12 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
         and (cast(held.classid as bigint) << 32) | cast(held.objid as bigint) = key
     limit 1
 $$;
+-- What one build of a schema's marts holds at a time (build_lock.py).
+create or replace function ops.build_lock(schema_name text) returns bigint
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select cast(hashtext('granary.build.' || schema_name) as bigint)
+$$;
+
 create or replace function ops.take_lock(key bigint, purpose text, until_commit boolean) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '120s' as $$
 begin
@@ -230,6 +236,20 @@ exception when lock_not_available then
         current_setting('lock_timeout'), purpose, coalesce(ops.lock_holder(key), 'a session that has just ended')
         using errcode = 'lock_not_available';
 end
+$$;
+
+-- What one of the warehouse's roles is called in this server; any other name stays as it is.
+create or replace function ops.role_name(name text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select case
+        when name = any(array['loader', 'transformer', 'analyst', 'analyst_pii', 'auditor', 'monitor', 'eraser', 'view_keeper'])
+        then '{prefix}' || name else name end
+$$;
+
+-- The same for who is granted something, as SQL writes them.
+create or replace function ops.grantee(name text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select case when ops.role_name(name) = name then name else quote_ident(ops.role_name(name)) end
 $$;
 
 -- Who makes a schema may put into it what runs as who writes there: a loader makes none under a name that dbt uses (with
@@ -246,9 +266,9 @@ begin
         inner join pg_namespace as n on n.oid = command.objid
         where command.classid = 'pg_namespace'::regclass
     loop
-        if (made.owner = 'loader' and made.name ~ '(^|_)(staging|intermediate|snapshots|seeds|build|marts|personal|partitions|archive|ops)$'
+        if (made.owner = '{loader}' and made.name ~ '(^|_)(staging|intermediate|snapshots|seeds|build|marts|personal|partitions|archive|ops)$'
                 and made.name not like 'raw\_%')
-            or (made.owner = 'transformer' and made.name like 'raw\_%')
+            or (made.owner = '{transformer}' and made.name like 'raw\_%')
         then
             raise exception '% may not have a schema named %', made.owner, made.name using errcode = 'insufficient_privilege';
         end if;

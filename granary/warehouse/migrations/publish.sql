@@ -235,11 +235,11 @@ begin
             cross join lateral aclexplode(tables.relacl) as held
             where tables.oid = to_regclass(relation) and held.grantee <> tables.relowner
         ), asked as (
-            select wish.key as privilege, grantee
+            select wish.key as privilege, ops.grantee(name) as grantee
             from jsonb_each(coalesce(wanted, '{}')) as wish
             cross join lateral jsonb_array_elements_text(
                 case jsonb_typeof(wish.value) when 'array' then wish.value else jsonb_build_array(wish.value) end
-            ) as grantee
+            ) as name
         )
         select format('revoke %s on %s from %s', privilege, relation, grantee)
         from (select * from held except select * from asked) as gone
@@ -259,11 +259,11 @@ declare
     reader text;
 begin
     for reader in
-        select distinct grantee
+        select distinct ops.grantee(name)
         from jsonb_path_query(grants, '$[*].*') as listed
         cross join lateral jsonb_array_elements_text(
             case jsonb_typeof(listed) when 'array' then listed else jsonb_build_array(listed) end
-        ) as grantee
+        ) as name
     loop
         if not has_schema_privilege(
             case when reader like '"%' then trim(both '"' from reader) else lower(reader) end, schema_name, 'usage'

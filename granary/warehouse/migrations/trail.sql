@@ -31,7 +31,7 @@ $$;
 create or replace function ops.is_ordinary(tag text, object_type text, schema_name text) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select coalesce(schema_name, '') ~ '^pg_(toast_)?temp' or tag = 'COMMENT' or (
-        ops.acts_as() in ('loader', 'transformer', 'eraser')
+        ops.acts_as() in ('{loader}', '{transformer}', '{eraser}')
         and (session_user = ops.acts_as() or ops.is_owner(session_user::text))
         and tag in (
             'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'DROP TABLE', 'CREATE INDEX', 'ALTER INDEX',

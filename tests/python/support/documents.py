@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from granary.warehouse.project import PROJECT
-from granary.warehouse.server import psql
+from granary.warehouse.psql import psql
 from granary.warehouse.settings import Settings
 from tests.python.support import diagram_page, metrics_page
 

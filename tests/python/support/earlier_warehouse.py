@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from granary.warehouse import server
 from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.psql import psql
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ def earlier(warehouse: Settings, schema: str) -> None:
         for trigger in ("granary_schemas", "granary_changes", "granary_drops"):
             execute(connection, f"drop event trigger if exists {trigger}")
         execute(connection, "drop schema ops cascade")
-    started = server.psql(
+    started = psql(
         warehouse,
         "--quiet",
         "--set=ON_ERROR_STOP=1",

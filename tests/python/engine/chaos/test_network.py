@@ -203,7 +203,7 @@ def upstream_of(settings: Settings) -> Upstream:
 
 def through(settings: Settings, proxy: Proxy) -> Settings:
     """Return a warehouse as it is reached through a proxy: an external one, by TCP."""
-    return replace(settings, external=True, host="127.0.0.1", port=proxy.port, sslmode="disable")
+    return replace(settings, external=True, host="127.0.0.1", port=proxy.port, libpq=(("sslmode", "disable"),))
 
 
 @pytest.fixture(params=["postgres", "parallel", "maria", "api"])

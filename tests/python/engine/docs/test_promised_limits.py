@@ -11,7 +11,6 @@ import pytest
 
 from granary.cli import streams as commands
 from granary.dagster import retention as dagster_retention
-from granary.dbt.runner import BUILD_SECONDS
 from granary.explain import trace
 from granary.load import contract
 from granary.readers.api.http import BACKOFF_SECONDS
@@ -24,6 +23,7 @@ from granary.streams import loop, signatures, webhooks
 from granary.streams.address import MAX_BYTES
 from granary.streams.receiving import CAPACITY
 from granary.warehouse import connection, doctor, json_text, retention, steps, writer
+from granary.warehouse.build_lock import SECONDS as BUILD_SECONDS
 from granary.warehouse.project import PROJECT
 
 if TYPE_CHECKING:

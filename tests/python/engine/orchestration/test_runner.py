@@ -12,28 +12,27 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import granary
-from granary.dbt import manifest
+from granary.dbt import manifest, run_events
 from granary.dbt.runner import BUILD, BuildError, Runner
-from granary.warehouse.filelock import FileLockedError, locked
+from granary.warehouse.build_lock import building
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 ENGINE = Path(granary.__file__).parent
-MODEL = {"name": "rentals", "resource_type": "model", "original_file_path": "models/rentals.sql"}
+MODEL = {"name": "rentals", "resource_type": "model", "config": {}, "original_file_path": "models/rentals.sql"}
 DBT = """
-import fcntl, json, os, pathlib, sys
+import json, os, pathlib, sys
+import psycopg
+from granary.warehouse.settings import Settings
 target = pathlib.Path(os.environ["DBT_TARGET_PATH"])
-with open(target.parents[0] / "build.lock") as file:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        locked = False
-    except BlockingIOError:
-        locked = True
+with psycopg.connect(Settings.load().uri(role="transformer")) as session:
+    (free,) = session.execute("select pg_try_advisory_lock(ops.build_lock('marts'))").fetchone()
 seen = {
     "arguments": sys.argv[1:],
     "erasing": os.environ.get("GRANARY_ERASING"),
-    "locked": locked,
+    "locked": (not free, os.environ.get("GRANARY_BUILDING")),
     "found": sorted(path.name for path in target.iterdir()),
 }
 (target / "seen.json").write_text(json.dumps(seen))
@@ -71,14 +70,14 @@ def test_a_build_holds_the_lock_and_begins_with_the_parsed_project_and_no_result
     assert seen(made) == {
         "arguments": ["build", "--exclude-resource-type", "unit_test", "works"],
         "erasing": "yes",
-        "locked": True,
+        "locked": [True, "yes"],
         "found": [manifest.PARTIAL_PARSE],
     }
     assert [result["status"] for result in made.results()] == ["success"]
     with pytest.raises(BuildError):
         made.run([*BUILD, "dies"])
     assert made.results() == []  # those of the build before are no answer
-    with locked(manifest.folder(made.settings) / "build.lock", "testing", 0):
+    with building(made.settings, "marts", print, print, seconds=0):
         pass
 
 
@@ -121,16 +120,23 @@ def test_a_build_that_is_broken_off_leaves_no_process(made: Runner) -> None:
 
 
 def test_a_second_build_waits_and_gives_up(made: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("granary.dbt.runner.BUILD_SECONDS", 0)
-    lock = manifest.folder(made.settings) / "build.lock"
-    with locked(lock, "building"), pytest.raises(FileLockedError, match="another process is building"):
+    monkeypatch.setattr(building.__wrapped__, "__defaults__", (0,))  # type: ignore[attr-defined]
+    said: list[Any] = []
+    with (
+        run_events.listening(said.append),
+        building(made.settings, "marts", print, print),
+        pytest.raises(GranaryError, match="another process is building marts"),
+    ):
         made.run([*BUILD, "works"])
+    assert [(event.kind, event.detail.partition(": pid")[0]) for event in said] == [
+        ("waiting", "waiting: another process is building marts")
+    ]
 
 
 @pytest.mark.parametrize(
     ("word", "modules"),
     [
-        (r"build\.lock", {"dbt/runner.py"}),
+        (r"\bbuilding\(", {"dbt/runner.py", "warehouse/build_lock.py"}),
         (r"\bDBT\b", {"dbt/manifest.py", "dbt/ahead.py", "dbt/runner.py", "cli/serve.py"}),
         # parses, gets ready, builds, writes documentation
         (r"granary\.dbt\.process", {"dbt/manifest.py", "dbt/process.py"}),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from granary.dbt import manifest, runner
+from granary.dbt import manifest
 from granary.privacy import suppression_list
 from granary.warehouse import filelock, server
 from granary.warehouse.filelock import FileLockedError, locked
@@ -105,14 +105,13 @@ def test_a_lock_whose_file_was_removed_is_taken_anew(tmp_path: Path) -> None:
         ("LOCKED_SECONDS", "server.lock", lambda s: server.up(replace(s, external=False))),
         ("LOCKED_SECONDS", "server.lock", lambda s: server.down(replace(s, external=False))),
         ("PARSE_SECONDS", "dagster/dbt/manifest.lock", manifest.prepare),
-        ("BUILD_SECONDS", "dagster/dbt/build.lock", lambda s: runner.building(s).__enter__()),
         ("SECONDS", "erasures/lock", lambda s: suppression_list.enlist(s, None)),  # type: ignore[arg-type]
     ],
 )
 def test_each_file_lock_of_a_home_has_a_limit(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, limit: str, name: str, work: Callable[[Settings], object]
 ) -> None:
-    for module in (server, manifest, runner):
+    for module in (server, manifest):
         monkeypatch.setattr(module, limit, 0, raising=False)
     monkeypatch.setattr(locked.__wrapped__, "__defaults__", (0, filelock.notify))  # type: ignore[attr-defined]
     with held(settings.home / name) as pid, pytest.raises(FileLockedError, match=rf"pid {pid} \(granary forget\)"):
