@@ -53,7 +53,8 @@ where c.relkind in ('r', 'v', 'm', 'p')
     and (
         n.nspname like 'raw\\_%'
         or n.nspname in (
-            'staging', 'intermediate', 'snapshots', 'seeds', 'build', 'marts', 'personal', 'archive', 'ops'
+            'staging', 'intermediate', 'snapshots', 'seeds', 'build', 'marts', 'personal', 'archive',
+            'publish_history', 'ops'
         )
     )
 group by n.nspname

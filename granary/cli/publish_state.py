@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 NAMED = 5
 """Names that a line gives before it breaks off."""
+UNDO = "undo"
+"""The node of the hold that an undo leaves (history.sql)."""
 NO_DATA = "has never had data"
 """The reason of a node that failed and holds nothing, since its source never delivered (runs.sql)."""
 HOLDS = """
@@ -52,8 +54,15 @@ class PublishState:
                 f"The last `dbt {self.last_build['command']}` ({self.last_build['finished_at']:%Y-%m-%d %H:%M}) did not"
                 f" succeed: {_some(_result(one) for one in failures)}: fix it, then `granary run`"
             )
-        if self.holds:
-            names, why = [hold["node"] for hold in self.holds], (f"{h['node']} {h['reason']}" for h in self.holds)
+        undone = next((hold for hold in self.holds if hold["node"] == UNDO), None)
+        if undone:
+            yield (
+                f"Publishing is held by `granary publish --undo`, since {undone['since']:%Y-%m-%d %H:%M}: undo"
+                f" {undone['reason']}"
+            )
+        holds = [hold for hold in self.holds if hold is not undone]
+        if holds:
+            names, why = [hold["node"] for hold in holds], (f"{h['node']} {h['reason']}" for h in holds)
             despite = ", ".join(names) if len(names) <= NAMED else "NAME, ..."
             yield (
                 f"Publishing is held, the marts stay as they were: {_some(why)}: fix it, then `granary run`; or let it"

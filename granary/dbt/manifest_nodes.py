@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-BUILT, PUBLISHED, PERSONAL = "build", "marts", "personal"
-"""The schema that dbt builds the marts in, the one that they are published to, and the one with the tables behind those
-published marts that mask personal columns."""
+BUILT, PUBLISHED, PERSONAL, HISTORY = "build", "marts", "personal", "publish_history"
+"""The schema that dbt builds the marts in, the one that they are published to, the one with the tables behind those
+published marts that mask personal columns, and the one with the rows that publishes changed."""
 DELTA = "__delta"
 
 
@@ -52,9 +52,10 @@ def marts_schema(nodes: Iterable[Mapping[str, Any]]) -> str:
 
 
 def schemas(node: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the schemas that hold the rows of a node: of a mart also where it is published."""
+    """Return the schemas that hold the rows of a node: of a mart also the published ones, and what changed there."""
     built = str(node["schema"])
-    return (built, published_schema(node), built.removesuffix(BUILT) + PERSONAL) if is_mart(node) else (built,)
+    prefix = built.removesuffix(BUILT)
+    return (built, *(prefix + name for name in (PUBLISHED, PERSONAL, HISTORY))) if is_mart(node) else (built,)
 
 
 def relation(node: Mapping[str, Any]) -> str:

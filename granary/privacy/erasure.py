@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from granary.dbt.manifest_nodes import HISTORY, PUBLISHED
 from granary.privacy.filter import BLANK, Match, matches
 from granary.privacy.identity import Identity, identity_of
 from granary.privacy.locations import Locations, Mart, Place
@@ -67,6 +68,9 @@ class Erasing:
             self._keys_before(place, identity)
         for place in where.kept:
             self._note(place.name, self._delete(place, identity))
+            if place.is_history:
+                schema = place.schema.removesuffix(HISTORY) + PUBLISHED
+                execute(self.connection, "select ops.settle_history($1, $2)", schema, place.table)
         self._quarantine(identity)
         self._profiles(identity)
         if self.taken:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from granary.dbt import manifest as dbt_manifest
-from granary.dbt.manifest_nodes import DELTA, has_delta, is_mart, meta, published, relation, schemas
+from granary.dbt.manifest_nodes import DELTA, HISTORY, has_delta, is_mart, meta, published, relation, schemas
 from granary.dbt.tiers import tier
 from granary.privacy.filter import KEY_BEFORE, Names, columns_of, names_of
 from granary.sources import subjects
@@ -57,6 +57,8 @@ class Place:
     column: str
     subject: Subject
     condition: str = "true"
+    is_history: bool = False
+    """Whether it has the rows that publishes changed."""
 
     @property
     def relation(self) -> str:
@@ -82,9 +84,10 @@ class Mart:
 class Locations:
     """Where contracts and models say that data subjects are. A column that only has such a name is none of them.
 
-    `raw` are raw tables, `kept` other tables whose rows stay whatever is built, `built` those that dbt builds anew,
-    `marts` the published ones. `keys_before` hold the key that a row once had, as JSON. `names` says by relation
-    (`schema.table`) under which names refused rows, earlier keys and profiles have keys of data subjects.
+    `raw` are raw tables, `kept` other tables whose rows stay whatever is built (what publishes changed is one), `built`
+    those that dbt builds anew, `marts` the published ones. `keys_before` hold the key that a row once had, as JSON.
+    `names` says by relation (`schema.table`) under which names refused rows, earlier keys and profiles have keys of
+    data subjects.
     """
 
     raw: tuple[Place, ...]
@@ -150,8 +153,8 @@ def locate(settings: Settings) -> Locations:
                 if any(column.name == KEY_BEFORE for column in table.columns)
                 for subject in columns_of(table).values()
             ),
-            kept=there(place for node in nodes if _stays(node) for place in _places(node)),
-            built=there(place for node in nodes if not _stays(node) for place in _places(node)),
+            kept=there(place for node in nodes for place in _places(node) if _stays(node) or place.is_history),
+            built=there(place for node in nodes for place in _places(node) if not (_stays(node) or place.is_history)),
             marts=tuple(mart for node in nodes if is_mart(node) for mart in _mart(connection, node)),
             names={relation: found for relation, found in names.items() if found},
             sources=frozenset(SOURCES),
@@ -230,7 +233,8 @@ def _places(node: Mapping[str, Any]) -> Iterator[Place]:
         if subject := _subject(node, name):
             condition = meta(column).get("subject_where", "true")
             for schema in schemas(node):
-                yield Place(schema, _table(node), name, subject, condition)
+                kept = is_mart(node) and schema.endswith(HISTORY)
+                yield Place(schema, _table(node), name, subject, condition, is_history=kept)
             if has_delta(node):
                 yield Place(node["schema"], _table(node) + DELTA, name, subject, condition)
 

@@ -96,6 +96,7 @@ def from_warehouse(settings: Settings, removal: Removal) -> None:
             ("publish_holds", "node", [str(node["unique_id"]) for node in removal.nodes]),
             ("unpublished", "mart", [str(node["alias"]) for node in removal.nodes]),
             ("published_months", "mart", [str(node["alias"]) for node in removal.nodes]),
+            ("published_marts", "mart", [str(node["alias"]) for node in removal.nodes]),
         ):
             if query(connection, "select to_regclass($1) is not null", f"ops.{table}") == [(True,)]:
                 execute(connection, f"delete from ops.{table} where {column} = any($1::text[])", values)

@@ -1,8 +1,8 @@
 """The schema of `ops`: numbered migrations, each applied once, in a transaction of its own, and remembered.
 
 `migrations/NNNN_name.sql` change tables and are never edited once they are released. Beside them views and functions
-(`functions.sql`, `ledger.sql`, `ranges.sql`, `publish.sql`, `increments.sql`, `runs.sql`, `written.sql`,
-`trail.sql`) are applied again when they have changed, and `rights.sql` (roles, grants) at every start.
+(`functions.sql`, `ledger.sql`, `ranges.sql`, `publish.sql`, `history.sql`, `increments.sql`, `runs.sql`,
+`written.sql`, `trail.sql`) are applied again when they have changed, and `rights.sql` (roles, grants) at every start.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ APPLIED_AGAIN = (
     "ledger.sql",
     "ranges.sql",
     "publish.sql",
+    "history.sql",
     "increments.sql",
     "runs.sql",
     "written.sql",

@@ -119,6 +119,11 @@ POLICIES = (
             where before.schema_name = mine.schema_name and before.publish_id < old.publish_id
         ), false)""",
     ),
+    Policy(
+        "published_marts",
+        "of each mart what it was after the last publish, and after those that it can be shown as: a publish deletes"
+        " the others (ops.prune_history)",
+    ),
     Policy("unpublished", "what waits to be published; a publish empties it"),
     Policy("publish_holds", "what holds publishing, until it has succeeded"),
     Policy("whole_builds", "one row: the last build of the whole project"),

@@ -68,5 +68,8 @@ select
 from roles
 cross join pg_catalog.pg_namespace as spaces
 where
-    spaces.nspname in ('{{ build }}', '{{ generate_schema_name("personal", none) | trim }}')
+    spaces.nspname in (
+        '{{ build }}', '{{ generate_schema_name("personal", none) | trim }}',
+        '{{ generate_schema_name("publish_history", none) | trim }}'
+    )
     and has_schema_privilege(roles.oid, spaces.oid, 'usage')

@@ -106,7 +106,7 @@ with published as (
     select publishes.publish_id, publishes.finished_at, seen.key as source, cast(seen.value as bigint) as load_id
     from ops.publishes as publishes
     cross join lateral jsonb_each_text(publishes.loads_seen) as seen
-    where publishes.schema_name = 'marts'
+    where publishes.schema_name = 'marts' and publishes.shows is null
 ),
 
 reached as (

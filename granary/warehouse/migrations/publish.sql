@@ -89,6 +89,9 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
     select jsonb_build_object(
         'name', node -> 'alias', 'node', node -> 'id', 'partition', node -> 'partition',
         'masked', (select coalesce(jsonb_agg(masked.name), '[]') from ops.masked_columns(doc, node) as masked (name)),
+        'subjects', (
+            select coalesce(jsonb_agg(key), '[]') from jsonb_each(node -> 'columns') where value ->> 'subject' is not null
+        ),
         'ranges', meta -> 'range_partitions', 'grants', node -> 'grants', 'unmasked', coalesce(meta -> 'unmasked', '{}'), 'day', meta -> 'business_date',
         'measures', coalesce(meta -> 'measures', '[]'), 'floor', coalesce(meta -> 'floor', '0.5'), 'indexes', indexes,
         'key', coalesce(jsonb_path_query_first(indexes, '$[*] ? (@.unique == true).columns'), '[]')
@@ -148,10 +151,10 @@ begin
         return null;
     end if;
     if present is not null and (added <> '{}' or lost <> '{}' or moves or reshapes) then
-        dependants := array(select ops.views_on(to_regclass(shown)));
+        dependants := array(select ops.people_views_on(doc ->> 'schema', mart ->> 'name', to_regclass(shown)));
         if has_view then
             dependants := dependants || array(
-                select view from ops.views_on(to_regclass(published)) as view
+                select view from ops.people_views_on(doc ->> 'schema', mart ->> 'name', to_regclass(published)) as view
                 where to_regclass(view) is distinct from to_regclass(shown)
             );
         end if;
@@ -301,7 +304,8 @@ end
 $$;
 
 -- The select statement of the view of a mart. Who reads is asked once per statement and column, not per row.
-create or replace function ops.masked_query(plan jsonb, columns text[]) returns text
+drop function if exists ops.masked_query(jsonb, text[]);
+create or replace function ops.masked_query(plan jsonb, columns text[], origin text) returns text
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select format(
         'select %s from %s',
@@ -318,17 +322,18 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
                 )
             end, ', ' order by position
         ),
-        plan ->> 'published'
+        origin
     )
     from unnest(columns) with ordinality as items (name, position)
 $$;
 
 -- The view of a mart, as its tiers are now: created, or replaced if it says something else, so that nobody waits for
--- nothing; never dropped, since people's own views stand on it.
-create or replace function ops.show_masked(plan jsonb, columns text[]) returns void
+-- nothing; never dropped, since people's own views stand on it. `origin`: what it reads, if it is not the table.
+drop function if exists ops.show_masked(jsonb, text[]);
+create or replace function ops.show_masked(plan jsonb, columns text[], origin text default null) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-    query text := ops.masked_query(plan, columns);
+    query text := ops.masked_query(plan, columns, coalesce(origin, plan ->> 'published'));
 begin
     execute 'create temporary view granary_wanted as ' || query;
     if pg_get_viewdef('pg_temp.granary_wanted'::regclass)
@@ -379,6 +384,7 @@ begin
         loop
             execute reader;
         end loop;
+        perform ops.make_history(plan);
     end if;
 end
 $$;
@@ -392,7 +398,8 @@ begin
     create temporary table publish_scope on commit drop as
     select unpublished_id, mart, partition from ops.unpublished as waiting where waiting.schema_name = $1;
     create temporary table publish_delta (
-        mart text, business_month date, last_date date, rows_inserted bigint, rows_deleted bigint, measures jsonb
+        mart text, business_month date, last_date date, rows_inserted bigint, rows_deleted bigint, measures jsonb,
+        digest numeric
     ) on commit drop;
 end
 $$;
@@ -462,14 +469,14 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
     )
 $$;
 
--- and what rows that came (sign 1) or went (-1) change in the months of the ledger.
+-- and what rows that came (sign 1) or went (-1) change in the months of the ledger, and in the mart's digest.
 create or replace function ops.add_to_delta(
     plan jsonb, relation text, row_count text, measures text[], sign integer
 ) returns text
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select format(
-        'insert into pg_temp.publish_delta (mart, business_month, last_date, rows_inserted, rows_deleted, measures)'
-        ' select %L, cast(date_trunc(''month'', day) as date), %s, %s, jsonb_build_object(%s) from %s'
+        'insert into pg_temp.publish_delta (mart, business_month, last_date, rows_inserted, rows_deleted, measures, digest)'
+        ' select %L, cast(date_trunc(''month'', day) as date), %s, %s, jsonb_build_object(%s), %s * coalesce(sum(_digest), 0) from %s'
         ' group by cast(date_trunc(''month'', day) as date)',
         plan ->> 'name',
         case when sign > 0 then 'max(day)' else 'cast(null as date)' end,
@@ -480,6 +487,7 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
             )
             from unnest(measures) as name
         ),
+        sign,
         relation
     )
 $$;
@@ -492,10 +500,12 @@ declare
     measures text[] := array(select name from jsonb_array_elements_text(plan -> 'measures') as name where name = any(columns));
 begin
     execute format(
-        'create temporary table publish_days on commit drop as select %1$s as day, count(*) as row_count%2$s from %3$s group by %1$s',
+        'create temporary table publish_days on commit drop as'
+        ' select %1$s as day, count(*) as row_count, %4$s as _digest%2$s from %3$s group by %1$s',
         plan ->> 'day',
         (select coalesce(string_agg(format(', sum(%1$I) as %1$I', name), ''), '') from unnest(measures) as name),
-        relation
+        relation,
+        case when sign > 0 then format('sum(%s)', ops.row_digest(columns, plan -> 'types')) else 'cast(null as numeric)' end
     );
     execute ops.add_to_delta(plan, 'pg_temp.publish_days', 'sum(row_count)', measures, sign);
     drop table pg_temp.publish_days;
@@ -554,6 +564,9 @@ declare
     built regclass := (plan ->> 'built')::regclass;
     missing text;
 begin
+    if plan ->> 'way' = 'create' then
+        perform ops.end_history(plan); -- of a table that somebody dropped
+    end if;
     if plan #>> '{ranges,column}' is not null then
         perform ops.create_ranged(plan);
     else
@@ -584,9 +597,6 @@ declare
     published text := plan ->> 'published';
     columns text := ops.column_list(ops.texts(plan -> 'columns'));
     measures text[] := ops.texts(plan -> 'measures');
-    counted text := format(
-        '%s as day%s', plan ->> 'day', (select coalesce(string_agg(format(', %I', name), ''), '') from unnest(measures) as name)
-    );
     nestloop text := current_setting('enable_nestloop');
 begin
     if plan ->> 'partition' is not null and exists (
@@ -613,17 +623,19 @@ begin
         -- A loop over a partition that is empty as yet looks cheap, and reads what it has written itself for each row.
         perform set_config('enable_nestloop', case when plan ? 'values' then 'off' else nestloop end, true);
     end if;
+    perform ops.make_history(plan);
     execute format(
-        'with gone as (delete from %s as old where %s and not exists (%s) returning %s) %s',
-        published, ops.in_scope(plan, 'old'), ops.same_row(plan, built, 'new', 'old'), counted,
-        ops.add_to_delta(plan, 'gone', 'count(*)', measures, -1)
+        'with gone as (delete from %s as old where %s and not exists (%s) returning %s), %s %s',
+        published, ops.in_scope(plan, 'old'), ops.same_row(plan, built, 'new', 'old'), columns, ops.keep_rows(plan, 'gone'),
+        ops.add_to_delta(plan, ops.counted_rows(plan, 'gone'), 'count(*)', measures, -1)
     );
     execute format(
-        'with come as (insert into %s (%s) select %s from %s as new where %s and not exists (%s) returning %s) %s',
-        published, columns, columns, built, ops.in_scope(plan, 'new'), ops.same_row(plan, published, 'old', 'new'), counted,
-        ops.add_to_delta(plan, 'come', 'count(*)', measures, 1)
+        'with come as (insert into %s (%s) select %s from %s as new where %s and not exists (%s) returning %s), %s %s',
+        published, columns, columns, built, ops.in_scope(plan, 'new'), ops.same_row(plan, published, 'old', 'new'), columns,
+        ops.keep_rows(plan, 'come'), ops.add_to_delta(plan, ops.counted_rows(plan, 'come'), 'count(*)', measures, 1)
     );
     perform set_config('enable_nestloop', nestloop, true);
+    perform ops.net_history(plan);
     -- Only to ask for one that is there would wait for an autovacuum of the table, and it for us.
     if exists (select from ops.missing_indexes(published::regclass, plan ->> 'name', plan -> 'indexes')) then
         perform ops.create_indexes(plan);
@@ -644,6 +656,7 @@ begin
     else
         perform ops.lock_briefly(plan ->> 'published');
     end if;
+    perform ops.end_history(plan);
     execute format('drop table %s', plan ->> 'published');
     execute format('alter table %s rename to %I', plan ->> 'table', plan ->> 'name');
     perform ops.name_ranges(plan ->> 'published');
@@ -682,7 +695,13 @@ begin
         ),
         ops.loads_seen(ops.model_schemas(doc))
     from pg_temp.publish_now;
+    perform ops.write_months(doc ->> 'schema', anew);
+end
+$$;
 
+create or replace function ops.write_months(schema_name text, anew boolean) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
     insert into ops.published_months (
         publish_id, mart, business_month, rows_inserted, rows_deleted,
         previous_row_count, row_count, previous_measures, measures
@@ -719,7 +738,7 @@ begin
         select months.row_count, months.measures
         from ops.published_months as months
         inner join ops.publishes as publishes on months.publish_id = publishes.publish_id
-        where not anew and publishes.schema_name = doc ->> 'schema' and months.mart = changes.mart
+        where not anew and publishes.schema_name = $1 and months.mart = changes.mart
             and months.business_month is not distinct from changes.business_month
         order by months.publish_id desc
         limit 1
@@ -761,6 +780,7 @@ begin
         execute format('create schema if not exists %I', doc ->> 'personal');
     end if;
     perform ops.begin_publish(doc ->> 'schema');
+    perform ops.drop_undone(doc ->> 'schema');
 
     -- Marts that are there and that the ledger does not know (dbt filled them itself once), or not with all measures: as
     -- they are now, first of all.
@@ -772,6 +792,8 @@ begin
         delete from pg_temp.publish_delta;
         update pg_temp.publish_now set publish_id = nextval(pg_get_serial_sequence('ops.publishes', 'publish_id'));
     end if;
+    perform ops.end_changed(doc, plans);
+    perform ops.digest_before(doc, plans);
     for plan in select jsonb_array_elements(plans) loop
         if plan ->> 'way' in ('create', 'replace') then
             perform ops.create_mart(plan);
@@ -780,6 +802,7 @@ begin
         end if;
     end loop;
     perform ops.write_publish(doc, names, false);
+    perform ops.keep_publish(doc, plans);
     delete from ops.unpublished where unpublished_id in (select unpublished_id from pg_temp.publish_scope);
 
     -- Sampled statistics for marts of which more than one row in a hundred is new; in ten, if they have partitions, which
@@ -807,11 +830,12 @@ begin
 
     -- What is granted on marts that are not published now may have changed all the same.
     for changed, plan in
-        select format('%I.%I', doc ->> 'schema', mart ->> 'name'), mart -> 'grants'
+        select mart ->> 'name', mart -> 'grants'
         from ops.marts(doc) as mart
         where mart ->> 'name' <> all(names) and to_regclass(format('%I.%I', doc ->> 'schema', mart ->> 'name')) is not null
     loop
-        perform ops.grant_relation(changed, plan);
+        perform ops.grant_relation(format('%I.%I', doc ->> 'schema', changed), plan);
+        perform ops.grant_relation(cast(views.view as text), plan) from ops.as_of_views(doc ->> 'schema', changed) as views;
     end loop;
     for plan in select one from jsonb_array_elements(plans) as one where one ->> 'way' = 'replace' loop
         perform ops.swap(plan);
@@ -822,6 +846,7 @@ begin
         perform ops.comment_as_built((plan ->> 'built')::regclass, (plan ->> 'shown')::regclass);
         perform ops.grant_schema(doc ->> 'personal', jsonb_build_array(plan -> 'unmasked'));
     end loop;
+    perform ops.renew_as_of(doc ->> 'schema', one) from unnest(names) as one;
 end
 $$;
 

@@ -293,7 +293,26 @@ declare
     place text;
     taken regclass;
     label text;
+    mart constant text := (select relname from pg_class where oid = published);
+    shown constant text := (
+        select regexp_replace(spaces.nspname, 'personal$', 'marts')
+        from pg_class as tables inner join pg_namespace as spaces on tables.relnamespace = spaces.oid
+        where tables.oid = published
+    );
+    kept jsonb := ops.plan_now(shown, mart);
+    gone_rows bigint := 0;
+    gone_digest numeric := 0;
+    gone record;
 begin
+    for gone in execute format(
+        'select counted.* from ops.ranges_of(%L) as ranges'
+        ' cross join lateral ops.digest_of(cast(ranges.part as text), %L, %L) as counted'
+        ' where ranges.lower is not null and cast(ranges.upper as %s) <= cast(%L as %4$s)',
+        published, ops.texts(kept -> 'columns'), kept -> 'types', kind, before
+    ) loop
+        gone_rows := gone_rows + gone.row_count;
+        gone_digest := gone_digest + gone.digest;
+    end loop;
     perform ops.lock_briefly(cast(published as text));
     for taken, part, lower, upper in execute format(
         'select part, part, lower, upper from ops.ranges_of(%L)'
@@ -326,6 +345,12 @@ begin
             ),
             'archived', format('(minvalue) to (%L)', archived_to), false
         );
+        if to_regclass(ops.history_of(shown, mart)) is not null then -- earlier publishes are shown without it
+            execute format(
+                'delete from %s where %I < %L', ops.history_of(shown, mart), ops.range_column(published), archived_to
+            );
+        end if;
+        perform ops.settle_history(shown, mart, gone_rows, gone_digest);
     end if;
 end
 $$;

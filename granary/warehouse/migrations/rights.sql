@@ -129,7 +129,8 @@ grant delete on ops.mart_digests to {transformer};
 grant usage on sequence ops.model_versions_version_seq to {transformer};
 grant insert on ops.profiles to {transformer};
 grant select, insert, update, delete on
-    ops.model_audits, ops.unpublished, ops.publish_holds, ops.builds, ops.publishes, ops.published_months to {transformer};
+    ops.model_audits, ops.unpublished, ops.publish_holds, ops.builds, ops.publishes, ops.published_months,
+    ops.published_marts to {transformer};
 grant usage on sequence ops.publishes_publish_id_seq to {transformer};
 -- In earlier versions they were its own: it could have put a trigger on one, or a view in the place of one, and that would
 -- have run as whoever reads or prunes it, the owner included.
@@ -263,7 +264,12 @@ begin
             'forget_shrinking', 'ledger_differences', 'loads_without_rows', 'indexes_of', 'declared_indexes', 'is_mart', 'masked_columns',
             'marts', 'day_of', 'columns_for_dbt', 'create_declared_indexes', 'missing_indexes', 'can_hold', 'model_schemas',
             'record_unpublished', 'audit', 'loads_at_fault', 'is_tested_by_partition', 'version_seen', 'relation_of', 'delta_of', 'publish_script',
-            'erased_loads', 'load_seen_before'
+            'erased_loads', 'load_seen_before',
+            'history_of', 'row_digest', 'shown_publish', 'mart_after', 'plan_now', 'digest_of', 'verify_marts', 'kept_plan',
+            'make_history', 'counted_rows', 'keep_rows', 'has_key', 'net_history', 'drop_undone', 'digest_before', 'end_changed', 'end_line',
+            'keep_publish', 'forget_vanished', 'settle_history', 'net_query', 'same_key', 'show_mart', 'wait_for_release',
+            'show_publish', 'as_of_schema', 'as_of_views', 'as_of_query', 'show_mart_as_of', 'show_as_of', 'people_views_on',
+            'end_history', 'renew_as_of', 'prune_history', 'drop_as_of', 'drop_history_of_vanished', 'release_undo', 'write_months'
         )
     loop
         execute format('revoke all on function %s from public', function);

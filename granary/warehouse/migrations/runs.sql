@@ -80,7 +80,9 @@ begin
         and not exists (
             select from ops.publish_holds as other where other.schema_name = held.schema_name and other.node = known
         );
-    delete from ops.publish_holds as held where held.schema_name = doc ->> 'schema' and held.node <> all(present);
+    delete from ops.publish_holds as held
+    where held.schema_name = doc ->> 'schema' and held.node <> all(present) and held.node not like 'operation.%';
+    perform ops.drop_history_of_vanished(doc);
     delete from ops.unpublished as waiting
     where waiting.schema_name = doc ->> 'schema'
         and waiting.mart not in (select mart ->> 'name' from ops.marts(doc) as mart);
@@ -196,15 +198,18 @@ begin
     update ops.publish_holds as held
     set reason = 'has never had data'
     where held.schema_name = doc ->> 'schema' and held.node = any(waiting);
-    select array_agg(node ->> 'name' order by place), array_agg(format('%s %s', node ->> 'name', reason) order by place)
+    select array_agg(name order by place), array_agg(format('%s %s', name, reason) order by place)
     into names, told
     from (
-        select held.node as id, held.reason, row_number() over (order by held.reason <> 'failed', held.since, held.node) as place
+        select
+            held.reason, row_number() over (order by held.reason <> 'failed', held.since, held.node) as place,
+            case when held.node like 'operation.%' then split_part(held.node, '.', 3) else (
+                select known ->> 'name' from jsonb_array_elements(doc -> 'nodes') as known where known ->> 'id' = held.node
+            ) end as name
         from ops.publish_holds as held
         where held.schema_name = doc ->> 'schema' and held.node <> all(waiting)
     ) as held
-    inner join jsonb_array_elements(doc -> 'nodes') as node on held.id = node ->> 'id'
-    where not doc -> 'despite' ? (node ->> 'name');
+    where not doc -> 'despite' ? name; -- nor what the project does not have
     return case when names is not null then format(
         'nothing was published; %s stays as it was: %s%s. Fix it, and build and test it again; or, if it is right as it'
         ' is, let it through: dbt run-operation publish --args "{despite: [%s]}" (docs/engine/runbooks/failed-run.md)',
@@ -429,7 +434,10 @@ begin
                 select string_agg(format('begin; select ops.make_columns_ready(%L); commit; ', mart), '' order by position)
                 from jsonb_array_elements_text(plan -> 'changing') with ordinality as changing (mart, position)
             ),
-            format('begin; select ops.publish(); commit; select pg_advisory_unlock(%s)', ops.publish_lock(doc ->> 'schema'))
+            format(
+                'begin; select ops.publish(); commit; begin; select ops.prune_history(%L); commit; select pg_advisory_unlock(%s)',
+                doc ->> 'schema', ops.publish_lock(doc ->> 'schema')
+            )
         )
         else ''
     end);

@@ -65,6 +65,7 @@ MAY: dict[str, dict[str, str]] = {
     "build.*": {"transformer": EVERYTHING},
     "marts.*": {"transformer": EVERYTHING, "analyst": "S", "analyst_pii": "S", "auditor": "S"},
     "personal.*": {"transformer": EVERYTHING, "analyst_pii": "S"},
+    "publish_history.*": {"transformer": EVERYTHING},
     "ops.load_audit": {"loader": "SIU", "transformer": "S", "auditor": "S"},
     "ops.raw_tables": {"loader": "SIUD", "transformer": "S", "auditor": "S"},
     "ops.files_not_loaded": {"loader": "SIU", "transformer": "S", "auditor": "S"},
@@ -121,6 +122,7 @@ MAY: dict[str, dict[str, str]] = {
     "ops.builds": {"transformer": "SIUD", "auditor": "S"},
     "ops.publishes": {"transformer": "SIUD", "auditor": "S"},
     "ops.published_months": {"transformer": "SIUD", "auditor": "S"},
+    "ops.published_marts": {"transformer": "SIUD", "auditor": "S"},
     "ops.load_health": {"transformer": "S", "auditor": "S"},
     "ops.restatements": {"transformer": "S", "auditor": "S"},
 }
