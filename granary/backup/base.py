@@ -16,9 +16,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from granary.backup import catalog, digests, erasures, logical, pruning, records
 from granary.backup.catalog import Backup, Kind, Stored
-from granary.backup.log import LogShipper, Shipped, place_of
+from granary.backup.log import LogShipper, Shipped, mark_of, place_of
 from granary.backup.project_files import write_home, write_project
 from granary.backup.sealing import BLOCK_BYTES, Counted, sealing
+from granary.warehouse import server
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
@@ -86,6 +87,17 @@ def take(
     return made
 
 
+def ready(settings: Settings, say: Callable[[str], None] = lambda _: None) -> None:
+    """Have the embedded server write its log so that backups can be made of it.
+
+    Raises:
+        GranaryError: it has to start again for that, and somebody is connected.
+    """
+    mark_of(settings)
+    if server.write_log_for_backups(settings):
+        say("the server was started again, to write its log for backups from now on")
+
+
 def _made(
     settings: Settings,
     config: Config,
@@ -97,6 +109,7 @@ def _made(
 ) -> Backup:
     if settings.external:
         return logical.take(settings, config, place, say=say)
+    ready(settings, say)
     log = LogShipper(settings, place, config.encrypt_to, take_over)
     shipped = log.round()
     erasures.store(settings, place)

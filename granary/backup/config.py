@@ -1,14 +1,13 @@
 """`backup.yml` at the root of the project: where backups go, how often, what is kept, for whom they are encrypted.
 
 It names secrets and holds none: `credentials` are names of variables, which the environment or `sources.env` in the
-warehouse's home sets. The key that opens encrypted backups is GRANARY_BACKUP_KEY, or a file or a command that has it.
+warehouse's home sets. The key that opens encrypted backups is the setting GRANARY_BACKUP_KEY, or a file
+or a command that has it.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from granary.backup.destination import Destination, open_destination
 from granary.backup.sealing import identities_of
-from granary.sources.config import setting
+from granary.sources.config import find, setting
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
 
@@ -25,10 +24,9 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 FILE = "backup.yml"
-KEY, KEY_FILE, KEY_COMMAND = "GRANARY_BACKUP_KEY", "GRANARY_BACKUP_KEY_FILE", "GRANARY_BACKUP_KEY_COMMAND"
+KEY = "GRANARY_BACKUP_KEY"
 SPAN = re.compile(r"(\d{1,5})\s*(m|h|d)")
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-COMMAND_SECONDS = 60
 NAMES = ("to", "credentials", "every", "full_every", "drill_every", "keep", "encrypt_to")
 
 
@@ -155,40 +153,5 @@ def private_keys(settings: Settings) -> list[Any]:
     Raises:
         GranaryError: the file or the command does not give one.
     """
-    if text := _setting(settings, KEY):
-        return identities_of(text, KEY)
-    if name := _setting(settings, KEY_FILE):
-        path = Path(name).expanduser()
-        try:
-            if path.stat().st_mode & 0o077:
-                raise GranaryError("others may read the key of the backups", str(path), f"run `chmod 600 {path}`")
-            return identities_of(path.read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError):
-            raise GranaryError("the key of the backups cannot be read", str(path), f"correct {KEY_FILE}") from None
-    if command := _setting(settings, KEY_COMMAND):
-        return identities_of(_output(command), KEY_COMMAND)
-    return []
-
-
-def _setting(settings: Settings, name: str) -> str:
-    """Return a setting, or nothing."""
-    if name in os.environ:
-        return os.environ[name]
-    try:
-        return setting(settings, name)
-    except GranaryError as error:
-        if error.what == f"{name} is not set":
-            return ""
-        raise
-
-
-def _output(command: str) -> str:
-    try:
-        done = subprocess.run(
-            ["/bin/sh", "-c", command], capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise GranaryError("the command for the key did not end", KEY_COMMAND, "run it by hand") from None
-    if done.returncode:
-        raise GranaryError(f"the command for the key ended with {done.returncode}", KEY_COMMAND, "run it by hand")
-    return done.stdout
+    text = find(settings, KEY)
+    return [] if text is None else identities_of(text, KEY)

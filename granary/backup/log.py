@@ -19,6 +19,7 @@ from granary.backup.sealing import Counted, sealing
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.layout import plan
+from granary.warehouse.server import BACKED_UP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,7 @@ def segment_name(timeline: int, number: int) -> str:
 
 def mark_of(settings: Settings) -> str:
     """Return the mark of this home, by which a destination knows who may write to it."""
-    path = settings.home / "backup" / "id"
+    path = settings.home / BACKED_UP
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.write_text(secrets.token_hex(16))
@@ -111,13 +112,13 @@ class LogShipper:
         """
         with connect(self.settings, autocommit=True) as connection:
             name, flushed, at, system, level = query(connection, STATE)[0]
-            if level == "minimal":
-                todo = "start it again: `granary down`, then `granary up`"
-                raise GranaryError("the server was started before backups were possible", self.settings.host, todo)
             timeline, lsn = int(name[:8], 16), int(flushed)
             gap = ""
             if self._next is None or self.stored is None or self.stored.timeline != timeline:
                 claim(self.settings, self.place, system, take_over=self.take_over)
+                if level == "minimal":
+                    what = "the server does not write its log so that backups can be made of it"
+                    raise GranaryError(what, self.settings.host, "make a backup: `granary backup`")
                 try:
                     gap = self._begin(connection, timeline)
                 except OSError as error:

@@ -76,6 +76,7 @@ def serve(
 
 
 def _in_foreground(port: int, metrics_port: int | None, no_warehouse: bool) -> None:
+    from granary.backup import base, config
     from granary.cli.plugins import reachable
     from granary.cli.serve import free_port
     from granary.dagster.instance import environment, prepare_instance
@@ -85,6 +86,8 @@ def _in_foreground(port: int, metrics_port: int | None, no_warehouse: bool) -> N
 
     refuse_second(Settings.load())
     settings = ready()
+    if config.load().to and not settings.external:
+        base.ready(settings, output.line)
     free_port(port)
     if metrics_port:
         free_port(metrics_port)

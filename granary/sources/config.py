@@ -46,20 +46,29 @@ def setting(settings: Settings, name: str) -> str:
     """Return a source's setting; values may be secrets and never appear in errors or logs.
 
     Raises:
-        GranaryError: it is set nowhere, or in two ways, others than its owner may read the file, or what it names gives
-            no value.
+        GranaryError: it is set nowhere, or as for `find`.
     """
+    if (value := find(settings, name)) is not None:
+        return value
     path = settings.home / FILE
-    if (value := _one_way(name, "the environment", os.environ.get)) is not None:
-        return value
-    found = list(_lines(path))
-    if (value := _one_way(name, str(path), lambda way: _once(found, way, path))) is not None:
-        return value
-    near = get_close_matches(name, {*os.environ, *(line.name for line in found)} - {name}, 1, ALIKE)
+    near = get_close_matches(name, {*os.environ, *(line.name for line in _lines(path))} - {name}, 1, ALIKE)
     advice = f"{near[0]} is set: did you mean that? Else " if near else ""
     raise GranaryError(
         f"{name} is not set", str(path), f"{advice}set it in the environment or that file; the sample's: `make demo`"
     )
+
+
+def find(settings: Settings, name: str) -> str | None:
+    """Return a setting, or None if it is set nowhere.
+
+    Raises:
+        GranaryError: it is set in two ways, others than its owner may read the file, or what it names gives no value.
+    """
+    if (value := _one_way(name, "the environment", os.environ.get)) is not None:
+        return value
+    path = settings.home / FILE
+    found = list(_lines(path))
+    return _one_way(name, str(path), lambda way: _once(found, way, path))
 
 
 def _one_way(name: str, where: str, given: Callable[[str], str | None]) -> str | None:

@@ -24,13 +24,15 @@ def read(source: str) -> str:
     kind, _, name = source.partition(":")
     if kind not in {"env", "file", "command"} or not name:
         raise UsageError("this is no source of a secret", todo="write env:NAME, file:PATH or command:PROGRAM …")
-    if kind == "file":
-        return of_file(name)
-    return of_command(name) if kind == "command" else _first_line(os.environ.get(name, ""), source)
+    if kind == "env":
+        text = _there(os.environ.get(name, ""), source)
+    else:
+        text = of_file(name) if kind == "file" else of_command(name)
+    return _there(text.split("\n", 1)[0].rstrip("\r"), source)
 
 
 def of_file(name: str, *, private: bool = True) -> str:
-    """Return the first line of a file.
+    """Return what is in a file, without the end of its last line: a password, or a key of several lines.
 
     Args:
         name: its path.
@@ -44,7 +46,7 @@ def of_file(name: str, *, private: bool = True) -> str:
         if private and path.stat().st_mode & 0o077:
             raise GranaryError("others may read the file of a secret", str(path), f"run `chmod 600 {path}`")
         with path.open("rb") as file:
-            return _first_line(file.read(LARGEST).decode(), f"file:{name}")
+            return _there(file.read(LARGEST).decode(), f"file:{name}")
     except (OSError, UnicodeDecodeError) as error:
         raise GranaryError(
             f"a secret cannot be read: {getattr(error, 'strerror', None) or 'no text'}", str(path), "name its file"
@@ -52,7 +54,7 @@ def of_file(name: str, *, private: bool = True) -> str:
 
 
 def of_command(line: str) -> str:
-    """Return the first line that a program prints, which is run without a shell.
+    """Return what a program prints, without the end of its last line; it is run without a shell.
 
     Raises:
         GranaryError: it prints nothing, or fails.
@@ -68,11 +70,11 @@ def of_command(line: str) -> str:
         raise GranaryError(
             f"the command for a secret failed: {what}", line.split(maxsplit=1)[0], "run it yourself to see why"
         ) from None
-    return _first_line(done.stdout, f"command:{words[0]}")
+    return _there(done.stdout[:LARGEST], f"command:{words[0]}")
 
 
-def _first_line(text: str, where: str) -> str:
-    found = text.split("\n", 1)[0].rstrip("\r")
+def _there(text: str, where: str) -> str:
+    found = text.rstrip("\r\n")
     if not found:
-        raise GranaryError("there is no secret", where, "put it there, in the first line")
+        raise GranaryError("there is no secret", where, "put it there")
     return found

@@ -39,6 +39,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MIB = 1024 * 1024
+BACKED_UP = "backup/id"
+"""The file in a home that says: backups are made of it."""
+LOG_FOR_BACKUPS = {
+    "wal_level": "replica",
+    "max_wal_senders": "4",
+    "summarize_wal": "on",  # which blocks changed, for backups that are increments
+    # A destination that is away for long holds no more than this back; then a new backup begins anew.
+    "max_slot_wal_keep_size": "20GB",
+}
+LOG_LEVEL = """
+    select
+        current_setting('wal_level'), (
+            select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()
+        )
+"""
 MINIMUM_VERSION = 14
 ENDING_SECONDS = 300
 """How long processes of a server that was killed may take to end: each finishes what it is at."""
@@ -188,7 +203,31 @@ def _create(layout: Layout) -> None:
 
 def configure(layout: Layout, home: Path, more: Mapping[str, str] | None = None) -> None:
     """Write who may come in, and settings fit for this machine's memory and cores, with `more` over them."""
-    configuration.write(layout, home, tuning(layout.run) | dict(more or {}))
+    logged = LOG_FOR_BACKUPS if (home / BACKED_UP).exists() else {}
+    configuration.write(layout, home, tuning(layout.run) | logged | dict(more or {}))
+
+
+def write_log_for_backups(settings: Settings) -> bool:
+    """Have the embedded server write its log so that backups can be made of it: for that it starts again, once.
+
+    The home is marked already (`BACKED_UP`).
+
+    Returns:
+        Whether it was started again.
+
+    Raises:
+        GranaryError: somebody is connected, whose work would be lost.
+    """
+    with connect(settings) as connection:
+        ((level, others),) = query(connection, LOG_LEVEL)
+    if level != "minimal":
+        return False
+    if others:
+        what = "the server must start again once, to write its log for backups, and somebody is connected"
+        raise GranaryError(what, f"{settings.host}, connections: {others}", "end their work; then try again")
+    down(settings)
+    up(settings)
+    return True
 
 
 def memory() -> int:
@@ -206,8 +245,8 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
 
     A quarter of the memory is shared buffers (the manual's starting point), at most 4 GB since the operating
     system caches the rest; sorts and hashes get 1/96 each, so that four dbt threads with two workers of two nodes
-    stay within another quarter. Durability is never given up. The log is written so that backups can be made from it
-    (wal_level=replica), and says which blocks changed, for those that are increments (summarize_wal).
+    stay within another quarter. Durability is never given up; only replication is, until backups are made: with
+    wal_level=minimal rows copied into a new table are not written twice.
     """
     total = total or memory()
     cores = cores or os.cpu_count() or 2
@@ -232,11 +271,8 @@ def tuning(socket_folder: Path, total: int | None = None, cores: int | None = No
         "max_parallel_workers": str(cores),
         "max_parallel_workers_per_gather": str(max(1, min(4, cores))),
         "max_parallel_maintenance_workers": str(max(1, min(4, cores))),
-        "wal_level": "replica",
-        "max_wal_senders": "4",
-        "summarize_wal": "on",
-        # A destination of backups that is away for long holds no more than this back; then a new one begins anew.
-        "max_slot_wal_keep_size": "20GB",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
         "max_wal_size": "8GB" if megabytes > 8192 else "2GB",  # noqa: PLR2004
         "checkpoint_timeout": "15min",
         # What a large load has written of the log is given back at the next checkpoint: kept for the next such load,

@@ -202,20 +202,20 @@ def test_the_disk_is_too_small(kept: Kept, tmp_path: Path, monkeypatch: pytest.M
         restore.choose(kept.place, None, tmp_path)
 
 
-def test_a_server_of_before_says_how_to_begin(kept: Kept, tmp_path: Path) -> None:
-    """A server that was started by an earlier version writes a log from which nothing can be restored."""
+def test_the_first_backup_has_the_server_write_its_log(kept: Kept, tmp_path: Path) -> None:
+    """Until then it writes a log from which nothing can be restored; nobody's work is lost when it starts again."""
     main = layout.plan(kept.settings.home).data / "granary.conf"
     text = main.read_text()
     with connect(kept.settings) as connection:
         execute(connection, "select pg_drop_replication_slot('granary_backup')")
     server.down(kept.settings)
-    try:
-        main.write_text(text + "wal_level = minimal\nmax_wal_senders = 0\nsummarize_wal = off\n")
-        server.start(layout.plan(kept.settings.home))
-        with pytest.raises(GranaryError, match=r"started before backups were possible.*`granary down`"):
-            base.take(kept.settings, kept.config, Folder(tmp_path))
-    finally:
-        server.down(kept.settings)
-        server.up(kept.settings)
+    main.write_text(text + "wal_level = minimal\nmax_wal_senders = 0\nsummarize_wal = off\n")
+    server.start(layout.plan(kept.settings.home))
+    with connect(kept.settings), pytest.raises(GranaryError, match=r"somebody is connected.*connections: 1"):
+        base.take(kept.settings, kept.config, Folder(tmp_path))
+    said: list[str] = []
+    made = base.take(kept.settings, kept.config, Folder(tmp_path), say=said.append)
+    assert said[0] == "the server was started again, to write its log for backups from now on"
+    assert made.kind == "full"
     with connect(kept.settings) as connection:
         assert query(connection, "show wal_level") == [("replica",)]
