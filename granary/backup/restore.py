@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from granary.backup import catalog, erasures, logical, unpack
 from granary.backup.config import destination, private_keys
-from granary.backup.log import SEGMENT_BYTES, place_of
+from granary.backup.log import SEGMENT_BYTES, mark_of, place_of
 from granary.sources.config import FILE
 from granary.warehouse import server
 from granary.warehouse.connection import connect, query
@@ -149,6 +149,7 @@ def _from_files(
     finally:
         server.down(aside)
     fault_point("restore-before-swap")
+    mark_of(settings)
     _swap(settings, aside, say)
     return Restored(plan_.chain[-1].name, plan_.until, str(settings.home), forgotten_again=forgotten)
 
@@ -215,6 +216,7 @@ def make_aside(
     """
     clear(aside)
     layout = plan(aside.home)
+    mark_of(aside)  # its log goes on from the one that is replayed, without a part of which no backup can be made
     parts = []
     for number, one in enumerate(plan_.chain):
         say(f"unpacking {one.name}")
