@@ -36,6 +36,7 @@ REVIEWED: dict[str, dict[str, str]] = {
     "cdc/current_table.py": {"same": "quoted columns; the types are those that the catalogue writes"},
     "cdc/origin.py": {"self.capture.slot": "a-z, 0-9 and _: Capture takes no other"},
     "cdc/snapshot.py": {"names": "sql_name of each, joined"},
+    "cli/publishes.py": {"made.schema": "a name of ours, in a statement for a person to read"},
     "dagster/retention.py": {"table": "a key of POLICIES"},
     "explain/check.py": {"child": "a table of `tables`: temporary ones of the trace, by number", "parent": "the same"},
     "explain/origins.py": {
@@ -73,12 +74,13 @@ REVIEWED: dict[str, dict[str, str]] = {
         "value": "a number of ours, in such a command",
     },
     "warehouse/provenance.py": {"_raw(source, table)": "quote_relation"},
+    "warehouse/role_script.py": {"name": "quote_name of each"},
     "warehouse/roles.py": {
         "end": "a date that Python writes",
         "value": "digits and a unit: DURATION",
         "verifier.decode()": "base64 and $, as libpq makes it",
     },
-    "warehouse/writer.py": {"index": "as regclass writes it"},
+    "warehouse/writer.py": {"index": "as regclass writes it", "reader": "quote_ident, by ops.grantee"},
 }
 """What the rule cannot see through, and why it is right: by file, the expression."""
 
