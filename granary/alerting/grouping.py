@@ -150,7 +150,7 @@ def groups(signals: Iterable[Signal], graph: Graph) -> list[Group]:
     summed = [one.subject for one in found if one.subject not in named]
     within = {one: sorted(graph.tests(one) & named) for one in summed}
     subjects = named | {one for one in summed if not within[one]} | _sources(found)
-    last = _last_times(causing)
+    last, began = _last_times(causing), {one.subject: one.since for one in causing}
     causes: dict[str, list[Signal]] = {}
 
     @cache
@@ -164,7 +164,7 @@ def groups(signals: Iterable[Signal], graph: Graph) -> list[Group]:
 
     for signal in found:
         of = within.get(signal.subject) or [signal.subject]
-        for root in sorted(frozenset().union(*(roots(one, signal.since) for one in of))):
+        for root in sorted(frozenset().union(*(roots(one, began.get(one, signal.since)) for one in of))):
             causes.setdefault(root, []).append(signal)
     return [
         Group(cause, tuple(sorted(of, key=lambda one: (one.subject != cause, one.severity != "critical"))))

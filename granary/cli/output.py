@@ -233,16 +233,22 @@ def health(found: Health) -> None:
         line(f"{found.erasures_open:,} of them still in the warehouse or its marts: `granary forget --again`.")
     for problem in found.marts.problems:
         line(problem)
-    if found.incidents:
-        causes = [f"{one['cause']} ({one['severity']}, #{one['incident_id']})" for one in found.incidents]
-        more = f" and {len(causes) - INCIDENTS_NAMED:,} more" if causes[INCIDENTS_NAMED:] else ""
-        line(f"Incidents: {', '.join(causes[:INCIDENTS_NAMED])}{more}: `granary incidents list`")
+    _incidents(found.incidents)
     if found.layers:
         table(
             "Schemas",
             ("schema", "relations", "rows, about", "MB"),
             [(r["layer"], r["relations"], r["rows_about"], r["bytes"] / 1e6) for r in found.layers],
         )
+
+
+def _incidents(found: Sequence[Mapping[str, Any]]) -> None:
+    """Name the open incidents."""
+    if not found:
+        return
+    causes = [f"{one['cause']} ({one['severity']}, #{one['incident_id']})" for one in found]
+    more = f" and {len(causes) - INCIDENTS_NAMED:,} more" if causes[INCIDENTS_NAMED:] else ""
+    line(f"Incidents: {', '.join(causes[:INCIDENTS_NAMED])}{more}: `granary incidents list`")
 
 
 @contextmanager

@@ -120,6 +120,9 @@ def test_an_unusual_delivery_is_the_cause_of_what_begins_with_it_and_not_of_what
         return {one.cause for one in groups([unusual, Signal("model_failed", "m2", NOW + hours * HOUR)], GRAPH)}
 
     assert [causes(24), causes(25)] == [{"till.receipts"}, {"till.receipts", "m2"}]
+    later = [Signal("model_failed", "m2_unique", NOW + 25 * HOUR), Signal("quality_score", "m2")]
+    found = {one.cause: len(one.signals) for one in groups([Signal("anomaly", "till.receipts", NOW), *later], GRAPH)}
+    assert found == {"till.receipts": 1, "m2_unique": 2}
 
 
 def test_what_lowers_a_score_today_is_not_what_lowered_it_before(watched: Settings, ask: Ask) -> None:
