@@ -13,6 +13,7 @@ from granary.cli.options import AsJson, ready
 if TYPE_CHECKING:
     from granary.backup.catalog import Backup
     from granary.backup.config import Config
+    from granary.backup.drill import Report
 
 PLACE = "A folder, s3://BUCKET/PATH or sftp://HOST/PATH. Default: `to` in backup.yml."
 
@@ -140,16 +141,26 @@ def drill(
     if as_json:
         output.json({"passed": report.passed, **asdict(report)})
     else:
-        rows = [(one.what, one.subject, "yes" if one.passed else "NO", one.detail) for one in report.checks]
-        output.table(f"Restored from {report.place}", ("what", "of", "as it should be", "found"), rows)
-        output.line(
-            f"{report.backup} was up after {report.seconds_back:,.0f} s, as it was at {report.until}:"
-            f" {report.seconds_lost:,.0f} s before the drill began."
-        )
+        _print_report(report)
     if not report.passed:
         from granary.warehouse.errors import GranaryError
 
         raise GranaryError(f"the drill failed: {report.words}", report.place, "see docs/engine/runbooks/backup.md")
+
+
+def _print_report(report: Report) -> None:
+    if report.backup:
+        output.line(
+            f"{report.backup} was up after {report.seconds_back:,.0f} s, as it was at {report.until}:"
+            f" {report.seconds_lost:,.0f} s before the drill began."
+        )
+    for what in dict.fromkeys(check.what for check in report.checks):
+        checks = [check for check in report.checks if check.what == what]
+        good = [check for check in checks if check.passed]
+        output.line(f"{what}: {len(good):,} of {len(checks):,} as it should be")
+    wrong = [(check.what, check.subject, check.detail) for check in report.checks if not check.passed]
+    if wrong:
+        output.table("Not as it should be", ("what", "of", "found"), wrong)
 
 
 def _moment(text: str) -> datetime:
