@@ -106,6 +106,17 @@ class Owner:
     format: int = FORMAT
 
 
+def begun_file(timeline: int) -> str:
+    """Return the name of the file that says since when a timeline of the log is stored."""
+    return f"{WAL}/{timeline:08X}.begun.json"
+
+
+def timelines(place: Destination) -> dict[int, datetime]:
+    """Return since when each timeline of the log was stored: a restore begins a new one."""
+    names = [name for name in place.names(WAL) if name.endswith(".begun.json")]
+    return {int(name.split("/")[1][:8], 16): datetime.fromisoformat(_json(place, name)["at"]) for name in names}
+
+
 def now() -> str:
     """Return the time."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -63,6 +63,11 @@ def segment_name(timeline: int, number: int) -> str:
     return f"{timeline:08X}{number // per_file:08X}{number % per_file:08X}"
 
 
+def number_of(segment: str) -> int:
+    """Return which segment of the log it is, on whichever timeline."""
+    return int(segment[8:16], 16) * ((1 << 32) // SEGMENT_BYTES) + int(segment[16:], 16)
+
+
 def mark_of(settings: Settings) -> str:
     """Return the mark of this home, by which a destination knows who may write to it."""
     path = settings.home / BACKED_UP
@@ -149,6 +154,8 @@ class LogShipper:
         for path in sorted(log.glob("*.history")):
             if HISTORY.fullmatch(path.name):
                 catalog.write(self.place, f"{catalog.WAL}/{path.name}", path.read_bytes())
+        if before is None or before.timeline != timeline:
+            catalog.write(self.place, catalog.begun_file(timeline), {"at": catalog.now()})
         if before is None:
             return ""
         reached = before.lsn // SEGMENT_BYTES

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from granary.backup import catalog
-from granary.backup.log import PARTIAL, SEGMENT, SEGMENT_BYTES
+from granary.backup.log import PARTIAL, SEGMENT, SEGMENT_BYTES, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from granary.backup.catalog import Backup
     from granary.backup.config import Config
     from granary.backup.destination import Destination
-
-SEGMENTS_PER_FILE = (1 << 32) // SEGMENT_BYTES
 
 
 def kept(every: Sequence[Backup], config: Config, now: datetime) -> list[Backup]:
@@ -53,11 +51,6 @@ def prune(place: Destination, config: Config, now: datetime | None = None) -> li
         for file in place.names(catalog.WAL):
             name = file.rpartition("/")[2]
             found = SEGMENT.fullmatch(name) or PARTIAL.fullmatch(name)
-            if found and _number(found[1]) < min(starts):
+            if found and number_of(found[1]) < min(starts):
                 place.remove(file)
     return gone
-
-
-def _number(segment: str) -> int:
-    """Return which segment of the log it is, on whichever timeline."""
-    return int(segment[8:16], 16) * SEGMENTS_PER_FILE + int(segment[16:], 16)

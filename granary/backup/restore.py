@@ -86,6 +86,8 @@ def choose(place: Destination, at: datetime | None, home: Path) -> Plan:
     if at is not None and at > position.moment:
         todo = f"the last moment is {position.moment:%F %T} UTC; without --at that is restored"
         raise GranaryError(f"{at:%F %T %Z} is after the last that is stored", place.place, todo)
+    if at is not None:
+        position = unpack.position_at(place, at, position)
     last = _last(place, [one for one in every if at is None or one.finished <= at], position)
     major = int(server_version().split(".")[0])
     if last.postgres != major:

@@ -13,15 +13,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from granary.backup import catalog
-from granary.backup.log import HISTORY, PARTIAL, SEGMENT, SEGMENT_BYTES, branches, segment_name
+from granary.backup.catalog import Position
+from granary.backup.log import HISTORY, PARTIAL, SEGMENT, SEGMENT_BYTES, branches, number_of, segment_name
 from granary.backup.sealing import BLOCK_BYTES, Counted, damaged, unsealing
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
-    from granary.backup.catalog import Backup, Position
+    from granary.backup.catalog import Backup
     from granary.backup.destination import Destination
     from granary.warehouse.layout import Layout
 
@@ -75,6 +77,22 @@ def log_after(place: Destination, backup: Backup, position: Position) -> Log:
         todo = "restore from another backup: `granary backup --list`"
         raise GranaryError(f"the log that backup {backup.name} needs is not there: {missing}", place.place, todo)
     return Log(chosen, histories, missing)
+
+
+def position_at(place: Destination, at: datetime, last: Position) -> Position:
+    """Return where the log ends that has a moment: on the timeline on which the warehouse lived then.
+
+    A server that stops before it comes to the timeline that it was told to follow would write a wrong history of it.
+    """
+    begun = [(since, timeline) for timeline, since in catalog.timelines(place).items() if since <= at]
+    timeline = max(begun)[1] if begun else last.timeline
+    if timeline == last.timeline:
+        return last
+    prefix = f"{timeline:08X}"
+    files = [name.rpartition("/")[2] for name in place.names(catalog.WAL)]
+    found = [SEGMENT.fullmatch(file) or PARTIAL.fullmatch(file) for file in files if file.startswith(prefix)]
+    numbers = [number_of(one[1]) for one in found if one]
+    return Position(timeline, (max(numbers) + 1) * SEGMENT_BYTES, last.at) if numbers else last
 
 
 def _wanted(place: Destination, backup: Backup, position: Position) -> Iterator[str]:

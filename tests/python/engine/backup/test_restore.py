@@ -56,10 +56,13 @@ def test_the_log_goes_on_after_a_restore(kept: Kept, copy: Folder) -> None:
         tell(other, 5)
         shipped = LogShipper(other, copy, take_over=True).round()
         assert (shipped.position.timeline, shipped.gap) == (2, "")
+        restore.restore(other, config, at=kept.after_three, replace_it=True)  # in the life before that
+        tell(other, 6)
+        assert LogShipper(other, copy).round().position.timeline == 3
         restore.restore(other, config, replace_it=True)  # from the backup of before, along both
-        assert rows(other) == [1, 2, 3, 5]
+        assert rows(other) == [1, 2, 3, 6]
         made = base.take(other, config, copy)
-        assert (made.kind, made.timeline) == ("full", 3)
+        assert (made.kind, made.timeline) == ("full", 4)
         assert restore.choose(copy, None, other.home).chain[-1] == made
     finally:
         server.down(other)
