@@ -180,34 +180,56 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
     from jsonb_array_elements_text(plan -> 'key') as name
 $$;
 
--- What of a statement keeps the rows that a publish has deleted (`gone`) or written (`come`): more of its `with`.
-create or replace function ops.keep_rows(plan jsonb, rows text) returns text
+-- What of a statement keeps the rows that a publish has written (`come`): of a mart with a key, the key and whose they are.
+create or replace function ops.keep_come(plan jsonb) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select format(
-        case
-            when rows = 'come' then
-                'kept as (insert into %1$s (_came, _copies, _digest, %3$s) select publish_id, 1, %4$s, %3$s'
-                ' from come cross join pg_temp.publish_now)'
-            when ops.has_key(plan) then
-                'known as (update %1$s as kept set (_gone, %2$s) = row(publish_id, %5$s)'
-                ' from gone cross join pg_temp.publish_now where kept._gone is null and %6$s), '
-                'kept as (insert into %1$s (_gone, _copies, _digest, %2$s) select publish_id, 1, %4$s, %2$s'
-                ' from gone cross join pg_temp.publish_now'
-                ' where not exists (select from %1$s as kept where kept._gone is null and %6$s))'
-            else
-                'kept as (insert into %1$s (_gone, _copies, _digest, %2$s) select publish_id, 1, %4$s, %2$s'
-                ' from gone cross join pg_temp.publish_now)'
-        end,
+        'kept as (insert into %1$s (_came, _copies, _digest, %2$s) select publish_id, 1, %3$s, %2$s'
+        ' from come cross join pg_temp.publish_now)',
         ops.history_of(plan ->> 'schema', plan ->> 'name'),
-        ops.column_list(ops.texts(plan -> 'columns')),
         ops.column_list(array(
             select name from unnest(ops.texts(plan -> 'columns')) as name
             where not ops.has_key(plan) or plan -> 'key' ? name or plan -> 'subjects' ? name or plan -> 'partition' ? name
         )),
-        ops.row_digest(ops.texts(plan -> 'columns'), plan -> 'types'),
-        ops.column_list(ops.texts(plan -> 'columns'), 'gone.'),
-        ops.same_key(plan, 'kept', 'gone')
+        ops.row_digest(ops.texts(plan -> 'columns'), plan -> 'types')
     )
+$$;
+
+-- A loop over a table that is small looks cheap, and goes through what the same statement has written into it, for each row.
+create or replace function ops.forbid_loops(relation text) returns void
+language sql set search_path = pg_catalog, pg_temp as $$
+    select set_config('enable_nestloop', case when pg_relation_size(relation::regclass) < 8388608 then 'off' else 'on' end, true)
+$$;
+
+-- Keep the rows that a publish has deleted, pg_temp.publish_gone: those that came while publishes are kept are there.
+create or replace function ops.keep_gone(plan jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    kept text := ops.history_of(plan ->> 'schema', plan ->> 'name');
+    names text[] := ops.texts(plan -> 'columns');
+    nestloop text := current_setting('enable_nestloop');
+    known text := 'true';
+begin
+    analyze pg_temp.publish_gone;
+    if ops.has_key(plan) then
+        perform ops.forbid_loops(kept);
+        execute format(
+            'update %s as kept set (_gone, %s) = row(publish_id, %s)'
+            ' from pg_temp.publish_gone as gone cross join pg_temp.publish_now where kept._gone is null and %s',
+            kept, ops.column_list(names), ops.column_list(names, 'gone.'), ops.same_key(plan, 'kept', 'gone')
+        );
+        known := format(
+            'not exists (select from %s as kept where kept._gone = publish_id and %s)', kept, ops.same_key(plan, 'kept', 'gone')
+        );
+    end if;
+    execute format(
+        'insert into %1$s (_gone, _copies, _digest, %2$s) select publish_id, 1, %3$s, %2$s'
+        ' from pg_temp.publish_gone as gone cross join pg_temp.publish_now where %4$s',
+        kept, ops.column_list(names), ops.row_digest(names, plan -> 'types'), known
+    );
+    perform set_config('enable_nestloop', nestloop, true);
+    drop table pg_temp.publish_gone;
+end
 $$;
 
 -- Rows that went and came with the same values are none, in a mart whose rows are not known by a key.
@@ -433,19 +455,29 @@ declare
     columns text := ops.column_list(names);
     measures text[] := ops.texts(plan -> 'measures');
     gone text := ops.add_to_delta(plan, ops.counted_rows(plan, 'gone'), 'count(*)', measures, -1);
+    kept text := ops.history_of(plan ->> 'schema', plan ->> 'name');
+    nestloop text := current_setting('enable_nestloop');
 begin
     execute format(
         'create temporary table publish_net on commit drop as %s', ops.net_query(plan, cast(shown as text), target)
     );
     analyze pg_temp.publish_net;
     if ops.has_key(plan) then
+        execute format('create temporary table publish_gone on commit drop as select %s from %s limit 0', columns, published);
         execute format(
-            'with gone as (delete from %1$s as old using pg_temp.publish_net as net where net._copies < 0 and %2$s returning %3$s),'
-            ' kept as (update %4$s as kept set (%5$s) = row(%6$s) from gone where kept._gone is null and kept._came <= %9$s and %7$s) %8$s',
-            published, ops.same_key(plan, 'old', 'net'), ops.column_list(names, 'old.'),
-            ops.history_of(plan ->> 'schema', plan ->> 'name'), columns, ops.column_list(names, 'gone.'),
-            ops.same_key(plan, 'kept', 'gone'), gone, shown
+            'with gone as (delete from %s as old using pg_temp.publish_net as net where net._copies < 0 and %s returning %s),'
+            ' kept as (insert into pg_temp.publish_gone select * from gone) %s',
+            published, ops.same_key(plan, 'old', 'net'), ops.column_list(names, 'old.'), gone
         );
+        analyze pg_temp.publish_gone;
+        perform ops.forbid_loops(kept);
+        execute format(
+            'update %s as kept set (%s) = row(%s) from pg_temp.publish_gone as gone'
+            ' where kept._gone is null and kept._came <= %s and %s',
+            kept, columns, ops.column_list(names, 'gone.'), shown, ops.same_key(plan, 'kept', 'gone')
+        );
+        perform set_config('enable_nestloop', nestloop, true);
+        drop table pg_temp.publish_gone;
     else
         execute format(
             'with numbered as materialized (select old.tableoid as place, old.ctid as row_place, net._copies as copies,'

@@ -624,15 +624,18 @@ begin
         perform set_config('enable_nestloop', case when plan ? 'values' then 'off' else nestloop end, true);
     end if;
     perform ops.make_history(plan);
+    execute format('create temporary table publish_gone on commit drop as select %s from %s limit 0', columns, published);
     execute format(
-        'with gone as (delete from %s as old where %s and not exists (%s) returning %s), %s %s',
-        published, ops.in_scope(plan, 'old'), ops.same_row(plan, built, 'new', 'old'), columns, ops.keep_rows(plan, 'gone'),
+        'with gone as (delete from %s as old where %s and not exists (%s) returning %s),'
+        ' kept as (insert into pg_temp.publish_gone select * from gone) %s',
+        published, ops.in_scope(plan, 'old'), ops.same_row(plan, built, 'new', 'old'), columns,
         ops.add_to_delta(plan, ops.counted_rows(plan, 'gone'), 'count(*)', measures, -1)
     );
+    perform ops.keep_gone(plan);
     execute format(
         'with come as (insert into %s (%s) select %s from %s as new where %s and not exists (%s) returning %s), %s %s',
         published, columns, columns, built, ops.in_scope(plan, 'new'), ops.same_row(plan, published, 'old', 'new'), columns,
-        ops.keep_rows(plan, 'come'), ops.add_to_delta(plan, ops.counted_rows(plan, 'come'), 'count(*)', measures, 1)
+        ops.keep_come(plan), ops.add_to_delta(plan, ops.counted_rows(plan, 'come'), 'count(*)', measures, 1)
     );
     perform set_config('enable_nestloop', nestloop, true);
     perform ops.net_history(plan);

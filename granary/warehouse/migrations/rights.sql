@@ -128,12 +128,9 @@ grant insert, update, delete on
 grant delete on ops.mart_digests to {transformer};
 grant usage on sequence ops.model_versions_version_seq to {transformer};
 grant insert on ops.profiles to {transformer};
-grant select, insert, update, delete on
-    ops.model_audits, ops.unpublished, ops.publish_holds, ops.builds, ops.publishes, ops.published_months,
-    ops.published_marts to {transformer};
-grant usage on sequence ops.publishes_publish_id_seq to {transformer};
--- In earlier versions they were its own: it could have put a trigger on one, or a view in the place of one, and that would
--- have run as whoever reads or prunes it, the owner included.
+-- In earlier versions dbt's records were its own: it could have put a trigger on one, or a view in the place of one, and
+-- that would have run as whoever reads or prunes it, the owner included. What it may do with them is granted after that,
+-- since rights of who owned a table become those of who owns it.
 do $$
 declare
     written regclass;
@@ -148,6 +145,10 @@ begin
     end loop;
 end
 $$;
+grant select, insert, update, delete on
+    ops.model_audits, ops.unpublished, ops.publish_holds, ops.builds, ops.publishes, ops.published_months,
+    ops.published_marts to {transformer};
+grant usage on sequence ops.publishes_publish_id_seq to {transformer};
 grant select, insert, update on ops.runs, ops.steps, ops.lags, ops.table_sizes, ops.objectives to {loader}, {transformer};
 grant delete on ops.lags to {loader};
 grant select, insert, update, delete on ops.signals to {loader}, {transformer};
@@ -266,7 +267,7 @@ begin
             'record_unpublished', 'audit', 'loads_at_fault', 'is_tested_by_partition', 'version_seen', 'relation_of', 'delta_of', 'publish_script',
             'erased_loads', 'load_seen_before',
             'history_of', 'row_digest', 'shown_publish', 'mart_after', 'plan_now', 'digest_of', 'verify_marts', 'kept_plan',
-            'make_history', 'counted_rows', 'keep_rows', 'has_key', 'net_history', 'drop_undone', 'digest_before', 'end_changed', 'end_line',
+            'make_history', 'counted_rows', 'keep_come', 'keep_gone', 'forbid_loops', 'has_key', 'net_history', 'drop_undone', 'digest_before', 'end_changed', 'end_line',
             'keep_publish', 'forget_vanished', 'settle_history', 'net_query', 'same_key', 'show_mart', 'wait_for_release',
             'show_publish', 'as_of_schema', 'as_of_views', 'as_of_query', 'show_mart_as_of', 'show_as_of', 'people_views_on',
             'end_history', 'renew_as_of', 'prune_history', 'drop_as_of', 'drop_history_of_vanished', 'release_undo', 'write_months'
