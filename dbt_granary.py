@@ -177,7 +177,7 @@ def cancel_as_login() -> None:
             with ask(Settings.load(), about.dbname) as aside:
                 aside.execute("select pg_terminate_backend(%s)", (about.backend_pid,))
 
-    Manager.cancel = cancel  # type: ignore[method-assign, assignment]
+    Manager.cancel = cancel  # type: ignore[method-assign]
 
 
 def build_alone() -> None:
