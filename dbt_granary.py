@@ -139,6 +139,7 @@ def install() -> None:
     Manager.release = release  # type: ignore[method-assign, assignment]
     pass_what_is_proved()
     build_alone()
+    cancel_as_login()
 
 
 def begin(handle: Any, role: str | None) -> None:
@@ -162,6 +163,21 @@ def begin(handle: Any, role: str | None) -> None:
         cursor.execute(LIMIT.format(LOCK_SECONDS))
         cursor.execute(LATER)
     handle.commit()
+
+
+def cancel_as_login() -> None:
+    """Have Ctrl-C end sessions as their login: on an external server dbt's role may not."""
+    from dbt.adapters.postgres.connections import PostgresConnectionManager as Manager  # noqa: PLC0415 - with dbt only
+
+    def cancel(_: Manager, connection: Any) -> None:
+        from granary.warehouse.waits import ask  # noqa: PLC0415 - 0.1 s, of which dbt's start needs none
+
+        with suppress(Exception):  # it has ended by itself, or the server has gone
+            about = connection.handle.info
+            with ask(Settings.load(), about.dbname) as aside:
+                aside.execute("select pg_terminate_backend(%s)", (about.backend_pid,))
+
+    Manager.cancel = cancel  # type: ignore[method-assign]
 
 
 def build_alone() -> None:

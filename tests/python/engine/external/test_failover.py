@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -17,6 +20,7 @@ from granary.warehouse.environment_errors import plainly
 from granary.warehouse.errors import TransientError
 from tests.python.engine.external.conftest import Tills, build, chosen, server_of, with_tls
 from tests.python.support import external_server
+from tests.python.support.business import BUSINESS
 from tests.python.support.external_server import Server, make_rights, wait_for
 
 if TYPE_CHECKING:
@@ -162,3 +166,18 @@ def test_a_build_that_is_cut_off_leaves_readers_what_they_had(
     assert (day, 2, "3.00") in prepared.published()
     shutil.rmtree(tmp_path / "dbt")
     assert faults.ARMED == {}
+
+
+def test_ctrl_c_ends_what_dbt_waits_for(managed: Server, prepared: Tills, tmp_path: Path) -> None:
+    """The session's login is not dbt's role, which could not end it."""
+    places = ("--project-dir", str(BUSINESS), "--profiles-dir", str(BUSINESS), "--target-path", str(tmp_path))
+    command = [sys.executable, "-m", "dbt_granary", "build", "--select", "fct_receipts", "--log-path", str(tmp_path)]
+    with closing(managed.connect(prepared.settings.database)) as holder, managed.connect() as connection:
+        holder.execute("begin; lock table raw_till.receipts")
+        shell = subprocess.Popen([*command, *places], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        wait_for("dbt waits", lambda: connection.execute(WAITS).fetchall())
+        shell.send_signal(signal.SIGINT)
+        said, _ = shell.communicate(timeout=120)
+        assert shell.returncode != 0
+        assert "permission denied" not in said, said
+        assert connection.execute(WAITS).fetchall() == []
