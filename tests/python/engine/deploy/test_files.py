@@ -27,7 +27,7 @@ PROVIDERS = [
     Path("/usr/local/share/terraform/plugins"),
 ]
 """Where a machine without a registry may have Terraform's providers."""
-EXPOSURE = {"granary-warehouse@": 1.6, "granary@": 2.0}
+EXPOSURE = {"granary-warehouse@": 1.6, "granary@": 1.8}
 """How exposed systemd may find a service: 0 is not at all, 10 is as a plain service of root."""
 SERVICES = {"postgres", "pages", "prepare", "code", "webserver", "daemon", "alerts", "metrics", "dashboard"}
 
