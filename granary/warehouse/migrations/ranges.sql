@@ -293,13 +293,13 @@ declare
     place text;
     taken regclass;
     label text;
-    mart constant text := (select relname from pg_class where oid = published);
+    mart_name constant text := (select relname from pg_class where oid = published);
     shown constant text := (
         select regexp_replace(spaces.nspname, 'personal$', 'marts')
         from pg_class as tables inner join pg_namespace as spaces on tables.relnamespace = spaces.oid
         where tables.oid = published
     );
-    kept jsonb := ops.plan_now(shown, mart);
+    kept jsonb := ops.plan_now(shown, mart_name);
     gone_rows bigint := 0;
     gone_digest numeric := 0;
     gone record;
@@ -345,12 +345,12 @@ begin
             ),
             'archived', format('(minvalue) to (%L)', archived_to), false
         );
-        if to_regclass(ops.history_of(shown, mart)) is not null then -- earlier publishes are shown without it
+        if to_regclass(ops.history_of(shown, mart_name)) is not null then -- earlier publishes are shown without it
             execute format(
-                'delete from %s where %I < %L', ops.history_of(shown, mart), ops.range_column(published), archived_to
+                'delete from %s where %I < %L', ops.history_of(shown, mart_name), ops.range_column(published), archived_to
             );
         end if;
-        perform ops.settle_history(shown, mart, gone_rows, gone_digest);
+        perform ops.settle_history(shown, mart_name, gone_rows, gone_digest);
     end if;
 end
 $$;

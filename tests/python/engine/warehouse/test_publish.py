@@ -319,7 +319,7 @@ def test_a_project_describes_its_marts(marts: Marts) -> None:
     assert described == [
         {
             "name": "rentals", "node": "model.rides.rentals", "key": ["rental"], "partition": ["rider"],
-            "day": "cast(began_at as date)", "measures": ["bikes"], "floor": 0.9, "masked": ["rider"],
+            "day": "cast(began_at as date)", "measures": ["bikes"], "floor": 0.9, "masked": ["rider"], "subjects": [],
             "ranges": ranges, "grants": {"select": ["analyst", "auditor"]}, "unmasked": {"select": "analyst_pii"},
             "indexes": [
                 {"name": "rentals__rider__bikes", "columns": ["rider", "bikes"], "unique": False, "type": "brin"},
@@ -328,7 +328,7 @@ def test_a_project_describes_its_marts(marts: Marts) -> None:
         },
         {
             "name": "docks", "node": "seed.rides.docks", "key": [], "partition": [], "day": None, "measures": [],
-            "floor": 0.5, "masked": [], "ranges": None, "grants": {}, "unmasked": {}, "indexes": [],
+            "floor": 0.5, "masked": [], "subjects": [], "ranges": None, "grants": {}, "unmasked": {}, "indexes": [],
         },
     ]  # fmt: skip
     masked = "select mart, column_name from ops.masked_columns($1)"
