@@ -105,6 +105,11 @@ def kept(quick: pytest.MonkeyPatch) -> Iterator[Kept]:
             first = base.take(settings, config, place)
             tell(settings, 2)
             second = base.take(settings, config, place)
+            with connect(settings, autocommit=True) as connection:
+                for _ in range(4):  # some segments of log between the backup and the moment
+                    execute(connection, "insert into public.told values (0)")
+                    execute(connection, "delete from public.told where number = 0")
+                    execute(connection, "select pg_switch_wal()")
             after_three = tell(settings, 3)
             tell(settings, 4)
             LogShipper(settings, place).round()
