@@ -7,6 +7,7 @@ digest in its name.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tarfile
 from dataclasses import dataclass, replace
@@ -169,21 +170,29 @@ def unpack(
 
 
 def _extract(stream: Any, target: Path, owner: Layout | None) -> None:
-    user = owner.user if owner else None
+    """Write the files and folders of an archive into a folder; it has nothing else, and nothing leads out of it.
 
-    def ours(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-        found = tarfile.data_filter(member, path)
-        found = found.replace(mode=0o700 if member.isdir() else 0o600, deep=False)
-        return found.replace(uid=user.pw_uid, gid=user.pw_gid, deep=False) if user else found
-
+    Raises:
+        tarfile.TarError: the archive is damaged, or has something else.
+    """
     with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK_BYTES) as archive:
-        archive.extractall(target, filter=ours, numeric_owner=True)  # noqa: S202 - the filter keeps it inside
+        for member in archive:
+            path = target / os.path.normpath(member.name)
+            file = archive.extractfile(member) if member.isreg() else None
+            if not path.is_relative_to(target) or ".." in path.parts or not (file or member.isdir()):
+                raise tarfile.TarError(member.name)
+            if file is None:
+                path.mkdir(parents=True, exist_ok=True)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("xb") as written:
+                    shutil.copyfileobj(file, written, BLOCK_BYTES)
+            if owner:
+                for made in (path, *path.parents[: len(path.relative_to(target).parts) - 1]):
+                    owner.give(made)
+            archive.members.clear()  # type: ignore[attr-defined]  # a hundred thousand files are not kept in memory
         while stream.read(BLOCK_BYTES):
             pass
-    if user and owner:
-        for path in target.rglob("*"):
-            if path.stat().st_uid != user.pw_uid:
-                owner.give(path)
 
 
 def fetch_log(place: Destination, log: Log, position: Position, keys: Sequence[Any], layout: Layout) -> None:

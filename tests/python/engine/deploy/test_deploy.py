@@ -17,7 +17,7 @@ import sysconfig
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,7 +91,8 @@ class Host:
 
     @property
     def settings(self) -> Settings:
-        return replace(Settings.load(), home=self.root / "home", host=str(self.root / "home" / "run"), external=False)
+        home = self.root / "home"
+        return Settings(home=home, external=False, host=str(home / "run"))
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("GRANARY", "PG", "PYTHON"))}

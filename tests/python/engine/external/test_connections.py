@@ -17,11 +17,11 @@ from granary.dagster.instance import configuration, prepare_instance
 from granary.warehouse import server
 from granary.warehouse.connection import connect, connect_arrow, query
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.project import PROJECT
 from granary.warehouse.psql import psql
 from granary.warehouse.settings import Settings
 from tests.python.engine.external.conftest import Tills, build, server_of, with_tls
 from tests.python.support import certificates, external_server
+from tests.python.support.business import BUSINESS
 from tests.python.support.external_server import DATABASE, LOGIN, PASSWORD, make_rights
 
 if TYPE_CHECKING:
@@ -166,10 +166,18 @@ def test_a_service_names_everything_for_every_driver_and_for_dbt(place: Place, t
             "dbt_granary",
             "show",
             "--quiet",
+            *(
+                "--project-dir",
+                str(BUSINESS),
+                "--profiles-dir",
+                str(BUSINESS),
+                "--target-path",
+                str(tmp_path / "target"),
+            ),
             "--inline",
             "select current_user = 'shop_transformer' as ours",
         ]
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=BUSINESS, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
         assert "True" in done.stdout
     with (
