@@ -55,7 +55,9 @@ class Request:
 def answer(endpoint: webhooks.Endpoint, body: bytes) -> tuple[int, Any]:
     request: Any = Request(body)
     with pytest.raises(webhooks.Answer) as ended:
-        asyncio.run(webhooks._receive(request, {("events", TABLE.name): endpoint}, 1000))
+        asyncio.run(
+            webhooks._receive(request, {("events", TABLE.name): endpoint}, webhooks.Reading(webhooks.Room(1000), 1000))
+        )
     return ended.value.status, ended.value.body
 
 

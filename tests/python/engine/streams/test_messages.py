@@ -154,7 +154,7 @@ def test_a_body_that_comes_too_slowly_is_not_waited_for(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(webhooks, "BODY_SECONDS", 0.1)
     with pytest.raises(webhooks.Answer) as caught:
-        asyncio.run(webhooks._body(Slow(), 1_000_000))  # type: ignore[arg-type]
+        asyncio.run(webhooks._body(Slow(), webhooks.Reading(webhooks.Room(1_000_000), 1_000_000)))  # type: ignore[arg-type]
     assert (caught.value.status, caught.value.body) == (408, {"error": "the body did not arrive within 0.1 s"})
 
 
