@@ -105,7 +105,7 @@ def test_a_lock_whose_file_was_removed_is_taken_anew(tmp_path: Path) -> None:
         ("LOCKED_SECONDS", "server.lock", lambda s: server.up(replace(s, external=False))),
         ("LOCKED_SECONDS", "server.lock", lambda s: server.down(replace(s, external=False))),
         ("PARSE_SECONDS", "dagster/dbt/manifest.lock", manifest.prepare),
-        ("SECONDS", "erasures/lock", lambda s: suppression_list.enlist(s, None)),  # type: ignore[arg-type]
+        ("SECONDS", "erasures/lock", lambda s: suppression_list.add(s, [])),
     ],
 )
 def test_each_file_lock_of_a_home_has_a_limit(
