@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from granary.warehouse import major_version, server
+from granary.warehouse import layout, major_version, server
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.layout import SERVER
@@ -36,11 +36,17 @@ CONTENT = "select count(*), sum(n), sum(t::int) from raw_shop.orders"
 ROWS = [(10_000, 50_005_000, 50_005_000)]
 
 
+def of_earlier_version(patch: pytest.MonkeyPatch) -> None:
+    """Have servers be started as an engine of the earlier version did."""
+    patch.setenv(SERVER, str(OLD / "pginstall"))
+    patch.setattr(layout, "MAJOR", 17)
+
+
 @pytest.fixture
 def old(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """A warehouse of the earlier version, with rows, that is stopped; what starts it from here on is of this one."""
     with pytest.MonkeyPatch.context() as earlier:
-        earlier.setenv(SERVER, str(OLD / "pginstall"))
+        of_earlier_version(earlier)
         with own_server(monkeypatch) as settings:
             with connect(settings) as connection:
                 execute(connection, "create schema raw_shop")
@@ -86,7 +92,7 @@ def test_it_is_refused_until_it_is_upgraded_and_can_go_back(old: Settings) -> No
         connection.commit()
     assert major_version.back(old) == (17, done.kept.with_name("data.18.left") if done.kept else None)
     with pytest.MonkeyPatch.context() as earlier:
-        earlier.setenv(SERVER, str(OLD / "pginstall"))
+        of_earlier_version(earlier)
         server.up(old)
         assert (version(old), rows(old, CONTENT)) == (17, ROWS)
         server.down(old)
