@@ -34,9 +34,18 @@ SCHEMAS = """
     order by sum(pg_total_relation_size(c.oid)) desc
 """
 DATABASE = "select pg_database_size(current_database())"
-BESIDE = (
-    "select datname::text, pg_database_size(oid) from pg_database where datname <> current_database() order by 2 desc"
-)
+BESIDE = """
+    select
+        datname::text,
+        case
+            when has_database_privilege(oid, 'connect') or pg_has_role('pg_read_all_stats', 'usage')
+                then pg_database_size(oid)
+        end as size
+    from pg_database
+    where datname <> current_database()
+    order by size desc
+"""
+"""Of databases that this login may not enter, no size is told."""
 WAL = "select coalesce(sum(size), 0)::bigint from pg_ls_waldir()"
 HELD = """
     select slot_name::text, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint
@@ -89,8 +98,12 @@ def look(settings: Settings) -> Storage:
         parts.append(Part("system catalogues", max(0, catalogue)))
         mine = (settings.dagster_database,) if settings.external else None
         for name, size in query(connection, BESIDE):
-            if mine is None or name in mine:
-                what = "Dagster's storage (database " if name == settings.dagster_database else "other database ("
+            if mine is not None and name not in mine:
+                continue
+            what = "Dagster's storage (database " if name == settings.dagster_database else "other database ("
+            if size is None:
+                left_out.append(f"{what}{name}): this login may not enter it")
+            else:
                 parts.append(Part(f"{what}{name})", size))
         databases = sum(part.bytes for part in parts)
         parts += _log(connection, left_out)

@@ -74,6 +74,14 @@ def test_a_login_without_pg_monitor_is_told_what_is_left_out(
         return connect(settings, role="loader", autocommit=autocommit)
 
     monkeypatch.setattr(storage, "connect", as_loader)
-    found = storage.look(warehouse)
+    with connect(warehouse, "postgres", autocommit=True) as connection:
+        closed = f"{warehouse.database}_closed"
+        execute(connection, f"create database {closed}")
+        execute(connection, f"revoke connect on database {closed} from public")
+        try:
+            found = storage.look(warehouse)
+        finally:
+            execute(connection, f"drop database {closed}")
+    assert f"other database ({closed}): this login may not enter it" in found.left_out
     assert "the write-ahead log: this login is not in pg_monitor" in found.left_out
     assert "schema ops" in {part.what for part in found.parts}
