@@ -169,7 +169,7 @@ def _inputs() -> Iterator[Path]:
     yield from (PROJECT_DIR / name for name in FILES if (PROJECT_DIR / name).exists())
     packages = (PROJECT_DIR / "dbt_packages").glob("*")  # links to folders, which rglob does not follow
     for folder in (*(PROJECT_DIR / name for name in FOLDERS), *packages):
-        yield from (path for path in folder.rglob("*") if path.is_file())
+        yield from (path for path in folder.rglob("*") if path.suffix != ".pyc" and path.is_file())
 
 
 def _words(output: str) -> str:

@@ -147,3 +147,18 @@ def test_a_second_build_waits_and_gives_up(made: Runner, monkeypatch: pytest.Mon
 def test_the_engine_has_one_way_to_have_dbt_build(word: str, modules: set[str]) -> None:
     found = {str(path.relative_to(ENGINE)) for path in ENGINE.rglob("*.py") if re.search(word, path.read_text())}
     assert found == modules
+
+
+def test_what_python_compiles_is_no_change_of_the_project(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linters leave such files in the package's folder; nothing is built again because of them."""
+    monkeypatch.setattr(manifest, "PROJECT_DIR", tmp_path)
+    model = tmp_path / "models" / "a.sql"
+    model.parent.mkdir()
+    model.write_text("select 1")
+    before = manifest.fingerprint(settings)
+    (tmp_path / "models" / "a.pyc").write_text("")
+    assert manifest.fingerprint(settings) == before
+    model.write_text("select 12")
+    assert manifest.fingerprint(settings) != before
