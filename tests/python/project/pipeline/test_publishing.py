@@ -381,7 +381,7 @@ def test_marts_that_dbt_filled_itself_are_adopted(pipeline: Pipeline) -> None:
     """A warehouse from before: the marts are dbt's own tables, and nothing is known of publishing."""
     pipeline.execute(
         "drop schema build cascade",
-        "truncate ops.published_months, ops.publishes, ops.unpublished, ops.publish_holds",
+        "truncate ops.published_months, ops.published_marts, ops.publishes, ops.unpublished, ops.publish_holds",
     )
     before, rows = versions(pipeline), pipeline.marts()
     pipeline.dbt(*BUILD)
