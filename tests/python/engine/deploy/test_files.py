@@ -69,7 +69,7 @@ def test_the_containerfile_passes_hadolint_and_runs_as_nobody_special() -> None:
     assert re.search(r"(?m)^USER 10001:10001$", words)
     assert "HEALTHCHECK" in words
     (base,) = re.findall(r"(?m)^ARG BASE=(\S+)$", words)
-    assert re.fullmatch(r"docker\.io/library/python:3\.1[0-3]\.\d+-slim-\w+", base), "pinned to a patch release"
+    assert re.fullmatch(r"python:3\.1[0-3]\.\d+-slim-\w+", base), "pinned to a patch release"
 
 
 @cache
