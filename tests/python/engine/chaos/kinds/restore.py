@@ -109,7 +109,8 @@ class RestoreWorld(FilesWorld):
             self.source = source(str(self.folder))
         self.tables = self.source.tables
         self.loader: Loader = RestoreLoader(str(self.folder))
-        self.life = LIVES[str(self.folder)] = Life()
+        earlier = LIVES.get(str(self.folder), Life())
+        self.life = LIVES[str(self.folder)] = Life(earlier.forgotten)  # the warehouse is the same one: they stay so
 
     def truth(self) -> dict[str, Rows]:
         gone = self.life.forgotten
