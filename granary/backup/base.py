@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import IO, TYPE_CHECKING, Any
 
-from granary.backup import catalog, digests, erasures, logical, pruning, records
+from granary.backup import catalog, erasures, logical, pruning, records
 from granary.backup.catalog import Backup, Kind, Stored
 from granary.backup.log import LogShipper, Shipped, mark_of, place_of
 from granary.backup.project_files import write_home, write_project
@@ -117,7 +117,6 @@ def _made(
         for file in place.names(f"{catalog.BACKUPS}/{name}"):
             place.remove(file)
     parent = None if full or shipped.gap else _parent(settings, config, place, shipped)
-    digests.take(settings)
     try:
         made = _take(settings, config, place, log, parent, say)
     except GranaryError as error:

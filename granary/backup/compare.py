@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from granary.backup import digests
 from granary.cdc import status as capture_status
 from granary.privacy import locator
 from granary.privacy.locations import locate
@@ -20,15 +19,12 @@ if TYPE_CHECKING:
     from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
 
-LEDGER_ROWS = """
-    select sum(row_count)
-    from (
-        select distinct on (months.business_month) months.row_count
-        from ops.published_months as months
-        inner join ops.publishes as publishes on months.publish_id = publishes.publish_id
-        where publishes.schema_name = $1 and months.mart = $2
-        order by months.business_month, months.publish_id desc
-    ) as latest
+MARTS = """
+    select
+        shown.schema_name || '.' || found.mart, found.publish_id, found.row_count, found.found_row_count, found.is_same
+    from (select distinct publishes.schema_name from ops.publishes as publishes) as shown
+    cross join lateral ops.verify_marts(shown.schema_name) as found
+    order by 1
 """
 RAW_TABLES = """
     select source, table_name, row_count, to_regclass(format('%I.%I', 'raw_' || source, table_name)) is not null
@@ -63,24 +59,14 @@ class Check:
 
 
 def marts(connection: Connection) -> list[Check]:
-    """Compare each published mart with the ledger of publishes, and with its digest if that is of the same publish."""
-    found, known = [], digests.known(connection)
-    for (schema, mart), publish in digests.published(connection).items():
-        now = digests.digest_of(connection, schema, mart)
-        name = f"{schema}.{mart}"
-        if now is None:
-            found.append(Check("mart", name, False, "it is not there"))
-            continue
-        ((ledger,),) = query(connection, LEDGER_ROWS, schema, mart)
-        before = known.get((schema, mart))
-        is_same = before is not None and before[0] == publish
-        if is_same and before is not None and before[1] != now:
-            found.append(Check("mart", name, False, f"its digest is another than that of publish {publish}"))
-        elif ledger is not None and int(ledger) != now.rows and not _is_archived(connection, schema, mart):
-            found.append(Check("mart", name, False, f"{now.rows:,} rows, and the ledger has {int(ledger):,}"))
-        else:
-            how = f"digest of publish {publish}" if is_same else "rows by the ledger, published since the backup"
-            found.append(Check("mart", name, True, f"{now.rows:,} rows, {how}"))
+    """Compare each published mart with the rows and the digest that the ledger of publishes has of it."""
+    found = []
+    for mart, publish, expected, rows, is_same in query(connection, MARTS):
+        detail = f"{rows:,} rows, digest of publish {publish}" if rows is not None else "it is not there"
+        if rows is not None and not is_same:
+            detail = f"its digest is another than that of publish {publish}"
+            detail = f"{rows:,} rows, and publish {publish} has {expected:,}" if rows != expected else detail
+        found.append(Check("mart", mart, is_same, detail))
     return found
 
 
@@ -148,10 +134,3 @@ def _counts(source: str, table: str) -> bool:
     if spec is None or spec.capture is not None:
         return False
     return any(one.name == table and one.disposition in COUNTED and not one.key for one in spec.tables)
-
-
-def _is_archived(connection: Connection, schema: str, mart: str) -> bool:
-    sql = "select to_regnamespace(regexp_replace($1::text, 'marts$', 'archive')) is not null and exists ("
-    sql += " select from pg_class where relnamespace = to_regnamespace(regexp_replace($1::text, 'marts$', 'archive'))"
-    sql += " and starts_with(relname::text, $2::text))"
-    return bool(query(connection, sql, schema, mart)[0][0])

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -20,7 +20,8 @@ from granary.backup import catalog, erasures, pruning
 from granary.backup.catalog import Backup, Owner, Stored
 from granary.backup.log import mark_of
 from granary.backup.project_files import write_home, write_project
-from granary.backup.sealing import BLOCK_BYTES, Counted, damaged, sealing, unsealing
+from granary.backup.sealing import BLOCK_BYTES, Counted, sealing
+from granary.backup.unpack import opened
 from granary.warehouse import server
 from granary.warehouse.connection import connect, ensure_database, execute, query, quote_name
 from granary.warehouse.errors import GranaryError
@@ -29,7 +30,7 @@ from granary.warehouse.migrate import engine_version
 from granary.warehouse.role_names import prefix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from granary.backup.config import Config
     from granary.backup.destination import Destination
@@ -195,56 +196,44 @@ def _look(settings: Settings) -> tuple[int, tuple[str, ...], int, str]:
 
 def _dump(settings: Settings, program: str, database: str, sealed: Any) -> None:
     command = [program, "--format=custom", "--compress=0", "--no-password", "--dbname", database]
-    with tempfile.TemporaryFile() as words:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, env=settings.environment()
-        )
+    with _running(command, settings, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        try:
-            while block := process.stdout.read(BLOCK_BYTES):
-                sealed.write(block)
-            code = process.wait()
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        if code:
-            raise _failed("pg_dump", words, settings.host)
+        while block := process.stdout.read(BLOCK_BYTES):
+            sealed.write(block)
 
 
 def _restore(
     aside: Settings, program: str, place: Destination, backup: Backup, old: str, new: str, keys: list[Any]
 ) -> None:
     name = next(file for file in backup.files if file.startswith(f"{old}.dump."))
-    where, stored = f"{place.place}/{backup.file(name)}", backup.files[name]
     command = [program, "--no-password", "--exit-on-error", "--dbname", new]
-    with tempfile.TemporaryFile() as words:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=words, env=aside.environment())
+    with _running(command, aside, stdin=subprocess.PIPE) as process, suppress(BrokenPipeError):  # then it says why
         assert process.stdin is not None
+        with process.stdin, opened(place, backup, name, keys) as stream:
+            while block := stream.read(BLOCK_BYTES):
+                process.stdin.write(block)
+
+
+@contextmanager
+def _running(
+    command: list[str], settings: Settings, stdin: int, stdout: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program of Postgres; leaving waits for its end.
+
+    Raises:
+        GranaryError: it failed.
+    """
+    with tempfile.TemporaryFile() as words:
+        process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=words, env=settings.environment())
         try:
-            try:
-                with place.reading(backup.file(name)) as file:
-                    counted = Counted(file)
-                    with (
-                        unsealing(counted, keys, encrypted=backup.encrypted, where=where) as stream,
-                        suppress(BrokenPipeError),  # it says why
-                    ):
-                        while block := stream.read(BLOCK_BYTES):
-                            process.stdin.write(block)
-                    counted.drain()
-            except FileNotFoundError:
-                raise GranaryError("a file of the backup is missing", where, "restore from another backup") from None
-            with suppress(BrokenPipeError):
-                process.stdin.close()
+            yield process
             code = process.wait()
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
         if code:
-            raise _failed("pg_restore", words, aside.host)
-    if (counted.size, counted.sha256) != (stored.bytes, stored.sha256):
-        raise damaged(where, "its digest is another")
+            raise _failed(command[0].rpartition("/")[2], words, settings.host)
 
 
 def _failed(program: str, words: Any, where: str) -> GranaryError:

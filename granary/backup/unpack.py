@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tarfile
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -149,18 +150,29 @@ def unpack(
     name = next((file for file in backup.files if file.startswith(f"{part}.tar.")), None)
     if name is None:
         raise GranaryError(f"backup {backup.name} has no {part}", place.place, "")
-    where, stored = f"{place.place}/{backup.file(name)}", backup.files[name]
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     if owner:
         owner.give(target)
+    with opened(place, backup, name, keys) as stream:
+        try:
+            _extract(stream, target, owner)
+        except (tarfile.TarError, EOFError) as error:
+            raise damaged(f"{place.place}/{backup.file(name)}", type(error).__name__) from None
+
+
+@contextmanager
+def opened(place: Destination, backup: Backup, name: str, keys: Sequence[Any]) -> Iterator[Any]:
+    """Open one file of a backup, as the bytes that were sealed; leaving it compares the file with its description.
+
+    Raises:
+        GranaryError: it is missing, damaged, or was encrypted with another key.
+    """
+    where, stored = f"{place.place}/{backup.file(name)}", backup.files[name]
     try:
         with place.reading(backup.file(name)) as file:
             counted = Counted(file)
             with unsealing(counted, keys, encrypted=backup.encrypted, where=where) as stream:
-                try:
-                    _extract(stream, target, owner)
-                except (tarfile.TarError, EOFError) as error:
-                    raise damaged(where, type(error).__name__) from None
+                yield stream
             counted.drain()
     except FileNotFoundError:
         raise GranaryError("a file of the backup is missing", where, "restore from another backup") from None

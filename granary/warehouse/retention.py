@@ -156,7 +156,6 @@ POLICIES = (
         " and later.succeeded = old.succeeded and later.finished_at > old.finished_at)",
     ),
     Policy("backup_state", "a row per destination: how far the log is stored there"),
-    Policy("mart_digests", "a row per mart: what it held at the last backup"),
     Policy(
         "audit_trail",
         "a year, or longer where `record_days` says so; of the server's roles also the last that was seen",

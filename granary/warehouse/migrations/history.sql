@@ -17,12 +17,17 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
     select format('%I.%I', regexp_replace(schema_name, 'marts$', 'publish_history'), mart)
 $$;
 
+-- The types whose values have no hash of their own.
+create or replace function ops.unhashed() returns text language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select '^(bit|bit varying|money|tsvector|tsquery|json|xml|point|line|lseg|box|path|polygon|circle)($|[[(])'
+$$;
+
 -- An expression for the digest of a row. Those of a table are added up: the order of rows and columns does not matter.
 create or replace function ops.row_digest(columns text[], types jsonb) returns text
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select format('hash_record_extended(row(%s), 0)', string_agg(
         quote_ident(name)
-        || case when types ->> name ~ '^(bit|bit varying|money|tsvector|tsquery)($|\()' then '::text' else '' end,
+        || case when types ->> name ~ ops.unhashed() then '::text' else '' end,
         ', ' order by name collate "C"
     ))
     from unnest(columns) as name

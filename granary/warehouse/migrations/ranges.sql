@@ -333,7 +333,6 @@ begin
         return next;
     end loop;
     if archived_to is not null then
-        delete from ops.mart_digests where mart = (select relname from pg_class where oid = published);
         select ranges.part into taken from ops.ranges_of(published) as ranges where ranges.lower is null;
         if taken is not null then
             execute format('drop table %s', taken);

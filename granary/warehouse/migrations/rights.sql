@@ -125,7 +125,6 @@ grant create on schema ops to {transformer};
 grant select on all tables in schema ops to {transformer};
 grant insert, update, delete on
     ops.model_watermarks, ops.whole_builds, ops.model_versions, ops.model_states to {transformer};
-grant delete on ops.mart_digests to {transformer};
 grant usage on sequence ops.model_versions_version_seq to {transformer};
 grant insert on ops.profiles to {transformer};
 -- In earlier versions dbt's records were its own: it could have put a trigger on one, or a view in the place of one, and
@@ -266,7 +265,7 @@ begin
             'marts', 'day_of', 'columns_for_dbt', 'create_declared_indexes', 'missing_indexes', 'can_hold', 'model_schemas',
             'record_unpublished', 'audit', 'loads_at_fault', 'is_tested_by_partition', 'version_seen', 'relation_of', 'delta_of', 'publish_script',
             'erased_loads', 'load_seen_before',
-            'history_of', 'row_digest', 'shown_publish', 'mart_after', 'plan_now', 'digest_of', 'verify_marts', 'kept_plan',
+            'history_of', 'unhashed', 'row_digest', 'shown_publish', 'mart_after', 'plan_now', 'digest_of', 'verify_marts', 'kept_plan',
             'make_history', 'counted_rows', 'keep_come', 'keep_gone', 'forbid_loops', 'has_key', 'net_history', 'drop_undone', 'digest_before', 'end_changed', 'end_line',
             'keep_publish', 'forget_vanished', 'settle_history', 'net_query', 'same_key', 'show_mart', 'wait_for_release',
             'show_publish', 'as_of_schema', 'as_of_views', 'as_of_query', 'show_mart_as_of', 'show_as_of', 'people_views_on',

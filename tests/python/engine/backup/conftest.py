@@ -37,6 +37,13 @@ insert into ops.publishes (schema_name, invocation_id, started_at, marts, rows_i
 values ('marts', 'first', now(), array['takings'], 3, 0, '{}');
 insert into ops.published_months (publish_id, mart, business_month, rows_inserted, rows_deleted, row_count, measures)
 values (1, 'takings', '2026-03-01', 2, 0, 2, '{}'), (1, 'takings', '2026-04-01', 1, 0, 1, '{}');
+insert into ops.published_marts (publish_id, mart, row_count, digest, plan)
+select 1, 'takings', found.row_count, found.digest, plan
+from jsonb_build_object(
+    'published', 'marts.takings', 'columns', '["day", "amount", "note"]'::jsonb,
+    'types', '{"day": "date", "amount": "numeric", "note": "json"}'::jsonb
+) as plan
+cross join ops.digest_of(plan ->> 'published', ops.texts(plan -> 'columns'), plan -> 'types') as found;
 
 create schema raw_till;
 create table raw_till.receipts as select cast(7 as bigint) as _load_id, amount from marts.takings;
