@@ -12,6 +12,7 @@ import typer
 
 from granary.cli import output
 from granary.cli.options import FirstDate, TimeZone, business_date, ready, this_year
+from granary.cli.progress import deliveries, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,11 +86,11 @@ def move(settings: Settings, to: date) -> None:
     from demo import retailer  # noqa: PLC0415 - the command starts at once
     from demo.clock import OPENING  # noqa: PLC0415
 
-    with output.deliveries("the retailer opens") as progress:
+    with deliveries("the retailer opens") as progress:
         retailer.open_for_business(settings, progress=progress)
     if retailer.clock(settings) == OPENING:
         _run(settings, "crm_snapshots", "The CRM as it was before the year")
-    with output.deliveries("the retailer opens") as progress:
+    with deliveries("the retailer opens") as progress:
         moved = retailer.advance(settings, to, progress=progress)
     output.line(f"The retailer's clock moved from {moved.before} to {moved.after}: {moved.files:,} files delivered.")
 
@@ -121,5 +122,5 @@ def _run(settings: Settings, job: str, title: str) -> RunOutcome:
     from granary.dagster.run import run_job  # noqa: PLC0415 - the command starts at once
 
     output.line(title)
-    with reachable(settings), output.running() as on_event:
+    with reachable(settings), running() as on_event:
         return run_job(settings, job, on_event=on_event)

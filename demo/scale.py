@@ -18,6 +18,7 @@ from demo import retailer
 from demo.copies import Scale
 from demo.progress import Step
 from granary.cli import output
+from granary.cli.progress import deliveries
 from granary.warehouse import server
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.settings import Settings
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         scale = scale_of(chosen.factor, chosen.years, chosen.promotions)
         settings = Settings.load()
         server.up(settings)
-        with output.deliveries("the retailer opens") as progress:
+        with deliveries("the retailer opens") as progress:
 
             def step(done: Step) -> None:
                 name = f"{done.system}.{done.item.split('/')[1]}" if "/" in done.item else f"{done.system}.{done.item}"

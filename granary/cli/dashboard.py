@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from granary.cli import output
+from granary.cli import output, progress
 from granary.cli.options import Port, existing
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
@@ -53,7 +53,7 @@ def dashboard(
     links = replace(links, **{name: one for name, one in (("docs", docs), ("dagster", dagster)) if one is not None})
     settings = existing()
     folder = export.expanduser() if export else PROJECT / "target" / "dashboard"
-    with output.counting(steps()) as report:
+    with progress.counting(steps()) as report:
         written = write(settings, folder, links, report)
     size = sum(path.stat().st_size for path in (*written, folder / SCRIPT)) / 1e6
     output.line(f"Written: {len(written)} pages, {size:.1f} MB: {written[0]}")

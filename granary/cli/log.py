@@ -36,6 +36,19 @@ def failure(error: BaseException) -> Path:
     return path
 
 
+def report(error: Exception, place: str = "") -> None:
+    """Say on standard error what went wrong, in one line, and put its details into the log; `place` is a table."""
+    from granary.warehouse.environment_errors import plainly
+
+    where = failure(error)
+    if known := plainly(error):
+        mine = place and place not in str(known)
+        print(f"granary: {place + ': ' if mine else ''}{known}", file=sys.stderr)
+    else:
+        at = f"{place}: " if place else ""
+        print(f"granary: {at}a defect in Granary: {type(error).__name__}: {error}; details in {where}", file=sys.stderr)
+
+
 def _command(arguments: list[str]) -> list[str]:
     """Return what was typed; of `forget` only the options, since whom it is about must not be kept."""
     if arguments[:1] != ["forget"]:

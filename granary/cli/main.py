@@ -6,8 +6,7 @@ import gc
 import os
 import signal
 import sys
-from datetime import date
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -32,6 +31,7 @@ from granary.cli import (
     metrics,
     network,
     output,
+    pipeline,
     plugins,
     projects,
     publishes,
@@ -43,14 +43,10 @@ from granary.cli import (
     streams,
     upgrade,
 )
-from granary.cli.options import AsJson, Port, PortOrNone, business_date, existing, ready, start, warn_of_settings
+from granary.cli.options import AsJson, Port, PortOrNone, existing, ready, start, warn_of_settings
 from granary.warehouse.errors import GranaryError, UsageError
 from granary.warehouse.project import DISTRIBUTION
 from granary.warehouse.settings import Settings
-
-if TYPE_CHECKING:
-    from granary.load.batch_stage import LoadResult
-    from granary.monitoring.anomalies.look import Look
 
 app = typer.Typer(
     help="An ELT warehouse: load sources, build marts with dbt, look at both.",
@@ -67,14 +63,6 @@ def _version(wanted: bool) -> None:
 
         output.line(f"granary {version(DISTRIBUTION)}")
         raise typer.Exit
-
-
-From = Annotated[
-    date | None, typer.Option("--from", metavar="DATE", parser=business_date, help="First business date, YYYY-MM-DD.")
-]
-To = Annotated[
-    date | None, typer.Option("--to", metavar="DATE", parser=business_date, help="Last business date, YYYY-MM-DD.")
-]
 
 
 @app.callback()
@@ -158,145 +146,7 @@ def psql(context: typer.Context) -> None:
     raise typer.Exit(shell(existing(), *context.args).returncode)
 
 
-@app.command(
-    epilog="Examples: granary load · granary load shop hr.shifts · granary load shop --from 2026-03-01 --to 2026-03-31"
-)
-def load(
-    what: Annotated[
-        list[str] | None, typer.Argument(metavar="[SOURCE[.TABLE]]...", help="Default: everything.")
-    ] = None,
-    first: From = None,
-    last: To = None,
-    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Read everything again.")] = False,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Read again in the types and the key that the contract has now.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check, load nothing.")] = False,
-    accept: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE", help="Load this file even if its content has landed under another name."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Load what is new in the sources, each table in one transaction.
-
-    A table or a file that cannot be loaded costs nobody else: the others are loaded, and the exit code is 1. What was
-    seen and not loaded is reported with its reason.
-    """
-    from granary.cli.plugins import reachable
-    from granary.load.api import find, load_table
-    from granary.monitoring.anomalies.look import look
-    from granary.sources.select import select, unusable
-    from granary.warehouse.run_ledger import recorded
-
-    window = _window(first, last)
-    if rebuild and (window or full_refresh or not what):
-        raise typer.BadParameter("--rebuild takes the names of tables, and neither dates nor --full-refresh")
-    chosen = select(what or [], usable=True)
-    if accept and len(chosen) != 1:
-        raise typer.BadParameter("--accept needs the name of one table")
-    settings = ready()
-    if not chosen and not unusable(what or []):
-        raise GranaryError("the project has no source", "ingestion/", "add one: `granary add-source NAME WHERE`")
-    warn_of_settings(settings)
-    results: list[LoadResult] = []
-    looks: list[Look] = []
-    failures: list[tuple[str, Exception]] = [("", error) for error in unusable(what or [])]
-    name = " ".join(what or []) or "everything"
-    with (
-        recorded(settings, "load", name, keeps=not dry_run) as run,
-        reachable(settings),
-        output.load_progress(quiet=as_json) as progress,
-    ):
-        for source, table in chosen:
-            try:
-                results.append(
-                    load_table(
-                        settings,
-                        source,
-                        table,
-                        window=window,
-                        full_refresh=full_refresh,
-                        rebuild=rebuild,
-                        dry_run=dry_run,
-                        run_id=run.run.run_id,
-                        progress=progress,
-                        accepted=accept or (),
-                    )
-                )
-                if not dry_run:
-                    looks.append(look(settings, source, find(source, table)[1]))
-            except Exception as error:
-                failures.append((f"{source}.{table}", error))
-        run.count(sum(one.rows_loaded for one in results), sum(one.bytes for one in results))
-        wrong = [str(error) for _, error in failures]
-        wrong += [f"{one.unit}: {one.reason}" for result in results for one in result.failed]
-        run.problem = wrong[0] if wrong else None
-    failed = [{"table": name, "status": "failed", "error": str(failure)} for name, failure in failures]
-    output.json([*results, *failed]) if as_json else output.loads(results)
-    output.unusual(looks)
-    for name, failure in failures:
-        report(failure, name)
-    if failures or any(result.failed for result in results):
-        raise typer.Exit(1)
-
-
-@app.command(epilog="Example: granary withdraw shop.orders orders/2026-03-11.parquet")
-def withdraw(
-    table: Annotated[str, typer.Argument(metavar="SOURCE.TABLE")],
-    units: Annotated[list[str], typer.Argument(metavar="FILE...", help="As `ops.load_audit` names it.")],
-    as_json: AsJson = False,
-) -> None:
-    """Delete the rows of a file that is gone from its place; `granary run` then updates the marts."""
-    from granary.cli.plugins import reachable
-    from granary.load.withdrawal import withdraw as take_out
-    from granary.sources.select import select
-
-    if len(chosen := select([table])) != 1:
-        raise typer.BadParameter(f"{table!r} is not a single table; write SOURCE.TABLE")
-    settings = ready()
-    with reachable(settings):
-        done = take_out(settings, *chosen[0], units)
-    if as_json:
-        output.json(done)
-    else:
-        for one in done:
-            output.line(f"{table}: {one.unit} withdrawn, {one.rows_deleted:,} rows deleted.")
-        output.line("Next: `granary run` updates the marts.")
-
-
-@app.command(
-    epilog="Examples: granary run · granary run --from 2026-03-01 --to 2026-03-31 · granary run --full-refresh"
-)
-def run(
-    first: From = None,
-    last: To = None,
-    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Load and build everything again.")] = False,
-    job: Annotated[str | None, typer.Option(help="A Dagster job instead of the whole pipeline.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run the whole pipeline once through Dagster: load, snapshot, build, test.
-
-    With --from and --to, one run loads and overwrites these business dates (a backfill).
-    """
-    from granary.cli.plugins import reachable
-    from granary.dagster.run import run_job
-
-    window = _window(first, last)
-    settings = ready()
-    warn_of_settings(settings)
-    with reachable(settings), output.running(quiet=as_json) as on_event:
-        outcome = run_job(
-            settings,
-            job or ("full_refresh" if full_refresh else "everything"),
-            window=window,
-            full_refresh=full_refresh,
-            on_event=on_event,
-        )
-    output.json(outcome) if as_json else output.outcome(outcome)
-    alerts.after_a_run(settings)
-    if not outcome.success:
-        raise typer.Exit(1)
+pipeline.register(app)
 
 
 @app.command(epilog="Example: granary ui --port 3001")
@@ -359,16 +209,6 @@ def _place(settings: Settings) -> str:
     return f"{kind} Postgres at {settings.host}, database {settings.database}"
 
 
-def _window(first: date | None, last: date | None) -> tuple[date, date] | None:
-    if first is None and last is None:
-        return None
-    if first is None or last is None:
-        raise typer.BadParameter("--from and --to go together")
-    if first > last:
-        raise typer.BadParameter("--from is after --to")
-    return first, last
-
-
 def _end(signum: int, frame: object) -> NoReturn:
     """Treat SIGTERM as Ctrl-C, so that both roll back and leave in the same way."""
     raise KeyboardInterrupt
@@ -387,18 +227,5 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        report(error)
+        log.report(error)
         sys.exit(2 if isinstance(error, UsageError) else 1)
-
-
-def report(error: Exception, place: str = "") -> None:
-    """Say on standard error what went wrong, in one line, and put its details into the log; `place` is a table."""
-    from granary.warehouse.environment_errors import plainly
-
-    where = log.failure(error)
-    if known := plainly(error):
-        mine = place and place not in str(known)
-        print(f"granary: {place + ': ' if mine else ''}{known}", file=sys.stderr)
-    else:
-        at = f"{place}: " if place else ""
-        print(f"granary: {at}a defect in Granary: {type(error).__name__}: {error}; details in {where}", file=sys.stderr)

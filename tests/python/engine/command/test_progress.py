@@ -7,32 +7,32 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from granary.cli.output import _bars, _RunView
+from granary.cli.progress import RunView, bars_on
 from granary.dbt.run_events import Event
 
 EXPECTED = {"shop.orders": 20.0, "fct_orders": 60.0, "orders_by_day": 120.0}
 
 
 @pytest.fixture
-def view(monkeypatch: pytest.MonkeyPatch) -> _RunView:
+def view(monkeypatch: pytest.MonkeyPatch) -> RunView:
     """Return the lines of a run that goes into a file, 30 seconds after it began."""
-    monkeypatch.setattr(_RunView, "seconds", 30.0)
+    monkeypatch.setattr(RunView, "seconds", 30.0)
     screen = Console(file=StringIO(), width=160)
-    return _RunView(_bars(screen), screen)
+    return RunView(bars_on(screen), screen)
 
 
-def step(view: _RunView, name: str, seconds: float, rows: int | None = None) -> None:
+def step(view: RunView, name: str, seconds: float, rows: int | None = None) -> None:
     view.update(Event("started", "dbt", name))
     view.update(Event("materialized", "dbt", name, rows=rows, seconds=seconds))
 
 
-def said(view: _RunView) -> list[str]:
+def said(view: RunView) -> list[str]:
     found = view.screen.file
     assert isinstance(found, StringIO)
     return found.getvalue().splitlines()
 
 
-def test_in_a_file_each_step_is_one_line_with_its_number_rows_and_seconds(view: _RunView) -> None:
+def test_in_a_file_each_step_is_one_line_with_its_number_rows_and_seconds(view: RunView) -> None:
     view.update(Event("planned", "load", "everything", rows=3))
     step(view, "shop.orders", 20.04, 1200)
     step(view, "fct_orders", 0.0)
@@ -42,7 +42,7 @@ def test_in_a_file_each_step_is_one_line_with_its_number_rows_and_seconds(view: 
     ]
 
 
-def test_the_rest_takes_what_it_took_before_at_the_pace_of_this_run(view: _RunView) -> None:
+def test_the_rest_takes_what_it_took_before_at_the_pace_of_this_run(view: RunView) -> None:
     view.update(Event("planned", "load", "everything", rows=4, expected=EXPECTED))
     assert view.left() == "about 200 s left"
     step(view, "new_model", 1)  # nobody knows what that takes: it counts for nothing
@@ -52,7 +52,7 @@ def test_the_rest_takes_what_it_took_before_at_the_pace_of_this_run(view: _RunVi
     assert view.left() == "about 45 s left"  # 80 of 200 s took 30 s; 120 s are left
 
 
-def test_what_an_earlier_run_has_built_is_not_waited_for(view: _RunView) -> None:
+def test_what_an_earlier_run_has_built_is_not_waited_for(view: RunView) -> None:
     view.update(Event("planned", "load", "everything", rows=3, expected=EXPECTED))
     view.update(Event("skipped", "dbt", "1 models", rows=1, detail="built before", expected={"orders_by_day": 0.0}))
     step(view, "shop.orders", 20)
@@ -61,7 +61,7 @@ def test_what_an_earlier_run_has_built_is_not_waited_for(view: _RunView) -> None
     assert view.left() == "about 0 s left"
 
 
-def test_without_earlier_runs_each_step_counts_the_same(view: _RunView) -> None:
+def test_without_earlier_runs_each_step_counts_the_same(view: RunView) -> None:
     view.update(Event("planned", "load", "everything", rows=15))
     for number in range(5):
         assert view.left() == ""
