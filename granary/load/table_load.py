@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 Window = tuple[date, date]
 """First and last business date, both included."""
+KEPT = ("waiting", "passed over", "duplicate")
+"""Of what a load did not take, the outcomes that `ops.files_not_loaded` keeps: failures are in the ledger."""
 
 
 class TableLoad:
@@ -383,7 +385,7 @@ class TableLoad:
             tx.set_watermark(name, after, unit_loads[-1].load_id)
         record_failed(tx.connection, self.source, self.table, self.run_id, self.findings.failed.values())
         left = self._not_loaded()
-        kept = [(one.unit, one.outcome, one.reason) for one in left if one.outcome in ("waiting", "passed over")]
+        kept = [(one.unit, one.outcome, one.reason) for one in left if one.outcome in KEPT]
         record_not_loaded(tx.connection, self.source.name, name, noted[-1].load_id, kept)
         seconds = time.perf_counter() - self.started
         return self.stage.result(unit_loads, status, (before, after), seconds, changes, self.warnings, left)

@@ -147,6 +147,8 @@ def test_the_same_content_under_two_names_lands_once_and_is_told(zone: Zone) -> 
     assert (result.status, zone.rows("id")) == ("unchanged", [(1,), (2,)])
     ledger = "select unit, rows_loaded, error from ops.load_audit where source = $1 and status = 'duplicate'"
     assert zone.query(ledger, zone.name) == [("people_2.csv", 0, "it has the content of people_1.csv")]
+    kept = "select unit, outcome, reason from ops.files_not_loaded where source = $1"
+    assert zone.query(kept, zone.name) == [("people_2.csv", "duplicate", "it has the content of people_1.csv")]
     zone.put("copies/people_1.csv", HEADER + ADA + BO)
     assert told(zone.load(table("**/people*.csv")).not_loaded) == [
         ("copies/people_1.csv", "duplicate"),
