@@ -36,6 +36,10 @@ class MariaDB:
         """How a source reads it."""
         return f"mysql://reader:{self.reader}@127.0.0.1:{self.port}/shop"
 
+    def captured(self, database: str) -> str:
+        """Return how a capture reads it."""
+        return f"mysql://capturer:{self.reader}@127.0.0.1:{self.port}/{database}"
+
     def connect(self) -> Any:
         """Open a connection as the owner, with every statement a transaction of its own."""
         return pymysql.connect(
@@ -48,6 +52,21 @@ class MariaDB:
             for statement in statements:
                 cursor.execute(statement)
             return list(cursor.fetchall())
+
+    def follow(self, first: MariaDB) -> None:
+        """Become a replica of another server, from the beginning of its log."""
+        self.run(
+            f"change master to master_host = '127.0.0.1', master_port = {first.port}, master_user = 'capturer',"
+            f" master_password = '{first.reader}', master_use_gtid = slave_pos, master_connect_retry = 1",
+            "start slave",
+        )
+
+    def catch_up(self, first: MariaDB) -> None:
+        """Wait until everything that another server has committed is here."""
+        ((gtid,),) = first.run("select @@gtid_binlog_pos")
+        assert self.run(f"select master_gtid_wait('{gtid}', {PATIENCE_SECONDS})") == [(0,)], self.run(
+            "show slave status"
+        )
 
     def readers(self) -> list[int]:
         """Return the ids of the reader's connections."""
@@ -73,7 +92,11 @@ def binary() -> str | None:
     return shutil.which("mariadbd", path=where)
 
 
-def start(program: str) -> MariaDB:
+BINLOG = ("--log-bin=log", "--binlog-format=ROW", "--binlog-row-image=FULL", "--binlog-row-metadata=FULL")
+"""Options of a server that can be captured."""
+
+
+def start(program: str, *options: str) -> MariaDB:
     """Create a server's files and start it, as an unprivileged user if this is root: under a second."""
     folder = Path(tempfile.mkdtemp(prefix="granary-maria-", dir="/tmp"))
     as_user: dict[str, Any] = {"cwd": folder}
@@ -91,7 +114,7 @@ def start(program: str) -> MariaDB:
     fast = ["--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--performance-schema=off"]
     where = [f"--socket={folder / 's'}", f"--port={server.port}", "--bind-address=127.0.0.1"]
     with (folder / "log").open("wb") as log:
-        server.process = subprocess.Popen([*common, *fast, *where], stdout=log, stderr=log, **as_user)
+        server.process = subprocess.Popen([*common, *fast, *where, *options], stdout=log, stderr=log, **as_user)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -119,6 +142,9 @@ create user 'owner'@'%' identified by '{server.owner}';
 grant all on *.* to 'owner'@'%' with grant option;
 create user 'reader'@'%' identified by '{server.reader}';
 grant select, show view, lock tables on shop.* to 'reader'@'%';
+create user 'capturer'@'%' identified by '{server.reader}';
+grant select on *.* to 'capturer'@'%';
+grant replication slave, replication client on *.* to 'capturer'@'%';
 """
     return b"use mysql;\n" + b"".join(path.read_bytes() for path in found) + logins.encode()
 

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from granary.cdc.lsn import lsn_number, lsn_text
-from granary.cdc.schema_changes import Shape
+from granary.cdc.postgres.lsn import lsn_number, lsn_text
+from granary.cdc.postgres.schema_changes import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from granary.cdc.pgoutput import Array
-
-STATE = "@capture"
-"""The name under which ops.watermarks keeps the state of a source's capture; no table can have it."""
+    from granary.cdc.pieces import Array
 
 
 @dataclass(frozen=True)
@@ -101,8 +98,10 @@ class State:
 
     @classmethod
     def load(cls, text: str) -> State:
-        """Return the state that `dump` wrote."""
+        """Return the state that `dump` wrote; of a capture of another kind of log, one that asks for a new copy."""
         values = json.loads(text)
+        if "snapshot_until" not in values:
+            return cls("snapshot")
         tables = {
             name: TableState(**table | {"shape": Shape.load(table.get("shape", {}))})
             for name, table in values.pop("tables").items()
