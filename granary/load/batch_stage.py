@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
-from itertools import islice
+from itertools import chain, islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SHOWN_REFUSALS = 3
 """Refused rows of a load that are printed at once; `granary quarantine list` has all."""
+ADDED = ("units", "rows_read", "rows_loaded", "rows_quarantined", "rows_deleted", "rows_forgotten", "bytes", "seconds")
 KEPT_REFUSALS = 10_000
 """A load that refuses more rows than this has failed whatever its share: memory stays bounded."""
 
@@ -294,7 +295,7 @@ class BatchStage:
         tx: LoadTransaction,
         batches: Iterable[pa.RecordBatch],
         *,
-        complete: bool = False,
+        complete: Callable[[], bool] = bool,
         cursor: str | None = None,
     ) -> tuple[int, int]:
         """Bring accepted rows into the raw table, as its disposition says; `complete` and `cursor` as in `merge`.
@@ -308,7 +309,9 @@ class BatchStage:
         if self.table.disposition in ("merge", "replace"):
             return tx.merge(self.opened, arriving, complete=complete, cursor=cursor)
         if self.table.disposition == "append" and self.table.key:
-            return tx.add(self.opened, arriving), 0
+            added = tx.add(self.opened, arriving)
+            complete()  # a source that replaced what is appended to is refused there
+            return added, 0
         return tx.copy(self.opened, arriving), 0
 
     def _first_refused(self, unit_loads: Iterable[UnitLoad]) -> Iterator[str]:
@@ -352,6 +355,20 @@ class BatchStage:
             refused=tuple(islice(self._first_refused(unit_loads), SHOWN_REFUSALS)),
             not_loaded=(*unreadable, *not_loaded),
         )
+
+
+def together(results: Sequence[LoadResult]) -> LoadResult:
+    """Return what several loads of a table did, one after the other, as one."""
+    first, last = results[0], results[-1]
+    if first is last:
+        return first
+    every: dict[str, Any] = {name: [getattr(one, name) for one in results] for name in vars(first)}
+    joined = [name for name, values in every.items() if isinstance(values[0], tuple)]
+    found: dict[str, Any] = {name: sum(every[name]) for name in ADDED}
+    found |= {name: tuple(dict.fromkeys(chain.from_iterable(every[name]))) for name in joined}
+    found["refused"] = found["refused"][:SHOWN_REFUSALS]
+    status = "loaded" if "loaded" in every["status"] else last.status
+    return replace(last, status=status, watermark_before=first.watermark_before, **found)
 
 
 def _align(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
