@@ -4,11 +4,11 @@ Loading is measured against the server reading a ready binary file that it wrote
 ledger, which is the fastest way that Postgres has. Both fill a new table in one transaction, in turns, and each of our
 loads is a process of its own, so that its memory can be told. CSV is measured against the server's own COPY of the
 same file. Everything is thrown away at the end; a run takes some minutes and 6 GB in a temporary folder. Only the part
-`answers`, the last one, needs a warehouse that is there: it asks `GRANARY_HOME`, and changes nothing. Five parts run
-only by their name: what history costs, which takes hours (`make bench scale`, or `python -m bench scale`, see
-`bench/scale.py`), what memory a load takes (`python -m bench memory`), what is noticed of planted faults
-(`python -m bench anomalies`), whether each becomes one incident (`python -m bench alerts`), and taps and dlt sources
-beside their native targets (`python -m bench connectors`), which come from the package index.
+`answers`, the last one, needs a warehouse that is there: it asks `GRANARY_HOME`, and changes nothing. Others run only
+by their name, `python -m bench NAME`: `scale`, what history costs, which takes hours (also `make bench scale`);
+`memory`, what a load takes; `anomalies`, what is noticed of planted faults; `alerts`, whether each becomes one incident;
+`connectors`, taps and dlt sources beside their native targets, which come from the package index; `twin`, how much quicker
+the columnar twin answers than the heap.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ if TYPE_CHECKING:
     from granary.warehouse.connection import Connection
 
 ROUNDS = 3
+APART = ("connectors", "memory", "twin")
+"""Parts that have a process, and options, of their own."""
 
 
 def main() -> None:
-    """Run the parts that are named, or all of these; five parts only by their name."""
-    if sys.argv[1:2] == ["scale"]:
-        scale.main(sys.argv[2:])
+    """Run the parts that are named, or all of these; the others only by their name."""
+    name, words = (sys.argv[1], sys.argv[2:]) if sys.argv[1:] else ("", [])
+    if name == "scale":
+        scale.main(words)
         return
-    if sys.argv[1:] == ["anomalies"]:
+    if name == "anomalies":
         anomalies.main()
         return
-    if sys.argv[1:2] == ["alerts"]:
-        parts = [name for name in alerts.PARTS if name in sys.argv[2:]] or alerts.PARTS
+    if name == "alerts":
+        parts = [part for part in alerts.PARTS if part in words] or alerts.PARTS
         for part in parts:
-            apart("bench.alerts", part, *(word for word in sys.argv[2:] if word not in alerts.PARTS))
+            apart("bench.alerts", part, *(word for word in words if word not in alerts.PARTS))
         return
-    if sys.argv[1:2] == ["connectors"]:
-        apart("bench.connectors", *sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["memory"]:
-        apart("bench.memory", *sys.argv[2:])
+    if name in APART:
+        apart(f"bench.{name}", *words)
         return
     chosen = sys.argv[1:] or list(PARTS)
     if unknown := set(chosen) - set(PARTS):

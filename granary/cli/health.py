@@ -87,6 +87,8 @@ class Health:
     certificate_ends: datetime | None = None
     incidents: tuple[dict[str, Any], ...] = ()
     """Those that are open, the gravest and oldest first."""
+    twin: tuple[dict[str, Any], ...] = ()
+    """Per copy of the columnar twin of the marts: its publish, and how many it does not have, for how many seconds."""
 
     @property
     def certificate_expires(self) -> bool:
@@ -103,6 +105,16 @@ class Health:
         said = f"Colleagues are let in at {self.listening}{until}."
         soon = "The server's certificate is about to expire: renew its file, or start the server again to make another."
         return (said, soon) if self.certificate_expires else (said,)
+
+    @property
+    def twin_said(self) -> tuple[str, ...]:
+        """What there is to say of the columnar twin."""
+        if not self.twin:
+            return ()
+        seconds = max(one["seconds"] for one in self.twin)
+        if not any(one["publish_count"] for one in self.twin):
+            return ("The columnar twin has all that is published.",)
+        return (f"The columnar twin is behind what is published, for {seconds:,.0f} s: `granary twin`.",)
 
     @property
     def well(self) -> bool:
@@ -152,6 +164,7 @@ def look(settings: Settings) -> Health:
             services=services,
             **door,
             incidents=_incidents(connection),
+            twin=_twin(connection),
         )
         if not query(connection, "select 1 where to_regclass('ops.erasures') is not null"):
             return found
@@ -190,6 +203,13 @@ def _incidents(connection: Connection) -> tuple[dict[str, Any], ...]:
     names = ("incident_id", "severity", "cause", "since")
     found = incidents(connection, "where closed_at is null order by severity, opened_at")
     return tuple({name: getattr(one, name) for name in names} for one in found)
+
+
+def _twin(connection: Connection) -> tuple[dict[str, Any], ...]:
+    """Return how far the columnar twin is behind, if there is one."""
+    if not query(connection, "select 1 where to_regclass('ops.twin_lag') is not null"):
+        return ()
+    return _rows(connection, "select copy, publish_id, publish_count, seconds from ops.twin_lag order by copy")
 
 
 def _age(one: Freshness | None) -> dict[str, Any]:

@@ -41,7 +41,9 @@ from granary.cli import (
     runs,
     services,
     smoke,
+    sql,
     streams,
+    twin,
     upgrade,
 )
 from granary.cli.options import AsJson, Port, PortOrNone, existing, ready, start, warn_of_settings
@@ -201,6 +203,8 @@ for topic in (
     marts,
     metric,
     metrics,
+    sql,
+    twin,
 ):
     topic.register(app)
 plugins.register(app)

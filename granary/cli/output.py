@@ -193,8 +193,8 @@ def health(found: Health) -> None:
         line(f"{found.erasures:,} data subject{'' if found.erasures == 1 else 's'} forgotten.")
     if found.erasures_open:
         line(f"{found.erasures_open:,} of them still in the warehouse or its marts: `granary forget --again`.")
-    for problem in found.marts.problems:
-        line(problem)
+    for said in (*found.marts.problems, *found.twin_said):
+        line(said)
     _incidents(found.incidents)
     if found.layers:
         table(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import alerts, log, output
+from granary.cli import alerts, log, output, twin
 from granary.cli.options import AsJson, business_date, ready, warn_of_settings
 from granary.cli.progress import load_progress, running
 from granary.warehouse.errors import GranaryError
@@ -164,6 +164,7 @@ def run(
             full_refresh=full_refresh,
             on_event=on_event,
         )
+    twin.follow(settings)
     output.json(outcome) if as_json else output.outcome(outcome)
     alerts.after_a_run(settings)
     if not outcome.success:
