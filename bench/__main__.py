@@ -6,9 +6,9 @@ loads is a process of its own, so that its memory can be told. CSV is measured a
 same file. Everything is thrown away at the end; a run takes some minutes and 6 GB in a temporary folder. Only the part
 `answers`, the last one, needs a warehouse that is there: it asks `GRANARY_HOME`, and changes nothing. Others run only
 by their name, `python -m bench NAME`: `scale`, what history costs, which takes hours (also `make bench scale`);
-`memory`, what a load takes; `anomalies`, what is noticed of planted faults; `alerts`, whether each becomes one incident;
-`connectors`, taps and dlt sources beside their native targets, which come from the package index; `twin`, how much quicker
-the columnar twin answers than the heap.
+`memory`, what a load takes; `anomalies`, what is noticed of planted faults; `alerts`, whether each becomes one
+incident; `connectors`, taps and dlt sources beside their native targets, which come from the package index; `twin`, how
+much quicker the columnar twin answers than the heap; `simulate`, which measures nothing, what far larger warehouses take.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from bench import alerts, anomalies, answers, rivals, scale, tables
+from bench import alerts, anomalies, answers, rivals, scale, simulate, tables
 from demo import retailer
 from granary.cli import output
 from granary.warehouse import server
@@ -48,6 +48,9 @@ def main() -> None:
     name, words = (sys.argv[1], sys.argv[2:]) if sys.argv[1:] else ("", [])
     if name == "scale":
         scale.main(words)
+        return
+    if name == "simulate":
+        simulate.main(words)
         return
     if name == "anomalies":
         anomalies.main()

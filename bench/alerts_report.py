@@ -89,5 +89,6 @@ def picture(found: Sequence[Planted], path: Path) -> None:
     config = json.dumps(CONFIG)
     for name, colour in COLOURS.items():
         config = config.replace(name, colour)
-    spec = (tiles + base.mark_text().encode(text="words:N")).to_dict() | {"config": json.loads(config), "padding": {"left": 40}}
+    spec = (tiles + base.mark_text().encode(text="words:N")).to_dict()
+    spec |= {"config": json.loads(config), "padding": {"left": 40}}
     path.write_text(vl_convert.vegalite_to_svg(spec) + "\n", encoding="utf-8")
