@@ -8,7 +8,7 @@ same file. Everything is thrown away at the end; a run takes some minutes and 6 
 by their name, `python -m bench NAME`: `scale`, what history costs, which takes hours (also `make bench scale`);
 `memory`, what a load takes; `anomalies`, what is noticed of planted faults; `alerts`, whether each becomes one
 incident; `connectors`, taps and dlt sources beside their native targets, which come from the package index; `twin`, how
-much quicker the columnar twin answers than the heap; `simulate`, which measures nothing, what far larger warehouses take.
+much quicker the columnar twin answers than the heap; `simulate`, what far larger warehouses take, by reckoning.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ from granary.cli import (
     services,
     smoke,
     sql,
+    spark,
     streams,
     twin,
     upgrade,
@@ -178,6 +179,7 @@ def docs(port: PortOrNone = 8080) -> None:
 for topic in (
     services,
     smoke,
+    spark,
     alerts,
     incidents,
     anomalies,

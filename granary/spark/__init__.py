@@ -1,1 +1,1 @@
-"""The same models on Spark, where one machine is no longer enough."""
+"""The project's models on Spark: a small cluster, the raw tables as Parquet, the dialect, a comparison, and streams."""
