@@ -156,6 +156,7 @@ POLICIES = (
         " and later.succeeded = old.succeeded and later.finished_at > old.finished_at)",
     ),
     Policy("backup_state", "a row per destination: how far the log is stored there"),
+    Policy("exports", "a row per exported mart and place: by it later exports and erasures find what lies there"),
     Policy("mart_digests", "a row per mart: what it held at the last backup"),
     Policy(
         "audit_trail",
