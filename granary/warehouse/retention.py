@@ -157,6 +157,7 @@ POLICIES = (
     ),
     Policy("backup_state", "a row per destination: how far the log is stored there"),
     Policy("twin_state", "a row per copy of the twin: which publish it has"),
+    Policy("exports", "a row per exported mart and place: by it later exports and erasures find what lies there"),
     Policy(
         "audit_trail",
         "a year, or longer where `record_days` says so; of the server's roles also the last that was seen",

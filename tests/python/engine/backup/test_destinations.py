@@ -9,7 +9,7 @@ import pytest
 
 from granary.backup import base, catalog, restore, unpack
 from granary.backup.config import Config
-from granary.backup.destination import Destination, Folder, open_destination
+from granary.readers.files.destination import Destination, Folder, open_destination
 from granary.backup.sealing import identities_of, new_identity
 from granary.warehouse import server
 from granary.warehouse.errors import GranaryError

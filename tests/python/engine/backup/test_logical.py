@@ -9,7 +9,7 @@ import pytest
 
 from granary.backup import base, catalog, logical, restore
 from granary.backup.config import Config
-from granary.backup.destination import Folder
+from granary.readers.files.destination import Folder
 from granary.backup.drill import drill
 from granary.backup.sealing import new_identity
 from granary.warehouse import server

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 RUNTIME, DEV, SPARK = ((PROJECT / name).read_text() for name in (*LOCKS, "requirements-spark.lock"))
 LOCK = RUNTIME + DEV + SPARK
-DEVELOPMENT = ("demo", "dev", "project", "spark")
-"""Extras that no warehouse runs on."""
+DEVELOPMENT = ("demo", "dev", "lake", "project", "spark")
+"""Extras that no warehouse runs on, or few do."""
 
 
 @cache

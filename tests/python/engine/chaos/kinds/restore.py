@@ -23,7 +23,7 @@ import pytest
 
 from granary.backup import base, erasures, restore
 from granary.backup.config import Config
-from granary.backup.destination import Folder
+from granary.readers.files.destination import Folder
 from granary.backup.log import LogShipper
 from granary.dbt import manifest
 from granary.privacy import forget, locations
