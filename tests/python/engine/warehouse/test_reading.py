@@ -14,6 +14,7 @@ from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError, UsageError
 
 if TYPE_CHECKING:
+    from granary.warehouse.reading import To
     from granary.warehouse.settings import Settings
 
 MOMENT = datetime(2026, 1, 31, 22, 30, tzinfo=timezone.utc)
@@ -77,9 +78,10 @@ def test_values_come_in_types_that_every_library_knows(marts: Settings) -> None:
     ]
 
 
-def test_as_a_data_frame(marts: Settings) -> None:
-    pytest.importorskip("pandas")
-    frame = granary.read("select order_id, amount from marts.orders order by 1", "pandas")
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_as_a_data_frame(marts: Settings, kind: To) -> None:
+    pytest.importorskip(kind)
+    frame = granary.read("select order_id, amount from marts.orders order by 1", kind)
     assert list(frame.columns) == ["order_id", "amount"]
     assert frame["amount"][0] == Decimal("10.25")
 
