@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from granary.backup.config import Config
-    from granary.backup.destination import Destination
+    from granary.readers.files.destination import Destination
     from granary.warehouse.settings import Settings
 
 LOCK_SECONDS = 5

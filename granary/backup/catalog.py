@@ -23,7 +23,7 @@ from granary.warehouse.errors import GranaryError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from granary.backup.destination import Destination
+    from granary.readers.files.destination import Destination
 
 FORMAT = 1
 OWNER_FILE, POSITION_FILE, ERASURES_FILE = "granary.json", "wal/position.json", "erasures.jsonl"

@@ -14,8 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from granary.backup.destination import Destination, open_destination
 from granary.backup.sealing import identities_of
+from granary.readers.files.destination import Destination, open_destination
 from granary.sources.config import find, setting
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from granary.backup.config import Config
-    from granary.backup.destination import Destination
+    from granary.readers.files.destination import Destination
     from granary.warehouse.settings import Settings
 
 ASIDE = "drill"

@@ -12,7 +12,7 @@ from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from granary.backup.destination import Destination
+    from granary.readers.files.destination import Destination
     from granary.warehouse.settings import Settings
 
 

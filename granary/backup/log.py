@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from granary.backup.destination import Destination
+    from granary.readers.files.destination import Destination
     from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from granary.backup.catalog import Backup
     from granary.backup.config import Config
-    from granary.backup.destination import Destination
+    from granary.readers.files.destination import Destination
 
 
 def kept(every: Sequence[Backup], config: Config, now: datetime) -> list[Backup]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from granary.backup.catalog import Backup, Position
     from granary.backup.config import Config
-    from granary.backup.destination import Destination
+    from granary.readers.files.destination import Destination
     from granary.warehouse.settings import Settings
 
 LONGEST_SECONDS = 24 * 3600

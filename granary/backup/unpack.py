@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from granary.backup.catalog import Backup
-    from granary.backup.destination import Destination
+    from granary.readers.files.destination import Destination
     from granary.warehouse.layout import Layout
 
 SPARE_BYTES = 500_000_000

@@ -45,6 +45,7 @@ def forget(
     The marts are built, audited and published as after a load. What went, by month, stays on record without the key. A
     run that was killed is finished by the next one.
     """
+    from granary.lake.records import exports
     from granary.privacy import forget
 
     if again == (subject is not None) or (again and dry_run):
@@ -68,6 +69,8 @@ def forget(
         output.json(done)
     else:
         _report(done)
+        if stale := [f"{one.mart} in {one.place}" for one in exports(settings) if one.stale]:
+            output.line(f"Exports still have their rows, until `granary export --all --purge`: {', '.join(stale)}.")
     if not done.finished:
         raise typer.Exit(1)
 

@@ -125,15 +125,16 @@ def pooled(settings: Settings) -> GranaryError:
     )
 
 
-def connect_arrow(settings: Settings, role: str) -> ArrowConnection:
+def connect_arrow(settings: Settings, role: str, *, options: str = "") -> ArrowConnection:
     """Open a connection to the warehouse that is a role for one transaction, to read rows as Arrow from.
+
+    `options` are settings of the session, as libpq takes them.
 
     Raises:
         GranaryError: as `connect`.
     """
-    connection = connect_uri(
-        settings.uri(role=role), f"{settings.host}, database {settings.database}", _advice(settings)
-    )
+    where = f"{settings.host}, database {settings.database}"
+    connection = connect_uri(settings.uri(role=role, options=options), where, _advice(settings))
     if settings.external and query(connection, ASKED)[0][1]:
         query(connection, BECOME, role, "true")
     return connection

@@ -23,6 +23,7 @@ To = Literal["arrow", "batches", "pandas", "polars"]
 RELATION = re.compile(r"(?:([A-Za-z_][\w$]*)\.)?([A-Za-z_][\w$]*)")
 DIGITS = 38
 """What a decimal of Arrow holds that pandas and Polars take, too."""
+FLOAT = pa.float64()
 MARTS = "select schemaname || '.' || tablename from pg_tables where schemaname = $1 union all " + (
     "select schemaname || '.' || viewname from pg_views where schemaname = $1 order by 1"
 )
@@ -54,7 +55,7 @@ def read(what: str, to: To = "arrow", *, role: str = "analyst") -> Any:
         answer = connection.cursor()
         answer.execute(_sql(connection, what))
         batches = answer.fetch_record_batch()
-        schema = pa.schema([pa.field(one.name, _plain(one), one.nullable) for one in batches.schema])
+        schema = plain_schema(batches.schema)
     except Error as error:
         connection.close()
         words = re.split(r" (?:LINE \d+|Query was): ", reason(error))[0]
@@ -90,8 +91,7 @@ def _batches(connection: ArrowConnection, answer: Any, batches: Any, schema: pa.
     """Yield the batches of an answer in plain types, and close it and the connection after the last one."""
     try:
         for batch in batches:
-            columns = [_as(column, field) for column, field in zip(batch.columns, schema, strict=True)]
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+            yield plain_batch(batch, schema)
     except Error as error:
         raise GranaryError(f"the warehouse broke off: {reason(error)}", "", "run this again") from None
     finally:
@@ -99,17 +99,37 @@ def _batches(connection: ArrowConnection, answer: Any, batches: Any, schema: pa.
         connection.close()
 
 
-def _plain(field: pa.Field) -> pa.DataType:
-    """Return the type in which a column is handed on: one that every library knows."""
+def plain_schema(answer: pa.Schema, undeclared: pa.DataType = FLOAT) -> pa.Schema:
+    """Return the types in which an answer's columns are handed on: such as every library knows.
+
+    Args:
+        answer: the types of the driver, with what it says of each column.
+        undeclared: the type of a `numeric` whose digits the server does not declare.
+    """
+    return pa.schema([pa.field(one.name, _plain(one, undeclared), one.nullable) for one in answer])
+
+
+def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return a batch of the driver in plain types.
+
+    Raises:
+        GranaryError: a number is not what its column's decimal can hold.
+    """
+    columns = [_as(column, field) for column, field in zip(batch.columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _plain(field: pa.Field, undeclared: pa.DataType) -> pa.DataType:
+    """Return the type in which a column is handed on."""
     kind = field.type
     if pa.types.is_list(kind):
-        return pa.list_(_plain(kind.value_field))
+        return pa.list_(_plain(kind.value_field, undeclared))
     metadata = field.metadata or {}
     if metadata.get(b"POSTGRESQL:type") == b"numeric":
         modifier = int(metadata.get(b"POSTGRESQL:typmod", b"-1")) - 4  # as in numeric.c: precision, then scale
         precision, scale = modifier >> 16, modifier & 0x7FF
         is_declared = modifier >= 0 and 0 <= scale <= precision <= DIGITS
-        return pa.decimal128(precision, scale) if is_declared else pa.float64()
+        return pa.decimal128(precision, scale) if is_declared else undeclared
     if isinstance(kind, pa.BaseExtensionType):
         return pa.string() if kind.extension_name == "arrow.uuid" else kind.storage_type
     return kind

@@ -156,6 +156,7 @@ POLICIES = (
         " and later.succeeded = old.succeeded and later.finished_at > old.finished_at)",
     ),
     Policy("backup_state", "a row per destination: how far the log is stored there"),
+    Policy("exports", "a row per exported mart and place: by it later exports and erasures find what lies there"),
     Policy(
         "audit_trail",
         "a year, or longer where `record_days` says so; of the server's roles also the last that was seen",

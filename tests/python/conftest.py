@@ -80,6 +80,7 @@ KINDS = {
     "engine/ingestion/test_bounds": "fast",
     "engine/ingestion/test_one_json": "fast",
     "engine/ingestion/test_spec": "fast",
+    "engine/lake": "server",
     "engine/orchestration": "fast",
     "engine/orchestration/test_arrivals": "server",
     "engine/orchestration/test_dagster_retention": "server",

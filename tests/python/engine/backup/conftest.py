@@ -12,8 +12,8 @@ import pytest
 
 from granary.backup import base
 from granary.backup.config import Config
-from granary.backup.destination import Folder
 from granary.backup.log import LogShipper
+from granary.readers.files.destination import Folder
 from granary.warehouse import server
 from granary.warehouse.connection import connect, execute, query
 from tests.python.support.command import own_server

@@ -9,8 +9,8 @@ import pytest
 
 from granary.backup import base, catalog, restore, unpack
 from granary.backup.config import Config
-from granary.backup.destination import Destination, Folder, open_destination
 from granary.backup.sealing import identities_of, new_identity
+from granary.readers.files.destination import Destination, Folder, open_destination
 from granary.warehouse import server
 from granary.warehouse.errors import GranaryError
 from tests.python.engine.backup.conftest import Kept, rows

@@ -16,7 +16,7 @@ from granary.warehouse.connection import connect, execute, query
 from tests.python.engine.backup.conftest import Kept
 
 if TYPE_CHECKING:
-    from granary.backup.destination import Folder
+    from granary.readers.files.destination import Folder
     from granary.warehouse.connection import Connection
 
 LAST = (

@@ -16,7 +16,7 @@ from tests.python.engine.backup.conftest import Kept, rows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from granary.backup.destination import Folder
+    from granary.readers.files.destination import Folder
 
 
 def killed_at(point: str, work: Callable[[], object]) -> bool:

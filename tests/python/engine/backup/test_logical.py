@@ -9,9 +9,9 @@ import pytest
 
 from granary.backup import base, catalog, logical, restore
 from granary.backup.config import Config
-from granary.backup.destination import Folder
 from granary.backup.drill import drill
 from granary.backup.sealing import new_identity
+from granary.readers.files.destination import Folder
 from granary.warehouse import server
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError

@@ -10,8 +10,8 @@ import pytest
 from granary.backup import catalog, config, pruning, records, service
 from granary.backup.catalog import Backup, Position
 from granary.backup.config import Config
-from granary.backup.destination import Folder
 from granary.backup.log import segment_name
+from granary.readers.files.destination import Folder
 from granary.supervisor import services
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError

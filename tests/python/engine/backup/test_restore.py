@@ -12,8 +12,8 @@ import pytest
 
 from granary.backup import base, catalog, restore
 from granary.backup.config import Config
-from granary.backup.destination import Folder
 from granary.backup.log import LogShipper
+from granary.readers.files.destination import Folder
 from granary.warehouse import layout, server
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from granary.backup import logical
 from granary.backup.config import Config
-from granary.backup.destination import Folder
 from granary.dagster.instance import prepare_instance
+from granary.readers.files.destination import Folder
 from granary.warehouse import server
 from granary.warehouse.connection import connect, query
 from tests.python.engine.external.conftest import Tills, chosen

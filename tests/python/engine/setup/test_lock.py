@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 RUNTIME, DEV = ((PROJECT / name).read_text() for name in LOCKS)
 LOCK = RUNTIME + DEV
-DEVELOPMENT = ("demo", "dev", "project")
-"""Extras that no warehouse runs on."""
+DEVELOPMENT = ("demo", "dev", "lake", "project")
+"""Extras that no warehouse runs on, or few do."""
 
 
 @cache

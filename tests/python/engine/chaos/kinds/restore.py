@@ -23,12 +23,12 @@ import pytest
 
 from granary.backup import base, erasures, restore
 from granary.backup.config import Config
-from granary.backup.destination import Folder
 from granary.backup.log import LogShipper
 from granary.dbt import manifest
 from granary.privacy import forget, locations
 from granary.privacy.identity import identity_of
 from granary.readers.files import FileReader
+from granary.readers.files.destination import Folder
 from granary.sources import subjects
 from granary.sources.spec import Column, Source, Table
 from granary.sources.subjects import Subject
