@@ -41,7 +41,7 @@ def add_source(
         str | None,
         typer.Argument(
             metavar="[WHERE]",
-            help="A file, a folder, a database URL or an API URL; else where the source is.",
+            help="A file, a folder, a database or API URL, iceberg:PLACE or delta:PLACE; else where the source is.",
         ),
     ] = None,
     tables: Annotated[

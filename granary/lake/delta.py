@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from granary.lake.place import package
 from granary.lake.table import FILE_BYTES, PUBLISH, Change, State, explained
 from granary.lake.types import same
+from granary.readers.tables.place import package
 from granary.warehouse.faults import fault_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from granary.lake.place import Place
+    from granary.readers.tables.place import Place
 
 
 MADE = "Granary's copy of "

@@ -14,10 +14,10 @@ from granary.lake import records, types
 from granary.lake.delta import DeltaTable
 from granary.lake.iceberg import IcebergTable
 from granary.lake.parquet import ParquetTable
-from granary.lake.place import place_of
 from granary.lake.published import named, published
 from granary.lake.records import Known
 from granary.lake.table import Change, Part
+from granary.readers.tables.place import place_of
 from granary.warehouse.connection import LockHeldError, connect, lock
 from granary.warehouse.errors import GranaryError, UsageError, unknown
 from granary.warehouse.faults import fault_point

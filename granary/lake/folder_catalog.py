@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from granary.lake.place import package
+from granary.readers.tables.place import package
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

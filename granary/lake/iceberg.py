@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from granary.lake.folder_catalog import FolderCatalog
-from granary.lake.place import package
 from granary.lake.table import CHUNK_BYTES, FILE_BYTES, MARK, PUBLISH, Change, State, chunks, explained
 from granary.lake.types import normal, same
+from granary.readers.tables.place import package
 from granary.warehouse.faults import fault_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from granary.lake.place import Place
+    from granary.readers.tables.place import Place
 
 ALL = 1 << 62
 

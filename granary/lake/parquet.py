@@ -23,8 +23,8 @@ from granary.warehouse.faults import fault_point
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from granary.lake.place import Place
     from granary.readers.files.destination import Destination
+    from granary.readers.tables.place import Place
 
 MANIFEST = "_manifest.json"
 OURS = re.compile(r"(?:[^/]+/)?part-[0-9a-f]{32}\.parquet")

@@ -14,7 +14,7 @@ from granary.warehouse.errors import GranaryError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from granary.lake.place import Place
+    from granary.readers.tables.place import Place
 
 FILE_BYTES = 128 << 20
 """About what a file holds before another one is begun."""

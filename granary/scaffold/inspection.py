@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from granary.scaffold import lakes
 from granary.scaffold.names import check_source
 from granary.scaffold.plan import PlannedSource, plan
 from granary.warehouse.errors import GranaryError
@@ -30,7 +31,7 @@ def inspect_source(
     words: Mapping[str, tuple[str, ...]] | None = None,
     agreed: Mapping[str, AgreedTable] | None = None,
 ) -> PlannedSource:
-    """Read a sample of a path, a database URL or an API URL, and decide on everything that is to be written.
+    """Read a sample of a path, a database URL, an API URL or a lake, and decide on everything that is to be written.
 
     Args:
         name: the new source.
@@ -54,6 +55,9 @@ def inspect_source(
 
         opening, found, kind, skipped = databases.find(name, where, only, keys or {}, cursors or {})
         return plan(name, kind, opening, found, keys, cursors, skipped, words, agreed)
+    if where.startswith(lakes.KINDS):
+        opening, found, kind = lakes.find(name, where, only)
+        return plan(name, kind, opening, found, keys, cursors, words=words, agreed=agreed)
     if scheme and scheme[1] in ("http", "https") and not _is_file(where):
         from granary.scaffold import apis
 

@@ -46,9 +46,9 @@ def read_parquet(source: IO[bytes] | str) -> Iterator[SourceBatch]:
             empty = True
             for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
                 empty = False
-                yield _source_batch(batch)
+                yield source_batch(batch)
             if empty:
-                yield _source_batch(pa.RecordBatch.from_pylist([], schema=file.schema_arrow))
+                yield source_batch(pa.RecordBatch.from_pylist([], schema=file.schema_arrow))
     except UnicodeDecodeError as error:  # a name of a column
         raise damaged(error, "", "parquet") from None
 
@@ -67,9 +67,9 @@ def read_orc(source: IO[bytes] | str) -> Iterator[SourceBatch]:
                     empty = True
                     for batch in stream:
                         empty = False
-                        yield _source_batch(batch)
+                        yield source_batch(batch)
                     if empty:
-                        yield _source_batch(pa.RecordBatch.from_pylist([], schema=stream.schema))
+                        yield source_batch(pa.RecordBatch.from_pylist([], schema=stream.schema))
             except (pa.ArrowException, OSError, UnicodeDecodeError):
                 if not child.wait():
                     raise
@@ -91,7 +91,7 @@ def read_orc(source: IO[bytes] | str) -> Iterator[SourceBatch]:
         raise damaged(ValueError(output.strip() or "its reader ended early"), "", "orc")
 
 
-def _source_batch(batch: pa.RecordBatch) -> SourceBatch:
+def source_batch(batch: pa.RecordBatch) -> SourceBatch:
     """Write structs, lists and maps as JSON text: raw tables have plain columns.
 
     A row is refused if they hold what JSON cannot: a date or time that no calendar has, a number that is not finite.

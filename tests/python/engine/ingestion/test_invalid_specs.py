@@ -31,6 +31,7 @@ from granary.readers.rest import (
     RestReader,
     Since,
 )
+from granary.readers.tables import DeltaReader, IcebergReader
 from granary.sources.discovery import collect
 from granary.sources.spec import BinlogCapture, Capture, Column, Source, Stream, Table
 from granary.warehouse.errors import GranaryError
@@ -68,6 +69,8 @@ RIGHT: dict[Any, dict[str, Any]] = {
     Limits: {},
     FileReader: {"location": "/landing"},
     DatabaseReader: {"uri": "sqlite:///x"},
+    DeltaReader: {"location": "/lake"},
+    IcebergReader: {"location": "/lake"},
     Api: {"url": "https://example.org"},
     ApiKey: {"name": "X-Key", "secret": "s3cr3t"},
     Basic: {"user": "ada", "secret": "s3cr3t"},
@@ -210,6 +213,19 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (Xml, {"row": None}, f"Xml: row {TEXT} None"),
     *((Limits, {one.name: 0}, f"Limits: {one.name} is over 0 and not 0") for one in dataclasses.fields(Limits)),
     (Limits, {"ratio": "high"}, f"Limits: ratio {WHOLE} 'high'"),
+    (DeltaReader, {"location": ""}, "DeltaReader: location is empty"),
+    (DeltaReader, {"location": None}, f"DeltaReader: location {TEXT} something else"),
+    (DeltaReader, {"location": "iceberg+https://host/x"}, "DeltaReader: an Iceberg catalogue has no Delta tables"),
+    (DeltaReader, {"rewrites": "ignore"}, "DeltaReader: rewrites is one of follow, refuse and not 'ignore'"),
+    (DeltaReader, {"credentials": {"key": 5}}, "DeltaReader: credentials is a dict of texts or None and not something"),
+    (IcebergReader, {"location": 5}, f"IcebergReader: location {TEXT} something else"),
+    (IcebergReader, {"rewrites": True}, "IcebergReader: rewrites is one of follow, refuse and not True"),
+    (
+        IcebergReader,
+        {"credentials": {"password": "s3cr3t"}},
+        "IcebergReader: credentials are key, secret, token, credential, and not 'password'",
+    ),
+    (IcebergReader, {"credentials": "s3cr3t"}, "IcebergReader: credentials is a dict of texts or None and not some"),
     (FileReader, {"location": ""}, "FileReader: location is empty"),
     (FileReader, {"location": None}, f"FileReader: location {TEXT} something else"),
     (FileReader, {"format": "exel"}, f"FileReader: format is one of {FORMATS}, and not 'exel'"),

@@ -71,7 +71,7 @@ MART = (
     """
     create view marts.riders as
     select
-        rider_id, case when has_table_privilege('personal.riders', 'select') then name else 'masked' end as name, day
+        rider_id, case when pg_has_role('analyst_pii', 'member') then name else 'masked' end as name, day
     from personal.riders
     """,
     "grant select on personal.riders to analyst_pii",

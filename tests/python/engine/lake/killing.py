@@ -1,11 +1,17 @@
-"""An export in a process of its own that is killed on its way; a fork of one that no reader's threads are in."""
+"""Exports and loads in processes of their own that are killed on their way; forks of one without readers' threads."""
 
 from __future__ import annotations
 
 import multiprocessing
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
-from granary.lake import delta, export, iceberg  # noqa: F401 - what a fork need not import again
+import pyarrow as pa
+
+from granary.lake import export
+from granary.load import api
+from granary.readers.tables import DeltaReader, IcebergReader
+from granary.sources.spec import Column, Source, Table
 from granary.warehouse import faults
 
 if TYPE_CHECKING:
@@ -15,9 +21,40 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.python.engine.lake.killing", "pyiceberg.io.pyarrow", "deltalake"])
 
 
+def source(name: str, kind: str, location: str, table: dict[str, Any] | None = None, **more: Any) -> Source:
+    """Return a source with one table, `things`."""
+    values: dict[str, Any] = {
+        "name": "things",
+        "description": "Things.",
+        "location": "things",
+        "columns": (Column("id", pa.int64(), "Number.", nullable=False), Column("name", pa.string(), "Name.")),
+        "disposition": "replace_unit",
+        "freshness": timedelta(days=1),
+    }
+    reader = DeltaReader if kind == "delta" else IcebergReader
+    return Source(
+        name=name,
+        description="A lake.",
+        owner="tests",
+        kind=kind,
+        settings=(),
+        open_reader=lambda _: reader(location, **more),
+        tables=(Table(**values | (table or {})),),
+    )
+
+
 def killed_at(point: str, settings: Settings, wanted: export.Wanted) -> int | None:
     """Export in a process that ends itself at a named point; return its exit code."""
-    process = FORKS.Process(target=_export, args=(point, settings, wanted))
+    return _ended(_export, point, settings, wanted)
+
+
+def load_killed_at(point: str, settings: Settings, name: str, kind: str, location: str) -> int | None:
+    """Load in a process that ends itself at a named point; return its exit code."""
+    return _ended(_load, point, settings, name, kind, location)
+
+
+def _ended(target: Any, *arguments: Any) -> int | None:
+    process = FORKS.Process(target=target, args=arguments)
     process.start()
     process.join()
     return process.exitcode
@@ -26,3 +63,9 @@ def killed_at(point: str, settings: Settings, wanted: export.Wanted) -> int | No
 def _export(point: str, settings: Settings, wanted: export.Wanted) -> None:
     faults.arm(point)
     export.export(settings, wanted)
+
+
+def _load(point: str, settings: Settings, name: str, kind: str, location: str) -> None:
+    vars(api)["SOURCES"] = {name: source(name, kind, location)}
+    faults.arm(point)
+    api.load_table(settings, name, "things")

@@ -14,9 +14,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyiceberg.table import StaticTable
 
-from granary.lake import place
 from granary.lake.export import Wanted, again
 from granary.lake.records import exports
+from granary.readers.tables import place
 from granary.warehouse.errors import GranaryError, UsageError
 from tests.python.engine.lake.conftest import FORMATS, READERS, by_pyarrow, rides
 from tests.python.engine.lake.killing import killed_at
@@ -197,7 +197,7 @@ def test_an_empty_mart_and_one_without_partitions(lake: Lake, kind: str) -> None
     lake.export(kind, "lines")
     for name, read in READERS.items():
         assert read(kind, where).to_pylist() == [{"number": 2, "note": None}], name
-    with pytest.raises(GranaryError, match="the table there is not partitioned; leave --partition-by as it was"):
+    with pytest.raises(GranaryError, match=r"the table there is not partitioned .*leave --partition-by as it was"):
         lake.export(kind, "lines", partition_by="number")
 
 
@@ -275,7 +275,7 @@ def test_the_command(lake: Lake) -> None:
     ]
     assert granary(lake.settings, "export", "rides").returncode == 2
     hint = (lake.folder / "rides" / "metadata" / "version-hint.text").read_text()
-    assert hint == "2"
+    assert hint == "1"
 
 
 @pytest.mark.parametrize("kind", FORMATS)

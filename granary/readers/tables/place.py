@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,6 +87,16 @@ def place_of(settings: Settings, text: str) -> Place:
         UsageError: it is none of the three kinds, or holds a password.
         GranaryError: of a pair of credentials only one is set.
     """
+    place = parse(text, {})
+    return place if place.kind == "folder" else replace(place, secrets=_secrets(settings))
+
+
+def parse(text: str, secrets: Mapping[str, str]) -> Place:
+    """Return the place that an address means.
+
+    Raises:
+        UsageError: it is none of the three kinds, or holds a password.
+    """
     scheme, separator, rest = text.partition("://")
     if not text.strip() or "\0" in text:
         raise UsageError("a lake needs a place", "--to", FORMS)
@@ -113,7 +123,7 @@ def place_of(settings: Settings, text: str) -> Place:
     kind: Literal["s3", "catalogue"] = "s3" if scheme == "s3" else "catalogue"
     if kind == "s3" and (others := sorted(set(options) - set(S3_OPTIONS))):
         raise UsageError(f"there is no option {others[0]!r} of S3", url, f"it may have {' and '.join(S3_OPTIONS)}")
-    return Place(text, kind, url, options, _secrets(settings))
+    return Place(text, kind, url, options, secrets)
 
 
 def _secrets(settings: Settings) -> dict[str, str]:
