@@ -7,7 +7,8 @@ same file. Everything is thrown away at the end; a run takes some minutes and 6 
 `answers`, the last one, needs a warehouse that is there: it asks `GRANARY_HOME`, and changes nothing. Four parts run
 only by their name: what history costs, which takes hours (`make bench scale`, or `python -m bench scale`, see
 `bench/scale.py`), what memory a load takes (`python -m bench memory`), what is noticed of planted faults
-(`python -m bench anomalies`), and whether each becomes one incident (`python -m bench alerts`).
+(`python -m bench anomalies`), and whether each becomes one incident (`python -m bench alerts`). `python -m bench
+simulate` measures nothing: it works out what far larger warehouses take (docs/scaling.md).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from bench import alerts, anomalies, answers, rivals, scale, tables
+from bench import alerts, anomalies, answers, rivals, scale, simulate, tables
 from demo import retailer
 from granary.cli import output
 from granary.warehouse import server
@@ -41,9 +42,12 @@ ROUNDS = 3
 
 
 def main() -> None:
-    """Run the parts that are named, or all of these; `scale`, `memory`, `anomalies` and `alerts` only by their name."""
+    """Run the parts that are named, or all of these; the others (see above) only by their name."""
     if sys.argv[1:2] == ["scale"]:
         scale.main(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["simulate"]:
+        simulate.main(sys.argv[2:])
         return
     if sys.argv[1:] == ["anomalies"]:
         anomalies.main()

@@ -17,8 +17,9 @@ from granary.warehouse.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from granary.spark.streaming.job import SparkStream
     from granary.streams.log import Lag
-    from granary.streams.loop import Counts
+    from granary.streams.loop import Counts, StreamLoop
 
 SECOND_SIGNAL_ENDS = "Ending after the current batch; again to end at once."
 
@@ -41,6 +42,9 @@ def stream(
         float, typer.Option(min=0, help="Seconds to wait for a warehouse that does not answer.")
     ] = 600.0,
     status: Annotated[bool, typer.Option("--status", help="Show how far behind it is, and read nothing.")] = False,
+    spark: Annotated[
+        str | None, typer.Option(metavar="MASTER", help="By Spark, there: local[2], spark://host:7077.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read a source's log (Kafka, Kinesis) into raw, exactly once, until Ctrl-C.
@@ -60,13 +64,24 @@ def stream(
         else:
             output.line(_sentence(counts, lags))
 
-    reading = open_stream(settings, source, Limits(batch_rows, batch_seconds, patience), report=report)
+    limits = Limits(batch_rows, batch_seconds, patience)
+    if spark and not status:
+        from granary.spark.streaming.job import open_spark_stream
+
+        _run(open_spark_stream(settings, source, spark, limits, report), once=once)
+        return
+    reading = open_stream(settings, source, limits, report=report)
     if status:
         for words in reading.check():
             print(f"granary: {words}", file=sys.stderr)
         lags = reading.look()
         output.json(lags) if as_json else _table(lags)
         return
+    _run(reading, once=once)
+
+
+def _run(reading: StreamLoop | SparkStream, *, once: bool) -> None:
+    """Read until a signal comes, or all that is there."""
 
     def end(signum: int, frame: object) -> None:
         if reading.stopping.is_set():

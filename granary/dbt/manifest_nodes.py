@@ -11,6 +11,8 @@ BUILT, PUBLISHED, PERSONAL, HISTORY = "build", "marts", "personal", "publish_his
 """The schema that dbt builds the marts in, the one that they are published to, the one with the tables behind those
 published marts that mask personal columns, and the one with the rows that publishes changed."""
 DELTA = "__delta"
+FRESH, STREAM = "fresh", "__stream"
+"""The schema of the models that a stream computes, and how the table with what it computed ends there."""
 
 
 def layer(node: Mapping[str, Any]) -> str:

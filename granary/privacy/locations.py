@@ -7,7 +7,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from granary.dbt import manifest as dbt_manifest
-from granary.dbt.manifest_nodes import DELTA, HISTORY, has_delta, is_mart, meta, published, relation, schemas
+from granary.dbt.manifest_nodes import (
+    BUILT,
+    DELTA,
+    FRESH,
+    HISTORY,
+    STREAM,
+    has_delta,
+    is_mart,
+    meta,
+    published,
+    relation,
+    schemas,
+)
 from granary.dbt.tiers import tier
 from granary.privacy.filter import KEY_BEFORE, Names, columns_of, names_of
 from granary.sources import subjects
@@ -59,6 +71,13 @@ class Place:
     condition: str = "true"
     is_history: bool = False
     """Whether it has the rows that publishes changed."""
+    is_stream: bool = False
+    """Whether it has the rows that a stream computed."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its rows stay, whatever is built."""
+        return self.is_history or self.is_stream
 
     @property
     def relation(self) -> str:
@@ -153,8 +172,8 @@ def locate(settings: Settings) -> Locations:
                 if any(column.name == KEY_BEFORE for column in table.columns)
                 for subject in columns_of(table).values()
             ),
-            kept=there(place for node in nodes for place in _places(node) if _stays(node) or place.is_history),
-            built=there(place for node in nodes for place in _places(node) if not (_stays(node) or place.is_history)),
+            kept=there(place for node in nodes for place in _places(node) if _stays(node) or place.is_kept),
+            built=there(place for node in nodes for place in _places(node) if not (_stays(node) or place.is_kept)),
             marts=tuple(mart for node in nodes if is_mart(node) for mart in _mart(connection, node)),
             names={relation: found for relation, found in names.items() if found},
             sources=frozenset(SOURCES),
@@ -237,6 +256,9 @@ def _places(node: Mapping[str, Any]) -> Iterator[Place]:
                 yield Place(schema, _table(node), name, subject, condition, is_history=kept)
             if has_delta(node):
                 yield Place(node["schema"], _table(node) + DELTA, name, subject, condition)
+            if meta(node).get("fresh"):
+                schema = str(node["schema"]).removesuffix(BUILT) + FRESH
+                yield Place(schema, _table(node) + STREAM, name, subject, condition, is_stream=True)
 
 
 def _subject(node: Mapping[str, Any], column: str) -> Subject | None:

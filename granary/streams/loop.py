@@ -14,17 +14,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
-from granary.load.append import append_sound
 from granary.load.contract import ContractBrokenError
-from granary.load.newest import sent_at
-from granary.sources.units import SourceBatch, Unit
+from granary.streams.landing import FencedError, Landing
 from granary.streams.log import Positions, StreamStoppedError, UnavailableError
-from granary.streams.positions import moved, of_kind, watermark_of, without_gaps
+from granary.streams.positions import of_kind, watermark_of
 from granary.streams.registry import RegistryUnavailableError
 from granary.warehouse.connection import connect, reason
 from granary.warehouse.errors import GranaryError
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from granary.sources.spec import Source, Table
     from granary.streams.log import Decoder, Lag, Log, Run
     from granary.warehouse.connection import Connection
-    from granary.warehouse.records import Change
     from granary.warehouse.settings import Settings
 
 MAX_ROWS = 10_000
@@ -51,13 +47,6 @@ WAITABLE = ("08", "40", "53", "57", "58", "")
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
-
-
-class FencedError(Exception):
-    """A partition was read by another process meanwhile."""
-
-    def __init__(self, partition: str, ours: str | None, theirs: str | None) -> None:
-        super().__init__(f"{partition}: read from {ours}, and the warehouse is at {theirs}")
 
 
 @dataclass
@@ -202,55 +191,21 @@ class StreamLoop:
         self.log.landed(runs)
 
     def _commit(self, runs: Sequence[Run]) -> None:
-        source_batches = [self._source_batches(run) for run in runs]
-        counted = Counts()
+        landing = Landing(self.source, self.tables, self.decoders, self.log.kind)
+        decoded = landing.decode(runs)
         with self._begin() as tx:
-            for topic, group in groupby(sorted(zip(runs, source_batches, strict=True), key=_topic), key=_topic):
-                table = self.tables[topic]
-                held = tx.watermark(table.name)
-                stored = of_kind(held, self.log.kind)
-                for run, (parts, changes) in group:
-                    if stored.get(run.partition) != run.start:
-                        raise FencedError(run.partition, run.start, stored.get(run.partition))
-                    held = moved(held, self.log.kind, run.partition, run.end)
-                    sent = sent_at(message.at for message in run.messages)
-                    done = append_sound(
-                        tx,
-                        self.source,
-                        table,
-                        Unit(run.partition),
-                        parts,
-                        run_id=self.ledger.run.run_id,
-                        position=held,
-                        data_at=sent,
-                    )
-                    record_changes(tx.connection, self.source.name, table.name, done.load_ids[0], changes)
-                    counted.rows_read += done.rows_read
-                    counted.rows_loaded += done.rows_loaded
-                    counted.rows_quarantined += done.rows_quarantined
+            done = landing.land(tx, decoded, self.ledger.run.run_id)
             fault_point("stream-before-commit")
         self.counts.batches += 1
-        self.counts.rows_read += counted.rows_read
-        self.counts.rows_loaded += counted.rows_loaded
-        self.counts.rows_quarantined += counted.rows_quarantined
+        self.counts.rows_read += sum(one.rows_read for one in done)
+        self.counts.rows_loaded += sum(one.rows_loaded for one in done)
+        self.counts.rows_quarantined += sum(one.rows_quarantined for one in done)
 
     def _begin(self) -> LoadTransaction:
         try:
             return LoadTransaction(self.settings, self.source.name, self._connect())
         except GranaryError as error:  # another load of the source takes long
             raise UnavailableError(error.what, error.where, error.todo) from None
-
-    def _source_batches(self, run: Run) -> tuple[list[SourceBatch], list[Change]]:
-        """Return a run's rows, and what changed in their schemas; lines are offsets where these have no gaps."""
-        source_batches: list[SourceBatch] = []
-        changes: list[Change] = []
-        for part in without_gaps(run.messages):
-            line = part[0].line
-            for decoded in self.decoders[run.topic].decode(run.topic, part):
-                source_batches.append(SourceBatch(decoded.batch, decoded.rejected, line=line))
-                line = None if line is None else line + source_batches[-1].rows
-                changes += [change for change in decoded.changes if change not in changes]
-        return source_batches, changes
 
     # -- patience --------------------------------------------------------------------------------------------
 
@@ -311,10 +266,6 @@ class StreamLoop:
                 if error.change.column in {c.name for c in table.columns} or len(self.tables) == 1:
                     load_id = tx.next_load_ids(1)[0]
                     record_changes(tx.connection, self.source.name, table.name, load_id, [error.change])
-
-
-def _topic(pair: tuple[Run, object]) -> str:
-    return pair[0].topic
 
 
 def passes(error: Exception) -> bool:

@@ -54,7 +54,7 @@ def open_stream(
         source=source,
         tables=tables,
         log=open_log(address, list(tables), address.group or f"granary.{name}"),
-        decoders={topic: _decoder(table, address) for topic, table in tables.items()},
+        decoders={topic: decoder_of(table, address) for topic, table in tables.items()},
         limits=limits or Limits(),
         run_id=run_id,
         report=report,
@@ -72,7 +72,8 @@ def open_log(address: Address, topics: Sequence[str], group: str) -> Log:
     return KinesisLog(address, topics)
 
 
-def _decoder(table: Table, address: Address) -> Decoder:
+def decoder_of(table: Table, address: Address) -> Decoder:
+    """Return how the messages of a topic become rows of its table."""
     if address.format == "json":
         return JsonDecoder(table, address.max_bytes)
     from granary.streams.avro import AvroDecoder  # noqa: PLC0415

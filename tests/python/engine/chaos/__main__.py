@@ -45,9 +45,8 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="make chaos", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
-        "--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND", help=", ".join(KINDS)
-    )
+    usual = [name for name, kind in KINDS.items() if not kind.apart]
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=usual, metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--runs", type=int, default=RUNS, help=f"kills of loaders per kind (default {RUNS})")
     parser.add_argument("--seed", type=int, default=2017, help="of everything that is random but time (default 2017)")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")

@@ -43,6 +43,8 @@ class World(ABC):
     points: tuple[str, ...] = SEAM
     disruptions: tuple[str, ...] = ()
     first: tuple[str, ...] = ()
+    apart = False
+    """Whether it needs an installation of its own, and its tests are elsewhere."""
     rounds = 5
     loader: Loader
     source: Source

@@ -11,6 +11,7 @@ from tests.python.engine.chaos.kinds.events import StreamWorld, WebhookWorld
 from tests.python.engine.chaos.kinds.files import EventFilesWorld, FilesWorld, WebFilesWorld
 from tests.python.engine.chaos.kinds.replay import ReplayWorld
 from tests.python.engine.chaos.kinds.restore import RestoreWorld
+from tests.python.engine.chaos.kinds.spark import SparkWorld
 
 if TYPE_CHECKING:
     from tests.python.engine.chaos.world import World
@@ -26,5 +27,6 @@ KINDS: dict[str, type[World]] = {
     "webhooks": WebhookWorld,
     "quarantine replay": ReplayWorld,
     "restore": RestoreWorld,
+    "spark": SparkWorld,
 }
 """What a person calls each kind -> its world."""

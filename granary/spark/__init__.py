@@ -1,0 +1,1 @@
+"""The same models on Spark, where one machine is no longer enough."""

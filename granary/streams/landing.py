@@ -1,0 +1,90 @@
+"""Runs of a log on their way into raw, and the positions behind them: how every reader of a log ends a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from granary.load.append import append_sound
+from granary.load.newest import sent_at
+from granary.sources.units import SourceBatch, Unit
+from granary.streams.positions import moved, of_kind, without_gaps
+from granary.warehouse.ledger import record_changes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from granary.load.batch_stage import LoadResult
+    from granary.sources.spec import Source, Table
+    from granary.streams.log import Decoder, Run
+    from granary.warehouse.records import Change
+    from granary.warehouse.writer import LoadTransaction
+
+Decoded = tuple["Run", list[SourceBatch], list["Change"]]
+"""A run, its rows, and what changed in their schemas."""
+
+
+class FencedError(Exception):
+    """A partition was read by another process meanwhile."""
+
+    def __init__(self, partition: str, ours: str | None, theirs: str | None) -> None:
+        super().__init__(f"{partition}: read from {ours}, and the warehouse is at {theirs}")
+
+
+@dataclass(frozen=True)
+class Landing:
+    """Where the runs of one source's log go: its tables and decoders by topic; `kind` is the log's."""
+
+    source: Source
+    tables: Mapping[str, Table]
+    decoders: Mapping[str, Decoder]
+    kind: str
+
+    def decode(self, runs: Sequence[Run]) -> list[Decoded]:
+        """Return the rows of runs; lines are offsets where these have no gaps."""
+        return [(run, *self._source_batches(run)) for run in runs]
+
+    def land(self, tx: LoadTransaction, decoded: Sequence[Decoded], run_id: str) -> list[LoadResult]:
+        """Add the rows of runs to raw and move the positions, in a transaction that the caller commits.
+
+        Raises:
+            FencedError: a run does not begin where the warehouse is.
+        """
+        done = []
+        for topic, group in groupby(sorted(decoded, key=_topic), key=_topic):
+            table = self.tables[topic]
+            held = tx.watermark(table.name)
+            for run, parts, changes in group:
+                stored = of_kind(held, self.kind).get(run.partition)
+                if stored != run.start:
+                    raise FencedError(run.partition, run.start, stored)
+                held = moved(held, self.kind, run.partition, run.end)
+                result = append_sound(
+                    tx,
+                    self.source,
+                    table,
+                    Unit(run.partition),
+                    parts,
+                    run_id=run_id,
+                    position=held,
+                    data_at=sent_at(message.at for message in run.messages),
+                )
+                record_changes(tx.connection, self.source.name, table.name, result.load_ids[0], changes)
+                done.append(result)
+        return done
+
+    def _source_batches(self, run: Run) -> tuple[list[SourceBatch], list[Change]]:
+        source_batches: list[SourceBatch] = []
+        changes: list[Change] = []
+        for part in without_gaps(run.messages):
+            line = part[0].line
+            for decoded in self.decoders[run.topic].decode(run.topic, part):
+                source_batches.append(SourceBatch(decoded.batch, decoded.rejected, line=line))
+                line = None if line is None else line + source_batches[-1].rows
+                changes += [change for change in decoded.changes if change not in changes]
+        return source_batches, changes
+
+
+def _topic(decoded: Decoded) -> str:
+    return decoded[0].topic
