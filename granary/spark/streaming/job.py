@@ -140,6 +140,8 @@ class SparkStream:
                     query.stop()
                     return
         except StreamingQueryException as error:
+            if self.stopping.is_set():
+                return
             if self._failure is not None:
                 raise self._failure from None
             found = OURS.findall(str(error))

@@ -67,29 +67,34 @@ class Year:
         return code
 
 
+def opened(settings: Settings, target: Path) -> Year:
+    """Return a slice of the year whose events have not come, with all loaded and built that their model reads."""
+    retailer.open_for_business(settings, households=HOUSEHOLDS)
+    retailer.advance(settings, date(2017, 12, 31))
+    with retailer.systems(settings):
+        for source, table in select([]):
+            load_table(settings, source, table, dry_run=source == "events")
+    with connect(settings) as connection:
+        execute(connection, "set role loader")
+        execute(connection, "create schema raw_events")
+        execute(connection, "grant usage on schema raw_events to transformer")
+        columns = "event_id text primary key, type text, occurred_at timestamptz, household_id bigint"
+        more = "coupon_upc bigint, campaign_id bigint, _load_id bigint not null, _row integer not null"
+        execute(connection, f"create table {RAW} ({columns}, {more})")
+        execute(connection, f"create index on {RAW} using brin (_load_id)")
+        connection.commit()
+    year = Year(settings, target)
+    year.build("--select", "+fct_coupon_redemptions")
+    return year
+
+
 @pytest.fixture(scope="module")
 def year(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Year]:
     settings = make_warehouse("models")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRANARY_HOME", str(settings.home))
         patch.setenv("PGDATABASE", settings.database)
-        retailer.open_for_business(settings, households=HOUSEHOLDS)
-        retailer.advance(settings, date(2017, 12, 31))
-        with retailer.systems(settings):
-            for source, table in select([]):
-                load_table(settings, source, table, dry_run=source == "events")
-        year = Year(settings, tmp_path_factory.mktemp("target"))
-        with connect(settings) as connection:
-            execute(connection, "set role loader")
-            execute(connection, "create schema raw_events")
-            execute(connection, "grant usage on schema raw_events to transformer")
-            columns = "event_id text primary key, type text, occurred_at timestamptz, household_id bigint"
-            more = "coupon_upc bigint, campaign_id bigint, _load_id bigint not null, _row integer not null"
-            execute(connection, f"create table {RAW} ({columns}, {more})")
-            execute(connection, f"create index on {RAW} using brin (_load_id)")
-            connection.commit()
-        year.build("--select", "+fct_coupon_redemptions")
-        yield year
+        yield opened(settings, tmp_path_factory.mktemp("target"))
 
 
 def test_stream_and_batch_are_the_same(year: Year, kafka_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
