@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 import psycopg
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from granary.sources.spec import Source, Table
+    from granary.spark.streaming.fresh import FreshTable
+    from granary.spark.streaming.models import EventModel
     from granary.streams.address import Address
     from granary.streams.log import Decoder, Lag, Positions
     from granary.warehouse.settings import Settings
@@ -65,6 +67,7 @@ class SparkStream:
     counts: Counts = field(default_factory=Counts)
     stopping: threading.Event = field(default_factory=threading.Event)
     _failure: BaseException | None = None
+    _models: list[EventModel] = field(default_factory=list)
 
     def stop(self) -> None:
         """Ask the stream to end; may be called from a signal handler. A batch that is under way rolls back."""
@@ -89,16 +92,14 @@ class SparkStream:
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             held = take(self.checkpoint.with_suffix(".lock"), f"streaming {self.source.name} by Spark")
             landing = Landing(self.source, self.tables, self.decoders, "kafka")
-            fresh = tuple(
-                prepare(self.settings, self.source.name, model) for model in event_models(self.settings, self.source)
-            )
+            self._models = event_models(self.settings, self.source)
             with connect(self.settings, role="loader") as connection:
                 positions = stored(connection, landing)
             forget_if_ahead(self.checkpoint, positions)
             spark = session(self.settings, self.source.name, self.master)
             try:
                 engine = SparkModels(self.settings, spark, self.source.name)
-                batches = Batches(self.settings, landing, fresh, engine, recorder.run.run_id)
+                batches = Batches(self.settings, landing, self._fresh(), engine, recorder.run.run_id)
                 self._follow(self._start(spark, batches, positions, once=once))
             finally:
                 spark.stop()
@@ -175,9 +176,14 @@ class SparkStream:
             self._failure = error
             raise
 
+    def _fresh(self) -> tuple[FreshTable, ...]:
+        """Return where the rows of models go; a build from scratch takes the view with it, so it is looked for."""
+        return tuple(prepare(self.settings, self.source.name, model) for model in self._models)
+
     def _attempt(self, batches: Batches, batch: pa.Table) -> None:
+        fresh = self._fresh()
         with connect(self.settings, role="loader") as connection:
-            done = batches.land(connection, batch)
+            done = replace(batches, fresh=fresh).land(connection, batch)
         self.counts.batches += 1
         self.counts.rows_read += sum(one.rows_read for one in done)
         self.counts.rows_loaded += sum(one.rows_loaded for one in done)

@@ -39,6 +39,8 @@ COLUMNS = (
 )
 RUN_MESSAGES = 1_000
 """Most messages of a row."""
+A_LOOK = {"queued.max.messages.kbytes": "64", "fetch.message.max.bytes": "65536"}
+"""What a client fetches to learn where partitions end: little."""
 SILENCE_SECONDS = 60
 """How long a broker may send nothing of a range that it has."""
 Ends = dict[str, int]
@@ -46,7 +48,7 @@ Ends = dict[str, int]
 
 
 @dataclass
-class Range(InputPartition):  # type: ignore[misc] # pyspark's is untyped
+class Range(InputPartition):
     """The messages of a partition from offset `start` up to `end`, which is not in it."""
 
     topic: str
@@ -55,7 +57,7 @@ class Range(InputPartition):  # type: ignore[misc] # pyspark's is untyped
     end: int
 
 
-class KafkaSource(DataSource):  # type: ignore[misc]
+class KafkaSource(DataSource):
     """Topics of one source. Its options are `secret` (how to reach the brokers), `topics`, `positions` and `rows`."""
 
     @classmethod
@@ -73,7 +75,7 @@ class KafkaSource(DataSource):  # type: ignore[misc]
         return KafkaReader(self.options)
 
 
-class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):  # type: ignore[misc]
+class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     """Offsets by partition. A query without a checkpoint begins where the warehouse is."""
 
     def __init__(self, options: Mapping[str, str]) -> None:
@@ -178,7 +180,7 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):  # type:
         """
         import confluent_kafka as kafka  # noqa: PLC0415
 
-        consumer = consumer_of(self.client)
+        consumer = consumer_of({**self.client, **A_LOOK})
         try:
             parts = self._parts(consumer)
             for name, part in parts.items():
