@@ -128,7 +128,7 @@ class SparkStream:
         writer = spark.readStream.format(NAME).options(**options).load().writeStream
         writer = writer.foreachBatch(lambda frame, number: self._land(batches, frame.toArrow(), number))
         writer = writer.option("checkpointLocation", str(self.checkpoint))
-        trigger = {"availableNow": True} if once else {"processingTime": f"{self.limits.seconds} seconds"}
+        trigger: dict[str, Any] = {"availableNow": True} if once else {"processingTime": f"{self.limits.seconds} seconds"}
         return writer.trigger(**trigger).start()
 
     def _follow(self, query: Any) -> None:
