@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 OURS = re.compile(r"GranaryError: ([^\n]+)")
+LATE, RETRIES = "Python worker failed to connect back", 20
 WAITED_FOR = (psycopg.Error, OSError, TransientError, UnavailableError, RegistryUnavailableError)
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,8 @@ class SparkStream:
             try:
                 engine = SparkModels(self.settings, spark, self.source.name)
                 batches = Batches(self.settings, landing, self._fresh(), engine, recorder.run.run_id)
-                self._follow(self._start(spark, batches, positions, once=once))
+                while not self._follow(self._start(spark, batches, positions, once=once)):
+                    self.counts.retries += 1
             finally:
                 spark.stop()
         except BaseException as error:
@@ -128,21 +130,29 @@ class SparkStream:
         writer = spark.readStream.format(NAME).options(**options).load().writeStream
         writer = writer.foreachBatch(lambda frame, number: self._land(batches, frame.toArrow(), number))
         writer = writer.option("checkpointLocation", str(self.checkpoint))
-        trigger = {"availableNow": True} if once else {"processingTime": f"{self.limits.seconds} seconds"}
-        return writer.trigger(**trigger).start()
+        if once:
+            return writer.trigger(availableNow=True).start()
+        return writer.trigger(processingTime=f"{self.limits.seconds} seconds").start()
 
-    def _follow(self, query: Any) -> None:
-        """Wait until a query ends, or is to end."""
+    def _follow(self, query: Any) -> bool:
+        """Wait until a query ends, or is to end; return False if it is to be started again.
+
+        Spark gives a Python worker ten seconds to come up, which is little on a busy machine.
+        """
         from pyspark.errors import StreamingQueryException  # noqa: PLC0415
 
         try:
             while not query.awaitTermination(0.5):
                 if self.stopping.is_set():
                     query.stop()
-                    return
+                    return True
+            return True
         except StreamingQueryException as error:
             if self.stopping.is_set():
-                return
+                return True
+            if LATE in str(error) and self.counts.retries < RETRIES:
+                log.warning("%s: a Python worker was late; the query starts again", self.source.name)
+                return False
             if self._failure is not None:
                 raise self._failure from None
             found = OURS.findall(str(error))

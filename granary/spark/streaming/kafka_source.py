@@ -156,7 +156,7 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         """
         import confluent_kafka as kafka  # noqa: PLC0415
 
-        parts = {}
+        parts: dict[str, Any] = {}
         for topic in self.topics:
             try:
                 found = consumer.list_topics(topic, timeout=CONNECT_SECONDS).topics[topic]

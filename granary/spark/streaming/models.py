@@ -144,7 +144,7 @@ def _model(way: list[Mapping[str, Any]], target: Path, source: Source) -> EventM
     return EventModel(model["name"], model["schema"], alias, events[0], tuple(queries), tuple(sorted(others)))
 
 
-def parsed(sql: str, name: str) -> exp.Expression:
+def parsed(sql: str, name: str) -> exp.Expr:
     """Return a model's query with its relations under their names in Spark.
 
     Raises:
@@ -159,7 +159,7 @@ def parsed(sql: str, name: str) -> exp.Expression:
     return query
 
 
-def _relations(query: exp.Expression) -> Iterator[str]:
+def _relations(query: exp.Expr) -> Iterator[str]:
     """Yield the relations that a query reads, and put Spark's name of each in its place."""
     for table in list(query.find_all(exp.Table)):
         if table.db:
