@@ -58,6 +58,8 @@ LOCKING = frozenset({"build", "run", "seed", "snapshot"})
 """Commands of dbt that write tables; a retry is one of these."""
 HELD = "GRANARY_BUILDING"
 """The variable of a dbt whose parent has the build lock (granary.warehouse.build_lock)."""
+on_spark: list[Any] = []
+"""The configuration of a dbt in this process whose target is Spark: Postgres' ledger has nothing of what it does."""
 BUILDING = frozenset({"build", "run", "seed", "test", "snapshot", "retry"})
 """Commands of dbt after which there may be more to say, and that the run ledger has."""
 
@@ -140,6 +142,24 @@ def install() -> None:
     pass_what_is_proved()
     build_alone()
     cancel_as_login()
+    know_spark()
+
+
+def know_spark() -> None:
+    """Have a target of the type `spark` reach the warehouse's cluster and be asked in Spark's language."""
+    from dbt.adapters.factory import AdapterContainer  # noqa: PLC0415 - with dbt only
+
+    registered: Any = AdapterContainer.register_adapter
+
+    def register(self: Any, config: Any, *arguments: Any, **named: Any) -> None:
+        registered(self, config, *arguments, **named)
+        if config.credentials.type == "spark":
+            from granary.spark import dbt_side  # noqa: PLC0415 - an extra
+
+            dbt_side.install()
+            on_spark.append(config)
+
+    AdapterContainer.register_adapter = register  # type: ignore[method-assign]
 
 
 def begin(handle: Any, role: str | None) -> None:
@@ -187,6 +207,12 @@ def build_alone() -> None:
     at_work: Any = GraphRunnableTask.execute_with_hooks
 
     def work_alone(self: Any, selected_uids: Any) -> Any:
+        if self.config.credentials.type == "spark":
+            from granary.spark import dbt_side  # noqa: PLC0415 - an extra
+
+            dbt_side.reach()
+            with dbt_side.alone():
+                return at_work(self, selected_uids)
         if self.args.which not in LOCKING or HELD in os.environ:
             return at_work(self, selected_uids)
         with locked(self.manifest):
@@ -300,7 +326,7 @@ def recorded() -> Iterator[None]:
         failed = bool(ended.code)
         raise
     finally:
-        if BUILDING & words or {"run-operation", "publish"} <= words:
+        if not on_spark and (BUILDING & words or {"run-operation", "publish"} <= words):
             from dbt_common.invocation import get_invocation_id  # noqa: PLC0415
 
             from granary.dbt.step_times import keep_results  # noqa: PLC0415
@@ -327,7 +353,7 @@ def main() -> None:
         with recorded():
             run()
     except SystemExit as ended:
-        if BUILDING & set(sys.argv[1:]):
+        if BUILDING & set(sys.argv[1:]) and not on_spark:
             say_more(failed=ended.code == 1)
         raise
 

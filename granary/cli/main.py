@@ -40,6 +40,7 @@ from granary.cli import (
     runs,
     services,
     smoke,
+    spark,
     streams,
     upgrade,
 )
@@ -175,6 +176,7 @@ def docs(port: PortOrNone = 8080) -> None:
 for topic in (
     services,
     smoke,
+    spark,
     alerts,
     incidents,
     anomalies,

@@ -43,7 +43,7 @@
     {%- endif -%}
 {%- endmacro %}
 
-{% macro loads_not_logged(source_name, table_name) -%}
+{% macro default__loads_not_logged(source_name, table_name) -%}
     select loads.load_id
     from {{ source('ops', 'load_audit') }} as loads
     inner join {{ source('ops', 'model_watermarks') }} as seen

@@ -1,7 +1,7 @@
 {#- What a model declares in `meta`: docs/engine/increments.md. The work: granary/warehouse/migrations/increments.sql. -#}
 
 {#- The model that is built, as they know it, with its `state`; nothing, if it overwrites no partitions. Settled once per build. -#}
-{% macro increment() -%}
+{% macro default__increment() -%}
     {%- if not execute or model.resource_type != 'model' or not granary.has_delta(model) -%}
         {{ return(none) }}
     {%- endif -%}
@@ -70,7 +70,7 @@
 {%- endmacro %}
 
 {#- dbt's own, by the macro of the project: a model is built anew if its code is another one, or what it reads was. -#}
-{% macro should_full_refresh() -%}
+{% macro default__should_full_refresh() -%}
     {%- set configured = config.get('full_refresh') -%}
     {%- if configured is not none -%}{{ return(configured) }}{%- endif -%}
     {{ return(flags.FULL_REFRESH or (granary.increment() or {}).get('state') == 'rebuild') }}

@@ -5,7 +5,7 @@
 -#}
 
 {#- The body of a log model. `versions`: relations of dimension versions by their key; `moment` says which one a row has. -#}
-{% macro log_changes(relation, partition, source_name, moment=none, versions={}, versions_source=none) -%}
+{% macro default__log_changes(relation, partition, source_name, moment=none, versions={}, versions_source=none) -%}
 {%- set refreshes = execute and model.resource_type == 'model' and not is_incremental() -%}
 {%- set earlier = load_relation(this) if refreshes else none -%}
 watermarks as (
@@ -113,7 +113,7 @@ group by source, load_id, {{ partition }}, reason
     read, `is true` hides the bound from the planner, which would otherwise take it for selective and read everything
     through the index, without parallel workers (9 s instead of 2 s for 20.9 M rows).
 -#}
-{% macro unseen_loads(source_name, column='load_id') -%}
+{% macro default__unseen_loads(source_name, column='load_id') -%}
     {%- if is_incremental() -%}
     {{ granary.past_watermark(column, source_name) }}
     {%- else -%}

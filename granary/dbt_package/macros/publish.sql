@@ -1,7 +1,7 @@
 {#- Write, audit, publish: docs/engine/decisions/0016. The work: granary/warehouse/migrations/runs.sql and publish.sql. -#}
 
 {#- On-run-start: check personal data, and hold publishing. -#}
-{% macro start_run() -%}
+{% macro default__start_run() -%}
     {%- if execute -%}
     select ops.start_run({{ granary.run_document() }})
     {%- endif -%}
@@ -11,7 +11,7 @@
     On-run-end: settle what holds publishing, keep how the run ended, then publish what was built and is not published yet.
     dbt runs the statements that a hook returns; each `run_query` before is a transaction of its own.
 -#}
-{% macro finish_run(results) -%}
+{% macro default__finish_run(results) -%}
     {%- if execute and flags.WHICH != 'freshness' -%}
         {{ granary.publish_script(granary.run_document(results), flags.WHICH != 'test' and var('publish')) }}
     {%- endif -%}

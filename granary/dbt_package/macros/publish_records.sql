@@ -9,7 +9,7 @@
 {%- endmacro %}
 
 {#- Post-hook of the marts: what this build has written is to be published. -#}
-{% macro record_unpublished() -%}
+{% macro default__record_unpublished() -%}
     select ops.record_unpublished(
         '{{ granary.published_schema() }}', '{{ this.identifier }}', '{{ invocation_id }}',
         {{ granary.as_json(granary.increment() if is_incremental() else none) }}

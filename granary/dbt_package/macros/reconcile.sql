@@ -2,7 +2,7 @@
     See ops.ledger_differences (runs.sql). `tables`: (source, table, incremental model that reads it, or none). Not for tables
     that take a row by its key: their loads share rows.
 -#}
-{% macro ledger_differences(tables, keyed=false) -%}
+{% macro default__ledger_differences(tables, keyed=false) -%}
     {%- do source('ops', 'load_audit') -%}
     {%- set described = [] -%}
     {%- for source_name, table_name, model_name in tables -%}

@@ -1,5 +1,5 @@
 {#- Local, prod: the folder's schema as it is (marts). Dev, ci: prefixed for the developer or job (dev_ada_marts). -#}
-{% macro schema_name(custom_schema_name) -%}
+{% macro default__schema_name(custom_schema_name) -%}
     {%- if custom_schema_name is none -%}
         {{ target.schema }}
     {%- elif target.name in ('dev', 'ci') -%}

@@ -3,7 +3,7 @@
 -#}
 
 {#- Whether tests of the node are to look at its latest publish only. -#}
-{% macro tests_only_latest_publish(node) -%}
+{% macro default__tests_only_latest_publish(node) -%}
     {%- if not execute or var('test_scope') != 'new' or not node or 'partition_by' not in node.config.meta -%}
         {{ return(false) }}
     {%- endif -%}

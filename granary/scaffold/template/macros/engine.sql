@@ -11,3 +11,16 @@
 {% macro should_full_refresh() -%}
     {{ return(granary.should_full_refresh()) }}
 {%- endmacro %}
+
+{#- On Spark: what a hook asks is for Postgres, whatever strategy a model has there it is written whole, and history comes. -#}
+{% macro run_hooks(hooks, inside_transaction=true) -%}
+    {%- if target.type == 'postgres' -%}{{ dbt.run_hooks(hooks, inside_transaction) }}{%- endif -%}
+{%- endmacro %}
+
+{% macro dbt_spark_validate_get_incremental_strategy(raw_strategy, file_format) -%}
+    {{ return('insert_overwrite') }}
+{%- endmacro %}
+
+{% materialization snapshot, adapter='spark' -%}
+    {{ return(granary.kept_by_postgres()) }}
+{%- endmaterialization %}
