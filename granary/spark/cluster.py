@@ -24,7 +24,6 @@ from granary.spark.java import java_home, scala_version, spark_home
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.filelock import locked
 
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -204,7 +203,12 @@ def _start(cluster: Cluster, home: Path, java: Path, role: str, main: str, *argu
         "SPARK_LOCAL_DIRS": str(cluster.folder / "local"),
         "SPARK_CONF_DIR": str(_written_config(cluster, str(state["secret"]), str(state["token"]))),
     }
-    options = (f"-Xmx{HEAPS[role.split('-')[0]]}", "-XX:+UseSerialGC", cluster.mark, f"-Dgranary.role={role}")
+    options = (
+        f"-Xmx{HEAPS[role.split('-', maxsplit=1)[0]]}",
+        "-XX:+UseSerialGC",
+        cluster.mark,
+        f"-Dgranary.role={role}",
+    )
     opens = (
         "java.lang", "java.lang.invoke", "java.lang.reflect", "java.io", "java.net", "java.nio", "java.util",
         "java.util.concurrent", "java.util.concurrent.atomic", "jdk.internal.ref", "sun.nio.ch", "sun.nio.cs",

@@ -1,4 +1,4 @@
-"""What dbt does otherwise where the target is Spark: it reaches the warehouse's cluster, and asks it in its language."""
+"""What dbt does otherwise where the target is Spark: it reaches the warehouse's cluster, in its language."""
 
 from __future__ import annotations
 

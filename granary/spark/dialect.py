@@ -7,6 +7,7 @@ words alone do not keep: what `-` and `/` mean depends on the types, which are r
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from sqlglot import MappingSchema, exp, parse_one
@@ -62,6 +63,8 @@ def translated(sql: str, types: Callable[[str], Columns], where: str) -> str:
         )  # fmt: skip
         tree = annotate_types(tree, schema=_schema(tree, types), dialect=FROM, expression_metadata=_metadata())
         for node in list(tree.walk(bfs=False))[::-1]:  # parts before what holds them
+            if type(node).__name__.startswith("JSON"):
+                raise NotImplementedError(node.sql(dialect=FROM))
             rule = RULES.get(type(node))
             made = rule(node) if rule else None
             if made is not None and made is not node:
@@ -70,14 +73,15 @@ def translated(sql: str, types: Callable[[str], Columns], where: str) -> str:
         return str(tree.sql(dialect=TO, pretty=True, unsupported_level=ErrorLevel.RAISE))
     except (SqlglotError, NotImplementedError) as error:
         todo = "say it in SQL that both know, or leave it out there: enabled: \"{{ target.type == 'postgres' }}\""
-        raise GranaryError(f"Spark cannot be asked this: {str(error)[:300]}", where, todo) from None
+        said = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
+        raise GranaryError(f"Spark cannot be asked this: {said[:300]}", where, todo) from None
 
 
 def _schema(tree: exp.Expr, types: Callable[[str], Columns]) -> MappingSchema:
     schema = MappingSchema(dialect=FROM)
     made = {cte.alias for cte in tree.find_all(exp.CTE)}
     for table in tree.find_all(exp.Table):
-        if table.db and isinstance(table.this, exp.Identifier) or (table.name and table.name not in made):
+        if (table.db and isinstance(table.this, exp.Identifier)) or (table.name and table.name not in made):
             found = types(f"{table.db}.{table.name}") if table.db else {}
             if found:
                 columns = {name: exp.DataType.build(kind, dialect=TO) for name, kind in found.items()}
@@ -156,7 +160,9 @@ def _before(tree: exp.Expr) -> None:
 def _values_as_rows(values: exp.Values) -> None:
     """Write values that a lateral makes of the row beside it as selects: Spark takes constants only."""
     alias = next(
-        found for node in (values, values.parent, values.find_ancestor(exp.Lateral)) if (found := node.args.get("alias"))
+        found
+        for node in (values, values.parent, values.find_ancestor(exp.Lateral))
+        if (found := node.args.get("alias"))
     )
     names = [column.name for column in alias.columns]
     rows = [
@@ -243,7 +249,11 @@ def _collect(node: exp.ArrayAgg) -> exp.Expr:
     ordered = node.this
     if not isinstance(ordered, exp.Order):
         return _call("collect_list", ordered)
-    if len(ordered.expressions) != 1 or ordered.expressions[0].this != ordered.this or ordered.expressions[0].args.get("desc"):
+    if (
+        len(ordered.expressions) != 1
+        or ordered.expressions[0].this != ordered.this
+        or ordered.expressions[0].args.get("desc")
+    ):
         raise NotImplementedError("array_agg in the order of something else than what it collects")
     return _call("sort_array", _call("collect_list", ordered.this))
 

@@ -114,7 +114,9 @@ def spark_digest(mart: str, columns: Mapping[str, str]) -> str:
     parts = ", ".join(f"coalesce({text(f'`{name}`', kind)}, chr(30))" for name, kind in columns.items())
     halves = (f"cast(conv(substr(hashed, {start}, 15), 16, 10) as decimal(20, 0))" for start in (1, 16))
     sums = " || '.' || ".join(f"cast(coalesce(sum({half}), 0) as string)" for half in halves)
-    return f"select count(*), {sums} from (select md5(concat_ws(chr(31), {parts})) as hashed from `{PUBLISHED}`.`{mart}`)"
+    return (
+        f"select count(*), {sums} from (select md5(concat_ws(chr(31), {parts})) as hashed from `{PUBLISHED}`.`{mart}`)"
+    )
 
 
 def _asked(spark: Any, mart: str, columns: Mapping[str, str]) -> tuple[int, str]:

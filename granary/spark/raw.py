@@ -1,8 +1,8 @@
 """What Postgres holds for the models, as Parquet beside Spark's own tables: raw tables, snapshots, the ledger.
 
 A raw table is one file per load, named by the load and its rows: rows of a load come once, and go when another load
-replaces it, a key moves on, or somebody is forgotten. So a file that has the right name is right, and what is read again
-is what changed. Other tables are small and come whole. All are read in one snapshot of the warehouse.
+replaces it, a key moves on, or somebody is forgotten. So a file that has the right name is right, and only what changed
+is read again. Other tables are small and come whole. All are read in one snapshot of the warehouse.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from granary.spark.cluster import Cluster, address
@@ -22,6 +23,7 @@ def connect(cluster: Cluster) -> Any:
     Raises:
         GranaryError: pyspark is not installed, or Spark is not up.
     """
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")  # of which nothing is used
     try:
         from pyspark.sql.connect.session import SparkSession  # noqa: PLC0415 - an extra, and 0.5 s
     except ImportError:

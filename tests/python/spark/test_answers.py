@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from granary.spark.cluster import Cluster
     from tests.python.project.pipeline.conftest import Pipeline
 
-DAYS = "(values (date '2017-03-05', date '2017-01-01', 7, 2, cast(10.00 as numeric(12, 2)))) as t (late, early, a, b, m)"
+DAYS = (
+    "(values (date '2017-03-05', date '2017-01-01', 7, 2, cast(10.00 as numeric(12, 2)))) as t (late, early, a, b, m)"
+)
 ANSWERS = {
     f"select late - early from {DAYS}": "63",
     f"select late - 5 from {DAYS}": "2017-02-28",

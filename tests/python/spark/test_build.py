@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import pytest
 from tests.python.spark.conftest import EVENING, dbt, granary
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from granary.spark.cluster import Cluster
     from tests.python.project.pipeline.conftest import Pipeline
 
@@ -54,13 +57,17 @@ def test_what_changed_is_loaded_and_what_follows_is_equal_again(built: Pipeline)
 
 def test_a_row_that_differs_is_found(built: Pipeline) -> None:
     assert compared(built, "dim_store")["dim_store"][2]
-    built.execute("update marts.dim_store set is_inferred = not is_inferred where store_id = (select min(store_id) from"
-                  " marts.dim_store)")
+    built.execute(
+        "update marts.dim_store set is_inferred = not is_inferred where store_id = (select min(store_id) from"
+        " marts.dim_store)"
+    )
     try:
         assert not compared(built, "dim_store", succeeds=False)["dim_store"][2]
     finally:
-        built.execute("update marts.dim_store set is_inferred = not is_inferred where store_id = (select min(store_id)"
-                      " from marts.dim_store)")
+        built.execute(
+            "update marts.dim_store set is_inferred = not is_inferred where store_id = (select min(store_id)"
+            " from marts.dim_store)"
+        )
     assert compared(built, "dim_store")["dim_store"][2]
 
 
@@ -70,11 +77,8 @@ def test_a_mart_that_is_not_there_is_named_with_those_that_are(built: Pipeline) 
     assert "did you mean fct_sales" in said
 
 
-def test_dbt_without_a_cluster_says_how_to_start_one(opened: Pipeline, tmp_path: object) -> None:
-    from dataclasses import replace
-    from pathlib import Path
-
-    elsewhere = replace(opened.settings, home=Path(str(tmp_path)))
+def test_dbt_without_a_cluster_says_how_to_start_one(opened: Pipeline, tmp_path: Path) -> None:
+    elsewhere = replace(opened.settings, home=tmp_path)
     said = dbt(elsewhere, "run", succeeds=False)
     assert "Spark is not up" in said
     assert "granary spark up" in said

@@ -17,9 +17,7 @@ from granary.spark import cluster as clusters
 from granary.spark.cluster import Cluster
 from granary.spark.java import java_home, java_release
 from granary.spark.session import connect
-from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
-from granary.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from tests.python.project.pipeline.conftest import Pipeline
@@ -36,7 +34,7 @@ def test_master_workers_and_server_are_up_on_the_loopback_address_only(spark: Cl
 
 
 def test_nobody_without_the_token_is_answered(spark: Cluster) -> None:
-    from pyspark.sql.connect.session import SparkSession
+    from pyspark.sql.connect.session import SparkSession  # noqa: PLC0415 - only where it is installed
 
     assert connect(spark).sql("select 1 as x").collect() == [(1,)]
     without = clusters.address(spark).partition("/;")[0]
@@ -57,7 +55,10 @@ def test_up_again_starts_nothing(spark: Cluster) -> None:
 def test_a_command_killed_while_it_starts_leaves_what_the_next_one_stops(loaded: Pipeline, tmp_path: Path) -> None:
     environment = os.environ | {"GRANARY_HOME": str(tmp_path)}
     started = subprocess.Popen(
-        [sys.executable, "-m", "granary.cli.main", "spark", "up"], cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "granary.cli.main", "spark", "up"],
+        cwd=PROJECT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
     )
     found = Cluster(tmp_path / "spark")
     until = time.monotonic() + 60
@@ -73,32 +74,5 @@ def test_a_command_killed_while_it_starts_leaves_what_the_next_one_stops(loaded:
     assert clusters.down(found) == 0
 
 
-@pytest.mark.parametrize(
-    ("script", "said"),
-    [
-        ("", "no Java"),
-        ("#!/bin/sh\necho 'openjdk version \"1.8.0_392\"' >&2\n", "Java 1"),
-        ("#!/bin/sh\necho 'openjdk version \"25.0.1\"' >&2\n", "Java 25"),
-    ],
-)
-def test_another_java_is_named_with_what_to_install(
-    script: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    java = tmp_path / "bin" / "java"
-    java.parent.mkdir()
-    if script:
-        java.write_text(script)
-        java.chmod(0o755)
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    with pytest.raises(GranaryError, match=f"{said}.*apt-get install openjdk-17-jre-headless"):
-        java_home()
-
-
 def test_java_17_is_found() -> None:
     assert java_release(java_home()) in range(17, 22)
-
-
-def test_what_needs_spark_says_how_to_start_it(tmp_path: Path) -> None:
-    home = Cluster.of(Settings(home=tmp_path, external=False, host=""))
-    with pytest.raises(GranaryError, match="Spark is not up .*granary spark up"):
-        clusters.address(home)
