@@ -42,6 +42,8 @@ PARTS = {"ISODOW": "DAYOFWEEK_ISO", "ISOYEAR": "YEAROFWEEK"}
 """Fields of `extract` that Spark calls otherwise."""
 PATTERNS = {"Day": "EEEE", "Month": "MMMM", "YYYY-MM-DD": "yyyy-MM-dd", "YYYY-MM": "yyyy-MM", "YYYY": "yyyy"}
 """Patterns of `to_char` that are the same in every language of a server."""
+PADDED = ("Day", "Month")
+"""Those that Postgres fills up with blanks to nine letters."""
 
 
 def translated(sql: str, types: Callable[[str], Columns], where: str) -> str:
@@ -235,27 +237,29 @@ def _pattern(node: exp.TimeToStr) -> exp.Expr:
     pattern = wanted.partition("'")[2].rpartition("'")[0]
     if pattern not in PATTERNS:
         raise NotImplementedError(f"to_char(…, '{pattern}')")
-    return _call("date_format", node.this, exp.Literal.string(PATTERNS[pattern]))
+    made = _call("date_format", node.this, exp.Literal.string(PATTERNS[pattern]))
+    return _call("rpad", made, exp.Literal.number(9)) if pattern in PADDED else made
 
 
 def _bucket(node: exp.WidthBucket) -> exp.Expr | None:
     bounds = node.args.get("threshold")
     if bounds is None:
         return None
-    return exp.var(f"size(filter({bounds.sql(dialect=TO)}, one -> one <= {node.this.sql(dialect=TO)}))")
+    given, value = bounds.sql(dialect=TO), node.this.sql(dialect=TO)
+    # The size of what is null is -1 there.
+    return exp.var(f"if({given} is null or {value} is null, null, size(filter({given}, one -> one <= {value})))")
 
 
 def _collect(node: exp.ArrayAgg) -> exp.Expr:
-    ordered = node.this
-    if not isinstance(ordered, exp.Order):
-        return _call("collect_list", ordered)
-    if (
-        len(ordered.expressions) != 1
-        or ordered.expressions[0].this != ordered.this
-        or ordered.expressions[0].args.get("desc")
-    ):
+    """Collect nulls, too, and nothing of no rows, as Postgres does."""
+    if isinstance(node.parent, exp.Filter):
+        raise NotImplementedError("array_agg with a filter")
+    ordered = node.this if isinstance(node.this, exp.Order) else None
+    value = ordered.this if ordered else node.this
+    if ordered and [(one.this, bool(one.args.get("desc"))) for one in ordered.expressions] != [(value, False)]:
         raise NotImplementedError("array_agg in the order of something else than what it collects")
-    return _call("sort_array", _call("collect_list", ordered.this))
+    rows = f"transform(collect_list(named_struct('one', {value.sql(dialect=TO)})), each -> each.one)"
+    return exp.var(f"if(count(*) > 0, {f'array_sort({rows})' if ordered else rows}, null)")
 
 
 def _within(node: exp.WithinGroup) -> exp.Expr:

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parents[1] / "macros"
 
 @lru_cache(maxsize=1)
 def _compiled(environment: type[Environment], extensions: tuple[str, ...]) -> CodeType:
-    text = "\n".join(path.read_text() for path in sorted(FOLDER.glob("*.sql")))
+    text = "\n".join(path.read_text() for path in sorted(FOLDER.rglob("*.sql")))
     return environment(extensions=extensions).compile(text)
 
 

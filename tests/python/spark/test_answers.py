@@ -51,6 +51,9 @@ ANSWERS = {
     "select max(d) from generate_series(date '2017-01-01', date '2017-02-01', interval '1 day') as t (d)"
     " where cast(d as date) < date '2017-01-31' having cast(max(d) as date) = date '2017-01-30' and false": "",
     "select width_bucket(3, array_agg(x order by x)) from (values (1), (5), (2), (3)) as t (x)": "3",
+    "select width_bucket(3, array_agg(x order by x)) is null from (values (1)) as t (x) where x > 9": "true",
+    "select array_to_string(array_agg(x order by x), ',', '-') from (values (2), (null), (1)) as t (x)": "1,2,-",
+    f"select '<' || to_char(early, 'Month') || '>' from {DAYS}": "<January  >",
     "select percentile_disc(0.5) within group (order by x) from (values (1), (2), (3), (9)) as t (x)": "2",
     "select percentile_cont(0.5) within group (order by x) from (values (1), (2), (3), (9)) as t (x)": "2.5",
     "select string_agg(x, '') from (select distinct on (k) k, x from (values (1, 'b'), (1, 'a')) as t (k, x)"

@@ -22,4 +22,4 @@ MACROS = Path(granary.__file__).parent / "dbt_package" / "macros"
     ],
 )
 def test_only_one_macro_works_it_out(words: str, files: set[str]) -> None:
-    assert {path.name for path in MACROS.glob("*.sql") if re.search(words, path.read_text())} == files
+    assert {path.name for path in MACROS.rglob("*.sql") if re.search(words, path.read_text())} == files
