@@ -33,7 +33,7 @@ test: setup ## the whole test suite
 test-fast: setup ## what is tested in two minutes: no server of a test's own, no whole build
 	@$(BIN)/python -m pytest -n 2 -m fast
 
-test-spark: setup ## the models on Spark: its own packages (half a GB, in .venv-spark/), Java 17, tests/python/spark
+test-spark: setup ## the models on Spark: its own packages (half a GB, in .venv/spark/), Java 17, tests/python/spark
 	@$(BIN)/python tests/python/spark $(ARGS)
 
 ui: setup ## Dagster's pages
@@ -86,4 +86,4 @@ mutants: setup ## proof of the tests: faults in deliveries and edits of models, 
 clean: ## stop the server and remove what set-up and tools made; the warehouse in .granary/ stays
 	-@[ ! -x $(BIN)/granary ] || $(BIN)/granary serve --stop
 	-@[ -n "$$PGHOST" ] || [ ! -x $(BIN)/granary ] || $(BIN)/granary down
-	rm -rf .venv .venv-spark .setup.lock build dbt_packages target logs granary_elt.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .setup.lock build dbt_packages target logs granary_elt.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -13,7 +13,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-ENVIRONMENT = ROOT / ".venv-spark"
+ENVIRONMENT = ROOT / ".venv" / "spark"
 LOCK = ROOT / "requirements-spark.lock"
 OLDEST = (3, 11)
 """The first Python that pyspark 4.3 is made for."""

@@ -66,3 +66,10 @@
     {%- call statement('main') -%} select 1 {%- endcall -%}
     {{ return({'relations': [this]}) }}
 {%- endmacro %}
+
+{#- Parquet enforces nothing, and there are no roles: dbt's own fail. Data tests check what is never null. -#}
+{% macro spark__persist_constraints(relation, model) -%}
+{%- endmacro %}
+
+{% macro spark__apply_grants(relation, grant_config, should_revoke=true) -%}
+{%- endmacro %}

