@@ -161,11 +161,8 @@ def _before(tree: exp.Expr) -> None:
 
 def _values_as_rows(values: exp.Values) -> None:
     """Write values that a lateral makes of the row beside it as selects: Spark takes constants only."""
-    alias = next(
-        found
-        for node in (values, values.parent, values.find_ancestor(exp.Lateral))
-        if (found := node.args.get("alias"))
-    )
+    holders = [node for node in (values, values.parent, values.find_ancestor(exp.Lateral)) if node is not None]
+    alias = next(found for node in holders if (found := node.args.get("alias")))
     names = [column.name for column in alias.columns]
     rows = [
         exp.select(*(exp.alias_(value, name) for value, name in zip(row.expressions, names, strict=True)))
