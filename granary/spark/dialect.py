@@ -266,7 +266,10 @@ def _within(node: exp.WithinGroup) -> exp.Expr:
     of = node.expression.expressions[0]
     direction = " desc" if of.args.get("desc") else ""
     share = node.this.this.sql(dialect=TO)
-    return exp.var(f"{name}({share}) within group (order by {of.this.sql(dialect=TO)}{direction})")
+    made = exp.var(f"{name}({share}) within group (order by {of.this.sql(dialect=TO)}{direction})")
+    kind = of.this.type  # Spark gives a double, whatever the values are
+    kept = name == "percentile_disc" and kind is not None and (kind.this in WHOLE or kind.expressions)
+    return exp.Cast(this=made, to=kind.copy()) if kept and kind else made
 
 
 def _search(node: exp.Substring) -> exp.Expr | None:
