@@ -25,7 +25,7 @@ pytest.importorskip("dbt.adapters.spark", reason="Spark has an environment of it
 
 GRANARY = ("-c", "from granary.cli.main import main; main()")
 """The command, in this environment."""
-EVENING = date(2017, 1, 12)
+EVENING = date(2017, 3, 31)
 """Until when the slice has been loaded and built."""
 
 
