@@ -12,7 +12,7 @@
     {{ return(granary.should_full_refresh()) }}
 {%- endmacro %}
 
-{#- On Spark: what a hook asks is for Postgres, a model is written whole whatever its strategy is there, and history comes. -#}
+{#- On Spark: what hooks ask is for Postgres, a model is written whole whatever its strategy, and history is copied. -#}
 {% macro run_hooks(hooks, inside_transaction=true) -%}
     {%- if target.type == 'postgres' -%}{{ dbt.run_hooks(hooks, inside_transaction) }}{%- endif -%}
 {%- endmacro %}
