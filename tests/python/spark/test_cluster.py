@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -19,9 +18,6 @@ from granary.spark.java import java_home, java_release
 from granary.spark.session import connect
 from granary.warehouse.project import PROJECT
 from tests.python.spark.conftest import GRANARY
-
-if TYPE_CHECKING:
-    from tests.python.project.pipeline.conftest import Pipeline
 
 
 def test_master_workers_and_server_are_up_on_the_loopback_address_only(spark: Cluster) -> None:
@@ -53,7 +49,7 @@ def test_up_again_starts_nothing(spark: Cluster) -> None:
     assert [(one.role, one.pid) for one in clusters.status(spark)] == [(one.role, one.pid) for one in before]
 
 
-def test_a_command_killed_while_it_starts_leaves_what_the_next_one_stops(loaded: Pipeline, tmp_path: Path) -> None:
+def test_a_command_killed_while_it_starts_leaves_what_the_next_one_stops(tmp_path: Path) -> None:
     environment = os.environ | {"GRANARY_HOME": str(tmp_path)}
     started = subprocess.Popen(
         [sys.executable, *GRANARY, "spark", "up"],
