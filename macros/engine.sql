@@ -12,14 +12,14 @@
     {{ return(granary.should_full_refresh()) }}
 {%- endmacro %}
 
-{#- On Spark: what a hook asks is for Postgres, whatever strategy a model has there it is written whole, and history comes. -#}
+{#- On Spark: what hooks ask is for Postgres, a model is written whole whatever its strategy, and history is copied. -#}
 {% macro run_hooks(hooks, inside_transaction=true) -%}
     {%- if target.type == 'postgres' -%}{{ dbt.run_hooks(hooks, inside_transaction) }}{%- endif -%}
 {%- endmacro %}
 
-{% macro dbt_spark_validate_get_incremental_strategy(raw_strategy, file_format) -%}
-    {{ return('insert_overwrite') }}
-{%- endmacro %}
+{% materialization incremental, adapter='spark' -%}
+    {{ return(granary.written_whole()) }}
+{%- endmaterialization %}
 
 {% materialization snapshot, adapter='spark' -%}
     {{ return(granary.kept_by_postgres()) }}

@@ -275,7 +275,7 @@ def _role(process: psutil.Process) -> str:
     with suppress(psutil.Error):
         for word in process.cmdline():
             if word.startswith("-Dgranary.role="):
-                return word.partition("=")[2]
+                return str(word).partition("=")[2]
     return ""
 
 

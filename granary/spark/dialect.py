@@ -161,11 +161,8 @@ def _before(tree: exp.Expr) -> None:
 
 def _values_as_rows(values: exp.Values) -> None:
     """Write values that a lateral makes of the row beside it as selects: Spark takes constants only."""
-    alias = next(
-        found
-        for node in (values, values.parent, values.find_ancestor(exp.Lateral))
-        if (found := node.args.get("alias"))
-    )
+    holders = [node for node in (values, values.parent, values.find_ancestor(exp.Lateral)) if node is not None]
+    alias = next(found for node in holders if (found := node.args.get("alias")))
     names = [column.name for column in alias.columns]
     rows = [
         exp.select(*(exp.alias_(value, name) for value, name in zip(row.expressions, names, strict=True)))
@@ -269,7 +266,10 @@ def _within(node: exp.WithinGroup) -> exp.Expr:
     of = node.expression.expressions[0]
     direction = " desc" if of.args.get("desc") else ""
     share = node.this.this.sql(dialect=TO)
-    return exp.var(f"{name}({share}) within group (order by {of.this.sql(dialect=TO)}{direction})")
+    made = exp.var(f"{name}({share}) within group (order by {of.this.sql(dialect=TO)}{direction})")
+    kind = of.this.type  # Spark gives a double, whatever the values are
+    kept = name == "percentile_disc" and kind is not None and (kind.this in WHOLE or kind.expressions)
+    return exp.Cast(this=made, to=kind.copy()) if kept and kind else made
 
 
 def _search(node: exp.Substring) -> exp.Expr | None:

@@ -18,6 +18,7 @@ from granary.spark.cluster import Cluster
 from granary.spark.java import java_home, java_release
 from granary.spark.session import connect
 from granary.warehouse.project import PROJECT
+from tests.python.spark.conftest import GRANARY
 
 if TYPE_CHECKING:
     from tests.python.project.pipeline.conftest import Pipeline
@@ -55,7 +56,7 @@ def test_up_again_starts_nothing(spark: Cluster) -> None:
 def test_a_command_killed_while_it_starts_leaves_what_the_next_one_stops(loaded: Pipeline, tmp_path: Path) -> None:
     environment = os.environ | {"GRANARY_HOME": str(tmp_path)}
     started = subprocess.Popen(
-        [sys.executable, "-m", "granary.cli.main", "spark", "up"],
+        [sys.executable, *GRANARY, "spark", "up"],
         cwd=PROJECT,
         env=environment,
         stdout=subprocess.DEVNULL,

@@ -58,6 +58,17 @@
     {{ return(sql) }}
 {%- endmacro %}
 
+{#- A model that is incremental on Postgres. Its `partition_by` is about what changes together, and nothing of files. -#}
+{% macro written_whole() -%}
+    {%- set earlier = load_relation(this) -%}
+    {%- if earlier -%}{%- do adapter.drop_relation(earlier) -%}{%- endif -%}
+    {%- call statement('main') -%}{{ create_table_as(false, this, model['compiled_code']) }}{%- endcall -%}
+    {{ return({'relations': [this.incorporate(type='table')]}) }}
+{%- endmacro %}
+
+{% macro spark__partition_cols(label, required=false) -%}
+{%- endmacro %}
+
 {#- History is kept by Postgres, where a row can be closed; `granary spark load` brings it. -#}
 {% macro kept_by_postgres() -%}
     {%- if not load_relation(this) -%}

@@ -1,4 +1,4 @@
-{#- Every index that the model declares (meta.declared_indexes) is in Postgres' catalogue and valid; elsewhere there are none. -#}
+{#- Every index that the model declares (meta.declared_indexes) is in Postgres' catalogue and valid. -#}
 {% test has_declared_indexes(model) %}
 
 {% if target.type == 'postgres' %}
