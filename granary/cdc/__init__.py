@@ -1,1 +1,1 @@
-"""Change data capture from Postgres: a slot's changes, decoded in Arrow, into a change table and a current table."""
+"""Change data capture: a database's log, decoded in Arrow, into a change table and a current table."""

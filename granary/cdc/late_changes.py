@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from granary.cdc.current_table import changes_target
-from granary.cdc.rows import BYTEA, NOT_HERE, TEXT_OID, Image, landing
+from granary.cdc.rows import BYTES, NOT_HERE, Image, landing
 from granary.sources.capture import CHANGE_COLUMNS
 from granary.warehouse.binary_copy import copy_into_new
 from granary.warehouse.connection import quote_name
@@ -39,7 +39,7 @@ def source_batch(table: Table, names: Sequence[str], rows: Sequence[Row], absent
     texts = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in names}
     binary = {column.name for column in table.columns if pa.types.is_binary(column.type)}
     images = [
-        Image(name, name, BYTEA if name in binary else TEXT_OID, texts[name]) for name in names if name not in DESCRIBED
+        Image(name, name, BYTES if name in binary else None, texts[name]) for name in names if name not in DESCRIBED
     ]
     ops = np.array([row["cdc_op"] for row in rows])
     whole = np.isin(ops, ("insert", "update", "snapshot"))

@@ -10,7 +10,7 @@ import typer
 from granary.cli.options import AsJson, ready
 
 if TYPE_CHECKING:
-    from granary.cdc.status import CaptureStatus
+    from granary.cdc.capture_status import CaptureStatus
     from granary.sources.spec import Source
     from granary.warehouse.settings import Settings
 

@@ -249,6 +249,28 @@ class Capture:
 
 
 @dataclass(frozen=True)
+class BinlogCapture:
+    """How a source's tables are captured from the binary log of MySQL or MariaDB.
+
+    `setting` names the value that holds the URI of the source database, `mysql://user:password@host/name`. Every table
+    of the source is captured, from its `location` ("database.table"). To the source we are a replica: `server_id` is
+    ours alone, among its replicas and other captures. A status raises an alarm when more than `alarm_bytes` of the log
+    are not stored yet, or the copy is older than `alarm_age`.
+    """
+
+    setting: str
+    server_id: int
+    alarm_bytes: int = 1 << 30
+    alarm_age: timedelta = timedelta(hours=1)
+
+    def __post_init__(self) -> None:
+        """Check the number."""
+        validation.check(self, "capture", filled=("setting",), positive=("alarm_bytes", "alarm_age"))
+        if not 0 < self.server_id < 1 << 32:
+            raise ValueError(f"server id {self.server_id} is not between 1 and {(1 << 32) - 1}")
+
+
+@dataclass(frozen=True)
 class Source:
     """One system: its tables and how to open it. `settings` names the values that `open_reader` is given."""
 
@@ -260,7 +282,7 @@ class Source:
     open_reader: Callable[[Mapping[str, str]], Reader]
     tables: tuple[Table, ...]
     stream: Stream | None = None
-    capture: Capture | None = None
+    capture: Capture | BinlogCapture | None = None
 
     def __post_init__(self) -> None:
         """Check the source."""

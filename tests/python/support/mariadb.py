@@ -36,6 +36,10 @@ class MariaDB:
         """How a source reads it."""
         return f"mysql://reader:{self.reader}@127.0.0.1:{self.port}/shop"
 
+    def captured(self, database: str) -> str:
+        """Return how a capture reads it."""
+        return f"mysql://capturer:{self.reader}@127.0.0.1:{self.port}/{database}"
+
     def connect(self) -> Any:
         """Open a connection as the owner, with every statement a transaction of its own."""
         return pymysql.connect(
@@ -73,7 +77,11 @@ def binary() -> str | None:
     return shutil.which("mariadbd", path=where)
 
 
-def start(program: str) -> MariaDB:
+BINLOG = ("--log-bin=log", "--binlog-format=ROW", "--binlog-row-image=FULL", "--binlog-row-metadata=FULL")
+"""Options of a server that can be captured."""
+
+
+def start(program: str, *options: str) -> MariaDB:
     """Create a server's files and start it, as an unprivileged user if this is root: under a second."""
     folder = Path(tempfile.mkdtemp(prefix="granary-maria-", dir="/tmp"))
     as_user: dict[str, Any] = {"cwd": folder}
@@ -91,7 +99,7 @@ def start(program: str) -> MariaDB:
     fast = ["--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--performance-schema=off"]
     where = [f"--socket={folder / 's'}", f"--port={server.port}", "--bind-address=127.0.0.1"]
     with (folder / "log").open("wb") as log:
-        server.process = subprocess.Popen([*common, *fast, *where], stdout=log, stderr=log, **as_user)
+        server.process = subprocess.Popen([*common, *fast, *where, *options], stdout=log, stderr=log, **as_user)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -119,6 +127,9 @@ create user 'owner'@'%' identified by '{server.owner}';
 grant all on *.* to 'owner'@'%' with grant option;
 create user 'reader'@'%' identified by '{server.reader}';
 grant select, show view, lock tables on shop.* to 'reader'@'%';
+create user 'capturer'@'%' identified by '{server.reader}';
+grant select on *.* to 'capturer'@'%';
+grant replication slave, replication client on *.* to 'capturer'@'%';
 """
     return b"use mysql;\n" + b"".join(path.read_bytes() for path in found) + logins.encode()
 

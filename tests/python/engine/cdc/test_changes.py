@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from granary.cdc import capture
 from granary.cdc.capture import opened
+from granary.cdc.postgres import capturing as of_slot
 from granary.load.captured import LostSlotError
 from granary.quarantine.replay import entries, replay
 from granary.sources.spec import Column
@@ -248,7 +248,7 @@ def test_types_arrive_as_they_are_in_the_source(warehouse: Settings, shop: Shop,
 def test_a_transaction_larger_than_a_batch_lands_whole(
     warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch, rows: Rows
 ) -> None:
-    monkeypatch.setattr(capture, "PEEK_MESSAGES", 10)
+    monkeypatch.setattr(of_slot, "PEEK_MESSAGES", 10)
     with opened(warehouse, shop.source) as capturing:
         capturing.once()
         # 30 MB, so that one peek comes in two pieces with the transaction's seam between them.

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from granary.cdc import capture, replication
 from granary.cdc.capture import opened
-from granary.cdc.lsn import lsn_number
-from granary.cdc.origin import Origin
-from granary.cdc.replication import ReplicationRefusedError
+from granary.cdc.postgres import capturing as of_slot
+from granary.cdc.postgres import replication
+from granary.cdc.postgres.lsn import lsn_number
+from granary.cdc.postgres.origin import Origin
+from granary.cdc.postgres.replication import ReplicationRefusedError
 from granary.cdc.status import status
 from granary.load.captured import LostSlotError
 
@@ -91,7 +92,7 @@ def test_a_source_that_does_not_replicate_is_looked_at(
     warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied(warehouse, shop)
-    monkeypatch.setattr(capture, "POLL_SECONDS", 0)
+    monkeypatch.setattr(of_slot, "POLL_SECONDS", 0)
     asked = []
 
     def refuse(self: Origin, start: int) -> Any:

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from granary.cdc import pgoutput
-from granary.cdc.lsn import lsn_number, lsn_text
-from granary.cdc.pgoutput import Decoder
-from granary.cdc.rows import trace
-from granary.cdc.state import Snapshot, State
+from granary.cdc.pieces import gather
+from granary.cdc.postgres.changes import trace
+from granary.cdc.postgres.lsn import lsn_number, lsn_text
+from granary.cdc.postgres.pgoutput import Decoder
+from granary.cdc.postgres.state import Snapshot, State
 from granary.warehouse.errors import GranaryError
 
 Y2K = 946_684_800_000_000
@@ -117,7 +117,7 @@ def test_texts_are_copied_piece_by_piece(piece: int, monkeypatch: pytest.MonkeyP
     data = np.frombuffer(b"abcdefghij" * 30, np.uint8)
     starts, lengths = np.array([5, 0, 9, 3, 0, 20, 1, 0]), np.array([2, 0, 0, 200, 0, 7, 1, 0])
     valid = np.array([True, False, True, True, True, True, True, False])
-    texts = pgoutput.gather(data, starts, lengths, valid)
+    texts = gather(data, starts, lengths, valid)
     texts.validate(full=True)
     assert texts.to_pylist() == ["fg", None, "", "defghijabc" * 20, "", "abcdefg", "b", None]
 

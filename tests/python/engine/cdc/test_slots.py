@@ -17,9 +17,9 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from granary.cdc import snapshot
 from granary.cdc.capture import drop, opened
-from granary.cdc.lsn import lsn_number
+from granary.cdc.postgres import snapshot
+from granary.cdc.postgres.lsn import lsn_number
 from granary.cdc.status import status
 from granary.cli.capture import register
 from granary.load import api as load
@@ -228,7 +228,7 @@ def test_a_slot_that_another_session_reads_is_waited_for(
             waits.append(seconds)
             other.close()
 
-        monkeypatch.setattr("granary.cdc.origin.time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+        monkeypatch.setattr("granary.cdc.postgres.origin.time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
         assert once(warehouse, shop.source).changes == 1
     assert waits
     assert shop.differences(warehouse) == {}
@@ -238,7 +238,7 @@ def test_a_slot_that_another_session_keeps_is_told(
     warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once(warehouse, shop.source)
-    monkeypatch.setattr("granary.cdc.origin.PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("granary.cdc.postgres.origin.PATIENCE_SECONDS", 0)
     told = f'refuses: replication slot "{shop.source.capture.slot}" is active for PID'
     with reading(shop), pytest.raises(GranaryError, match=told):
         once(warehouse, shop.source)
@@ -410,7 +410,7 @@ def test_a_captured_table_of_another_warehouse_needs_a_slot_of_its_own_name() ->
 
 
 def test_the_slot_passes_what_others_write(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("granary.cdc.capture.HEARTBEAT", timedelta(0))
+    monkeypatch.setattr("granary.cdc.capturing.HEARTBEAT", timedelta(0))
     once(warehouse, shop.source)
     before = status(warehouse, shop.source)
     shop.sql("create table others (n int)", "insert into others select generate_series(1, 20000)")

@@ -29,9 +29,9 @@ PLANTED = [
     ("granary/dagster/planted.py", "import orchestration.jobs", "granary is not allowed to import orchestration"),
     ("granary/pages/planted.py", "import dashboards", "granary is not allowed to import dashboards"),
     (
-        "granary/cdc/lsn.py",
-        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from granary.cdc.state import State",
-        "No cycles are allowed in granary.cdc",
+        "granary/cdc/postgres/lsn.py",
+        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from granary.cdc.postgres.state import State",
+        "No cycles are allowed in granary.cdc.postgres",
     ),
 ]
 """A file, the import that is added to it, and what is said of that."""

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from granary.cdc.catalog import source_names
-from granary.cdc.lsn import lsn_text
-from granary.cdc.schema_changes import altered, attached
-from granary.load.captured import LostSlotError, check_held
-from granary.sources.capture import changes_table
+from granary.cdc.postgres.lsn import lsn_text
+from granary.cdc.postgres.schema_changes import altered, attached
+from granary.cdc.rows import source_names
+from granary.load.captured import LostSlotError
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from granary.cdc.catalog import Origins
-    from granary.cdc.origin import Origin, Server, Slot
-    from granary.cdc.state import State
+    from granary.cdc.postgres.catalog import Origins
+    from granary.cdc.postgres.origin import Origin, Server, Slot
+    from granary.cdc.postgres.state import State
     from granary.sources.spec import Source
-    from granary.warehouse.connection import Connection
 
 
 def check_slot(source: Source, where: str, state: State, server: Server, slot: Slot | None) -> None:
@@ -78,14 +76,3 @@ def check_tables(source: Source, origin: Origin, state: State, tables: Mapping[s
                 source.name,
                 where,
             )
-
-
-def check_rows(connection: Connection, source: Source) -> None:
-    """Refuse to go on from raw tables that do not hold what was captured: changes alone do not make it up.
-
-    Raises:
-        LostSlotError: somebody dropped or emptied one, or deleted rows of it.
-    """
-    for table in source.tables:
-        for contract in (table, changes_table(table)):
-            check_held(connection, source, contract)

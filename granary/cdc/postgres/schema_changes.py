@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from granary.cdc.origin import Origin
+    from granary.cdc.postgres.origin import Origin
 
 SHAPE = """
 select jsonb_build_object(

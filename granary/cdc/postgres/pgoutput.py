@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
+from granary.cdc.pieces import big, gather
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from typing import Any, TypeAlias
 
-    Array: TypeAlias = Any  # a numpy array; numpy's own stubs need Python 3.12 (see pyproject.toml)
+    import pyarrow as pa
+
+    from granary.cdc.pieces import Array
+
     Skip = Callable[[Array, Array], Array]
 
 BEGIN, COMMIT, RELATION, INSERT, UPDATE, DELETE, TRUNCATE = (ord(letter) for letter in "BCRIUDT")
 NEW, TEXT, NULL, UNCHANGED = (ord(letter) for letter in "Ntnu")
-PIECE_BYTES = 1 << 16
-"""Text that is copied at a time: its places take eight times as much, which should stay in the processor's cache."""
 EPOCH = 946_684_800_000_000
 """Microseconds from 1970 to 2000, where Postgres counts from."""
 
@@ -245,32 +245,6 @@ def walk(data: Array, at: Array, width: int, rows: Array) -> tuple[Tuples, Array
     if len(at) and at.max() > len(data):
         raise GranaryError("a message ends within a value", "pgoutput")
     return Tuples(rows, tuple(starts), tuple(lengths), tuple(flags)), at
-
-
-def big(data: Array, at: Array, size: int) -> Array:
-    """Return the big-endian unsigned numbers of `size` bytes at some places, as int64."""
-    value = np.zeros(len(at), np.int64)
-    for offset in range(size):
-        value = (value << 8) | data.take(at + offset, mode="clip")
-    return value
-
-
-def gather(data: Array, starts: Array, lengths: Array, valid: Array) -> pa.Array:
-    """Copy pieces of the data together as one column of text; those that are not valid are null."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    copied = np.empty(offsets[-1], np.uint8)
-    row = 0
-    while row < len(starts):
-        end = max(row + 1, int(np.searchsorted(offsets, offsets[row] + PIECE_BYTES)) - 1)
-        low, high = offsets[row], offsets[end]
-        if end == row + 1:
-            copied[low:high] = data[starts[row] : starts[row] + lengths[row]]
-        else:
-            shifts = np.repeat(starts[row:end] - offsets[row:end], lengths[row:end])
-            copied[low:high] = data[shifts + np.arange(low, high)]
-        row = end
-    nulls = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
-    return pa.StringArray.from_buffers(len(starts), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(copied), nulls)
 
 
 def parse_relation(message: bytes) -> Relation:

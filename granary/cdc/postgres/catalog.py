@@ -6,15 +6,16 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from granary.cdc.schema_changes import Shape, heirs
-from granary.cdc.state import TableState
+from granary.cdc.postgres.schema_changes import Shape, heirs
+from granary.cdc.postgres.state import TableState
+from granary.cdc.rows import source_names
 from granary.warehouse.connection import quote_name
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from granary.cdc.origin import Origin
+    from granary.cdc.postgres.origin import Origin
     from granary.sources.spec import Table
 
 SERVER = """
@@ -77,11 +78,6 @@ def place(table: Table) -> tuple[str, str]:
     """Return the schema and the name of a table at the source; "schema.table", a name may hold further dots."""
     schema, dot, name = table.location.partition(".")
     return (schema, name) if dot else ("public", schema)
-
-
-def source_names(table: Table) -> dict[str, str]:
-    """Return under which names columns may come: delivered name -> the contract's name."""
-    return {name: column.name for column in table.columns for name in (column.name, *column.aliases)}
 
 
 def ensure_publication(origin: Origin, tables: Sequence[Table]) -> bool:

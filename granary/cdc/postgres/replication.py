@@ -19,8 +19,8 @@ import pyarrow as pa
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from granary.cdc.lsn import lsn_text
-from granary.cdc.pgoutput import COMMIT, RELATION
+from granary.cdc.postgres.lsn import lsn_text
+from granary.cdc.postgres.pgoutput import COMMIT, RELATION
 from granary.warehouse.connection import quote_name
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.waits import TCP

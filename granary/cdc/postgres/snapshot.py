@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 from adbc_driver_manager import Error as DriverError
 
-from granary.cdc.catalog import Origins, source_names
-from granary.cdc.lsn import lsn_number, lsn_text
-from granary.cdc.rows import Image, key_values, landing
-from granary.cdc.state import Snapshot
+from granary.cdc.postgres.catalog import Origins
+from granary.cdc.postgres.changes import KINDS
+from granary.cdc.postgres.lsn import lsn_number, lsn_text
+from granary.cdc.postgres.state import Snapshot
+from granary.cdc.rows import Image, key_values, landing, source_names
 from granary.warehouse.connection import execute, query, quote_name
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from granary.cdc.landing import Lander
-    from granary.cdc.origin import Origin
+    from granary.cdc.postgres.origin import Origin
     from granary.sources.spec import Source, Table
     from granary.sources.units import SourceBatch
     from granary.warehouse.connection import ArrowConnection
@@ -129,7 +130,7 @@ def _gone(
     origin: Origin, connection: ArrowConnection, table: Table, origins: Origins, lander: Lander, lsn: int
 ) -> SourceBatch | None:
     """Return the rows of the current table whose keys the snapshot lacks, as deletes; None if it lacks none."""
-    names, kinds = source_names(table), _oids(connection, origins)
+    names, kinds = source_names(table), _kinds(connection, origins)
     delivered = {names[name]: name for name in origins.types if names.get(name) in table.key}
     listed = ", ".join(_as_text(delivered[name], origins.types[delivered[name]]) for name in table.key)
     wanted = [(table.column(name), kinds[delivered[name]]) for name in table.key]
@@ -167,14 +168,14 @@ def _now(connection: ArrowConnection) -> int:
     return int(str(query(connection, "select (extract(epoch from now()) * 1000000)::bigint")[0][0]))
 
 
-def _oids(connection: ArrowConnection, origins: Origins) -> dict[str, int]:
-    """Return the type of each column (pg_type.oid)."""
+def _kinds(connection: ArrowConnection, origins: Origins) -> dict[str, pa.DataType | None]:
+    """Return the kind of each column."""
     rows = query(
         connection,
         "select attname::text, atttypid::bigint from pg_attribute where attrelid = $1::bigint::oid and attnum > 0",
         origins.oid,
     )
-    return {str(name): int(str(oid)) for name, oid in rows}
+    return {str(name): KINDS.get(int(str(oid))) for name, oid in rows}
 
 
 def _where(origins: Origins) -> str:
@@ -187,7 +188,7 @@ def _source_batches(
     types = list(origins.types.items())
     now = _now(connection)
     listed = ", ".join(f"{_as_text(name, kind)} as c{number}" for number, (name, kind) in enumerate(types))
-    kinds = _oids(connection, origins)
+    kinds = _kinds(connection, origins)
     names = source_names(table)
     nothing = [pa.array([None], pa.string()) for _ in types]
 

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from granary.cdc.lsn import lsn_number, lsn_text
-from granary.cdc.schema_changes import Shape
+from granary.cdc.postgres.lsn import lsn_number, lsn_text
+from granary.cdc.postgres.schema_changes import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from granary.cdc.pgoutput import Array
-
-STATE = "@capture"
-"""The name under which ops.watermarks keeps the state of a source's capture; no table can have it."""
+    from granary.cdc.pieces import Array
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 from adbc_driver_manager import Error as DriverError
 
-from granary.cdc.lsn import lsn_number, lsn_text
-from granary.cdc.replication import Replication
+from granary.cdc.postgres.lsn import lsn_number, lsn_text
+from granary.cdc.postgres.replication import Replication
 from granary.warehouse.connection import connect_uri, execute, query, quote_name, reason
 from granary.warehouse.errors import GranaryError
 

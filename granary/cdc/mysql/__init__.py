@@ -1,0 +1,1 @@
+"""Capture from MySQL and MariaDB: the row changes of the binary log."""

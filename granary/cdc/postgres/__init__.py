@@ -1,0 +1,1 @@
+"""Capture from Postgres: the changes of a logical replication slot."""
