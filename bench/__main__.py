@@ -172,6 +172,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "pages": partial(apart, "bench.pages"),
     "changes": partial(apart, "bench.changes", "1000000"),
     "latency": partial(apart, "bench.latency"),
+    "binlog": partial(apart, "bench.binlog"),
     "streams": partial(apart, "bench.streams"),
     "publishing": partial(apart, "bench.publishing"),
     "answers": answers.main,

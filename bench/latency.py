@@ -15,7 +15,8 @@ from statistics import quantiles
 
 from bench.changes import captured_shop
 from bench.peak import peak_mb
-from granary.cdc.capture import CaptureResult, opened
+from granary.cdc.capture import opened
+from granary.cdc.capturing import CaptureResult
 from granary.cli import output
 from granary.warehouse.connection import connect, query
 

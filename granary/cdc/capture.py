@@ -43,14 +43,16 @@ def opened(settings: Settings, source: Source, run_id: str = "") -> Iterator[Cap
             raise GranaryError(
                 f"another capture of {source.name} is running: {error.holder}", source.name, "end that one first"
             ) from None
-        with connect(settings, role="loader") as connection:
-            with closing(_capturing(settings, source, connection, run_id)) as capturing:
-                try:
-                    yield capturing
-                except BaseException as error:
-                    capturing.end(error)
-                    raise
-                capturing.end()
+        with (
+            connect(settings, role="loader") as connection,
+            closing(_capturing(settings, source, connection, run_id)) as capturing,
+        ):
+            try:
+                yield capturing
+            except BaseException as error:
+                capturing.end(error)
+                raise
+            capturing.end()
 
 
 def _capturing(settings: Settings, source: Source, connection: Connection, run_id: str) -> Capturing[Any]:

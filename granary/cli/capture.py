@@ -1,4 +1,4 @@
-"""`granary capture`: change data capture from Postgres sources."""
+"""`granary capture`: change data capture from Postgres, MySQL and MariaDB."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ def capture(
     follow: Annotated[
         bool, typer.Option("--follow/--once", help="Go on until Ctrl-C, or take what there is and end.")
     ] = False,
-    snapshot: Annotated[bool, typer.Option("--snapshot", help="Make the slot anew and copy everything again.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Show slots and lag; exit 1 if there is an alarm.")] = False,
+    snapshot: Annotated[bool, typer.Option("--snapshot", help="Copy everything again, with a new slot.")] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Show positions and lag; exit 1 if there is an alarm.")
+    ] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Remove slot and publication at the source.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take changes from a Postgres source by logical replication, from its slot into raw tables.
+    """Take changes from the log of a Postgres, MySQL or MariaDB source into raw tables.
 
     The first time, every table is copied. Each lands twice: as a table of changes, which only grows, and as it is now.
     """
@@ -117,10 +119,10 @@ def _show(found: list[CaptureStatus]) -> None:
     from granary.cli import output
 
     for one in found:
+        reader, log = (f"slot {one.slot}", "wal_status") if one.publication else (one.slot, "log")
         age = "unknown" if one.lag_seconds is None else f"{one.lag_seconds:,.1f} s"
         output.line(
-            f"{one.source}: slot {one.slot}, {one.phase}, stored up to {one.lsn or 'nothing'},"
-            f" wal_status {one.wal_status}\n"
+            f"{one.source}: {reader}, {one.phase}, stored up to {one.lsn or 'nothing'}, {log} {one.wal_status}\n"
             f"  lag {_bytes(one.lag_bytes)}, {age}; held at the source {_bytes(one.held_bytes)};"
             f" alarm over {one.alarm_bytes:,} bytes or {one.alarm_seconds:,.0f} s"
         )

@@ -21,9 +21,14 @@ CHANGE_COLUMNS = (
         "insert, update, delete, truncate; snapshot for a row of an initial copy, reset just before its first row.",
         allowed=("insert", "update", "delete", "truncate", "snapshot", "reset"),
     ),
-    Column("cdc_lsn", pa.int64(), "LSN of the transaction's commit, in bytes of the log; '0/0'::pg_lsn + it."),
+    Column(
+        "cdc_lsn",
+        pa.int64(),
+        "LSN of the transaction's commit, in bytes of Postgres' log: '0/0'::pg_lsn + it; of a binary log its number,"
+        " counted from the first copy.",
+    ),
     Column("cdc_seq", pa.int64(), "Place of the change within its transaction, from 1."),
-    Column("cdc_xid", pa.int64(), "Transaction at the source."),
+    Column("cdc_xid", pa.int64(), "Transaction at the source; of a binary log the last number of its GTID."),
     Column("cdc_committed_at", pa.timestamp("us", tz="UTC"), "When the transaction was committed."),
     Column("cdc_key_before", pa.string(), "JSON of the key before the change, where an update changed it."),
 )

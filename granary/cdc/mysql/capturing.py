@@ -116,7 +116,7 @@ class BinlogCapturing(Capturing[State]):
         self._leave()
 
     def _commits(self, tx: LoadTransaction) -> int:
-        """Return the number of the last commit in the change tables: of a capture that was dropped or of another kind."""
+        """Return the last commit's number in the change tables, of a capture that was dropped or of another kind."""
         found = [0]
         for table in self.source.tables:
             contract = changes_table(table)
@@ -126,7 +126,7 @@ class BinlogCapturing(Capturing[State]):
         return max(found)
 
     def add(self, added: tuple[Table, ...]) -> None:
-        """Copy tables that the contract has gained, beside the stream of the others, which goes on from where it was."""
+        """Copy tables that the contract has gained; the log of the others goes on from where it was."""
         state = self.state
         if not added or state is None:
             return

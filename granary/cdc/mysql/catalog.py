@@ -34,8 +34,7 @@ WANTED = {
 NEEDED = ("log_bin", "binlog_format", "binlog_row_image", "binlog_row_metadata")
 
 COLUMNS = """
-select column_name, data_type, column_type, character_set_name, datetime_precision, numeric_precision, numeric_scale,
-    extra, is_nullable
+select column_name, data_type, column_type, character_set_name, datetime_precision, numeric_precision, numeric_scale
 from information_schema.columns where table_schema = %s and table_name = %s order by ordinal_position
 """
 UNIQUE = """
@@ -60,7 +59,46 @@ CODECS = {
 """Python's codecs of MySQL's character sets."""
 
 TYPES = frozenset(
-    ["tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "bit", "year", "date", "datetime", "timestamp", "time", "char", "varchar", "binary", "varbinary", "tinytext", "text", "mediumtext", "longtext", "tinyblob", "blob", "mediumblob", "longblob", "enum", "set", "json", "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection", "geomcollection"]
+    [
+        "tinyint",
+        "smallint",
+        "mediumint",
+        "int",
+        "bigint",
+        "decimal",
+        "float",
+        "double",
+        "bit",
+        "year",
+        "date",
+        "datetime",
+        "timestamp",
+        "time",
+        "char",
+        "varchar",
+        "binary",
+        "varbinary",
+        "tinytext",
+        "text",
+        "mediumtext",
+        "longtext",
+        "tinyblob",
+        "blob",
+        "mediumblob",
+        "longblob",
+        "enum",
+        "set",
+        "json",
+        "geometry",
+        "point",
+        "linestring",
+        "polygon",
+        "multipoint",
+        "multilinestring",
+        "multipolygon",
+        "geometrycollection",
+        "geomcollection",
+    ]
 )
 GEOMETRIES = ("geom", "point", "linestring", "polygon", "multi")
 
@@ -180,7 +218,7 @@ def _table(server: Server, table: Table) -> Origins:
 
 
 def _column(row: tuple[Any, ...], where: str) -> OriginColumn:
-    name, kind, full, charset, fraction, digits, scale, extra, _ = (
+    name, kind, full, charset, fraction, digits, scale = (
         value.decode() if isinstance(value, bytes) else value for value in row
     )
     if kind not in TYPES or "COMPRESSED" in str(full).upper():

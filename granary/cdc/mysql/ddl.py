@@ -34,7 +34,7 @@ ADDED_INDEX = r"(?:add|drop|rename) (?:(?:unique|fulltext|spatial) )?(?:index|ke
 CLAUSE = re.compile(
     ADDED_INDEX + r"|(?:add|drop) primary key\b.*|add (?:unique|fulltext|spatial)\b.*"
     r"|(?:engine|comment|auto_increment|row_format|stats_\w+|checksum|max_rows|min_rows|avg_row_length|key_block_size"
-    r"|page_compressed|page_compression_level|encrypted|encryption|encryption_key_id|algorithm|lock) =? ?\S+"
+    r"|page_compressed|page_compression_level|encrypted|encryption|encryption_key_id|algorithm|lock) =? ?(?:'.*'|\S+)"
     r"|(?:default )?(?:character set|charset|collate) =? ?\w+(?: collate =? ?\w+)?"
     r"|(?:enable|disable) keys|force|alter (?:index|constraint)\b.*|(?:order by|nowait|wait)\b.*"
     r"|alter (?:column )?\S+ (?:set default|drop default)\b.*"
@@ -59,7 +59,9 @@ class Effect:
         return not self.why
 
 
-def effect(sql: str, schema: str, captured: Mapping[tuple[str, str], str]) -> Effect | None:
+def effect(  # noqa: PLR0911 - one rule, one line
+    sql: str, schema: str, captured: Mapping[tuple[str, str], str]
+) -> Effect | None:
     """Return what a statement in the log does to a captured table, None if it does nothing to any.
 
     Args:

@@ -165,7 +165,9 @@ class Decoder:
         key = event[HEADER + 6 :]
         if key not in self.announced:
             contract = self.captured.get(names(event))
-            self.announced[key] = (contract and (contract, parse(event, self.codecs, is_mariadb=self.is_mariadb))) or None
+            self.announced[key] = (
+                contract and (contract, parse(event, self.codecs, is_mariadb=self.is_mariadb))
+            ) or None
         self.tables[events.table_id(event)] = self.announced[key]
 
     def _rows(self, kind: int, event: bytes, offset: int) -> Record | None:

@@ -48,22 +48,17 @@ class Seam:
         """Return whether a transaction ends with this event."""
         if kind == MARIADB_GTID:
             self.within = not event[HEADER + 12] & STANDALONE
-            return False
-        if kind in (GTID, ANONYMOUS):
+        elif kind in (GTID, ANONYMOUS):
             self.within = False
-            return False
-        if kind in (XID, XA_PREPARE):
+        elif kind in (XID, XA_PREPARE):
             self.within = False
             return True
-        if kind == QUERY:
+        elif kind == QUERY:
             sql = query(event)[1]
-            if sql[:5] == b"BEGIN" or sql[:8] == b"XA START":
-                self.within = True
-                return False
-            if self.within and sql not in (b"COMMIT", b"ROLLBACK"):
-                return False  # a savepoint, or a statement that a transaction has logged as such
-            self.within = False
-            return True
+            begins = sql[:5] == b"BEGIN" or sql[:8] == b"XA START"
+            # Within one, other statements are savepoints, or what a session has logged as such.
+            self.within = begins or (self.within and sql not in (b"COMMIT", b"ROLLBACK"))
+            return not self.within
         return False
 
 

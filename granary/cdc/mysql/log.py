@@ -32,7 +32,7 @@ LONGEST = 0xFFFFFF
 """Bytes of a packet that another one continues."""
 FATAL = 1236
 """Error of a log that does not have what a replica asks for: purged, reset, or another server's."""
-PART_BYTES = 32 << 20
+PART_BYTES = 16 << 20
 """How much waits at most while the warehouse is busy: memory stays flat."""
 READ_BYTES = 1 << 20
 HEARTBEAT_SECONDS = 1
@@ -55,7 +55,7 @@ class Log:
         Raises:
             GranaryError: the source does not answer.
         """
-        self.server = server
+        self.server, self._follow = server, follow
         self._session = server.connect()
         self._closed = threading.Event()
         self._change = threading.Condition()
@@ -123,7 +123,7 @@ class Log:
             self._change.wait_for(self._is_due, seconds)
             if self._closed.is_set():
                 raise GranaryError("the capture was ended", self.server.where)
-            if self._whole or self._bytes >= PART_BYTES:
+            if self._has_part():
                 return self._taken()
             if self._error:
                 raise self._error
@@ -139,13 +139,13 @@ class Log:
             part = following
             yield part
 
-    @property
-    def ended(self) -> bool:
-        """Whether all of the log has been handed over, up to where it ended."""
-        return self._ended and not self._whole
+    def _has_part(self) -> bool:
+        """Whether there is enough: any transaction for one who follows, else as much as may wait, or the last ones."""
+        waits = not self._follow and not self._ended and self._error is None
+        return self._bytes >= PART_BYTES or bool(self._whole and not waits)
 
     def _is_due(self) -> bool:
-        return bool(self._whole or self._bytes >= PART_BYTES or self._error or self._ended or self._closed.is_set())
+        return bool(self._has_part() or self._error or self._ended or self._closed.is_set())
 
     def _taken(self) -> Part:
         count = self._whole or len(self._events)

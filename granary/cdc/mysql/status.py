@@ -1,4 +1,4 @@
-"""How a capture stands: how much of the source's log is not stored, whether the log still has it, how old the copy is."""
+"""How a capture stands: how much of the log is not stored, whether the log still has it, how old the copy is."""
 
 from __future__ import annotations
 

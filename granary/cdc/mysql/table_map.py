@@ -158,7 +158,9 @@ def parse(event: bytes, codecs: Mapping[int, str], *, is_mariadb: bool) -> LogTa
     return LogTable(schema, name, tuple(_named(columns, told, codecs, is_mariadb)))
 
 
-def _column(name: str, kind: int, event: bytes, at: int, where: str) -> tuple[LogColumn, int]:
+def _column(  # noqa: PLR0911 - one type, one line
+    name: str, kind: int, event: bytes, at: int, where: str
+) -> tuple[LogColumn, int]:
     """Return a column by what stands of it at a place, and the place after that."""
     if kind == STRING:
         first, second = event[at], event[at + 1]

@@ -17,6 +17,7 @@ from granary.cdc.mysql.binary_json import json_text
 from granary.cdc.mysql.server import quote
 from granary.cdc.pieces import big, gather, little
 from granary.cdc.rows import BYTES
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -74,7 +75,23 @@ def selected(name: str, column_type: str) -> str:
 
 
 HEXED = frozenset(
-    ["binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection", "geomcollection"]
+    [
+        "binary",
+        "varbinary",
+        "tinyblob",
+        "blob",
+        "mediumblob",
+        "longblob",
+        "geometry",
+        "point",
+        "linestring",
+        "polygon",
+        "multipoint",
+        "multilinestring",
+        "multipolygon",
+        "geometrycollection",
+        "geomcollection",
+    ]
 )
 
 
@@ -98,6 +115,9 @@ def texts(
         lengths: how many bytes it has, 0 where it is null.
         valid: whether there is one.
         codecs: Python's codec for the text of each collation.
+
+    Raises:
+        GranaryError: the character set is not known.
     """
     if column.type in READ:
         if valid.all():
@@ -107,13 +127,17 @@ def texts(
         return _hex(data, column, starts, lengths, valid)
     if column.type == kinds.JSON:
         return _each(data, starts, lengths, valid, lambda value: json_text(value, _one_decimal))
-    codec = codecs.get(column.collation, UTF8)
-    if codec == UTF8:
-        return gather(data, starts, lengths, valid)
-    if is_like_ascii(codec):
-        raw = gather(data, starts, lengths, valid)
-        if not len(raw) or np.frombuffer(raw.buffers()[2], np.uint8).max(initial=0) < ASCII:
-            return raw
+    codec = codecs.get(column.collation)
+    if codec is None:
+        raise GranaryError(
+            f"column {column.name} has a character set that is not known here (collation {column.collation})",
+            "binary log",
+            "convert it to utf8mb4 at the source, then `granary capture SOURCE --snapshot`",
+        )
+    raw = gather(data, starts, lengths, valid)
+    is_ascii = is_like_ascii(codec) and np.frombuffer(raw.buffers()[2], np.uint8).max(initial=0) < ASCII
+    if codec == UTF8 or is_ascii:
+        return raw
     return _each(data, starts, lengths, valid, lambda value: decoded(value, codec))
 
 
@@ -232,7 +256,7 @@ def _clock(value: Array) -> Array:
 
 
 def _fraction(data: Array, at: Array, scale: int) -> list[Array]:
-    """Return what follows the seconds: hundredths, or pairs of further digits, of which an odd last one is not shown."""
+    """Return what follows the seconds: pairs of digits, of which an odd last one is not shown."""
     if not scale:
         return []
     size = (scale + 1) // 2

@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa

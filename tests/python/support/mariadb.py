@@ -53,6 +53,21 @@ class MariaDB:
                 cursor.execute(statement)
             return list(cursor.fetchall())
 
+    def follow(self, first: MariaDB) -> None:
+        """Become a replica of another server, from the beginning of its log."""
+        self.run(
+            f"change master to master_host = '127.0.0.1', master_port = {first.port}, master_user = 'capturer',"
+            f" master_password = '{first.reader}', master_use_gtid = slave_pos, master_connect_retry = 1",
+            "start slave",
+        )
+
+    def catch_up(self, first: MariaDB) -> None:
+        """Wait until everything that another server has committed is here."""
+        ((gtid,),) = first.run("select @@gtid_binlog_pos")
+        assert self.run(f"select master_gtid_wait('{gtid}', {PATIENCE_SECONDS})") == [(0,)], self.run(
+            "show slave status"
+        )
+
     def readers(self) -> list[int]:
         """Return the ids of the reader's connections."""
         return [row[0] for row in self.run("select id from information_schema.processlist where user = 'reader'")]

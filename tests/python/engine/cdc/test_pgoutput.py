@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from granary.cdc import pieces
 from granary.cdc.pieces import gather
 from granary.cdc.postgres.changes import trace
 from granary.cdc.postgres.lsn import lsn_number, lsn_text
@@ -113,7 +114,7 @@ def test_every_message_wherever_the_stream_is_cut(at: int) -> None:
 
 @pytest.mark.parametrize("piece", [1, 7, 64, 1 << 16])
 def test_texts_are_copied_piece_by_piece(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pgoutput, "PIECE_BYTES", piece)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", piece)
     data = np.frombuffer(b"abcdefghij" * 30, np.uint8)
     starts, lengths = np.array([5, 0, 9, 3, 0, 20, 1, 0]), np.array([2, 0, 0, 200, 0, 7, 1, 0])
     valid = np.array([True, False, True, True, True, True, True, False])

@@ -32,7 +32,7 @@ from granary.readers.rest import (
     Since,
 )
 from granary.sources.discovery import collect
-from granary.sources.spec import Capture, Column, Source, Stream, Table
+from granary.sources.spec import BinlogCapture, Capture, Column, Source, Stream, Table
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ RIGHT: dict[Any, dict[str, Any]] = {
     },
     Stream: {"topics": {"things": "things"}, "address": "ADDRESS", "secrets": "SECRETS"},
     Capture: {"setting": "URI", "slot": "granary", "publication": "granary"},
+    BinlogCapture: {"setting": "URI", "server_id": 4711},
     Csv: {},
     JsonLines: {},
     Json: {},
@@ -152,7 +153,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (Source, {"open_reader": "files"}, "source shop: open_reader is a function and not 'files'"),
     (Source, {"tables": ()}, "source shop needs tables with different names"),
     (Source, {"stream": "kafka"}, "source shop: stream is Stream or None and not 'kafka'"),
-    (Source, {"capture": "cdc"}, "source shop: capture is Capture or None and not 'cdc'"),
+    (Source, {"capture": "cdc"}, "source shop: capture is Capture, BinlogCapture or None and not 'cdc'"),
     (Stream, {"topics": {}}, "stream: topics names a topic for each of some tables"),
     (Stream, {"topics": {"things": ""}}, "stream: topics names a topic for each of some tables"),
     (Stream, {"topics": {"things": 5}}, "stream: topics is a dict of texts and not {'things': 5}"),
@@ -165,6 +166,11 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (Capture, {"alarm_bytes": -1}, "capture: alarm_bytes is over 0 and not -1"),
     (Capture, {"alarm_age": 60}, "capture: alarm_age is timedelta and not 60"),
     (Capture, {"alarm_age": timedelta(0)}, "capture: alarm_age is over 0 and not 0:00:00"),
+    (BinlogCapture, {"setting": ""}, "capture: setting is empty"),
+    (BinlogCapture, {"server_id": 0}, "server id 0 is not between 1 and 4294967295"),
+    (BinlogCapture, {"server_id": "7"}, "capture: server_id is a whole number and not '7'"),
+    (BinlogCapture, {"alarm_bytes": 0}, "capture: alarm_bytes is over 0 and not 0"),
+    (BinlogCapture, {"alarm_age": timedelta(0)}, "capture: alarm_age is over 0 and not 0:00:00"),
     (Csv, {"delimiter": ""}, "delimiter is one ASCII character, not ''"),
     (Csv, {"delimiter": "||"}, "delimiter is one ASCII character, not '||'"),
     (Csv, {"delimiter": 5}, "Csv: delimiter is text or None and not 5"),

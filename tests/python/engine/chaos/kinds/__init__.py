@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.python.engine.chaos.kinds.api import ApiWorld
+from tests.python.engine.chaos.kinds.binlog import BinlogWorld
 from tests.python.engine.chaos.kinds.capture import CaptureWorld
 from tests.python.engine.chaos.kinds.databases import DatabaseWorld
 from tests.python.engine.chaos.kinds.events import StreamWorld, WebhookWorld
@@ -22,6 +23,7 @@ KINDS: dict[str, type[World]] = {
     "database": DatabaseWorld,
     "api": ApiWorld,
     "change capture": CaptureWorld,
+    "mysql": BinlogWorld,
     "kafka": StreamWorld,
     "webhooks": WebhookWorld,
     "quarantine replay": ReplayWorld,
