@@ -125,7 +125,9 @@ def test_a_log_that_was_purged_is_noticed_and_repaired(
         "delete from articles where id = 1", "flush binary logs", "insert into articles (id, name) values (3, 'c')"
     )
     file = stall.rows("show master status")[0][0]
-    stall.sql("flush binary logs", f"purge binary logs to '{file}'")
+    stall.sql("flush binary logs")
+    while stall.rows("show binary logs")[0][0] < file:  # a file goes once the server no longer needs it itself
+        stall.sql(f"purge binary logs to '{file}'")
     with pytest.raises(LostSlotError, match="the source has thrown away log files that were needed: they begin after"):
         take()
     found = status(warehouse, stall.source)

@@ -153,7 +153,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (Source, {"open_reader": "files"}, "source shop: open_reader is a function and not 'files'"),
     (Source, {"tables": ()}, "source shop needs tables with different names"),
     (Source, {"stream": "kafka"}, "source shop: stream is Stream or None and not 'kafka'"),
-    (Source, {"capture": "cdc"}, "source shop: capture is Capture, BinlogCapture or None and not 'cdc'"),
+    (Source, {"capture": "cdc"}, "source shop: capture is Capture or BinlogCapture or None and not 'cdc'"),
     (Stream, {"topics": {}}, "stream: topics names a topic for each of some tables"),
     (Stream, {"topics": {"things": ""}}, "stream: topics names a topic for each of some tables"),
     (Stream, {"topics": {"things": 5}}, "stream: topics is a dict of texts and not {'things': 5}"),
