@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from granary.cdc.capturing import COMMIT_SECONDS, LOOK_SECONDS, Capturing, is_old
@@ -171,15 +171,16 @@ class BinlogCapturing(Capturing[State]):
                 self.beat()
                 began = time.monotonic()
                 part = log.wait(LOOK_SECONDS)
-                if part is None:
-                    if is_old(self.state.as_of):
-                        now = self.server.now()
-                        if decoder.stored.holds(GtidSet.parse(now.gtid)):
-                            self._rest(decoder, now.clock, always=True)
-                    continue
-                if self._keep(log, decoder, part) and progress:
-                    progress(self.result())
-                self.stopped.wait(max(0.0, began + COMMIT_SECONDS - time.monotonic()))
+                if part is not None and self._keep(log, decoder, part):
+                    if progress:
+                        progress(self.result())
+                elif is_old(self.state.as_of):
+                    now = self.server.now()
+                    is_complete = decoder.stored.holds(GtidSet.parse(now.gtid))
+                    clock = now.clock if is_complete else _instant(decoder.committed).isoformat()
+                    self._rest(decoder, clock, always=True)
+                if part is not None:
+                    self.stopped.wait(max(0.0, began + COMMIT_SECONDS - time.monotonic()))
         finally:
             self._leave()
 
@@ -230,7 +231,7 @@ class BinlogCapturing(Capturing[State]):
             for following in log.transactions(part):
                 if following is not part:
                     types |= self._land(lander, decoder.feed(following.events))
-            after = self._after(state, decoder, datetime.fromtimestamp(decoder.committed / 1e6, timezone.utc), types)
+            after = self._after(state, decoder, _instant(decoder.committed), types)
             self.store(tx, after)
         self.state = after
         return True
@@ -279,3 +280,7 @@ class BinlogCapturing(Capturing[State]):
             after,
             tables={name: table if name in behind else replace(table, copied="") for name, table in tables.items()},
         )
+
+
+def _instant(microseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=microseconds)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import astuple, dataclass, field
-from itertools import groupby
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -37,8 +36,7 @@ SECOND = 1_000_000
 """Microseconds."""
 
 
-@dataclass(frozen=True)
-class Commit:
+class Commit(NamedTuple):
     """A transaction: its number among those that were captured, its number at the source, and when it was (in µs)."""
 
     number: int
@@ -278,7 +276,7 @@ class Decoder:
         found = []
         for run, (owner, ops, new, old) in zip(runs, walked, strict=True):
             index = np.searchsorted(np.array(run), owner)
-            commits = np.array([astuple(records[place].commit) for place in run])[index]
+            commits = np.array([records[place].commit for place in run])[index]
             within = np.arange(len(owner)) - np.searchsorted(owner, owner)
             record = records[run[0]]
             found.append(
@@ -300,14 +298,11 @@ class Decoder:
         """Return, per record, how many changes of its transaction come before it."""
         number, carried = self.open
         now = self.commit.number
-        self.open = (now, carried if now == number else 0)
-        before = np.zeros(len(records), np.int64)
-        for one, group in groupby(range(len(records)), key=lambda place: records[place].commit.number):
-            mine = list(group)
-            already = carried if one == number else 0
-            before[mine] = already + np.cumsum(counts[mine]) - counts[mine]
-            if one == now:
-                self.open = (now, already + int(counts[mine].sum()))
+        numbers = np.array([record.commit.number for record in records], np.int64)
+        before = np.cumsum(counts) - counts
+        before = before - before[np.searchsorted(numbers, numbers)] + np.where(numbers == number, carried, 0)
+        of_now = int(counts[numbers == now].sum())
+        self.open = (now, of_now + (carried if now == number else 0))
         return before
 
 

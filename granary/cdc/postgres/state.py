@@ -98,8 +98,10 @@ class State:
 
     @classmethod
     def load(cls, text: str) -> State:
-        """Return the state that `dump` wrote."""
+        """Return the state that `dump` wrote; of a capture of another kind of log, one that asks for a new copy."""
         values = json.loads(text)
+        if "snapshot_until" not in values:
+            return cls("snapshot")
         tables = {
             name: TableState(**table | {"shape": Shape.load(table.get("shape", {}))})
             for name, table in values.pop("tables").items()

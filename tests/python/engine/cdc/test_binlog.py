@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,13 @@ from granary.load.captured import LostSlotError
 from granary.quarantine.replay import entries, replay
 from granary.warehouse.errors import GranaryError
 from tests.python.support import mariadb
-from tests.python.support.binlog_shop import ARTICLES, SETTING
+from tests.python.support.binlog_shop import ARTICLES, SETTING, BinlogShop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from granary.cdc.capturing import CaptureResult
     from granary.warehouse.settings import Settings
-    from tests.python.support.binlog_shop import BinlogShop
 
     Rows = Callable[..., list[tuple[Any, ...]]]
 
@@ -141,35 +140,41 @@ def test_a_log_that_was_purged_is_noticed_and_repaired(
     assert (status(warehouse, stall.source).alarms, stall.differences(warehouse)) == ((), {})
 
 
-def test_another_server_takes_over(
-    take: Callable[..., int], warehouse: Settings, stall: BinlogShop, rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    take("insert into articles (id, name) values (1, 'a')")
+def test_another_server_takes_over(warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     program = mariadb.binary()
-    assert program
-    other = mariadb.start(program, *mariadb.BINLOG, "--server-id=2", "--log-slave-updates", "--log-basename=other")
-    try:
-        other.follow(stall.server)
-        stall.sql("insert into articles (id, name) values (2, 'b')")
-        other.catch_up(stall.server)
-        other.run("stop slave")
-        taken_over = replace(stall, server=other)
-        monkeypatch.setenv(SETTING, taken_over.uri)
-        before = rows("select max(cdc_lsn) from raw_stall.articles_changes")
-        taken_over.sql("update articles set name = 'B' where id = 2")
-        with opened(warehouse, stall.source) as capturing:
-            assert capturing.once().changes == 2
-        assert taken_over.differences(warehouse) == {}
-        assert rows("select cdc_op, cdc_lsn > $1 from raw_stall.articles_changes where id = 2", before[0][0]) == [
-            ("insert", True),
-            ("update", True),
-        ]
-        # The first server did not receive what the second one has committed since: it is refused.
-        monkeypatch.setenv(SETTING, stall.uri)
-        with pytest.raises(LostSlotError, match="lacks what is stored"):
-            take()
-    finally:
-        other.stop()
+    if program is None:
+        pytest.skip(f"there is no MariaDB server here: install the Debian package {mariadb.PACKAGE}")
+    with ExitStack() as stack:
+        servers = []
+        for number in (1, 2):
+            options = (f"--server-id={number}", "--log-slave-updates", f"--log-basename=server{number}")
+            servers.append(mariadb.start(program, *mariadb.BINLOG, *options))
+            stack.callback(servers[-1].stop)
+        first, second = (BinlogShop(server, "stall") for server in servers)
+        servers[1].follow(servers[0])
+        first.create(rows=5)
+
+        def capture(shop: BinlogShop) -> int:
+            monkeypatch.setenv(SETTING, shop.uri)
+            with opened(warehouse, shop.source) as capturing:
+                return capturing.once().changes
+
+        capture(first)
+        first.sql("insert into articles (id, name) values (-2, 'b')")
+        assert capture(first) == 1
+        first.sql("update articles set name = 'B' where id = -2")
+        servers[1].catch_up(servers[0])
+        servers[1].run("stop slave")
+        first.sql("insert into articles (id, name) values (-3, 'lost with the first server')")
+        second.sql("delete from articles where id = -2")
+        assert capture(second) == 2
+        assert second.differences(warehouse) == {}
+        found = rows("select cdc_op, cdc_lsn from raw_stall.articles_changes where id = -2 order by _load_id, _row")
+        assert [op for op, _ in found] == ["insert", "update", "delete"]
+        assert found == sorted(found, key=lambda row: row[1])
+        # The first server has not received what the second one has committed since.
+        with pytest.raises(LostSlotError, match=r"lacks what is stored|does not go on from what is stored"):
+            capture(first)
 
 
 def test_a_capture_that_follows_is_sent_changes(
@@ -336,7 +341,7 @@ def test_status_and_drop(take: Callable[..., int], warehouse: Settings, stall: B
     found = status(warehouse, stall.source)
     assert (found.slot, found.wal_status, found.alarms) == ("server_id 4711", "kept", ())
     assert found.lag_bytes is not None
-    assert found.lag_bytes > 999 * 20
+    assert found.lag_bytes > 999 * 10
     take()
     assert status(warehouse, stall.source).lag_bytes == 0
     ((last,),) = rows("select max(cdc_lsn) from raw_stall.articles_changes")
