@@ -45,7 +45,7 @@ def source_batch(changes: Changes, table: Table) -> SourceBatch:
         "cdc_key_before": key_before,
     }
     delivered = [
-        Image(column.name, names.get(column.name), kind_of(column), image)
+        Image(column.name, names.get(column.name), kind_of(column.words), image)
         for column, image in zip(columns, after, strict=True)
     ]
     whole = (changes.ops == INSERT) | (changes.ops == UPDATE)

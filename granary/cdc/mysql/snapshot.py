@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from granary.cdc.mysql.catalog import Origins
 from granary.cdc.mysql.gtid import GtidSet
-from granary.cdc.mysql.values import HEXED, rewritten, selected
-from granary.cdc.rows import BYTES, Image, key_values, landing, source_names
+from granary.cdc.mysql.values import kind_of, rewritten, selected
+from granary.cdc.rows import Image, key_values, landing, source_names
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
 
@@ -165,24 +165,13 @@ def _texts(
         raise server.failure(error) from None
 
 
-def _kind(column: OriginColumn) -> pa.DataType | None:
-    base = column.words.partition("(")[0].removesuffix(" unsigned")
-    return BYTES if base in HEXED else KINDS.get(base)
-
-
-KINDS: dict[str, pa.DataType] = {
-    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "year", "bit"), pa.int64()),
-    **dict.fromkeys(("float", "double"), pa.float64()),
-}
-
-
 def _rows(
     op: str, table: Table, origins: Origins, texts: list[pa.Array], first: int, commit: int, instant: int
 ) -> SourceBatch:
     count = len(texts[0])
     names = source_names(table)
     images = [
-        Image(column.name, names.get(column.name), _kind(column), text)
+        Image(column.name, names.get(column.name), kind_of(column.words), text)
         for column, text in zip(origins.columns, texts, strict=True)
     ]
     whole = np.full(count, op == "snapshot")
@@ -196,7 +185,7 @@ def _gone(
     names = source_names(table)
     delivered = {names[column.name]: column for column in origins.columns if names.get(column.name) in table.key}
     columns = tuple(delivered[name] for name in table.key)
-    wanted = [(table.column(name), _kind(column)) for name, column in zip(table.key, columns, strict=True)]
+    wanted = [(table.column(name), kind_of(column.words)) for name, column in zip(table.key, columns, strict=True)]
     present = (key_values(wanted, texts) for texts in _texts(server, session, origins, columns))
     keys = lander.lacking(table, present)
     if not keys:
@@ -206,7 +195,9 @@ def _gone(
     }
     nothing = pa.nulls(len(keys), pa.string())
     images = [
-        Image(column.name, names.get(column.name), _kind(column), texts.get(names.get(column.name, ""), nothing))
+        Image(
+            column.name, names.get(column.name), kind_of(column.words), texts.get(names.get(column.name, ""), nothing)
+        )
         for column in origins.columns
     ]
     nobody = np.zeros(len(keys), bool)

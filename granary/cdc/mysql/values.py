@@ -6,6 +6,7 @@ The copy asks the server for the same texts (`selected`), so that a value is the
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,21 +34,19 @@ ASCII = 0x80
 UTF8 = "utf-8"
 
 
-def kind_of(column: LogColumn) -> pa.DataType | None:
-    """Return the type that a column gets where no contract names it; None is text.
+def kind_of(words: str) -> pa.DataType | None:
+    """Return the type that a column gets where no contract names it, by its own in words; None is text.
 
     Dates and times stay text there: MySQL may hold 0000-00-00, and a row is not refused for a column that nobody asked
     for.
     """
-    if column.type in kinds.INTEGERS or column.type == kinds.YEAR:
-        return pa.decimal128(20, 0) if column.unsigned and column.type == kinds.LONGLONG else pa.int64()
-    if column.type in (kinds.FLOAT, kinds.DOUBLE):
-        return pa.float64()
-    if column.type == kinds.DECIMAL:
-        return pa.decimal128(column.size, column.scale) if column.size <= WIDEST else None
-    if column.type == kinds.BIT:
-        return pa.int64() if column.size < 64 else pa.decimal128(20, 0)  # noqa: PLR2004
-    return BYTES if is_bytes(column) else None
+    base = words.partition("(")[0].partition(" ")[0]
+    digits = [int(number) for number in re.findall(r"\d+", words)] if base in ("decimal", "bit") else []
+    if words == "bigint unsigned" or (base == "bit" and digits[0] > 63):  # noqa: PLR2004
+        return pa.decimal128(20, 0)
+    if base == "decimal":
+        return pa.decimal128(*digits) if digits[0] <= WIDEST else None
+    return BYTES if base in HEXED else PLAIN.get(base)
 
 
 def is_bytes(column: LogColumn) -> bool:
@@ -93,6 +92,12 @@ HEXED = frozenset(
         "geomcollection",
     ]
 )
+
+
+PLAIN: Mapping[str, pa.DataType] = {
+    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "year", "bit"), pa.int64()),
+    **dict.fromkeys(("float", "double"), pa.float64()),
+}
 
 
 def rewritten(texts: pa.Array, column_type: str) -> pa.Array:
