@@ -21,7 +21,6 @@ from granary.cdc.mysql.state import State, TableState
 from granary.cdc.mysql.status import check_log, lag_of
 from granary.sources.capture import changes_table
 from granary.sources.config import setting
-from granary.warehouse.connection import quote_name
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
 from granary.warehouse.records import Target
@@ -120,9 +119,9 @@ class BinlogCapturing(Capturing[State]):
         found = [0]
         for table in self.source.tables:
             contract = changes_table(table)
-            if tx.columns(Target(self.source.name, contract.name, contract.schema, ())):
-                name = f"{quote_name('raw_' + self.source.name)}.{quote_name(contract.name)}"
-                found += [int(row[0]) for row in tx.query(f"select coalesce(max(cdc_lsn), 0) from {name}")]
+            changes = Target(self.source.name, contract.name, contract.schema, ())
+            if tx.columns(changes):
+                found += [int(row[0]) for row in tx.query(f"select coalesce(max(cdc_lsn), 0) from {changes.sql_name}")]
         return max(found)
 
     def add(self, added: tuple[Table, ...]) -> None:

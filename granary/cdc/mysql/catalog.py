@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from granary.cdc.mysql.server import quote
+from granary.cdc.mysql.server import quoted
 from granary.cdc.rows import source_names
 from granary.warehouse.errors import GranaryError
 
@@ -120,7 +120,7 @@ class Origins:
     @property
     def sql_name(self) -> str:
         """The quoted, qualified name."""
-        return f"{quote(self.schema)}.{quote(self.name)}"
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
 
     @property
     def types(self) -> dict[str, str]:
@@ -205,7 +205,7 @@ def _table(server: Server, table: Table) -> Origins:
     columns = tuple(_column(row, where) for row in server.query(COLUMNS, schema, name))
     _check_contract(table, {column.name for column in columns}, where)
     _check_unique(table, server.query(UNIQUE, schema, name), where)
-    created = server.query(f"show create table {quote(schema)}.{quote(name)}")[0][1]
+    created = server.query(f"show create table {quoted(schema)}.{quoted(name)}")[0][1]
     if cascading := CASCADES.search(created):
         raise GranaryError(
             f"foreign key {cascading[1]} changes its rows without a word in the log",

@@ -162,10 +162,10 @@ class Decoder:
     def _announce(self, event: bytes) -> None:
         key = event[HEADER + 6 :]
         if key not in self.announced:
-            contract = self.captured.get(names(event))
-            self.announced[key] = (
-                contract and (contract, parse(event, self.codecs, is_mariadb=self.is_mariadb))
-            ) or None
+            contract, found = self.captured.get(names(event)), None
+            if contract is not None:
+                found = contract, parse(event, self.codecs, is_mariadb=self.is_mariadb)
+            self.announced[key] = found
         self.tables[events.table_id(event)] = self.announced[key]
 
     def _rows(self, kind: int, event: bytes, offset: int) -> Record | None:

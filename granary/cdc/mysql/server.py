@@ -208,6 +208,6 @@ def abort(session: Any) -> None:
         session._sock.shutdown(socket.SHUT_RDWR)
 
 
-def quote(name: str) -> str:
+def quoted(name: str) -> str:
     """Return an identifier as MySQL quotes it."""
     return "`" + name.replace("`", "``") + "`"

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from granary.cdc.mysql import table_map as kinds
 from granary.cdc.mysql.binary_json import json_text
-from granary.cdc.mysql.server import quote
+from granary.cdc.mysql.server import quoted
 from granary.cdc.pieces import big, gather, little
 from granary.cdc.rows import BYTES
 from granary.warehouse.errors import GranaryError
@@ -61,16 +61,16 @@ def selected(name: str, column_type: str) -> str:
         name: the column.
         column_type: its type as information_schema writes it (column_type).
     """
-    quoted, base = quote(name), column_type.partition("(")[0].partition(" ")[0]
+    column, base = quoted(name), column_type.partition("(")[0].partition(" ")[0]
     if base == "float":
-        return f"{quoted} * 1e0"
+        return f"{column} * 1e0"
     if base == "bit":
-        return f"{quoted} + 0"
+        return f"{column} + 0"
     if base == "timestamp":
-        return f"concat({quoted}, if({quoted} = 0, '', '+00'))"
+        return f"concat({column}, if({column} = 0, '', '+00'))"
     if base in HEXED:
-        return f"concat('\\\\x', lower(hex({quoted})))"
-    return f"concat({quoted})"
+        return f"concat('\\\\x', lower(hex({column})))"
+    return f"concat({column})"
 
 
 HEXED = frozenset(

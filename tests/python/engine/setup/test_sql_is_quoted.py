@@ -32,10 +32,10 @@ NAME_FOLLOWS = re.compile(
     re.IGNORECASE,
 )
 REVIEWED: dict[str, dict[str, str]] = {
-    "cdc/catalog.py": {"names": "quote_name of schema and table, joined by a dot"},
+    "cdc/postgres/catalog.py": {"names": "quote_name of schema and table, joined by a dot"},
     "cdc/current_table.py": {"same": "quoted columns; the types are those that the catalogue writes"},
-    "cdc/origin.py": {"self.capture.slot": "a-z, 0-9 and _: Capture takes no other"},
-    "cdc/snapshot.py": {"names": "sql_name of each, joined"},
+    "cdc/postgres/origin.py": {"self.capture.slot": "a-z, 0-9 and _: Capture takes no other"},
+    "cdc/postgres/snapshot.py": {"names": "sql_name of each, joined"},
     "cli/publishes.py": {"made.schema": "a name of ours, in a statement for a person to read"},
     "dagster/retention.py": {"table": "a key of POLICIES"},
     "explain/check.py": {"child": "a table of `tables`: temporary ones of the trace, by number", "parent": "the same"},
