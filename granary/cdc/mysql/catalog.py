@@ -216,9 +216,8 @@ def _table(server: Server, table: Table) -> Origins:
 
 
 def _column(row: tuple[Any, ...], where: str) -> OriginColumn:
-    name, kind, full, charset, fraction, digits, scale = (
-        value.decode() if isinstance(value, bytes) else value for value in row
-    )
+    values: list[Any] = [value.decode() if isinstance(value, bytes) else value for value in row]
+    name, kind, full, charset, fraction, digits, scale = values
     if kind not in TYPES or "COMPRESSED" in str(full).upper():
         raise GranaryError(
             f"column {name} is of type {full}, which is not captured", where, "take the table out of the source"

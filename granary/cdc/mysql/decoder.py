@@ -276,7 +276,7 @@ class Decoder:
         found = []
         for run, (owner, ops, new, old) in zip(runs, walked, strict=True):
             index = np.searchsorted(np.array(run), owner)
-            commits = np.array([records[place].commit for place in run])[index]
+            number, at_source, committed = np.array([records[place].commit for place in run])[index].T
             within = np.arange(len(owner)) - np.searchsorted(owner, owner)
             record = records[run[0]]
             found.append(
@@ -286,7 +286,9 @@ class Decoder:
                     data,
                     self.codecs,
                     ops,
-                    *commits.T,
+                    number,
+                    at_source,
+                    committed,
                     before[owner] + within + 1,
                     new,
                     old,
@@ -313,7 +315,9 @@ def _walked(records: list[Record], run: Array, data: Array, counts: Array) -> tu
         Per row the place of its record and what it is, and the images after and before.
     """
     table, of_run = records[run[0]].table, np.array([records[place].op for place in run])
-    owners, ops, sides, size = [], [], [], 0
+    owners, ops, size = [], [], 0
+    new: list[tuple[Array, Images]] = []
+    old: list[tuple[Array, Images]] = []
     for op in (INSERT, UPDATE, DELETE, TRUNCATE):
         mine = run[of_run == op]
         if not len(mine):
@@ -324,7 +328,10 @@ def _walked(records: list[Record], run: Array, data: Array, counts: Array) -> tu
             event, first, second = walk(data, begins, ends, table, pairs=op == UPDATE)
             counts[mine] = np.bincount(event, minlength=len(mine))
             places = np.arange(size, size + len(event))
-            sides.append((op, places, first, second))
+            if op != DELETE:
+                new.append((places, second or first))
+            if op != INSERT:
+                old.append((places, first))
         owners.append(mine[event])
         ops.append(np.full(len(event), op))
         size += len(event)
@@ -332,8 +339,6 @@ def _walked(records: list[Record], run: Array, data: Array, counts: Array) -> tu
     order = np.argsort(owner, kind="stable")
     inverse = np.empty(size, np.int64)
     inverse[order] = np.arange(size)
-    new = [(places, second if op == UPDATE else first) for op, places, first, second in sides if op != DELETE]
-    old = [(places, first) for op, places, first, _ in sides if op != INSERT]
     return owner[order], np.concatenate(ops)[order], _side(new, inverse), _side(old, inverse)
 
 

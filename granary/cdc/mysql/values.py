@@ -165,14 +165,10 @@ def decoded(value: bytes, codec: str) -> str:
 
 def _each(data: Array, starts: Array, lengths: Array, valid: Array, read: Callable[[bytes], str]) -> pa.Array:
     """Read values one by one."""
-    raw = data.tobytes() if len(starts) > 1 else None
-    found = []
-    for start, length, there in zip(starts.tolist(), lengths.tolist(), valid.tolist(), strict=True):
-        if not there:
-            found.append(None)
-        else:
-            value = raw[start : start + length] if raw is not None else data[start : start + length].tobytes()
-            found.append(read(value))
+    found = [
+        read(data[start : start + length].tobytes()) if there else None
+        for start, length, there in zip(starts.tolist(), lengths.tolist(), valid.tolist(), strict=True)
+    ]
     return pa.array(found, pa.string())
 
 

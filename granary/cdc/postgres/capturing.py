@@ -220,7 +220,7 @@ class PostgresCapturing(Capturing[State]):
             return
         source = replace(self.source, tables=added)
         server, slot = self.origin.server(), self.origin.slot()
-        check_slot(source, self.origin.where, state, server, slot)
+        check_slot(source, self.capture, self.origin.where, state, server, slot)
         tables = look(self.origin, added)
         snapshot.settle(self.origin)
         with self.origin.connect(autocommit=False) as reading:
@@ -244,7 +244,7 @@ class PostgresCapturing(Capturing[State]):
         state = self.state
         assert state is not None
         server, slot = self.origin.server(), self.origin.slot()
-        check_slot(self.source, self.origin.where, state, server, slot)
+        check_slot(self.source, self.capture, self.origin.where, state, server, slot)
         tables = self._look(state)
         assert slot is not None
         messages = self.origin.peek(PEEK_MESSAGES)

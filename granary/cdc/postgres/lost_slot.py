@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from granary.cdc.postgres.catalog import Origins
     from granary.cdc.postgres.origin import Origin, Server, Slot
     from granary.cdc.postgres.state import State
-    from granary.sources.spec import Source
+    from granary.sources.spec import Capture, Source
 
 
-def check_slot(source: Source, where: str, state: State, server: Server, slot: Slot | None) -> None:
+def check_slot(source: Source, capture: Capture, where: str, state: State, server: Server, slot: Slot | None) -> None:
     """Refuse a slot that no longer holds everything since the position.
 
     Raises:
@@ -29,8 +29,7 @@ def check_slot(source: Source, where: str, state: State, server: Server, slot: S
     def gone(what: str) -> LostSlotError:
         return LostSlotError(what, source.name, where)
 
-    assert source.capture is not None
-    name = source.capture.slot
+    name = capture.slot
     if (server.system, server.timeline) != (state.system, state.timeline):
         raise gone("the source is another server than before, was restored, or failed over")
     if server.flushed < state.position:

@@ -52,7 +52,7 @@ def status(settings: Settings, source: Source, capture: Capture) -> CaptureStatu
             if state is None or state.phase == "snapshot":
                 alarms.append(f"nothing has been copied yet; run `granary capture {source.name}`")
             else:
-                check_slot(source, origin.where, state, server, slot)
+                check_slot(source, capture, origin.where, state, server, slot)
                 check_tables(source, origin, state, look(origin, source.tables))
                 with connect(settings, role="loader") as connection:
                     check_rows(connection, source)

@@ -70,7 +70,7 @@ class BinlogShop:
 
     def drop(self) -> None:
         """Remove the database."""
-        self.server.run(f"drop database {self.database}")
+        self.server.run("set foreign_key_checks = 0", f"drop database {self.database}")
 
     @property
     def uri(self) -> str:

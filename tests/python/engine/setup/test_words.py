@@ -12,8 +12,10 @@ from granary.warehouse.project import PROJECT
 
 ENGINE = Path(granary.__file__).parent
 WORDS = re.compile(
-    r"household|retailer|basket|coupon|campaign|(?<![a-z])(?:crm|pos)(?![a-z])|new[_ ]york|2017", re.IGNORECASE
+    r"household|retailer|basket|coupon|campaign|(?<![a-z])(?:crm|(?<!gtid_)(?<!binlog_)pos)(?![a-z])|new[_ ]york|2017",
+    re.IGNORECASE,
 )
+"""MariaDB's own names for where a log is (gtid_binlog_pos, binlog_gtid_pos) are not the shop's."""
 
 
 def words(folder: Path) -> list[str]:
