@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from granary.load.batch_stage import UNKNOWN, LoadResult, Progress, recognised
+from granary.load.batch_stage import UNKNOWN, LoadResult, Progress, recognised, together
 from granary.load.failures import Findings, RestartLoadError
 from granary.load.load_step import LoadStep
 from granary.load.table_load import TableLoad, Window
 from granary.sources.discovery import BROKEN, SOURCES
+from granary.sources.spec import KeepsPosition
 from granary.sources.units import StillWrittenError, UnreachableError
 from granary.warehouse.connection import connect, query, reason
 from granary.warehouse.errors import GranaryError, unknown
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from datetime import date
 
-    from granary.sources.spec import Source, Table
+    from granary.sources.spec import Reader, Source, Table
     from granary.sources.units import Unit
     from granary.warehouse.records import Landed
     from granary.warehouse.settings import Settings
@@ -89,6 +90,8 @@ def load_table(
     findings = Findings()
     step = LoadStep(settings, run_id, spec, contract, is_full=full_refresh or rebuild)
     near = _neighbours(settings, spec)
+    done: list[LoadResult] = []
+    reader: Reader | None = None
     while True:
         table_load = TableLoad(
             settings,
@@ -102,6 +105,7 @@ def load_table(
             rebuild=rebuild,
             neighbours=near,
             accepted=accepted,
+            reader=reader,
         )
         try:
             result = table_load.run(dry_run=dry_run)
@@ -113,9 +117,14 @@ def load_table(
                 table_load.record_failure(shown)
                 step.keep(shown)
             raise shown from (None if shown is error else error)
+        done.append(result)
+        reader = table_load.reader
+        if not dry_run and isinstance(reader, KeepsPosition) and reader.has_more(contract):
+            continue  # what has landed ends at a position of the source's, and the source goes on
+        whole = together(done)
         if not dry_run:
-            step.keep(None, result)
-        return result
+            step.keep(None, whole)
+        return whole
 
 
 def _neighbours(settings: Settings, spec: Source) -> list[Table]:

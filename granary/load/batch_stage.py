@@ -294,7 +294,7 @@ class BatchStage:
         tx: LoadTransaction,
         batches: Iterable[pa.RecordBatch],
         *,
-        complete: bool = False,
+        complete: Callable[[], bool] = bool,
         cursor: str | None = None,
     ) -> tuple[int, int]:
         """Bring accepted rows into the raw table, as its disposition says; `complete` and `cursor` as in `merge`.
@@ -308,7 +308,9 @@ class BatchStage:
         if self.table.disposition in ("merge", "replace"):
             return tx.merge(self.opened, arriving, complete=complete, cursor=cursor)
         if self.table.disposition == "append" and self.table.key:
-            return tx.add(self.opened, arriving), 0
+            added = tx.add(self.opened, arriving)
+            complete()  # a source that replaced what is appended to is refused there
+            return added, 0
         return tx.copy(self.opened, arriving), 0
 
     def _first_refused(self, unit_loads: Iterable[UnitLoad]) -> Iterator[str]:
@@ -352,6 +354,31 @@ class BatchStage:
             refused=tuple(islice(self._first_refused(unit_loads), SHOWN_REFUSALS)),
             not_loaded=(*unreadable, *not_loaded),
         )
+
+
+def together(results: Sequence[LoadResult]) -> LoadResult:
+    """Return what several loads of a table did, one after the other, as one."""
+    first, last = results[0], results[-1]
+    if first is last:
+        return first
+    added = {
+        name: sum(getattr(one, name) for one in results)
+        for name in (
+            "units", "rows_read", "rows_loaded", "rows_quarantined", "rows_deleted", "rows_forgotten", "bytes", "seconds",
+        )
+    }  # fmt: skip
+    joined = {
+        name: tuple(dict.fromkeys(value for one in results for value in getattr(one, name)))
+        for name in ("load_ids", "units_loaded", "units_unreadable", "changes", "warnings", "not_loaded")
+    }
+    return replace(
+        last,
+        status="loaded" if any(one.status == "loaded" for one in results) else last.status,
+        watermark_before=first.watermark_before,
+        refused=tuple(islice((words for one in results for words in one.refused), SHOWN_REFUSALS)),
+        **added,
+        **joined,
+    )
 
 
 def _align(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

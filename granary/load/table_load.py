@@ -28,7 +28,7 @@ from granary.load.captured import check_held
 from granary.load.contract import ContractBrokenError
 from granary.load.failures import NothingLandedError, RestartLoadError, nothing_landed, record_failed, too_few
 from granary.load.newest import data_at
-from granary.sources.spec import ConditionalReader, ReportsNotLoaded
+from granary.sources.spec import ConditionalReader, KeepsPosition, ReportsNotLoaded
 from granary.sources.units import NotLoaded, StillWrittenError, Unit, UnreachableError, UnreadableError
 from granary.warehouse import quarantine
 from granary.warehouse.connection import connect
@@ -72,6 +72,7 @@ class TableLoad:
         rebuild: bool = False,
         neighbours: Sequence[Table] = (),
         accepted: Collection[str] = (),
+        reader: Reader | None = None,
     ) -> None:
         self.settings, self.source, self.table, self.window = settings, source, table, window
         self.rebuild, self.run_id, self.findings = rebuild, run_id, findings
@@ -84,7 +85,7 @@ class TableLoad:
         self.tables = [*source.tables, *neighbours]
         self.copies: dict[str, str] = {}
         self.first: dict[str, str] = {}
-        self.reader: Reader | None = None
+        self.reader = reader
         self.holding: set[str] = set()
         self.stage.by_unit = True
         self.accepted, self.place = accepted, self.stage.place
@@ -92,7 +93,7 @@ class TableLoad:
 
     def run(self, *, dry_run: bool) -> LoadResult:
         """Load what is new, or only read and check it; see `granary.load.api.load_table` for what it raises."""
-        reader = self.reader = self.source.reader(self.settings)
+        reader = self.reader = self.reader or self.source.reader(self.settings)
         with LoadTransaction(self.settings, self.source.name) as tx:
             if self.source.capture:
                 check_held(tx.connection, self.source, self.table)
@@ -107,6 +108,8 @@ class TableLoad:
                 reader.use_fingerprints(
                     {name: max(unit.fingerprints) for name, unit in known.items() if unit.fingerprints}
                 )
+            if isinstance(reader, KeepsPosition):
+                reader.whole = self.everything or dry_run
             units = self._units(tx, reader.units(self.table, before), known, ledger)
             if self.findings.failed and not units:
                 raise nothing_landed(self.findings)
@@ -226,8 +229,7 @@ class TableLoad:
             whole = (
                 not self.findings.failed and not self.findings.unfinished and not any(p.unreadable for p in unit_loads)
             )
-            complete = table.disposition == "replace" and whole
-            stored, gone = stage.store(tx, chain([first], stream), complete=complete)
+            stored, gone = stage.store(tx, chain([first], stream), complete=lambda: whole and self._is_all())
             unit_loads[0].deleted += gone
             changed += stored + gone
         if self.rebuild and table.disposition != "replace":
@@ -237,16 +239,28 @@ class TableLoad:
             changed += kept
             if kept:
                 self.warnings.append(f"{kept:,} rows that the source does not offer any more were kept")
-        self._guard(tx, target, unit_loads, held)
+        self._guard(tx, target, unit_loads, held if self._loses() else 0)
         if changed:
             tx.update_statistics(target, changed)
         return self._record(tx, target, unit_loads, known, before, changed)
+
+    def _is_all(self) -> bool:
+        """Return whether the rows that were read are all that the source has of the table; known when they are read."""
+        replaced = isinstance(self.reader, KeepsPosition) and self.reader.replaces(self.table)
+        if replaced and self.table.disposition == "append":
+            todo = "declare that its rows are replaced (disposition) or merged"
+            raise GranaryError("the source replaced the whole table, which is appended to", self.place, todo)
+        return replaced or self.table.disposition == "replace"
 
     def _held(self, tx: LoadTransaction, target: Target) -> int:
         """Return the rows that the load may not lose too many of, or 0 if it takes none away."""
         if self.rebuild:
             return tx.rows(target)
-        return tx.expected(target) if self.lost or self.anew or self.table.disposition == "replace" else 0
+        return tx.expected(target) if self._loses() or isinstance(self.reader, KeepsPosition) else 0
+
+    def _loses(self) -> bool:
+        """Return whether the load takes the place of all that was there."""
+        return self.lost is not None or self.anew or self.rebuild or self._is_all()
 
     def _clear(
         self, tx: LoadTransaction, target: Target, unit_loads: list[UnitLoad], known: dict[str, Landed], held: int
@@ -329,7 +343,7 @@ class TableLoad:
                 ]
             )
         if held:
-            counted = self.lost or self.rebuild or self.table.disposition == "replace"
+            counted = self.lost or self.rebuild or self._is_all()
             left = tx.rows(target) if counted else loaded
             if left < max(1, self.table.floor * held):
                 raise too_few(self.table, self.place, left, held, None if self.rebuild else self.lost)
@@ -349,7 +363,10 @@ class TableLoad:
             unit_load.refusals or (unit_load.unit.fingerprint and not unit_load.copy_of) for unit_load in unit_loads
         )
         status = "loaded" if changed or self.lost or looked else "unchanged"
+        keeps = isinstance(self.reader, KeepsPosition)
         after = newer(self.table, before, self.stage.newest)
+        if isinstance(self.reader, KeepsPosition):
+            after = self.reader.position(self.table)
         noted = unit_loads or [UnitLoad(Unit(self.table.location), tx.next_load_ids(1)[0], began=self.started)]
         read = [unit_load for unit_load in unit_loads if unit_load.lands]
         if (self.anew and unit_loads) or (self.lost and not self.lost.present):
@@ -381,7 +398,7 @@ class TableLoad:
         if self.lost:
             self._report_lost(tx, target, self.lost, known, {unit_load.unit.name for unit_load in read})
         changes = self.stage.record_changes(tx, noted[0].load_id)
-        if self.table.cursor and after and after != before:
+        if (self.table.cursor or keeps) and after and after != before:
             tx.set_watermark(name, after, unit_loads[-1].load_id)
         record_failed(tx.connection, self.source, self.table, self.run_id, self.findings.failed.values())
         left = self._not_loaded()

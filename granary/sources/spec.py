@@ -198,6 +198,37 @@ class ConditionalReader(Protocol):
 
 
 @runtime_checkable
+class KeepsPosition(Protocol):
+    """A reader whose source says itself how far it was read: what it says is the table's watermark.
+
+    It may end a unit before its source has ended; the next load of the same reader then goes on. `whole` forbids that.
+    """
+
+    whole: bool
+
+    def position(self, table: Table) -> str | None:
+        """Return where the source is read on after what was read; None if it was read whole."""
+        ...
+
+    def has_more(self, table: Table) -> bool:
+        """Return whether the source has more than was read."""
+        ...
+
+    def replaces(self, table: Table) -> bool:
+        """Return whether what was read is all that the source has of a table that is merged."""
+        ...
+
+
+@runtime_checkable
+class KeepsSecrets(Protocol):
+    """A reader that writes logs, and has to know what must not be in them."""
+
+    def hide(self, values: Sequence[str]) -> None:
+        """Take note of values that must not be shown."""
+        ...
+
+
+@runtime_checkable
 class ReportsNotLoaded(Protocol):
     """A reader whose place can be looked through for what no table takes."""
 
@@ -294,6 +325,8 @@ class Source:
         try:
             reader = self.open_reader(values)
             _check(hasattr(reader, "units"), f"open_reader returns no reader, but {type(reader).__name__}")
+            if isinstance(reader, KeepsSecrets):
+                reader.hide(tuple(values.values()))
             foreign = {*getattr(reader, "options", ())} - {table.name for table in self.tables}
             _check(not foreign, f"options names {', '.join(sorted(foreign))}, and it has no such table")
             return reader

@@ -30,7 +30,7 @@ from granary.warehouse.faults import fault_point
 from granary.warehouse.records import LOAD_COLUMNS, LOAD_ID, ROW, Change, Target, sql_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
     from granary.warehouse.connection import Connection
@@ -329,9 +329,16 @@ class LoadTransaction:
         return added
 
     def merge(
-        self, target: Target, batches: Iterable[pa.RecordBatch], *, complete: bool, cursor: str | None = None
+        self,
+        target: Target,
+        batches: Iterable[pa.RecordBatch],
+        *,
+        complete: Callable[[], bool],
+        cursor: str | None = None,
     ) -> tuple[int, int]:
         """Insert new keys and update changed rows; when `complete`, delete keys that the batches lack.
+
+        Whether they are complete is asked when all of them have come.
 
         A row that did not change keeps its load id, so reading the same rows again changes nothing. A key that is
         given twice counts with its last row. With a `cursor`, a row that is older than the one that is there is
@@ -364,7 +371,7 @@ class LoadTransaction:
             f" where not exists (select 1 from {target.sql_name} as old where {matches})",
         )
         deleted = 0
-        if complete:
+        if complete():
             deleted = count(
                 self.connection,
                 f"delete from {target.sql_name} as old"

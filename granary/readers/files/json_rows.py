@@ -47,7 +47,7 @@ def read_lines(stream: IO[bytes], table: Table, limits: Limits, where: str) -> I
     extra: dict[str, pa.DataType] = {}
     empty = True
     for data, line in lines(utf8(head, stream, encoding_of(head, "utf-8")), limits.record, where):
-        source_batch = _block(table, data, line, extra, limits, where)
+        source_batch = parse_lines(table, data, line, extra, limits, where)
         empty &= not source_batch.rows
         if source_batch.rows:
             yield source_batch
@@ -55,10 +55,10 @@ def read_lines(stream: IO[bytes], table: Table, limits: Limits, where: str) -> I
         yield from_rows(table, [])
 
 
-def _block(
+def parse_lines(
     table: Table, data: bytes, line: int, extra: dict[str, pa.DataType], limits: Limits, where: str
 ) -> SourceBatch:
-    """Parse a run of lines; `extra` remembers the types of columns that the contract does not name."""
+    """Parse a run of whole lines, of which the first has this number; `extra` remembers the types of columns that the contract does not name."""
     if not _only_objects(data) or _is_deep(data) or any(sum(names) > 1 for names in _used(table, data)):
         return _by_line(table, data, line)
     if (keys := _keys(data, [name.encode() for name in (*table.schema.names, *extra)])) > table.max_new_columns:
