@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,7 +24,8 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: granary add-source bikes ~/exports --dry-run ·"
         " granary add-source flights ~/flights --null NA --key weather=origin,time_hour ·"
         " granary add-source shop postgresql://reader@db.example/shop --table orders --cursor updated_at ·"
-        " granary add-source weather https://api.example/v1/days --key day",
+        " granary add-source weather https://api.example/v1/days --key day ·"
+        " granary add-source crm --singer tap-postgres --config crm.json",
     )(add_source)
     app.command("remove-source", epilog="Example: granary remove-source bikes --with-dependents")(remove_source)
     app.command(
@@ -63,6 +65,15 @@ def add_source(
             metavar="HEADER", help="Send an API's key, from GRANARY_<NAME>_KEY, in this header, or as bearer."
         ),
     ] = None,
+    singer: Annotated[
+        str, typer.Option("--singer", metavar="TAP", help="Take the streams of a Singer tap, instead of WHERE.")
+    ] = "",
+    dlt: Annotated[
+        str, typer.Option("--dlt", metavar="MODULE:FUNCTION", help="Likewise the resources of a dlt source.")
+    ] = "",
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="The configuration of either, as JSON.")
+    ] = None,
     subjects: Annotated[
         list[str] | None,
         typer.Option("--subject", metavar="NAME=COLUMN", help="Whose key a column is, such as customer=customer_id."),
@@ -87,19 +98,24 @@ def add_source(
 
     settings = Settings.load()
     there = None if force else _there(name)
-    if where is None:
-        if there is None:
-            raise typer.BadParameter(f"there is no source {name!r} yet: say WHERE it is")
-        where = extend.place(there, settings)
-    planned = inspect_source(
-        name,
-        where,
-        only=tuple(tables or ()),
-        keys={table: tuple(column.split(",")) for table, column in _by_table(keys, "--key")},
-        cursors=dict(_by_table(cursors, "--cursor")),
-        header=auth,
-        words=_words(nulls),
-    )
+    said: dict[str, Any] = {
+        "only": tuple(tables or ()),
+        "keys": {table: tuple(column.split(",")) for table, column in _by_table(keys, "--key")},
+        "cursors": dict(_by_table(cursors, "--cursor")),
+        "words": _words(nulls),
+    }
+    if singer or dlt or config:
+        if where or auth or config is None or bool(singer) == bool(dlt):
+            raise typer.BadParameter("write --singer TAP --config FILE, or --dlt MODULE:FUNCTION --config FILE")
+        from granary.scaffold import connectors
+
+        planned = connectors.inspect(name, config, tap=singer, function=dlt, **said)
+    else:
+        if where is None:
+            if there is None:
+                raise typer.BadParameter(f"there is no source {name!r} yet: say WHERE it is")
+            where = extend.place(there, settings)
+        planned = inspect_source(name, where, header=auth, **said)
     planned, kinds = marked(planned, dict(_by_table(subjects, "--subject")))
     if there is not None:
         _extend(there, planned, settings, columns=columns, dry_run=dry_run)
@@ -112,7 +128,8 @@ def add_source(
     with declared(PROJECT, kinds):
         written = write(planned, PROJECT, settings.home, force=force)
     output.planned(planned)
-    output.line(f"{len(written)} files written, and {', '.join(planned.opening.settings)} set in {settings.home}.")
+    secrets = ", ".join(planned.opening.settings)
+    output.line(f"{len(written)} files written{f', and {secrets} set in {settings.home}' if secrets else ''}.")
     for path in leftovers(planned, PROJECT):
         output.line(f"Left over from a table that is gone; delete it if it is not yours: {path}")
     output.line("Next:")

@@ -39,7 +39,9 @@ def install(
         typer.Option("--package", metavar="PACKAGE", help="The package that has it, if named otherwise; repeatable."),
     ] = None,
     python: Annotated[str, typer.Option("--python", metavar="PATH", help="The Python to run it, if not ours.")] = "",
-    upgrade: Annotated[bool, typer.Option("--upgrade", help="Lock what is newest now, instead of what is locked.")] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Lock what is newest now, instead of what is locked.")
+    ] = False,
     build: Annotated[
         bool, typer.Option("--build", help="Also take packages that have to be built: code of theirs runs meanwhile.")
     ] = False,
@@ -68,7 +70,9 @@ def _say(connector: Connector) -> None:
     from granary.readers.connectors.environment import lock_of
 
     first, version = next(iter(connector.pinned.items()))
-    output.line(f"{connector.name}: {first} {version}, {len(connector.pinned)} packages, as in {lock_of(connector.name)}")
+    output.line(
+        f"{connector.name}: {first} {version}, {len(connector.pinned)} packages, as in {lock_of(connector.name)}"
+    )
 
 
 @group.command("list", epilog="Example: granary connect list --json")
@@ -97,7 +101,9 @@ def check(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Onl
     for words in wrong:
         output.line(words)
     if wrong:
-        raise GranaryError(f"{len(wrong)} differences from the locks", todo="`granary connect install NAME` sets them right")
+        raise GranaryError(
+            f"{len(wrong)} differences from the locks", todo="`granary connect install NAME` sets them right"
+        )
     output.line(f"{', '.join(names) or 'No connector'}: as locked.")
 
 

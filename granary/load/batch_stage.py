@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
-from itertools import islice
+from itertools import chain, islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SHOWN_REFUSALS = 3
 """Refused rows of a load that are printed at once; `granary quarantine list` has all."""
+ADDED = ("units", "rows_read", "rows_loaded", "rows_quarantined", "rows_deleted", "rows_forgotten", "bytes", "seconds")
 KEPT_REFUSALS = 10_000
 """A load that refuses more rows than this has failed whatever its share: memory stays bounded."""
 
@@ -361,24 +362,13 @@ def together(results: Sequence[LoadResult]) -> LoadResult:
     first, last = results[0], results[-1]
     if first is last:
         return first
-    added = {
-        name: sum(getattr(one, name) for one in results)
-        for name in (
-            "units", "rows_read", "rows_loaded", "rows_quarantined", "rows_deleted", "rows_forgotten", "bytes", "seconds",
-        )
-    }  # fmt: skip
-    joined = {
-        name: tuple(dict.fromkeys(value for one in results for value in getattr(one, name)))
-        for name in ("load_ids", "units_loaded", "units_unreadable", "changes", "warnings", "not_loaded")
-    }
-    return replace(
-        last,
-        status="loaded" if any(one.status == "loaded" for one in results) else last.status,
-        watermark_before=first.watermark_before,
-        refused=tuple(islice((words for one in results for words in one.refused), SHOWN_REFUSALS)),
-        **added,
-        **joined,
-    )
+    every: dict[str, Any] = {name: [getattr(one, name) for one in results] for name in vars(first)}
+    joined = [name for name, values in every.items() if isinstance(values[0], tuple)]
+    found: dict[str, Any] = {name: sum(every[name]) for name in ADDED}
+    found |= {name: tuple(dict.fromkeys(chain.from_iterable(every[name]))) for name in joined}
+    found["refused"] = found["refused"][:SHOWN_REFUSALS]
+    status = "loaded" if "loaded" in every["status"] else last.status
+    return replace(last, status=status, watermark_before=first.watermark_before, **found)
 
 
 def _align(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

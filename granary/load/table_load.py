@@ -364,9 +364,10 @@ class TableLoad:
         )
         status = "loaded" if changed or self.lost or looked else "unchanged"
         keeps = isinstance(self.reader, KeepsPosition)
-        after = newer(self.table, before, self.stage.newest)
         if isinstance(self.reader, KeepsPosition):
             after = self.reader.position(self.table)
+        else:
+            after = newer(self.table, before, self.stage.newest)
         noted = unit_loads or [UnitLoad(Unit(self.table.location), tx.next_load_ids(1)[0], began=self.started)]
         read = [unit_load for unit_load in unit_loads if unit_load.lands]
         if (self.anew and unit_loads) or (self.lost and not self.lost.present):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from granary.readers.connectors import environment
 from granary.readers.connectors.reader import ConnectorReader
+from granary.readers.connectors.run import RUN_FOLDER
 from granary.sources import validation
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
@@ -58,7 +60,8 @@ def singer(
     filled = _config(config, settings or {})
     if batch:
         packed = {"format": batch, "compression": "gzip"}
-        filled = filled | {"batch_config": {"encoding": packed, "storage": {"root": "file://./", "prefix": "batch-"}}}
+        storage = {"root": f"file://{RUN_FOLDER}", "prefix": "batch-"}
+        filled = filled | {"batch_config": {"encoding": packed, "storage": storage}}
     return ConnectorReader(
         tap,
         lambda: [str(environment.program(tap))],
@@ -108,8 +111,8 @@ def dlt_source(
         needs={},
         metadata={},
         silence=silence,
-        rows=1,
-        seconds=0.0,
+        rows=sys.maxsize,
+        seconds=float(sys.maxsize),
         more=DLT,
     )
 
@@ -128,7 +131,8 @@ def _config(config: str | Mapping[str, Any], settings: Mapping[str, str]) -> dic
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise GranaryError(f"the configuration cannot be read: {error.strerror}", str(path), "name its file") from None
+            what = f"the configuration cannot be read: {error.strerror}"
+            raise GranaryError(what, str(path), "name its file") from None
         except ValueError as error:
             raise GranaryError(f"the configuration is not JSON: {error}", str(path), "correct it") from None
     if not isinstance(found, dict) and not hasattr(found, "items"):

@@ -70,6 +70,8 @@ class Opening:
     """Setting -> value; may hold secrets, and is written nowhere but in the owner-only file."""
     formats: tuple[Group, ...] = ()
     """Entries of the constant FORMATS, which the expression may use."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Files below the project that the expression names -> their contents."""
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def from_warehouse(settings: Settings, removal: Removal) -> None:
 def files(removal: Removal, project: Path) -> list[str]:
     """Return the files that go, below the project, the source's module last."""
     name = removal.source.name
-    found = [f"tests/dbt/raw_{name}_reconciles_with_ledger.sql"]
+    found = [f"tests/dbt/raw_{name}_reconciles_with_ledger.sql", f"connectors/{name}.json"]
     for node in removal.dependents:
         path = str(node["original_file_path"])
         found += [path, f"{path.rpartition('.')[0]}.yml"]

@@ -52,7 +52,7 @@ def files(planned: PlannedSource) -> dict[str, str]:
         found[f"{stem}.yml"] = dbt.staging_yaml(planned, table)
     if test := dbt.reconciliation(planned):
         found[f"tests/dbt/raw_{planned.name}_reconciles_with_ledger.sql"] = test
-    return found | {f"ingestion/{planned.name}.py": source.module(planned)}
+    return found | dict(planned.opening.files) | {f"ingestion/{planned.name}.py": source.module(planned)}
 
 
 def write(planned: PlannedSource, project: Path, home: Path, *, force: bool) -> list[str]:

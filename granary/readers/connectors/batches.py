@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from granary.sources.spec import Table
 
 ROWS = 65_536
+OF_DLT = "_dlt_"
+"""How dlt's own columns begin: a row's is another one each time, and our load columns say the same."""
 ADVICE = "have the tap write its batches to this machine, as jsonl or parquet"
 
 
@@ -52,10 +53,8 @@ def read(message: Mapping[str, Any], table: Table, folder: Path, where: str) -> 
             if kind == "parquet":
                 yield from _parquet(path)
             elif kind == "jsonl" and packed in ("gzip", "none"):
-                with ExitStack() as stack:
-                    handle = stack.enter_context(path.open("rb"))
-                    data = stack.enter_context(gzip.open(handle)) if packed == "gzip" else handle
-                    yield from read_lines(cast("IO[bytes]", data), table, Limits(), where)
+                with opened(path, packed) as lines:
+                    yield from read_lines(lines, table, Limits(), where)
             else:
                 raise UnreachableError(f"a BATCH is {kind}, {packed}", where, ADVICE)
         except (OSError, EOFError, pa.ArrowInvalid) as error:
@@ -65,7 +64,13 @@ def read(message: Mapping[str, Any], table: Table, folder: Path, where: str) -> 
             path.unlink(missing_ok=True)
 
 
+def opened(path: Path, packed: str) -> IO[bytes]:
+    """Open a file of a batch."""
+    return cast("IO[bytes]", gzip.open(path)) if packed == "gzip" else path.open("rb")
+
+
 def _parquet(path: Path) -> Iterator[SourceBatch]:
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROWS):
+        names = [name for name in file.schema_arrow.names if not name.startswith(OF_DLT)]
+        for batch in file.iter_batches(ROWS, columns=names):
             yield SourceBatch(batch)

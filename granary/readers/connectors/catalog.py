@@ -94,7 +94,7 @@ def _root(entry: dict[str, Any]) -> dict[str, Any]:
     parts = entry.setdefault("metadata", [])
     for part in parts:
         if not part["breadcrumb"]:
-            return dict.__getitem__(part, "metadata")  # type: ignore[no-any-return]
+            return dict.__getitem__(part, "metadata")
     made: dict[str, Any] = {}
     parts.append({"breadcrumb": [], "metadata": made})
     return made

@@ -5,6 +5,8 @@ normalises; its files go into the hands of the loader as BATCH messages, and the
 STATE. What the source prints goes to standard error.
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import json
@@ -12,13 +14,20 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import IO, Any
 
-KEPT = ("sources",)
-WORDS = {
-    "bigint": {"type": "integer"}, "double": {"type": "number"}, "decimal": {"type": "number"}, "wei": {"type": "number"},
-    "bool": {"type": "boolean"}, "timestamp": {"type": "string", "format": "date-time"},
-    "date": {"type": "string", "format": "date"}, "json": {"type": ["object", "array"]},
-}  # fmt: skip
+STATE = "sources"
+"""The part of a pipeline's state that is its sources'; the rest is about this run."""
+KINDS: dict[str, dict[str, Any]] = {
+    "bigint": {"type": "integer"},
+    "double": {"type": "number"},
+    "decimal": {"type": "number"},
+    "wei": {"type": "number"},
+    "bool": {"type": "boolean"},
+    "timestamp": {"type": "string", "format": "date-time"},
+    "date": {"type": "string", "format": "date"},
+    "json": {"type": ["object", "array"]},
+}
 
 
 def main() -> None:
@@ -36,97 +45,106 @@ def main() -> None:
     module, _, name = said.function.partition(":")
     source = getattr(importlib.import_module(module), name)(**_json(said.config))
     if said.discover:
-        print(json.dumps({"streams": [_entry(*pair) for pair in source.resources.items()]}), file=out)
-        return
-    streams = _json(said.catalog)["streams"]
-    (chosen,) = [entry["tap_stream_id"] for entry in streams if entry.get("selected")]
-    _run(source, chosen, _json(said.state) if said.state else None, out)
+        out.write(json.dumps({"streams": [_entry(*pair) for pair in source.resources.items()]}) + "\n")
+    else:
+        (chosen,) = [one["tap_stream_id"] for one in _json(said.catalog)["streams"] if one.get("selected")]
+        Extraction(source, chosen, out).run(_json(said.state) if said.state else None)
+    out.close()
 
 
-def _json(path):
+def _json(path: str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def _entry(name, resource):
-    """Return a resource's entry of the catalogue; what its columns are is known when there are rows."""
-    try:
-        table = resource.compute_table_schema()
-    except Exception:
-        table = {}
-    columns = {name: hints for name, hints in (table.get("columns") or {}).items() if hints.get("data_type")}
-    keys = [name for name, hints in (table.get("columns") or {}).items() if hints.get("primary_key")]
-    cursor = next((name for name, hints in (table.get("columns") or {}).items() if hints.get("incremental")), None)
+def _entry(name: str, resource: Any) -> dict[str, Any]:
+    """Return a resource's entry of the catalogue; columns that it does not declare are known when there are rows."""
+    columns = _columns(resource)
+    cursor = next((column for column, hints in columns.items() if hints.get("incremental")), None)
     return {
         "tap_stream_id": name,
         "stream": name,
-        "key_properties": keys,
+        "key_properties": _key(columns),
         "replication_key": cursor,
         "replication_method": "INCREMENTAL" if cursor else "FULL_TABLE",
-        "schema": {"properties": {name: _kind(hints) for name, hints in columns.items()}},
+        "schema": {"properties": _properties(columns)},
         "metadata": [],
     }
 
 
-def _kind(hints):
-    return dict(WORDS.get(hints.get("data_type"), {"type": "string"}))
-
-
-def _run(source, chosen, state, out):
-    import dlt
-
-    here = Path.cwd()
-    source = source.with_resources(chosen)
-    source.max_table_nesting = 0
-    resource = source.resources[chosen]
-    resource.apply_hints(write_disposition="append")
-    wanted = resource.table_name if isinstance(resource.table_name, str) else chosen
-    lock = threading.Lock()
-    announced = []
-
-    def say(kind, **parts):
-        out.write(json.dumps({"type": kind, **parts}, default=str) + "\n")
-        out.flush()
-
-    def sink(path, table):
-        with lock:
-            if table["name"] != wanted:
-                return
-            columns = {name: hints for name, hints in table["columns"].items() if not name.startswith("_dlt_")}
-            if not announced:
-                keys = [name for name, hints in columns.items() if hints.get("primary_key")]
-                properties = {name: _kind(hints) for name, hints in columns.items()}
-                say("SCHEMA", stream=chosen, schema={"properties": properties}, key_properties=keys)
-                announced.append(chosen)
-            file = Path(path)
-            place = here / f"batch-{file.name}"
-            os.link(file, place)
-            kind = "parquet" if ".parquet" in file.name else "jsonl"
-            packed = "gzip" if place.read_bytes()[:2] == b"\x1f\x8b" else "none"
-            encoding = {"format": kind, "compression": "none" if kind == "parquet" else packed}
-            say("BATCH", stream=chosen, encoding=encoding, manifest=[place.as_uri()])
-
+def _columns(resource: Any) -> dict[str, Any]:
     try:
-        import pyarrow  # noqa: F401
+        return dict(resource.compute_table_schema()["columns"])
+    except Exception:  # hints that are functions of a row
+        return {}
 
-        kind = "parquet"
-    except ImportError:
-        kind = "typed-jsonl"
-    destination = dlt.destination(
-        sink,
-        name="granary",
-        batch_size=0,
-        loader_file_format=kind,
-        naming_convention="direct",
-        max_table_nesting=0,
-        skip_dlt_columns_and_tables=True,
-    )
-    pipeline = dlt.pipeline("granary", destination=destination, pipelines_dir=str(here / "dlt"), dataset_name="granary")
-    if state:
-        with pipeline.managed_state() as kept:
-            kept.update({name: state[name] for name in KEPT if name in state})
-    pipeline.run(source)
-    say("STATE", value={name: pipeline.state[name] for name in KEPT if name in pipeline.state})
-    out.close()
+
+def _key(columns: dict[str, Any]) -> list[str]:
+    return [name for name, hints in columns.items() if hints.get("primary_key")]
+
+
+def _properties(columns: dict[str, Any]) -> dict[str, Any]:
+    kinds = {name: hints["data_type"] for name, hints in columns.items() if hints.get("data_type")}
+    return {name: KINDS.get(kind, {"type": "string"}) for name, kind in kinds.items()}
+
+
+class Extraction:
+    """One run of one resource into our hands."""
+
+    def __init__(self, source: Any, chosen: str, out: IO[str]) -> None:
+        self.chosen, self.out, self.home = chosen, out, Path.home()
+        self.source = source.with_resources(chosen)
+        self.source.max_table_nesting = 0  # what is nested stays in its row, as JSON
+        resource = self.source.resources[chosen]
+        self.columns = _columns(resource)
+        resource.apply_hints(write_disposition="append")  # the warehouse merges and replaces
+        self.table = resource.table_name if isinstance(resource.table_name, str) else chosen
+        self.lock, self.announced = threading.Lock(), False
+
+    def run(self, state: dict[str, Any] | None) -> None:
+        """Extract, hand over, and say the state."""
+        dlt: Any = importlib.import_module("dlt")
+
+        def hand_over(path: str, table: dict[str, Any]) -> None:  # dlt gives it attributes, as a method cannot have
+            self.take(path, table)
+
+        destination = dlt.destination(
+            hand_over,
+            name="granary",
+            batch_size=0,
+            loader_file_format="parquet",
+            naming_convention="direct",
+            max_table_nesting=0,
+            skip_dlt_columns_and_tables=True,
+        )
+        pipeline = dlt.pipeline(
+            "granary", destination=destination, pipelines_dir=str(self.home / "dlt"), dataset_name="granary"
+        )
+        if state:
+            with pipeline.managed_state() as kept:
+                kept[STATE] = state[STATE]
+        pipeline.run(self.source)
+        self.say("STATE", value={STATE: pipeline.state.get(STATE) or {}})
+
+    def take(self, path: str, table: dict[str, Any]) -> None:
+        """Hand a file over, which has rows of a table; dlt calls this in several threads."""
+        with self.lock:
+            if table["name"] != self.table:
+                return
+            if not self.announced:
+                self.announced = True
+                columns = {name: hints for name, hints in table["columns"].items() if not name.startswith("_dlt_")}
+                schema = {"properties": _properties(columns)}
+                self.say("SCHEMA", stream=self.chosen, schema=schema, key_properties=_key(columns))
+            file = Path(path)
+            place = self.home / f"batch-{file.name}"
+            os.link(file, place)
+            encoding = {"format": "parquet", "compression": "none"}
+            self.say("BATCH", stream=self.chosen, encoding=encoding, manifest=[place.as_uri()])
+
+    def say(self, kind: str, **parts: Any) -> None:
+        """Print a message."""
+        self.out.write(json.dumps({"type": kind, **parts}, default=str) + "\n")
+        self.out.flush()
 
 
 if __name__ == "__main__":

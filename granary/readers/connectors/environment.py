@@ -1,8 +1,8 @@
 """Environments of connectors: one each, pinned and hashed by a lock that the project commits.
 
-The lock is `connectors/NAME.lock` in the project, in the form of pip's requirements. What it names is installed below the
-warehouse's home, in a folder that is called after the lock's content: a lock that changes has another environment, and
-one that came to be half made is none.
+The lock is `connectors/NAME.lock` in the project, in the form of pip's requirements. What it names is installed below
+the warehouse's home, in a folder that is called after the lock's content: a lock that changes has another environment,
+and one that came to be half made is none.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def read(name: str) -> Connector:
             raise unknown("connector", name, known, str(locks()), todo=f"`granary connect install {name}`")
         raise GranaryError(f"connector {name} is not installed", str(path), f"`granary connect install {name}`")
     text = path.read_text(encoding="utf-8")
-    pinned = dict(found.groups() for line in text.splitlines() if (found := PINNED.match(line)))
+    pinned = {found[1]: found[2] for line in text.splitlines() if (found := PINNED.match(line))}
     if not pinned or any(
         line and not line.startswith("#") and not (PINNED.match(line) and "--hash=sha256:" in line)
         for line in text.splitlines()

@@ -14,9 +14,7 @@ from granary.warehouse.json_text import NotJsonError, decode
 
 TYPES = ("SCHEMA", "RECORD", "STATE", "ACTIVATE_VERSION", "BATCH")
 HEAD = re.compile(rb'\{\s*"type"\s*:\s*"RECORD"\s*,\s*"stream"\s*:\s*"([^"\\]*)"\s*,\s*"record"\s*:\s*(?=\{)')
-TAIL = re.compile(
-    rb'((?:\s*,\s*"(?:version|time_extracted|sequence)"\s*:\s*(?:"[^"\\]*"|-?\d+|null))*)\s*\}\s*$'
-)
+TAIL = re.compile(rb'((?:\s*,\s*"(?:version|time_extracted|sequence)"\s*:\s*(?:"[^"\\]*"|-?\d+|null))*)\s*\}\s*$')
 VERSION = re.compile(rb'"version"\s*:\s*(\d+)')
 TAIL_BYTES = 240
 
@@ -59,7 +57,7 @@ class Heads:
         return stream, Record(text, int(version[1]) if version else None)
 
 
-def message(line: bytes) -> dict[str, Any] | str:
+def message(line: bytes) -> dict[str, Any] | str:  # noqa: PLR0911 - one kind of message, one line
     """Return a message, or why a line is none: a clause about it."""
     try:
         value = decode(line)

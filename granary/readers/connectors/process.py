@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from granary.sources.units import UnreachableError
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import home_folder
 
 if TYPE_CHECKING:
@@ -30,9 +31,15 @@ LINE_BYTES = 64 << 20
 LOG_BYTES = 5_000_000
 WAIT_SECONDS = 30.0
 """How long a connector that has closed its output may take to end."""
-PASSED_ON = re.compile(r"PATH|LANG|LC_\w+|TZ|TMPDIR|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(?i:https?|no|all)_proxy", re.A)
+PASSED_ON = re.compile(
+    r"PATH|LANG|LC_\w+|TZ|TMPDIR|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(?i:https?|no|all)_proxy", re.A
+)
 """What of our environment a connector gets: none of it is ours alone."""
-SECRET = re.compile(r"(?i)(key|token|secret|password|passwd|pwd|sig|signature|credentials?|auth|private_key)s?$")
+SECRET = re.compile(
+    r"(?i)(^key|(api|access|private|secret|account|client|service|auth|encryption|signing|shared)[_-]?key"
+    r"|token|secret|password|passwd|passphrase|pwd|sig|signature|credential|auth|authorization)s?$"
+)
+"""Names of what is secret in a configuration; a key may also be that of a row."""
 RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Timeout|Refused|Denied))\b")
 SHORT, LONG = 4, 8
 
@@ -86,7 +93,7 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=dict(env),
-                cwd=env["HOME"],
+                cwd=PROJECT,
                 start_new_session=True,
             )
         except OSError as error:
@@ -126,7 +133,9 @@ class Process:
         while not select.select([source], [], [], max(0.01, min(1.0, silence / 4)))[0]:
             if time.monotonic() - self.heard > silence:
                 self.kill()
-                raise self.error(f"it said nothing for {silence:g} s and was ended", "raise `silence` if it needs longer")
+                raise self.error(
+                    f"it said nothing for {silence:g} s and was ended", "raise `silence` if it needs longer"
+                )
 
     def _end(self) -> None:
         """Wait for its end, and see how it ended."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 1 << 20
 """Bytes of records that become one batch."""
+RUN_FOLDER = "{run folder}"
+"""What stands in a configuration for the folder of the run, which goes with it."""
 SHOWN = 2_000
 """Characters that the quarantine keeps of a line that is no message."""
 
@@ -75,7 +77,7 @@ class Call:
     def start(self, folder: Path, words: Sequence[str]) -> Process:
         """Start it with its configuration in a folder, which only its owner may enter."""
         path = folder / "config.json"
-        path.write_text(json.dumps(self.config), encoding="utf-8")
+        path.write_text(json.dumps(self.config).replace(RUN_FOLDER, str(folder)), encoding="utf-8")
         command = [*self.command, "--config", str(path), *words]
         return Process(self.name, command, environment(str(folder), self.more), self.secrets)
 
@@ -124,9 +126,8 @@ class Run:
         self.lines: Iterator[bytes] = self.process.lines(call.silence)
         self._finalizer = weakref.finalize(self, _close, self.process, self.folder)
         self._heads = messages.Heads()
-        self._extra: dict[str, pa.DataType] = {}
         self._missing: list[str] = []
-        self._limits = Limits()
+        self._count = 0
 
     def close(self) -> None:
         """End it and remove what it was given."""
@@ -147,85 +148,61 @@ class Run:
             UnreachableError: the connector failed.
             ContractBrokenError: a schema is not as agreed.
         """
-        self.resting = False
-        count, began, empty = 0, time.monotonic(), True
-        texts: list[bytes] = []
-        values: list[Any] = []
-        size = 0
+        self.resting, empty = False, True
+        for source_batch in self._delivered(rows, seconds):
+            empty = False
+            yield self._agreed(source_batch)
+        if not self.resting:
+            if empty:
+                yield self._agreed(from_rows(self.table, []))
+            self._finish()
 
-        def taken() -> Iterator[SourceBatch]:
-            nonlocal size
-            if texts:
-                yield parse_lines(self.table, b"\n".join([*texts, b""]), 1, self._extra, self._limits, self.where)
-            if values:
-                yield from_rows(self.table, list(values))
-            texts.clear()
-            values.clear()
-            size = 0
-
+    def _delivered(self, rows: int, seconds: float) -> Iterator[SourceBatch]:
+        began, gathered = time.monotonic(), _Gathered(self.table, self.where)
+        self._count = 0
         for line in self.lines:
             if found := self._heads.record(line):
                 stream, record = found
-                if stream not in self.names:
-                    continue
-                if values or size > BLOCK_BYTES:
-                    for source_batch in taken():
-                        empty = False
-                        yield self._agreed(source_batch)
-                texts.append(record.text)
-                size += len(record.text)
-                count += 1
-                self._see(record.version)
+                if stream in self.names:
+                    yield from gathered.text(record.text)
+                    self._see(record.version)
+                    self._count += 1
                 continue
-            if not line.strip():
+            message = messages.message(line) if line.strip() else None
+            if message is None or (isinstance(message, dict) and message.get("stream", "") not in ("", *self.names)):
                 continue
-            message = messages.message(line)
             kind = "" if isinstance(message, str) else message["type"]
-            if isinstance(message, dict) and kind != "STATE" and message["stream"] not in self.names:
-                continue
             if isinstance(message, dict) and kind == "RECORD":
-                if texts or size > BLOCK_BYTES:
-                    for source_batch in taken():
-                        empty = False
-                        yield self._agreed(source_batch)
-                values.append(message["record"])
-                size += len(line)
-                count += 1
+                yield from gathered.value(message["record"], len(line))
                 self._see(message.get("version"))
-                continue
-            rest = isinstance(message, dict) and kind == "STATE" and not self.whole
-            rest = rest and (count >= rows or time.monotonic() - began >= seconds)
-            if rest or kind != "STATE":
-                for source_batch in taken():
-                    empty = False
-                    yield self._agreed(source_batch)
-            if isinstance(message, str):
-                text = line[:SHOWN].decode("utf-8", "backslashreplace").replace("\0", "\\x00")
-                none = from_rows(self.table, []).batch
-                empty = False
-                yield self._agreed(SourceBatch(none, ((0, Rejected("", message, {"line": shown(text)})),)))
+                self._count += 1
             elif kind == "STATE":
                 self.position = replace(self.position, state=json.loads(line)["value"])
-            elif kind == "SCHEMA":
-                self._missing = schema.check(self.table, message["schema"], self.where)
-            elif kind == "ACTIVATE_VERSION":
-                self.activated = message["version"]
-                self._see(self.activated)
+                if not self.whole and (self._count >= rows or time.monotonic() - began >= seconds):
+                    yield from gathered.batches()
+                    self.resting, self.began = True, self.position
+                    fault_point("connector-state")
+                    return
             else:
-                for source_batch in batches.read(message, self.table, Path(self.folder.name).resolve(), self.where):
-                    count += source_batch.rows
-                    empty = False
-                    yield self._agreed(source_batch)
-            if rest:
-                self.resting, self.began = True, self.position
-                fault_point("connector-state")
-                return
-        for source_batch in taken():
-            empty = False
-            yield self._agreed(source_batch)
-        if empty:
-            yield self._agreed(from_rows(self.table, []))
-        self._finish()
+                yield from gathered.batches()
+                yield from self._other(message, line)
+        yield from gathered.batches()
+
+    def _other(self, message: dict[str, Any] | str, line: bytes) -> Iterator[SourceBatch]:
+        """Take note of a message that is neither record nor state; what is none at all goes to the quarantine."""
+        if isinstance(message, str):
+            text = line[:SHOWN].decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+            none = from_rows(self.table, []).batch
+            yield SourceBatch(none, ((0, Rejected("", message, {"line": shown(text)})),))
+        elif message["type"] == "SCHEMA":
+            self._missing = schema.check(self.table, message["schema"], self.where)
+        elif message["type"] == "ACTIVATE_VERSION":
+            self.activated = message["version"]
+            self._see(self.activated)
+        else:
+            for source_batch in batches.read(message, self.table, Path(self.folder.name).resolve(), self.where):
+                self._count += source_batch.rows
+                yield source_batch
 
     def _finish(self) -> None:
         self.ended = True
@@ -251,6 +228,40 @@ class Run:
             if name in batch.schema.names:
                 batch = batch.remove_column(batch.schema.get_field_index(name))
         return SourceBatch(batch, rejected, notes=source_batch.notes)
+
+
+class _Gathered:
+    """Records that are to become a batch: in order, whichever way they were written."""
+
+    def __init__(self, table: Table, where: str) -> None:
+        self.table, self.where = table, where
+        self.texts: list[bytes] = []
+        self.values: list[Any] = []
+        self.size = 0
+        self.extra: dict[str, pa.DataType] = {}
+        self.limits = Limits()
+
+    def text(self, record: bytes) -> Iterator[SourceBatch]:
+        """Take a record as it was written."""
+        if self.values or self.size > BLOCK_BYTES:
+            yield from self.batches()
+        self.texts.append(record)
+        self.size += len(record)
+
+    def value(self, record: Any, size: int) -> Iterator[SourceBatch]:
+        """Take a record that was parsed from so many bytes."""
+        if self.texts or self.size > BLOCK_BYTES:
+            yield from self.batches()
+        self.values.append(record)
+        self.size += size
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """Yield what was taken."""
+        if self.texts:
+            yield parse_lines(self.table, b"\n".join([*self.texts, b""]), 1, self.extra, self.limits, self.where)
+        if self.values:
+            yield from_rows(self.table, self.values)
+        self.texts, self.values, self.size = [], [], 0
 
 
 def _close(process: Process, folder: tempfile.TemporaryDirectory[str]) -> None:

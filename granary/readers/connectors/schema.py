@@ -1,4 +1,4 @@
-"""JSON Schema, as SCHEMA messages have it, beside a contract: which columns are there, and whether their types can be."""
+"""JSON Schema, as SCHEMA messages have it, beside a contract: which columns are there, and whether their types fit."""
 
 from __future__ import annotations
 

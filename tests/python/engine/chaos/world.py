@@ -37,13 +37,14 @@ class World(ABC):
 
     Its loader passes the named `points`; those that are `first` only in the first load, when there is nothing yet. With
     `disruptions` only these are done to it. It lives for some `rounds`; then everything begins anew, with raw tables
-    that have to be created.
+    that have to be created. One that `is_slow` is for `make chaos` alone.
     """
 
     points: tuple[str, ...] = SEAM
     disruptions: tuple[str, ...] = ()
     first: tuple[str, ...] = ()
     rounds = 5
+    is_slow = False
     loader: Loader
     source: Source
     tables: tuple[Table, ...]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.python.engine.chaos.kinds.api import ApiWorld
 from tests.python.engine.chaos.kinds.capture import CaptureWorld
+from tests.python.engine.chaos.kinds.connectors import DltWorld, SingerWorld
 from tests.python.engine.chaos.kinds.databases import DatabaseWorld
 from tests.python.engine.chaos.kinds.events import StreamWorld, WebhookWorld
 from tests.python.engine.chaos.kinds.files import EventFilesWorld, FilesWorld, WebFilesWorld
@@ -21,6 +22,8 @@ KINDS: dict[str, type[World]] = {
     "files, web": WebFilesWorld,
     "database": DatabaseWorld,
     "api": ApiWorld,
+    "singer": SingerWorld,
+    "dlt": DltWorld,
     "change capture": CaptureWorld,
     "kafka": StreamWorld,
     "webhooks": WebhookWorld,
