@@ -63,7 +63,7 @@ class Tap:
     patch: pytest.MonkeyPatch
     config: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
-    hidden: tuple[str, ...] = ()
+    settings_of_source: tuple[str, ...] = ()
     readers: list[ConnectorReader] = field(default_factory=list)
 
     def shelf(self, rows: list[dict[str, Any]], **config: Any) -> None:
@@ -83,13 +83,14 @@ class Tap:
             "needs": {}, "metadata": {}, "silence": 20.0, "rows": 1_000_000, "seconds": 600.0, "more": {},
         } | self.options  # fmt: skip
         reader = ConnectorReader("tap-shelf", lambda: [sys.executable, "-S", str(TAP)], self.config, **options)
-        reader.hide(self.hidden)
         self.readers.append(reader)
         return reader
 
     def load(self, table: Table | None = None, **options: Any) -> LoadResult:
         """Load the table once."""
-        source = Source("shelf", "A shelf.", "tests", "singer", (), self.reader, (table or things(),))
+        source = Source(
+            "shelf", "A shelf.", "tests", "singer", self.settings_of_source, self.reader, (table or things(),)
+        )
         self.patch.setattr(load, "SOURCES", {"shelf": source})
         return load.load_table(self.settings, "shelf", "things", **options)
 

@@ -13,7 +13,7 @@ import pytest
 from granary.sources.spec import Column
 from granary.sources.units import UnreachableError
 from granary.warehouse.errors import GranaryError
-from tests.python.engine.connectors.conftest import AT, NAME, SCHEMA, message, record, state, things
+from tests.python.engine.connectors.conftest import AT, NAME, SCHEMA, message, record, schema, state, things
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +174,7 @@ def test_watermark_of_another_reader_is_refused_in_words(tap: Tap, rows: Callabl
 
 def test_cursor_says_how_new_the_data_are(tap: Tap, rows: Callable[..., Rows]) -> None:
     at = Column("at", pa.timestamp("us", tz="UTC"), "When.", nullable=False)
-    tap.script(SCHEMA, record(id=1, at="2026-01-01T00:00:00Z"), state("x"))
+    tap.script(schema(id="integer", at="string"), record(id=1, at="2026-01-01T00:00:00Z"), state("x"))
     tap.load(things(at, cursor="at"))
     tap.load(things(at, cursor="at"))
     assert rows("select distinct data_at::text from ops.load_audit") == [("2026-01-01 00:00:00+00",)]

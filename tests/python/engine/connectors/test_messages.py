@@ -76,7 +76,8 @@ def test_tap_that_prints_only_garbage_fails(tap: Tap) -> None:
 
 def test_nested_values_are_json(tap: Tap, rows: Callable[..., Rows]) -> None:
     parts = Column("parts", pa.string(), "Its parts.")
-    tap.script(SCHEMA, record(id=1, parts={"a": [1, {"b": None}]}), record(id=2, parts=["x"]), state(1))
+    parts_too = schema(id="integer", parts="object")
+    tap.script(parts_too, record(id=1, parts={"a": [1, {"b": None}]}), record(id=2, parts=["x"]), state(1))
     tap.load(things(parts))
     assert rows("select parts::jsonb #>> '{a,0}', parts::jsonb ->> 0 from raw_shelf.things order by id") == [
         ("1", None),
@@ -137,7 +138,8 @@ def test_batch_that_cannot_be_read(tap: Tap, what: str, why: str) -> None:
 
 
 def test_log_has_no_secrets_and_errors_have_no_words_of_the_tap(tap: Tap) -> None:
-    tap.config, tap.hidden = {"password": "tops/ecret", "deep": [{"api_key": "abc"}]}, ("from-settings",)
+    tap.config, tap.settings_of_source = {"password": "tops/ecret", "deep": [{"api_key": "abc"}]}, ("GRANARY_SHELF",)
+    tap.patch.setenv("GRANARY_SHELF", "from-settings")
     tap.script("!say tops/ecret tops%2Fecret abc from-settings", "!say KeyError: Miller", "!exit 1")
     with pytest.raises(UnreachableError) as caught:
         tap.load()
