@@ -103,7 +103,7 @@ def _postgres(folder: Path, settings: Settings) -> dict[str, Any]:
         )
         execute(connection, "alter table shop.things add primary key (id)")
         connection.commit()
-    return {"sqlalchemy_url": uri(settings, "postgresql+psycopg"), "filter_schemas": ["shop"]}
+    return {"sqlalchemy_url": uri(settings, "postgresql+psycopg2"), "filter_schemas": ["shop"]}
 
 
 def _rest(folder: Path, settings: Settings) -> dict[str, Any]:

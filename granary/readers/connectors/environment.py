@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+EXTRAS = re.compile(r"\[[^\]]*\]")
+"""Extras of a requirement, whose names are written with hyphens (PEP 685); older versions of pip do not know that."""
+NO_EXTRA = re.compile(r"\S+ \S+ does not provide the extra '[^']*'")
 PINNED = re.compile(r"([A-Za-z0-9._-]+)==(\S+)")
 COMPLETE = ".complete"
 """A file that an environment has once everything is in it."""
@@ -138,7 +141,7 @@ def install(
         _run([interpreter or sys.executable, "-m", "venv", "--without-pip", str(folder)], f"connector {name}")
         binary = [] if build else ["--only-binary", ":all:"]
         if anew or packages or not path.is_file():
-            asked = list(packages) or [name]
+            asked = [EXTRAS.sub(lambda extras: re.sub(r"[_.]+", "-", extras[0]), one) for one in packages or [name]]
             _pip(folder, ["download", *binary, "--dest", str(files), *asked], name)
             text = _lock(name, asked, files)
             found = ["--no-index", "--find-links", str(files)]
@@ -227,20 +230,23 @@ def _again(name: str) -> str:
 def _pip(folder: Path, words: list[str], name: str) -> None:
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
     command = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
-    _run([*command, *words, *quiet], f"connector {name}")
+    _run([*command, *words, *quiet], f"connector {name}", refused=NO_EXTRA)
 
 
-def _run(command: list[str], where: str) -> str:
+def _run(command: list[str], where: str, refused: re.Pattern[str] | None = None) -> str:
     """Return what a program printed.
 
     Raises:
-        GranaryError: it failed; the error has its last words.
+        GranaryError: it failed, or said something that is refused; the error has its last words.
     """
     env = {key: value for key, value in os.environ.items() if key not in WITHOUT}
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise GranaryError(f"{Path(command[0]).name} did not run: {error}", where, "see whether it is there") from None
+    warned = refused.search(done.stderr) if refused else None
+    if warned:
+        raise GranaryError(f"it cannot be installed: {warned[0]}", where, "see what its documentation calls it")
     if done.returncode:
         said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         errors = [line for line in said if line.startswith("ERROR:")] or said[-3:]

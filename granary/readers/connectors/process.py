@@ -129,8 +129,9 @@ class Process:
             yield rest
 
     def _wait(self, source: int, silence: float) -> None:
-        self.heard = time.monotonic()
-        while not select.select([source], [], [], max(0.01, min(1.0, silence / 4)))[0]:
+        self.heard, poll = time.monotonic(), select.poll()
+        poll.register(source, select.POLLIN)
+        while not poll.poll(max(10, min(1_000, silence * 250))):
             if time.monotonic() - self.heard > silence:
                 self.kill()
                 raise self.error(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 import weakref
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import pyarrow as pa
 from granary.load.json_objects import from_rows
 from granary.readers.connectors import batches, messages, schema
 from granary.readers.connectors.process import Process, environment
+from granary.readers.files.copies import own_folder
 from granary.readers.files.json_rows import parse_lines
 from granary.readers.files.limits import Limits
 from granary.sources.units import Rejected, SourceBatch, UnreachableError
@@ -23,10 +23,12 @@ from granary.warehouse.faults import fault_point
 from granary.warehouse.json_text import shown
 
 if TYPE_CHECKING:
+    import tempfile
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from granary.sources.spec import Table
 
+PREFIX = "granary-connector-"
 BLOCK_BYTES = 1 << 20
 """Bytes of records that become one batch."""
 RUN_FOLDER = "{run folder}"
@@ -87,7 +89,7 @@ class Call:
         Raises:
             UnreachableError: it fails.
         """
-        with tempfile.TemporaryDirectory(prefix="granary-connector-") as folder:
+        with own_folder(PREFIX) as folder:
             process = self.start(Path(folder), words)
             try:
                 return b"\n".join(process.lines(self.silence))
@@ -115,7 +117,7 @@ class Run:
         self.where = f"{call.name}, {table.location}"
         self.whole = self.resting = self.ended = False
         self.activated: int | None = None
-        self.folder = tempfile.TemporaryDirectory(prefix="granary-connector-")
+        self.folder = own_folder(PREFIX)
         words = []
         for option, value in (("--catalog", catalog if catalog.get("streams") else None), ("--state", position.state)):
             if value is not None:

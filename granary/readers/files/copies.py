@@ -20,10 +20,10 @@ KEPT_BYTES = 4 << 30
 PREFIX = "granary-files-"
 
 
-def _sweep() -> None:
-    """Remove the copies of processes that were killed before they could."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
-        process = folder.name.removeprefix(PREFIX).partition("-")[0]
+def own_folder(prefix: str) -> tempfile.TemporaryDirectory[str]:
+    """Return a new folder of this process; those of processes that were killed before they could remove them go."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*-*"):
+        process = folder.name.removeprefix(prefix).partition("-")[0]
         with suppress(OSError, ValueError):
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():
                 continue
@@ -31,6 +31,7 @@ def _sweep() -> None:
                 os.kill(int(process), 0)
             except ProcessLookupError:
                 shutil.rmtree(folder, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-")
 
 
 class Copies:
@@ -46,8 +47,7 @@ class Copies:
         """Return a new empty file that only its owner may read."""
         try:
             if self.folder is None:
-                _sweep()
-                self.folder = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-")
+                self.folder = own_folder(PREFIX)
             handle, name = tempfile.mkstemp(dir=self.folder.name)
         except OSError as error:
             raise UnreachableError(f"no copy can be made: {error.strerror}", "TMPDIR", "free or move it") from None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 
+from granary.readers.connectors.process import GUARD
+from granary.readers.connectors.run import Position
 from granary.sources.spec import Column
 from granary.sources.units import UnreachableError
 from granary.warehouse.errors import GranaryError
@@ -157,19 +160,26 @@ def test_hung_tap_is_ended_with_what_it_started(tap: Tap) -> None:
     tap.script(SCHEMA, record(id=1, name="a"), "!hang")
     with pytest.raises(UnreachableError, match=r"said nothing for 0\.5 s"):
         tap.load()
-    group = tap.readers[-1]._runs["things"].process.process.pid
-    with pytest.raises(ProcessLookupError):
-        os.killpg(group, 0)
+    process = tap.readers[-1]._runs["things"].process
+    process._listener.join(20)  # it ends when nobody holds the tap's standard error any more
+    assert not process._listener.is_alive()
 
 
-def test_watermark_of_another_reader_is_refused_in_words(tap: Tap, rows: Callable[..., Rows]) -> None:
-    tap.script(SCHEMA, record(id=1, name="a"), state(1))
-    tap.load()
-    rows("update ops.watermarks set value = '17' returning 1")
-    from granary.readers.connectors.run import Position  # noqa: PLC0415
+def test_tap_ends_with_its_loader() -> None:
+    command = [sys.executable, "-I", "-S", str(GUARD), "/bin/sh", "-c", "sleep 600 & echo begun; wait"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as guard:
+        assert guard.stdin is not None
+        assert guard.stdout is not None
+        assert guard.stdout.readline() == b"begun\n"
+        guard.stdin.close()  # as the loader's end does
+        assert guard.stdout.read() == b""  # nobody holds it any more
+        assert guard.wait() == -signal.SIGKILL
 
+
+@pytest.mark.parametrize("watermark", ["17", "2026-01-01", '{"kafka:things[0]": "3"}'])
+def test_watermark_of_another_reader_is_refused_in_words(watermark: str) -> None:
     with pytest.raises(GranaryError, match="no state of a tap"):
-        Position.load("17", "things")
+        Position.load(watermark, "things")
 
 
 def test_cursor_says_how_new_the_data_are(tap: Tap, rows: Callable[..., Rows]) -> None:
