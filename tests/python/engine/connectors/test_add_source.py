@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROWS = [
     {"id": 1, "Title": "a", "price": 1.5, "sold": True, "sold_at": "2026-01-01T10:00:00Z", "tags": ["x"]},
-    {"id": 2, "Title": "b", "price": 2, "sold": None, "sold_at": "2026-01-02T10:00:00Z", "tags": {"y": 1}},
+    {"id": 2, "Title": "b", "price": 2.5, "sold": None, "sold_at": "2026-01-02T10:00:00Z", "tags": {"y": 1}},
 ]
 
 
