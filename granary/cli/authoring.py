@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         " granary add-source flights ~/flights --null NA --key weather=origin,time_hour ·"
         " granary add-source shop postgresql://reader@db.example/shop --table orders --cursor updated_at ·"
         " granary add-source weather https://api.example/v1/days --key day ·"
-        " granary add-source crm --singer tap-postgres --config crm.json",
+        " granary add-source desk --singer tap-postgres --config desk.json",
     )(add_source)
     app.command("remove-source", epilog="Example: granary remove-source bikes --with-dependents")(remove_source)
     app.command(
