@@ -40,7 +40,9 @@ from granary.cli import (
     runs,
     services,
     smoke,
+    sql,
     streams,
+    twin,
     upgrade,
 )
 from granary.cli.options import AsJson, Port, PortOrNone, existing, ready, start, warn_of_settings
@@ -199,6 +201,8 @@ for topic in (
     marts,
     metric,
     metrics,
+    sql,
+    twin,
 ):
     topic.register(app)
 plugins.register(app)

@@ -164,6 +164,7 @@ def run(
             full_refresh=full_refresh,
             on_event=on_event,
         )
+    twin.follow(settings)
     output.json(outcome) if as_json else output.outcome(outcome)
     alerts.after_a_run(settings)
     if not outcome.success:

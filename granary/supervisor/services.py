@@ -15,6 +15,7 @@ import yaml
 
 from granary.backup import config as backup
 from granary.dagster.instance import MODULE
+from granary.twin import config as twin
 from granary.warehouse import server
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
@@ -93,6 +94,7 @@ def services(
         Service("alerts", _module("granary.supervisor.alerts"), lambda _: True),
         *((metrics,) if metrics_port else ()),
         *((Service("backups", _module("granary.supervisor.backups"), lambda _: True),) if backup.load().to else ()),
+        *((Service("twin", _module("granary.supervisor.twin"), lambda _: True),) if twin.is_wanted() else ()),
     )
 
 

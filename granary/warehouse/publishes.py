@@ -83,6 +83,17 @@ def kept(settings: Settings, schema: str = "marts") -> tuple[Publish, ...]:
         return _kept(connection, schema)
 
 
+def find(settings: Settings, which: str, schema: str = "marts") -> Publish:
+    """Return a publish that is kept, by its number or a time at which it was shown.
+
+    Raises:
+        GranaryError: it is not kept.
+        UsageError: it is neither a number nor a time.
+    """
+    with connect(settings, role="transformer") as connection:
+        return _found(connection, schema, which)
+
+
 def undo(settings: Settings, steps: int, schema: str = "marts") -> Shown:
     """Show all marts as they were so many publishes before the one that is shown; readers see them before or after.
 

@@ -66,8 +66,7 @@ def read(what: str, to: To = "arrow", *, role: str = "analyst") -> Any:
     reader = pa.RecordBatchReader.from_batches(schema, _batches(connection, answer, batches, schema))
     if to == "batches":
         return reader
-    table = reader.read_all()
-    return table if to == "arrow" else _frame(table, to)
+    return given(reader.read_all(), to)
 
 
 def _sql(connection: ArrowConnection, what: str) -> str:
@@ -137,12 +136,14 @@ def _as(column: pa.Array, field: pa.Field) -> pa.Array:
         raise GranaryError("a number is no decimal, such as NaN", field.name, todo) from None
 
 
-def _frame(table: pa.Table, to: str) -> Any:
-    """Return the table as a data frame.
+def given(table: pa.Table, to: str) -> Any:
+    """Return the table as it is, or as a data frame.
 
     Raises:
         UsageError: the library is not installed.
     """
+    if to == "arrow":
+        return table
     try:
         if to == "pandas":
             return table.to_pandas()

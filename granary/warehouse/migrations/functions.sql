@@ -266,7 +266,7 @@ begin
         inner join pg_namespace as n on n.oid = command.objid
         where command.classid = 'pg_namespace'::regclass
     loop
-        if (made.owner = '{loader}' and made.name ~ '(^|_)(staging|intermediate|snapshots|seeds|build|marts|personal|partitions|archive|publish_history|as_of_\d+|ops)$'
+        if (made.owner = '{loader}' and made.name ~ '(^|_)(staging|intermediate|snapshots|seeds|build|marts|personal|partitions|archive|publish_history|as_of_\d+|twin(_personal)?(__new|__old)?|ops)$'
                 and made.name not like 'raw\_%')
             or (made.owner = '{transformer}' and made.name like 'raw\_%')
         then
