@@ -8,9 +8,9 @@ was restored, a file is missing) has both copies made anew beside the old ones, 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from granary.twin import catalog, duck, ledger
 from granary.twin.copies import COPIES, Copy
@@ -106,26 +106,17 @@ def _sync(settings: Settings, config: Config, *, anew: bool, say: Callable[[str]
             return Synced(None, 0, "", {})
         why = "it was asked for" if anew else _why_anew(connection, config, known)
         connection.commit()
-        if why:
-            say(f"the twin is made anew: {why}")
-            followed = _make_anew(settings, connection, config, known)
-        else:
-            followed = max(_follow(settings, connection, config, known, copy) for copy in COPIES)
-        _give_up(settings, connection, config, known)
+        at_work = _AtWork(settings, connection, config, known)
+        with at_work:
+            if why:
+                say(f"the twin is made anew: {why}")
+                followed = at_work.make_anew()
+            else:
+                followed = max(at_work.follow(copy) for copy in COPIES)
+            at_work.give_up()
         last = [catalog.labels(connection, copy.catalog)[-1] for copy in COPIES]
     refused = {name: reason for one in last for name, reason in one.refused.items()}
     return Synced(last[0].event, followed, why, refused)
-
-
-def _follow(settings: Settings, connection: Connection, config: Config, known: Ledger, copy: Copy) -> int:
-    """Follow in one copy what was published since; return how many publishes that was."""
-    last = catalog.labels(connection, copy.catalog)[-1]
-    connection.commit()
-    ahead = [one for one in known.line if one.number > last.event]
-    if ahead:
-        with _writer(settings, connection, config, copy, copy.catalog) as writer:
-            writer.follow(known, ahead, last)
-    return len(ahead)
 
 
 def _why_anew(connection: Connection, config: Config, known: Ledger) -> str:
@@ -162,46 +153,70 @@ def _differs(known: Ledger, copy: Copy, label: Label) -> str:
     return ""
 
 
-def _make_anew(settings: Settings, connection: Connection, config: Config, known: Ledger) -> int:
-    """Make both copies with all publishes that are kept, and put them in the place of those there are."""
-    numbers = [int(one.name.rpartition("-")[2]) for one in config.place.glob("*-[0-9]*")]
-    for copy in COPIES:
-        place = catalog.make_folder(config, copy, max(numbers, default=0) + 1)
-        with _writer(settings, connection, config, copy, copy.new, data_path=f"{place}/") as writer:
-            writer.follow(known, known.line, None)
-        catalog.admit(connection, copy.new, copy)
-        connection.commit()
-    fault_point("twin-before-switch")
-    catalog.take_place(connection)
-    connection.commit()
-    fault_point("twin-after-switch")
-    catalog.clear(connection, config)
-    return len(known.line)
+class _AtWork:
+    """A sync at work: one session of DuckDB, begun when something is to be written."""
 
+    def __init__(self, settings: Settings, connection: Connection, config: Config, known: Ledger) -> None:
+        self.settings, self.connection, self.config, self.known = settings, connection, config, known
+        self.stack = ExitStack()
+        self.engine: Any = None
 
-@contextmanager
-def _writer(
-    settings: Settings, connection: Connection, config: Config, copy: Copy, schema: str, **options: object
-) -> Iterator[Writer]:
-    with duck.session(settings, config.place / "spill", MEMORY) as engine:
-        duck.attach_warehouse(engine, settings, "transformer", "warehouse")
-        duck.attach_twin(engine, settings, "transformer", schema, "twin", data_inlining_row_limit=0, **options)
-        yield Writer(engine, connection, copy, schema)
-    if place := catalog.folder(connection, schema):
-        catalog.set_modes(place, config, copy)
-    connection.commit()
+    def __enter__(self) -> None:
+        self.stack.__enter__()
 
+    def __exit__(self, *raised: Any) -> bool | None:
+        return self.stack.__exit__(*raised)
 
-def _give_up(settings: Settings, connection: Connection, config: Config, known: Ledger) -> None:
-    """Let go of publishes that are not kept any more, and of files that only they had; put small ones together."""
-    for copy in COPIES:
-        labels = catalog.labels(connection, copy.catalog)
-        there = catalog.snapshots(connection, copy.catalog)
-        wanted = {one.snapshot for one in labels if one.event == one.shows and one.event in known.kept}
-        wanted |= {labels[-1].snapshot, there[-1]}
-        gone = [one for one in there if one not in wanted]
-        is_crowded = catalog.is_crowded(connection, copy.catalog)
-        connection.commit()
-        if gone or is_crowded:
-            with _writer(settings, connection, config, copy, copy.catalog) as writer:
-                writer.give_up(gone, is_crowded=is_crowded)
+    def follow(self, copy: Copy) -> int:
+        """Follow in one copy what was published since; return how many publishes that was."""
+        last = catalog.labels(self.connection, copy.catalog)[-1]
+        self.connection.commit()
+        ahead = [one for one in self.known.line if one.number > last.event]
+        if ahead:
+            with self.writer(copy, copy.catalog) as writer:
+                writer.follow(self.known, ahead, last)
+        return len(ahead)
+
+    def make_anew(self) -> int:
+        """Make both copies with all publishes that are kept, and put them in the place of those there are."""
+        numbers = [int(one.name.rpartition("-")[2]) for one in self.config.place.glob("*-[0-9]*")]
+        for copy in COPIES:
+            place = catalog.make_folder(self.config, copy, max(numbers, default=0) + 1)
+            with self.writer(copy, copy.new, data_path=f"{place}/") as writer:
+                writer.follow(self.known, self.known.line, None)
+            catalog.admit(self.connection, copy.new, copy)
+            self.connection.commit()
+        fault_point("twin-before-switch")
+        catalog.take_place(self.connection)
+        self.connection.commit()
+        fault_point("twin-after-switch")
+        catalog.clear(self.connection, self.config)
+        return len(self.known.line)
+
+    def give_up(self) -> None:
+        """Let go of publishes that are not kept any more, and of files that only they had; put small ones together."""
+        for copy in COPIES:
+            labels = catalog.labels(self.connection, copy.catalog)
+            there = catalog.snapshots(self.connection, copy.catalog)
+            wanted = {one.snapshot for one in labels if one.event == one.shows and one.event in self.known.kept}
+            wanted |= {labels[-1].snapshot, there[-1]}
+            gone = [one for one in there if one not in wanted]
+            is_crowded = catalog.is_crowded(self.connection, copy.catalog)
+            self.connection.commit()
+            if gone or is_crowded:
+                with self.writer(copy, copy.catalog) as writer:
+                    writer.give_up(gone, is_crowded=is_crowded)
+
+    @contextmanager
+    def writer(self, copy: Copy, schema: str, **options: object) -> Iterator[Writer]:
+        """Yield what writes a copy, whose catalogue is in this schema."""
+        if self.engine is None:
+            self.engine = self.stack.enter_context(duck.session(self.settings, self.config.place / "spill", MEMORY))
+            duck.attach_warehouse(self.engine, self.settings, "transformer", "warehouse")
+        options["data_inlining_row_limit"] = 0
+        duck.attach_twin(self.engine, self.settings, "transformer", schema, "twin", **options)
+        yield Writer(self.engine, self.connection, copy, schema)
+        self.engine.execute("detach twin")
+        if place := catalog.folder(self.connection, schema):
+            catalog.set_modes(place, self.config, copy)
+        self.connection.commit()
