@@ -164,7 +164,7 @@ class Writer:
         asks = [(one, one.problem) for one in mart.columns if one.problem]
         if not asks:
             return ""
-        wanted = ", ".join(f"coalesce(bool_or({problem}), false)" for _, problem in asks)
+        wanted = ", ".join(f"coalesce(bool_or({problem}), false) as p{n}" for n, (_, problem) in enumerate(asks))
         (answer,) = self._answer(f"select {wanted} from {source} as source where {condition}")
         bad = [one.name for (one, _), is_bad in zip(asks, answer, strict=True) if is_bad]
         return f"{', '.join(bad)} has values that Parquet cannot hold, such as NaN in a number" if bad else ""
