@@ -329,7 +329,17 @@ def main() -> None:
     except SystemExit as ended:
         if BUILDING & set(sys.argv[1:]):
             say_more(failed=ended.code == 1)
+            if HELD not in os.environ:  # else it is a step of somebody who sees to that
+                follow_with_twin()
         raise
+
+
+def follow_with_twin() -> None:
+    """Bring the columnar twin of the marts to what was published, if the project has one."""
+    from granary.twin import config, follower  # noqa: PLC0415 - with a twin only
+
+    if config.is_wanted():
+        follower.follow(Settings.load(), notify)
 
 
 def say_more(*, failed: bool) -> None:

@@ -255,6 +255,14 @@ DRILL_OLD = """
         > cast($1 as double precision) * drill_seconds
 """
 
+TWIN_BEHIND = """
+    select
+        'the columnar twin', min(since), extract(epoch from cast($2 as timestamptz) - min(since)),
+        max(publish_count) || ' publishes are not in it'
+    from ops.twin_lag
+    having min(since) < cast($2 as timestamptz) - make_interval(secs => cast($1 as double precision))
+"""
+
 LATENCY = """
     select
         'marts', min(loaded_at), percentile_cont(0.95) within group (order by seconds_from_load),

@@ -276,6 +276,17 @@ RULES = (
         repaired="is young enough again",
     ),
     Rule(
+        "twin_behind",
+        "{subject} does not follow the marts",
+        "{value} s behind, over {threshold}",
+        600,
+        "warning",
+        "twin-behind",
+        "granary twin sync",
+        sql.TWIN_BEHIND,
+        repaired="follows again",
+    ),
+    Rule(
         "anomaly",
         "{subject} is not what it usually is",
         "{value} values outside of what was expected",

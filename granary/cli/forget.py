@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import output
+from granary.cli import output, twin
 from granary.cli.options import AsJson, ready
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def forget(
         if not typer.confirm("Erase these for good, and rebuild the marts?", err=True):
             raise typer.Exit(1)
     done = forget.forget(settings, identity, reason=reason)
+    twin.follow(settings)
     if as_json:
         output.json(done)
     else:

@@ -87,6 +87,8 @@ class Health:
     certificate_ends: datetime | None = None
     incidents: tuple[dict[str, Any], ...] = ()
     """Those that are open, the gravest and oldest first."""
+    twin: tuple[dict[str, Any], ...] = ()
+    """Per copy of the columnar twin of the marts: its publish, and how many it does not have, for how many seconds."""
 
     @property
     def certificate_expires(self) -> bool:
@@ -152,6 +154,7 @@ def look(settings: Settings) -> Health:
             services=services,
             **door,
             incidents=_incidents(connection),
+            twin=_twin(connection),
         )
         if not query(connection, "select 1 where to_regclass('ops.erasures') is not null"):
             return found
@@ -190,6 +193,13 @@ def _incidents(connection: Connection) -> tuple[dict[str, Any], ...]:
     names = ("incident_id", "severity", "cause", "since")
     found = incidents(connection, "where closed_at is null order by severity, opened_at")
     return tuple({name: getattr(one, name) for name in names} for one in found)
+
+
+def _twin(connection: Connection) -> tuple[dict[str, Any], ...]:
+    """Return how far the columnar twin is behind, if there is one."""
+    if not query(connection, "select 1 where to_regclass('ops.twin_lag') is not null"):
+        return ()
+    return _rows(connection, "select copy, publish_id, publish_count, seconds from ops.twin_lag order by copy")
 
 
 def _age(one: Freshness | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import alerts, log, output
+from granary.cli import alerts, log, output, twin
 from granary.cli.options import AsJson, business_date, ready, warn_of_settings
 from granary.cli.progress import load_progress, running
 from granary.warehouse.errors import GranaryError

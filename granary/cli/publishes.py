@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import output
+from granary.cli import output, twin
 from granary.cli.options import AsJson, existing
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def publish(
     settings = existing()
     if undo or redo:
         shown = publishes.undo(settings, steps or 1, schema) if undo else publishes.redo(settings, steps, schema)
+        twin.follow(settings)
         output.json(shown) if as_json else _report(shown)
     elif release:
         held = publishes.release(settings, schema)

@@ -208,6 +208,15 @@ BACKUPS = Family(
     from ops.backup_health
     """,
 )
+TWIN = Family(
+    ("copy",),
+    (
+        Gauge("granary_twin_publish", "The last publish that this copy of the columnar twin has."),
+        Gauge("granary_twin_missing_publishes", "Publishes, undos and redos that it does not have."),
+        Gauge("granary_twin_lag_seconds", "Since the first of them was there; 0 while it has all."),
+    ),
+    "select copy, publish_id, publish_count, seconds from ops.twin_lag",
+)
 COSTS = Family(
     ("name", "kind"),
     (
@@ -233,6 +242,7 @@ FAMILIES = (
     SIZES,
     DATABASE,
     BACKUPS,
+    TWIN,
     COSTS,
 )
 HISTOGRAMS = (

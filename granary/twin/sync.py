@@ -8,6 +8,7 @@ was restored, a file is missing) has both copies made anew beside the old ones, 
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 MEMORY = "1GB"
+KEEP = """
+    insert into ops.twin_state as known (copy, publish_id, refused, seen_at) values ($1, $2, $3::jsonb, now())
+    on conflict (copy) do update set
+        publish_id = excluded.publish_id, refused = excluded.refused, seen_at = excluded.seen_at
+"""
 TRIES = 5
 """How often a sync begins again since something was published meanwhile."""
 LOCK_SECONDS = 600
@@ -95,6 +101,8 @@ def drop(settings: Settings, config: Config) -> None:
         connect(settings, role="transformer") as connection,
     ):
         catalog.clear(connection, config, everything=True)
+        execute(connection, "delete from ops.twin_state")
+        connection.commit()
 
 
 def _sync(settings: Settings, config: Config, *, anew: bool, say: Callable[[str], None]) -> Synced:
@@ -115,6 +123,9 @@ def _sync(settings: Settings, config: Config, *, anew: bool, say: Callable[[str]
                 followed = max(at_work.follow(copy) for copy in COPIES)
             at_work.give_up()
         last = [catalog.labels(connection, copy.catalog)[-1] for copy in COPIES]
+        for copy, label in zip(COPIES, last, strict=True):
+            execute(connection, KEEP, copy.catalog, label.event, json.dumps(dict(label.refused)))
+        connection.commit()
     refused = {name: reason for one in last for name, reason in one.refused.items()}
     return Synced(last[0].event, followed, why, refused)
 

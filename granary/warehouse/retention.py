@@ -156,6 +156,7 @@ POLICIES = (
         " and later.succeeded = old.succeeded and later.finished_at > old.finished_at)",
     ),
     Policy("backup_state", "a row per destination: how far the log is stored there"),
+    Policy("twin_state", "a row per copy of the twin: which publish it has"),
     Policy(
         "audit_trail",
         "a year, or longer where `record_days` says so; of the server's roles also the last that was seen",

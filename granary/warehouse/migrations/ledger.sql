@@ -375,3 +375,18 @@ left join lateral (
 ) as drill on true;
 comment on view ops.backup_health is
 'Per destination of backups: how old the last one, the stored log and the last drill that passed are, and may be.';
+
+-- How far the columnar twin is behind what is published, if there is one.
+create or replace view ops.twin_lag as
+select
+    twin.copy,
+    twin.publish_id,
+    count(missing.publish_id) as publish_count,
+    min(missing.finished_at) as since,
+    coalesce(extract(epoch from now() - min(missing.finished_at)), 0)::double precision as seconds
+from ops.twin_state as twin
+left join ops.publishes as missing
+    on missing.schema_name = 'marts' and missing.publish_id > twin.publish_id
+group by twin.copy, twin.publish_id;
+comment on view ops.twin_lag is
+'Per copy of the columnar twin: publishes that it does not have, and since when the first of them was there.';

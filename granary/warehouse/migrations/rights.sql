@@ -113,7 +113,7 @@ grant usage on schema ops to {loader}, {transformer}, {auditor}, {monitor};
 grant select on
     ops.run_states, ops.stage_performance_now, ops.latency_now, ops.source_freshness, ops.quality_scores,
     ops.quarantine_state, ops.shape_changes, ops.lags, ops.publish_state, ops.storage_growth, ops.model_costs,
-    ops.backup_health
+    ops.backup_health, ops.twin_lag
 to {monitor};
 grant select, insert, update on
     ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables, ops.files_not_loaded to {loader};
@@ -150,6 +150,7 @@ grant select, insert, update, delete on
 grant usage on sequence ops.publishes_publish_id_seq to {transformer};
 grant select, insert, update on ops.runs, ops.steps, ops.lags, ops.table_sizes, ops.objectives to {loader}, {transformer};
 grant delete on ops.lags to {loader};
+grant select, insert, update, delete on ops.twin_state to {transformer};
 grant select, insert, update, delete on ops.signals to {loader}, {transformer};
 grant usage on schema ops to {eraser};
 grant select, insert, update on ops.erasures, ops.erased_rows, ops.erased_totals to {eraser};

@@ -271,6 +271,22 @@ def test_a_backup_its_log_and_a_drill_are_too_old(watched: Settings) -> None:
     assert [found(watched, kind) for kind in kinds[2:]] == [[], []]
 
 
+def test_the_twin_is_behind_a_publish_for_too_long(watched: Settings) -> None:
+    run(
+        watched,
+        "insert into ops.publishes (schema_name, invocation_id, started_at, finished_at, marts, rows_inserted, rows_deleted)"
+        " values ('marts', 'x', $1, $1, '{}', 0, 0)",
+        NOW - 10 * MINUTE,
+    )
+    assert found(watched, "twin_behind") == []
+    run(watched, "insert into ops.twin_state (copy, publish_id, seen_at) values ('twin', 0, $1)", NOW)
+    assert found(watched, "twin_behind") == []
+    run(watched, "update ops.publishes set finished_at = $1", NOW - 11 * MINUTE)
+    assert found(watched, "twin_behind") == [("the columnar twin", NOW - 11 * MINUTE, 660, "1 publishes are not in it")]
+    run(watched, "update ops.twin_state set publish_id = (select max(publish_id) from ops.publishes)")
+    assert found(watched, "twin_behind") == []
+
+
 def test_an_anomaly_holds_while_it_is_open_and_not_muted(watched: Settings) -> None:
     for column, ago, muted, over in (
         ("", 2, "false", None),

@@ -68,6 +68,7 @@ def planted(make_warehouse: Make) -> Settings:
             "insert into ops.backups (kind, name, place, started_at, finished_at, succeeded, byte_count)"
             " select kind, 'x', '/mnt', now() - interval '75 seconds', now() - interval '60 seconds', true, 5000"
             " from unnest(array['full', 'drill']) as kind",
+            "insert into ops.twin_state (copy, publish_id, seen_at) values ('twin', 0, now())",
             "insert into ops.table_sizes values (current_date - 10, 'ops.load_audit', 1000, 1)",
             "insert into ops.schema_changes (load_id, source, table_name, column_name, change, detail)"
             " values (1, 'shop', 'orders', 'c', 'added', 'text')",

@@ -88,6 +88,8 @@ MAY: dict[str, dict[str, str]] = {
     "ops.alerts": {"transformer": "S", "auditor": "S"},
     "ops.backups": {"transformer": "S", "auditor": "S"},
     "ops.backup_state": {"transformer": "S", "auditor": "S"},
+    "ops.twin_state": {"transformer": "SIUD", "auditor": "S"},
+    "ops.twin_lag": {"transformer": "S", "auditor": "S", "monitor": "S"},
     "ops.backup_health": {"transformer": "S", "auditor": "S", "monitor": "S"},
     "ops.activities": {"transformer": "S", "auditor": "S"},
     "ops.stage_performance": {"transformer": "S", "auditor": "S"},
