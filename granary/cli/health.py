@@ -107,6 +107,16 @@ class Health:
         return (said, soon) if self.certificate_expires else (said,)
 
     @property
+    def twin_said(self) -> tuple[str, ...]:
+        """What there is to say of the columnar twin."""
+        if not self.twin:
+            return ()
+        seconds = max(one["seconds"] for one in self.twin)
+        if not any(one["publish_count"] for one in self.twin):
+            return ("The columnar twin has all that is published.",)
+        return (f"The columnar twin is behind what is published, for {seconds:,.0f} s: `granary twin`.",)
+
+    @property
     def well(self) -> bool:
         """Whether the server and all services are up, every source is whole and in time, the marts are what was built.
 

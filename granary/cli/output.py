@@ -193,13 +193,8 @@ def health(found: Health) -> None:
         line(f"{found.erasures:,} data subject{'' if found.erasures == 1 else 's'} forgotten.")
     if found.erasures_open:
         line(f"{found.erasures_open:,} of them still in the warehouse or its marts: `granary forget --again`.")
-    for problem in found.marts.problems:
-        line(problem)
-    if behind := [one for one in found.twin if one["publish_count"]]:
-        seconds = max(one["seconds"] for one in behind)
-        line(f"The columnar twin is behind what is published, for {seconds:,.0f} s: `granary twin`.")
-    elif found.twin:
-        line("The columnar twin has all that is published.")
+    for said in (*found.marts.problems, *found.twin_said):
+        line(said)
     _incidents(found.incidents)
     if found.layers:
         table(
