@@ -4,10 +4,11 @@ Loading is measured against the server reading a ready binary file that it wrote
 ledger, which is the fastest way that Postgres has. Both fill a new table in one transaction, in turns, and each of our
 loads is a process of its own, so that its memory can be told. CSV is measured against the server's own COPY of the
 same file. Everything is thrown away at the end; a run takes some minutes and 6 GB in a temporary folder. Only the part
-`answers`, the last one, needs a warehouse that is there: it asks `GRANARY_HOME`, and changes nothing. Four parts run
+`answers`, the last one, needs a warehouse that is there: it asks `GRANARY_HOME`, and changes nothing. Five parts run
 only by their name: what history costs, which takes hours (`make bench scale`, or `python -m bench scale`, see
 `bench/scale.py`), what memory a load takes (`python -m bench memory`), what is noticed of planted faults
-(`python -m bench anomalies`), and whether each becomes one incident (`python -m bench alerts`).
+(`python -m bench anomalies`), whether each becomes one incident (`python -m bench alerts`), and how much quicker the
+columnar twin answers than the heap (`python -m bench twin`).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ ROUNDS = 3
 
 
 def main() -> None:
-    """Run the parts that are named, or all of these; `scale`, `memory`, `anomalies` and `alerts` only by their name."""
+    """Run the parts that are named, or all of these; `scale`, `memory`, `anomalies`, `alerts`, `twin` only by name."""
     if sys.argv[1:2] == ["scale"]:
         scale.main(sys.argv[2:])
         return
@@ -52,6 +53,9 @@ def main() -> None:
         parts = [name for name in alerts.PARTS if name in sys.argv[2:]] or alerts.PARTS
         for part in parts:
             apart("bench.alerts", part, *(word for word in sys.argv[2:] if word not in alerts.PARTS))
+        return
+    if sys.argv[1:2] == ["twin"]:
+        apart("bench.twin", *sys.argv[2:])
         return
     if sys.argv[1:2] == ["memory"]:
         apart("bench.memory", *sys.argv[2:])

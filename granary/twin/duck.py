@@ -88,9 +88,10 @@ def attach_twin(connection: Any, settings: Settings, role: str, catalog: str, al
     connection.execute(f"attach {text('ducklake:postgres:' + _dsn(settings, role))} as {alias} ({said})")
 
 
-def attach_warehouse(connection: Any, settings: Settings, role: str, alias: str) -> None:
-    """Attach the warehouse to read from, as a role."""
-    connection.execute(f"attach {text(_dsn(settings, role))} as {alias} (type postgres, read_only)")
+def attach_warehouse(connection: Any, settings: Settings, role: str, alias: str, *, read_only: bool = True) -> None:
+    """Attach the warehouse to read from, or to write to, as a role."""
+    mode = ", read_only" if read_only else ""
+    connection.execute(f"attach {text(_dsn(settings, role))} as {alias} (type postgres{mode})")
 
 
 def asked(alias: str, sql: str) -> str:
