@@ -5,7 +5,7 @@
 `promotions`: the sample's 20.9 million promotions as one mart with the index that it declares, and questions in the
 manner of ClickBench. `tpch`: TPC-H's eight tables as marts with the indexes that its queries want, and its 22 queries,
 with the official answers of the scale, which DuckDB's extension brings. Each query is asked twice in an open session of
-each, and the second counts; answers are compared. Also told: what a sync takes, what one of a single changed week
+each, and the second counts (the first, if it takes 5 s); answers are compared. Also told: what a sync takes, what one of a single changed week
 takes, and the size of both. Everything is in a warehouse of its own, which is thrown away.
 """
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 LIMIT = "60s"
 """How long a query may take in Postgres."""
+ENOUGH = 5
+"""Seconds of a query that is not asked again: caches are no matter then."""
 SUMS = ", ".join(f"sum(product_id + {n})" for n in range(30))
 PROMOTIONS = "marts.fct_promotions"
 CLICKS = (
@@ -237,10 +239,14 @@ def _of_postgres(connection: Connection, sql: str) -> list[tuple[Any, ...]] | No
 
 
 def _timed(ask: Any) -> tuple[Any, float]:
-    """Return the answer, and the seconds of the second time."""
-    ask()
-    began = time.perf_counter()
-    return ask(), time.perf_counter() - began
+    """Return the answer, and the seconds of the second time; of the first, where that was long enough."""
+    seconds = 0.0
+    for _ in range(2):
+        began = time.perf_counter()
+        answer, seconds = ask(), time.perf_counter() - began
+        if seconds > ENOUGH:
+            break
+    return answer, seconds
 
 
 def _same(one: Sequence[Sequence[Any]], other: Sequence[Sequence[Any]]) -> bool:
