@@ -5,8 +5,8 @@
 `promotions`: the sample's 20.9 million promotions as one mart with the index that it declares, and questions in the
 manner of ClickBench. `tpch`: TPC-H's eight tables as marts with the indexes that its queries want, and its 22 queries,
 with the official answers of the scale, which DuckDB's extension brings. Each query is asked twice in an open session of
-each, and the second counts (the first, if it takes 5 s); answers are compared. Also told: what a sync takes, what one of a single changed week
-takes, and the size of both. Everything is in a warehouse of its own, which is thrown away.
+each, and the second counts (the first, if that takes 5 s); answers are compared. Also told: what a sync takes, what one
+of a single changed week takes, and the size of both. Everything is in a warehouse of its own, which is thrown away.
 """
 
 from __future__ import annotations
