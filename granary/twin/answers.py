@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from granary.twin import asking
 from granary.warehouse import reading
 from granary.warehouse.connection import connect, execute, quote_name
-from granary.warehouse.errors import UsageError
+from granary.warehouse.errors import GranaryError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,14 +32,13 @@ def read(settings: Settings, what: str, to: To = "arrow", *, role: str = "analys
     if to != "batches" and (named is None or (named[1] or "marts") == "marts"):
         chosen = _quietly(settings, sql, role, worth)
         if chosen and chosen.engine == "twin":
-            return reading.given(arrow(settings, chosen, role), to)
+            with suppress(GranaryError):  # it was made anew since, or cannot after all
+                return reading.given(arrow(settings, chosen, role), to)
     return reading.read(what, to, role=role)
 
 
 def _quietly(settings: Settings, sql: str, role: str, worth: float) -> Route | None:
     """Return who is to answer; None if Postgres refuses the query, which it then says itself."""
-    from granary.warehouse.errors import GranaryError  # noqa: PLC0415
-
     try:
         return asking.route(settings, sql, role, worth=worth)
     except GranaryError:
