@@ -46,7 +46,7 @@ def session(settings: Settings, folder: Path | None = None, memory: str | None =
 
     if settings.password:
         os.environ.setdefault("PGPASSWORD", settings.password)  # not in a text that an error may show
-    config = dict(OFFLINE)
+    config: dict[str, str | bool | int | float | list[str]] = dict(OFFLINE)
     if folder:
         config["temp_directory"] = str(folder)
     if memory:

@@ -170,9 +170,9 @@ def read(connection: Connection) -> Ledger:
     """Return the ledger as it is; the caller's transaction has one view of it if it is repeatable."""
     records: dict[str, list[tuple[int, int, str | None, dict[str, Any]]]] = {}
     for mart, *record in query(connection, RECORDS, SCHEMA):
-        records.setdefault(str(mart), []).append(tuple(record))  # type: ignore[arg-type]
+        records.setdefault(str(mart), []).append(tuple(record))
     there = query(connection, THERE, SCHEMA, list(records))
-    return Ledger(line(connection), erasures(connection), records, {str(name): tuple(now) for name, *now in there})  # type: ignore[misc]
+    return Ledger(line(connection), erasures(connection), records, {str(name): tuple(now) for name, *now in there})
 
 
 def line(connection: Connection) -> tuple[Event, ...]:

@@ -59,7 +59,9 @@ def look(settings: Settings) -> State:
         GranaryError: the project has none.
     """
     config.required(settings)
-    copies, refused, at = [], {}, []
+    copies: list[CopyState] = []
+    refused: dict[str, str] = {}
+    at: list[int] = []
     with connect(settings, role="transformer") as connection:
         for copy in COPIES:
             labels = catalog.labels(connection, copy.catalog)

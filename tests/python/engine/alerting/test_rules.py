@@ -275,8 +275,8 @@ def test_the_twin_is_behind_a_publish_for_too_long(watched: Settings) -> None:
     run(
         watched,
         "insert into ops.publishes"
-        " (schema_name, invocation_id, started_at, finished_at, marts, rows_inserted, rows_deleted)"
-        " values ('marts', 'x', $1, $1, '{}', 0, 0)",
+        " (schema_name, invocation_id, started_at, finished_at, marts, rows_inserted, rows_deleted, loads_seen)"
+        " values ('marts', 'x', $1, $1, '{}', 0, 0, '{}')",
         NOW - 10 * MINUTE,
     )
     assert found(watched, "twin_behind") == []

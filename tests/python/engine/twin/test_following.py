@@ -302,7 +302,7 @@ def test_the_service_follows_until_it_is_stopped(rides: Rides) -> None:
         stop.set()
         thread.join()
     assert same(rides)
-    assert said == ["the twin is made anew: there is none yet"]
+    assert set(said) == {"the twin is made anew: there is none yet"}  # again, if something was published meanwhile
 
 
 def test_folders_let_in_who_may_read(rides: Rides, follow: Sync) -> None:
