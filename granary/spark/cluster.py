@@ -34,9 +34,9 @@ WORKERS = 2
 SECONDS = 90
 """How long a process of the cluster may take to start; on a busy machine Java alone takes ten."""
 STOP_SECONDS = 20
-HEAPS = {"master": "192m", "worker": "192m", "connect": "896m"}
-EXECUTOR_HEAP = "640m"
-"""Java's heaps: 2.7 GB for all, with two executors of one core each."""
+HEAPS = {"master": "192m", "worker": "192m", "connect": "768m"}
+EXECUTOR_HEAP = "576m"
+"""Java's heaps: 2.5 GB for all, with two executors of one core each."""
 MARK = "-Dgranary.spark="
 """Names the cluster's folder in the command line of each of its processes."""
 
