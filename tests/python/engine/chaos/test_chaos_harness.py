@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 
-OTHERS = ("alert-", "backup-", "cluster-", "forget-", "lake-", "migration-", "restore-", "rights-", "undo-")
+OTHERS = ("alert-", "backup-", "cluster-", "forget-", "lake-", "migration-", "restore-", "rights-", "twin-", "undo-")
 
 
 @pytest.mark.parametrize(

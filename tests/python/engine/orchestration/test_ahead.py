@@ -66,10 +66,10 @@ def test_dagster_starts_without_dbt() -> None:
 
 
 def test_dagster_starts_without_what_nobody_asks_for() -> None:
-    """Neither pandas, which Arrow's driver would find, nor dbt Cloud; whoever imports dagster-dbt has all of it."""
+    """Neither pandas nor Polars, which Arrow's driver would find, nor dbt Cloud: dagster-dbt itself has all of it."""
     code = (
         "import sys, granary.dagster.assemble;"
-        "names = ('pandas', 'pyarrow.dataset', 'dagster_dbt', 'dagster_dbt.cloud');"
+        "names = ('pandas', 'polars', 'pyarrow.dataset', 'dagster_dbt', 'dagster_dbt.cloud');"
         "print([name for name in names if name in sys.modules]);"
         "import pyarrow.dataset, dagster_dbt as all, granary.dagster.dagster_dbt_alone as alone;"
         "print(all.dbt_assets is alone.dbt_assets, all.DbtCloudResource.__name__, pyarrow.dataset.Scanner.__name__)"
