@@ -430,6 +430,7 @@ def test_the_only_subject_need_not_be_named(transport: Source, monkeypatch: pyte
     outcome = SimpleNamespace(known_before=False, totals=(), elsewhere=(), left=(), finished=True, erasures=())
     monkeypatch.setattr(forget, "forget", lambda _, one, reason: asked.append(one) or outcome)
     monkeypatch.setattr("granary.cli.forget.ready", lambda: None)
+    monkeypatch.setattr("granary.lake.records.exports", lambda _: ())
     monkeypatch.setattr(subjects, "declared", lambda: {"rider": RIDER})
     assert CliRunner().invoke(app, ["forget", "--yes", "Ann@example.org"]).exit_code == 0
     assert CliRunner().invoke(app, ["forget", "--yes", "rider", "ann@example.org"]).exit_code == 0
