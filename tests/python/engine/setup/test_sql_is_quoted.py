@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENGINE = PROJECT / "granary"
-QUOTING = {"quote_name", "quote_relation", "quoted", "int", "literal", "_quoted", "identifier"}
+QUOTING = {"quote_name", "quote_relation", "quoted", "int", "literal", "_quoted", "identifier", "asked", "_table"}
 QUOTED = {"sql_name", "relation"}
 STATEMENT = re.compile(
     r"\s*(with|select|insert into|update|delete from|create|drop|alter|grant|revoke|truncate|copy|lock table|vacuum"
@@ -64,6 +64,18 @@ REVIEWED: dict[str, dict[str, str]] = {
     "scaffold/dbt.py": {"source.name": "a checked name, in a file of dbt's", "table.name": "the same"},
     "scaffold/mart_files.py": {"model": "a checked name, in a file of dbt's", "rows": "the same"},
     "scaffold/mart_increments.py": {"mart.model": "a checked name, in a file of dbt's", "rows": "the same"},
+    "spark/raw.py": {"folder.as_uri()": "quotes are %27 there"},
+    "spark/streaming/fresh.py": {
+        "built": "quote_relation, by `prepare`",
+        "loader": "quote_ident, by ops.grantee",
+        "reader": "the same",
+        "table": "quote_relation, by `prepare`",
+        "view": "the same",
+    },
+    "twin/asking.py": {"one.copy.catalog": "one of two names of ours"},
+    "twin/ledger.py": {"mart.history": "a schema of ours, and quote_name"},
+    "twin/verify.py": {"rows": "a name of ours, quote_name, and a number"},
+    "twin/writing.py": {"source": "what regclass writes, or a query of the ledger's"},
     "warehouse/binary_copy.py": {"name": "quoted by each caller"},
     "warehouse/compare.py": {"self._joined()": "quoted relations and columns"},
     "warehouse/doctor.py": {
