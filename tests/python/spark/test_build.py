@@ -48,7 +48,8 @@ def test_what_changed_is_loaded_and_what_follows_is_equal_again(built: Pipeline)
     again = json.loads(granary(built.settings, "spark", "load", "--json"))
     assert {(one["written"], one["removed"]) for one in again} == {(0, 0)}
     before = loads(built)
-    built.day(EVENING + timedelta(days=1))
+    with built.at_hand():
+        built.day(EVENING + timedelta(days=1))
     after = loads(built)
     moved = {one["relation"]: one for one in json.loads(granary(built.settings, "spark", "load", "--json"))}
     lines = moved["raw_pos.transactions"]

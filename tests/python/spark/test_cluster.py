@@ -31,7 +31,7 @@ def test_master_workers_and_server_are_up_on_the_loopback_address_only(spark: Cl
         for one in psutil.Process(process.pid).net_connections("tcp"):
             if one.status == psutil.CONN_LISTEN:
                 assert one.laddr.ip in ("127.0.0.1", "::ffff:127.0.0.1"), (process.role, one.laddr)
-    assert sum(process.memory for process in clusters.status(spark)) < 3 << 30
+    assert sum(process.memory for process in clusters.status(spark)) < 4 << 30
 
 
 def test_nobody_without_the_token_is_answered(spark: Cluster) -> None:
