@@ -83,7 +83,8 @@ def reads(settings: Settings, since: datetime, who: str | None = None) -> list[E
         for entry in _parsed(path)
         if entry.at >= since and who in (None, entry.login)
     ]
-    return sorted(found, key=lambda entry: entry.at, reverse=True)
+    found.sort(key=lambda entry: entry.at)  # of one millisecond the log's own order stays
+    return found[::-1]
 
 
 def _parsed(log: Path) -> Iterator[Entry]:
