@@ -13,19 +13,16 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
-from statistics import quantiles
 from typing import TYPE_CHECKING
 
+from bench.latency import COLUMNS, STEP, followed
 from bench.peak import peak_mb
 from granary.cdc.capture import opened
-from granary.cdc.capturing import CaptureResult
 from granary.cli import output
 from granary.warehouse import server
-from granary.warehouse.connection import connect, query
 from granary.warehouse.settings import Settings
 from tests.python.support import mariadb
 from tests.python.support.binlog_shop import SETTING, BinlogShop
@@ -33,8 +30,7 @@ from tests.python.support.binlog_shop import SETTING, BinlogShop
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHANGES, RATE, SECONDS, STEP = 500_000, 5_000, 20, 0.01
-COLUMNS = ("commits", "commits/s", "p50 ms", "p95 ms", "p99 ms", "slowest ms", "batches", "peak MB")
+CHANGES, RATE, SECONDS = 500_000, 5_000, 20
 INSERT = (
     "insert into articles select seq, concat('article number ', seq), seq % 9999 / 100.0, seq % 2,"
     " date '2020-01-01' + interval seq % 999 day, now(6), seq / 7.0 from seq_{first}_to_{last}"
@@ -88,13 +84,6 @@ def backlog(changes: int) -> None:
 def latency(rate: int, seconds: int) -> tuple[object, ...]:
     """Return a row with these `COLUMNS`, of so many commits a second for so many seconds."""
     with captured_shop() as (settings, shop):
-        landed: list[tuple[float, int]] = []
-        total, took = rate * seconds, [0.0]
-
-        def noted(result: CaptureResult) -> None:
-            landed.append((time.time(), result.changes))
-            if result.changes >= total:
-                raise KeyboardInterrupt
 
         def write() -> None:
             began = time.monotonic()
@@ -107,31 +96,12 @@ def latency(rate: int, seconds: int) -> tuple[object, ...]:
                         number += 1
                         cursor.execute(f"insert into articles values ({number}, 'article', 1.5, 1, null, now(6), 0.5)")
                     time.sleep(max(0.0, began + (step + 1) * STEP - time.monotonic()))
-            took[0] = time.monotonic() - began
 
-        with opened(settings, shop.source) as capturing:
-            capturing.once()
-            writing = threading.Thread(target=write)
-            threading.Timer(1.0, writing.start).start()
-            try:
-                capturing.follow(progress=noted)
-            except KeyboardInterrupt:
-                writing.join()
-        most = peak_mb()
-        with connect(settings) as connection:
-            commits = query(
-                connection,
-                "select extract(epoch from seen_at)::float8 from raw_stall.articles_changes where cdc_op = 'insert'"
-                " order by _load_id, _row",
-            )
-        assert len(commits) == total
-        waits, first = [], 0
-        for at, last in landed:
-            waits += [(at - float(str(commit))) * 1000 for (commit,) in commits[first:last]]
-            first = last
-        parts = quantiles(waits, n=100)
-        spread = (round(parts[49]), round(parts[94]), round(parts[98]), round(max(waits)))
-        return (total, round(total / took[0]), *spread, len(landed), most)
+        moments = (
+            "select extract(epoch from seen_at)::float8 from raw_stall.articles_changes where cdc_op = 'insert'"
+            " order by _load_id, _row"
+        )
+        return followed(settings, shop.source, rate * seconds, write, moments)
 
 
 if __name__ == "__main__":

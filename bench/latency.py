@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from statistics import quantiles
+from typing import TYPE_CHECKING
 
 from bench.changes import captured_shop
 from bench.peak import peak_mb
@@ -19,6 +20,12 @@ from granary.cdc.capture import opened
 from granary.cdc.capturing import CaptureResult
 from granary.cli import output
 from granary.warehouse.connection import connect, query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from granary.sources.spec import Source
+    from granary.warehouse.settings import Settings
 
 RATE, SECONDS, STEP = 10_000, 20, 0.01
 COLUMNS = ("commits", "commits/s", "p50 ms", "p95 ms", "p99 ms", "slowest ms", "batches", "peak MB")
@@ -43,42 +50,56 @@ end $$
 def measure(rate: int, seconds: int) -> tuple[object, ...]:
     """Return a row with these `COLUMNS`, of so many commits a second for so many seconds."""
     with captured_shop() as (settings, shop):
-        landed: list[tuple[float, int]] = []
-        total, took = rate * seconds, [0.0]
-
-        def noted(result: CaptureResult) -> None:
-            landed.append((time.time(), result.changes))
-            if result.changes >= total:
-                raise KeyboardInterrupt
 
         def write() -> None:
-            began = time.monotonic()
             shop.sql(WRITE.format(steps=round(seconds / STEP), rows=round(rate * STEP), step=STEP))
-            took[0] = time.monotonic() - began
 
-        with opened(settings, shop.source) as capturing:
-            capturing.once()
-            writing = threading.Thread(target=write)
-            threading.Timer(1.0, writing.start).start()
-            try:
-                capturing.follow(progress=noted)
-            except KeyboardInterrupt:
-                writing.join()
-        most = peak_mb()
-        with connect(settings) as connection:
-            commits = query(
-                connection,
-                "select extract(epoch from cdc_committed_at)::float8 from raw_shop.articles_changes"
-                " where cdc_op = 'insert' order by _load_id, _row",
-            )
-        assert len(commits) == total
-        waits, first = [], 0
-        for at, last in landed:
-            waits += [(at - float(str(commit))) * 1000 for (commit,) in commits[first:last]]
-            first = last
-        parts = quantiles(waits, n=100)
-        spread = (round(parts[49]), round(parts[94]), round(parts[98]), round(max(waits)))
-        return (total, round(total / took[0]), *spread, len(landed), most)
+        moments = (
+            "select extract(epoch from cdc_committed_at)::float8 from raw_shop.articles_changes"
+            " where cdc_op = 'insert' order by _load_id, _row"
+        )
+        return followed(settings, shop.source, rate * seconds, write, moments)
+
+
+def followed(
+    settings: Settings, source: Source, total: int, write: Callable[[], None], moments: str
+) -> tuple[object, ...]:
+    """Follow a source while `write` commits so many rows to it, and return a row with these `COLUMNS`.
+
+    `moments` asks for the moments from which their clocks run (seconds since 1970), in the order in which they landed.
+    """
+    landed: list[tuple[float, int]] = []
+    took = [0.0]
+
+    def noted(result: CaptureResult) -> None:
+        landed.append((time.time(), result.changes))
+        if result.changes >= total:
+            raise KeyboardInterrupt
+
+    def timed() -> None:
+        began = time.monotonic()
+        write()
+        took[0] = time.monotonic() - began
+
+    with opened(settings, source) as capturing:
+        capturing.once()
+        writing = threading.Thread(target=timed)
+        threading.Timer(1.0, writing.start).start()
+        try:
+            capturing.follow(progress=noted)
+        except KeyboardInterrupt:
+            writing.join()
+    most = peak_mb()
+    with connect(settings) as connection:
+        commits = query(connection, moments)
+    assert len(commits) == total
+    waits, first = [], 0
+    for at, last in landed:
+        waits += [(at - float(str(commit))) * 1000 for (commit,) in commits[first:last]]
+        first = last
+    parts = quantiles(waits, n=100)
+    spread = (round(parts[49]), round(parts[94]), round(parts[98]), round(max(waits)))
+    return (total, round(total / took[0]), *spread, len(landed), most)
 
 
 if __name__ == "__main__":

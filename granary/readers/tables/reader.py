@@ -8,6 +8,7 @@ table is the table at one snapshot, whatever happened between two loads, and ear
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -50,7 +51,7 @@ class Snapshot(Protocol):
         ...
 
 
-class LakeReader:
+class LakeReader(ABC):
     """Reads tables of one format; `Table.location` is a table's folder below the place, or its name in a catalogue."""
 
     format, mark = "", ""
@@ -137,16 +138,15 @@ class LakeReader:
             GranaryError: it cannot be looked into.
         """
         with self._explained(self.place.url):
-            if self.place.kind == "catalogue":
-                return sorted(name for _, name in self._catalogue().list_tables(self.place.namespace))
-            found = self.place.destination().names("")
-            return sorted({name.partition(self.mark)[0] for name in found if self.mark in name})
+            return self._names()
 
+    @abstractmethod
     def _open(self, location: str) -> Snapshot:
-        raise NotImplementedError
+        """Return a table as it is now."""
 
-    def _catalogue(self) -> Any:
-        raise NotImplementedError
+    def _names(self) -> list[str]:
+        found = self.place.destination().names("")
+        return sorted({name.partition(self.mark)[0] for name in found if self.mark in name})
 
     def _where(self, table: Table) -> str:
         return f"{self.place.url}/{table.location}"
@@ -187,6 +187,11 @@ class IcebergReader(LakeReader):
         except (missing, FileNotFoundError):
             todo = "name a folder with metadata/version-hint.text, a metadata file, or a table of the catalogue"
             raise GranaryError("there is no Iceberg table", f"{self.place.url}/{location}", todo) from None
+
+    def _names(self) -> list[str]:
+        if self.place.kind == "catalogue":
+            return sorted(name for _, name in self._catalogue().list_tables(self.place.namespace))
+        return super()._names()
 
     def _catalogue(self) -> Any:
         return package("pyiceberg.catalog").load_catalog("granary", type="rest", **self._options())
