@@ -6,7 +6,6 @@ import atexit
 import os
 import random
 import threading
-from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -16,12 +15,10 @@ import pytest
 
 from granary.cdc.capture import opened
 from granary.sources.capture import changes_table
-from granary.warehouse.connection import query
+from tests.python.engine.chaos.kinds.capture import as_captured
 from tests.python.engine.chaos.world import SEAM, Rows, World
 from tests.python.support import mariadb
 from tests.python.support.binlog_shop import SETTING, SOURCE, BinlogShop
-from tests.python.support.captured_shop import _columns as columns_as_text
-from tests.python.support.captured_shop import fold
 
 if TYPE_CHECKING:
     from granary.warehouse.connection import Connection
@@ -100,18 +97,7 @@ class BinlogWorld(World):
         return found
 
     def landed(self, connection: Connection) -> dict[str, Rows]:
-        found: dict[str, Rows] = {}
-        for table in self.source.tables:
-            name = f"raw_{self.source.name}.{table.name}"
-            if query(connection, "select to_regclass($1)::text", name) == [(None,)]:
-                continue
-            found[table.name] = Counter(query(connection, f"select {columns_as_text(table)} from {name}"))
-            try:
-                folded = Counter(fold(connection, self.source, table))
-            except (AssertionError, KeyError) as error:
-                folded = Counter([(f"its changes contradict each other: {error!r}",)])
-            found[f"{table.name}, from its changes"] = folded
-        return found
+        return as_captured(connection, self.source)
 
     def close(self) -> None:
         self.settle()

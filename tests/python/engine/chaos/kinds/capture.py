@@ -23,6 +23,7 @@ from tests.python.support.captured_shop import _sql_name as name_at_source
 from tests.python.support.origin_server import OriginServer
 
 if TYPE_CHECKING:
+    from granary.sources.spec import Source
     from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
 
@@ -30,6 +31,22 @@ WRITERS, TRANSACTIONS = 2, 25
 """What goes on at the source while captures are disrupted: transactions of each writer in a round."""
 
 _number = count(1)
+
+
+def as_captured(connection: Connection, source: Source) -> dict[str, Rows]:
+    """Return the rows of each table that is there, and again as its changes make them up."""
+    found: dict[str, Rows] = {}
+    for table in source.tables:
+        name = f"raw_{source.name}.{table.name}"
+        if query(connection, "select to_regclass($1)::text", name) == [(None,)]:
+            continue
+        found[table.name] = Counter(query(connection, f"select {columns_as_text(table)} from {name}"))
+        try:
+            folded = Counter(fold(connection, source, table))
+        except (AssertionError, KeyError) as error:
+            folded = Counter([(f"its changes contradict each other: {error!r}",)])
+        found[f"{table.name}, from its changes"] = folded
+    return found
 
 
 @cache
@@ -89,18 +106,7 @@ class CaptureWorld(World):
         return found
 
     def landed(self, connection: Connection) -> dict[str, Rows]:
-        found: dict[str, Rows] = {}
-        for table in self.source.tables:
-            name = f"raw_{self.source.name}.{table.name}"
-            if query(connection, "select to_regclass($1)::text", name) == [(None,)]:
-                continue
-            found[table.name] = Counter(query(connection, f"select {columns_as_text(table)} from {name}"))
-            try:
-                folded = Counter(fold(connection, self.source, table))
-            except (AssertionError, KeyError) as error:
-                folded = Counter([(f"its changes contradict each other: {error!r}",)])
-            found[f"{table.name}, from its changes"] = folded
-        return found
+        return as_captured(connection, self.source)
 
     def close(self) -> None:
         self.settle()
