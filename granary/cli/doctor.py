@@ -1,8 +1,8 @@
-"""`granary doctor` and `granary status --storage`: what could be better, and what the storage is."""
+"""`granary doctor [SOURCE]` and `granary status --storage`: what could be better, and what the storage is."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,28 +10,39 @@ from granary.cli import output
 from granary.cli.options import AsJson, existing
 
 if TYPE_CHECKING:
-    from granary.warehouse.doctor import Report
+    from granary.warehouse.findings import Report
     from granary.warehouse.settings import Settings
     from granary.warehouse.storage import Storage
 
 
 def register(app: typer.Typer) -> None:
     """Put this command into the command."""
-    app.command(epilog="Examples: granary doctor · granary doctor --json")(doctor)
+    app.command(epilog="Examples: granary doctor · granary doctor shop · granary doctor --json")(doctor)
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    source: Annotated[str, typer.Argument(metavar="[SOURCE]", help="Examine this source, not the warehouse.")] = "",
+    as_json: AsJson = False,
+) -> None:
     """What could be better, where, how large it is, and the next command.
 
-    It looks for slow steps, indexes that nobody reads or that are missing, bloat and dead rows, tables without recent
-    statistics, and settings that do not fit the machine. Exits with 1 if something has to be done; hints alone are no
-    reason. It changes nothing, and needs no superuser: what this login may not see is left out, and said.
+    With a source, it begins to read each of its tables, and looks at address, rights, clock and server settings;
+    nothing is loaded. Without one, it looks for slow steps, indexes that nobody reads or that are missing, bloat and
+    dead rows, tables without recent statistics, and settings that do not fit the machine. Exits with 1 if something has
+    to be done; hints alone are no reason. It changes nothing, and needs no superuser: what this login may not see is
+    left out, and said.
     """
     from dataclasses import asdict
 
-    from granary.warehouse.doctor import examine
+    settings = existing()
+    if source:
+        from granary.kinds import examination
 
-    report = examine(existing())
+        report = examination.examine(settings, source)
+    else:
+        from granary.warehouse.doctor import examine
+
+        report = examine(settings)
     output.json({"well": report.well, **asdict(report)}) if as_json else _print(report)
     if not report.well:
         raise typer.Exit(1)

@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 from granary.readers.api.collection import Since, Watch, decoded
 from granary.readers.api.exchange import ADVICE
 from granary.readers.api.http import Client, backoff
-from granary.readers.api.messages import Call
+from granary.readers.api.messages import Call, shown
 from granary.readers.api.nested import Nested, check_parts, collection_of, declared_for, tables_within
 from granary.readers.api.pages import NotAgreedError, dig
 from granary.readers.api.rows import Rows
 from granary.sources import validation
+from granary.sources.attempt import attempts, clock
+from granary.sources.guarantees import Guarantees
 from granary.sources.units import SourceBatch, Unit
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from granary.readers.api.spec import Api
     from granary.sources.spec import Table
+    from granary.warehouse.findings import Finding
 
 __all__ = ["GraphqlReader", "Nested", "Query", "Since"]
 
@@ -87,6 +90,18 @@ class GraphqlReader:
     connections within rows can be tables of their own, as `Nested`.
     """
 
+    guarantees = Guarantees(
+        kind="GraphQL API",
+        declared="GraphqlReader",
+        command="granary load",
+        exactly_once="yes, by key: a window is one transaction, and rows that come again are merged",
+        deletes="in part: where a query is read whole (replace)",
+        order="yes: as the pages come",
+        lag="no: the newest cursor value that is loaded is shown",
+        page="apis",
+        proofs=("api",),
+    )
+
     def __init__(self, api: Api, *queries: Query | Nested) -> None:
         """Remember what to read; nothing is asked yet."""
         check_parts("GraphqlReader", api, queries, Query)
@@ -110,6 +125,12 @@ class GraphqlReader:
         if query.since and table.cursor and watermark:
             return [Unit(f"{table.location}?{query.since.param}={query.since.value(watermark)}")]
         return [Unit(table.location)]
+
+    def examine(self, tables: Sequence[Table]) -> Iterator[Finding]:
+        """Yield what is in the way of reading these tables, and the service's clock if it is not ours."""
+        yield from attempts(self, tables)
+        if self.client.clock:
+            yield from clock(shown(self.client.api.url), *self.client.clock)
 
     def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[SourceBatch]:
         """Yield the rows, a batch per page.

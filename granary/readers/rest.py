@@ -9,18 +9,22 @@ from urllib.parse import quote
 from granary.readers.api.collection import Endpoint, Parent, Since, pages
 from granary.readers.api.exchange import ADVICE
 from granary.readers.api.http import Client, conditions, validator
+from granary.readers.api.messages import shown
 from granary.readers.api.nested import Nested, check_parts, collection_of, declared_for, tables_within
 from granary.readers.api.pages import Cursor, LinkHeader, NextLink, NotAgreedError, Offset, Page, dig
 from granary.readers.api.rows import Rows
 from granary.readers.api.spec import Api, ApiKey, Basic, OAuth2
+from granary.sources.attempt import attempts, clock
+from granary.sources.guarantees import Guarantees
 from granary.sources.units import SourceBatch, Unit
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from granary.readers.api.messages import Answer, Pairs
     from granary.sources.spec import Table
+    from granary.warehouse.findings import Finding
 
 __all__ = [
     "Api",
@@ -50,6 +54,18 @@ class RestReader:
     - a collection per parent (a hole in the path): one unit each, changed when the parent's version is;
     - a nested list that is replaced by unit: one unit per row that holds it, changed when the list is.
     """
+
+    guarantees = Guarantees(
+        kind="REST API",
+        declared="RestReader",
+        command="granary load",
+        exactly_once="yes, by key: a collection or a window is one transaction, and rows that come again are merged",
+        deletes="in part: where a collection is read whole (replace, replace_unit)",
+        order="yes: as the pages come",
+        lag="no: the newest cursor value that is loaded is shown",
+        page="apis",
+        proofs=("api",),
+    )
 
     def __init__(self, api: Api, *endpoints: Endpoint | Nested) -> None:
         """Remember what to read; nothing is asked yet."""
@@ -84,6 +100,12 @@ class RestReader:
         if table.disposition in ("merge", "append"):
             return [Unit(table.location)]
         return [self._whole(table, root)]
+
+    def examine(self, tables: Sequence[Table]) -> Iterator[Finding]:
+        """Yield what is in the way of reading these tables, and the service's clock if it is not ours."""
+        yield from attempts(self, tables)
+        if self.client.clock:
+            yield from clock(shown(self.client.api.url), *self.client.clock)
 
     def read(self, table: Table, unit: Unit, watermark: str | None) -> Iterator[SourceBatch]:
         """Yield the unit's rows, a batch per page.

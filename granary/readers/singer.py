@@ -12,6 +12,7 @@ from granary.readers.connectors import environment
 from granary.readers.connectors.reader import ConnectorReader
 from granary.readers.connectors.run import RUN_FOLDER
 from granary.sources import validation
+from granary.sources.guarantees import Guarantees
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
 
@@ -24,6 +25,29 @@ RUNNER = Path(__file__).parent / "connectors" / "dlt_runner.py"
 HOLE = re.compile(r"\$\{(\w+)\}")
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 DLT = {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "WARNING", "DLT_TELEMETRY_DISABLED": "1"}
+
+SINGER = Guarantees(
+    kind="Singer tap",
+    declared="singer",
+    command="granary load",
+    exactly_once="yes, by key: the tap's state commits with the rows; it must send again all that follows a state",
+    deletes="in part: where a table is replaced, or the tap activates a new version",
+    order="yes: as the tap sends",
+    lag="no: a tap does not say what waits",
+    page="connectors",
+    proofs=("singer",),
+)
+DLT_SOURCE = Guarantees(
+    kind="dlt source",
+    declared="dlt_source",
+    command="granary load",
+    exactly_once="yes, by key: the source's state commits with the rows of its run",
+    deletes="in part: where a table is replaced",
+    order="yes: as the source yields",
+    lag="no: a source does not say what waits",
+    page="connectors",
+    proofs=("dlt",),
+)
 
 
 def singer(
@@ -72,6 +96,7 @@ def singer(
         rows=rows,
         seconds=seconds,
         more={},
+        guarantees=SINGER,
     )
 
 
@@ -114,6 +139,7 @@ def dlt_source(
         rows=sys.maxsize,
         seconds=float(sys.maxsize),
         more=DLT,
+        guarantees=DLT_SOURCE,
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from granary.sources.units import NotLoaded, SourceBatch, Unit
+    from granary.warehouse.findings import Finding
     from granary.warehouse.settings import Settings
 
 Disposition = Literal["replace_unit", "merge", "replace", "append"]
@@ -225,6 +226,15 @@ class KeepsSecrets(Protocol):
 
     def hide(self, values: Sequence[str]) -> None:
         """Take note of values that must not be shown."""
+        ...
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """A reader that knows of its source what an attempt to read does not show: its clock, its indexes."""
+
+    def examine(self, tables: Sequence[Table]) -> Iterator[Finding]:
+        """Yield what could be better; it is called after each table was read from."""
         ...
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import shutil
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from psycopg.errors import InsufficientPrivilege, UndefinedTable
 
 from granary.warehouse import doctor_queries as sql
 from granary.warehouse.connection import connect, query
+from granary.warehouse.findings import Finding, Report
 from granary.warehouse.server import MIB, tuning
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 GIB = 1024 * MIB
-Severity = Literal["problem", "hint"]
 
 
 @dataclass(frozen=True)
@@ -56,31 +56,6 @@ class Limits:
     """By how much a setting may differ from what this machine's memory and cores suggest."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What is found, where, how large it is, and the next command. A hint is no reason to fail."""
-
-    what: str
-    where: str
-    how_large: str
-    todo: str
-    severity: Severity = "problem"
-    bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """All findings, problems first; and what could not be looked at, with the reason."""
-
-    findings: tuple[Finding, ...]
-    left_out: tuple[str, ...]
-
-    @property
-    def well(self) -> bool:
-        """Whether nothing has to be done."""
-        return all(one.severity == "hint" for one in self.findings)
-
-
 def examine(settings: Settings, limits: Limits | None = None) -> Report:
     """Look at everything.
 
@@ -106,7 +81,7 @@ def examine(settings: Settings, limits: Limits | None = None) -> Report:
         left_out.append("memory, cores and disk: the server is external")
     else:
         found += _disk(settings, bounds)
-    return Report(tuple(sorted(found, key=lambda one: (one.severity == "hint", -(one.bytes or 0)))), tuple(left_out))
+    return Report.of(found, left_out)
 
 
 def _slow(connection: Connection, limits: Limits) -> Iterator[Finding]:

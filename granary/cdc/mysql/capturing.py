@@ -21,6 +21,7 @@ from granary.cdc.mysql.state import State, TableState
 from granary.cdc.mysql.status import check_log, lag_of
 from granary.sources.capture import changes_table
 from granary.sources.config import setting
+from granary.sources.guarantees import Guarantees
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
 from granary.warehouse.records import Target
@@ -40,6 +41,18 @@ if TYPE_CHECKING:
 
 class BinlogCapturing(Capturing[State]):
     """A capture by the binary log."""
+
+    guarantees = Guarantees(
+        kind="changes of a MySQL or MariaDB",
+        declared="BinlogCapture",
+        command="granary capture",
+        exactly_once="yes: the set of GTIDs commits with the changes",
+        deletes="yes: deletes and truncates",
+        order="yes: by commit",
+        lag="yes: bytes, and the age of the copy",
+        page="binlog-capture",
+        proofs=("mysql",),
+    )
 
     def __init__(
         self, settings: Settings, source: Source, capture: BinlogCapture, connection: Connection, run_id: str

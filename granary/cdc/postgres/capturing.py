@@ -22,6 +22,7 @@ from granary.cdc.postgres.replication import ReplicationRefusedError
 from granary.cdc.postgres.state import State
 from granary.cdc.postgres.status import lag_of
 from granary.sources.config import setting
+from granary.sources.guarantees import Guarantees
 from granary.warehouse.connection import quote_name
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
@@ -52,6 +53,18 @@ POLL_SECONDS = 0.5
 
 class PostgresCapturing(Capturing[State]):
     """A capture by logical replication."""
+
+    guarantees = Guarantees(
+        kind="changes of a Postgres",
+        declared="Capture",
+        command="granary capture",
+        exactly_once="yes: the position in the log commits with the changes",
+        deletes="yes: deletes and truncates",
+        order="yes: by commit",
+        lag="yes: bytes, and the age of the copy",
+        page="change-capture",
+        proofs=("change capture",),
+    )
 
     def __init__(
         self, settings: Settings, source: Source, capture: Capture, connection: Connection, run_id: str

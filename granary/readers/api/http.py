@@ -44,6 +44,8 @@ class Client:
         self.auth = authenticator(api.auth, self._token)
         self._session: Session | None = None
         self._next = 0.0
+        self.clock: tuple[float, float] | None = None
+        """The service's clock at its last answer that said what time it was, and ours (seconds since 1970)."""
 
     def ask(self, call: Call, ends: Collection[int] = ()) -> Answer:
         """Return the answer to a call, after as many attempts as the API allows; `ends` are also good ones.
@@ -87,6 +89,8 @@ class Client:
                 what = failure_words(error, self.api.timeout)
                 kind = TransientError if isinstance(error, passing) and not sure else GranaryError
                 raise kind(f"{what}{tried}", call.where, ADVICE) from None
+            if at := http_date(answer.headers.get("Date", "")):
+                self.clock = at.timestamp(), time.time()
             if answer.status == 401 and not renewed and self.auth.renew():  # noqa: PLR2004
                 renewed, attempt = True, attempt - 1
                 continue

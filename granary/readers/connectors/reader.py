@@ -13,14 +13,17 @@ from granary.readers.connectors import catalog, messages
 from granary.readers.connectors.batches import files
 from granary.readers.connectors.process import secrets_in
 from granary.readers.connectors.run import Call, Position, Run
+from granary.sources.attempt import of_error
 from granary.sources.units import Unit
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from granary.sources.guarantees import Guarantees
     from granary.sources.spec import Table
     from granary.sources.units import SourceBatch
+    from granary.warehouse.findings import Finding
 
 WITHOUT_KEY = "its rows could not be told apart when the tap sends some again"
 
@@ -44,8 +47,10 @@ class ConnectorReader:
         rows: int,
         seconds: float,
         more: Mapping[str, str],
+        guarantees: Guarantees,
     ) -> None:
         """Remember how it is run; nothing is started yet."""
+        self.guarantees = guarantees
         self.name, self.command, self.config = name, command, config
         self.needs, self.metadata = needs, metadata
         self.silence, self.rows, self.seconds, self.more_environment = silence, rows, seconds, more
@@ -113,6 +118,14 @@ class ConnectorReader:
             if not run.resting:
                 run.close()
                 self._spools.pop(table.name, None)
+
+    def examine(self, tables: Sequence[Table]) -> Iterator[Finding]:
+        """Yield what is in the way of running it, and streams that it does not offer; no record is read."""
+        try:
+            for table in tables:
+                catalog.find(self.streams, table.location, self.name)
+        except GranaryError as error:
+            yield of_error(error, self.name)
 
     def position(self, table: Table) -> str | None:
         """Return where the tap goes on after what was read; None if it begins at its beginning each time."""

@@ -10,11 +10,14 @@ from uuid import uuid4
 import pyarrow as pa
 
 from granary.readers.database.connecting import Database
+from granary.readers.database.examination import examine
 from granary.readers.database.parallel import interleaved
 from granary.readers.database.types import INSTANT, WALL, delivered
 from granary.readers.database.values import Field, ZeroDates
 from granary.readers.database.window import Overlap, Part, check_zone, origin, ranges, splittable, start_of, wall_time
 from granary.sources import validation
+from granary.sources.attempt import attempts
+from granary.sources.guarantees import Guarantees
 from granary.sources.units import SourceBatch, Unit
 from granary.warehouse.errors import GranaryError
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from granary.readers.database.types import SourceColumn
     from granary.sources.spec import Column, Table
+    from granary.warehouse.findings import Finding
 
 
 class Session(Protocol):
@@ -52,6 +56,18 @@ class DatabaseReader:
     A table with a cursor that is merged or appended is read from its watermark on; any other is read whole. Each load
     of a table sees one state of it, also with several readers.
     """
+
+    guarantees = Guarantees(
+        kind="database",
+        declared="DatabaseReader",
+        command="granary load",
+        exactly_once="yes, by key: a window is one transaction, and rows that are read again are merged",
+        deletes="in part: where a table is read whole (replace, replace_unit), not behind a cursor",
+        order="no: rows have none, and each load sees one state of a table",
+        lag="no: the newest cursor value that is loaded is shown",
+        page="databases",
+        proofs=("database",),
+    )
 
     def __init__(
         self,
@@ -98,6 +114,13 @@ class DatabaseReader:
         if table.disposition == "replace_unit":
             return [Unit(table.location, fingerprint=uuid4().hex)]  # all of it takes the place of what was there
         return [Unit(table.location if start is None else f"{table.location} where {table.cursor} >= {start}")]
+
+    def examine(self, tables: Sequence[Table]) -> Iterator[Finding]:
+        """Yield what is in the way of reading these tables, and what could be better."""
+        found = list(attempts(self, tables))
+        yield from found
+        if not any(one.severity == "problem" for one in found):
+            yield from examine(self.database, tables)
 
     def _check(self, table: Table) -> None:
         if table.disposition == "append" and not table.key:

@@ -22,8 +22,11 @@ from granary.readers.files.places import open_store
 from granary.readers.files.store import ADVICE_HERE, Entry, safe_pattern, same
 from granary.readers.files.unpack import DAMAGED, compression, content, damaged, member, members, unpacked
 from granary.sources import validation
+from granary.sources.attempt import attempts, clock
+from granary.sources.guarantees import Guarantees
 from granary.sources.units import NotLoaded, SourceBatch, Unit, UnreachableError, UnreadableError
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.findings import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +48,18 @@ class FileReader:
 
     `Table.location` is a glob below the reader's location; on HTTP, which lists nothing, it is a path.
     """
+
+    guarantees = Guarantees(
+        kind="files",
+        declared="FileReader",
+        command="granary load",
+        exactly_once="yes: a file is one transaction; a changed file replaces its own rows, and a copy is reported",
+        deletes="in part: a file that is gone is reported, and `granary withdraw` deletes its rows",
+        order="yes: files by name, rows by line",
+        lag="in part: files that wait or that no table takes",
+        page="files",
+        proofs=("files", "files, append", "files, web"),
+    )
 
     def __init__(
         self,
@@ -144,6 +159,19 @@ class FileReader:
                 if outcome is not None:
                     found[name] = outcome
         return sorted(found.values(), key=lambda one: one.unit)
+
+    def examine(self, tables: Sequence[Table]) -> Iterator[Finding]:
+        """Yield what is in the way of reading these tables, what no table takes, and files from the future."""
+        found = list(attempts(self, tables))
+        yield from found
+        if any(one.severity == "problem" for one in found):
+            return
+        entries = [one for table in tables for one in self.store.entries(table.location, table.name)]
+        newest = max((one for one in entries if one.modified), key=lambda one: one.modified or 0, default=None)
+        if newest and newest.modified and newest.modified > time.time():
+            yield from clock(newest.name, newest.modified)
+        for left in self.not_loaded(tables):
+            yield Finding(left.reason, left.unit, "", "see `granary load`, and the patterns of its tables", "hint")
 
     def _unit(self, table: Table, entry: Entry) -> Unit:
         self._seen[entry.name] = entry

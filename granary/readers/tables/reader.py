@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ import pyarrow as pa
 from granary.readers.files.columnar import source_batch
 from granary.readers.tables.place import Place, package, parse
 from granary.sources import validation
+from granary.sources.guarantees import Guarantees
 from granary.sources.units import SourceBatch, Unit
 from granary.warehouse.errors import GranaryError
 
@@ -49,6 +50,18 @@ class Snapshot(Protocol):
     def read(self, name: str) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a file, with the columns that the table has now, and without those that were deleted."""
         ...
+
+
+LAKE = Guarantees(
+    kind="table of a lake",
+    declared="LakeReader",
+    command="granary load",
+    exactly_once="yes, by data file: the raw table is the table at one snapshot",
+    deletes="yes: rows go with the data file that they lay in",
+    order="yes: rows as they lie in a file",
+    lag="no: a load takes the newest snapshot",
+    page="lake",
+)
 
 
 class LakeReader(ABC):
@@ -176,6 +189,7 @@ class IcebergReader(LakeReader):
     """Reads Iceberg tables: of a REST catalogue, or of folders as Hadoop's tables lie there."""
 
     format, mark = "iceberg", "/metadata/version-hint.text"
+    guarantees = replace(LAKE, kind="Iceberg table", declared="IcebergReader")
 
     def _open(self, location: str) -> Snapshot:
         missing = package("pyiceberg.exceptions").NoSuchTableError
@@ -234,6 +248,7 @@ class DeltaReader(LakeReader):
     """Reads Delta tables, of folders and buckets."""
 
     format, mark = "delta", "/_delta_log/"
+    guarantees = replace(LAKE, kind="Delta table", declared="DeltaReader")
 
     def _open(self, location: str) -> Snapshot:
         delta, where, options = package("deltalake"), f"{self.place.url}/{location}", self.place.delta_options() or None

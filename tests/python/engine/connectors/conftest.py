@@ -14,6 +14,7 @@ import pytest
 
 from granary.load import api as load
 from granary.readers.connectors.reader import ConnectorReader
+from granary.readers.singer import SINGER
 from granary.sources.spec import Column, Source, Table
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Tap:
     def reader(self, _: Mapping[str, str]) -> ConnectorReader:
         options: dict[str, Any] = {
             "needs": {}, "metadata": {}, "silence": 20.0, "rows": 1_000_000, "seconds": 600.0, "more": {},
+            "guarantees": SINGER,
         } | self.options  # fmt: skip
         reader = ConnectorReader("tap-shelf", lambda: [sys.executable, "-S", str(TAP)], self.config, **options)
         self.readers.append(reader)

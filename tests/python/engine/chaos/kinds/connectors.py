@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from granary.readers.connectors.reader import ConnectorReader
-from granary.readers.singer import DLT, RUNNER
+from granary.readers.singer import DLT, DLT_SOURCE, RUNNER, SINGER
 from granary.sources.spec import Column, Source, Table
 from tests.python.engine.chaos.world import REFUSED, SEAM, Rows, World, load_all
 
@@ -49,7 +49,7 @@ def taps(folder: str) -> Source:
 
     def reader(_: Mapping[str, str]) -> ConnectorReader:
         command = [sys.executable, "-S", str(TAP)]
-        return ConnectorReader("tap-shelf", lambda: command, config, rows=PART, more={}, **OPTIONS)
+        return ConnectorReader("tap-shelf", lambda: command, config, rows=PART, more={}, guarantees=SINGER, **OPTIONS)
 
     return Source("chaos_singer", "A tap.", "tests", "singer", (), reader, (MERGED, WHOLE))
 
@@ -60,7 +60,9 @@ def pipelines(folder: str) -> Source:
 
     def reader(_: Mapping[str, str]) -> ConnectorReader:
         command = [sys.executable, "-I", str(RUNNER), folder, function]
-        return ConnectorReader("dlt", lambda: command, {"database": database}, rows=sys.maxsize, more=DLT, **OPTIONS)
+        return ConnectorReader(
+            "dlt", lambda: command, {"database": database}, rows=sys.maxsize, more=DLT, guarantees=DLT_SOURCE, **OPTIONS
+        )
 
     return Source("chaos_dlt", "A dlt source.", "tests", "dlt", (), reader, (MERGED,))
 
