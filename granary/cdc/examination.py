@@ -46,7 +46,7 @@ def examine(settings: Settings, source: Source) -> Iterator[Finding]:
         return
     standing = status(settings, source)
     for alarm in standing.alarms:
-        begun = standing.phase not in ("", "none", "snapshot")
+        begun = standing.phase not in ("never captured", "snapshot")
         yield Finding(alarm, source.name, "", f"granary capture {source.name}", "problem" if begun else "hint")
 
 

@@ -104,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815
 
     def _send(self, reply: Reply) -> None:
-        self.send_response(reply.status)
+        (self.send_response_only if "Date" in reply.headers else self.send_response)(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
         if reply.pieces is not None:
