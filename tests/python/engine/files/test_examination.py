@@ -61,4 +61,4 @@ def test_the_guide_s_example(settings: Settings, tmp_path: Path, monkeypatch: py
         assert query(connection, "select person_id, name, born::text from raw_registry.people") == [
             (1, "Ada", "1815-12-10")
         ]
-    assert list(source.reader(settings).examine(source.tables)) == []  # type: ignore[attr-defined]
+    assert list(source.reader(settings).examine(source.tables)) == []
