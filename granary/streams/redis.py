@@ -1,7 +1,7 @@
 """Redis Streams: the entries of a key in the order of their ids, without a consumer group.
 
 A position is `ID/COUNT`: the id of the last entry that has landed, and how many had ever been added up to it. The count
-tells whether entries were trimmed that we have not read: Redis itself keeps it for the whole stream since version 7
+tells whether entries were trimmed that we have not read, and is the line under which a message is quarantined. Redis keeps it for the whole stream since version 7
 (https://redis.io/docs/latest/commands/xinfo-stream/).
 """
 
@@ -175,7 +175,7 @@ class RedisLog(Following[_Key]):
             value = _value(fields, self._field)
             size += len(value)
             at = part.last[0] / 1000 if part.last[0] > A_TIME else 0.0
-            part.pending.append((f"{_text(part.last)}/{part.count}", Message(value, None, at)))
+            part.pending.append((f"{_text(part.last)}/{part.count}", Message(value, part.count, at)))
         part.entries = max(1, part.entries // 2) if size > BATCH_BYTES else min(MAX_ENTRIES, part.entries * 2)
         part.ended = len(entries) < wanted
         part.waiting = 0 if part.ended else max(0, added - part.count)

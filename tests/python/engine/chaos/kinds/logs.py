@@ -45,13 +45,12 @@ class NatsWorld(LogWorld):
 
 
 class RedisWorld(NatsWorld):
-    """Two streams of Redis; an entry has no number to be found by."""
+    """Two streams of Redis."""
 
     kind = "redis"
 
     def place(self, topic: str, partition: int, number: int) -> tuple[str, int | None]:
-        del number
-        return f"{topic}[{partition}]", None
+        return f"{topic}[{partition}]", number + 1
 
 
 class RabbitWorld(NatsWorld):
