@@ -1,8 +1,8 @@
 """Redis Streams: the entries of a key in the order of their ids, without a consumer group.
 
 A position is `ID/COUNT`: the id of the last entry that has landed, and how many had ever been added up to it. The count
-tells whether entries were trimmed that we have not read, and is the line under which a message is quarantined. Redis keeps it for the whole stream since version 7
-(https://redis.io/docs/latest/commands/xinfo-stream/).
+tells whether entries were trimmed that we have not read, and is the line under which a message is quarantined. Redis
+counts what is added to a stream since version 7 (https://redis.io/docs/latest/commands/xinfo-stream/).
 """
 
 from __future__ import annotations
