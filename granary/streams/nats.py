@@ -118,6 +118,8 @@ class NatsLog(Following[_Subject]):
                 **self._options,
                 name="granary",
                 allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
                 connect_timeout=int(ANSWER_SECONDS),
                 error_cb=self._heard,
                 disconnected_cb=self._lost,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
+import importlib
 import json
 import signal
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -274,6 +278,25 @@ def test_avro(log: LogServer, registry: RegistryServer, warehouse: Settings, mon
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", log.address(format="avro", registry=registry.url))
     assert read(warehouse) == (3, 2, 1)
     assert landed(warehouse) == [("a",), ("b",)]
+
+
+def test_the_example_of_the_page(log: LogServer, warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its address, its sender and its command, against this server; and the line that it shows."""
+    page = (Path(__file__).parents[4] / "docs/engine/sources/message-logs.md").read_text()
+    address = f"{log.kind}://127.0.0.1:"
+    part = next(part for part in page.split("\n## ") if address in part)
+    port = part.partition(address)[2][:4]
+    part = part.replace(port, str(log.port())).replace("sesame", log.password)
+    sender = part.partition("```py\n")[2].partition("```")[0]
+    libraries = {module: importlib.import_module(module) for module in ("nats", "redis", "pika", "json")}
+    code = compile(sender, "page", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    work = eval(code, libraries | {"event": event})  # noqa: S307 - the code of our page
+    if work is not None:
+        asyncio.run(work)
+    monkeypatch.setenv("GRANARY_EVENTS_STREAM", part.partition("STREAM='")[2].partition("'")[0])
+    ended_with, out, err = ended(command("stream", "events", "--once"))
+    assert ended_with == 0, err
+    assert out.splitlines()[-1] == part.partition("```text\n")[2].partition("\n")[0]
 
 
 # -- what is of one kind -------------------------------------------------------------------------------------------
