@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from granary.streams.address import Address
 
 PORT = 4222
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 10.0
 MOVE_SECONDS = 300.0
 """How often the position moves in a stream in which only other subjects go on: its retention must not overtake us."""
 NO_STREAM, NO_CONSUMER, OFF = (10059,), (10014,), (10039, 10076)
@@ -93,7 +93,7 @@ class NatsLog(Following[_Subject]):
         """
         errors = self._nats.errors
         try:
-            return self._loop.run_until_complete(asyncio.wait_for(work, seconds + 4 * ANSWER_SECONDS))
+            return self._loop.run_until_complete(asyncio.wait_for(work, seconds + 3 * ANSWER_SECONDS))
         except ssl.SSLError as error:
             self._hang_up()
             raise GranaryError(
@@ -101,7 +101,7 @@ class NatsLog(Following[_Subject]):
             ) from None
         except (errors.Error, OSError, asyncio.TimeoutError, json.JSONDecodeError) as error:
             self._hang_up()
-            words = str(error).split("\n")[0][:200] or type(error).__name__
+            words = str(error).split("\n")[0][:200] or "no answer in time"
             denied = self._denied or (words if "uthorization" in words or "ermissions" in words else None)
             if denied or isinstance(error, errors.SecureConnRequiredError):
                 raise GranaryError(

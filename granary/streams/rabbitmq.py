@@ -123,11 +123,14 @@ class RabbitLog(Following[_Queue]):
 
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
+        self._end(connection)
+        for part in self.parts.values():
+            self.restart(part)
+
+    def _end(self, connection: Any) -> None:
         if connection is not None and connection.is_open:
             with suppress(self._pika.exceptions.AMQPError, OSError):
                 connection.close()
-        for part in self.parts.values():
-            self.restart(part)
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -136,13 +139,18 @@ class RabbitLog(Following[_Queue]):
             for topic in self.topics:
                 self.restart(self.add(_Queue(topic, f"{topic}[0]")))
 
+    def rewind(self, positions: Mapping[str, str]) -> None:
+        """Go back to these positions, by another connection: a channel is not closed for this.
+
+        The client would send back what it has of the channel, which a stream does not take: the server hangs up.
+        """
+        super().rewind(positions)
+        self._hang_up()
+
     def restart(self, part: _Queue) -> None:
         """Forget what was received of a stream and has not landed; the next poll begins behind the position."""
         super().restart(part)
-        channel, part.channel = part.channel, None
-        if channel is not None and channel.is_open and self._connection is not None and self._connection.is_open:
-            with suppress(self._pika.exceptions.AMQPError, OSError):
-                channel.close()
+        part.channel = None
         part.following = int(part.position or 0)
         part.checked, part.lost, part.unacknowledged = part.following == 0, False, 0
 
@@ -201,22 +209,23 @@ class RabbitLog(Following[_Queue]):
 
     def _probe(self, topic: str, where: int | str) -> list[tuple[int, float]]:
         """Return the offset and time of messages that a consumer who begins there is sent first: those of a chunk."""
-        connection = self._connected()
         found: list[tuple[int, float]] = []
 
         def take(_: Any, __: Any, properties: Any, ___: bytes) -> None:
             found.append((int(properties.headers["x-stream-offset"]), float(properties.timestamp or 0)))
 
-        channel = connection.channel()
-        channel.basic_qos(prefetch_count=1)
-        channel.basic_consume(topic, take, arguments={"x-stream-offset": where})
-        ends = time.monotonic() + PROBE_SECONDS
-        while not found and (left := ends - time.monotonic()) > 0:
-            connection.process_data_events(left)
-        for _ in _while_it_grows(found):
-            connection.process_data_events(QUIET_SECONDS)
-        if channel.is_open:
-            channel.close()
+        connection = self._pika.BlockingConnection(self._parameters)  # not ours: see `rewind`
+        try:
+            channel = connection.channel()
+            channel.basic_qos(prefetch_count=1)
+            channel.basic_consume(topic, take, arguments={"x-stream-offset": where})
+            ends = time.monotonic() + PROBE_SECONDS
+            while not found and (left := ends - time.monotonic()) > 0:
+                connection.process_data_events(left)
+            for _ in _while_it_grows(found):
+                connection.process_data_events(QUIET_SECONDS)
+        finally:
+            self._end(connection)
         return found
 
     def _last(self, part: _Queue) -> int | None:

@@ -321,9 +321,7 @@ class Rabbit:
         return str(number)
 
     def stop(self) -> None:
-        if self.connection.is_open:
-            self.connection.close()
-        self.server.stop()
+        self.server.stop()  # which ends the connection, too
 
 
 def start(kind: str) -> LogServer | None:
