@@ -47,7 +47,7 @@ def stream(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read a source's log (Kafka, Kinesis) into raw, exactly once, until Ctrl-C.
+    """Read a source's log (Kafka, Kinesis, NATS, Redis, RabbitMQ) into raw, exactly once, until Ctrl-C.
 
     The positions commit with the rows; several processes may share the partitions of a topic. Where the log is says
     the setting that the source names, such as GRANARY_EVENTS_STREAM.

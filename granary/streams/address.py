@@ -3,20 +3,31 @@
 kafka://broker-1:9092,broker-2:9092?security.protocol=SASL_SSL&sasl.mechanism=PLAIN&sasl.username=u&sasl.password=p
 kafka://broker:9092?format=avro&registry=https://user:password@registry:8081
 kinesis://eu-central-1?endpoint=http://127.0.0.1:5000
+nats://server-1:4222,server-2:4222?user=u&password=p
+redis://server:6379?user=u&password=p&tls=true
+rabbitmq-stream://server-1:5672,server-2:5672?user=u&password=p&vhost=shop
 """
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, cast, get_args
 from urllib.parse import parse_qsl, urlsplit
 
 from granary.warehouse.errors import GranaryError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+Kind = Literal["kafka", "kinesis", "nats", "redis", "rabbitmq-stream"]
 OURS = ("format", "registry", "group", "endpoint", "max_bytes")
+LOGIN = ("user", "password", "tls", "ca", "certificate", "key")
+OPTIONS: Mapping[Kind, tuple[str, ...]] = {
+    "kinesis": (),
+    "nats": (*LOGIN, "token"),
+    "redis": (*LOGIN, "db", "field"),
+    "rabbitmq-stream": (*LOGIN, "vhost"),
+}
+"""What an address may say beside what is ours, by kind; Kafka's client refuses by itself what it does not know."""
 MAX_BYTES = 1_048_576
 """A message larger than this is quarantined: the default limit of a Kafka broker."""
 
@@ -25,7 +36,7 @@ MAX_BYTES = 1_048_576
 class Address:
     """A parsed address. `options` go to the client as they are; they and the registry's URL may hold secrets."""
 
-    kind: Literal["kafka", "kinesis"]
+    kind: Kind
     hosts: str
     format: Literal["json", "avro"] = "json"
     registry: str = field(default="", repr=False)
@@ -44,11 +55,12 @@ def parse(text: str, name: str) -> Address:
 
     def wrong(what: str) -> GranaryError:
         return GranaryError(
-            f"{name} {what}", todo="write kafka://host:port?… or kinesis://region?…; see docs/engine/sources"
+            f"{name} {what}", todo=f"write {'://…, '.join(get_args(Kind))}://…; see docs/engine/sources"
         )
 
     parts = urlsplit(text)
-    if parts.scheme not in ("kafka", "kinesis"):
+    kind = cast("Kind", parts.scheme)
+    if parts.scheme not in get_args(Kind):
         raise wrong("is not an address of a log")
     if not parts.netloc or parts.path not in ("", "/") or "@" in parts.netloc:
         raise wrong("names no host, or more than hosts (credentials are options)")
@@ -59,13 +71,16 @@ def parse(text: str, name: str) -> Address:
         raise wrong("has a format that is neither json nor avro")
     if mine.get("format") == "avro" and not mine.get("registry"):
         raise wrong("wants Avro and names no registry")
-    if parts.scheme == "kinesis" and options:  # Kafka's client refuses what it does not know itself
-        raise wrong(f"has the option {min(options)}, which Kinesis has not; there are {', '.join(OURS)}")
+    known = OPTIONS.get(kind)
+    if known is not None and (strange := set(options) - set(known)):
+        raise wrong(f"has the option {min(strange)}, which {kind} has not; there are {', '.join((*OURS, *known))}")
+    if options.get("tls", "true") not in ("true", "false") and known:
+        raise wrong("has a tls that is neither true nor false")
     size = mine.get("max_bytes", str(MAX_BYTES))
     if not size.isdecimal() or int(size) < 1:
         raise wrong("has a max_bytes that is not a number")
     return Address(
-        kind="kafka" if parts.scheme == "kafka" else "kinesis",
+        kind=kind,
         hosts=parts.netloc,
         format="avro" if mine.get("format") == "avro" else "json",
         registry=mine.get("registry", ""),
@@ -74,3 +89,41 @@ def parse(text: str, name: str) -> Address:
         max_bytes=int(size),
         options=options,
     )
+
+
+def hosts(address: Address, port: int) -> list[tuple[str, int]]:
+    """Return the hosts of an address with their ports.
+
+    Raises:
+        GranaryError: a port is not a number.
+    """
+    found = []
+    for host in address.hosts.split(","):
+        parts = urlsplit(f"//{host}")
+        try:
+            found.append((parts.hostname or "", parts.port or port))
+        except ValueError:
+            raise GranaryError("the port of a log's host is not a number", host, "fix the log's address") from None
+    return found
+
+
+def tls(address: Address) -> ssl.SSLContext | None:
+    """Return how to encrypt, or None for an address without TLS; a certificate of our own is `certificate` and `key`.
+
+    Raises:
+        GranaryError: a file of certificates cannot be read.
+    """
+    options = address.options
+    if options.get("tls") != "true" and not options.get("ca") and not options.get("certificate"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=options.get("ca") or None)
+        if options.get("certificate"):
+            context.load_cert_chain(options["certificate"], options.get("key") or None)
+    except OSError as error:
+        raise GranaryError(
+            f"the certificates of the log's address cannot be read: {error.strerror or 'not PEM'}",
+            address.hosts,
+            "fix ca, certificate or key in it",
+        ) from None
+    return context

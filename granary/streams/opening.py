@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from granary.sources.config import setting
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from granary.sources.spec import Source, Stream, Table
     from granary.streams.log import Decoder, Lag, Log
     from granary.warehouse.settings import Settings
+
+
+SINGLE = {
+    "kinesis": ("granary.streams.kinesis", "KinesisLog"),
+    "nats": ("granary.streams.nats", "NatsLog"),
+    "redis": ("granary.streams.redis", "RedisLog"),
+    "rabbitmq-stream": ("granary.streams.rabbitmq", "RabbitLog"),
+}
+"""Kinds of logs that one process reads, without a group -> module and class."""
 
 
 def streaming(name: str) -> tuple[Source, Stream]:
@@ -62,14 +72,14 @@ def open_stream(
 
 
 def open_log(address: Address, topics: Sequence[str], group: str) -> Log:
-    """Return the log that an address names."""
+    """Return the log that an address names; each kind needs a package that may be missing, so it is imported here."""
     if address.kind == "kafka":
-        from granary.streams.kafka import KafkaLog  # noqa: PLC0415 - each needs a package that may be missing
+        from granary.streams.kafka import KafkaLog  # noqa: PLC0415
 
         return KafkaLog(address, topics, group)
-    from granary.streams.kinesis import KinesisLog  # noqa: PLC0415
-
-    return KinesisLog(address, topics)
+    module, name = SINGLE[address.kind]
+    made: Log = getattr(import_module(module), name)(address, topics)
+    return made
 
 
 def decoder_of(table: Table, address: Address) -> Decoder:

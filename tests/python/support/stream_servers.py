@@ -29,6 +29,7 @@ from granary.warehouse.connection import connect, query
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from granary.streams.loop import StreamLoop
     from granary.warehouse.settings import Settings
 
 TOPIC = "card_scans"
@@ -156,6 +157,28 @@ def ended(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, str
     """Wait for a process and return its exit code and what it printed."""
     out, err = process.communicate(timeout=seconds)
     return process.returncode, out, err
+
+
+class Running:
+    """A stream in a thread of this process."""
+
+    def __init__(self, loop: StreamLoop) -> None:
+        self.loop, self.error = loop, None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.loop.run()
+        except BaseException as error:  # told by the test
+            self.error = error
+
+    def stop(self) -> None:
+        self.loop.stop()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+        if self.error:
+            raise self.error
 
 
 # -- truth and comparison ------------------------------------------------------------------------------------------

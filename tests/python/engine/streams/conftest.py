@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from granary.streams.loop import Limits
+from granary.streams.opening import open_stream
 from tests.python.support import stream_servers
+from tests.python.support.stream_servers import Running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from granary.warehouse.settings import Settings
     from tests.python.support.stream_servers import Broker, RegistryServer
 
 
@@ -27,3 +31,18 @@ def registry() -> Iterator[RegistryServer]:
     """Return an empty schema registry."""
     with stream_servers.registry() as running:
         yield running
+
+
+@pytest.fixture
+def start(warehouse: Settings) -> Iterator[Callable[..., Running]]:
+    """Return a function that starts a stream of this warehouse."""
+    running: list[Running] = []
+
+    def begin(**limits: float) -> Running:
+        running.append(Running(open_stream(warehouse, "events", Limits(**{"seconds": 0.1} | limits))))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        one.loop.stop()
+        one.thread.join(30)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +16,7 @@ import pytest
 from granary.cli.streams import SECOND_SIGNAL_ENDS
 from granary.sources.discovery import SOURCES
 from granary.streams import loop
-from granary.streams.loop import Limits, StreamLoop
+from granary.streams.loop import Limits
 from granary.streams.opening import open_stream
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
@@ -25,6 +24,7 @@ from tests.python.engine.chaos.check import ledger_faults
 from tests.python.support.stream_servers import (
     TOPIC,
     Broker,
+    Running,
     command,
     differences,
     ended,
@@ -41,43 +41,6 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
-
-
-class Running:
-    """A stream in a thread of this process."""
-
-    def __init__(self, loop: StreamLoop) -> None:
-        self.loop, self.error = loop, None
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.loop.run()
-        except BaseException as error:  # told by the test
-            self.error = error
-
-    def stop(self) -> None:
-        self.loop.stop()
-        self.thread.join(30)
-        assert not self.thread.is_alive()
-        if self.error:
-            raise self.error
-
-
-@pytest.fixture
-def start(warehouse: Settings) -> Iterator[Callable[..., Running]]:
-    """Return a function that starts a stream of this warehouse."""
-    running: list[Running] = []
-
-    def begin(**limits: float) -> Running:
-        running.append(Running(open_stream(warehouse, "events", Limits(**{"seconds": 0.1} | limits))))
-        return running[-1]
-
-    yield begin
-    for one in running:
-        one.loop.stop()
-        one.thread.join(30)
 
 
 def test_rows_land_once_and_poison_is_kept(kafka: Broker, warehouse: Settings, rows: Rows) -> None:
@@ -404,7 +367,7 @@ def test_wrong_addresses(warehouse: Settings, kafka: Broker, monkeypatch: pytest
         return str(caught.value)
 
     hosts = kafka.hosts
-    assert fails("redis://x").startswith("GRANARY_EVENTS_STREAM is not an address of a log")
+    assert fails("mqtt://x").startswith("GRANARY_EVENTS_STREAM is not an address of a log")
     assert fails("kafka://u:secret@host").startswith("GRANARY_EVENTS_STREAM names no host, or more than hosts")
     assert "names no registry" in fails(f"kafka://{hosts}?format=avro")
     assert "may not set enable.auto.commit" in fails(f"kafka://{hosts}?enable.auto.commit=true")

@@ -123,23 +123,25 @@ def _broker() -> Broker:
 
 @dataclass(frozen=True)
 class StreamLoader:
-    """Streams until everything that is there has landed, as a member of a group of its own."""
+    """Streams until everything that is there has landed; `GROUP` in the address is a group of its own each time."""
 
-    hosts: str
+    address: str
     prefix: str
 
     def load(self, settings: Settings) -> None:
         """Run `granary stream --once`."""
         spec = source("chaos_stream", self.prefix)
         opening.SOURCES = {spec.name: spec}
-        os.environ[ADDRESS] = f"kafka://{self.hosts}?{ALONE}&group=g{os.getpid()}-{time.time_ns()}"
+        os.environ[ADDRESS] = self.address.replace("GROUP", f"g{os.getpid()}-{time.time_ns()}")
         opening.open_stream(settings, spec.name, Limits(rows=600, seconds=0.05, patience_seconds=0)).run(once=True)
 
 
-class StreamWorld(World):
-    """Two topics of two partitions. Every process is a group of its own, so two of them read the same messages."""
+class LogWorld(World):
+    """Two topics of a log. Two processes read the same messages."""
 
     points = (*SEAM, "stream-polled", "stream-before-commit", "stream-after-commit")
+    partitions = 1
+    unfit: tuple[bytes | None, ...] = (b"{no json", b"")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -147,25 +149,42 @@ class StreamWorld(World):
         self.source = source("chaos_stream", self.prefix)
         self.tables = self.source.tables
         for table in self.tables:
-            _broker().topic(self.prefix + table.name, partitions=2)
-        self.loader = StreamLoader(_broker().hosts, self.prefix)
+            self.create(self.prefix + table.name)
+        self.loader = StreamLoader(self.address(), self.prefix)
         self.sent = Sent(self.random)
         self.refused: Rows = Counter()
         self.ends: Counter[tuple[str, int]] = Counter()
 
+    def address(self) -> str:
+        """Return where the log is."""
+        raise NotImplementedError
+
+    def create(self, topic: str) -> None:
+        """Make a topic."""
+        raise NotImplementedError
+
+    def produce(self, topic: str, batch: list[tuple[int, bytes | None]]) -> None:
+        """Send messages, each to a partition."""
+        raise NotImplementedError
+
+    def place(self, topic: str, partition: int, number: int) -> tuple[str, int | None]:
+        """Return what the quarantine calls the place of a partition's message with this number."""
+        return f"{topic}[{partition}]", number
+
     def advance(self) -> None:
         for table, messages in zip(("events", "log"), self.sent.batch(900), strict=True):
+            topic = self.prefix + table
             payloads: list[bytes | None] = [json.dumps(written(message)).encode() for message in messages]
             bad = {index for index, message in enumerate(messages) if message[2] < 0}
-            payloads += [b"{no json", None][: self.random.randrange(3)]
+            payloads += self.unfit[: self.random.randrange(3)]
             bad |= set(range(len(messages), len(payloads)))
-            batch = [(self.random.randrange(2), payload) for payload in payloads]
+            batch = [(self.random.randrange(self.partitions), payload) for payload in payloads]
             for index, (partition, _) in enumerate(batch):
-                offset = self.ends[table, partition]
+                number = self.ends[table, partition]
                 self.ends[table, partition] += 1
                 if index in bad:
-                    self.refused[table, f"{self.prefix}{table}[{partition}]", offset] += 1
-            _broker().produce(batch, topic=self.prefix + table)
+                    self.refused[(table, *self.place(topic, partition, number))] += 1
+            self.produce(topic, batch)
 
     def truth(self) -> dict[str, Rows]:
         return self.sent.truth() | {REFUSED: self.refused}
@@ -176,6 +195,22 @@ class StreamWorld(World):
             f" where source = '{self.source.name}' and status = 'open' and row_number > 0"
         )
         return super().landed(connection) | {REFUSED: select(connection, places)}
+
+
+class StreamWorld(LogWorld):
+    """Two topics of Kafka, of two partitions. Every process is a group of its own."""
+
+    partitions = 2
+    unfit = (b"{no json", None)
+
+    def address(self) -> str:
+        return f"kafka://{_broker().hosts}?{ALONE}&group=GROUP"
+
+    def create(self, topic: str) -> None:
+        _broker().topic(topic, self.partitions)
+
+    def produce(self, topic: str, batch: list[tuple[int, bytes | None]]) -> None:
+        _broker().produce(batch, topic=topic)
 
 
 # -- webhooks ------------------------------------------------------------------------------------------------------
