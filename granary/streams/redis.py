@@ -70,7 +70,7 @@ class RedisLog(Following[_Key]):
         secure: dict[str, Any] = {}
         if tls(address):
             files = {"ssl_ca_certs": "ca", "ssl_certfile": "certificate", "ssl_keyfile": "key"}
-            secure = {name: options.get(option) for name, option in files.items()} | {"ssl": True}
+            secure = {name: options.get(option) or None for name, option in files.items()} | {"ssl": True}
         self._client = redis.Redis(
             host=host,
             port=port,
