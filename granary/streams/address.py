@@ -114,7 +114,8 @@ def tls(address: Address) -> ssl.SSLContext | None:
         GranaryError: a file of certificates cannot be read.
     """
     options = address.options
-    if options.get("tls") != "true" and not options.get("ca") and not options.get("certificate"):
+    files = options.get("ca") or options.get("certificate")
+    if options.get("tls", "true" if files else "false") == "false":
         return None
     try:
         context = ssl.create_default_context(cafile=options.get("ca") or None)

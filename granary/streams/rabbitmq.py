@@ -242,7 +242,10 @@ class RabbitLog(Following[_Queue]):
 
     def at_end(self) -> bool:
         """Return whether nothing is left of what is there now."""
-        return bool(self.parts) and all(self._ask(self._ended, part) for part in self.parts.values())
+        try:
+            return bool(self.parts) and all(self._ask(self._ended, part) for part in self.parts.values())
+        except UnavailableError:  # the next poll says it, and is tried again
+            return False
 
     def _ended(self, part: _Queue) -> bool:
         if part.pending or not part.checked:

@@ -64,11 +64,13 @@ class RedisLog(Following[_Key]):
             raise GranaryError("the db of the log's address is not a number", todo="fix the log's address")
         self._errors, self.topics, self._where = redis.exceptions, list(topics), address.hosts
         self._field, self._group = options.get("field", "").encode(), address.group
-        ((host, port),) = hosts(address, PORT)[:1]
+        (host, port), *others = hosts(address, PORT)
+        if others:
+            raise GranaryError("the log's address names several hosts, and Redis is one", todo="fix the log's address")
         secure: dict[str, Any] = {}
         if tls(address):
             files = {"ssl_ca_certs": "ca", "ssl_certfile": "certificate", "ssl_keyfile": "key"}
-            secure = {name: options.get(option) for name, option in files.items()} | {"ssl": True}
+            secure = {name: options.get(option) or None for name, option in files.items()} | {"ssl": True}
         self._client = redis.Redis(
             host=host,
             port=port,

@@ -415,6 +415,7 @@ def test_a_queue_of_rabbitmq_that_is_no_stream(server: Rabbit, log: Rabbit, ware
         ("nats://h?pasword=sesame", "has the option pasword, which nats has not"),
         ("redis://h?tls=yes", "has a tls that is neither true nor false"),
         ("redis://h?db=x", "the db of the log's address is not a number"),
+        ("redis://one,two?password=sesame", "names several hosts, and Redis is one"),
         ("rabbitmq-stream://u:sesame@h", "names no host, or more than hosts"),
         ("nats://h:port", "the port of a log's host is not a number"),
     ],
