@@ -3,6 +3,9 @@
 kafka://broker-1:9092,broker-2:9092?security.protocol=SASL_SSL&sasl.mechanism=PLAIN&sasl.username=u&sasl.password=p
 kafka://broker:9092?format=avro&registry=https://user:password@registry:8081
 kinesis://eu-central-1?endpoint=http://127.0.0.1:5000
+rabbitmq://host-1:5672,host-2:5672?user=u&password=p&vhost=shop
+sqs://eu-central-1
+pubsub://project-id
 """
 
 from __future__ import annotations
@@ -17,6 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OURS = ("format", "registry", "group", "endpoint", "max_bytes")
+OPTIONS: dict[str, tuple[str, ...] | None] = {
+    "kafka": None,
+    "kinesis": (),
+    "rabbitmq": ("user", "password", "vhost", "tls", "ca", "prefetch", "id"),
+    "sqs": ("visibility", "id"),
+    "pubsub": ("id",),
+}
+"""What the address of each kind may say beside OURS; None: whatever its client knows, which refuses the rest itself."""
 MAX_BYTES = 1_048_576
 """A message larger than this is quarantined: the default limit of a Kafka broker."""
 
@@ -25,7 +36,7 @@ MAX_BYTES = 1_048_576
 class Address:
     """A parsed address. `options` go to the client as they are; they and the registry's URL may hold secrets."""
 
-    kind: Literal["kafka", "kinesis"]
+    kind: str
     hosts: str
     format: Literal["json", "avro"] = "json"
     registry: str = field(default="", repr=False)
@@ -44,11 +55,11 @@ def parse(text: str, name: str) -> Address:
 
     def wrong(what: str) -> GranaryError:
         return GranaryError(
-            f"{name} {what}", todo="write kafka://host:port?… or kinesis://region?…; see docs/engine/sources"
+            f"{name} {what}", todo=f"write {'://…, '.join(OPTIONS)}://…; see docs/engine/sources"
         )
 
     parts = urlsplit(text)
-    if parts.scheme not in ("kafka", "kinesis"):
+    if parts.scheme not in OPTIONS:
         raise wrong("is not an address of a log")
     if not parts.netloc or parts.path not in ("", "/") or "@" in parts.netloc:
         raise wrong("names no host, or more than hosts (credentials are options)")
@@ -59,13 +70,14 @@ def parse(text: str, name: str) -> Address:
         raise wrong("has a format that is neither json nor avro")
     if mine.get("format") == "avro" and not mine.get("registry"):
         raise wrong("wants Avro and names no registry")
-    if parts.scheme == "kinesis" and options:  # Kafka's client refuses what it does not know itself
-        raise wrong(f"has the option {min(options)}, which Kinesis has not; there are {', '.join(OURS)}")
+    theirs = OPTIONS[parts.scheme]
+    if theirs is not None and (unknown := options.keys() - theirs):
+        raise wrong(f"has the option {min(unknown)}, which {parts.scheme} has not; there are {', '.join(OURS + theirs)}")
     size = mine.get("max_bytes", str(MAX_BYTES))
     if not size.isdecimal() or int(size) < 1:
         raise wrong("has a max_bytes that is not a number")
     return Address(
-        kind="kafka" if parts.scheme == "kafka" else "kinesis",
+        kind=parts.scheme,
         hosts=parts.netloc,
         format="avro" if mine.get("format") == "avro" else "json",
         registry=mine.get("registry", ""),

@@ -67,6 +67,18 @@ def open_log(address: Address, topics: Sequence[str], group: str) -> Log:
         from granary.streams.kafka import KafkaLog  # noqa: PLC0415 - each needs a package that may be missing
 
         return KafkaLog(address, topics, group)
+    if address.kind == "rabbitmq":
+        from granary.streams.rabbitmq import RabbitQueues  # noqa: PLC0415
+
+        return RabbitQueues(address, topics)
+    if address.kind == "sqs":
+        from granary.streams.sqs import SqsQueues  # noqa: PLC0415
+
+        return SqsQueues(address, topics)
+    if address.kind == "pubsub":
+        from granary.streams.pubsub import Subscriptions  # noqa: PLC0415
+
+        return Subscriptions(address, topics)
     from granary.streams.kinesis import KinesisLog  # noqa: PLC0415
 
     return KinesisLog(address, topics)
