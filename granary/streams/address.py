@@ -54,9 +54,7 @@ def parse(text: str, name: str) -> Address:
     """
 
     def wrong(what: str) -> GranaryError:
-        return GranaryError(
-            f"{name} {what}", todo=f"write {'://…, '.join(OPTIONS)}://…; see docs/engine/sources"
-        )
+        return GranaryError(f"{name} {what}", todo=f"write {'://…, '.join(OPTIONS)}://…; see docs/engine/sources")
 
     parts = urlsplit(text)
     if parts.scheme not in OPTIONS:
@@ -72,7 +70,9 @@ def parse(text: str, name: str) -> Address:
         raise wrong("wants Avro and names no registry")
     theirs = OPTIONS[parts.scheme]
     if theirs is not None and (unknown := options.keys() - theirs):
-        raise wrong(f"has the option {min(unknown)}, which {parts.scheme} has not; there are {', '.join(OURS + theirs)}")
+        raise wrong(
+            f"has the option {min(unknown)}, which {parts.scheme} has not; there are {', '.join(OURS + theirs)}"
+        )
     size = mine.get("max_bytes", str(MAX_BYTES))
     if not size.isdecimal() or int(size) < 1:
         raise wrong("has a max_bytes that is not a number")

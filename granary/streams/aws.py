@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from granary.streams.address import Address
 
 
-def client(service: str, address: Address, connections: int = 10) -> tuple[Any, type[Exception], type[Exception]]:
-    """Return a client, the error of an answer that refuses, and that of an answer that does not come.
+def client(service: str, address: Address, connections: int = 10) -> tuple[Any, Any, Any]:
+    """Return a client, the class of error of an answer that refuses, and that of an answer that does not come.
 
     Credentials are found in the ways of AWS: environment, profile, or the machine's role.
 

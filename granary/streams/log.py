@@ -1,4 +1,4 @@
-"""What a log or a queue is to the loop that reads it: runs of messages, with the positions around them, or their ids."""
+"""What a log or a queue is to the loop that reads it: runs of messages with positions or ids."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Message:
 class Run:
     """Consecutive messages of one partition: from position `start` (None: the beginning) up to `end`.
 
-    A queue has no positions to read from. Its runs have the `ids` of their messages instead (None: it came without one),
+    A queue has no positions to read from. Its runs have the `ids` of their messages instead (None: it came without),
     and `end` is when the newest of them was sent, in ISO 8601: people read it, nothing is read from there.
     """
 

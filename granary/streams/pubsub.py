@@ -1,8 +1,9 @@
 """Google Pub/Sub: the subscriptions of one project, by unary pulls (https://cloud.google.com/pubsub/docs/pull).
 
-A message that was pulled is ours until its acknowledgement deadline, which is prolonged while a batch is under way. Of
-a subscription with message ordering, pulls bring the messages of a key in order, as long as one process reads it. Of one
-with exactly-once delivery, an acknowledgement that came too late is refused; the message comes again, and is known.
+A message that was pulled is ours until its acknowledgement deadline, which is prolonged while a batch is under way.
+Of a subscription with message ordering, pulls bring the messages of a key in order, as long as one process reads it.
+Of one with exactly-once delivery, an acknowledgement that came too late is refused; the message comes again, and is
+known.
 Pub/Sub's own interface does not say how many messages wait: that is in Cloud Monitoring.
 """
 
@@ -52,7 +53,9 @@ class Subscriptions(Queues):
                 SubscriberGrpcTransport,
             )
         except ImportError:
-            raise GranaryError("Pub/Sub needs the package google-cloud-pubsub", todo="install granary[pubsub]") from None
+            raise GranaryError(
+                "Pub/Sub needs the package google-cloud-pubsub", todo="install granary[pubsub]"
+            ) from None
         super().__init__(topics)
         self._errors, self._unauthorized = exceptions, GoogleAuthError
         self._project, self._where = address.hosts, f"Pub/Sub project {address.hosts}"
@@ -151,7 +154,7 @@ class Subscriptions(Queues):
         return self._empty.issuperset(self.topics) and time.monotonic() - self._heard > quiet
 
     def _hang_up(self) -> None:
-        self._client.transport.close()
+        self._client.transport.close()  # type: ignore[no-untyped-call]
 
 
 class _DeniedError(GranaryError):

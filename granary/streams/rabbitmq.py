@@ -42,7 +42,7 @@ class RabbitQueues(Queues):
             GranaryError: pika is not installed, or an option of the address means nothing.
         """
         try:
-            import pika  # noqa: PLC0415 - an extra
+            import pika  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
             from pika import exceptions  # noqa: PLC0415
         except ImportError:
             raise GranaryError("RabbitMQ needs the package pika", todo="install granary[streams]") from None
@@ -92,7 +92,9 @@ class RabbitQueues(Queues):
         if isinstance(error, errors.ChannelClosedByBroker) and code in (ACCESS_REFUSED, NOT_FOUND):
             what = "there is no such queue" if code == NOT_FOUND else "the user may not read it"
             return GranaryError(
-                f"RabbitMQ refuses a queue, of {', '.join(self.topics)}: {what}", self._where, "check the source's topics"
+                f"RabbitMQ refuses a queue, of {', '.join(self.topics)}: {what}",
+                self._where,
+                "check the source's topics",
             )
         return UnavailableError(
             f"RabbitMQ does not answer: {type(error).__name__}", self._where, "check the address, and that it is up"
@@ -207,7 +209,7 @@ class RabbitQueues(Queues):
     def at_end(self) -> bool:
         """Return whether the queues are empty, twice in a row: an answer may overtake the messages before it.
 
-        While others read them too, what these hold may come back for a moment: a process that was killed is one of them.
+        While others read them too, what these hold may come back for a moment: one of them may have been killed.
         """
         counts = [self._counts(topic) for topic in self.topics]
         waits = any(self._arrived.values()) or any(ready for ready, _ in counts)
@@ -238,7 +240,9 @@ def _parameters(pika: Any, address: Address) -> list[Any]:
             try:
                 context = pika.SSLOptions(ssl.create_default_context(cafile=options.get("ca") or None), host)
             except (OSError, ssl.SSLError):
-                raise GranaryError("ca is not a file of certificates", address.hosts, "fix the queue's address") from None
+                raise GranaryError(
+                    "ca is not a file of certificates", address.hosts, "fix the queue's address"
+                ) from None
         found.append(
             pika.ConnectionParameters(
                 host=host.strip("[]"),

@@ -76,10 +76,14 @@ class SqsQueues(Queues):
             if code in THROTTLED:
                 raise UnavailableError(f"SQS is too busy: {code}", self._where) from None
             if code in GONE:
-                raise GranaryError(f"SQS has no queue {topic!r}", self._where, "create it, or fix the source's topics") from None
+                raise GranaryError(
+                    f"SQS has no queue {topic!r}", self._where, "create it, or fix the source's topics"
+                ) from None
             raise GranaryError(f"SQS refuses: {code}", f"{topic}, {self._where}", "check the credentials") from None
         except self._broken as error:
-            raise UnavailableError(f"SQS does not answer: {type(error).__name__}", self._where, "check the address") from None
+            raise UnavailableError(
+                f"SQS does not answer: {type(error).__name__}", self._where, "check the address"
+            ) from None
         return answer
 
     def _receive(self, topic: str, most: int, seconds: float) -> list[Received]:

@@ -152,7 +152,15 @@ class PubSub(QueueServer):
         self.subscribed: dict[str, Any] = {"ack_deadline_seconds": 10}
         self.port = free_port()
         self.process = subprocess.Popen(
-            ["java", "-XX:TieredStopAtLevel=1", "-Xmx256m", "-jar", str(jar), "--host=127.0.0.1", f"--port={self.port}"],
+            [
+                "java",
+                "-XX:TieredStopAtLevel=1",
+                "-Xmx256m",
+                "-jar",
+                str(jar),
+                "--host=127.0.0.1",
+                f"--port={self.port}",
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

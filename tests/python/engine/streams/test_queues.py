@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pika
 import pytest
 
 from granary.sources.discovery import SOURCES
@@ -112,9 +113,7 @@ def keyless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @every
-def test_messages_land_once_and_poison_is_kept(
-    kind: str, server: QueueServer, warehouse: Settings, rows: Rows
-) -> None:
+def test_messages_land_once_and_poison_is_kept(kind: str, server: QueueServer, warehouse: Settings, rows: Rows) -> None:
     server.send(TOPIC, written(*range(60)))
     server.send(TOPIC, [("p1", b"{"), ("p2", b'"a text"'), ("p3", json.dumps(event(99, member_id="x")).encode())])
     counts = stream(warehouse).run(once=True)
@@ -131,7 +130,7 @@ def test_messages_land_once_and_poison_is_kept(
     assert (lag.partition, lag.messages, lag.seconds) == (TOPIC, None if kind == "pubsub" else 0, lag.seconds)
     assert abs(time.time() - float(rows("select extract(epoch from $1::timestamptz)", lag.position)[0][0])) < 60
     with connect(warehouse) as connection:
-        assert not ledger_faults(connection, SOURCES["events"])
+        assert not ledger_faults(connection, "events", SOURCES["events"].tables)
 
 
 @every
@@ -163,7 +162,9 @@ def test_nothing_is_acknowledged_that_did_not_land(kind: str, server: QueueServe
 
 
 @every
-def test_the_warehouse_is_away(kind: str, server: QueueServer, warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_warehouse_is_away(
+    kind: str, server: QueueServer, warehouse: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Messages are held, and the queue is asked for more time, for longer than their deadline."""
     server.send(TOPIC, written(*range(10)))
     away = time.monotonic() + 4
@@ -201,9 +202,7 @@ def test_no_such_queue(kind: str, server: QueueServer, warehouse: Settings) -> N
         ("sqs://eu-central-1?password=secret", "has the option password, which sqs has not"),
     ],
 )
-def test_bad_addresses(
-    warehouse: Settings, monkeypatch: pytest.MonkeyPatch, address: str, what: str
-) -> None:
+def test_bad_addresses(warehouse: Settings, monkeypatch: pytest.MonkeyPatch, address: str, what: str) -> None:
     for name, value in queue_servers.AWS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", address)
@@ -264,8 +263,6 @@ def test_a_sender_that_sends_again(
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", server.address(id="order"))
     with server.server.connect() as connection:
         for order, name in ((7, "x"), (7, "y"), (8, "z")):
-            import pika  # noqa: PLC0415
-
             properties = pika.BasicProperties(message_id=name, headers={"order": order})
             connection.channel().basic_publish("", TOPIC, written(order)[0][1], properties)
     assert stream(warehouse).run(once=True).known == 1
@@ -273,9 +270,7 @@ def test_a_sender_that_sends_again(
 
 @of_rabbit
 @pytest.mark.parametrize("queue", ["classic", "quorum"])
-def test_dead_letters_of_a_queue_are_a_queue(
-    kind: str, server: Rabbit, warehouse: Settings, queue: str
-) -> None:
+def test_dead_letters_of_a_queue_are_a_queue(kind: str, server: Rabbit, warehouse: Settings, queue: str) -> None:
     """A queue of either type that has what another one gave up; more messages than the prefetch."""
     server.arguments = {"x-queue-type": queue}
     server.make(TOPIC)
@@ -312,15 +307,17 @@ def test_the_connection_is_lost_between_commit_and_acknowledgement(
 
 
 @of_rabbit
-def test_a_queue_that_is_deleted_meanwhile(
-    kind: str, server: Rabbit, warehouse: Settings
-) -> None:
+def test_a_queue_that_is_deleted_meanwhile(kind: str, server: Rabbit, warehouse: Settings) -> None:
     reading = stream(warehouse)
     polled(reading, 0)
     server.delete(TOPIC)
-    with pytest.raises(GranaryError, match="no such queue"):
-        reading._patiently(reading._poll, time.sleep) if reading.log.poll(1, 0.1) == [] else None
+
+    def poll() -> bool:
         reading._patiently(reading._poll, time.sleep)
+        return False
+
+    with pytest.raises(GranaryError, match="no such queue"):
+        wait_until(poll, what="the end")
     reading.log.close()
 
 
@@ -432,9 +429,7 @@ def test_messages_that_come_again_by_another_subscription(
 
 
 @of_pubsub
-def test_the_id_of_the_sender(
-    kind: str, server: PubSub, warehouse: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_id_of_the_sender(kind: str, server: PubSub, warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A publisher that sends again makes a new message; the attribute that the address names tells that it is none."""
     keyless(monkeypatch)
     server.send(TOPIC, [*written(1), *written(1), *written(2)])
