@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from granary.streams.log import UnavailableError
-from granary.streams.queues import Queues, Received
+from granary.streams.queues import BATCH_BYTES, Queues, Received
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -126,8 +126,11 @@ class RabbitQueues(Queues):
             gone, self._gone = self._gone, None
             self._drop()
             raise UnavailableError(f"RabbitMQ gives no more of {gone}", self._where, "was the queue deleted?")
-        arrived = self._arrived[topic]
-        return [arrived.popleft() for _ in range(min(most, len(arrived)))]
+        arrived, found, size = self._arrived[topic], [], 0
+        while arrived and len(found) < most and size < BATCH_BYTES:
+            found.append(arrived.popleft())
+            size += len(found[-1].value)
+        return found
 
     def _consume(self) -> None:
         """Have messages sent to us."""

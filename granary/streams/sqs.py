@@ -91,7 +91,7 @@ class SqsQueues(Queues):
         wait = LONG_POLL_SECONDS if seconds > 0 and not any(self._held.values()) else 0
         found = self._messages(topic, min(most, AT_ONCE), wait)
         if len(found) == AT_ONCE and (left := (most - AT_ONCE) // AT_ONCE) > 0:
-            asked = [self._team.submit(self._messages, topic, AT_ONCE, 0) for _ in range(min(left, 4 * TEAM))]
+            asked = [self._team.submit(self._messages, topic, AT_ONCE, 0) for _ in range(min(left, TEAM))]
             for one in asked:
                 found += one.result()
         return [self._received(message) for message in sorted(found, key=_sequence)]
