@@ -29,6 +29,7 @@ AT_ONCE = 10
 TEAM = 8
 """Requests that are under way at once."""
 LONG_POLL_SECONDS = 1
+SERVER_FAILED = 500
 GONE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 THROTTLED = ("ThrottlingException", "RequestThrottled", "OverLimit", "KmsThrottled", "ServiceUnavailable")
 
@@ -73,8 +74,8 @@ class SqsQueues(Queues):
         except self._refused as error:
             response: dict[str, Any] = getattr(error, "response", {})
             code = str(response.get("Error", {}).get("Code", ""))
-            if code in THROTTLED:
-                raise UnavailableError(f"SQS is too busy: {code}", self._where) from None
+            if code in THROTTLED or int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= SERVER_FAILED:
+                raise UnavailableError(f"SQS cannot answer now: {code}", self._where) from None
             if code in GONE:
                 raise GranaryError(
                     f"SQS has no queue {topic!r}", self._where, "create it, or fix the source's topics"

@@ -8,6 +8,7 @@ takes any credentials.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -104,6 +105,7 @@ class Sqs(QueueServer):
         from moto.server import ThreadedMotoServer  # noqa: PLC0415
 
         os.environ.update(AWS)
+        logging.getLogger("werkzeug").setLevel(logging.CRITICAL)  # what moto fails at when asked twice at once
         self.server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         self.server.start()
         self.endpoint = "http://{}:{}".format(*self.server.get_host_and_port())

@@ -50,7 +50,7 @@ class QueueLoader:
         spec = source("chaos_queues", self.prefix)
         opening.SOURCES = {spec.name: spec}
         os.environ.update(queue_servers.AWS | {ADDRESS: self.address})
-        opening.open_stream(settings, spec.name, Limits(self.rows, 0.05, patience_seconds=0)).run(once=True)
+        opening.open_stream(settings, spec.name, Limits(self.rows, 0.05, patience_seconds=3)).run(once=True)
 
 
 class QueueWorld(World):
