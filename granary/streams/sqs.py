@@ -88,14 +88,14 @@ class SqsQueues(Queues):
         return answer
 
     def _receive(self, topic: str, most: int, seconds: float) -> list[Received]:
-        """Ask once; if there is plenty, several times at once."""
+        """Ask once; if there is plenty, several times at once: a group of a FIFO queue comes in one answer only."""
         wait = LONG_POLL_SECONDS if seconds > 0 and not any(self._held.values()) else 0
         found = self._messages(topic, min(most, AT_ONCE), wait)
         if len(found) == AT_ONCE and (left := (most - AT_ONCE) // AT_ONCE) > 0:
             asked = [self._team.submit(self._messages, topic, AT_ONCE, 0) for _ in range(min(left, TEAM))]
             for one in asked:
                 found += one.result()
-        return [self._received(message) for message in sorted(found, key=_sequence)]
+        return [self._received(message) for message in found]
 
     def _messages(self, topic: str, most: int, wait: int) -> list[dict[str, Any]]:
         answer = self._ask(
@@ -154,11 +154,6 @@ class SqsQueues(Queues):
     def _hang_up(self) -> None:
         self._team.shutdown()
         self._client.close()
-
-
-def _sequence(message: dict[str, Any]) -> int:
-    """Return the place of a message in a FIFO queue; the others stay as they came."""
-    return int(message.get("Attributes", {}).get("SequenceNumber", 0))
 
 
 def _together(team: ThreadPoolExecutor, tell: Callable[[Sequence[Any]], int], parts: Sequence[Sequence[Any]]) -> int:

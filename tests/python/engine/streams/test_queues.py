@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -300,7 +301,7 @@ def test_the_connection_is_lost_between_commit_and_acknowledgement(
     def cut(loop: StreamLoop, runs: Any) -> None:
         commit(loop, runs)
         if loop.counts.batches == 1:
-            loop.log._connection._impl._transport.abort()  # type: ignore[attr-defined]
+            loop.log._connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(StreamLoop, "_commit", cut)
     counts = reading.run(once=True)

@@ -58,7 +58,7 @@ class QueueWorld(World):
 
     points = (*SEAM, "stream-polled", "stream-before-commit", "stream-after-commit", "stream-acknowledged")
     kind = ""
-    events, batch = 400, 150
+    events, batch = 200, 90
     options: tuple[tuple[str, object], ...] = ()
 
     def __init__(self, *args: Any) -> None:
@@ -111,7 +111,7 @@ class SqsWorld(QueueWorld):
     """Standard queues of SQS, by moto, whose messages are hidden for two seconds."""
 
     kind = "sqs"
-    events, batch = 120, 60
+    events, batch = 60, 40
     options = (("visibility", 2),)
 
 
