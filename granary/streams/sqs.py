@@ -82,6 +82,12 @@ class SqsQueues(Queues):
                 ) from None
             raise GranaryError(f"SQS refuses: {code}", f"{topic}, {self._where}", "check the credentials") from None
         except self._broken as error:
+            if "Credential" in type(error).__name__:
+                raise GranaryError(
+                    f"there are no credentials for SQS: {type(error).__name__}",
+                    self._where,
+                    "set them as AWS wants them",
+                ) from None
             raise UnavailableError(
                 f"SQS does not answer: {type(error).__name__}", self._where, "check the address"
             ) from None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pika
 import pytest
 
+import granary
 from granary.sources.discovery import SOURCES
 from granary.streams import opening
 from granary.streams.log import Run
@@ -198,6 +201,7 @@ def test_no_such_queue(kind: str, server: QueueServer, warehouse: Settings) -> N
         ("rabbitmq://127.0.0.1:1?user=u&password=secret", "RabbitMQ does not answer"),
         ("sqs://eu-central-1?endpoint=http://127.0.0.1:1", "SQS does not answer"),
         ("pubsub://project?endpoint=http://127.0.0.1:1", "Pub/Sub does not answer"),
+        ("pubsub://project", "no credentials for Pub/Sub"),
         ("rabbitmq://a?user=u&password=secret&prefetch=0", "prefetch is not a number"),
         ("rabbitmq://a?user=u&password=secret&tls=yes", "tls is neither"),
         ("rabbitmq://a?user=u&password=secret&tls=true&ca=/no/file", "ca is not a file"),
@@ -208,10 +212,30 @@ def test_no_such_queue(kind: str, server: QueueServer, warehouse: Settings) -> N
 def test_bad_addresses(warehouse: Settings, monkeypatch: pytest.MonkeyPatch, address: str, what: str) -> None:
     for name, value in queue_servers.AWS.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/no/such/file")
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", address)
     with pytest.raises(GranaryError, match=what) as found:
         stream(warehouse).run(once=True)
     assert "secret" not in str(found.value)
+
+
+@every
+def test_the_worked_example(
+    kind: str, server: QueueServer, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spec and the message of docs/engine/sources/queues.md."""
+    page = (Path(granary.__file__).parents[1] / "docs" / "engine" / "sources" / "queues.md").read_text()
+    spec: dict[str, Any] = {}
+    exec(re.findall(r"```py\n(.*?)```", page, re.DOTALL)[0], spec)
+    (message,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    source = spec["SOURCE"]
+    monkeypatch.setattr(opening, "SOURCES", {source.name: source})
+    monkeypatch.setenv("GRANARY_BILLING_STREAM", server.address(**QUICK[kind]))
+    server.make("payments")
+    server.send("payments", [("m1", message.encode())])
+    opening.open_stream(warehouse, "billing", Limits(seconds=0.1)).run(once=True)
+    assert rows("select payment_id, cents from raw_billing.payments") == [("p-1", 1250)]
+    server.delete("payments")
 
 
 def test_pruning_keeps_what_a_queue_may_deliver_again(warehouse: Settings, rows: Rows) -> None:
