@@ -126,7 +126,8 @@ class RabbitQueues(Queues):
             gone, self._gone = self._gone, None
             self._drop()
             raise UnavailableError(f"RabbitMQ gives no more of {gone}", self._where, "was the queue deleted?")
-        arrived, found, size = self._arrived[topic], [], 0
+        arrived, size = self._arrived[topic], 0
+        found: list[Received] = []
         while arrived and len(found) < most and size < BATCH_BYTES:
             found.append(arrived.popleft())
             size += len(found[-1].value)
