@@ -66,7 +66,7 @@ def parse(text: str, name: str) -> Address:
     mine = {key: options.pop(key) for key in OURS if key in options}
     if mine.get("format", "json") not in ("json", "avro"):
         raise wrong("has a format that is neither json nor avro")
-    if mine.get("format") == "avro" and not mine.get("registry"):
+    if mine.get("format") == "avro" and not mine.get("registry") and parts.scheme != "pubsub":  # which has its own
         raise wrong("wants Avro and names no registry")
     theirs = OPTIONS[parts.scheme]
     if theirs is not None and (unknown := options.keys() - theirs):

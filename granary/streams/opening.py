@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from granary.sources.spec import Source, Stream, Table
     from granary.streams.log import Decoder, Lag, Log
+    from granary.streams.pubsub_schemas import PubSubSchemas
     from granary.warehouse.settings import Settings
 
 
@@ -49,12 +50,14 @@ def open_stream(
     source, stream = streaming(name)
     address = parse(setting(settings, stream.address), stream.address)
     tables = {topic: source.table(table) for table, topic in stream.topics.items()}
+    log = open_log(address, list(tables), address.group or f"granary.{name}")
+    schemas: PubSubSchemas | None = getattr(log, "schemas", None)
     return StreamLoop(
         settings=settings,
         source=source,
         tables=tables,
-        log=open_log(address, list(tables), address.group or f"granary.{name}"),
-        decoders={topic: decoder_of(table, address) for topic, table in tables.items()},
+        log=log,
+        decoders={topic: decoder_of(table, address, schemas) for topic, table in tables.items()},
         limits=limits or Limits(),
         run_id=run_id,
         report=report,
@@ -84,11 +87,11 @@ def open_log(address: Address, topics: Sequence[str], group: str) -> Log:
     return KinesisLog(address, topics)
 
 
-def decoder_of(table: Table, address: Address) -> Decoder:
-    """Return how the messages of a topic become rows of its table."""
+def decoder_of(table: Table, address: Address, schemas: PubSubSchemas | None = None) -> Decoder:
+    """Return how the messages of a topic become rows of its table; `schemas` are those of the log itself, if any."""
     if address.format == "json":
         return JsonDecoder(table, address.max_bytes)
     from granary.streams.avro import AvroDecoder  # noqa: PLC0415
     from granary.streams.registry import Registry  # noqa: PLC0415
 
-    return AvroDecoder(table, address.max_bytes, Registry(address.registry))
+    return AvroDecoder(table, address.max_bytes, schemas or Registry(address.registry))

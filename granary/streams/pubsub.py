@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from granary.streams.log import UnavailableError
+from granary.streams.pubsub_schemas import PubSubSchemas
 from granary.streams.queues import Queues, Received
 from granary.warehouse.errors import GranaryError
 
@@ -46,12 +47,11 @@ class Subscriptions(Queues):
         """
         try:
             import grpc  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra, and a second
+            from google import pubsub_v1  # noqa: PLC0415
             from google.api_core import exceptions  # noqa: PLC0415
             from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
-            from google.pubsub_v1 import SubscriberClient  # noqa: PLC0415
-            from google.pubsub_v1.services.subscriber.transports import (  # noqa: PLC0415
-                SubscriberGrpcTransport,
-            )
+            from google.pubsub_v1.services.schema_service import transports as of_schemas  # noqa: PLC0415
+            from google.pubsub_v1.services.subscriber import transports  # noqa: PLC0415
         except ImportError:
             raise GranaryError(
                 "Pub/Sub needs the package google-cloud-pubsub", todo="install granary[pubsub]"
@@ -60,18 +60,30 @@ class Subscriptions(Queues):
         self._errors, self._unauthorized = exceptions, GoogleAuthError
         self._project, self._where = address.hosts, f"Pub/Sub project {address.hosts}"
         self._attribute = address.options.get("id", "")
+        self.schemas: PubSubSchemas | None = None
         scheme, _, host = address.endpoint.rpartition("://")
+        options = {"api_endpoint": host} if host else None
+        channel = grpc.insecure_channel(host) if scheme == "http" else None
         try:
-            if scheme == "http":
-                self._client = SubscriberClient(transport=SubscriberGrpcTransport(channel=grpc.insecure_channel(host)))
-            else:
-                self._client = SubscriberClient(client_options={"api_endpoint": host} if host else None)
+            self._client = pubsub_v1.SubscriberClient(
+                transport=transports.SubscriberGrpcTransport(channel=channel) if channel else None,
+                client_options=None if channel else options,
+            )
+            if address.format == "avro" and not address.registry:
+                self._schema_client = pubsub_v1.SchemaServiceClient(
+                    transport=of_schemas.SchemaServiceGrpcTransport(channel=channel) if channel else None,
+                    client_options=None if channel else options,
+                )
+                self.schemas = PubSubSchemas(self._schema, exceptions.NotFound, exceptions.GoogleAPICallError)
         except GoogleAuthError:
             raise GranaryError(
                 "there are no credentials for Pub/Sub", self._where, "set GOOGLE_APPLICATION_CREDENTIALS"
             ) from None
         self._deadlines: dict[str, float] = {}
         self._empty: set[str] = set()
+
+    def _schema(self, name: str) -> Any:
+        return self._schema_client.get_schema(request={"name": name, "view": "FULL"}, timeout=ASK_SECONDS, retry=None)
 
     def _path(self, topic: str) -> str:
         return topic if topic.startswith("projects/") else f"projects/{self._project}/subscriptions/{topic}"
@@ -127,7 +139,10 @@ class Subscriptions(Queues):
     def _received(self, one: Any) -> Received:
         message = one.message
         name = message.attributes.get(self._attribute) if self._attribute else None
-        return Received(name or message.message_id, bytes(message.data), message.publish_time.timestamp(), one.ack_id)
+        data = bytes(message.data)
+        if self.schemas is not None:
+            data = self.schemas.in_wire_format(data, message.attributes)
+        return Received(name or message.message_id, data, message.publish_time.timestamp(), one.ack_id)
 
     def _acknowledge(self, topic: str, receipts: Sequence[Any]) -> None:
         for start in range(0, len(receipts), ACK_IDS):

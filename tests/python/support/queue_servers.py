@@ -147,8 +147,9 @@ class PubSub(QueueServer):
 
     def __init__(self, jar: Path) -> None:
         import grpc  # noqa: PLC0415 - a second, and only some tests need it
-        from google.pubsub_v1 import PublisherClient, SubscriberClient  # noqa: PLC0415
+        from google.pubsub_v1 import PublisherClient, SchemaServiceClient, SubscriberClient  # noqa: PLC0415
         from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport  # noqa: PLC0415
+        from google.pubsub_v1.services.schema_service.transports import SchemaServiceGrpcTransport  # noqa: PLC0415
         from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport  # noqa: PLC0415
 
         self.subscribed: dict[str, Any] = {"ack_deadline_seconds": 10}
@@ -171,6 +172,7 @@ class PubSub(QueueServer):
         channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         self.publisher = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
         self.subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
+        self.schemas = SchemaServiceClient(transport=SchemaServiceGrpcTransport(channel=channel))
 
     def address(self, **options: object) -> str:
         return _written("pubsub", PROJECT, {"endpoint": f"http://127.0.0.1:{self.port}"} | options)
@@ -182,6 +184,12 @@ class PubSub(QueueServer):
     def subscription(self, name: str) -> str:
         """Return a subscription's path."""
         return f"projects/{PROJECT}/subscriptions/{name}"
+
+    def schema(self, name: str, definition: str) -> str:
+        """Make an Avro schema and return its name."""
+        schema = {"type_": "AVRO", "definition": definition}
+        request = {"parent": f"projects/{PROJECT}", "schema": schema, "schema_id": name}
+        return str(self.schemas.create_schema(request=request).name)
 
     def make(self, name: str) -> None:
         self.publisher.create_topic(request={"name": self.topic(name)})

@@ -7,9 +7,11 @@ import re
 import socket
 import time
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fastavro
 import pika
 import pytest
 
@@ -463,3 +465,44 @@ def test_the_id_of_the_sender(kind: str, server: PubSub, warehouse: Settings, mo
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", server.address(id="sender"))
     counts = stream(warehouse).run(once=True)
     assert (counts.rows_loaded, counts.known) == (2, 1)
+
+
+@of_pubsub
+@pytest.mark.parametrize("encoding", ["BINARY", "JSON"])
+def test_messages_of_an_avro_schema(
+    kind: str, server: PubSub, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """In either encoding, by the schema that each message names; one that names none is kept in the quarantine."""
+    fields = [
+        ("event_id", "string"),
+        ("type", "string"),
+        ("occurred_at", {"type": "long", "logicalType": "timestamp-micros"}),
+        ("member_id", ["null", "long"]),
+        ("card_id", "long"),
+        ("door_id", "int"),
+    ]
+    schema = {"type": "record", "name": "Scan", "fields": [{"name": n, "type": t} for n, t in fields]}
+    name = server.schema(f"scan-{encoding.lower()}", json.dumps(schema))
+    server.delete(TOPIC)
+    server.publisher.create_topic(
+        request={"name": server.topic(TOPIC), "schema_settings": {"schema": name, "encoding": encoding}}
+    )
+    server.subscribe(TOPIC, TOPIC)
+    row = {"event_id": "e1", "type": "card_scanned", "occurred_at": 1_489_294_800_000_000, "card_id": 5, "door_id": 1}
+    if encoding == "JSON":
+        body = json.dumps({**row, "member_id": {"long": 7}}).encode()
+    else:
+        stream_of = BytesIO()
+        fastavro.schemaless_writer(stream_of, fastavro.parse_schema(schema), {**row, "member_id": 7})
+        body = stream_of.getvalue()
+    server.send(TOPIC, [("m1", body)])
+    monkeypatch.setenv("GRANARY_EVENTS_STREAM", server.address(format="avro"))
+    assert stream(warehouse).run(once=True).rows_loaded == 1
+    assert rows("select event_id, member_id, card_id, occurred_at::text from raw_events.card_scans") == [
+        ("e1", 7, 5, "2017-03-12 05:00:00+00")
+    ]
+    server.delete(TOPIC)
+    server.make(TOPIC)
+    server.send(TOPIC, [("m2", b"{}")])
+    assert stream(warehouse).run(once=True).rows_quarantined == 1
+    assert rows("select reason from ops.quarantine") == [("is no Avro in the wire format of a schema registry",)]
