@@ -47,10 +47,10 @@ def stream(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read a source's log (Kafka, Kinesis, NATS, Redis, RabbitMQ) into raw, exactly once, until Ctrl-C.
+    """Read a source's log (Kafka, Kinesis) or queues (RabbitMQ, SQS, Pub/Sub) into raw, exactly once, until Ctrl-C.
 
-    The positions commit with the rows; several processes may share the partitions of a topic. Where the log is says
-    the setting that the source names, such as GRANARY_EVENTS_STREAM.
+    The positions, or the messages' ids, commit with the rows; several processes may share a topic or queue. Where it
+    is says the setting that the source names, such as GRANARY_EVENTS_STREAM.
     """
     from granary.streams.loop import Limits
     from granary.streams.opening import open_stream

@@ -15,7 +15,8 @@ from granary.readers.singer import DLT_SOURCE, SINGER
 from granary.readers.tables import DeltaReader, IcebergReader
 from granary.sources.config import find
 from granary.sources.spec import BinlogCapture
-from granary.streams.guarantees import LOGS, WEBHOOKS
+from granary.streams.kinds import KINDS as LOGS
+from granary.streams.kinds import WEBHOOKS
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ KINDS: tuple[Guarantees, ...] = (
     DeltaReader.guarantees,
     PostgresCapturing.guarantees,
     BinlogCapturing.guarantees,
-    *LOGS.values(),
+    *(log.guarantees for log in LOGS.values()),
     WEBHOOKS,
 )
 
@@ -54,7 +55,7 @@ def kinds_of(source: Source, settings: Settings) -> list[Guarantees]:
         found += [one] if (one := getattr(reader, "guarantees", None)) else []
     if source.stream:
         address = _value(settings, source.stream.address)
-        found += [LOGS[scheme]] if (scheme := address.partition("://")[0]) in LOGS else []
+        found += [LOGS[scheme].guarantees] if (scheme := address.partition("://")[0]) in LOGS else []
         found += [WEBHOOKS] if _value(settings, source.stream.secrets) else []
     return found
 

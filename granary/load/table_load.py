@@ -430,8 +430,8 @@ class TableLoad:
         )
         streamed = self.source.stream is not None and self.table.name in self.source.stream.topics
         if streamed and (self.table.key or not lost.present):
-            tx.execute("delete from ops.watermarks where source = $1 and table_name = $2", tx.source, self.table.name)
-            self.warnings.append("its stream begins at the oldest message that the log still has")
+            tx.forget_position(self.table.name)
+            self.warnings.append("its stream begins at the oldest message that the log or queue still has")
         if gone:
             self.warnings.append(f"lost, since the source does not offer them any more: {reload.several(gone)}")
 

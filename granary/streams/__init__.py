@@ -1,1 +1,1 @@
-"""Rows that arrive one by one, from logs (Kafka and others) and by webhook, into the same raw tables as files."""
+"""Rows that arrive one by one, from logs, queues and by webhook, into the same raw tables as files."""

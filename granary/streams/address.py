@@ -1,4 +1,4 @@
-"""Addresses of logs: one setting says which log, how its messages are written, and how to reach it.
+"""Addresses of logs and queues: one setting says which, how its messages are written, and how to reach it.
 
 kafka://broker-1:9092,broker-2:9092?security.protocol=SASL_SSL&sasl.mechanism=PLAIN&sasl.username=u&sasl.password=p
 kafka://broker:9092?format=avro&registry=https://user:password@registry:8081
@@ -6,28 +6,25 @@ kinesis://eu-central-1?endpoint=http://127.0.0.1:5000
 nats://server-1:4222,server-2:4222?user=u&password=p
 redis://server:6379?user=u&password=p&tls=true
 rabbitmq-stream://server-1:5672,server-2:5672?user=u&password=p&vhost=shop
+rabbitmq://server-1:5672,server-2:5672?user=u&password=p&vhost=shop
+sqs://eu-central-1
+pubsub://project-id
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, urlsplit
 
+from granary.streams.kinds import KINDS
 from granary.warehouse.errors import GranaryError
 
-Kind = Literal["kafka", "kinesis", "nats", "redis", "rabbitmq-stream"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 OURS = ("format", "registry", "group", "endpoint", "max_bytes")
-LOGIN = ("user", "password", "tls", "ca", "certificate", "key")
-OPTIONS: Mapping[Kind, tuple[str, ...]] = {
-    "kinesis": (),
-    "nats": (*LOGIN, "token"),
-    "redis": (*LOGIN, "db", "field"),
-    "rabbitmq-stream": (*LOGIN, "vhost"),
-}
-"""What an address may say beside what is ours, by kind; Kafka's client refuses by itself what it does not know."""
 MAX_BYTES = 1_048_576
 """A message larger than this is quarantined: the default limit of a Kafka broker."""
 
@@ -36,7 +33,7 @@ MAX_BYTES = 1_048_576
 class Address:
     """A parsed address. `options` go to the client as they are; they and the registry's URL may hold secrets."""
 
-    kind: Kind
+    kind: str
     hosts: str
     format: Literal["json", "avro"] = "json"
     registry: str = field(default="", repr=False)
@@ -50,17 +47,14 @@ def parse(text: str, name: str) -> Address:
     """Parse the address that the setting `name` holds; no error shows any of it but the scheme.
 
     Raises:
-        GranaryError: it is not an address of a log.
+        GranaryError: it is not an address of a log or a queue.
     """
 
     def wrong(what: str) -> GranaryError:
-        return GranaryError(
-            f"{name} {what}", todo=f"write {'://…, '.join(get_args(Kind))}://…; see docs/engine/sources"
-        )
+        return GranaryError(f"{name} {what}", todo=f"write {'://…, '.join(KINDS)}://…; see docs/engine/sources")
 
     parts = urlsplit(text)
-    kind = cast("Kind", parts.scheme)
-    if parts.scheme not in get_args(Kind):
+    if parts.scheme not in KINDS:
         raise wrong("is not an address of a log")
     if not parts.netloc or parts.path not in ("", "/") or "@" in parts.netloc:
         raise wrong("names no host, or more than hosts (credentials are options)")
@@ -69,18 +63,19 @@ def parse(text: str, name: str) -> Address:
     mine = {key: options.pop(key) for key in OURS if key in options}
     if mine.get("format", "json") not in ("json", "avro"):
         raise wrong("has a format that is neither json nor avro")
-    if mine.get("format") == "avro" and not mine.get("registry"):
+    if mine.get("format") == "avro" and not mine.get("registry") and parts.scheme != "pubsub":  # which has its own
         raise wrong("wants Avro and names no registry")
-    known = OPTIONS.get(kind)
-    if known is not None and (strange := set(options) - set(known)):
-        raise wrong(f"has the option {min(strange)}, which {kind} has not; there are {', '.join((*OURS, *known))}")
-    if options.get("tls", "true") not in ("true", "false") and known:
+    known = KINDS[parts.scheme].options
+    if known is not None and (strange := options.keys() - set(known)):
+        there = ", ".join((*OURS, *known))
+        raise wrong(f"has the option {min(strange)}, which {parts.scheme} has not; there are {there}")
+    if known and options.get("tls", "true") not in ("true", "false"):
         raise wrong("has a tls that is neither true nor false")
     size = mine.get("max_bytes", str(MAX_BYTES))
     if not size.isdecimal() or int(size) < 1:
         raise wrong("has a max_bytes that is not a number")
     return Address(
-        kind=kind,
+        kind=parts.scheme,
         hosts=parts.netloc,
         format="avro" if mine.get("format") == "avro" else "json",
         registry=mine.get("registry", ""),

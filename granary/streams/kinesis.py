@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from granary.streams.aws import client
 from granary.streams.log import Lag, Message, Run, UnavailableError
 from granary.warehouse.errors import GranaryError
 
@@ -63,23 +64,8 @@ class KinesisLog:
         Raises:
             GranaryError: botocore is not installed.
         """
-        try:
-            from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra, and 0.2 s
-            from botocore.exceptions import (  # type: ignore[import-untyped]  # noqa: PLC0415
-                BotoCoreError,
-                ClientError,
-            )
-            from botocore.session import get_session  # type: ignore[import-untyped]  # noqa: PLC0415
-        except ImportError:
-            raise GranaryError("Kinesis needs the package botocore", todo="install granary[streams]") from None
+        self._client, self._refused, self._broken = client("Kinesis", address)
         self.topics, self._where = list(topics), f"Kinesis in {address.hosts}"
-        self._refused, self._broken = ClientError, BotoCoreError
-        self._client = get_session().create_client(
-            "kinesis",
-            region_name=address.hosts,
-            endpoint_url=address.endpoint or None,
-            config=Config(connect_timeout=5, read_timeout=15, retries={"mode": "standard", "max_attempts": 3}),
-        )
         self._shards: dict[str, _Shard] = {}
         self._listed = -LIST_SECONDS
 

@@ -1,14 +1,15 @@
-"""Runs of a log on their way into raw, and the positions behind them: how every reader of a log ends a batch."""
+"""Runs on their way into raw, and the positions behind them or their ids: how every reader of a log ends a batch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from granary.load.append import append_sound
 from granary.load.newest import sent_at
 from granary.sources.units import SourceBatch, Unit
+from granary.streams import known
 from granary.streams.positions import moved, of_kind, without_gaps
 from granary.warehouse.ledger import record_changes
 
@@ -48,18 +49,25 @@ class Landing:
     def land(self, tx: LoadTransaction, decoded: Sequence[Decoded], run_id: str) -> list[LoadResult]:
         """Add the rows of runs to raw and move the positions, in a transaction that the caller commits.
 
+        Of a queue's runs only messages that are not known yet are added, and all of them are known from then on.
+
         Raises:
             FencedError: a run does not begin where the warehouse is.
+            GranaryError: a message has no id, and its table no key.
         """
         done = []
         for topic, group in groupby(sorted(decoded, key=_topic), key=_topic):
             table = self.tables[topic]
             held = tx.watermark(table.name)
-            for run, parts, changes in group:
+            for each in group:
+                run, parts, changes = each if each[0].ids is None else self._unknown(tx, table, each)
+                if run.ids == ():
+                    continue
                 stored = of_kind(held, self.kind).get(run.partition)
-                if stored != run.start:
+                if run.ids is None and stored != run.start:
                     raise FencedError(run.partition, run.start, stored)
-                held = moved(held, self.kind, run.partition, run.end)
+                end = run.end if run.ids is None else max(run.end, stored or "")
+                held = moved(held, self.kind, run.partition, end)
                 result = append_sound(
                     tx,
                     self.source,
@@ -73,6 +81,19 @@ class Landing:
                 record_changes(tx.connection, self.source.name, table.name, result.load_ids[0], changes)
                 done.append(result)
         return done
+
+    def _unknown(self, tx: LoadTransaction, table: Table, decoded: Decoded) -> Decoded:
+        """Return what of a queue's run has not landed before; it is decoded again if that is not all of it."""
+        run = decoded[0]
+        new = known.claim(tx, table, run.partition, run.messages, run.ids or ())
+        if len(new) == len(run.messages):
+            return decoded
+        left = replace(
+            run,
+            messages=tuple(run.messages[index] for index in new),
+            ids=tuple((run.ids or ())[index] for index in new),
+        )
+        return (left, *self._source_batches(left))
 
     def _source_batches(self, run: Run) -> tuple[list[SourceBatch], list[Change]]:
         source_batches: list[SourceBatch] = []

@@ -1,4 +1,4 @@
-"""What a partitioned log is to the loop that reads it: runs of messages, each with the position before and after it."""
+"""What a log or a queue is to the loop that reads it: runs of messages with positions or ids."""
 
 from __future__ import annotations
 
@@ -38,13 +38,18 @@ class Message:
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive messages of one partition: from position `start` (None: the beginning) up to `end`."""
+    """Consecutive messages of one partition: from position `start` (None: the beginning) up to `end`.
+
+    A queue has no positions to read from. Its runs have the `ids` of their messages instead (None: it came without),
+    and `end` is when the newest of them was sent, in ISO 8601: people read it, nothing is read from there.
+    """
 
     topic: str
     partition: str
     start: str | None
     end: str
     messages: tuple[Message, ...]
+    ids: tuple[str | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Decoder(Protocol):
 
 
 class Log(Protocol):
-    """A partitioned log. Where to read from is told by the warehouse, never by the log itself.
+    """A partitioned log, or queues (`granary.streams.queues`). Where to read a log from is told by the warehouse only.
 
     `poll` and `wait` may find that partitions were given or taken; for those that were given, the log asks
     `positions`, which returns what the warehouse holds for them now.

@@ -4,6 +4,9 @@ Positions are kept per partition, in the table's watermark. A batch names the po
 warehouse holds another one by the time of the commit, then the partition was read by another process meanwhile, and
 the batch is dropped and read again from where the warehouse is. So it does not matter what a group, a broker or a
 process that was thought dead believes: rows and positions move together, or not at all.
+
+A queue has no positions: the ids of its messages commit with the rows, and only then are they acknowledged. What is
+delivered again, because nobody heard of the acknowledgement, is known by its id and acknowledged once more.
 """
 
 from __future__ import annotations
@@ -57,6 +60,7 @@ class Counts:
     rows_read: int = 0
     rows_loaded: int = 0
     rows_quarantined: int = 0
+    known: int = 0
     fenced: int = 0
     retries: int = 0
     seconds: float = 0.0
@@ -196,8 +200,10 @@ class StreamLoop:
         with self._begin() as tx:
             done = landing.land(tx, decoded, self.ledger.run.run_id)
             fault_point("stream-before-commit")
+        read = sum(one.rows_read for one in done)
         self.counts.batches += 1
-        self.counts.rows_read += sum(one.rows_read for one in done)
+        self.counts.rows_read += read
+        self.counts.known += sum(len(run.messages) for run in runs) - read
         self.counts.rows_loaded += sum(one.rows_loaded for one in done)
         self.counts.rows_quarantined += sum(one.rows_quarantined for one in done)
 

@@ -9,6 +9,7 @@ from granary.sources.config import setting
 from granary.sources.discovery import BROKEN, SOURCES
 from granary.streams.address import Address, parse
 from granary.streams.decoding import JsonDecoder
+from granary.streams.kinds import KINDS
 from granary.streams.loop import Counts, Limits, StreamLoop
 from granary.warehouse.errors import unknown
 
@@ -17,16 +18,8 @@ if TYPE_CHECKING:
 
     from granary.sources.spec import Source, Stream, Table
     from granary.streams.log import Decoder, Lag, Log
+    from granary.streams.pubsub_schemas import PubSubSchemas
     from granary.warehouse.settings import Settings
-
-
-SINGLE = {
-    "kinesis": ("granary.streams.kinesis", "KinesisLog"),
-    "nats": ("granary.streams.nats", "NatsLog"),
-    "redis": ("granary.streams.redis", "RedisLog"),
-    "rabbitmq-stream": ("granary.streams.rabbitmq", "RabbitLog"),
-}
-"""Kinds of logs that one process reads, without a group -> module and class."""
 
 
 def streaming(name: str) -> tuple[Source, Stream]:
@@ -59,12 +52,14 @@ def open_stream(
     source, stream = streaming(name)
     address = parse(setting(settings, stream.address), stream.address)
     tables = {topic: source.table(table) for table, topic in stream.topics.items()}
+    log = open_log(address, list(tables), address.group or f"granary.{name}")
+    schemas: PubSubSchemas | None = getattr(log, "schemas", None)
     return StreamLoop(
         settings=settings,
         source=source,
         tables=tables,
-        log=open_log(address, list(tables), address.group or f"granary.{name}"),
-        decoders={topic: decoder_of(table, address) for topic, table in tables.items()},
+        log=log,
+        decoders={topic: decoder_of(table, address, schemas) for topic, table in tables.items()},
         limits=limits or Limits(),
         run_id=run_id,
         report=report,
@@ -73,20 +68,17 @@ def open_stream(
 
 def open_log(address: Address, topics: Sequence[str], group: str) -> Log:
     """Return the log that an address names; each kind needs a package that may be missing, so it is imported here."""
-    if address.kind == "kafka":
-        from granary.streams.kafka import KafkaLog  # noqa: PLC0415
-
-        return KafkaLog(address, topics, group)
-    module, name = SINGLE[address.kind]
-    made: Log = getattr(import_module(module), name)(address, topics)
+    kind = KINDS[address.kind]
+    module, _, name = kind.opens.partition(":")
+    made: Log = getattr(import_module(module), name)(address, topics, *([group] if kind.grouped else []))
     return made
 
 
-def decoder_of(table: Table, address: Address) -> Decoder:
-    """Return how the messages of a topic become rows of its table."""
+def decoder_of(table: Table, address: Address, schemas: PubSubSchemas | None = None) -> Decoder:
+    """Return how the messages of a topic become rows of its table; `schemas` are those of the log itself, if any."""
     if address.format == "json":
         return JsonDecoder(table, address.max_bytes)
     from granary.streams.avro import AvroDecoder  # noqa: PLC0415
     from granary.streams.registry import Registry  # noqa: PLC0415
 
-    return AvroDecoder(table, address.max_bytes, Registry(address.registry))
+    return AvroDecoder(table, address.max_bytes, schemas or Registry(address.registry))

@@ -71,6 +71,14 @@ POLICIES = (
     Policy("schema_changes", "all: one that lasts is kept once, by comparison with the last of its column"),
     Policy("raw_tables", "a row per table: what is to be there"),
     Policy("watermarks", "a row per table: how far it was read"),
+    Policy(
+        "known_messages",
+        "those of the last 35 days before the newest that landed in their table: no queue keeps a message for longer,"
+        " but one that is told to",
+        "landed_at",
+        "old.landed_at < (select mark.updated_at - interval '35 days' from ops.watermarks as mark"
+        " where mark.source = old.source and mark.table_name = old.table_name)",
+    ),
     Policy("model_watermarks", "a row per model and source: which loads it holds"),
     Policy(
         "model_versions", "what a reader has not taken in yet, and the last of each model: a run deletes the others"

@@ -275,7 +275,12 @@ class LoadTransaction:
         for index in self._indexes(target):
             self.execute(f"drop index {index}")
         self.note(target, -self.expected(target))
-        self.execute("delete from ops.watermarks where source = $1 and table_name = $2", self.source, target.table)
+        self.forget_position(target.table)
+
+    def forget_position(self, table: str) -> None:
+        """Forget how far a table was read, and which messages of a queue are in it."""
+        for records in ("watermarks", "known_messages"):
+            self.execute(f"delete from ops.{records} where source = $1 and table_name = $2", self.source, table)
 
     def delete_loads(self, target: Target, load_ids: Iterable[int]) -> int:
         """Delete the rows of some loads and return how many there were."""

@@ -117,6 +117,7 @@ grant select on
 to {monitor};
 grant select, insert, update on
     ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables, ops.files_not_loaded to {loader};
+grant select, insert, delete on ops.known_messages to {loader};
 grant select, insert, update on ops.locks to {loader}, {transformer};
 grant delete on ops.quarantine, ops.watermarks, ops.raw_tables to {loader};
 grant select, insert, update, delete on ops.observations, ops.anomalies to {loader};

@@ -5,8 +5,11 @@ from __future__ import annotations
 import gc
 
 import aiohttp
+import botocore.session
 import confluent_kafka
 import fsspec.implementations.http
+import google.pubsub_v1
+import pika
 import pyarrow.parquet
 import sqlalchemy
 import starlette.applications
@@ -20,9 +23,12 @@ import tests.python.engine.chaos.loader_process
 
 __all__ = [
     "aiohttp",
+    "botocore",
     "confluent_kafka",
     "fsspec",
+    "google",
     "granary",
+    "pika",
     "pyarrow",
     "sqlalchemy",
     "starlette",

@@ -19,7 +19,7 @@ from granary.readers.files import reader, store, xml_rows
 from granary.readers.files.limits import MB, Limits
 from granary.readers.rest import Api
 from granary.sources.spec import Capture, Table
-from granary.streams import loop, signatures, webhooks
+from granary.streams import loop, pubsub, queues, rabbitmq, signatures, sqs, webhooks
 from granary.streams.address import MAX_BYTES
 from granary.streams.receiving import CAPACITY
 from granary.warehouse import connection, doctor, json_text, retention, steps, writer
@@ -68,6 +68,12 @@ PROMISES = [
     ("sources/streams.md", f"for `--patience` seconds ({argument(commands.stream, 'patience'):g})"),
     ("sources/streams.md", f"printed every {loop.REPORT_SECONDS:g} seconds"),
     ("sources/streams.md", f"to the quarantine; {MAX_BYTES // MIB} MiB if not given"),
+    ("sources/queues.md", f"and so in a batch; {rabbitmq.PREFETCH:,} |"),
+    ("sources/queues.md", f"held is given again; {sqs.VISIBILITY_SECONDS} |"),
+    ("sources/queues.md", f"`record_days` ({retention.DAYS}), and never less than the 35 days"),
+    ("sources/queues.md", f"known, else it is taken for {pubsub.DEADLINE_SECONDS:g} seconds"),
+    ("sources/queues.md", f"and a second, {pubsub.QUIET_SECONDS:g} seconds at most"),
+    ("sources/queues.md", f"a batch also ends at {queues.BATCH_BYTES // MIB} MB"),
     ("sources/streams.md", f"a list of up to {webhooks.MAX_EVENTS:,}, of at most {webhooks.MAX_BYTES // MIB} MiB"),
     ("sources/streams.md", f"more than {signatures.TOLERANCE_SECONDS} s away from ours"),
     ("sources/streams.md", f"A body has {webhooks.BODY_SECONDS:g} s to arrive"),

@@ -171,7 +171,7 @@ def test_a_stream_begins_anew(
     assert rows("select value from ops.watermarks") == [('{"kafka:orders[0]": "1"}',)]
     outside("delete from raw_shop.orders where id = 3")
     assert load_table(warehouse, "shop", "orders").warnings[1:] == (
-        "its stream begins at the oldest message that the log still has",
+        "its stream begins at the oldest message that the log or queue still has",
     )
     assert rows("select value from ops.watermarks") == []
 

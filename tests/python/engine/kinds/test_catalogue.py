@@ -16,7 +16,7 @@ from granary.cli.sources import register
 from granary.kinds.catalogue import KINDS, answers, brief, kinds_of, markdown
 from granary.sources.discovery import SOURCES
 from granary.sources.guarantees import Guarantees
-from granary.streams.guarantees import LOGS
+from granary.streams.kinds import KINDS as LOGS
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
 from tests.python.engine.chaos.kinds import KINDS as CHAOS
@@ -84,5 +84,5 @@ def test_the_sources_of_the_project_stand_beside_their_kinds(monkeypatch: pytest
 
 def test_a_kind_is_shown_whole() -> None:
     shown = " ".join(run("kinesis").split())
-    assert LOGS["kinesis"].exactly_once in shown
+    assert LOGS["kinesis"].guarantees.exactly_once in shown
     assert "docs/engine/sources/streams.md" in shown

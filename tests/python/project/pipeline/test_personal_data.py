@@ -71,6 +71,7 @@ MAY: dict[str, dict[str, str]] = {
     "ops.files_not_loaded": {"loader": "SIU", "transformer": "S", "auditor": "S"},
     "ops.freshness": {"loader": "S", "transformer": "S", "auditor": "S"},
     "ops.watermarks": {"loader": "SIUD", "transformer": "S", "auditor": "S"},
+    "ops.known_messages": {"loader": "SID", "transformer": "S", "auditor": "S"},
     "ops.quarantine": {"loader": "SIUD", "transformer": "S", "auditor": "s"},
     "ops.schema_changes": {"loader": "SIU", "transformer": "S", "auditor": "S"},
     "ops.profiles": {"transformer": "SI", "auditor": "S"},

@@ -11,7 +11,8 @@ from tests.python.engine.chaos.kinds.connectors import DltWorld, SingerWorld
 from tests.python.engine.chaos.kinds.databases import DatabaseWorld
 from tests.python.engine.chaos.kinds.events import StreamWorld, WebhookWorld
 from tests.python.engine.chaos.kinds.files import EventFilesWorld, FilesWorld, WebFilesWorld
-from tests.python.engine.chaos.kinds.logs import NatsWorld, RabbitWorld, RedisWorld
+from tests.python.engine.chaos.kinds.logs import NatsWorld, RabbitStreamWorld, RedisWorld
+from tests.python.engine.chaos.kinds.queues import PubSubWorld, RabbitQueueWorld, SqsWorld
 from tests.python.engine.chaos.kinds.replay import ReplayWorld
 from tests.python.engine.chaos.kinds.restore import RestoreWorld
 from tests.python.engine.chaos.kinds.spark import SparkWorld
@@ -32,7 +33,10 @@ KINDS: dict[str, type[World]] = {
     "kafka": StreamWorld,
     "nats": NatsWorld,
     "redis": RedisWorld,
-    "rabbitmq-stream": RabbitWorld,
+    "rabbitmq-stream": RabbitStreamWorld,
+    "rabbitmq-queue": RabbitQueueWorld,
+    "sqs": SqsWorld,
+    "pubsub": PubSubWorld,
     "webhooks": WebhookWorld,
     "quarantine replay": ReplayWorld,
     "restore": RestoreWorld,

@@ -53,7 +53,7 @@ class RedisWorld(NatsWorld):
         return f"{topic}[{partition}]", number + 1
 
 
-class RabbitWorld(NatsWorld):
+class RabbitStreamWorld(NatsWorld):
     """Two queues of the type stream."""
 
     kind = "rabbitmq-stream"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from granary.streams.address import hosts, tls
-from granary.streams.following import Following, Part, age, gone, missing
+from granary.streams.amqp import Amqp
+from granary.streams.following import Following, Part, age, gone
 from granary.streams.log import Lag, Message, Run, UnavailableError
 from granary.warehouse.errors import GranaryError
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from granary.streams.address import Address
 
-PORT, TLS_PORT = 5672, 5671
-ANSWER_SECONDS = 10.0
 PROBE_SECONDS, QUIET_SECONDS = 2.0, 0.05
 PREFETCH, ACKNOWLEDGED = 1_000, 250
 """Messages that may be under way to us, and how many of them are asked for anew at a time."""
@@ -55,27 +53,7 @@ class RabbitLog(Following[_Queue]):
             GranaryError: pika is not installed, or the address is wrong.
         """
         super().__init__()
-        try:
-            import pika  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra, and 0.1 s
-        except ImportError:
-            raise missing("RabbitMQ", "pika") from None
-        self._pika, self.topics, self._where = pika, list(topics), address.hosts
-        context = tls(address)
-        options = address.options
-        self._parameters = [
-            pika.ConnectionParameters(
-                host=host,
-                port=port,
-                virtual_host=options.get("vhost", "/"),
-                credentials=pika.PlainCredentials(options.get("user", "guest"), options.get("password", "guest")),
-                ssl_options=pika.SSLOptions(context, host) if context else None,
-                socket_timeout=ANSWER_SECONDS,
-                stack_timeout=ANSWER_SECONDS + 5,
-                blocked_connection_timeout=60,
-                client_properties={"connection_name": "granary"},
-            )
-            for host, port in hosts(address, TLS_PORT if context else PORT)
-        ]
+        self._server, self.topics, self._where = Amqp(address, topics), list(topics), address.hosts
         self._connection: Any = None
 
     # -- asking ----------------------------------------------------------------------------------------------
@@ -87,50 +65,24 @@ class RabbitLog(Following[_Queue]):
             GranaryError: the server denies access, or has no such stream.
             UnavailableError: it does not answer.
         """
-        errors = self._pika.exceptions
         try:
             return what(*arguments)
-        except errors.ChannelClosedByBroker as error:
+        except self._server.failures as error:
             self._hang_up()
-            raise GranaryError(
-                f"RabbitMQ refuses: {str(error.reply_text)[:200]}",
-                self._where,
-                "check the source's topics: each is a queue of the type stream that the user may read",
-            ) from None
-        except (
-            errors.AuthenticationError,
-            errors.ProbableAuthenticationError,
-            errors.ProbableAccessDeniedError,
-        ) as error:
-            self._hang_up()
-            denied = "virtual host" if isinstance(error, errors.ProbableAccessDeniedError) else "user or password"
-            raise GranaryError(f"RabbitMQ refuses the {denied}", self._where, "check the log's address") from None
-        except (errors.AMQPError, OSError) as error:
-            self._hang_up()
-            words = (str(error) or repr(error))[:300]
-            if "CERTIFICATE_VERIFY" in words or "SSLError" in words:
-                raise GranaryError(f"RabbitMQ: TLS fails: {words}", self._where, "check the log's address") from None
-            raise UnavailableError(
-                f"RabbitMQ does not answer: {words}", self._where, "check the log's address"
-            ) from None
+            raise self._server.told(error) from None
 
     def _connected(self) -> Any:
         if self._connection is None or not self._connection.is_open:
-            self._connection = self._pika.BlockingConnection(self._parameters)
+            self._connection = self._server.connect()
             for part in self.parts.values():
                 self.restart(part)
         return self._connection
 
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
-        self._end(connection)
+        self._server.hang_up(connection)
         for part in self.parts.values():
             self.restart(part)
-
-    def _end(self, connection: Any) -> None:
-        if connection is not None and connection.is_open:
-            with suppress(self._pika.exceptions.AMQPError, OSError):
-                connection.close()
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -214,7 +166,7 @@ class RabbitLog(Following[_Queue]):
         def take(_: Any, __: Any, properties: Any, ___: bytes) -> None:
             found.append((int(properties.headers["x-stream-offset"]), float(properties.timestamp or 0)))
 
-        connection = self._pika.BlockingConnection(self._parameters)  # not ours: see `rewind`
+        connection = self._server.connect()  # not ours: see `rewind`
         try:
             channel = connection.channel()
             channel.basic_qos(prefetch_count=1)
@@ -225,7 +177,7 @@ class RabbitLog(Following[_Queue]):
             for _ in _while_it_grows(found):
                 connection.process_data_events(QUIET_SECONDS)
         finally:
-            self._end(connection)
+            self._server.hang_up(connection)
         return found
 
     def _last(self, part: _Queue) -> int | None:
@@ -236,7 +188,7 @@ class RabbitLog(Following[_Queue]):
         """Keep the connection alive; what comes meanwhile is not more than may be under way."""
         ends = time.monotonic() + seconds
         if self._connection is not None and self._connection.is_open:
-            with suppress(self._pika.exceptions.AMQPError, OSError):  # the next poll says it
+            with suppress(*self._server.failures):  # the next poll says it
                 self._connection.sleep(seconds)
         time.sleep(max(0.0, ends - time.monotonic()))
 
