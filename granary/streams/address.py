@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OURS = ("format", "registry", "group", "endpoint", "max_bytes")
+Format = Literal["json", "avro", "protobuf", "jsonschema"]
+FORMATS: tuple[Format, ...] = ("json", "avro", "protobuf", "jsonschema")
+"""How messages are written; all but the first with a schema of a registry."""
 MAX_BYTES = 1_048_576
 """A message larger than this is quarantined: the default limit of a Kafka broker."""
 
@@ -27,7 +30,7 @@ class Address:
 
     kind: Literal["kafka", "kinesis"]
     hosts: str
-    format: Literal["json", "avro"] = "json"
+    format: Format = "json"
     registry: str = field(default="", repr=False)
     group: str = ""
     endpoint: str = ""
@@ -55,10 +58,12 @@ def parse(text: str, name: str) -> Address:
     # A plus sign is one: passwords have them, and these addresses are written by hand, not by a form.
     options = dict(parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True))
     mine = {key: options.pop(key) for key in OURS if key in options}
-    if mine.get("format", "json") not in ("json", "avro"):
-        raise wrong("has a format that is neither json nor avro")
-    if mine.get("format") == "avro" and not mine.get("registry"):
-        raise wrong("wants Avro and names no registry")
+    written = mine.get("format", "json")
+    known = next((one for one in FORMATS if one == written), None)
+    if known is None:
+        raise wrong(f"has a format that is none of {', '.join(FORMATS)}")
+    if known != "json" and not mine.get("registry"):
+        raise wrong(f"wants the format {known} and names no registry")
     if parts.scheme == "kinesis" and options:  # Kafka's client refuses what it does not know itself
         raise wrong(f"has the option {min(options)}, which Kinesis has not; there are {', '.join(OURS)}")
     size = mine.get("max_bytes", str(MAX_BYTES))
@@ -67,7 +72,7 @@ def parse(text: str, name: str) -> Address:
     return Address(
         kind="kafka" if parts.scheme == "kafka" else "kinesis",
         hosts=parts.netloc,
-        format="avro" if mine.get("format") == "avro" else "json",
+        format=known,
         registry=mine.get("registry", ""),
         group=mine.get("group", ""),
         endpoint=mine.get("endpoint", ""),

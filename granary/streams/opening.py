@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from granary.sources.spec import Source, Stream, Table
     from granary.streams.log import Decoder, Lag, Log
+    from granary.streams.registered import RegistryDecoder
     from granary.warehouse.settings import Settings
 
 
@@ -76,7 +77,18 @@ def decoder_of(table: Table, address: Address) -> Decoder:
     """Return how the messages of a topic become rows of its table."""
     if address.format == "json":
         return JsonDecoder(table, address.max_bytes)
-    from granary.streams.avro import AvroDecoder  # noqa: PLC0415
+    return registered(table, address)
+
+
+def registered(table: Table, address: Address, *, judged: bool = True) -> RegistryDecoder:
+    """Return how messages of a registry become rows; without `judged`, no schema is compared with the contract."""
     from granary.streams.registry import Registry  # noqa: PLC0415
 
-    return AvroDecoder(table, address.max_bytes, Registry(address.registry))
+    kind: type[RegistryDecoder]
+    if address.format == "protobuf":
+        from granary.streams.protobuf import ProtobufDecoder as kind  # noqa: PLC0415 - each needs other packages
+    elif address.format == "jsonschema":
+        from granary.streams.json_schema import JsonSchemaDecoder as kind  # noqa: PLC0415
+    else:
+        from granary.streams.avro import AvroDecoder as kind  # noqa: PLC0415
+    return kind(table, address.max_bytes, Registry(address.registry), judged=judged)
