@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from granary.sources.config import setting
 from granary.sources.discovery import BROKEN, SOURCES
 from granary.streams.address import Address, parse
+from granary.streams.debezium.landing import CapturedLanding
 from granary.streams.decoding import JsonDecoder
 from granary.streams.loop import Counts, Limits, StreamLoop
-from granary.warehouse.errors import unknown
+from granary.warehouse.errors import GranaryError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from granary.sources.spec import Source, Stream, Table
     from granary.streams.log import Decoder, Lag, Log
@@ -50,16 +51,37 @@ def open_stream(
     source, stream = streaming(name)
     address = parse(setting(settings, stream.address), stream.address)
     tables = {topic: source.table(table) for table, topic in stream.topics.items()}
+    log = open_log(address, list(tables), address.group or f"granary.{name}")
+    decoders: Mapping[str, Decoder]
+    captured = None
+    if stream.envelope:
+        decoders = envelopes = _envelopes(tables, address, stream.address)
+        captured = CapturedLanding(source, tables, envelopes, log.kind, address.max_bytes)
+    else:
+        decoders = {topic: decoder_of(table, address) for topic, table in tables.items()}
     return StreamLoop(
         settings=settings,
         source=source,
         tables=tables,
-        log=open_log(address, list(tables), address.group or f"granary.{name}"),
-        decoders={topic: decoder_of(table, address) for topic, table in tables.items()},
+        log=log,
+        decoders=decoders,
+        captured=captured,
         limits=limits or Limits(),
         run_id=run_id,
         report=report,
     )
+
+
+def _envelopes(tables: Mapping[str, Table], address: Address, name: str) -> dict[str, RegistryDecoder]:
+    """Return how the envelopes of topics are read from a registry; none where they are JSON."""
+    if address.format == "protobuf":
+        raise GranaryError(
+            f"{name} wants Debezium's envelopes in Protobuf, which are not read here",
+            todo="have them written as json, avro or jsonschema",
+        )
+    if address.format == "json":
+        return {}
+    return {topic: registered(table, address, judged=False) for topic, table in tables.items()}
 
 
 def open_log(address: Address, topics: Sequence[str], group: str) -> Log:

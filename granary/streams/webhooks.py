@@ -92,7 +92,7 @@ def endpoints(settings: Settings) -> dict[tuple[str, str], Endpoint]:
     found: dict[tuple[str, str], Endpoint] = {}
     missing: list[str] = []
     for source in SOURCES.values():
-        if source.stream is None:
+        if source.stream is None or source.stream.envelope:
             continue
         try:
             text = setting(settings, source.stream.secrets)
