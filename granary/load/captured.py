@@ -18,7 +18,9 @@ class LostSlotError(GranaryError):
 
     def __init__(self, what: str, source: str, where: str, todo: str = "") -> None:
         """Say how to repair it."""
-        super().__init__(what, where, f"the copy stays as it was; {todo or f'run `granary capture {source} --snapshot`'}")
+        super().__init__(
+            what, where, f"the copy stays as it was; {todo or f'run `granary capture {source} --snapshot`'}"
+        )
 
 
 def check_held(connection: Connection, source: Source, table: Table) -> None:

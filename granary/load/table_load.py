@@ -76,7 +76,9 @@ class TableLoad:
     ) -> None:
         self.settings, self.source, self.table, self.window = settings, source, table, window
         self.rebuild, self.run_id, self.findings = rebuild, run_id, findings
-        full_refresh = full_refresh and not source.is_captured  # there is nothing to read: a snapshot copies such a table
+        full_refresh = (
+            full_refresh and not source.is_captured
+        )  # there is nothing to read: a snapshot copies such a table
         self.anew = full_refresh and not rebuild and window is None and table.disposition != "append"
         self.everything = full_refresh or rebuild
         self.lost: Lost | None = None

@@ -53,6 +53,8 @@ def unusable(names: Sequence[str]) -> list[GranaryError]:
 def settings_problems(settings: Settings) -> list[str]:
     """Return what is wrong with the file of the sources' settings; see `granary.sources.config.problems`."""
     known = {name for source in SOURCES.values() for name in source.settings}
-    known |= {name for one in SOURCES.values() if one.stream for name in (one.stream.address, one.stream.secrets) if name}
+    known |= {
+        name for one in SOURCES.values() if one.stream for name in (one.stream.address, one.stream.secrets) if name
+    }
     known |= {one.capture.setting for one in SOURCES.values() if one.capture}
     return problems(settings, known)

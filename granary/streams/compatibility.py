@@ -32,6 +32,17 @@ TEXT = ("string", "enum", "uuid", "record", "array", "map", "duration", "unbound
 """What text is made of: what is nested is JSON, what no other kind of schema has is told by a word of ours."""
 
 
+JSON = {
+    "string": (pa.types.is_string, pa.types.is_temporal, pa.types.is_decimal),
+    "integer": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+    "number": (pa.types.is_floating, pa.types.is_decimal),
+    "boolean": (pa.types.is_boolean,),
+    "object": (pa.types.is_string,),
+    "array": (pa.types.is_string,),
+}
+"""Types of JSON -> what they may be read as, value by value: JSON writes instants and exact numbers as text."""
+
+
 def contract_schema(table: Table) -> dict[str, Any]:
     """Return a contract as the Avro schema of a reader: null is the default where a column may be missing."""
     fields = []
@@ -112,6 +123,8 @@ def name_of(kind: Any) -> str:
 def _readable(kind: Any, column: Column) -> bool:
     """Return whether values of a written type can be values of a contract's column."""
     written, t, wanted = name_of(kind), pa.types, column.type
+    if isinstance(kind, dict) and kind.get("json"):
+        return any(test(wanted) for test in JSON.get(written, ()))
     if isinstance(kind, dict) and written == "decimal":
         return bool(
             t.is_decimal(wanted)

@@ -23,6 +23,7 @@ WIDEST = 38
 CONNECT = "org.apache.kafka.connect.data."
 TIME = "io.debezium.time."
 OF_AVRO = {"int": "int32", "long": "int64", "float": "float32", "double": "float64", "record": "struct"}
+OF_JSON = {"integer": "int64", "number": "float64", "object": "struct"}
 LOGICAL = {"decimal": "Decimal", "date": "Date", "time-millis": "Time", "timestamp-millis": "Timestamp"}
 """Avro's logical types that Connect's own are written as, and that come decoded."""
 
@@ -108,7 +109,8 @@ def _of_avro(kind: Any) -> Field:
         parameters |= {"scale": found.get("scale", 0), "connect.decimal.precision": found.get("precision")}
     if not name and logical in LOGICAL:
         name = CONNECT + LOGICAL[logical]
-    return Field(OF_AVRO.get(base, base), str(name or ""), parameters)
+    kind = str(found.get("connect.type") or (OF_AVRO | OF_JSON).get(base, base))
+    return Field(kind, str(name or ""), parameters)
 
 
 def _dicts(values: Any) -> Iterator[dict[str, Any]]:

@@ -125,7 +125,7 @@ def sift(tx: LoadTransaction, source: Source, table: Table, known: Known, given:
             continue
         new.append((at, event))
         high[event.era] = max(event.order, high.get(event.era, event.order))
-    there = _there(tx, source, table, [one for one in asked if not _is_copied(known, one.event)]) 
+    there = _there(tx, source, table, [one for one in asked if not _is_copied(known, one.event)])
     there |= _copied(tx, source, table, [one for one in asked if _is_copied(known, one.event)])
     strange = []
     for at, event, _, _ in asked:

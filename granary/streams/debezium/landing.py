@@ -207,9 +207,7 @@ def _plus(done: Done, landed: Landed | None) -> Done:
     if landed is None:
         return done
     loaded = landed.changes - landed.refused
-    return Done(
-        done.rows_read + landed.changes, done.rows_loaded + loaded, done.rows_quarantined + landed.refused
-    )
+    return Done(done.rows_read + landed.changes, done.rows_loaded + loaded, done.rows_quarantined + landed.refused)
 
 
 def _topic(read: Any) -> str:

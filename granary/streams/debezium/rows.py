@@ -80,7 +80,10 @@ def source_batch(
         "cdc_xid": pa.array([event.xid for event in events], pa.int64()),
         "cdc_committed_at": pa.array([event.at for event in events], pa.timestamp("us", tz="UTC")),
         "cdc_key_before": pa.array(
-            [json.dumps(dict(zip(table.key, before[row], strict=True))) if row in before else None for row in range(len(events))],
+            [
+                json.dumps(dict(zip(table.key, before[row], strict=True))) if row in before else None
+                for row in range(len(events))
+            ],
             pa.string(),
         ),
     }
@@ -91,9 +94,7 @@ def source_batch(
         if kind is None and name not in names and field is not None:
             kind = field.kind
         images.append(Image(name, names.get(name), kind, pa.array(texts[name], pa.string())))
-    batch = landing(
-        described, images, table, np.isin(ops, ("insert", "update", "snapshot")), ops != "truncate", broken
-    )
+    batch = landing(described, images, table, np.isin(ops, ("insert", "update", "snapshot")), ops != "truncate", broken)
     own = [(row, _own(events[row], one)) for row, one in batch.rejected]
     foreign = [(len(events) + place, one) for place, one in enumerate(rejected)]
     return SourceBatch(batch.batch, (*own, *foreign), text=True)

@@ -89,8 +89,8 @@ def _time(value: Any, units: int) -> str:
 
 
 def _decimal(value: Any, scale: int) -> str:
-    if isinstance(value, Decimal):  # which an Avro reader has made of it
-        return f"{value:f}"
+    if isinstance(value, (Decimal, int)) and not isinstance(value, bool):  # an Avro reader's, or a number of JSON
+        return f"{Decimal(value):f}"
     return f"{Decimal(int.from_bytes(_bytes(value), 'big', signed=True)).scaleb(-scale):f}"
 
 

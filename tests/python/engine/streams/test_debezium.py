@@ -299,9 +299,7 @@ def avro_envelope() -> dict[str, Any]:
     }
 
 
-def test_avro_of_mysql(
-    stream: Callable[..., Counts], registry: RegistryServer, rows: Rows
-) -> None:
+def test_avro_of_mysql(stream: Callable[..., Counts], registry: RegistryServer, rows: Rows) -> None:
     """By a registry; after a failover the same transactions come from another server's files."""
     schema = avro_envelope()
     schema_id = registry.register("items-value", schema)
@@ -319,7 +317,9 @@ def test_avro_of_mysql(
 
     options = {"format": "avro", "registry": registry.url}
     stream(change(1, 10, 7, 400), change(2, 11, 7, 900), **options)
-    stream(change(1, 10, 2, 120), change(2, 11, 7, 900), change(1, 12, 2, 700, "u"), change(2, 13, 2, 800, "d"), **options)
+    stream(
+        change(1, 10, 2, 120), change(2, 11, 7, 900), change(1, 12, 2, 700, "u"), change(2, 13, 2, 800, "d"), **options
+    )
     made = datetime(2023, 11, 14, 22, 13, 20, 123_456)  # noqa: DTZ001 - in no zone
     assert rows("select id, name, price, made from raw_cdc.items") == [(1, "n12", Decimal("1.50"), made)]
     assert rows("select cdc_op, id, cdc_xid from raw_cdc.items_changes order by _load_id, _row") == [
@@ -327,9 +327,7 @@ def test_avro_of_mysql(
     ]  # fmt: skip
 
 
-def test_raw_rows_that_are_gone_stop_the_stream(
-    stream: Callable[..., Counts], warehouse: Settings, rows: Rows
-) -> None:
+def test_raw_rows_that_are_gone_stop_the_stream(stream: Callable[..., Counts], warehouse: Settings, rows: Rows) -> None:
     log = PostgresLog(committed=900)
     log.put(item(1))
     stream(*log.written)

@@ -11,6 +11,7 @@ from tests.python.engine.chaos.kinds.connectors import DltWorld, SingerWorld
 from tests.python.engine.chaos.kinds.databases import DatabaseWorld
 from tests.python.engine.chaos.kinds.events import StreamWorld, WebhookWorld
 from tests.python.engine.chaos.kinds.files import EventFilesWorld, FilesWorld, WebFilesWorld
+from tests.python.engine.chaos.kinds.formats import DebeziumWorld, ProtobufWorld
 from tests.python.engine.chaos.kinds.replay import ReplayWorld
 from tests.python.engine.chaos.kinds.restore import RestoreWorld
 from tests.python.engine.chaos.kinds.spark import SparkWorld
@@ -29,6 +30,8 @@ KINDS: dict[str, type[World]] = {
     "change capture": CaptureWorld,
     "mysql": BinlogWorld,
     "kafka": StreamWorld,
+    "kafka, protobuf": ProtobufWorld,
+    "debezium": DebeziumWorld,
     "webhooks": WebhookWorld,
     "quarantine replay": ReplayWorld,
     "restore": RestoreWorld,

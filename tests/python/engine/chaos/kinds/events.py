@@ -127,12 +127,13 @@ class StreamLoader:
 
     hosts: str
     prefix: str
+    options: str = ""
 
     def load(self, settings: Settings) -> None:
         """Run `granary stream --once`."""
         spec = source("chaos_stream", self.prefix)
         opening.SOURCES = {spec.name: spec}
-        os.environ[ADDRESS] = f"kafka://{self.hosts}?{ALONE}&group=g{os.getpid()}-{time.time_ns()}"
+        os.environ[ADDRESS] = f"kafka://{self.hosts}?{ALONE}&group=g{os.getpid()}-{time.time_ns()}{self.options}"
         opening.open_stream(settings, spec.name, Limits(rows=600, seconds=0.05, patience_seconds=0)).run(once=True)
 
 
@@ -155,7 +156,7 @@ class StreamWorld(World):
 
     def advance(self) -> None:
         for table, messages in zip(("events", "log"), self.sent.batch(900), strict=True):
-            payloads: list[bytes | None] = [json.dumps(written(message)).encode() for message in messages]
+            payloads: list[bytes | None] = [self.payload(table, message) for message in messages]
             bad = {index for index, message in enumerate(messages) if message[2] < 0}
             payloads += [b"{no json", None][: self.random.randrange(3)]
             bad |= set(range(len(messages), len(payloads)))
@@ -166,6 +167,11 @@ class StreamWorld(World):
                 if index in bad:
                     self.refused[table, f"{self.prefix}{table}[{partition}]", offset] += 1
             _broker().produce(batch, topic=self.prefix + table)
+
+    def payload(self, table: str, message: Message) -> bytes:
+        """Return a message as the sender writes it."""
+        del table
+        return json.dumps(written(message)).encode()
 
     def truth(self) -> dict[str, Rows]:
         return self.sent.truth() | {REFUSED: self.refused}
