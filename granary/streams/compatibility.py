@@ -120,7 +120,7 @@ def name_of(kind: Any) -> str:
     return str(kind)
 
 
-def _readable(kind: Any, column: Column) -> bool:
+def _readable(kind: Any, column: Column) -> bool:  # noqa: PLR0911 - one rule, one line
     """Return whether values of a written type can be values of a contract's column."""
     written, t, wanted = name_of(kind), pa.types, column.type
     if isinstance(kind, dict) and kind.get("json"):

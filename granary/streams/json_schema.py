@@ -70,7 +70,9 @@ class JsonSchemaDecoder(RegistryDecoder):
                 pattern_options=rs.RegexOptions(size_limit=PATTERN_BYTES),
             )
         except Exception:
-            raise UnknownSchemaError("it is not a JSON Schema, or refers to one that the registry does not give") from None
+            raise UnknownSchemaError(
+                "it is not a JSON Schema, or refers to one that the registry does not give"
+            ) from None
         shape = Shape(known, base)
         names = frozenset(shape.names())
         described = {"type": "record", "fields": [*shape.fields(root)]}
@@ -111,8 +113,8 @@ class Shape:
         while waiting:
             part = waiting.pop()
             if isinstance(part, dict):
-                for name in ("properties", "required"):
-                    yield from map(str, part.get(name) if isinstance(part.get(name), (dict, list)) else ())
+                for declared in (part.get("properties"), part.get("required")):
+                    yield from map(str, declared if isinstance(declared, (dict, list)) else ())
                 waiting += part.values()
             elif isinstance(part, list):
                 waiting += part

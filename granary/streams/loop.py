@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
@@ -49,8 +49,6 @@ WAITABLE = ("08", "40", "53", "57", "58", "")
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
-Read = TypeVar("Read")
-"""What a landing makes of a run of messages before the warehouse is asked."""
 
 
 @dataclass
@@ -204,7 +202,7 @@ class StreamLoop:
         self.counts.rows_loaded += sum(one.rows_loaded for one in done)
         self.counts.rows_quarantined += sum(one.rows_quarantined for one in done)
 
-    def _landed(self, landing: Lands[Read], runs: Sequence[Run]) -> Sequence[Done]:
+    def _landed(self, landing: Lands[Any], runs: Sequence[Run]) -> Sequence[Done]:
         decoded = landing.decode(runs)
         with self._begin() as tx:
             done = landing.land(tx, decoded, self.ledger.run.run_id)

@@ -106,11 +106,15 @@ def registered(table: Table, address: Address, *, judged: bool = True) -> Regist
     """Return how messages of a registry become rows; without `judged`, no schema is compared with the contract."""
     from granary.streams.registry import Registry  # noqa: PLC0415
 
-    kind: type[RegistryDecoder]
+    # Each needs packages that may be missing.
     if address.format == "protobuf":
-        from granary.streams.protobuf import ProtobufDecoder as kind  # noqa: PLC0415 - each needs other packages
-    elif address.format == "jsonschema":
-        from granary.streams.json_schema import JsonSchemaDecoder as kind  # noqa: PLC0415
-    else:
-        from granary.streams.avro import AvroDecoder as kind  # noqa: PLC0415
-    return kind(table, address.max_bytes, Registry(address.registry), judged=judged)
+        from granary.streams.protobuf import ProtobufDecoder  # noqa: PLC0415
+
+        return ProtobufDecoder(table, address.max_bytes, Registry(address.registry), judged=judged)
+    if address.format == "jsonschema":
+        from granary.streams.json_schema import JsonSchemaDecoder  # noqa: PLC0415
+
+        return JsonSchemaDecoder(table, address.max_bytes, Registry(address.registry), judged=judged)
+    from granary.streams.avro import AvroDecoder  # noqa: PLC0415
+
+    return AvroDecoder(table, address.max_bytes, Registry(address.registry), judged=judged)

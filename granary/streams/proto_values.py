@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 from granary.streams.decoding import UnfitError
@@ -170,7 +171,8 @@ class Records:
 
     def _field(self, field: Any, *, deep: bool) -> Read:
         """Return how a field of a message is read; `deep`, if it lies within something else."""
-        get: Read = (lambda m: m.Extensions[field]) if field.is_extension else (lambda m, n=field.name: getattr(m, n))
+        name = field.name
+        get: Read = (lambda message: message.Extensions[field]) if field.is_extension else attrgetter(name)
         if _is_map(field):
             of = self._one(field.message_type.fields_by_name["value"], deep=True)
             return lambda message: {_key(key): of(get(message)[key]) for key in get(message)}
@@ -181,10 +183,10 @@ class Records:
         if field.is_extension:
             return lambda message: single(get(message)) if message.HasExtension(field) else None
         if field.has_presence:
-            return lambda message, name=field.name: single(get(message)) if message.HasField(name) else None  # type: ignore[misc]
+            return lambda message: single(get(message)) if message.HasField(name) else None
         return lambda message: single(get(message))
 
-    def _one(self, field: Any, *, deep: bool) -> Read:
+    def _one(self, field: Any, *, deep: bool) -> Read:  # noqa: PLR0911 - one kind, one line
         """Return how a single value is read."""
         if field.message_type is not None:
             full_name = field.message_type.full_name
@@ -199,7 +201,7 @@ class Records:
             return lambda message: nested(plain(message), instant)
         if field.enum_type is not None:
             names = field.enum_type.values_by_number
-            return lambda number: names[number].name if number in names else str(number)
+            return lambda number: str(names[number].name if number in names else number)
         if field.cpp_type == self._kinds.CPPTYPE_STRING and field.type != self._kinds.TYPE_BYTES:
             return _text
         return nested if deep else lambda found: found

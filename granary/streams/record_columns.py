@@ -88,7 +88,7 @@ def columns(
     ), bad
 
 
-def value_of(value: Any, kind: pa.DataType) -> Any:
+def value_of(value: Any, kind: pa.DataType) -> Any:  # noqa: PLR0911 - one rule, one line
     """Return a decoded value as a column of this type takes it."""
     if isinstance(value, int) and pa.types.is_timestamp(kind):
         return value // NANOSECONDS  # the one unit of times that fastavro leaves as it is; raw tables have microseconds

@@ -1,6 +1,6 @@
-"""Debezium's envelope: what happened to a row, and where in the source's log
-(https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-change-events).
+"""Debezium's envelope: what happened to a row, and where in the source's log.
 
+The envelope is https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-change-events.
 A place in the log is a pair that grows with it, within what one server or one timeline of transactions writes: its era.
 
 | connector | era | place |

@@ -1,8 +1,8 @@
 """What of a table's changes has landed already: by their place in the source's log, whatever Kafka counts.
 
-Debezium sends changes again after it was restarted, from the place that it wrote down last. In a partition of Kafka they
-come in the log's order. So a change beyond the last place that landed is new; of what lies before it, the change table
-says whether it is there.
+Debezium sends changes again after it was restarted, from the place that it wrote down last. In a partition of Kafka
+they come in the log's order. So a change beyond the last place that landed is new; of what lies before it, the change
+table says whether it is there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Order = tuple[int, int, int]
 
 
 class Asked(NamedTuple):
-    """A change of which the warehouse is asked whether it has it: its place in the run, and the first load to look at."""
+    """A change that the warehouse may have: its place in the run, and the first load to look at."""
 
     at: int
     event: Event

@@ -1,4 +1,4 @@
-"""Debezium's changes on their way into raw: the immutable change table, the current table, and the positions behind them.
+"""Debezium's changes on their way into raw: the change table, the current table, and the positions behind them.
 
 A batch moves three things together: the rows, Kafka's position, and the place in the source's log (`known`). What lies
 at a place that has landed is left out, and so are tombstones; what is no envelope goes to the quarantine.

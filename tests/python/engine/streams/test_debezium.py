@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from dataclasses import replace
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from decimal import Decimal
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import fastavro
@@ -14,11 +14,10 @@ import pyarrow as pa
 import pytest
 
 from granary.load.captured import LostSlotError
-from granary.sources.spec import BinlogCapture, Column, Source, Stream, Table
+from granary.sources.spec import BinlogCapture, Column, Stream, Table
 from granary.streams import opening
 from granary.streams.debezium.fields import Field
 from granary.streams.debezium.values import MisfitError, text
-from granary.streams.log import Message
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
 from tests.python.support.debezium_log import ADDRESS, ITEMS, PostgresLog, source, with_schema
@@ -140,7 +139,7 @@ def test_a_new_copy_takes_away_what_is_gone(stream: Callable[..., Counts], rows:
 
 
 def test_messages_that_are_no_changes(stream: Callable[..., Counts], rows: Rows) -> None:
-    """What is no envelope, has no place in a log, or breaks the contract waits in the quarantine, and no value is said."""
+    """What is no envelope, has no place in a log, or breaks the contract waits in the quarantine."""
     log = PostgresLog(committed=900)
     good = log.envelope("c", None, item(1))
     old = log.envelope("c", None, item(2))
@@ -180,7 +179,7 @@ def test_truncates(stream: Callable[..., Counts], rows: Rows) -> None:
 
 
 def test_large_values_that_did_not_change(stream: Callable[..., Counts], rows: Rows) -> None:
-    """They are taken from the row before, from a change before, or from the table; where they are nowhere, not guessed."""
+    """They are taken from the row before, from a change before, or from the table; else they are not guessed."""
     log = PostgresLog(committed=900)
     away = "__debezium_unavailable_value"
     log.put(item(1, "long"))
@@ -305,8 +304,6 @@ def test_avro_of_mysql(stream: Callable[..., Counts], registry: RegistryServer, 
     schema_id = registry.register("items-value", schema)
 
     def change(number: int, gtid: int, file: int, pos: int, op: str = "c") -> bytes:
-        from io import BytesIO
-
         row = {"id": number, "name": f"n{gtid}", "price": Decimal("1.50"), "made": 1_700_000_000_123_456_789}
         place = {"connector": "mysql", "ts_ms": 5, "file": f"binlog.{file:06}", "pos": pos, "row": 0, "server_id": 1}
         before, after = (row, None) if op == "d" else (None, row)

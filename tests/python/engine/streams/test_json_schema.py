@@ -17,7 +17,7 @@ from granary.load.contract import ContractBrokenError
 from granary.sources.spec import Column
 from granary.streams import opening
 from granary.streams.compatibility import incompatibilities
-from granary.streams.json_schema import JsonSchemaDecoder
+from granary.streams.json_schema import BASE, JsonSchemaDecoder, Shape
 from granary.streams.log import Message
 from granary.streams.opening import open_stream
 from granary.streams.registry import Registry, Schema, UnknownSchemaError
@@ -158,8 +158,6 @@ def test_references(registry: RegistryServer) -> None:
     ],
 )
 def test_compatibility(schema: Any, column: pa.DataType, problem: str | None) -> None:
-    from granary.streams.json_schema import BASE, Shape
-
     table = replace(CARD_SCANS, columns=(Column("x", column, "X."),), key=(), partition=None)
     root = {"properties": {"x": schema}}
     found = incompatibilities(table, {"type": "record", "fields": [*Shape({BASE: root}, BASE).fields(root)]})
