@@ -204,7 +204,11 @@ class Records:
             return lambda number: str(names[number].name if number in names else number)
         if field.cpp_type == self._kinds.CPPTYPE_STRING and field.type != self._kinds.TYPE_BYTES:
             return _text
-        return nested if deep else lambda found: found
+        return nested if deep else _same
+
+
+def _same(found: Any) -> Any:
+    return found
 
 
 def _text(found: Any) -> str:

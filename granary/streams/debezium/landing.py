@@ -12,9 +12,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from granary.cdc.landing import Lander
+from granary.load.batch_stage import UnitLoad
 from granary.load.captured import check_held
 from granary.sources.capture import changes_table
-from granary.sources.units import Rejected
+from granary.sources.units import Rejected, Unit
 from granary.streams.debezium import known as known_places
 from granary.streams.debezium.envelope import LAST, event
 from granary.streams.debezium.known import Known, sift
@@ -22,6 +23,7 @@ from granary.streams.debezium.rows import deletions, key_of, source_batch
 from granary.streams.decoding import UnfitError, payload
 from granary.streams.landing import FencedError
 from granary.streams.positions import moved, of_kind
+from granary.warehouse.ledger import record
 from granary.warehouse.records import Target
 
 if TYPE_CHECKING:
@@ -114,7 +116,7 @@ class CapturedLanding:
         done = []
         for topic, group in groupby(sorted(decoded, key=_topic), key=_topic):
             table = self.tables[topic]
-            held = tx.watermark(table.name)
+            before = held = tx.watermark(table.name)
             for read in group:
                 run = read.run
                 stored = of_kind(held, self.kind).get(run.partition)
@@ -123,8 +125,15 @@ class CapturedLanding:
                 held = moved(held, self.kind, run.partition, run.end)
                 result, held = self._land(tx, table, read, held, run_id)
                 done.append(result)
-            tx.set_watermark(table.name, str(held), tx.next_load_ids(1)[0])
+            self._move(tx, table, topic, before, str(held), run_id)
         return done
+
+    def _move(self, tx: LoadTransaction, table: Table, topic: str, before: str | None, after: str, run_id: str) -> None:
+        """Move the positions of a table, in the ledger too: a run of tombstones and repetitions has nothing else there."""
+        unit_load = UnitLoad(Unit(topic), tx.next_load_ids(1)[0])
+        marks = {"run_id": run_id, "is_new": False, "watermark_before": before, "watermark_after": after}
+        record(tx.connection, [unit_load.audit(self.source.name, table.name, "unchanged", **marks)])
+        tx.set_watermark(table.name, after, unit_load.load_id)
 
     def _land(self, tx: LoadTransaction, table: Table, read: Read, held: str, run_id: str) -> tuple[Done, str]:
         """Store one run; return the table's watermark after it."""
