@@ -129,7 +129,7 @@ class CapturedLanding:
         return done
 
     def _move(self, tx: LoadTransaction, table: Table, topic: str, before: str | None, after: str, run_id: str) -> None:
-        """Move the positions of a table, in the ledger too: a run of tombstones and repetitions has nothing else there."""
+        """Move the positions of a table; the ledger hears of runs that are all tombstones or repetitions, too."""
         unit_load = UnitLoad(Unit(topic), tx.next_load_ids(1)[0])
         marks = {"run_id": run_id, "is_new": False, "watermark_before": before, "watermark_after": after}
         record(tx.connection, [unit_load.audit(self.source.name, table.name, "unchanged", **marks)])

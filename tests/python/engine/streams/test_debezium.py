@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from base64 import b64encode
 from dataclasses import replace
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fastavro
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     Rows = Callable[..., list[tuple[object, ...]]]
 
+ROOT = Path(__file__).parents[4]
 TOPIC = "items"
 CURRENT = "select id, name, price from raw_cdc.items order by id"
 CHANGES = "select cdc_op, id, name from raw_cdc.items_changes order by _load_id, _row"
@@ -393,3 +397,23 @@ def test_protobuf_is_refused(monkeypatch: pytest.MonkeyPatch, settings: Settings
     monkeypatch.setenv(ADDRESS, "kafka://127.0.0.1:1?format=protobuf&registry=http://127.0.0.1:1")
     with pytest.raises(GranaryError, match="not read here"):
         opening.open_stream(settings, "cdc")
+
+
+def test_the_page(kafka_server: Broker, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spec and the messages of docs/engine/sources/debezium.md do what it says."""
+    page = ROOT.joinpath("docs/engine/sources/debezium.md").read_text()
+    names: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], names)
+    messages = json.loads(re.findall(r"```json\n(.*?)```", page, re.DOTALL)[0])
+    spec = names["SOURCE"]
+    assert spec.stream is not None
+    (topic,) = spec.stream.topics.values()
+    kafka_server.topic(topic)
+    kafka_server.send(*messages, topic=topic)
+    monkeypatch.setattr(opening, "SOURCES", {spec.name: spec})
+    monkeypatch.setenv(spec.stream.address, kafka_server.address(group="page"))
+    opening.open_stream(warehouse, spec.name).run(once=True)
+    assert rows("select cdc_op, price from raw_till.articles_changes order by _load_id, _row") == [
+        ("insert", Decimal("1.50")), ("update", Decimal("1.80")),
+    ]  # fmt: skip
+    assert rows("select id, name, price from raw_till.articles") == [(7, "pear", Decimal("1.80"))]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import date, datetime, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     Rows = Callable[..., list[tuple[object, ...]]]
 
+ROOT = Path(__file__).parents[4]
 AT = datetime(2017, 3, 12, 5, tzinfo=timezone.utc)
 SCAN = """
 syntax = "proto3";
@@ -346,3 +349,22 @@ def test_nothing_that_arrives_stops_the_decoder(values: list[bytes]) -> None:
     messages = [Message(bytes(6) + value) for value in values] + [Message(value) for value in values]
     decoded = _FUZZED.decode(TOPIC, messages)
     assert sum(d.batch.num_rows + len(d.rejected) for d in decoded) == len(messages)
+
+
+def test_the_page(registry: RegistryServer) -> None:
+    """The schema of docs/engine/sources/message-formats.md lands as its table says."""
+    page = ROOT.joinpath("docs/engine/sources/message-formats.md").read_text()
+    schema = re.findall(r"```proto\n(.*?)```", page, re.DOTALL)[0]
+    names, values = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in re.findall(r"^\| (?:id|r-1) .*$", page, re.MULTILINE)
+    )
+    made = message_type(schema, "Reading")(id="r-1", amount=2**64 - 1, meter={"serial": "m7"})
+    made.at.FromJsonString("2024-02-29T22:00:00Z")
+    schema_id = registry.register("page", schema, kind="PROTOBUF")
+    table = replace(CARD_SCANS, columns=(Column("id", pa.string(), "Id."),), key=(), partition=None)
+    value = header(schema_id, 0) + made.SerializeToString()
+    (decoded,) = ProtobufDecoder(table, 1_000, Registry(registry.url)).decode(TOPIC, [Message(value)])
+    (row,) = decoded.batch.to_pylist()
+    assert list(row) == names
+    assert ["" if one is None else str(one).replace("+00:00", "+00") for one in row.values()] == values
