@@ -249,7 +249,7 @@ class Stream:
     topics: Mapping[str, str]
     address: str
     secrets: str = ""
-    envelope: Literal["", "debezium"] = ""
+    envelope: Literal["debezium"] | None = None
 
     def __post_init__(self) -> None:
         """Check the stream."""

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 
 from granary.load.captured import LostSlotError
+from granary.quarantine import replay
 from granary.sources.spec import BinlogCapture, Column, Stream, Table
 from granary.streams import opening
 from granary.streams.debezium.fields import Field
@@ -417,3 +418,23 @@ def test_the_page(kafka_server: Broker, warehouse: Settings, rows: Rows, monkeyp
         ("insert", Decimal("1.50")), ("update", Decimal("1.80")),
     ]  # fmt: skip
     assert rows("select id, name, price from raw_till.articles") == [(7, "pear", Decimal("1.80"))]
+
+
+def test_replay(
+    stream: Callable[..., Counts], warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused change lands with a value that fits, unless a later one has; a message that is no change never does."""
+    log = PostgresLog(committed=900)
+    bad = log.envelope("c", None, item(1, price="-1"))
+    log.put(item(2, price="-2"))
+    log.put(item(2, "later"))
+    stream(b"{}", bad, *log.written[1:])
+    monkeypatch.setattr(replay, "SOURCES", opening.SOURCES)
+    found = replay.entries(warehouse, tables=[("cdc", "items_changes")])
+    (done,) = replay.replay(warehouse, found, {"price": "9.00"})
+    assert [entry.payload.get("id") for entry in found if entry.quarantine_id in done.landed] == ["1"]
+    assert sorted(reason for _, reason in done.refused) == [
+        "has been overtaken: a later change of its row has landed; drop the entry",
+        replay.NO_CHANGE,
+    ]
+    assert rows(CURRENT) == [(1, "a", Decimal("9.00")), (2, "later", Decimal("1.50"))]
