@@ -101,7 +101,7 @@ def _declared(signal: Signal) -> bool:
     if signal.kind not in OF_TABLES or source in BROKEN:
         return True
     spec = SOURCES.get(source)
-    return spec is not None and (not table or table in {one.name for one in spec.tables} or spec.capture is not None)
+    return spec is not None and (not table or table in {one.name for one in spec.tables} or spec.is_captured)
 
 
 OF_TABLES = frozenset({"load_failed", "files_not_loaded", "schema_change", "quarantine_growing"})

@@ -131,6 +131,6 @@ def _capture(settings: Settings, source: str) -> Check:
 def _counts(source: str, table: str) -> bool:
     """Return whether the rows of a table are each of one load: not where later ones take rows over by their key."""
     spec = SOURCES.get(source)
-    if spec is None or spec.capture is not None:
+    if spec is None or spec.is_captured:
         return False
     return any(one.name == table and one.disposition in COUNTED and not one.key for one in spec.tables)

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 class LostSlotError(GranaryError):
     """Changes since the last one stored, or rows that were, are gone: only a new snapshot makes the copy right."""
 
-    def __init__(self, what: str, source: str, where: str) -> None:
+    def __init__(self, what: str, source: str, where: str, todo: str = "") -> None:
         """Say how to repair it."""
-        super().__init__(what, where, f"the copy stays as it was; run `granary capture {source} --snapshot`")
+        super().__init__(
+            what, where, f"the copy stays as it was; {todo or f'run `granary capture {source} --snapshot`'}"
+        )
 
 
 def check_held(connection: Connection, source: Source, table: Table) -> None:
@@ -28,4 +30,5 @@ def check_held(connection: Connection, source: Source, table: Table) -> None:
         LostSlotError: somebody dropped or emptied it, or deleted rows of it.
     """
     if missing := lost(connection, Target(source.name, table.name, table.schema, ()), by_load=False):
-        raise LostSlotError(str(missing), source.name, f"{source.name}.{table.name}")
+        todo = "" if source.capture else "have Debezium make a new snapshot: see docs/engine/sources/debezium.md"
+        raise LostSlotError(str(missing), source.name, f"{source.name}.{table.name}", todo)

@@ -34,7 +34,7 @@ def targets() -> Iterator[Target]:
     for source in SOURCES.values():
         for table in source.tables:
             yield Target(source.name, table.name, table.schema, table.key)
-            if source.capture:
+            if source.is_captured:
                 changes = changes_table(table)
                 yield Target(source.name, changes.name, changes.schema, ())
 

@@ -76,7 +76,9 @@ class TableLoad:
     ) -> None:
         self.settings, self.source, self.table, self.window = settings, source, table, window
         self.rebuild, self.run_id, self.findings = rebuild, run_id, findings
-        full_refresh = full_refresh and not source.capture  # there is nothing to read: a snapshot copies such a table
+        full_refresh = (
+            full_refresh and not source.is_captured
+        )  # there is nothing to read: a snapshot copies such a table
         self.anew = full_refresh and not rebuild and window is None and table.disposition != "append"
         self.everything = full_refresh or rebuild
         self.lost: Lost | None = None
@@ -95,7 +97,7 @@ class TableLoad:
         """Load what is new, or only read and check it; see `granary.load.api.load_table` for what it raises."""
         reader = self.reader = self.reader or self.source.reader(self.settings)
         with LoadTransaction(self.settings, self.source.name) as tx:
-            if self.source.capture:
+            if self.source.is_captured:
                 check_held(tx.connection, self.source, self.table)
             self.lost = tx.lost(self.stage.target, by_load=self.table.disposition == "replace_unit")
             if self.lost:  # as if it had never been loaded, whatever the days that were asked for

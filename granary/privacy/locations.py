@@ -223,7 +223,7 @@ def _tables() -> Iterator[tuple[str, Table]]:
     for source in SOURCES.values():
         for table in source.tables:
             yield source.name, table
-            if source.capture:
+            if source.is_captured:
                 yield source.name, changes_table(table)
 
 

@@ -49,6 +49,8 @@ CLOSE_READ = (
 RUN = "replay"
 """What the ledger has as the run of a replay."""
 
+NO_CHANGE = "is a message that says of no change what it was: correct it where it comes from, and drop the entry"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -184,7 +186,7 @@ def replay(settings: Settings, chosen: Sequence[Entry], changes: Mapping[str, st
 def _find(name: str, table_name: str) -> tuple[Source, Table, Table | None]:
     """Return a source and its table; for a change table also the captured table that it belongs to."""
     source = SOURCES.get(name)
-    if source and source.capture:
+    if source and source.is_captured:
         for table in source.tables:
             if changes_table(table).name == table_name:
                 return source, changes_table(table), table
@@ -213,6 +215,8 @@ def _replay_rows(
         }
         rows = [entry for entry in chosen if entry.quarantine_id in still]
         if captured:
+            refused += [(entry.quarantine_id, NO_CHANGE) for entry in rows if not entry.payload.get("cdc_op")]
+            rows = [entry for entry in rows if entry.payload.get("cdc_op")]
             rows.sort(key=lambda entry: (int(entry.payload["cdc_lsn"]), int(entry.payload["cdc_seq"])))
         raw = BatchStage(source, table, {}, None)
         raw.know_raw(tx)

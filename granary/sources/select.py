@@ -29,7 +29,7 @@ def select(names: Sequence[str], *, changes: bool = False, usable: bool = False)
         (source.name, name)
         for source in SOURCES.values()
         for table in source.tables
-        for name in (table.name, *([changes_table(table).name] if changes and source.capture else []))
+        for name in (table.name, *([changes_table(table).name] if changes and source.is_captured else []))
     ]
     wanted: set[tuple[str, str]] = set()
     for name in names:
@@ -53,6 +53,8 @@ def unusable(names: Sequence[str]) -> list[GranaryError]:
 def settings_problems(settings: Settings) -> list[str]:
     """Return what is wrong with the file of the sources' settings; see `granary.sources.config.problems`."""
     known = {name for source in SOURCES.values() for name in source.settings}
-    known |= {name for one in SOURCES.values() if one.stream for name in (one.stream.address, one.stream.secrets)}
+    known |= {
+        name for one in SOURCES.values() if one.stream for name in (one.stream.address, one.stream.secrets) if name
+    }
     known |= {one.capture.setting for one in SOURCES.values() if one.capture}
     return problems(settings, known)

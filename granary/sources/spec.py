@@ -252,16 +252,20 @@ class Stream:
     """How tables of a source also arrive row by row: from a log (`granary stream`) and by webhook.
 
     `topics` are the log's topics by table. `address` names the setting that says where the log is, `secrets` the one
-    with the secrets that webhooks are signed with, separated by commas.
+    with the secrets that webhooks are signed with, separated by commas. With the `envelope` debezium the messages are
+    changes of captured tables: each lands as it changed and as it is, and there are no webhooks.
     """
 
     topics: Mapping[str, str]
     address: str
-    secrets: str
+    secrets: str = ""
+    envelope: Literal["debezium"] | None = None
 
     def __post_init__(self) -> None:
         """Check the stream."""
-        validation.check(self, "stream", filled=("address", "secrets"))
+        needed = ("address",) if self.envelope else ("address", "secrets")
+        validation.check(self, "stream", filled=needed)
+        _check(not (self.envelope and self.secrets), "stream: changes of captured tables do not come by webhook")
         _check(bool(self.topics) and all(self.topics.values()), "stream: topics names a topic for each of some tables")
 
 
@@ -335,6 +339,16 @@ class Source:
         _check(streamed <= set(names), f"source {self.name} streams a table that is not its own")
         with_cursor = [t.name for t in self.tables if t.name in streamed and t.cursor]
         _check(not with_cursor, f"source {self.name} streams tables whose watermark is a cursor: {with_cursor}")
+        if self.stream and self.stream.envelope:
+            _check(self.capture is None, f"source {self.name} is captured in two ways")
+            _check(streamed == set(names), f"source {self.name} needs a topic for each of its tables")
+            keyless = [t.name for t in self.tables if not t.key or t.disposition != "merge"]
+            _check(not keyless, f"source {self.name}: captured tables have a key and the disposition merge: {keyless}")
+
+    @property
+    def is_captured(self) -> bool:
+        """Return whether each table lands twice, as it changed and as it is: from a database's log, or by envelopes."""
+        return self.capture is not None or (self.stream is not None and bool(self.stream.envelope))
 
     def table(self, name: str) -> Table:
         """Return a table by name.

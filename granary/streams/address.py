@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OURS = ("format", "registry", "group", "endpoint", "max_bytes")
+Format = Literal["json", "avro", "protobuf", "jsonschema"]
+FORMATS: tuple[Format, ...] = ("json", "avro", "protobuf", "jsonschema")
+"""How messages are written; all but the first with a schema of a registry."""
 MAX_BYTES = 1_048_576
 """A message larger than this is quarantined: the default limit of a Kafka broker."""
 
@@ -35,7 +38,7 @@ class Address:
 
     kind: str
     hosts: str
-    format: Literal["json", "avro"] = "json"
+    format: Format = "json"
     registry: str = field(default="", repr=False)
     group: str = ""
     endpoint: str = ""
@@ -61,10 +64,13 @@ def parse(text: str, name: str) -> Address:
     # A plus sign is one: passwords have them, and these addresses are written by hand, not by a form.
     options = dict(parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True))
     mine = {key: options.pop(key) for key in OURS if key in options}
-    if mine.get("format", "json") not in ("json", "avro"):
-        raise wrong("has a format that is neither json nor avro")
-    if mine.get("format") == "avro" and not mine.get("registry") and parts.scheme != "pubsub":  # which has its own
-        raise wrong("wants Avro and names no registry")
+    written = mine.get("format", "json")
+    format_ = next((one for one in FORMATS if one == written), None)
+    if format_ is None:
+        raise wrong(f"has a format that is none of {', '.join(FORMATS)}")
+    has_own = parts.scheme == "pubsub" and format_ != "jsonschema"
+    if format_ != "json" and not mine.get("registry") and not has_own:
+        raise wrong(f"wants the format {format_} and names no registry")
     known = KINDS[parts.scheme].options
     if known is not None and (strange := options.keys() - set(known)):
         there = ", ".join((*OURS, *known))
@@ -77,7 +83,7 @@ def parse(text: str, name: str) -> Address:
     return Address(
         kind=parts.scheme,
         hosts=parts.netloc,
-        format="avro" if mine.get("format") == "avro" else "json",
+        format=format_,
         registry=mine.get("registry", ""),
         group=mine.get("group", ""),
         endpoint=mine.get("endpoint", ""),

@@ -16,6 +16,7 @@ from granary.warehouse.records import Change
 if TYPE_CHECKING:
     from granary.sources.spec import Column, Table
 
+UINT64_DIGITS = 20
 PROMOTED = {
     "int": ("int", "long", "float", "double"),
     "long": ("long", "float", "double"),
@@ -27,7 +28,19 @@ PROMOTED = {
 }
 """Writer's type -> types that it may be read as."""
 
-TEXT = ("string", "enum", "uuid")
+TEXT = ("string", "enum", "uuid", "record", "array", "map", "duration", "unbounded decimal", "any")
+"""What text is made of: what is nested is JSON, what no other kind of schema has is told by a word of ours."""
+
+
+JSON = {
+    "string": (pa.types.is_string, pa.types.is_temporal, pa.types.is_decimal),
+    "integer": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+    "number": (pa.types.is_floating, pa.types.is_decimal),
+    "boolean": (pa.types.is_boolean,),
+    "object": (pa.types.is_string,),
+    "array": (pa.types.is_string,),
+}
+"""Types of JSON -> what they may be read as, value by value: JSON writes instants and exact numbers as text."""
 
 
 def contract_schema(table: Table) -> dict[str, Any]:
@@ -107,15 +120,26 @@ def name_of(kind: Any) -> str:
     return str(kind)
 
 
-def _readable(kind: Any, column: Column) -> bool:
+def _readable(kind: Any, column: Column) -> bool:  # noqa: PLR0911 - one rule, one line
     """Return whether values of a written type can be values of a contract's column."""
     written, t, wanted = name_of(kind), pa.types, column.type
+    if isinstance(kind, dict) and kind.get("json"):
+        return any(test(wanted) for test in JSON.get(written, ()))
     if isinstance(kind, dict) and written == "decimal":
         return bool(
             t.is_decimal(wanted)
             and wanted.scale >= kind.get("scale", 0)
             and wanted.precision - wanted.scale >= kind["precision"] - kind.get("scale", 0)
         )
+    if written == "any" or (written == "unbounded decimal" and t.is_decimal(wanted)):
+        return True  # value by value
+    if written == "uint64" and not t.is_string(wanted):
+        return bool(
+            (t.is_integer(wanted) and wanted.bit_width == 64)  # noqa: PLR2004 - bits; value by value
+            or (t.is_decimal(wanted) and wanted.precision - wanted.scale >= UINT64_DIGITS)
+        )
+    if written == "duration" and not t.is_string(wanted):
+        return bool(t.is_decimal(wanted) or t.is_floating(wanted))
     if t.is_timestamp(wanted):
         return written in [f"{'' if wanted.tz else 'local-'}timestamp-{unit}" for unit in ("millis", "micros", "nanos")]
     if t.is_date(wanted):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from granary.load.append import append_sound
 from granary.load.newest import sent_at
@@ -24,6 +24,35 @@ if TYPE_CHECKING:
 
 Decoded = tuple["Run", list[SourceBatch], list["Change"]]
 """A run, its rows, and what changed in their schemas."""
+
+
+Read = TypeVar("Read")
+
+
+class Done(Protocol):
+    """What became of a run's messages."""
+
+    @property
+    def rows_read(self) -> int:
+        """Return how many rows they were."""
+
+    @property
+    def rows_loaded(self) -> int:
+        """Return how many landed."""
+
+    @property
+    def rows_quarantined(self) -> int:
+        """Return how many were refused."""
+
+
+class Lands(Protocol[Read]):
+    """How runs become rows of a source's tables, with the positions behind them."""
+
+    def decode(self, runs: Sequence[Run]) -> Sequence[Read]:
+        """Return what the runs hold."""
+
+    def land(self, tx: LoadTransaction, decoded: Sequence[Read], run_id: str) -> Sequence[Done]:
+        """Store it in a transaction that the caller commits."""
 
 
 class FencedError(Exception):

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
@@ -36,6 +36,8 @@ from granary.warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
     from granary.sources.spec import Source, Table
+    from granary.streams.debezium.landing import CapturedLanding
+    from granary.streams.landing import Done, Lands
     from granary.streams.log import Decoder, Lag, Log, Run
     from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
@@ -89,6 +91,7 @@ class StreamLoop:
     report: Callable[[Counts, Sequence[Lag]], None] = lambda counts, lags: None
     counts: Counts = field(default_factory=Counts)
     stopping: threading.Event = field(default_factory=threading.Event)
+    captured: CapturedLanding | None = None
     _connection: Connection | None = None
 
     def __post_init__(self) -> None:
@@ -110,6 +113,8 @@ class StreamLoop:
         failure: BaseException | None = None
         try:
             self._patiently(self.check, self.stopping.wait)
+            if self.captured is not None:
+                self._patiently(self._check_rows, self.stopping.wait)
             self.log.open(self.positions)
             opened = True
             while not self.stopping.is_set():
@@ -195,17 +200,25 @@ class StreamLoop:
         self.log.landed(runs)
 
     def _commit(self, runs: Sequence[Run]) -> None:
-        landing = Landing(self.source, self.tables, self.decoders, self.log.kind)
-        decoded = landing.decode(runs)
-        with self._begin() as tx:
-            done = landing.land(tx, decoded, self.ledger.run.run_id)
-            fault_point("stream-before-commit")
+        done = self._landed(self.captured or Landing(self.source, self.tables, self.decoders, self.log.kind), runs)
         read = sum(one.rows_read for one in done)
         self.counts.batches += 1
         self.counts.rows_read += read
         self.counts.known += sum(len(run.messages) for run in runs) - read
         self.counts.rows_loaded += sum(one.rows_loaded for one in done)
         self.counts.rows_quarantined += sum(one.rows_quarantined for one in done)
+
+    def _landed(self, landing: Lands[Any], runs: Sequence[Run]) -> Sequence[Done]:
+        decoded = landing.decode(runs)
+        with self._begin() as tx:
+            done = landing.land(tx, decoded, self.ledger.run.run_id)
+            fault_point("stream-before-commit")
+        return done
+
+    def _check_rows(self) -> None:
+        assert self.captured is not None
+        with self._begin() as tx:
+            self.captured.check(tx)
 
     def _begin(self) -> LoadTransaction:
         try:

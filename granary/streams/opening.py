@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 from granary.sources.config import setting
 from granary.sources.discovery import BROKEN, SOURCES
 from granary.streams.address import Address, parse
+from granary.streams.debezium.landing import CapturedLanding
 from granary.streams.decoding import JsonDecoder
 from granary.streams.kinds import KINDS
 from granary.streams.loop import Counts, Limits, StreamLoop
-from granary.warehouse.errors import unknown
+from granary.warehouse.errors import GranaryError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from granary.sources.spec import Source, Stream, Table
     from granary.streams.log import Decoder, Lag, Log
-    from granary.streams.pubsub_schemas import PubSubSchemas
+    from granary.streams.registered import RegistryDecoder
+    from granary.streams.registry import Registry
     from granary.warehouse.settings import Settings
 
 
@@ -53,17 +55,37 @@ def open_stream(
     address = parse(setting(settings, stream.address), stream.address)
     tables = {topic: source.table(table) for table, topic in stream.topics.items()}
     log = open_log(address, list(tables), address.group or f"granary.{name}")
-    schemas: PubSubSchemas | None = getattr(log, "schemas", None)
+    schemas: Registry | None = getattr(log, "schemas", None)
+    decoders: Mapping[str, Decoder]
+    captured = None
+    if stream.envelope:
+        decoders = envelopes = _envelopes(tables, address, stream.address)
+        captured = CapturedLanding(source, tables, envelopes, log.kind, address.max_bytes)
+    else:
+        decoders = {topic: decoder_of(table, address, schemas) for topic, table in tables.items()}
     return StreamLoop(
         settings=settings,
         source=source,
         tables=tables,
         log=log,
-        decoders={topic: decoder_of(table, address, schemas) for topic, table in tables.items()},
+        decoders=decoders,
+        captured=captured,
         limits=limits or Limits(),
         run_id=run_id,
         report=report,
     )
+
+
+def _envelopes(tables: Mapping[str, Table], address: Address, name: str) -> dict[str, RegistryDecoder]:
+    """Return how the envelopes of topics are read from a registry; none where they are JSON."""
+    if address.format == "protobuf":
+        raise GranaryError(
+            f"{name} wants Debezium's envelopes in Protobuf, which are not read here",
+            todo="have them written as json, avro or jsonschema",
+        )
+    if address.format == "json":
+        return {}
+    return {topic: registered(table, address, judged=False) for topic, table in tables.items()}
 
 
 def open_log(address: Address, topics: Sequence[str], group: str) -> Log:
@@ -74,11 +96,29 @@ def open_log(address: Address, topics: Sequence[str], group: str) -> Log:
     return made
 
 
-def decoder_of(table: Table, address: Address, schemas: PubSubSchemas | None = None) -> Decoder:
+def decoder_of(table: Table, address: Address, schemas: Registry | None = None) -> Decoder:
     """Return how the messages of a topic become rows of its table; `schemas` are those of the log itself, if any."""
     if address.format == "json":
         return JsonDecoder(table, address.max_bytes)
-    from granary.streams.avro import AvroDecoder  # noqa: PLC0415
+    return registered(table, address, schemas)
+
+
+def registered(
+    table: Table, address: Address, schemas: Registry | None = None, *, judged: bool = True
+) -> RegistryDecoder:
+    """Return how messages of a registry become rows; without `judged`, no schema is compared with the contract."""
     from granary.streams.registry import Registry  # noqa: PLC0415
 
-    return AvroDecoder(table, address.max_bytes, schemas or Registry(address.registry))
+    # Each needs packages that may be missing.
+    known = schemas or Registry(address.registry)
+    if address.format == "protobuf":
+        from granary.streams.protobuf import ProtobufDecoder  # noqa: PLC0415
+
+        return ProtobufDecoder(table, address.max_bytes, known, judged=judged)
+    if address.format == "jsonschema":
+        from granary.streams.json_schema import JsonSchemaDecoder  # noqa: PLC0415
+
+        return JsonSchemaDecoder(table, address.max_bytes, known, judged=judged)
+    from granary.streams.avro import AvroDecoder  # noqa: PLC0415
+
+    return AvroDecoder(table, address.max_bytes, known, judged=judged)

@@ -69,7 +69,7 @@ class Subscriptions(Queues):
                 transport=transports.SubscriberGrpcTransport(channel=channel) if channel else None,
                 client_options=None if channel else options,
             )
-            if address.format == "avro" and not address.registry:
+            if address.format != "json" and not address.registry:
                 self._schema_client = pubsub_v1.SchemaServiceClient(
                     transport=of_schemas.SchemaServiceGrpcTransport(channel=channel) if channel else None,
                     client_options=None if channel else options,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from granary.readers.api.exchange import failure_words
@@ -17,6 +17,7 @@ from granary.warehouse.errors import GranaryError
 
 TIMEOUT_SECONDS = 10
 MAX_BYTES = 4_194_304
+MAX_REFERENCES = 200
 NOT_FOUND, UNPROCESSABLE = 404, 422
 CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 
@@ -29,14 +30,42 @@ class RegistryUnavailableError(GranaryError):
     """The registry does not answer, or answers with nonsense: to be tried again."""
 
 
+Kind = Literal["AVRO", "PROTOBUF", "JSON"]
+KINDS: dict[Kind, str] = {"AVRO": "Avro", "PROTOBUF": "Protobuf", "JSON": "JSON Schema"}
+"""What the registry calls a kind of schema (`schemaType`) -> what people do."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A schema as registered: its kind and text, and the texts that it refers to by the name that it has for them.
+
+    `references` are those of its references too, each before what refers to it.
+    """
+
+    kind: Kind
+    text: str
+    references: tuple[tuple[str, str], ...] = ()
+
+    def parsed(self) -> list[Any]:
+        """Return the schemas that it refers to and itself last, as JSON.
+
+        Raises:
+            UnknownSchemaError: one of them is not JSON.
+        """
+        try:
+            return [json.loads(text) for text in (*(text for _, text in self.references), self.text)]
+        except (ValueError, RecursionError):
+            raise UnknownSchemaError("it is not JSON") from None
+
+
 @dataclass(frozen=True)
 class Version:
-    """One version of a subject; `schema` as from `Registry.schema`."""
+    """One version of a subject."""
 
     subject: str
     version: int
     schema_id: int
-    schema: list[Any]
+    schema: Schema
 
 
 class Registry:
@@ -64,20 +93,20 @@ class Registry:
         if parts.username is not None:
             self._session.auth = (unquote(parts.username), unquote(parts.password or ""))
         self._failures = requests.RequestException
-        self._schemas: dict[int, list[Any]] = {}
+        self._schemas: dict[int, Schema] = {}
 
-    def schema(self, schema_id: int) -> list[Any]:
-        """Return the Avro schema of an id as parsed JSON: a list of the schemas that it refers to, and itself last.
+    def schema(self, schema_id: int) -> Schema:
+        """Return the schema of an id.
 
         Raises:
-            UnknownSchemaError: there is none, or it is not Avro.
+            UnknownSchemaError: there is none, or it refers to one that is not there.
             RegistryUnavailableError: the registry does not answer.
         """
         if schema_id not in self._schemas:
             found = self._ask("GET", f"/schemas/ids/{schema_id}")
             if found is None:
                 raise UnknownSchemaError(f"the registry knows no schema {schema_id}", self.url)
-            self._schemas[schema_id] = self._parsed(found, f"schema {schema_id}", set())
+            self._schemas[schema_id] = self._whole(found, f"schema {schema_id}")
         return self._schemas[schema_id]
 
     def version(self, subject: str, version: int | str = "latest") -> Version | None:
@@ -85,9 +114,7 @@ class Registry:
         found = self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions/{version}")
         if found is None:
             return None
-        return Version(
-            subject, int(found["version"]), int(found["id"]), self._parsed(found, f"{subject} {version}", set())
-        )
+        return Version(subject, int(found["version"]), int(found["id"]), self._whole(found, f"{subject} {version}"))
 
     def level(self, subject: str) -> str:
         """Return the compatibility that the registry itself enforces for a subject, such as BACKWARD or NONE."""
@@ -105,25 +132,32 @@ class Registry:
             return True, ()
         return bool(found.get("is_compatible")), tuple(map(str, found.get("messages") or ()))
 
-    def _parsed(self, found: dict[str, Any], where: str, seen: set[tuple[str, int]]) -> list[Any]:
-        """Return an answer's schema, after those of other subjects that it refers to."""
-        if found.get("schemaType", "AVRO") != "AVRO":
-            raise UnknownSchemaError(f"{where} is {found['schemaType']}, not Avro", self.url)
-        try:
-            schema = json.loads(found["schema"])
-        except (KeyError, TypeError, ValueError):
-            raise UnknownSchemaError(f"{where} is not JSON", self.url) from None
-        others: list[Any] = []
+    def _whole(self, found: dict[str, Any], where: str) -> Schema:
+        """Return an answer's schema with all that it refers to."""
+        kind, text = found.get("schemaType", "AVRO"), found.get("schema")
+        if kind not in KINDS or not isinstance(text, str):
+            raise UnknownSchemaError(f"{where} is none of {', '.join(KINDS.values())}", self.url)
+        references: dict[str, str] = {}
+        self._refer(found, where, references, set())
+        return Schema(kind, text, tuple(references.items()))
+
+    def _refer(self, found: dict[str, Any], where: str, known: dict[str, str], seen: set[tuple[str, int]]) -> None:
+        """Ask for what an answer's schema refers to, and for what that refers to, each once."""
         for reference in found.get("references") or ():
-            name = (str(reference["subject"]), int(reference["version"]))
-            if name in seen:
+            try:
+                name, subject, version = str(reference["name"]), str(reference["subject"]), int(reference["version"])
+            except (KeyError, TypeError, ValueError):
+                raise UnknownSchemaError(f"{where} has a reference without name, subject and version") from None
+            if (subject, version) in seen:
                 continue
-            seen.add(name)
-            other = self._ask("GET", f"/subjects/{quote(name[0], safe='')}/versions/{name[1]}")
+            seen.add((subject, version))
+            if len(seen) > MAX_REFERENCES:
+                raise UnknownSchemaError(f"{where} refers to more than {MAX_REFERENCES} others", self.url)
+            other = self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions/{version}")
             if other is None:
-                raise UnknownSchemaError(f"{where} refers to {name[0]}, which is not there", self.url)
-            others += self._parsed(other, name[0], seen)
-        return [*others, schema]
+                raise UnknownSchemaError(f"{where} refers to {subject}, which is not there", self.url)
+            self._refer(other, subject, known, seen)
+            known[name] = str(other.get("schema"))
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
         """Return an answer's JSON object, or None where the registry says that there is no such thing."""

@@ -62,6 +62,20 @@ def verify(secrets: Sequence[str], header: str | None, body: bytes, now: float, 
         raise NotSignedError("the signature is of another secret or another body")
 
 
+def verify_token(secrets: Sequence[str], header: str) -> None:
+    """Check a token (RFC 6750), which is one of the secrets itself, in constant time.
+
+    Raises:
+        NotSignedError: it is malformed, or none of them.
+    """
+    kind, _, token = header.partition(" ")
+    given, good = token.strip().encode("utf-8", "replace"), False
+    for secret in secrets:
+        good |= hmac.compare_digest(secret.encode(), given)
+    if kind.lower() != "bearer" or not good:
+        raise NotSignedError("the header Authorization is not Bearer and a secret of this source")
+
+
 def secrets_of(text: str, name: str) -> tuple[str, ...]:
     """Return the secrets that the setting `name` holds, separated by commas.
 

@@ -1,4 +1,4 @@
-"""`granary serve-webhooks`: POST /<source>/<table> with one event or a list of events, signed."""
+"""`granary serve-webhooks`: POST /<source>/<table> with one event or a list of events, signed; or with CloudEvents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from granary.load.json_objects import from_rows
 from granary.sources.config import setting
 from granary.sources.discovery import SOURCES
 from granary.sources.units import Rejected, SourceBatch
-from granary.streams import signatures
+from granary.streams import cloudevents, signatures
 from granary.streams.decoding import UnfitError, parse_json, payload
 from granary.streams.receiving import BusyError, Delivery, Receiver, RefusedError
 from granary.warehouse.errors import GranaryError
@@ -36,6 +36,7 @@ SERVER_CLOSES_SECONDS = 15
 BACKLOG = 1_024
 BODIES_BYTES = 64 * 1_048_576
 """Bytes of all bodies together that are read and not answered yet."""
+NOT_THERE = "there is no such source and table to post to"
 LONGEST_LENGTH = 15
 """Digits of a body's declared length; Python takes long for thousands of them, or refuses."""
 
@@ -92,7 +93,7 @@ def endpoints(settings: Settings) -> dict[tuple[str, str], Endpoint]:
     found: dict[tuple[str, str], Endpoint] = {}
     missing: list[str] = []
     for source in SOURCES.values():
-        if source.stream is None:
+        if source.stream is None or source.stream.envelope:
             continue
         try:
             text = setting(settings, source.stream.secrets)
@@ -129,12 +130,24 @@ def application(known: Mapping[tuple[str, str], Endpoint], max_bytes: int = MAX_
             room.give_back(reading.taken)
         raise RuntimeError("a request was not answered")
 
+    async def options(request: Request) -> Response:
+        if (request.path_params["source"], request.path_params["table"]) not in known:
+            return JSONResponse({"error": NOT_THERE}, 404)
+        try:
+            return JSONResponse({}, 200, cloudevents.handshake(request.headers))
+        except UnfitError as error:
+            return JSONResponse({"error": str(error)}, 400)
+
     async def health(request: Request) -> Response:
         del request
         return JSONResponse({"status": "ok"})
 
     return Starlette(
-        routes=[Route("/health", health, methods=["GET"]), Route("/{source}/{table}", post, methods=["POST"])]
+        routes=[
+            Route("/health", health, methods=["GET"]),
+            Route("/{source}/{table}", post, methods=["POST"]),
+            Route("/{source}/{table}", options, methods=["OPTIONS"]),
+        ]
     )
 
 
@@ -165,20 +178,25 @@ async def _receive(request: Request, known: Mapping[tuple[str, str], Endpoint], 
     """Check, decode and land one request; ends with an Answer in every case."""
     endpoint = known.get((request.path_params["source"], request.path_params["table"]))
     if endpoint is None:
-        raise Answer(404, error="there is no such source and table to post to")
+        raise Answer(404, error=NOT_THERE)
+    try:
+        mode = cloudevents.mode_of(request.headers)
+    except cloudevents.UnsupportedError as error:
+        raise Answer(415, error=str(error)) from None
     key = request.headers.get("Idempotency-Key")
     if key is not None and not signatures.KEY.fullmatch(key):
         raise Answer(
             400, error="the Idempotency-Key has to be 1 to 200 letters, digits, dots, colons, dashes or underscores"
         )
-    if key is None and not endpoint.table.key:
+    if key is None and not endpoint.table.key and mode not in ("structured", "binary"):
         raise Answer(400, error="events of this table have no id of their own: send an Idempotency-Key")
     body = await _body(request, reading)
     try:
-        signatures.verify(endpoint.secrets, request.headers.get(signatures.HEADER), body, time.time(), key)
+        _verify(endpoint, request, body, key, mode)
     except signatures.NotSignedError as error:
         raise Answer(401, error=str(error)) from None
-    source_batch, refused, status = decode(endpoint.table, body)
+    source_batch, refused, status, own = decode(endpoint.table, body, mode, request.headers)
+    key = key or (own if not endpoint.table.key else None)
     delivery = Delivery(endpoint.table, source_batch, key, hashlib.sha256(body).hexdigest())
     outcome = await _landed(endpoint.receiver, delivery)
     if outcome == "conflict":
@@ -186,6 +204,23 @@ async def _receive(request: Request, known: Mapping[tuple[str, str], Endpoint], 
     raise Answer(
         status, accepted=source_batch.rows - len(refused), duplicate=outcome == "duplicate", quarantined=refused
     )
+
+
+def _verify(endpoint: Endpoint, request: Request, body: bytes, key: str | None, mode: cloudevents.Mode | None) -> None:
+    """Check who sends; CloudEvents may bring a secret as their token, and those in binary mode have to.
+
+    Raises:
+        NotSignedError: nobody who knows a secret.
+    """
+    token = request.headers.get("Authorization")
+    if mode is not None and token is not None:
+        signatures.verify_token(endpoint.secrets, token)
+    elif mode == "binary":
+        raise signatures.NotSignedError(
+            "a CloudEvent in binary mode needs Authorization: Bearer: its attributes are headers, which nobody signs"
+        )
+    else:
+        signatures.verify(endpoint.secrets, request.headers.get(signatures.HEADER), body, time.time(), key)
 
 
 async def _body(request: Request, reading: Reading) -> bytes:
@@ -219,18 +254,27 @@ async def _landed(receiver: Receiver, delivery: Delivery) -> str:
         raise Answer(422, error=f"the events do not fit the table: {error}") from None
 
 
-def decode(table: Table, body: bytes) -> tuple[SourceBatch, list[dict[str, Any]], int]:
-    """Return a body's events, what the sender is told of those that are refused, and the status of the answer.
+def decode(
+    table: Table, body: bytes, mode: cloudevents.Mode | None = None, headers: Mapping[str, str] | None = None
+) -> tuple[SourceBatch, list[dict[str, Any]], int, str | None]:
+    """Return a body's events, what the sender is told of those that are refused, the status, and a CloudEvent's key.
 
     What is signed but no JSON goes to the quarantine too: the sender may never send it again.
     """
+    own = None
     try:
-        found = parse_json(body)
+        if mode is None:
+            found = parse_json(body)
+            events = found if isinstance(found, list) else [found]
+        else:
+            events = cloudevents.rows(mode, headers or {}, body, table)
+            own = cloudevents.key_of(events[0]) if mode != "batched" else None
     except UnfitError as error:
         source_batch = from_rows(table, [])
         rejected = Rejected("", str(error), payload(body))
-        return SourceBatch(source_batch.batch, ((0, rejected),)), [_refused_event(0, "", str(error))], 400
-    events = found if isinstance(found, list) else [found]
+        return SourceBatch(source_batch.batch, ((0, rejected),)), [_refused_event(0, "", str(error))], 400, own
+    if not events and mode == "batched":  # which the specification allows
+        raise Answer(202, accepted=0, duplicate=False, quarantined=[])
     if not events:
         raise Answer(400, error="the list has no events")
     if len(events) > MAX_EVENTS:
@@ -242,7 +286,7 @@ def decode(table: Table, body: bytes) -> tuple[SourceBatch, list[dict[str, Any]]
     except ContractBrokenError as error:
         raise Answer(422, error=error.what) from None
     refused = [_refused_event(refusal.row, refusal.column, refusal.reason) for refusal in refusals]
-    return source_batch, refused, 422 if len(refused) == len(events) else 202
+    return source_batch, refused, 422 if len(refused) == len(events) else 202, own
 
 
 def _refused_event(index: int, column: str, why: str) -> dict[str, Any]:

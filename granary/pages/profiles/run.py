@@ -110,7 +110,7 @@ def _harmless(source: str, table: str) -> frozenset[str]:
     spec = SOURCES.get(source)
     if spec is None:
         return frozenset()
-    declared = [*spec.tables, *(map(changes_table, spec.tables) if spec.capture else ())]
+    declared = [*spec.tables, *(map(changes_table, spec.tables) if spec.is_captured else ())]
     columns = next((one.columns for one in declared if one.name == table), ())
     return frozenset(column.name for column in columns if not column.personal and column.name != KEY_BEFORE)
 

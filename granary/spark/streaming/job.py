@@ -216,6 +216,8 @@ def open_spark_stream(
     address = parse(setting(settings, stream.address), stream.address)
     if address.kind != "kafka":
         raise GranaryError(f"Spark reads Kafka, and not {address.kind}", stream.address, "leave out --spark")
+    if stream.envelope:
+        raise GranaryError(f"Spark reads no envelopes of {stream.envelope}", stream.address, "leave out --spark")
     tables = {topic: source.table(table) for table, topic in stream.topics.items()}
     decoders = {topic: decoder_of(table, address) for topic, table in tables.items()}
     return SparkStream(settings, source, tables, decoders, address, master, limits or Limits(), report)

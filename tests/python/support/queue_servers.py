@@ -185,9 +185,9 @@ class PubSub(QueueServer):
         """Return a subscription's path."""
         return f"projects/{PROJECT}/subscriptions/{name}"
 
-    def schema(self, name: str, definition: str) -> str:
-        """Make an Avro schema and return its name."""
-        schema = {"type_": "AVRO", "definition": definition}
+    def schema(self, name: str, definition: str, kind: str = "AVRO") -> str:
+        """Make a schema and return its name."""
+        schema = {"type_": kind, "definition": definition}
         request = {"parent": f"projects/{PROJECT}", "schema": schema, "schema_id": name}
         return str(self.schemas.create_schema(request=request).name)
 

@@ -220,10 +220,14 @@ class RegistryServer:
     compatible: bool = True
     down: bool = False
 
-    def register(self, subject: str, schema: Any, references: Iterable[Mapping[str, Any]] = ()) -> int:
-        """Add a version to a subject and return its schema id."""
+    def register(
+        self, subject: str, schema: Any, references: Iterable[Mapping[str, Any]] = (), kind: str = "AVRO"
+    ) -> int:
+        """Add a version to a subject and return its schema id; text is registered as it is, all else as JSON."""
         schema_id = len(self.schemas) + 1
-        self.schemas[schema_id] = {"schema": json.dumps(schema)}
+        self.schemas[schema_id] = {"schema": schema if isinstance(schema, str) else json.dumps(schema)}
+        if kind != "AVRO":  # which the registry leaves out
+            self.schemas[schema_id]["schemaType"] = kind
         if references:
             self.schemas[schema_id]["references"] = list(references)
         self.subjects.setdefault(subject, []).append(schema_id)

@@ -72,6 +72,7 @@ REVIEWED: dict[str, dict[str, str]] = {
         "table": "quote_relation, by `prepare`",
         "view": "the same",
     },
+    "streams/debezium/known.py": {"same": "quoted columns and names of ours, compared"},
     "twin/asking.py": {"one.copy.catalog": "one of two names of ours"},
     "twin/ledger.py": {"mart.history": "a schema of ours, and quote_name"},
     "twin/verify.py": {"rows": "a name of ours, quote_name, and a number"},

@@ -12,10 +12,12 @@ from granary.warehouse.project import PROJECT
 
 ENGINE = Path(granary.__file__).parent
 WORDS = re.compile(
-    r"household|retailer|basket|coupon|campaign|(?<![a-z])(?:crm|(?<!gtid_)(?<!binlog_)pos)(?![a-z])|new[_ ]york|2017",
+    r"household|retailer|basket|coupon|campaign|new[_ ]york|2017"
+    r"|(?<![a-z])(?:crm|(?<!gtid_)(?<!binlog_)(?<!source\[\")pos)(?![a-z])",
     re.IGNORECASE,
 )
-"""MariaDB's own names for where a log is (gtid_binlog_pos, binlog_gtid_pos) are not the shop's."""
+"""MariaDB's own names for where a log is (gtid_binlog_pos, binlog_gtid_pos) are not the shop's, nor is
+Debezium's (source["pos"])."""
 
 
 def words(folder: Path) -> list[str]:

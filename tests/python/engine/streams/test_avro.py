@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -22,7 +23,7 @@ from granary.streams.avro import AvroDecoder
 from granary.streams.compatibility import contract_schema, incompatibilities
 from granary.streams.log import Message
 from granary.streams.opening import open_stream
-from granary.streams.registry import Registry, RegistryUnavailableError, UnknownSchemaError
+from granary.streams.registry import Registry, RegistryUnavailableError, Schema, UnknownSchemaError
 from granary.warehouse.errors import GranaryError
 from tests.python.support.project.ingestion.events import CARD_SCANS
 from tests.python.support.stream_servers import TOPIC, Broker, RegistryServer, landed
@@ -231,10 +232,10 @@ def test_times_and_wide_decimals_keep_their_value(registry: RegistryServer) -> N
 @given(st.lists(st.binary(max_size=60), max_size=5))
 def test_nothing_that_arrives_stops_the_decoder(values: list[bytes]) -> None:
     class Known:
-        def schema(self, schema_id: int) -> list[Any]:
+        def schema(self, schema_id: int) -> Schema:
             if schema_id:
                 raise UnknownSchemaError(f"the registry knows no schema {schema_id}")
-            return [record()]
+            return Schema("AVRO", json.dumps(record()))
 
     decoder = AvroDecoder(table(), 50, Known())  # type: ignore[arg-type]
     messages = [Message(bytes(5) + value) for value in values] + [Message(value) for value in values]
@@ -250,7 +251,7 @@ def test_registry_protocol(registry: RegistryServer) -> None:
     registry.register("shop", shop)
     schema_id = registry.register("events/value", uses, [{"name": "Shop", "subject": "shop", "version": 1}])
     client = Registry(registry.url)
-    assert client.schema(schema_id) == [shop, uses]
+    assert client.schema(schema_id).parsed() == [shop, uses]
     out = io.BytesIO(struct.pack(">bI", 0, schema_id))
     out.seek(5)
     fastavro.schemaless_writer(
@@ -270,7 +271,7 @@ def test_registry_protocol(registry: RegistryServer) -> None:
     with pytest.raises(GranaryError, match="denies access"):
         Registry(registry.url).schema(1)
     host = registry.url.partition("//")[2]
-    assert Registry(f"http://u:p@{host}").schema(1) == [shop]
+    assert Registry(f"http://u:p@{host}").schema(1).parsed() == [shop]
     registry.down = True
     with pytest.raises(RegistryUnavailableError, match="answered 500") as caught:
         Registry(f"http://u:p@{host}").schema(1)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import fastavro
 import pika
 import pytest
+from google.protobuf.json_format import ParseDict
 
 import granary
 from granary.sources.discovery import SOURCES
@@ -27,6 +28,7 @@ from granary.warehouse.errors import GranaryError
 from tests.python.engine.chaos.check import ledger_faults
 from tests.python.support import queue_servers
 from tests.python.support.queue_servers import PubSub, QueueServer, Rabbit, Sqs
+from tests.python.support.registered_messages import message_type
 from tests.python.support.stream_servers import TOPIC, command, differences, ended, event, landed, wait_until
 
 if TYPE_CHECKING:
@@ -506,3 +508,33 @@ def test_messages_of_an_avro_schema(
     server.send(TOPIC, [("m2", b"{}")])
     assert stream(warehouse).run(once=True).rows_quarantined == 1
     assert rows("select reason from ops.quarantine") == [("is no Avro in the wire format of a schema registry",)]
+
+
+@of_pubsub
+@pytest.mark.parametrize("encoding", ["BINARY", "JSON"])
+def test_messages_of_a_protobuf_schema(
+    kind: str, server: PubSub, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """In either encoding, as the only type of the schema's file."""
+    definition = (
+        'syntax = "proto3"; import "google/protobuf/timestamp.proto"; message Scan { string event_id = 1;'
+        " string type = 2; google.protobuf.Timestamp occurred_at = 3; optional int64 member_id = 4;"
+        " int64 card_id = 5; int32 door_id = 6; }"
+    )
+    name = server.schema(f"scan-protobuf-{encoding.lower()}", definition, "PROTOCOL_BUFFER")
+    server.delete(TOPIC)
+    server.publisher.create_topic(
+        request={"name": server.topic(TOPIC), "schema_settings": {"schema": name, "encoding": encoding}}
+    )
+    server.subscribe(TOPIC, TOPIC)
+    row = {"eventId": "e1", "type": "card_scanned", "occurredAt": "2017-03-12T05:00:00Z", "cardId": "5", "doorId": 1}
+    message = ParseDict(row, message_type(definition, "Scan")())
+    body = message.SerializeToString() if encoding == "BINARY" else json.dumps(row).encode()
+    server.send(TOPIC, [("m1", body)])
+    monkeypatch.setenv("GRANARY_EVENTS_STREAM", server.address(format="protobuf"))
+    assert stream(warehouse).run(once=True).rows_loaded == 1
+    assert rows("select event_id, member_id, card_id, occurred_at::text from raw_events.card_scans") == [
+        ("e1", None, 5, "2017-03-12 05:00:00+00")
+    ]
+    server.delete(TOPIC)
+    server.make(TOPIC)

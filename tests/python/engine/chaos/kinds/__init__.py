@@ -11,6 +11,7 @@ from tests.python.engine.chaos.kinds.connectors import DltWorld, SingerWorld
 from tests.python.engine.chaos.kinds.databases import DatabaseWorld
 from tests.python.engine.chaos.kinds.events import StreamWorld, WebhookWorld
 from tests.python.engine.chaos.kinds.files import EventFilesWorld, FilesWorld, WebFilesWorld
+from tests.python.engine.chaos.kinds.formats import DebeziumWorld, ProtobufWorld
 from tests.python.engine.chaos.kinds.logs import NatsWorld, RabbitStreamWorld, RedisWorld
 from tests.python.engine.chaos.kinds.queues import PubSubWorld, RabbitQueueWorld, SqsWorld
 from tests.python.engine.chaos.kinds.replay import ReplayWorld
@@ -37,6 +38,8 @@ KINDS: dict[str, type[World]] = {
     "rabbitmq-queue": RabbitQueueWorld,
     "sqs": SqsWorld,
     "pubsub": PubSubWorld,
+    "kafka, protobuf": ProtobufWorld,
+    "debezium": DebeziumWorld,
     "webhooks": WebhookWorld,
     "quarantine replay": ReplayWorld,
     "restore": RestoreWorld,

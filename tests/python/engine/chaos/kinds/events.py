@@ -174,7 +174,7 @@ class LogWorld(World):
     def advance(self) -> None:
         for table, messages in zip(("events", "log"), self.sent.batch(900), strict=True):
             topic = self.prefix + table
-            payloads: list[bytes | None] = [json.dumps(written(message)).encode() for message in messages]
+            payloads: list[bytes | None] = [self.payload(table, message) for message in messages]
             bad = {index for index, message in enumerate(messages) if message[2] < 0}
             payloads += self.unfit[: self.random.randrange(3)]
             bad |= set(range(len(messages), len(payloads)))
@@ -185,6 +185,11 @@ class LogWorld(World):
                 if index in bad:
                     self.refused[(table, *self.place(topic, partition, number))] += 1
             self.produce(topic, batch)
+
+    def payload(self, table: str, message: Message) -> bytes:
+        """Return a message as the sender writes it."""
+        del table
+        return json.dumps(written(message)).encode()
 
     def truth(self) -> dict[str, Rows]:
         return self.sent.truth() | {REFUSED: self.refused}
