@@ -19,9 +19,11 @@ from google.protobuf.json_format import ParseDict
 import granary
 from granary.sources.discovery import SOURCES
 from granary.streams import opening
-from granary.streams.log import Run
+from granary.streams.log import Message, Run
 from granary.streams.loop import Limits, StreamLoop
 from granary.streams.opening import open_stream
+from granary.streams.protobuf import ProtobufDecoder
+from granary.streams.pubsub_schemas import ENCODING, NAME, REVISION, PubSubSchemas
 from granary.warehouse import retention
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
@@ -510,31 +512,25 @@ def test_messages_of_an_avro_schema(
     assert rows("select reason from ops.quarantine") == [("is no Avro in the wire format of a schema registry",)]
 
 
-@of_pubsub
 @pytest.mark.parametrize("encoding", ["BINARY", "JSON"])
-def test_messages_of_a_protobuf_schema(
-    kind: str, server: PubSub, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch, encoding: str
-) -> None:
-    """In either encoding, as the only type of the schema's file."""
+def test_messages_of_a_protobuf_schema(encoding: str) -> None:
+    """In either encoding, as the only type of its file; the emulator has no such schemas."""
+    pubsub_v1 = pytest.importorskip("google.pubsub_v1")
     definition = (
         'syntax = "proto3"; import "google/protobuf/timestamp.proto"; message Scan { string event_id = 1;'
         " string type = 2; google.protobuf.Timestamp occurred_at = 3; optional int64 member_id = 4;"
         " int64 card_id = 5; int32 door_id = 6; }"
     )
-    name = server.schema(f"scan-protobuf-{encoding.lower()}", definition, "PROTOCOL_BUFFER")
-    server.delete(TOPIC)
-    server.publisher.create_topic(
-        request={"name": server.topic(TOPIC), "schema_settings": {"schema": name, "encoding": encoding}}
+    schemas = PubSubSchemas(
+        lambda _: pubsub_v1.Schema(type_="PROTOCOL_BUFFER", definition=definition), KeyError, OSError
     )
-    server.subscribe(TOPIC, TOPIC)
     row = {"eventId": "e1", "type": "card_scanned", "occurredAt": "2017-03-12T05:00:00Z", "cardId": "5", "doorId": 1}
     message = ParseDict(row, message_type(definition, "Scan")())
     body = message.SerializeToString() if encoding == "BINARY" else json.dumps(row).encode()
-    server.send(TOPIC, [("m1", body)])
-    monkeypatch.setenv("GRANARY_EVENTS_STREAM", server.address(format="protobuf"))
-    assert stream(warehouse).run(once=True).rows_loaded == 1
-    assert rows("select event_id, member_id, card_id, occurred_at::text from raw_events.card_scans") == [
-        ("e1", None, 5, "2017-03-12 05:00:00+00")
-    ]
-    server.delete(TOPIC)
-    server.make(TOPIC)
+    attributes = {NAME: "projects/p/schemas/scan", REVISION: "r1", ENCODING: encoding}
+    decoder = ProtobufDecoder(SOURCES["events"].table("card_scans"), 1_000, schemas)
+    (decoded,) = decoder.decode(TOPIC, [Message(schemas.in_wire_format(body, attributes))])
+    (found,) = decoded.batch.to_pylist()
+    assert (found["event_id"], found["member_id"], found["card_id"], found["door_id"]) == ("e1", None, 5, 1)
+    assert found["occurred_at"].isoformat() == "2017-03-12T05:00:00+00:00"
+    assert schemas.in_wire_format(b"{", attributes | {ENCODING: "JSON"}) == b"{"
