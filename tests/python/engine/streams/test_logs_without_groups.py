@@ -294,7 +294,7 @@ def test_the_example_of_the_page(log: LogServer, warehouse: Settings, monkeypatc
     if work is not None:
         asyncio.run(work)
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", part.partition("STREAM='")[2].partition("'")[0])
-    ended_with, out, err = ended(command("stream", "events", "--once"))
+    ended_with, out, err = ended(command("stream", "events", "--once"), 180)
     assert ended_with == 0, err
     assert out.splitlines()[-1] == part.partition("```text\n")[2].partition("\n")[0]
 
