@@ -149,16 +149,16 @@ def test_a_second_reader_is_fenced(log: LogServer, warehouse: Settings) -> None:
 
 def test_the_status_reads_nothing_and_a_signal_ends_cleanly(log: LogServer, warehouse: Settings) -> None:
     log.send(*events(0, 3))
-    code, out, err = ended(command("stream", "events", "--status", "--json"))
+    code, out, err = ended(command("stream", "events", "--status", "--json"), 180)
     assert code == 0, err
     (lag,) = json.loads(out)
     assert (lag["partition"], lag["position"], lag["messages"]) == (PARTITION[log.kind], None, 3)
     assert landed(warehouse) == []
     stream = command("stream", "events", "--json")
     try:
-        wait_until(lambda: len(landed(warehouse)) == 3, 60, "the rows' landing")
+        wait_until(lambda: len(landed(warehouse)) == 3, 180, "the rows' landing")
         stream.send_signal(signal.SIGTERM)
-        code, out, err = ended(stream)
+        code, out, err = ended(stream, 180)
     finally:
         stream.kill()
     assert code == 0, err
