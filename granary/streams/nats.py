@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PORT = 4222
 ANSWER_SECONDS = 10.0
+SILENT_SECONDS = 2.0
 MOVE_SECONDS = 300.0
 """How often the position moves in a stream in which only other subjects go on: its retention must not overtake us."""
 NO_STREAM, NO_CONSUMER, OFF = (10059,), (10014,), (10039, 10076)
@@ -286,7 +287,10 @@ class NatsLog(Following[_Subject]):
             )
             left = request["batch"]
             while left:
-                message = await asyncio.wait_for(part.heard.get(), seconds + ANSWER_SECONDS)
+                try:
+                    message = await asyncio.wait_for(part.heard.get(), seconds + SILENT_SECONDS)
+                except asyncio.TimeoutError:  # a busy server says nothing of a request that it was too late for
+                    raise _NoConsumerError from None
                 if message is None:
                     raise self._nats.errors.ConnectionClosedError
                 status = (message.headers or {}).get("Status") if not message.data else None

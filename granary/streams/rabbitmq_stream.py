@@ -136,7 +136,7 @@ class RabbitLog(Following[_Queue]):
         for part in self.parts.values():
             if not part.checked and time.monotonic() - part.attached > PROBE_SECONDS:
                 last = self._last(part)
-                if last is None or last < part.following - 1:
+                if last is not None and last < part.following - 1:
                     raise gone(part.partition, part.position)
 
     def _attach(self, connection: Any, part: _Queue) -> None:
@@ -181,8 +181,15 @@ class RabbitLog(Following[_Queue]):
         return found
 
     def _last(self, part: _Queue) -> int | None:
-        """Return the offset of the last message, or None if there is none."""
-        return max((offset for offset, _ in self._probe(part.topic, "last")), default=None)
+        """Return the offset of the last message, -1 if there is none, or None if the server is too slow to tell."""
+        if found := self._probe(part.topic, "last"):
+            return max(offset for offset, _ in found)
+        connection = self._pika.BlockingConnection(self._parameters)
+        try:
+            declared = connection.channel().queue_declare(part.topic, passive=True)
+        finally:
+            self._end(connection)
+        return None if declared.method.message_count else -1
 
     def wait(self, seconds: float) -> None:
         """Keep the connection alive; what comes meanwhile is not more than may be under way."""
@@ -203,8 +210,8 @@ class RabbitLog(Following[_Queue]):
         if part.pending or not part.checked:
             return False
         last = self._last(part)
-        part.waiting = 0 if last is None else max(0, last + 1 - part.following)
-        return not part.waiting and not part.pending
+        part.waiting = None if last is None else max(0, last + 1 - part.following)
+        return part.waiting == 0 and not part.pending
 
     def lag(self) -> list[Lag]:
         """Return how far each stream is behind the last message that is there now."""
@@ -216,7 +223,7 @@ class RabbitLog(Following[_Queue]):
 
     def _measure(self, part: _Queue) -> None:
         last = self._last(part)
-        part.waiting = 0 if last is None else max(0, last + 1 - int(part.position or 0))
+        part.waiting = None if last is None else max(0, last + 1 - int(part.position or 0))
 
     def look(self, positions: Mapping[str, str]) -> list[Lag]:
         """Return how far these positions are behind, without reading on from them."""
@@ -227,7 +234,7 @@ class RabbitLog(Following[_Queue]):
     def _look(self, part: _Queue) -> Lag:
         last, waits = self._last(part), self._probe(part.topic, part.following or "first")
         first, sent = min(((offset, at) for offset, at in waits if offset >= part.following), default=(None, 0.0))
-        waiting = 0 if first is None or last is None else last + 1 - first
+        waiting = None if last is None else 0 if first is None else last + 1 - first
         return Lag(part.partition, part.position, waiting, age(sent))
 
     def close(self) -> None:

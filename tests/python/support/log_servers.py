@@ -312,9 +312,22 @@ class Rabbit:
         channel.close()
 
     def trim(self, keep: int, topic: str = TOPIC) -> None:
-        """Streams lose whole segments, as they grow: `keep` is how many of those that are there now may stay."""
-        del keep
-        self.send(*([b"x" * 400_000] * 12), topic=topic)
+        raise NotImplementedError("a stream of RabbitMQ loses whole segments, as it grows")
+
+    def first(self, topic: str = TOPIC) -> int:
+        """Return the offset of the first message that is there."""
+        found: list[int] = []
+        with self.server.connect() as connection:
+            channel = connection.channel()
+            channel.basic_qos(prefetch_count=1)
+            channel.basic_consume(
+                topic,
+                lambda _, __, about, ___: found.append(int(about.headers["x-stream-offset"])),
+                arguments={"x-stream-offset": "first"},
+            )
+            while not found:
+                connection.process_data_events(1)
+        return min(found)
 
     def position(self, number: int, topic: str = TOPIC) -> str:
         del topic

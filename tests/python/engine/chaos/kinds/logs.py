@@ -57,6 +57,7 @@ class RabbitStreamWorld(NatsWorld):
     """Two queues of the type stream."""
 
     kind = "rabbitmq-stream"
+    is_slow = True  # its server takes ten seconds to start
 
     def place(self, topic: str, partition: int, number: int) -> tuple[str, int | None]:
         return f"{topic}[{partition}]", number
