@@ -116,6 +116,7 @@ class Queues(ABC):
         """
         self._newest = dict(positions())
         self._connect()
+        self._heard = time.monotonic()
         if self.deadline is not None:
             self._keeper = threading.Thread(target=self._keep, args=(self.deadline / 3,), daemon=True)
             self._keeper.start()
