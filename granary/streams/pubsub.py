@@ -10,6 +10,7 @@ Pub/Sub's own interface does not say how many messages wait: that is in Cloud Mo
 from __future__ import annotations
 
 import time
+from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 from granary.streams.log import UnavailableError
@@ -23,14 +24,17 @@ if TYPE_CHECKING:
     from granary.streams.address import Address
 
 PULL_MESSAGES = 1_000
-PULL_SECONDS = 2.0
-"""A pull waits so long for a message; what arrives at the moment when it gives up comes again after the deadline."""
+PULL_SECONDS = 15.0
+"""A pull waits so long for a message, and then a while for its answer."""
+MOMENT_SECONDS = 0.01
 ACK_IDS = 1_000
 """A request may have 512 kB, and an id has some 200 bytes."""
 ASK_SECONDS = 15.0
 DEADLINE_SECONDS = 10.0
 """Of a subscription that we may not ask: the service's own default."""
-QUIET_SECONDS = 31.0
+LATE_SECONDS = 5.0
+"""How much later than its deadline a message may come again."""
+QUIET_SECONDS = 35.0
 """After so long without a message a subscription has nothing for us, whatever its deadline."""
 
 
@@ -81,6 +85,8 @@ class Subscriptions(Queues):
             ) from None
         self._deadlines: dict[str, float] = {}
         self._empty: set[str] = set()
+        self._pulls: dict[str, futures.Future[Any]] = {}
+        self._team = futures.ThreadPoolExecutor(len(self.topics), "pubsub")
 
     def _schema(self, name: str) -> Any:
         return self._schema_client.get_schema(request={"name": name, "view": "FULL"}, timeout=ASK_SECONDS, retry=None)
@@ -130,8 +136,25 @@ class Subscriptions(Queues):
             ) from None
 
     def _receive(self, topic: str, most: int, seconds: float) -> list[Received]:
-        wait = PULL_SECONDS if seconds > 0 and not any(self._held.values()) else max(0.2, seconds)
-        found = self._ask("pull", topic, wait, max_messages=min(most, PULL_MESSAGES))
+        """Return what the pull that is under way has brought; one that has not ended goes on into the next batch.
+
+        No pull is given up early: what it was about to bring would be nobody's until its deadline.
+        """
+        pull = self._pulls.get(topic)
+        if pull is None:
+            most = min(most, PULL_MESSAGES)
+            pull = self._pulls[topic] = self._team.submit(
+                self._ask, "pull", topic, PULL_SECONDS + ASK_SECONDS, max_messages=most
+            )
+        try:
+            found = pull.result(max(seconds, MOMENT_SECONDS))
+        except futures.TimeoutError:
+            self._empty.add(topic)
+            return []
+        except BaseException:
+            del self._pulls[topic]
+            raise
+        del self._pulls[topic]
         received = [self._received(one) for one in found.received_messages] if found else []
         (self._empty.discard if received else self._empty.add)(topic)
         return received
@@ -165,10 +188,11 @@ class Subscriptions(Queues):
 
     def at_end(self) -> bool:
         """Return whether nothing came for as long as the longest deadline, after which it would have come again."""
-        quiet = min(max(self._deadlines.values()) + 1, QUIET_SECONDS)
+        quiet = min(max(self._deadlines.values()) + LATE_SECONDS, QUIET_SECONDS)
         return self._empty.issuperset(self.topics) and time.monotonic() - self._heard > quiet
 
     def _hang_up(self) -> None:
+        self._team.shutdown(wait=False, cancel_futures=True)
         self._client.transport.close()  # type: ignore[no-untyped-call]
 
 

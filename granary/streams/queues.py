@@ -116,12 +116,17 @@ class Queues(ABC):
         """
         self._newest = dict(positions())
         self._connect()
+        self._heard = time.monotonic()
         if self.deadline is not None:
             self._keeper = threading.Thread(target=self._keep, args=(self.deadline / 3,), daemon=True)
             self._keeper.start()
 
     def poll(self, rows: int, seconds: float) -> list[Run]:
-        """Return what arrives within so many seconds, a run for each queue; it is held until it has landed."""
+        """Return what arrives within so many seconds, a run for each queue; it is held until it has landed.
+
+        What is held from before goes back first: it was polled and not returned, since another queue did not answer.
+        """
+        self.rewind({})
         ends = time.monotonic() + seconds
         found: dict[str, list[Received]] = {}
         count = size = 0

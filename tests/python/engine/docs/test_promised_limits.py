@@ -72,7 +72,7 @@ PROMISES = [
     ("sources/queues.md", f"held is given again; {sqs.VISIBILITY_SECONDS} |"),
     ("sources/queues.md", f"`record_days` ({retention.DAYS}), and never less than the 35 days"),
     ("sources/queues.md", f"known, else it is taken for {pubsub.DEADLINE_SECONDS:g} seconds"),
-    ("sources/queues.md", f"and a second, {pubsub.QUIET_SECONDS:g} seconds at most"),
+    ("sources/queues.md", f"and five seconds, {pubsub.QUIET_SECONDS:g} seconds at most"),
     ("sources/queues.md", f"a batch also ends at {queues.BATCH_BYTES // MIB} MB"),
     ("sources/streams.md", f"a list of up to {webhooks.MAX_EVENTS:,}, of at most {webhooks.MAX_BYTES // MIB} MiB"),
     ("sources/streams.md", f"more than {signatures.TOLERANCE_SECONDS} s away from ours"),

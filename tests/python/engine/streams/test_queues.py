@@ -19,11 +19,12 @@ from google.protobuf.json_format import ParseDict
 import granary
 from granary.sources.discovery import SOURCES
 from granary.streams import opening
-from granary.streams.log import Message, Run
+from granary.streams.log import Message, Run, UnavailableError
 from granary.streams.loop import Limits, StreamLoop
 from granary.streams.opening import open_stream
 from granary.streams.protobuf import ProtobufDecoder
 from granary.streams.pubsub_schemas import ENCODING, NAME, REVISION, PubSubSchemas
+from granary.streams.queues import Queues, Received
 from granary.warehouse import retention
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
@@ -104,15 +105,10 @@ def stream(settings: Settings, **limits: float) -> StreamLoop:
 
 
 def polled(loop: StreamLoop, messages: int) -> list[Run]:
-    """Open a stream and poll until it holds so many messages."""
+    """Open a stream and poll so many messages, or for a moment."""
     loop.log.open(loop.positions)
-    runs: list[Run] = []
-
-    def enough() -> bool:
-        runs.extend(loop.log.poll(1000, 0.1))
-        return sum(len(run.messages) for run in runs) >= messages
-
-    wait_until(enough, what="the messages")
+    runs = loop.log.poll(max(messages, 1), 30 if messages else 0.1)
+    assert sum(len(run.messages) for run in runs) == messages
     return runs
 
 
@@ -242,6 +238,61 @@ def test_the_worked_example(
     opening.open_stream(warehouse, "billing", Limits(seconds=0.1)).run(once=True)
     assert rows("select payment_id, cents from raw_billing.payments") == [("p-1", 1250)]
     server.delete("payments")
+
+
+class Beside(Queues):
+    """A queue with two messages beside one that does not answer once."""
+
+    kind = "beside"
+
+    def __init__(self) -> None:
+        super().__init__(["full", "away"])
+        self.there, self.given_back, self.done = ["m1", "m2"], [], []  # type: ignore[var-annotated]
+        self.fails = True
+
+    def _connect(self) -> None:
+        pass
+
+    def _receive(self, topic: str, most: int, seconds: float) -> list[Received]:
+        if topic == "away":
+            if self.fails:
+                self.fails = False
+                raise UnavailableError("away")
+            return []
+        found, self.there = self.there[:most], self.there[most:]
+        return [Received(name, name.encode(), 1.0, name) for name in found]
+
+    def _acknowledge(self, topic: str, receipts: Any) -> None:
+        self.done += receipts
+
+    def _give_back(self, topic: str, receipts: Any) -> None:
+        self.given_back += receipts
+        self.there += receipts
+
+    def _waiting(self, topic: str) -> int:
+        return len(self.there)
+
+    def at_end(self) -> bool:
+        return not self.there
+
+    def _hang_up(self) -> None:
+        pass
+
+
+def test_what_was_not_returned_is_not_acknowledged() -> None:
+    """One queue gave messages before the next one failed: they go back, and are acknowledged when they landed."""
+    queues = Beside()
+    queues.open(dict)
+    with pytest.raises(UnavailableError):
+        queues.poll(9, 0.1)
+    assert queues.poll(0, 0) == []
+    assert (queues.given_back, queues.there, queues.done) == (["m1", "m2"], ["m1", "m2"], [])
+    (run,) = queues.poll(9, 0.05)
+    assert (run.ids, run.end) == (("m1", "m2"), "1970-01-01T00:00:01.000+00:00")
+    queues.landed([run])
+    assert queues.done == ["m1", "m2"]
+    queues.close()
+    assert queues.given_back == ["m1", "m2"]
 
 
 def test_pruning_keeps_what_a_queue_may_deliver_again(warehouse: Settings, rows: Rows) -> None:
