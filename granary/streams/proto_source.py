@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from granary.streams.registry import UnknownSchemaError
+from granary.streams.registry import RegistryUnavailableError, UnknownSchemaError
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def compiled(schema: Schema) -> Any:
 
     Raises:
         UnknownSchemaError: protoc refuses it, or it imports what it does not refer to.
+        RegistryUnavailableError: protoc does not come to its end, on a machine that is busy.
     """
     from google.protobuf import descriptor_pb2, descriptor_pool  # noqa: PLC0415 - only Protobuf needs it
 
@@ -135,7 +136,8 @@ def _descriptors(schema: Schema) -> bytes:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise UnknownSchemaError("protoc takes too long for it") from None
+            # Its own limit is of processor time: this machine is busy.
+            raise RegistryUnavailableError("protoc does not answer", todo="try again") from None
         if done.returncode != 0 or not out.exists():
             words = done.stderr.decode("utf-8", "replace").strip().splitlines()
             said = next((line for line in words if PLACE.match(line)), "it gives up")

@@ -66,6 +66,7 @@ class RegistryDecoder(ABC):
         """Decode for this contract with the schemas of this registry; without `judged`, no schema is compared."""
         self.table, self.max_bytes, self.registry, self.judged = table, max_bytes, registry, judged
         self._known: dict[Writer, Written] = {}
+        self._unusable: dict[Writer, str] = {}
 
     # -- what each kind has of its own -----------------------------------------------------------------------
 
@@ -207,7 +208,14 @@ class RegistryDecoder(ABC):
         """Return a schema, checked against the contract when it is new."""
         if writer not in self._known:
             schema_id, place = writer
-            written = self._compiled(self.registry.schema(schema_id), place, f"schema {schema_id}", topic)
+            schema = self.registry.schema(schema_id)
+            if writer in self._unusable:
+                raise UnknownSchemaError(self._unusable[writer])
+            try:
+                written = self._compiled(schema, place, f"schema {schema_id}", topic)
+            except UnknownSchemaError as error:
+                self._unusable[writer] = error.what  # it may take long to find out, and never changes
+                raise
             if written.problems and self._stops(written.problems):
                 problem = written.problems[0]
                 raise ContractBrokenError(problem.column, problem.change, problem.detail, topic)

@@ -22,6 +22,8 @@ from granary.sources.spec import BinlogCapture, Column, Stream, Table
 from granary.streams import opening
 from granary.streams.debezium.fields import Field
 from granary.streams.debezium.values import MisfitError, text
+from granary.streams.decoding import JsonDecoder
+from granary.streams.log import Message
 from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
 from tests.python.support.debezium_log import ADDRESS, ITEMS, PostgresLog, source, with_schema
@@ -438,3 +440,20 @@ def test_replay(
         replay.NO_CHANGE,
     ]
     assert rows(CURRENT) == [(1, "a", Decimal("9.00")), (2, "later", Decimal("1.50"))]
+
+
+def test_the_topic_of_transactions_is_an_ordinary_one() -> None:
+    """Its messages begin and end transactions: JSON objects, for a table of another source."""
+    columns = (
+        Column("id", pa.string(), "Transaction.", nullable=False),
+        Column("status", pa.string(), "BEGIN or END.", nullable=False),
+        Column("event_count", pa.int64(), "Changes."),
+    )
+    table = replace(ITEMS, name="transactions", columns=columns, key=("id", "status"), disposition="append")
+    every = {"data_collections": [{"data_collection": "public.items", "event_count": 2}], "ts_ms": 1}
+    begin = {"id": "571:53195829", "status": "BEGIN", "event_count": None, "data_collections": None, "ts_ms": 1}
+    end = {"id": "571:53195829", "status": "END", "event_count": 2} | every
+    (decoded,) = JsonDecoder(table, 1_000).decode("", [Message(json.dumps(one).encode()) for one in (begin, end)])
+    assert [tuple(row.values())[:3] for row in decoded.batch.to_pylist()] == [
+        ("571:53195829", "BEGIN", None), ("571:53195829", "END", 2),
+    ]  # fmt: skip

@@ -368,3 +368,19 @@ def test_the_page(registry: RegistryServer) -> None:
     (row,) = decoded.batch.to_pylist()
     assert list(row) == names
     assert ["" if one is None else str(one).replace("+00:00", "+00") for one in row.values()] == values
+
+
+def test_a_schema_that_is_none_is_compiled_once(registry: RegistryServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def compiled(schema: Schema) -> None:
+        asked.append(schema)
+        raise UnknownSchemaError("protoc refuses it")
+
+    monkeypatch.setattr(proto_source, "compiled", compiled)
+    schema_id = registry.register("s", "nonsense", kind="PROTOBUF")
+    decoder = ProtobufDecoder(CARD_SCANS, 99, Registry(registry.url))
+    for _ in range(3):
+        (decoded,) = decoder.decode(TOPIC, [Message(header(schema_id, 0))])
+        assert decoded.rejected[0][1].reason == "cannot be read: schema 1: protoc refuses it"
+    assert len(asked) == 1
