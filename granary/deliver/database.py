@@ -135,8 +135,8 @@ class PostgresSender(_DatabaseSender):
             fault_point("deliver-in-database")
             session.execute(
                 sql.SQL(
-                    "insert into {} (delivery, batch, publish_id, refused) values (%s, %s, %s, %s) on conflict (delivery)"
-                    " do update set batch = excluded.batch, publish_id = excluded.publish_id,"
+                    "insert into {} (delivery, batch, publish_id, refused) values (%s, %s, %s, %s)"
+                    " on conflict (delivery) do update set batch = excluded.batch, publish_id = excluded.publish_id,"
                     " refused = excluded.refused, delivered_at = current_timestamp"
                 ).format(self.mark),
                 (self.name, batch.id, batch.publish_id, json.dumps(refused)),
@@ -194,7 +194,7 @@ class PostgresSender(_DatabaseSender):
 
 
 class MySqlSender(_DatabaseSender):
-    """Sends to a MySQL or MariaDB. A changed row is deleted and inserted: no other unique key of the table is guessed."""
+    """Sends to a MySQL or MariaDB. A changed row is deleted and inserted, so no other unique key leads to a row."""
 
     def __init__(self, address: Address, table: str, name: str) -> None:
         """Make the engine; nothing is asked yet."""

@@ -141,9 +141,8 @@ def _send_all(
     name, left_over, refused = words_of(target), 0, 0
     known = records.known(owner, delivery.name)
     forgotten = known is not None and known.erasures != published.erasures(owner)
-    if known and (forgotten or known.target != name):
-        if known.target == name or everything:
-            records.withdraw(owner, delivery.name)
+    if known and ((forgotten and known.target == name) or (known.target != name and everything)):
+        records.withdraw(owner, delivery.name)
     owner.commit()
     check_marts(owner, delivery)
     waiting = records.open_batches(owner, delivery.name)
@@ -188,7 +187,6 @@ def _send(owner: Connection, delivery: Delivery, sender: Sender) -> tuple[int, i
 
 def _send_batch(owner: Connection, sender: Sender, one: Batch) -> int:
     if not sender.is_apart and one.status != "apart":
-        # What Kafka keeps of the position is read anew: the first attempt has it from the ledger, too.
         try:
             refused = sender.send(one)
         except RefusedError:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from granary.deliver.spec import Delivery
-from granary.sources.discovery import collect
+from granary.sources.discovery import specs
 from granary.warehouse.errors import GranaryError, unknown
 from granary.warehouse.project import PROJECT, project_module
 
@@ -19,7 +19,7 @@ PACKAGE = "deliveries"
 @cache
 def declared() -> tuple[Mapping[str, Delivery], Mapping[str, GranaryError]]:
     """Return the deliveries that can be used, and of the others why not, both by name."""
-    return collect(PACKAGE, [str(PROJECT / PACKAGE)], delivery_of, "delivery", PACKAGE)
+    return specs(PACKAGE, [str(PROJECT / PACKAGE)], delivery_of, "delivery", PACKAGE)
 
 
 def delivery_of(package: str, name: str) -> Delivery:

@@ -74,7 +74,7 @@ class HttpSender:
 
     def _post(self, batch: Batch, rows: Sequence[Row], key: str) -> None:
         body = body_of(batch, rows, key)
-        headers = (("Idempotency-Key", key),)
+        headers: tuple[tuple[str, str], ...] = (("Idempotency-Key", key),)
         if self.secret:
             headers += ((HEADER, sign(self.secret, int(time.time()), body, key)),)
         answer = self.client.attempt(Call(self.url, (), headers, body))

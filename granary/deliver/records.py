@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from granary.warehouse import published
 from granary.warehouse.connection import connect, execute, query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
@@ -219,16 +220,17 @@ def withdraw(owner: Connection, name: str) -> None:
         execute(owner, statement, name)
 
 
-def withdraw_forgotten(settings: Settings, now: str) -> Sequence[tuple[str, str]]:
-    """Take back what waits of every delivery that began before somebody was forgotten; return them with their targets.
+def forgotten(settings: Settings) -> list[tuple[str, str]]:
+    """Return the deliveries, with their targets, that may hold somebody who was forgotten since they ran last.
 
-    Args:
-        settings: the warehouse.
-        now: what `granary.warehouse.published.erasures` says.
+    What waits in them, or was refused, is taken back with its values: only keys stay, by which the next delivery has
+    rows deleted at the target.
     """
     with connect(settings) as owner:
-        stale: list[Any] = query(
-            owner, "select delivery, target from ops.deliveries where erasures <> $1 order by 1", now
+        stale = query(
+            owner,
+            "select delivery, target from ops.deliveries where erasures <> $1 order by 1",
+            published.erasures(owner),
         )
         for name, _ in stale:
             withdraw(owner, name)

@@ -124,7 +124,7 @@ def source_of(delivery: Delivery) -> sql.Composable:
     """Return the rows of a delivery as a query."""
     if delivery.mart:
         return sql.SQL("select * from {}").format(sql.Identifier(SCHEMA, delivery.mart))
-    return sql.SQL(delivery.query.strip().rstrip(";"))  # type: ignore[arg-type]  # the project's own code
+    return sql.SQL(delivery.query.strip().rstrip(";"))
 
 
 def session(settings: Settings, role: str) -> Connection:
@@ -296,7 +296,7 @@ def _read(
     )
     rows = sql.SQL("({}) as q").format(source_of(delivery))
     if narrowed is not None:
-        typed = (sql.SQL("{} {}").format(sql.Identifier(one), sql.SQL(columns[one])) for one in key)  # type: ignore[arg-type]
+        typed = (sql.SQL("{} {}").format(sql.Identifier(one), sql.SQL(columns[one])) for one in key)
         same = (sql.SQL("q.{0} = changed.{0}").format(sql.Identifier(one)) for one in key)
         rows = sql.SQL("{} inner join jsonb_to_recordset({}::jsonb) as changed ({}) on {}").format(
             rows, sql.Literal(narrowed), sql.SQL(", ").join(typed), sql.SQL(" and ").join(same)

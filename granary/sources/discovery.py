@@ -26,12 +26,13 @@ PACKAGE = "ingestion"
 """The project's package with its sources."""
 
 
-def collect(
-    package: str,
-    folders: Iterable[str],
-    read: Callable[[str, str], Spec],
-    kind: str = "source",
-    kinds: str = "sources",
+def collect(package: str, folders: Iterable[str]) -> tuple[dict[str, Source], dict[str, GranaryError]]:
+    """Return the SOURCE of each module of a package, in order of the modules' names, and the errors of the others."""
+    return specs(package, folders, _source, "source", "sources")
+
+
+def specs(
+    package: str, folders: Iterable[str], read: Callable[[str, str], Spec], kind: str, kinds: str
 ) -> tuple[dict[str, Spec], dict[str, GranaryError]]:
     """Return what each module of a package declares, in order of the modules' names, and the errors of the others.
 
@@ -57,12 +58,7 @@ def collect(
     return found, broken
 
 
-def source_of(package: str, name: str) -> Source:
-    """Return the SOURCE of a module.
-
-    Raises:
-        ValueError: it has none, or one of another name.
-    """
+def _source(package: str, name: str) -> Source:
     source = getattr(project_module(f"{package}.{name}"), "SOURCE", None)
     if not isinstance(source, Source):
         raise ValueError("the module has no SOURCE")
@@ -79,7 +75,7 @@ def _where(error: BaseException, place: Path) -> str:
     return f"{place}, line {lines[-1]}" if lines else str(place)
 
 
-_found, _broken = collect(PACKAGE, [str(PROJECT / PACKAGE)], source_of)
+_found, _broken = collect(PACKAGE, [str(PROJECT / PACKAGE)])
 SOURCES: Mapping[str, Source] = MappingProxyType(_found)
 BROKEN: Mapping[str, GranaryError] = MappingProxyType(_broken)
 """The sources whose modules cannot be used, and why."""

@@ -71,9 +71,7 @@ def changed(history: str, columns: Sequence[str], before: int, after: int) -> st
     )
 
 
-def at_one_publish(
-    settings: Settings, schema: str, mart: str, opened: Callable[[], Session]
-) -> tuple[Session, int]:
+def at_one_publish(settings: Settings, schema: str, mart: str, opened: Callable[[], Session]) -> tuple[Session, int]:
     """Return a transaction that sees all marts as they are after one publish, and that publish.
 
     Publishes are single transactions: if the last one is the same before and after the snapshot was taken, it is what

@@ -165,7 +165,9 @@ POLICIES = (
         "old.status in ('sent', 'withdrawn') and old.batch < ("
         "select max(newest.batch) from ops.delivery_batches as newest where newest.delivery = old.delivery)",
     ),
-    Policy("delivered_rows", "a row per key that a target has: by it a delivery knows what changed, and what to delete"),
+    Policy(
+        "delivered_rows", "a row per key that a target has: by it a delivery knows what changed, and what to delete"
+    ),
     Policy("exports", "a row per exported mart and place: by it later exports and erasures find what lies there"),
     Policy(
         "audit_trail",

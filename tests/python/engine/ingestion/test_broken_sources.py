@@ -18,7 +18,7 @@ from granary.load import declared_tables
 from granary.load.api import find, pending_dates
 from granary.sources import discovery as sources_package
 from granary.sources import select
-from granary.sources.discovery import collect, source_of
+from granary.sources.discovery import collect
 from granary.sources.spec import Column, Source
 from granary.warehouse.errors import GranaryError
 from tests.python.engine.ingestion.conftest import lines
@@ -83,7 +83,7 @@ def test_a_module_that_cannot_be_used_costs_its_own_source(
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in [name for name in sys.modules if name.partition(".")[0] == "systems"]:
         monkeypatch.delitem(sys.modules, name)
-    found, broken = collect("systems", [str(folder)], source_of)
+    found, broken = collect("systems", [str(folder)])
     assert list(found) == ["good"]
     assert words in broken["bad"].what
     assert broken["bad"].where == f"{folder / 'bad.py'}" + (f", line {line}" if line else "")

@@ -32,7 +32,7 @@ from granary.readers.rest import (
     Since,
 )
 from granary.readers.tables import DeltaReader, IcebergReader
-from granary.sources.discovery import collect, source_of
+from granary.sources.discovery import collect
 from granary.sources.spec import BinlogCapture, Capture, Column, Source, Stream, Table
 from granary.warehouse.errors import GranaryError
 
@@ -414,7 +414,7 @@ def test_a_wrong_word_costs_its_own_source_at_import(
             arguments = ", ".join(f"{name}={_source(value)}" for name, value in (RIGHT[kind] | wrong).items())
             (folder / f"bad{number}.py").write_text(MODULE.format(made=f"{kind.__name__}({arguments})"))
             wanted[f"bad{number}"] = f"source bad{number} cannot be used: {words}"
-    found, broken = collect(folder.name, [str(folder)], source_of)
+    found, broken = collect(folder.name, [str(folder)])
     assert found == {}
     assert wanted
     assert [name for name, words in wanted.items() if not broken[name].what.startswith(words)] == []
