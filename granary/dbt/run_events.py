@@ -22,10 +22,10 @@ class Event:
     """Something that happened in a run.
 
     `name` is what it happened to (`shop.orders`, `fct_orders`, a test's name), `stage` where that belongs
-    (`load`, `dbt` or `deliver`), `asset` the asset a check is about. `rows` is what was read or written so far by a loader, and
-    the size of the relation for a table; None where it is not known or makes no sense (views). First of all comes a
-    `planned`, whose `rows` is how many tables and views the run is about, and `expected` the seconds that each takes by
-    earlier runs. Of a `skipped`, `rows` is how many of them need no work, and `expected` has these with 0.
+    (`load`, `dbt` or `deliver`), `asset` the asset a check is about. `rows` is what was read or written so far by a
+    loader, and the size of the relation for a table; None where it is not known or makes no sense (views). First of all
+    comes a `planned`, whose `rows` is how many tables and views the run is about, and `expected` the seconds that each
+    takes by earlier runs. Of a `skipped`, `rows` is how many of them need no work, and `expected` has these with 0.
     """
 
     kind: Kind

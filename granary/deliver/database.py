@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MARK = "granary_deliveries"
 TIMEOUT = timedelta(minutes=10)
 TODO = "nothing is lost: run `granary deliver` again when the database is well"
+ROWS_REFUSED = (1366, 3819, 4025)
+"""Codes of MySQL and MariaDB that its driver counts among operational errors: a wrong value, a check that fails."""
 MAKE_MARK = (
     "create table if not exists {} (delivery varchar(64) primary key, batch varchar(128) not null, publish_id bigint"
     " not null, refused text not null, delivered_at timestamp not null default current_timestamp)"
@@ -246,7 +248,9 @@ class MySqlSender(_DatabaseSender):
         session.exec_driver_sql("savepoint batch")
         try:
             self._apply(session, batch.rows)
-        except (exc.IntegrityError, exc.DataError):
+        except exc.DBAPIError as error:
+            if not _is_of_rows(error):
+                raise
             session.exec_driver_sql("rollback to savepoint batch")
         else:
             return []
@@ -255,7 +259,9 @@ class MySqlSender(_DatabaseSender):
             session.exec_driver_sql("savepoint one")
             try:
                 self._apply(session, (row,))
-            except (exc.IntegrityError, exc.DataError) as error:
+            except exc.DBAPIError as error:
+                if not _is_of_rows(error):
+                    raise
                 session.exec_driver_sql("rollback to savepoint one")
                 refused.append((place, words(error)))
         return refused
@@ -287,6 +293,12 @@ class MySqlSender(_DatabaseSender):
             is_away = error.connection_invalidated or isinstance(error, exc.OperationalError)
             kind = TransientError if is_away else GranaryError
             raise kind(f"the target refuses it: {words(error)}", self.where, TODO) from None
+
+
+def _is_of_rows(error: Any) -> bool:
+    """Return whether an error says that something is wrong with a row."""
+    kind, code = type(error).__name__, (getattr(error.orig, "args", None) or [0])[0]
+    return kind in ("IntegrityError", "DataError") or code in ROWS_REFUSED
 
 
 def _mysql(value: Any, kind: str) -> Any:

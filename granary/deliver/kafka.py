@@ -63,15 +63,15 @@ class KafkaSender:
         """
         if self._producer is not None:
             return
-        with self._explained():
-            self._producer = self._kafka.Producer(
-                {**self._options, **OURS, "transactional.id": f"granary-{self.name}-{self.topic}"}
-            )
-            found = self._producer.list_topics(self.topic, timeout=SECONDS).topics[self.topic]
+        with self._reader() as reader, self._explained():  # a producer that asks for a topic would make it
+            found = reader.list_topics(self.topic, timeout=SECONDS).topics[self.topic]
         if found.error is not None or not found.partitions:
             raise GranaryError(f"Kafka has no topic {self.topic!r}", self.where, "create it, or correct its name")
         self._parts = sorted(found.partitions)
         with self._explained():
+            self._producer = self._kafka.Producer(
+                {**self._options, **OURS, "transactional.id": f"granary-{self.name}-{self.topic}"}
+            )
             self._producer.init_transactions(SECONDS)
 
     def position(self) -> str | None:
