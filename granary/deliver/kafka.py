@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from granary.streams.address import parse
 from granary.warehouse.errors import GranaryError, TransientError
+from granary.warehouse.faults import fault_point
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,6 +97,7 @@ class KafkaSender:
             self._producer.begin_transaction()
             for row in missing:
                 self._produce(batch, row, failed)
+                fault_point("deliver-message")
             self._producer.flush(SECONDS)
             if failed:
                 self._producer.abort_transaction(SECONDS)
