@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Put this command into the command."""
     app.command(
-        epilog="Examples: granary deliver · granary deliver crm_orders --dry-run · granary deliver crm_orders ·"
-        " granary deliver crm_orders --replay"
+        epilog="Examples: granary deliver · granary deliver orders_out --dry-run · granary deliver orders_out ·"
+        " granary deliver orders_out --replay"
     )(deliver)
 
 
@@ -57,7 +57,7 @@ def deliver(
             raise typer.BadParameter("name a delivery")
         found, broken = declared()
         states = records.states(settings)
-        output.json({"deliveries": states, "declared": sorted(found)}) if as_json else _listed(found, broken, states)
+        output.json(states) if as_json else _listed(found, broken, states)
         return
     chosen = [find(name) for name in dict.fromkeys(names)]
     done: list[Delivered] = []

@@ -1,6 +1,6 @@
 """APIs and webhooks: batches, or single rows, as JSON by POST, each with an idempotency key.
 
-    {"delivery": "crm_orders", "publish": 118, "id": "5f0c…-17-9c0d…", "rows": [
+    {"delivery": "orders_out", "publish": 118, "id": "5f0c…-17-9c0d…", "rows": [
         {"id": "5f0c…-17-9c0d…-4e07…", "op": "insert", "key": {"order_id": 7}, "row": {"order_id": 7, "amount": 9.50}}
     ]}
 
