@@ -112,7 +112,12 @@ def deliver(
         UsageError: it has no such mart, or no key.
         GranaryError: the target does not answer or refuses us, or columns are others than agreed.
     """
-    target = target_of(settings, delivery)
+    try:
+        target = target_of(settings, delivery)
+    except GranaryError as error:
+        with connect(settings) as owner:
+            records.ended(owner, delivery.name, str(error))
+        raise
     if isinstance(target, Files) and (dry_run or replay):
         raise UsageError("a file is written whole at each publish", f"delivery {delivery.name}", "leave the option out")
     with _alone(settings, delivery), connect(settings) as owner:

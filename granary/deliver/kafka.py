@@ -49,6 +49,9 @@ class KafkaSender:
         address = parse(target.address, f"the address of delivery {name}")
         if address.kind != "kafka":
             raise GranaryError(f"{address.kind} is no place that deliveries go to", f"delivery {name}", "name a Kafka")
+        if address.format != "json":
+            todo = "leave format and registry out of its address"
+            raise GranaryError("a delivery writes JSON only", f"delivery {name}", todo)
         self._kafka, self.topic, self.name = kafka, target.topic, name
         self.where = f"{address.hosts}, topic {target.topic}"
         given = {key: value for key, value in address.options.items() if key not in NOT_A_PRODUCERS}

@@ -6,11 +6,14 @@ import json
 from collections import Counter
 from datetime import date, datetime
 from decimal import Decimal
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
+from botocore.session import get_session
 from confluent_kafka import Consumer, TopicPartition
+from moto.server import ThreadedMotoServer
 from python_calamine import CalamineWorkbook
 
 from granary.deliver import records
@@ -206,6 +209,8 @@ def test_a_kafka_that_is_wrong(broker: Broker, send: Send) -> None:
         send(Topic(broker.address(), "nothing"))
     with pytest.raises(GranaryError, match="is not an address of a log"):
         send(Topic("http://x", "rentals"), name="wrong")
+    with pytest.raises(GranaryError, match="writes JSON only"):
+        send(Topic(broker.address(format="avro", registry="http://x"), "rentals"), name="wrong")
 
 
 def test_files_in_three_formats(rides: Rides, send: Send, tmp_path: Path) -> None:
@@ -247,6 +252,26 @@ def test_excel_keeps_texts_and_long_numbers(rides: Rides, send: Send, tmp_path: 
     send(Files(str(tmp_path), "excel"), name="odd", mart="", query=rows, reads=("rentals",))
     sheet = CalamineWorkbook.from_path(tmp_path / "odd.xlsx").get_sheet_by_index(0).to_python()
     assert sheet[1] == [1.0, "=1+1", "12345678901234567890", datetime.fromisoformat("2021-01-05T08:00")]
+
+
+def test_a_bucket_holds_whole_files(send: Send) -> None:
+    server = ThreadedMotoServer("127.0.0.1", port := free_port(), verbose=False)
+    server.start()
+    try:
+        opened = {"key": "k", "secret": "s", "endpoint_url": f"http://127.0.0.1:{port}", "region": "eu-central-1"}
+        client = get_session().create_client(
+            "s3", region_name="eu-central-1", endpoint_url=opened["endpoint_url"], aws_access_key_id="k",
+            aws_secret_access_key="s",
+        )  # fmt: skip
+        client.create_bucket(Bucket="partner", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        assert send(Files("s3://partner/out", "parquet", credentials=opened)).rows == 3
+        (held,) = client.list_objects_v2(Bucket="partner")["Contents"]
+        assert held["Key"] == "out/rentals_out.parquet"
+        body = client.get_object(Bucket="partner", Key=held["Key"])["Body"].read()
+        assert pq.read_table(BytesIO(body)).column("rental").to_pylist() == [1, 2, 3]
+        client.close()
+    finally:
+        server.stop()
 
 
 def test_a_place_that_refuses(rides: Rides, send: Send, tmp_path: Path) -> None:
