@@ -263,6 +263,30 @@ TWIN_BEHIND = """
     having min(since) < cast($2 as timestamptz) - make_interval(secs => cast($1 as double precision))
 """
 
+DELIVERY_FAILED = """
+    select
+        known.delivery, known.failed_at,
+        (
+            select count(*) from ops.delivered_rows as waiting
+            where waiting.delivery = known.delivery and waiting.batch is not null
+        ),
+        known.error
+    from ops.deliveries as known
+    where known.failed_at is not null
+"""
+
+DELIVERY_BEHIND = """
+    select
+        known.delivery, min(later.finished_at),
+        extract(epoch from cast($2 as timestamptz) - min(later.finished_at)) / 3600, known.target
+    from ops.deliveries as known
+    inner join ops.publishes as later on later.schema_name = 'marts' and known.publish_id < later.publish_id
+    where known.failed_at is null
+    group by known.delivery
+    having min(later.finished_at)
+        < cast($2 as timestamptz) - make_interval(secs => 3600 * cast($1 as double precision))
+"""
+
 LATENCY = """
     select
         'marts', min(loaded_at), percentile_cont(0.95) within group (order by seconds_from_load),

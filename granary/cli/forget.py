@@ -45,6 +45,7 @@ def forget(
     The marts are built, audited and published as after a load. What went, by month, stays on record without the key. A
     run that was killed is finished by the next one.
     """
+    from granary.deliver.records import forgotten
     from granary.lake.records import exports
     from granary.privacy import forget
 
@@ -66,12 +67,15 @@ def forget(
             raise typer.Exit(1)
     done = forget.forget(settings, identity, reason=reason)
     twin.follow(settings)
+    delivered = forgotten(settings)
     if as_json:
         output.json(done)
     else:
         _report(done)
         if stale := [f"{one.mart} in {one.place}" for one in exports(settings) if one.stale]:
             output.line(f"Exports still have their rows, until `granary export --all --purge`: {', '.join(stale)}.")
+        for name, target in delivered:
+            output.line(f"{target} may still have their rows, until `granary deliver {name}` has them deleted there.")
     if not done.finished:
         raise typer.Exit(1)
 

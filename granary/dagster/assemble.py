@@ -8,6 +8,7 @@ import dagster as dg
 
 from granary.dagster.arrivals import landed, landing_zone, polling
 from granary.dagster.dbt_assets import dbt_definition, external_sources
+from granary.dagster.deliveries import deliveries
 from granary.dagster.incident_events import incidents_of_assets
 from granary.dagster.jobs import Assets, Job, standard_jobs
 from granary.dagster.loader_assets import loaders, partitions
@@ -46,7 +47,7 @@ def assemble(
     assets = Assets(dbt, external)
     named = [*standard_jobs(assets), *jobs(assets)]
     return dg.Definitions(
-        assets=[*loaders(days), dbt, *external],
+        assets=[*loaders(days), dbt, *external, *deliveries()],
         asset_checks=[publish_checks(manifest)],
         jobs=named,
         schedules=schedules,

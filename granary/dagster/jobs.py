@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from granary.dagster.dbt_assets import DbtOptions
+from granary.dagster.deliveries import key_of
 from granary.dagster.instance import EVERYTHING, FULL_REFRESH
 from granary.dagster.loader_assets import KEYS
 from granary.dagster.publish_checks import ASSET as PUBLISHED
 from granary.dagster.resources import RunOptions
+from granary.deliver.discovery import declared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +34,7 @@ class Assets:
 
     @property
     def everything(self) -> dg.AssetSelection:
-        """Every loader, every dbt asset, and the checks of tables without a loader (the ledger)."""
+        """Every loader, every dbt asset, every delivery, and the checks of tables without a loader (the ledger)."""
         return dg.AssetSelection.all() | dg.AssetSelection.checks_for_assets(*(spec.key for spec in self.external))
 
     @property
@@ -50,6 +52,11 @@ class Assets:
     def published(self) -> dg.AssetSelection:
         """The asset that carries the checks of what was published."""
         return dg.AssetSelection.assets(PUBLISHED)
+
+    def deliveries(self, *names: str) -> dg.AssetSelection:
+        """Return deliveries, or all of them if none is named."""
+        found, broken = declared()
+        return dg.AssetSelection.assets(*(key_of(name) for name in [*found, *broken] if not names or name in names))
 
     def tables(self, source: str, *names: str) -> dg.AssetSelection:
         """Return tables of a source that have a loader, or all of them if none is named."""

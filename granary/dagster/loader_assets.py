@@ -15,7 +15,7 @@ from granary.dagster.automation import polled
 from granary.dagster.resources import RunOptions, Warehouse, earlier_days
 from granary.dagster.signals import stoppable
 from granary.dagster.windows import window_of_tags
-from granary.dbt.run_events import Event, Problem, Severity, emit
+from granary.dbt.run_events import Event, Problem, Severity, Stage, emit
 from granary.load.api import LoadResult, Progress, load_table, row_count
 from granary.load.freshness import Freshness, freshness
 from granary.monitoring.anomalies.look import look
@@ -65,16 +65,16 @@ def loaders(days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
         # Backfill policies are marked beta; without one Dagster starts one run per day of a backfill.
         warnings.simplefilter("ignore", dg.BetaWarning)
         every = [loader(source, table, days) for source in SOURCES.values() for table in source.tables]
-        return every + [unusable(name, error) for name, error in BROKEN.items()]
+        return every + [unusable(name, error, key_of(name, "module"), "load", name) for name, error in BROKEN.items()]
 
 
-def unusable(name: str, error: GranaryError) -> dg.AssetsDefinition:
-    """Return the asset of a source whose module cannot be used: it fails in each run, and costs nobody else's."""
+def unusable(name: str, error: GranaryError, key: dg.AssetKey, stage: Stage, group: str) -> dg.AssetsDefinition:
+    """Return the asset of a module that cannot be used: it fails in each run, and costs nobody else's."""
     problem = Problem(error.what, error.where, error.todo)
 
-    @dg.asset(key=key_of(name, "module"), description=str(error), group_name=name)
+    @dg.asset(key=key, description=str(error), group_name=group)
     def fail() -> None:
-        emit(Event("failed", "load", name, group=name, detail=str(problem)))
+        emit(Event("failed", stage, name, group=group, detail=str(problem)))
         emit(problem)
         raise dg.Failure(str(problem), allow_retries=False)
 

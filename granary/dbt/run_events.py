@@ -13,6 +13,7 @@ from typing import Literal
 Kind = Literal[
     "planned", "started", "rows", "finished", "materialized", "checked", "failed", "retrying", "skipped", "waiting"
 ]
+Stage = Literal["load", "dbt", "deliver"]
 Severity = Literal["", "warn", "error"]
 
 
@@ -21,14 +22,14 @@ class Event:
     """Something that happened in a run.
 
     `name` is what it happened to (`shop.orders`, `fct_orders`, a test's name), `stage` where that belongs
-    (`load` or `dbt`), `asset` the asset a check is about. `rows` is what was read or written so far by a loader, and
-    the size of the relation for a table; None where it is not known or makes no sense (views). First of all comes a
-    `planned`, whose `rows` is how many tables and views the run is about, and `expected` the seconds that each takes by
-    earlier runs. Of a `skipped`, `rows` is how many of them need no work, and `expected` has these with 0.
+    (`load`, `dbt` or `deliver`), `asset` the asset a check is about. `rows` is what was read or written so far by a
+    loader, and the size of the relation for a table; None where it is not known or makes no sense (views). First of all
+    comes a `planned`, whose `rows` is how many tables and views the run is about, and `expected` the seconds that each
+    takes by earlier runs. Of a `skipped`, `rows` is how many of them need no work, and `expected` has these with 0.
     """
 
     kind: Kind
-    stage: Literal["load", "dbt"]
+    stage: Stage
     name: str
     group: str = ""
     rows: int | None = None

@@ -13,6 +13,7 @@ from granary.lake.table import Part
 from granary.lake.types import UNDECLARED, fitted, portable
 from granary.warehouse.connection import connect, connect_arrow, query, quote_name, quote_relation, reason
 from granary.warehouse.errors import GranaryError, UsageError, unknown
+from granary.warehouse.published import SNAPSHOT, at_one_publish
 from granary.warehouse.reading import MARTS, RELATION, plain_batch, plain_schema
 
 if TYPE_CHECKING:
@@ -21,12 +22,9 @@ if TYPE_CHECKING:
     from granary.warehouse.connection import ArrowConnection, Connection
     from granary.warehouse.settings import Settings
 
-SNAPSHOT = r"-c default_transaction_isolation=repeatable\ read -c default_transaction_read_only=on -c TimeZone=UTC"
-TRIES = 20
 UNITS = ("day", "month", "year")
 MOST_PARTS = 2_000
 """A table of more partitions is of tiny files, and each reader has to open them."""
-LAST = "select max(publish_id) from ops.publishes where schema_name = $1"
 KINDS = """
     select format_type(atttypid, null) from pg_attribute
     where attrelid = to_regclass($1) and attname = $2 and attnum > 0 and not attisdropped
@@ -153,7 +151,9 @@ def published(settings: Settings, schema: str, name: str, partition_by: str | No
         partitioning = _partitioning(owner, relation, partition_by, full) if partition_by else None
     if partitioning:
         _check_shown(settings, relation, partitioning.column, full)
-    connection, publish_id = _at_one_publish(settings, schema, full, role)
+    connection, publish_id = at_one_publish(
+        settings, schema, full, lambda: connect_arrow(settings, role, options=SNAPSHOT)
+    )
     try:
         cursor = connection.cursor()
         cursor.execute(_select(relation, partitioning) + " limit 0")
@@ -214,31 +214,3 @@ def _check_shown(settings: Settings, relation: str, column: str, mart: str) -> N
     if is_masked:
         what = f"{column} is masked, or has no values: folders of the lake would be called by them"
         raise UsageError(what, "--partition-by", "choose a column that is not personal")
-
-
-def _at_one_publish(settings: Settings, schema: str, mart: str, role: str) -> tuple[ArrowConnection, int]:
-    """Return a transaction of a role that sees all marts as they are after one publish, and that publish.
-
-    Publishes are single transactions: if the last one is the same before and after the snapshot was taken, it is what
-    the snapshot sees.
-    """
-    for _ in range(TRIES):
-        before = _last(settings, schema)
-        connection = connect_arrow(settings, role, options=SNAPSHOT)
-        try:
-            query(connection, "select 1")
-            if before is not None and _last(settings, schema) == before:
-                return connection, before
-        except BaseException:
-            connection.close()
-            raise
-        connection.close()
-        if before is None:
-            raise UsageError("nothing was published there yet", mart, "`granary run` publishes")
-    raise GranaryError("publishes follow each other too fast", mart, "run this again")
-
-
-def _last(settings: Settings, schema: str) -> int | None:
-    with connect(settings) as connection:
-        ((found,),) = query(connection, LAST, schema)
-    return None if found is None else int(found)

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).parent / "template"
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST = 40
-OURS = frozenset({"granary", "dbt", "dbt_utils", "dbt_granary", "dagster", "ingestion", "orchestration", "dashboards"})
+OURS = frozenset(
+    {"granary", "dbt", "dbt_utils", "dbt_granary", "dagster", "dashboards", "deliveries", "ingestion", "orchestration"}
+)
 """Names of the engine, of what it stands on, and of a project's own folders."""
 EXTRAS = "dashboard,databases,files,project,streams"
 """What a project installs of the engine besides the engine itself."""

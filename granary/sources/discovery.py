@@ -10,7 +10,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from traceback import walk_tb
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from granary.sources.spec import Source
 from granary.sources.validation import in_words
@@ -18,8 +18,9 @@ from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT, project_module
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    Spec = TypeVar("Spec")
 
 PACKAGE = "ingestion"
 """The project's package with its sources."""
@@ -27,17 +28,32 @@ PACKAGE = "ingestion"
 
 def collect(package: str, folders: Iterable[str]) -> tuple[dict[str, Source], dict[str, GranaryError]]:
     """Return the SOURCE of each module of a package, in order of the modules' names, and the errors of the others."""
-    found: dict[str, Source] = {}
+    return specs(package, folders, _source, "source", "sources")
+
+
+def specs(
+    package: str, folders: Iterable[str], read: Callable[[str, str], Spec], kind: str, kinds: str
+) -> tuple[dict[str, Spec], dict[str, GranaryError]]:
+    """Return what each module of a package declares, in order of the modules' names, and the errors of the others.
+
+    Args:
+        package: its name.
+        folders: where its modules are.
+        read: returns what a module declares, given the package and the module's name.
+        kind: what a message calls that, and
+        kinds: several of them.
+    """
+    found: dict[str, Spec] = {}
     broken: dict[str, GranaryError] = {}
     for module in sorted(iter_modules(folders), key=lambda module: module.name):
         try:
-            found[module.name] = _source(package, module.name)
+            found[module.name] = read(package, module.name)
         except (Exception, SystemExit) as error:
             place = Path(getattr(module.module_finder, "path", "")) / f"{module.name}.py"
             broken[module.name] = GranaryError(
-                f"source {module.name} cannot be used: {in_words(error)}",
+                f"{kind} {module.name} cannot be used: {in_words(error)}",
                 _where(error, place),
-                "correct its module; other sources are not affected",
+                f"correct its module; other {kinds} are not affected",
             )
     return found, broken
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from granary.twin.carriers import Column, column
 from granary.twin.copies import PERSONAL, SHARED, Copy
+from granary.warehouse import published
 from granary.warehouse.connection import query, quote_name
+from granary.warehouse.published import Event, erasures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,17 +19,6 @@ if TYPE_CHECKING:
     from granary.warehouse.connection import Connection
 
 SCHEMA = "marts"
-LINE = """
-    select publish_id, coalesce(shows, publish_id), shows is null and is_kept
-    from ops.publishes where schema_name = $1 and (is_kept or publish_id = (
-        select max(last.publish_id) from ops.publishes as last where last.schema_name = $1
-    ))
-    order by publish_id
-"""
-ERASURES = """
-    select count(*) || ' until ' || coalesce(max(finished_at)::text, '-')
-    from ops.erasures where finished_at is not null
-"""
 RECORDS = """
     select records.mart, records.publish_id, records.row_count, records.digest::text, records.plan
     from ops.published_marts as records
@@ -50,15 +41,6 @@ THERE = """
 PAST = """
     select ops.as_of_query(ops.plan_now($1, $2) || jsonb_build_object('columns', to_jsonb($3::text[])), $4)
 """
-
-
-@dataclass(frozen=True)
-class Event:
-    """A publish, or an undo or redo: its number, the publish that the marts are as since, and whether that is kept."""
-
-    number: int
-    shows: int
-    is_kept: bool
 
 
 @dataclass(frozen=True)
@@ -177,12 +159,7 @@ def read(connection: Connection) -> Ledger:
 
 def line(connection: Connection) -> tuple[Event, ...]:
     """Return the publishes that are kept, in order, and at the end what came last."""
-    return tuple(Event(*row) for row in query(connection, LINE, SCHEMA))
-
-
-def erasures(connection: Connection) -> str:
-    """Return a text that is another once somebody more is forgotten."""
-    return str(query(connection, ERASURES)[0][0])
+    return published.line(connection, SCHEMA)
 
 
 def past(connection: Connection, mart: Mart, publish: int) -> str:
@@ -208,15 +185,5 @@ def _carried_mask(one: Column) -> str:
 
 
 def changed(mart: Mart, before: int, after: int) -> str:
-    """Return a query for the units of a mart in which two publishes differ.
-
-    Args:
-        mart: it has units and a history.
-        before: the number of one publish.
-        after: that of the other; which is the earlier one does not matter.
-    """
-    low, high = min(before, after), max(before, after)
-    return (
-        f"select distinct {', '.join(map(quote_name, mart.unit))} from {mart.history}"
-        f" where (_came > {low} and _came <= {high}) or (_gone > {low} and _gone <= {high})"
-    )
+    """Return a query for the units of a mart, which has units and a history, in which two publishes differ."""
+    return published.changed(mart.history, mart.unit, before, after)

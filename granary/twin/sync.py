@@ -20,6 +20,7 @@ from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
 from granary.warehouse.filelock import locked
+from granary.warehouse.published import erasures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,7 +89,7 @@ def is_due(settings: Settings) -> bool:
     """Return whether the ledger has something that the twin has not: a few look-ups."""
     with connect(settings, role="transformer") as connection:
         line = ledger.line(connection)
-        forgotten = ledger.erasures(connection)
+        forgotten = erasures(connection)
         known = [catalog.labels(connection, copy.catalog)[-1:] for copy in COPIES]
     is_at = line and (line[-1].number, forgotten)
     return bool(line) and any(not one or (one[0].event, one[0].erasures) != is_at for one in known)

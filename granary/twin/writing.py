@@ -16,8 +16,9 @@ from granary.warehouse.faults import fault_point
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from granary.twin.ledger import Event, Ledger, Mark, Mart
+    from granary.twin.ledger import Ledger, Mark, Mart
     from granary.warehouse.connection import Connection
+    from granary.warehouse.published import Event
 
 LAST = "select max(publish_id) from ops.publishes where schema_name = {}"
 PUBLISHES = "twin.granary.publishes"

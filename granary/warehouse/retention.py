@@ -165,6 +165,17 @@ POLICIES = (
     ),
     Policy("backup_state", "a row per destination: how far the log is stored there"),
     Policy("twin_state", "a row per copy of the twin: which publish it has"),
+    Policy("deliveries", "a row per delivery: how far it is"),
+    Policy(
+        "delivery_batches",
+        "of each delivery the batches of that time, those that wait, and the last",
+        "ended_at",
+        "old.status in ('sent', 'withdrawn') and old.batch < ("
+        "select max(newest.batch) from ops.delivery_batches as newest where newest.delivery = old.delivery)",
+    ),
+    Policy(
+        "delivered_rows", "a row per key that a target has: by it a delivery knows what changed, and what to delete"
+    ),
     Policy("exports", "a row per exported mart and place: by it later exports and erasures find what lies there"),
     Policy(
         "audit_trail",

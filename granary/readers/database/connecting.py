@@ -68,8 +68,8 @@ class Database:
         query = "&".join(filter(None, (parts.query, urlencode(ours))))
         return f"postgresql://{parts.netloc}{parts.path or '/'}?{query}"
 
-    def engine(self) -> Engine:
-        """Return an engine without a pool; its sessions are read only.
+    def engine(self, *, writes: bool = False) -> Engine:
+        """Return an engine without a pool; its sessions are read only, unless they are for what is delivered.
 
         Raises:
             GranaryError: no such kind of database is known, or its driver is not installed.
@@ -104,7 +104,7 @@ class Database:
         if driver == "oracledb":
             event.listen(engine, "do_connect", _connect_in_time)
         # Transactions are begun by our own statements (see snapshot.py), so the driver must not begin any.
-        event.listen(engine, "connect", lambda session, _: _prepare(session, kind, self.timeout))
+        event.listen(engine, "connect", lambda session, _: _prepare(session, kind, self.timeout, writes=writes))
         return engine
 
     @contextmanager
@@ -225,8 +225,8 @@ def _text(found: bytes) -> str | bytes:
         return found
 
 
-def _prepare(session: Any, kind: str, timeout: timedelta) -> None:
-    """Make a new session read only and give it its time limits."""
+def _prepare(session: Any, kind: str, timeout: timedelta, *, writes: bool) -> None:
+    """Make a new session read only, unless it writes, and give it its time limits."""
     seconds = int(timeout.total_seconds())
     if kind == "sqlite":
         session.isolation_level = None
@@ -236,7 +236,8 @@ def _prepare(session: Any, kind: str, timeout: timedelta) -> None:
         session.call_timeout = _silence(timeout) * 1000
     with session.cursor() as cursor:
         for statement in PREPARE.get(kind, ()):
-            cursor.execute(statement)
+            if not (writes and statement == _READ_ONLY):
+                cursor.execute(statement)
         if kind in ("mysql", "mariadb"):
             # MariaDB counts seconds, MySQL milliseconds; each knows only its own.
             maria = "MariaDB" in session.get_server_info()
@@ -247,9 +248,10 @@ def _prepare(session: Any, kind: str, timeout: timedelta) -> None:
             )
 
 
+_READ_ONLY = "set session transaction read only"
 _MYSQL = (
     "set session transaction isolation level repeatable read",
-    "set session transaction read only",
+    _READ_ONLY,
     "set session time_zone = '+00:00'",
     # The server cuts a client off that takes nothing for 60 s, as a loader may whose warehouse is busy.
     "set session net_write_timeout = 3600",

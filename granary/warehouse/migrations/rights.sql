@@ -159,8 +159,8 @@ grant update on ops.profiles to {eraser};
 grant select on all tables in schema ops to {eraser};
 grant usage on all sequences in schema ops to {eraser};
 
--- An auditor reads all records, also those that dbt keeps, but of refused rows not what was in them (`identity` is a
--- digest of it). Loaders had, in earlier versions, what is not theirs. Each statement changes what is different only:
+-- An auditor reads all records, also those that dbt keeps, but of refused rows and those that are
+-- delivered not what was in them (`identity` is a digest of it). Loaders had, in earlier versions, what is not theirs. Each statement changes what is different only:
 -- others are at work meanwhile.
 do $$
 declare
@@ -171,7 +171,10 @@ begin
         from pg_class as tables
         where tables.relnamespace = 'ops'::regnamespace and tables.relkind in ('r', 'v')
     loop
-        if record.name <> 'ops.quarantine'::regclass and not has_table_privilege('{auditor}', record.oid, 'select') then
+        if
+            record.name not in ('ops.quarantine'::regclass, 'ops.delivered_rows'::regclass)
+            and not has_table_privilege('{auditor}', record.oid, 'select')
+        then
             execute format('grant select on %s to %I', record.name, '{auditor}');
         end if;
         if
@@ -197,6 +200,7 @@ grant select (
     quarantine_id, load_id, source, table_name, unit, row_number, line, column_name, reason, contract_version, status,
     replayed_load_id, first_seen_at, last_seen_at
 ) on ops.quarantine to {auditor};
+grant select (delivery, digest, is_there, batch, op, refused_at) on ops.delivered_rows to {auditor};
 
 set role {loader};
 alter default privileges grant select on tables to {transformer};

@@ -288,6 +288,28 @@ def test_the_twin_is_behind_a_publish_for_too_long(watched: Settings) -> None:
     assert found(watched, "twin_behind") == []
 
 
+def test_a_delivery_fails_or_is_behind_a_publish(watched: Settings) -> None:
+    run(
+        watched,
+        "insert into ops.publishes"
+        " (schema_name, invocation_id, started_at, finished_at, marts, rows_inserted, rows_deleted, loads_seen)"
+        " values ('marts', 'x', $1, $1, '{}', 0, 0, '{}')",
+        NOW - 27 * 60 * MINUTE,
+    )
+    run(
+        watched,
+        "insert into ops.deliveries (delivery, target, publish_id, shows, erasures, columns)"
+        " select 'shop_out', 'API', max(publish_id), max(publish_id), '', '{}' from ops.publishes",
+    )
+    assert [found(watched, f"delivery_{kind}") for kind in ("failed", "behind")] == [[], []]
+    run(watched, "update ops.deliveries set publish_id = 0")
+    assert found(watched, "delivery_behind") == [("shop_out", NOW - 27 * 60 * MINUTE, 27, "API")]
+    run(watched, "update ops.deliveries set failed_at = $1, error = 'it is gone'", NOW - MINUTE)
+    run(watched, "insert into ops.delivered_rows (delivery, key, batch, op) values ('shop_out', '{}', 1, 'insert')")
+    assert found(watched, "delivery_behind") == []
+    assert found(watched, "delivery_failed") == [("shop_out", NOW - MINUTE, 1, "it is gone")]
+
+
 def test_an_anomaly_holds_while_it_is_open_and_not_muted(watched: Settings) -> None:
     for column, ago, muted, over in (
         ("", 2, "false", None),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from granary.deliver import records
 from granary.load import table_load
 from granary.warehouse.binary_copy import copy_into
 from granary.warehouse.connection import connect
@@ -74,3 +77,13 @@ def no_lock() -> None:
         self.connection.rollback()
 
     LoadTransaction.__init__ = unlocked  # type: ignore[method-assign]
+
+
+def new_ids() -> None:
+    """Call a batch otherwise each time that it is sent: no target knows it again."""
+    found = records.batch
+
+    def renamed(*arguments: Any) -> records.Batch:
+        return replace(found(*arguments), id=token_hex(16), status="waiting")
+
+    records.batch = renamed

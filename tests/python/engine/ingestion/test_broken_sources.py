@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from granary.cli import health
 from granary.cli import main as cli
-from granary.dagster.loader_assets import unusable
+from granary.dagster.loader_assets import key_of, unusable
 from granary.dagster.pending import pending
 from granary.load import api as load
 from granary.load import declared_tables
@@ -158,7 +158,7 @@ def test_each_source_without_its_setting_fails_alone(
 
 def test_a_run_names_a_source_that_cannot_be_used() -> None:
     error = GranaryError("source worse cannot be used: it is not Python", "worse.py, line 1", "correct it")
-    done = dg.materialize([unusable("worse", error)], raise_on_error=False)
+    done = dg.materialize([unusable("worse", error, key_of("worse", "module"), "load", "worse")], raise_on_error=False)
     assert not done.success
     (failed,) = [event for event in done.all_events if event.is_step_failure]
     assert "source worse cannot be used" in str(failed.event_specific_data)

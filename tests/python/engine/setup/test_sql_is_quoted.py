@@ -38,6 +38,7 @@ REVIEWED: dict[str, dict[str, str]] = {
     "cdc/postgres/snapshot.py": {"names": "sql_name of each, joined"},
     "cli/publishes.py": {"made.schema": "a name of ours, in a statement for a person to read"},
     "dagster/retention.py": {"table": "a key of POLICIES"},
+    "deliver/database.py": {"self.mark": "quoted by SQLAlchemy's dialect"},
     "explain/check.py": {"child": "a table of `tables`: temporary ones of the trace, by number", "parent": "the same"},
     "explain/origins.py": {
         "held": "the same",
@@ -74,7 +75,6 @@ REVIEWED: dict[str, dict[str, str]] = {
     },
     "streams/debezium/known.py": {"same": "quoted columns and names of ours, compared"},
     "twin/asking.py": {"one.copy.catalog": "one of two names of ours"},
-    "twin/ledger.py": {"mart.history": "a schema of ours, and quote_name"},
     "twin/verify.py": {"rows": "a name of ours, quote_name, and a number"},
     "twin/writing.py": {"source": "what regclass writes, or a query of the ledger's"},
     "warehouse/binary_copy.py": {"name": "quoted by each caller"},
@@ -87,6 +87,7 @@ REVIEWED: dict[str, dict[str, str]] = {
         "value": "a number of ours, in such a command",
     },
     "warehouse/provenance.py": {"_raw(source, table)": "quote_relation"},
+    "warehouse/published.py": {"history": "as ops.history_of writes it, or a schema of ours and quote_name"},
     "warehouse/role_script.py": {"name": "quote_name of each"},
     "warehouse/roles.py": {
         "end": "a date that Python writes",

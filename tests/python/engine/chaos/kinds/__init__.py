@@ -9,6 +9,7 @@ from tests.python.engine.chaos.kinds.binlog import BinlogWorld
 from tests.python.engine.chaos.kinds.capture import CaptureWorld
 from tests.python.engine.chaos.kinds.connectors import DltWorld, SingerWorld
 from tests.python.engine.chaos.kinds.databases import DatabaseWorld
+from tests.python.engine.chaos.kinds.deliver import DeliverWorld
 from tests.python.engine.chaos.kinds.events import StreamWorld, WebhookWorld
 from tests.python.engine.chaos.kinds.files import EventFilesWorld, FilesWorld, WebFilesWorld
 from tests.python.engine.chaos.kinds.formats import DebeziumWorld, ProtobufWorld
@@ -42,6 +43,7 @@ KINDS: dict[str, type[World]] = {
     "debezium": DebeziumWorld,
     "webhooks": WebhookWorld,
     "quarantine replay": ReplayWorld,
+    "deliver": DeliverWorld,
     "restore": RestoreWorld,
     "spark": SparkWorld,
 }
