@@ -9,13 +9,15 @@ import typer
 
 from granary.cli import output, twin
 from granary.cli.options import AsJson, ready
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from granary.privacy.erasure import Total
     from granary.privacy.forget import Outcome
     from granary.privacy.identity import Identity
+    from granary.warehouse.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +49,7 @@ def forget(
     """
     from granary.lake.records import exports
     from granary.privacy import forget
+    from granary.tiering import restore
 
     if again == (subject is not None) or (again and dry_run):
         raise typer.BadParameter("give a data subject and a key, or --again alone")
@@ -54,8 +57,14 @@ def forget(
     if not (yes or again or dry_run or sys.stdin.isatty()):
         raise typer.BadParameter("without a terminal, confirm with --yes")
     settings = ready()
+    away = [] if identity is None else list(restore.holding(settings, identity.__eq__))
+    if away and not as_json:
+        for source, table, number in away:
+            output.line(
+                f"{source}.{table.name} has {number:,} of their rows in its archive: the table is restored first."
+            )
     if identity is not None and (dry_run or not yes):
-        totals = forget.look(settings, identity)
+        totals = _looked(settings, identity, despite=bool(away))
         if not as_json:
             _print_totals(totals, "Would be erased" if dry_run else "To be erased")
         elif dry_run:
@@ -64,7 +73,9 @@ def forget(
             return
         if not typer.confirm("Erase these for good, and rebuild the marts?", err=True):
             raise typer.Exit(1)
+    restored = restore.bring_back_for(settings, _wanted(settings, identity))
     done = forget.forget(settings, identity, reason=reason)
+    restore.forget_files(settings, restored)
     twin.follow(settings)
     if as_json:
         output.json(done)
@@ -74,6 +85,28 @@ def forget(
             output.line(f"Exports still have their rows, until `granary export --all --purge`: {', '.join(stale)}.")
     if not done.finished:
         raise typer.Exit(1)
+
+
+def _looked(settings: Settings, identity: Identity, *, despite: bool) -> Sequence[Total]:
+    """Return what Postgres has of somebody; with `despite`, nothing where all of it is in an archive."""
+    from granary.privacy import forget
+
+    try:
+        return forget.look(settings, identity)
+    except GranaryError:
+        if despite:
+            return ()
+        raise
+
+
+def _wanted(settings: Settings, identity: Identity | None) -> Callable[[Identity], bool]:
+    """Return who is to be taken out: one, and all who were forgotten before."""
+    from granary.privacy.suppression_list import suppressed
+    from granary.warehouse.connection import connect
+
+    with connect(settings, role="eraser") as connection:
+        listed = suppressed(connection, settings)
+    return lambda one: one == identity or (listed is not None and listed.has(one))
 
 
 def _identify(subject: str, key: str | None) -> Identity:

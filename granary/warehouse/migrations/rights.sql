@@ -119,7 +119,7 @@ grant select, insert, update on
     ops.load_audit, ops.watermarks, ops.quarantine, ops.schema_changes, ops.raw_tables, ops.files_not_loaded to {loader};
 grant select, insert, update on ops.locks to {loader}, {transformer};
 grant delete on ops.quarantine, ops.watermarks, ops.raw_tables to {loader};
-grant select, insert, update, delete on ops.observations, ops.anomalies to {loader};
+grant select, insert, update, delete on ops.observations, ops.anomalies, ops.archives to {loader};
 grant usage on all sequences in schema ops to {loader};
 grant create on schema ops to {transformer};
 grant select on all tables in schema ops to {transformer};

@@ -91,6 +91,7 @@ MAY: dict[str, dict[str, str]] = {
     "ops.twin_state": {"transformer": "SIUD", "auditor": "S"},
     "ops.twin_lag": {"transformer": "S", "auditor": "S", "monitor": "S"},
     "ops.exports": {"transformer": "S", "auditor": "S"},
+    "ops.archives": {"loader": "SIUD", "transformer": "S", "auditor": "S"},
     "ops.backup_health": {"transformer": "S", "auditor": "S", "monitor": "S"},
     "ops.activities": {"transformer": "S", "auditor": "S"},
     "ops.stage_performance": {"transformer": "S", "auditor": "S"},
