@@ -57,14 +57,8 @@ def forget(
     if not (yes or again or dry_run or sys.stdin.isatty()):
         raise typer.BadParameter("without a terminal, confirm with --yes")
     settings = ready()
-    away = [] if identity is None else list(restore.holding(settings, identity.__eq__))
-    if away and not as_json:
-        for source, table, number in away:
-            output.line(
-                f"{source}.{table.name} has {number:,} of their rows in its archive: the table is restored first."
-            )
     if identity is not None and (dry_run or not yes):
-        totals = _looked(settings, identity, despite=bool(away))
+        totals = _looked(settings, identity, quiet=as_json)
         if not as_json:
             _print_totals(totals, "Would be erased" if dry_run else "To be erased")
         elif dry_run:
@@ -73,9 +67,9 @@ def forget(
             return
         if not typer.confirm("Erase these for good, and rebuild the marts?", err=True):
             raise typer.Exit(1)
-    restored = restore.bring_back_for(settings, _wanted(settings, identity))
+    restore.bring_back_for(settings, _wanted(settings, identity))
     done = forget.forget(settings, identity, reason=reason)
-    restore.forget_files(settings, restored)
+    restore.forget_files(settings)
     twin.follow(settings)
     if as_json:
         output.json(done)
@@ -87,14 +81,18 @@ def forget(
         raise typer.Exit(1)
 
 
-def _looked(settings: Settings, identity: Identity, *, despite: bool) -> Sequence[Total]:
-    """Return what Postgres has of somebody; with `despite`, nothing where all of it is in an archive."""
+def _looked(settings: Settings, identity: Identity, *, quiet: bool) -> tuple[Total, ...]:
+    """Return what Postgres has of somebody, and say what is in an archive: nothing where that has all of it."""
     from granary.privacy import forget
+    from granary.tiering import restore
 
+    away = list(restore.holding(settings, identity.__eq__))
+    for source, table, number in away if not quiet else ():
+        output.line(f"The archive of {source}.{table.name} has {number:,} of their rows: it is restored first.")
     try:
         return forget.look(settings, identity)
     except GranaryError:
-        if despite:
+        if away:
             return ()
         raise
 

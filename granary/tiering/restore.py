@@ -161,7 +161,10 @@ def bring_back_for(
     return [restore(settings, source, table, keys=keys) for source, table, _ in found]
 
 
-def forget_files(settings: Settings, done: list[Restored]) -> None:
-    """Remove the files at once that had them."""
-    for source in {one.source for one in done if one.files}:
-        archive.sweep(settings, source, kept_days=0)
+def forget_files(settings: Settings) -> None:
+    """Remove at once the files of tables with data subjects that no load needs any more: they may have them."""
+    with connect(settings) as connection:
+        found = {(one.source, one.table) for one in records.archives(connection, states=("released",))}
+    for source in SOURCES.values():
+        if any(columns_of(table) and (source.name, table.name) in found for table in source.tables):
+            archive.sweep(settings, source.name, kept_days=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.python.engine.chaos.kinds.api import ApiWorld
+from tests.python.engine.chaos.kinds.archive import ArchiveWorld
 from tests.python.engine.chaos.kinds.binlog import BinlogWorld
 from tests.python.engine.chaos.kinds.capture import CaptureWorld
 from tests.python.engine.chaos.kinds.connectors import DltWorld, SingerWorld
@@ -31,6 +32,7 @@ KINDS: dict[str, type[World]] = {
     "kafka": StreamWorld,
     "webhooks": WebhookWorld,
     "quarantine replay": ReplayWorld,
+    "archive": ArchiveWorld,
     "restore": RestoreWorld,
     "spark": SparkWorld,
 }
