@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from granary.sources.spec import Table
     from granary.warehouse.settings import Settings
+    from tests.python.engine.lake.conftest import Store
 
     Rows = Callable[..., list[tuple[Any, ...]]]
 
@@ -244,3 +245,18 @@ def test_a_build_is_waited_for(year: Archived) -> None:
 def compare_raw(shop: Archived) -> list[bool]:
     with connect(shop.settings) as connection:
         return [one.passed for one in compare.raw(connection)]
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_bucket_is_a_place_as_well(year: Archived, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRANARY_ARCHIVE", f"s3://lake/old?endpoint_url={store.endpoint}&region=us-east-1")
+    assert year.archive().rows == 6
+    (one, _) = year.held()
+    found = store.client("s3").list_objects_v2(Bucket="lake", Prefix=f"old/{one.path}")["Contents"]
+    assert [each["Size"] for each in found] == [one.bytes]
+    with connect(year.settings) as connection:
+        (check,) = compare.archives(connection, year.settings)
+    assert (check.passed, check.detail) == (True, "6 rows in 2 files")
+    assert (year.restore().rows, year.ids()) == (6, [10, 11, 20, 21, 30, 31, 40, 41])
+    assert archive.sweep(year.settings, "shop", kept_days=0) == 2
+    assert store.client("s3").list_objects_v2(Bucket="lake", Prefix="old/").get("KeyCount") == 0
