@@ -70,6 +70,7 @@ def _origin(
     ids = sorted({*used, *gone})
     ledger = provenance.loads(connection, ids)
     shown = [load_id for load_id in ids if load_id in ledger][:limit]
+    away.fetch(model, ids)
     raw = provenance.raw_rows(connection, source, table, ids) | away.rows_of(model)
     keyed = provenance.has_key(connection, source, table)
     loads = tuple(

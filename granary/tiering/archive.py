@@ -10,13 +10,13 @@ from __future__ import annotations
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from granary.load.newest import last_date
+from granary.load.newest import last_date, zone
 from granary.readers.tables.place import place_of
 from granary.tiering import records, rows
 from granary.tiering.parquet_file import CHUNK_BYTES, GROUP_ROWS, chunks, opened, write_file
@@ -53,7 +53,7 @@ DUE = """
 HOLDS = """
     update ops.archives
     set state = 'holds', row_count = $2, byte_count = $3, raw_byte_count = $4, sha256 = $5, digest = $6,
-        data_from = $7::timestamptz, data_until = $8::timestamptz
+        data_from = $7, data_until = $8
     where archive_id = $1 and state = 'writing'
     returning archive_id
 """
@@ -66,6 +66,11 @@ class Due:
     load_id: int
     rows: int
     at: datetime
+
+    @property
+    def day(self) -> date:
+        """The day of its newest data: a business date ends when the next one begins."""
+        return (self.at - timedelta(microseconds=1)).astimezone(zone()).date()
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def due(connection: Connection, source: str, table: str, before: datetime, newes
 
 def batches(found: Sequence[Due]) -> Iterator[list[Due]]:
     """Yield the loads of one file after the other: of one month, and up to so many rows."""
-    for _, month in groupby(found, key=lambda one: one.at.astimezone(timezone.utc).strftime("%Y-%m")):
+    for _, month in groupby(found, key=lambda one: f"{one.day:%Y-%m}"):
         batch: list[Due] = []
         for one in month:
             if batch and sum(each.rows for each in batch) + one.rows > MOST_ROWS:
@@ -169,7 +174,7 @@ def archive(
 def _move(settings: Settings, target: Target, where: str, batch: Sequence[Due]) -> Archive | None:
     """Move the rows of some loads into one file, in one transaction; None if others were quicker."""
     name = f"{target.source}.{target.table}"
-    path = f"raw/{target.source}/{target.table}/{batch[0].at.astimezone(timezone.utc):%Y-%m}-{uuid.uuid4().hex}.parquet"
+    path = f"raw/{target.source}/{target.table}/{batch[0].day:%Y-%m}-{uuid.uuid4().hex}.parquet"
     files = place_of(settings, where).destination()
     with LoadTransaction(settings, target.source) as tx:
         connection = tx.connection
@@ -196,8 +201,8 @@ def _move(settings: Settings, target: Target, where: str, batch: Sequence[Due]) 
             raise GranaryError(f"{gone:,} rows would leave the raw table instead of {total:,}", name, "run this again")
         tx.note(target, -gone)
         size = sum(one.bytes for one in there.values())
-        moments = [one.at for one in batch if one.load_id in wanted]
-        marks = (total, written["bytes"], size, written["sha256"], rows.total(back), min(moments), max(moments))
+        days = [one.day for one in batch if one.load_id in wanted]
+        marks = (total, written["bytes"], size, written["sha256"], rows.total(back), min(days), max(days))
         if not query(connection, HOLDS, number, *marks):
             raise GranaryError("the record of the file is gone", name, "run this again")
         execute(

@@ -21,7 +21,7 @@ PLACE = "GRANARY_ARCHIVE"
 """The setting that names the folder or bucket for raw rows."""
 COLUMNS = (
     "archive_id, source, table_name, place, path, state, row_count, byte_count, raw_byte_count, sha256, digest,"
-    " data_from::date::text, data_until::date::text"
+    " data_from::text, data_until::text"
 )
 
 
@@ -75,7 +75,7 @@ def archives(
         connection,
         f"select {COLUMNS} from ops.archives where state = any($1::text[]) and source = coalesce($2, source)"
         " and table_name = coalesce($3, table_name) and coalesce(data_until >= $4::date, true)"
-        " and coalesce(data_from < $5::date + 1, true) and archive_id = coalesce($6::bigint, archive_id)"
+        " and coalesce(data_from <= $5::date, true) and archive_id = coalesce($6::bigint, archive_id)"
         " order by source, table_name, data_from, archive_id",
         list(states),
         source,

@@ -106,7 +106,7 @@ def put(connection: Connection, name: str, file: pq.ParquetFile) -> None:
     """Make a temporary table of a file's rows, in the types that the file has."""
     schema = file.schema_arrow
     columns = ", ".join(f"{quote_name(one.name)} {sql_type(one.type)}" for one in schema)
-    execute(connection, f"create temporary table {name} ({columns}) on commit drop")
+    execute(connection, f"create temporary table {quote_name(name)} ({columns}) on commit drop")
     fill(connection, name, file)
 
 

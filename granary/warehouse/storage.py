@@ -56,7 +56,7 @@ HELD = """
 
 ARCHIVED = """
     select
-        source || '.' || table_name, place, min(data_from)::date::text, max(data_until)::date::text, count(*),
+        source || '.' || table_name, place, min(data_from)::text, max(data_until)::text, count(*),
         sum(row_count)::bigint, sum(byte_count)::bigint, sum(raw_byte_count)::bigint
     from ops.archives
     where state = 'holds'

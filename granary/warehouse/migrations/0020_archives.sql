@@ -13,13 +13,13 @@ create table if not exists ops.archives (
     raw_byte_count bigint not null default 0,
     sha256 text,
     digest text,
-    data_from timestamptz,
-    data_until timestamptz,
+    data_from date,
+    data_until date,
     written_at timestamptz not null default clock_timestamp(),
     released_at timestamptz
 );
 comment on table ops.archives is
 'A row per file with raw rows that are in no raw table: writing until they left it, released once they are back or replaced.';
 
-alter table ops.load_audit add column if not exists archive_id bigint references ops.archives (archive_id);
+alter table ops.load_audit add column if not exists archive_id bigint;
 create index if not exists load_audit_archived on ops.load_audit (archive_id) where archive_id is not null;

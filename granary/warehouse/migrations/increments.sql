@@ -153,7 +153,7 @@ create or replace function ops.restore_command(archived bigint[]) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select string_agg(format(
         'granary archive-raw %s.%s --restore --since %s --until %s', source, table_name,
-        to_char(data_from at time zone 'UTC', 'YYYY-MM-DD'), to_char(data_until at time zone 'UTC', 'YYYY-MM-DD')
+        to_char(data_from, 'YYYY-MM-DD'), to_char(data_until, 'YYYY-MM-DD')
     ), '; ' order by source, table_name)
     from (
         select source, table_name, min(data_from) as data_from, max(data_until) as data_until

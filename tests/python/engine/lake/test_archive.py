@@ -128,7 +128,7 @@ def test_rows_of_all_types_go_and_come_back_as_they_were(shop: Archived) -> None
     assert (shop.rows(), shop.rows(LEDGER)) == ([], ledger)
     (held,) = shop.held()
     assert shop.files() == [held.path]
-    assert (held.rows, held.data_from, held.bytes) == (2, "2026-01-06", (shop.place / held.path).stat().st_size)
+    assert (held.rows, held.data_from, held.bytes) == (2, "2026-01-05", (shop.place / held.path).stat().st_size)
     back = shop.restore()
     assert (back.files, back.loads, back.rows) == (1, 1, 2)
     assert shop.rows("select r::text from raw_shop.orders as r order by _row") == before
@@ -140,8 +140,8 @@ def test_a_file_has_a_month_and_only_what_is_old_goes(year: Archived) -> None:
     assert year.ids() == [10, 11, 20, 21, 30, 31, 40, 41]
     assert (year.archive().files, year.ids()) == (2, [40, 41])
     assert [(one.data_from, one.data_until, one.rows) for one in year.held()] == [
-        ("2026-01-06", "2026-01-07", 4),
-        ("2026-02-08", "2026-02-08", 2),
+        ("2026-01-05", "2026-01-06", 4),
+        ("2026-02-07", "2026-02-07", 2),
     ]
     assert year.archive().rows == 0
     assert year.load().rows_loaded == 0
@@ -170,7 +170,7 @@ def test_a_withdrawn_file_stays_away(year: Archived) -> None:
     del year.shop.units_by_name["2026-02-07.csv"]
     assert [one.rows_deleted for one in withdraw(year.settings, "shop", "orders", ["2026-02-07.csv"])] == [2]
     assert archive.sweep(year.settings, "shop") == 0
-    assert [one.data_from for one in year.held()] == ["2026-01-06"]
+    assert [one.data_from for one in year.held()] == ["2026-01-05"]
     assert (year.restore().rows, year.ids()) == (4, [10, 11, 20, 21, 40, 41])
 
 

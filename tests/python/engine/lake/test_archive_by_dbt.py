@@ -69,7 +69,7 @@ def test_marts_keep_what_they_were_made_from(hire: BikeHire, tmp_path: Path) -> 
     assert "granary archive-raw hire.rides --restore" in failed
     (failed,) = hire.build("--select", "fct_rides", "--vars", '{"from_date": "2026-01-05", "to_date": "2026-01-05"}')
     command = failed.partition("run this again: ")[2].split("\n")[0].split()
-    assert " ".join(command) == "granary archive-raw hire.rides --restore --since 2026-01-06 --until 2026-01-08"
+    assert " ".join(command) == "granary archive-raw hire.rides --restore --since 2026-01-05 --until 2026-01-06"
     before = hire.rows(FACTS)
     hire.command(*command[1:])
     hire.command("archive-raw", "hire.rides", "--restore")

@@ -38,6 +38,10 @@ REVIEWED: dict[str, dict[str, str]] = {
     "cdc/postgres/snapshot.py": {"names": "sql_name of each, joined"},
     "cli/publishes.py": {"made.schema": "a name of ours, in a statement for a person to read"},
     "dagster/retention.py": {"table": "a key of POLICIES"},
+    "explain/archived.py": {
+        "beside.table": "a temporary table, named by quote_name",
+        "view": "a temporary view of the trace, by number",
+    },
     "explain/check.py": {"child": "a table of `tables`: temporary ones of the trace, by number", "parent": "the same"},
     "explain/origins.py": {
         "held": "the same",
@@ -45,6 +49,7 @@ REVIEWED: dict[str, dict[str, str]] = {
         "tables[followed.parent.node]": "the same",
     },
     "explain/trace.py": {
+        "self.away.relation(followed.parent)": "sql_name, or a temporary view of the trace, by number",
         "child": "a temporary table of the trace, by number",
         "copies[model.node]": "the same",
         "name": "the same",
