@@ -9,6 +9,7 @@ from granary.backup import catalog
 from granary.privacy import forget, suppression_list
 from granary.privacy.suppression_list import Entry
 from granary.tiering import restore
+from granary.warehouse import server
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
 
@@ -59,6 +60,7 @@ def forget_again(settings: Settings, aside: Settings) -> int:
     hand_on(settings, aside)
     wanted = pending(aside)
     if wanted:
+        server.prepare(aside)  # a backup may be of an earlier version
         with connect(aside, role="eraser") as connection:
             listed = suppression_list.suppressed(connection, aside)
         if listed:

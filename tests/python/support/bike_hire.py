@@ -79,10 +79,6 @@ from {{ ref('fct_rides') }}
 where {{ granary.in_partitions("cast(date_trunc('month', business_date) as date)") }}
 group by 1
 """
-WHOLE = """
-{{ config(materialized='table', enabled=var('whole', false)) }}
-select rider_id, count(*) as ride_count from {{ ref('stg_hire__rides') }} group by 1
-"""
 RECONCILED = """
 select load_id, raw.rides, facts.rides
 from (
@@ -153,7 +149,6 @@ FILES = {
     "models/groups.yml": (BUSINESS / "models/groups.yml").read_text(),
     "models/staging/stg_hire__rides.sql": STAGING,
     "models/intermediate/int_rides__changed_dates.sql": LOG,
-    "models/intermediate/rides_whole.sql": WHOLE,
     "models/marts/fct_rides.sql": FACT,
     "models/marts/ride_months.sql": MONTHS,
     "models/properties.yml": yaml.safe_dump(PROPERTIES),

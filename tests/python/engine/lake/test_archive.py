@@ -14,7 +14,7 @@ from granary.load import api as load
 from granary.load.api import load_table
 from granary.load.withdrawal import withdraw
 from granary.sources.spec import Column
-from granary.tiering import archive, records
+from granary.tiering import archive, policy, records
 from granary.tiering.restore import restore
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError
@@ -240,6 +240,50 @@ def test_a_build_is_waited_for(year: Archived) -> None:
             year.archive()
     assert year.ids() == [10, 11, 20, 21, 30, 31, 40, 41]
     assert year.archive().rows == 6
+
+
+def node(name: str, *, kind: str = "model", **config: Any) -> dict[str, Any]:
+    return {"name": name, "resource_type": kind, "schema": "s", "alias": name, "config": config}
+
+
+INCREMENTAL = {"materialized": "incremental", "incremental_strategy": "overwrite_partitions"}
+
+
+@pytest.mark.parametrize(
+    ("reader", "words"),
+    [
+        (node("whole", materialized="table"), "whole is built whole by each run (table)"),
+        (node("kept", kind="snapshot", materialized="snapshot"), "the snapshot kept compares all raw rows"),
+        (node("all", **INCREMENTAL), "all computes all of its rows in each run"),
+        (node("replaced", materialized="incremental", incremental_strategy="delete+insert"), "replaced replaces rows"),
+        (node("shown", materialized="view", schema="build"), "people read raw rows by the mart shown"),
+        (node("days", **INCREMENTAL, meta={"changes": "log"}), ""),
+        (node("log", materialized="incremental", incremental_strategy="append"), ""),
+        (node("every_row", kind="test"), ""),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else "",
+)
+def test_who_reads_a_table_says_whether_its_rows_may_leave(reader: dict[str, Any], words: str) -> None:
+    manifest = {
+        "sources": {"source.orders": {"schema": "raw_shop", "identifier": "orders"}},
+        "nodes": {"model.stg": node("stg", materialized="view"), "model.reader": reader},
+        "child_map": {"source.orders": ["model.stg"], "model.stg": ["model.reader"]},
+    }
+    found = policy.readers(manifest, "shop", "orders")
+    assert [one for one in found.refusals if words in one] == list(found.refusals)
+    assert bool(found.refusals) == bool(words)
+    assert policy.readers(manifest, "shop", "customers") == policy.Readers(frozenset(), ())
+
+
+def test_a_model_that_has_not_been_built_is_waited_for(year: Archived) -> None:
+    readers = policy.Readers(frozenset({"days"}), ())
+    with connect(year.settings) as connection:
+        with pytest.raises(GranaryError, match="nobody knows which loads days has"):
+            policy.newest_seen(connection, "shop", "orders", readers)
+        execute(connection, "create schema s")
+        execute(connection, "create table s.days ()")
+        query(connection, "select ops.set_watermark('s.days', 'shop', 7, true)")
+        assert policy.newest_seen(connection, "shop", "orders", readers) == 7
 
 
 def compare_raw(shop: Archived) -> list[bool]:

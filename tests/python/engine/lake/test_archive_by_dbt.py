@@ -77,20 +77,6 @@ def test_marts_keep_what_they_were_made_from(hire: BikeHire, tmp_path: Path) -> 
     assert hire.rows(FACTS) == before
 
 
-def test_a_model_that_is_built_whole_keeps_rows_in_postgres(hire: BikeHire) -> None:
-    assert hire.build("--vars", "whole: true") == []
-    path = hire.folder / "models/intermediate/rides_whole.sql"
-    path.write_text(path.read_text().replace("var('whole', false)", "true"))
-    told = hire.command("archive-raw", code=1)
-    assert "rides_whole is built whole by each run (table)" in told
-    assert len(hire.rows(RAW)) == 5
-    path.write_text(path.read_text().replace("enabled=true", "enabled=false"))
-    hire.command("archive-raw")
-    path.write_text(path.read_text().replace("enabled=false", "enabled=true"))
-    (failed,) = hire.build()[:1]
-    assert "rides_whole is built as a whole, and raw rows that it reads lie in an archive" in failed
-
-
 def test_who_is_forgotten_leaves_the_archive_too(hire: BikeHire, tmp_path: Path) -> None:
     hire.command("archive-raw")
     (january, february) = json.loads(hire.command("archive-raw", "--list", "--json"))
