@@ -12,6 +12,7 @@ from granary.privacy import locator
 from granary.privacy.locations import locate
 from granary.privacy.suppression_list import suppressed
 from granary.sources.discovery import SOURCES
+from granary.tiering import records as tiering
 from granary.warehouse.connection import connect, query, quote_relation
 from granary.warehouse.errors import GranaryError
 
@@ -35,6 +36,7 @@ LEDGER = """
     with loads as (
         select load_id, rows_loaded from ops.load_audit
         where source = $1 and table_name = $2 and status = 'loaded' and superseded_by is null and rows_loaded > 0
+            and archive_id is null
     ),
 
     held as (select _load_id as load_id, count(*) as row_count from {relation} group by _load_id)
@@ -86,6 +88,38 @@ def raw(connection: Connection) -> list[Check]:
         detail += f", {wrong:,} loads have others than it says" if wrong else ""
         found.append(Check("raw", name, rows == expected and not wrong, detail))
     return found
+
+
+def archives(connection: Connection, settings: Settings) -> list[Check]:
+    """Look for the files that have raw rows of the ledger: whether each is there, of its size, and has its loads' rows.
+
+    `settings` are those of the living warehouse, which knows the credentials of the places.
+    """
+    if query(connection, "select to_regclass('ops.archives') is null") == [(True,)]:
+        return []  # a backup of an earlier version
+    found: dict[str, list[str]] = {}
+    total: dict[str, tuple[int, int]] = {}
+    for one in tiering.archives(connection):
+        name = f"raw_{one.source}.{one.table}"
+        files, rows = total.get(name, (0, 0))
+        loaded = sum(tiering.loads_in(connection, one.archive_id).values())
+        total[name] = files + 1, rows + loaded
+        wrong = found.setdefault(name, [])
+        try:
+            size = one.files(settings).names(one.path.rpartition("/")[0]).get(one.path)
+        except GranaryError as error:
+            wrong.append(f"{one.place} cannot be asked: {error.what}")
+            continue
+        if size is None:
+            wrong.append(f"{one.path} is not in {one.place}")
+        elif size != one.bytes:
+            wrong.append(f"{one.path} has {size:,} bytes instead of {one.bytes:,}")
+        elif loaded > one.rows:
+            wrong.append(f"{one.path} has {one.rows:,} rows, and the ledger {loaded:,}")
+    return [
+        Check("archive", name, not wrong, wrong[0] if wrong else f"{total[name][1]:,} rows in {total[name][0]:,} files")
+        for name, wrong in found.items()
+    ]
 
 
 def positions(connection: Connection, aside: Settings, living: Settings) -> list[Check]:

@@ -122,6 +122,7 @@ def _compared(
         checks = (
             *compare.marts(connection),
             *compare.raw(connection),
+            *compare.archives(connection, settings),
             *compare.positions(connection, aside, settings),
             *compare.forgotten(connection, aside),
         )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from granary.backup import catalog
 from granary.privacy import forget, suppression_list
 from granary.privacy.suppression_list import Entry
+from granary.tiering import restore
+from granary.warehouse import server
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
 
@@ -57,8 +59,14 @@ def forget_again(settings: Settings, aside: Settings) -> int:
     """
     hand_on(settings, aside)
     wanted = pending(aside)
-    if wanted and not forget.forget(aside, None).finished:
-        raise GranaryError("not all who were forgotten could be erased again", str(aside.home), "see its log")
+    if wanted:
+        server.prepare(aside)  # a backup may be of an earlier version
+        with connect(aside, role="eraser") as connection:
+            listed = suppression_list.suppressed(connection, aside)
+        if listed:
+            restore.bring_back_for(aside, listed.has, keys=settings)
+        if not forget.forget(aside, None).finished:
+            raise GranaryError("not all who were forgotten could be erased again", str(aside.home), "see its log")
     return wanted
 
 

@@ -57,7 +57,9 @@ def storage(settings: Settings, *, as_json: bool) -> None:
     found = look(settings)
     if as_json:
         parts = [asdict(part) | {"bytes": part.bytes} for part in found.parts]
-        output.json({"total": found.total, "free": found.free, "left_out": found.left_out, "parts": parts})
+        archived = [asdict(one) for one in found.archived]
+        said = {"total": found.total, "free": found.free, "left_out": found.left_out, "parts": parts}
+        output.json(said | {"archived": archived})
     else:
         _print_storage(found, settings)
 
@@ -95,6 +97,11 @@ def _print_storage(found: Storage, settings: Settings) -> None:
     for part in found.parts:
         if part.held:
             output.line(f"{part.what}: {part.bytes / 1e6:,.0f} MB of it; `granary doctor` says whose it is")
+    for one in found.archived:
+        output.line(
+            f"Archived in {one.place}: {one.rows:,} rows of {one.table}, data of {one.since} to {one.until}, in"
+            f" {one.files:,} files of {one.bytes / 1e6:,.1f} MB; in Postgres they took {one.raw_bytes / 1e6:,.1f} MB"
+        )
     output.line(f"Free at {settings.home}: {found.free / 1e9:,.1f} GB")
     for left in found.left_out:
         output.line(f"Not looked at: {left}")

@@ -104,6 +104,8 @@ def _origin(origin: Origin) -> Iterator[str]:
         yield f"  {load.unit}"
         yield f"    load {load.load_id}, {load.finished_at:%Y-%m-%d %H:%M:%S %Z}, run {load.run_id[:8]}{_content(one)}"
         yield f"    {one.used:,} of {_many(load.rows_loaded, 'row')}{_places(one)}{_refused(load.rows_quarantined)}"
+        if one.archive:
+            yield f"    its raw rows are archived in {one.archive}"
         if load.rows_forgotten:
             yield f"    {_many(load.rows_forgotten, 'more row')} erased: of a forgotten data subject"
     if origin.load_count > len(origin.loads):

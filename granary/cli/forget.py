@@ -9,13 +9,15 @@ import typer
 
 from granary.cli import output, twin
 from granary.cli.options import AsJson, ready
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from granary.privacy.erasure import Total
     from granary.privacy.forget import Outcome
     from granary.privacy.identity import Identity
+    from granary.warehouse.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -48,6 +50,7 @@ def forget(
     from granary.deliver.records import forgotten
     from granary.lake.records import exports
     from granary.privacy import forget
+    from granary.tiering import restore
 
     if again == (subject is not None) or (again and dry_run):
         raise typer.BadParameter("give a data subject and a key, or --again alone")
@@ -56,7 +59,7 @@ def forget(
         raise typer.BadParameter("without a terminal, confirm with --yes")
     settings = ready()
     if identity is not None and (dry_run or not yes):
-        totals = forget.look(settings, identity)
+        totals = _looked(settings, identity, quiet=as_json)
         if not as_json:
             _print_totals(totals, "Would be erased" if dry_run else "To be erased")
         elif dry_run:
@@ -65,7 +68,9 @@ def forget(
             return
         if not typer.confirm("Erase these for good, and rebuild the marts?", err=True):
             raise typer.Exit(1)
+    restore.bring_back_for(settings, _wanted(settings, identity))
     done = forget.forget(settings, identity, reason=reason)
+    restore.forget_files(settings)
     twin.follow(settings)
     delivered = forgotten(settings)
     if as_json:
@@ -78,6 +83,32 @@ def forget(
             output.line(f"{target} may still have their rows, until `granary deliver {name}` has them deleted there.")
     if not done.finished:
         raise typer.Exit(1)
+
+
+def _looked(settings: Settings, identity: Identity, *, quiet: bool) -> tuple[Total, ...]:
+    """Return what Postgres has of somebody, and say what is in an archive: nothing where that has all of it."""
+    from granary.privacy import forget
+    from granary.tiering import restore
+
+    away = list(restore.holding(settings, identity.__eq__))
+    for source, table, number in away if not quiet else ():
+        output.line(f"The archive of {source}.{table.name} has {number:,} of their rows: it is restored first.")
+    try:
+        return forget.look(settings, identity)
+    except GranaryError:
+        if away:
+            return ()
+        raise
+
+
+def _wanted(settings: Settings, identity: Identity | None) -> Callable[[Identity], bool]:
+    """Return who is to be taken out: one, and all who were forgotten before."""
+    from granary.privacy.suppression_list import suppressed
+    from granary.warehouse.connection import connect
+
+    with connect(settings, role="eraser") as connection:
+        listed = suppressed(connection, settings)
+    return lambda one: one == identity or (listed is not None and listed.has(one))
 
 
 def _identify(subject: str, key: str | None) -> Identity:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from granary.dagster.archive_job import archive_jobs
 from granary.dagster.arrivals import landed, landing_zone, polling
 from granary.dagster.dbt_assets import dbt_definition, external_sources
 from granary.dagster.deliveries import deliveries
@@ -49,7 +50,7 @@ def assemble(
     return dg.Definitions(
         assets=[*loaders(days), dbt, *external, *deliveries()],
         asset_checks=[publish_checks(manifest)],
-        jobs=named,
+        jobs=[*named, *archive_jobs()],
         schedules=schedules,
         sensors=[*SENSORS, incidents_of_assets, rest_of_runs(named), landing_zone, landed, *polling()],
         resources={"warehouse": Warehouse()},

@@ -12,6 +12,7 @@ from granary.warehouse.connection import Connection, query, quote_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from granary.explain.archived import Away
     from granary.explain.links import Model
     from granary.explain.plan import Followed, Plan
 
@@ -22,7 +23,8 @@ LOAD = "load_id"
 class LoadRows:
     """What one load contributed: how many of its rows, and which (as ranges), where raw still holds them.
 
-    `gone` are rows that raw does not hold any more under this load; `raw_rows` is what raw holds of the load in all.
+    `gone` are rows that raw does not hold any more under this load; `raw_rows` is what raw holds of the load in all, or
+    the file `archive` instead of it.
     """
 
     load: provenance.Load
@@ -30,6 +32,7 @@ class LoadRows:
     rows: str
     gone: int
     raw_rows: int
+    archive: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,14 @@ class Origin:
     differences: tuple[str, ...]
 
 
-def origins(connection: Connection, route: Plan, tables: Mapping[str, str], limit: int) -> list[Origin]:
+def origins(connection: Connection, route: Plan, tables: Mapping[str, str], limit: int, away: Away) -> list[Origin]:
     """Return what each source table contributed; of the first `limit` loads also which rows."""
-    return [_origin(connection, route, model, tables, limit) for model in route.models if model.source]
+    return [_origin(connection, route, model, tables, limit, away) for model in route.models if model.source]
 
 
-def _origin(connection: Connection, route: Plan, model: Model, tables: Mapping[str, str], limit: int) -> Origin:
+def _origin(
+    connection: Connection, route: Plan, model: Model, tables: Mapping[str, str], limit: int, away: Away
+) -> Origin:
     assert model.source is not None
     source, table = model.source
     held = tables[model.node]
@@ -65,7 +70,8 @@ def _origin(connection: Connection, route: Plan, model: Model, tables: Mapping[s
     ids = sorted({*used, *gone})
     ledger = provenance.loads(connection, ids)
     shown = [load_id for load_id in ids if load_id in ledger][:limit]
-    raw = provenance.raw_rows(connection, source, table, ids)
+    away.fetch(model, ids)
+    raw = provenance.raw_rows(connection, source, table, ids) | away.rows_of(model)
     keyed = provenance.has_key(connection, source, table)
     loads = tuple(
         LoadRows(
@@ -74,6 +80,7 @@ def _origin(connection: Connection, route: Plan, model: Model, tables: Mapping[s
             ranges(_rows(connection, held, load_id)),
             gone.get(load_id, 0),
             raw.get(load_id, 0),
+            away.file_of(load_id),
         )
         for load_id in shown
     )

@@ -15,6 +15,7 @@ from granary.dbt import manifest as dbt_manifest
 from granary.dbt.catalog import Catalog
 from granary.dbt.lineage import column_lineage
 from granary.explain import check
+from granary.explain.archived import Away
 from granary.explain.condition import ConditionError, condition, refuse
 from granary.explain.links import Model, find_mart, model_of
 from granary.explain.origins import Origin, origins
@@ -85,14 +86,14 @@ def explain(settings: Settings, mart: str, where: str, *, column: str | None = N
         execute(connection, "set transaction isolation level repeatable read")
         execute(connection, f"set local statement_timeout = '{SECONDS}s'")
         execute(connection, "set local search_path = pg_catalog, pg_temp")
-        return _Trace(connection, manifest, root).run(where, column, limit)
+        return _Trace(settings, connection, manifest, root).run(where, column, limit)
 
 
 class _Trace:
     """One explanation at work, within one transaction that is rolled back."""
 
-    def __init__(self, connection: Connection, manifest: Mapping[str, Any], root: Model) -> None:
-        self.connection, self.manifest, self.root = connection, manifest, root
+    def __init__(self, settings: Settings, connection: Connection, manifest: Mapping[str, Any], root: Model) -> None:
+        self.settings, self.connection, self.manifest, self.root = settings, connection, manifest, root
         self.catalog = Catalog(connection)
         self.tables: dict[str, str] = {}
         self.joins: dict[str, str] = {}
@@ -109,7 +110,9 @@ class _Trace:
         self.gather(route, chosen)
         steps = tree(self.manifest, route)
         order = {step.relation: number for number, step in reversed(list(enumerate(steps)))}
-        found = sorted(origins(self.connection, route, self.tables, limit), key=lambda one: order[one.relation])
+        found = sorted(
+            origins(self.connection, route, self.tables, limit, self.away), key=lambda one: order[one.relation]
+        )
         checks = [one for followed in route.links for one in self.check(followed)]
         keys = self.keys(route)
         days = self.days(route)
@@ -163,6 +166,7 @@ class _Trace:
         for model in route.models:
             self.tables[model.node] = self.table(model)
         copies = {model.node: self.table(model) for model in joined}
+        self.away = Away(self.settings, self.connection, route.models)
         # No table can be created from here on, and no table but these can be written.
         execute(self.connection, "set transaction read only")
         # What is joined may be a view with windows, of which the planner knows little: it is written down once.
@@ -237,8 +241,9 @@ class _Trace:
 
     def rows_through(self, followed: Followed) -> str:
         """Return the query for the rows of the parent that one link leads to."""
+        loads = self.loads(followed)
         return (
-            f"select parent.* from {followed.parent.sql_name} as parent where {self.loads(followed)}exists ("
+            f"select parent.* from {self.away.relation(followed.parent)} as parent where {loads}exists ("
             f"select from {self.tables[followed.child.node]} as this{self.joined(followed)}"
             f" where {condition_of(followed)})"
         )
@@ -263,7 +268,9 @@ class _Trace:
             sql = f"select distinct log.load_id from {log} as log where log.{shared} in (select {shared} from {child})"
         elif not followed.parent.source or link.match.get("load_id") != 'parent."load_id"':
             return ""
-        ids = [str(int(row[0])) for row in query(self.connection, sql) if row[0] is not None]
+        numbers = [int(row[0]) for row in query(self.connection, sql) if row[0] is not None]
+        self.away.fetch(followed.parent, numbers)
+        ids = map(str, numbers)
         return f"parent.load_id = any('{{{', '.join(ids)}}}'::bigint[]) and "
 
     def check(self, followed: Followed) -> list[check.Check]:

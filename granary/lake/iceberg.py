@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from granary.lake.folder_catalog import FolderCatalog
-from granary.lake.table import CHUNK_BYTES, FILE_BYTES, MARK, PUBLISH, Change, State, chunks, explained
+from granary.lake.table import FILE_BYTES, MARK, PUBLISH, Change, State, explained
 from granary.lake.types import normal, same
 from granary.readers.tables.place import package
+from granary.tiering.parquet_file import CHUNK_BYTES, chunks
 from granary.warehouse.faults import fault_point
 
 if TYPE_CHECKING:

@@ -6,17 +6,16 @@ Files are never changed: a partition that changed gets new ones, and those that 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 import uuid
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from granary.lake.table import CHUNK_BYTES, FILE_BYTES, GROUP_ROWS, NULL, Change, State, chunks
+from granary.lake.table import FILE_BYTES, NULL, Change, State
+from granary.tiering.parquet_file import CHUNK_BYTES, GROUP_ROWS, chunks, write_file
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
 
@@ -31,53 +30,6 @@ OURS = re.compile(r"(?:[^/]+/)?part-[0-9a-f]{32}\.parquet")
 """Our files' names: no other file is ever removed."""
 
 
-class Hashed:
-    """A binary file that is hashed as it is written."""
-
-    closed = False
-
-    def __init__(self, file: IO[bytes]) -> None:
-        """Write into this file."""
-        self._file, self._state, self.size = file, hashlib.sha256(), 0
-
-    def write(self, data: Any) -> int:
-        """Write a buffer."""
-        self._file.write(data)
-        self._state.update(data)
-        self.size += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        """Return how much is written."""
-        return self.size
-
-    def flush(self) -> None:
-        """Leave it to whoever opened the file."""
-
-    def close(self) -> None:
-        """Leave it to whoever opened the file."""
-
-    def digest(self) -> str:
-        """Return the SHA-256 of what was written."""
-        return self._state.hexdigest()
-
-
-def write_file(
-    files: Destination, name: str, schema: pa.Schema, groups: Iterator[pa.Table], limit: int = FILE_BYTES
-) -> dict[str, Any]:
-    """Write row groups into one file until it is full; return its name, rows, bytes and SHA-256."""
-    rows = 0
-    with files.writing(name) as file:
-        sink = Hashed(file)
-        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
-            for group in groups:
-                writer.write_table(group)
-                rows += group.num_rows
-                if sink.size >= limit:
-                    break
-    return {"path": name, "rows": rows, "bytes": sink.size, "sha256": sink.digest()}
-
-
 def write_files(
     files: Destination, folder: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[dict[str, Any]]:
@@ -89,7 +41,7 @@ def write_files(
             yield first
             yield from groups
 
-        yield write_file(files, f"{folder}part-{uuid.uuid4().hex}.parquet", schema, rest())
+        yield write_file(files, f"{folder}part-{uuid.uuid4().hex}.parquet", schema, rest(), FILE_BYTES)
         fault_point("lake-file-written")
 
 

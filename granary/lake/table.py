@@ -12,15 +12,12 @@ import pyarrow as pa
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from granary.readers.tables.place import Place
 
 FILE_BYTES = 128 << 20
 """About what a file holds before another one is begun."""
-GROUP_ROWS = 250_000
-CHUNK_BYTES = 256 << 20
-"""What is in memory at a time of rows that become one file."""
 MARK = "granary.mart"
 PUBLISH = "granary.publish-id"
 NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -92,19 +89,6 @@ class LakeTable(Protocol):
     def purge(self) -> int:
         """Delete what only earlier versions have, and return how many files that were: they can be read no more."""
         ...
-
-
-def chunks(batches: Iterable[pa.RecordBatch], rows: int, size: int) -> Iterator[pa.Table]:
-    """Yield batches together, in tables of about so many rows or bytes, whichever is reached first."""
-    held: list[pa.RecordBatch] = []
-    for batch in batches:
-        if batch.num_rows:
-            held.append(batch)
-        if sum(one.num_rows for one in held) >= rows or sum(one.nbytes for one in held) >= size:
-            yield pa.Table.from_batches(held)
-            held = []
-    if held:
-        yield pa.Table.from_batches(held)
 
 
 @contextmanager

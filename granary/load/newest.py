@@ -27,7 +27,7 @@ def data_at(unit: Unit, newest: object = None) -> datetime | None:
     if isinstance(newest, datetime):
         return newest if newest.tzinfo else newest.replace(tzinfo=timezone.utc)
     day = newest if isinstance(newest, date) else unit.date
-    return None if day is None else datetime.combine(day + timedelta(days=1), time(), _zone())
+    return None if day is None else datetime.combine(day + timedelta(days=1), time(), zone())
 
 
 def sent_at(seconds: Iterable[float]) -> datetime | None:
@@ -47,7 +47,8 @@ def last_date(settings: Settings) -> date | None:
         return None
 
 
-def _zone() -> tzinfo:
+def zone() -> tzinfo:
+    """Return the project's time zone."""
     try:
         return ZoneInfo(calendar().time_zone)
     except GranaryError:  # a project without a calendar

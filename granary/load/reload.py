@@ -17,12 +17,14 @@ from granary.warehouse.binary_copy import copy_into, copy_into_new
 from granary.warehouse.connection import columns_of, count, quote_name
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.ledger import shrink
+from granary.warehouse.raw_tables import archived
 from granary.warehouse.records import LOAD_ID, ROW, Target, arrow_type
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from granary.sources.spec import Table
+    from granary.warehouse.connection import Connection
     from granary.warehouse.writer import LoadTransaction
 
 ASIDE = "rows_before"
@@ -30,6 +32,18 @@ ROWS = 50_000
 """Rows that are cast at a time."""
 NAMED = 5
 """Units that a message names before it breaks off."""
+
+
+def check_none_archived(connection: Connection, target: Target) -> None:
+    """Refuse to read a table anew of which rows lie in an archive: what the source does not offer now would stay there.
+
+    Raises:
+        GranaryError: it is so.
+    """
+    if rows := archived(connection, target):
+        place = f"{target.source}.{target.table}"
+        todo = f"`granary archive-raw {place} --restore` brings them back; then load again"
+        raise GranaryError(f"{rows:,} of the table's rows lie in an archive", place, todo)
 
 
 def set_aside(tx: LoadTransaction, target: Target) -> int:

@@ -99,6 +99,8 @@ class TableLoad:
         with LoadTransaction(self.settings, self.source.name) as tx:
             if self.source.is_captured:
                 check_held(tx.connection, self.source, self.table)
+            if self.anew or self.rebuild:
+                reload.check_none_archived(tx.connection, self.stage.target)
             self.lost = tx.lost(self.stage.target, by_load=self.table.disposition == "replace_unit")
             if self.lost:  # as if it had never been loaded, whatever the days that were asked for
                 self.everything, self.window = True, None

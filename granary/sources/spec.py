@@ -117,6 +117,7 @@ class Table:
     whether a file with the content of another one is only reported, or loaded as well, such as a daily price list
     that did not change. `poll` is how often a database or an API is asked by itself under `granary serve`: a part of
     an hour or of a day without a rest, from a minute to a day. Files need none: their arrival is noticed.
+    `archive_after` is the age of its data from which rows move to files of a lake (docs/engine/archive.md).
     """
 
     name: str
@@ -136,6 +137,7 @@ class Table:
     copies: Copies = "report"
     max_new_columns: int = 200
     poll: timedelta | None = None
+    archive_after: timedelta | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -159,6 +161,15 @@ class Table:
         _check(
             self.poll is None or any(divides(self.poll, whole) for whole in (HOUR, DAY)),
             f"table {self.name}: poll is a part of an hour or of a day, such as timedelta(minutes=15)",
+        )
+        _check(
+            self.archive_after is None or self.archive_after > timedelta(0),
+            f"table {self.name}: archive_after is a time, such as timedelta(days=400)",
+        )
+        _check(
+            self.archive_after is None or (self.disposition in ("replace_unit", "append") and not self.key),
+            f"table {self.name}: archive_after is for tables of which no row is found by a key, or it could come twice:"
+            " replace_unit or append without one",
         )
         _check(self.poll is None or not self.is_daily, f"table {self.name}: what comes by the day is not polled")
 
@@ -338,6 +349,8 @@ class Source:
         streamed = set(self.stream.topics) if self.stream else set()
         _check(streamed <= set(names), f"source {self.name} streams a table that is not its own")
         with_cursor = [t.name for t in self.tables if t.name in streamed and t.cursor]
+        kept = [table.name for table in self.tables if self.capture and table.archive_after]
+        _check(not kept, f"source {self.name} is captured, so none of its tables has archive_after: {kept}")
         _check(not with_cursor, f"source {self.name} streams tables whose watermark is a cursor: {with_cursor}")
         if self.stream and self.stream.envelope:
             _check(self.capture is None, f"source {self.name} is captured in two ways")

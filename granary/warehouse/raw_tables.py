@@ -70,6 +70,18 @@ def counted(connection: Connection, target: Target) -> int:
     return int(rows)
 
 
+def archived(connection: Connection, target: Target) -> int:
+    """Return how many rows of a table's loads that count lie in an archive and not in the raw table."""
+    ((rows,),) = query(
+        connection,
+        "select coalesce(sum(rows_loaded), 0)::bigint from ops.load_audit"
+        " where source = $1 and table_name = $2 and archive_id is not null and superseded_by is null",
+        target.source,
+        target.table,
+    )
+    return int(rows)
+
+
 def lost(connection: Connection, target: Target, *, by_load: bool) -> Lost | None:
     """Return how a raw table lacks rows that its loads brought, or None if it does not.
 
@@ -105,7 +117,7 @@ def _lacking(connection: Connection, target: Target) -> bool:
     ((lacking,),) = query(
         connection,
         "select exists (select from (select load_id from ops.load_audit where source = $1 and table_name = $2"
-        " and status = 'loaded' and superseded_by is null and rows_loaded > 0"
+        " and status = 'loaded' and superseded_by is null and rows_loaded > 0 and archive_id is null"
         f" order by random() limit {ASKED_LOADS}) as l"
         f" where not exists (select from {target.sql_name} as r where r.{LOAD_ID} = l.load_id))",
         target.source,

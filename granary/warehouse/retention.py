@@ -178,6 +178,11 @@ POLICIES = (
     ),
     Policy("exports", "a row per exported mart and place: by it later exports and erasures find what lies there"),
     Policy(
+        "archives",
+        "a row per file that has raw rows, and of what came back until its file is removed: `granary archive-raw`"
+        " does, after thirty days",
+    ),
+    Policy(
         "audit_trail",
         "a year, or longer where `record_days` says so; of the server's roles also the last that was seen",
         "at",

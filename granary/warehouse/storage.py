@@ -54,6 +54,17 @@ HELD = """
 """
 
 
+ARCHIVED = """
+    select
+        source || '.' || table_name, place, min(data_from)::text, max(data_until)::text, count(*),
+        sum(row_count)::bigint, sum(byte_count)::bigint, sum(raw_byte_count)::bigint
+    from ops.archives
+    where state = 'holds'
+    group by source, table_name, place
+    order by 1, 2
+"""
+
+
 @dataclass(frozen=True)
 class Part:
     """Bytes of one kind. What is `held` is counted in another part already (write-ahead log that a slot retains)."""
@@ -71,12 +82,30 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Away:
+    """Raw rows of a table that lie in files of a lake: where, of which data, and what they took in Postgres, about."""
+
+    table: str
+    place: str
+    since: str
+    until: str
+    files: int
+    rows: int
+    bytes: int
+    raw_bytes: int
+
+
+@dataclass(frozen=True)
 class Storage:
-    """What is stored, the bytes that are free beside the home, and what could not be looked at, with the reason."""
+    """What is stored, the bytes that are free beside the home, and what could not be looked at, with the reason.
+
+    `archived` are raw rows in a lake, which may be on this disk or elsewhere: they are in no part.
+    """
 
     parts: tuple[Part, ...]
     free: int
     left_out: tuple[str, ...]
+    archived: tuple[Away, ...] = ()
 
     @property
     def total(self) -> int:
@@ -106,6 +135,8 @@ def look(settings: Settings) -> Storage:
             else:
                 parts.append(Part(f"{what}{name})", size))
         databases = sum(part.bytes for part in parts)
+        known = query(connection, "select to_regclass('ops.archives') is not null") == [(True,)]
+        archived = tuple(Away(*row) for row in query(connection, ARCHIVED)) if known else ()
         parts += _log(connection, left_out)
     if settings.external:
         left_out.append("the server's own files: it is external")
@@ -114,7 +145,7 @@ def look(settings: Settings) -> Storage:
         parts.append(Part("the server's other files", files=max(0, data - databases - parts[-1].bytes)))
     parts += _files(settings.home)
     order = sorted((part for part in parts if part.bytes), key=lambda part: (part.held, -part.bytes))
-    return Storage(tuple(order), shutil.disk_usage(settings.home).free, tuple(left_out))
+    return Storage(tuple(order), shutil.disk_usage(settings.home).free, tuple(left_out), archived)
 
 
 def _log(connection: Connection, left_out: list[str]) -> Iterator[Part]:

@@ -162,7 +162,7 @@ class LoadTransaction:
             "select load_id, unit, rows_loaded, coalesce(held.row_count, 0) from ops.load_audit as l"
             f" left join (select {LOAD_ID} as id, count(*) as row_count from {target.sql_name} group by 1) as held"
             " on held.id = l.load_id where source = $1 and table_name = $2 and status = 'loaded'"
-            " and superseded_by is null order by load_id",
+            " and superseded_by is null and archive_id is null order by load_id",
             self.source,
             target.table,
         )
@@ -283,11 +283,15 @@ class LoadTransaction:
             self.execute(f"delete from ops.{records} where source = $1 and table_name = $2", self.source, table)
 
     def delete_loads(self, target: Target, load_ids: Iterable[int]) -> int:
-        """Delete the rows of some loads and return how many there were."""
+        """Delete the rows of some loads and return how many there were, those in an archive included."""
         ids = ", ".join(str(int(load_id)) for load_id in load_ids)
-        deleted = count(self.connection, f"delete from {target.sql_name} where {LOAD_ID} in ({ids})") if ids else 0
+        if not ids:
+            return 0
+        deleted = count(self.connection, f"delete from {target.sql_name} where {LOAD_ID} in ({ids})")
         self.note(target, -deleted)
-        return deleted
+        apart = f"select coalesce(sum(rows_loaded), 0)::bigint from ops.load_audit where load_id in ({ids})"
+        ((archived,),) = self.query(f"{apart} and archive_id is not null and superseded_by is null")
+        return deleted + int(archived)
 
     def update_statistics(self, target: Target, changed: int) -> None:
         """Have the block range index and the planner know the rows that have just come; models read them next.
@@ -392,10 +396,11 @@ class LoadTransaction:
             self.execute("update ops.load_audit set superseded_by = $1 where load_id = $2", later, earlier)
 
     def supersede_all(self, table: str, load_id: int) -> None:
-        """Mark every active load of a table as replaced by `load_id`."""
+        """Mark every active load of a table as replaced by `load_id`, but for those whose rows are in an archive."""
         self.execute(
             "update ops.load_audit set superseded_by = $1 where source = $2 and table_name = $3"
-            " and status in ('loaded', 'unreadable') and superseded_by is null and load_id <> $1",
+            " and status in ('loaded', 'unreadable') and superseded_by is null and load_id <> $1"
+            " and archive_id is null",
             load_id,
             self.source,
             table,

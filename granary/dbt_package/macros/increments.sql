@@ -24,9 +24,10 @@
     {%- for name in meta.get('depends_on_vars', []) -%}{%- do vars.append(var(name)) -%}{%- endfor -%}
     {%- for id in node.depends_on.nodes if id.startswith('seed.') -%}{%- do vars.append(graph.nodes[id].checksum.checksum) -%}{%- endfor -%}
     {%- set partition = granary.partition_columns(node) -%}
-    {%- set log, asked = none, none -%}
+    {%- set log, log_relation, asked = none, none, none -%}
     {%- if 'changes' in meta -%}
-        {%- set log = granary.changed_partitions(granary.node_named(meta['changes']).relation_name, partition[0], name) -%}
+        {%- set log_relation = granary.node_named(meta['changes']).relation_name -%}
+        {%- set log = granary.changed_partitions(log_relation, partition[0], name) -%}
     {%- endif -%}
     {%- if ('changes' in meta or partition == ['business_date']) and var('from_date') and var('to_date') -%}
         {%- set asked = 'select ' ~ granary.partition_of(partition[0], 'day_at') ~ ' as ' ~ partition[0] ~ " from generate_series(date '"
@@ -41,6 +42,7 @@
         'invocation': invocation_id,
         'inputs': inputs if 'changed_by' in meta else none,
         'log': log,
+        'log_relation': log_relation,
         'asked': asked,
     }) }}
 {%- endmacro %}
@@ -164,6 +166,7 @@ having sum({{ sums.keys() | first }}) <> 0
 {#- dbt's own. What an increment needs besides is in the same statement, and transaction. -#}
 {% macro postgres__create_table_as(temporary, relation, sql) -%}
     {%- set increment = granary.increment() -%}
+    {%- if not temporary or (increment and increment.state == 'all') -%}{%- do granary.refuse_archived() -%}{%- endif -%}
     {%- if not increment or flags.EMPTY -%}
         {{ dbt.postgres__create_table_as(temporary, relation, sql) }}
     {%- elif temporary -%}

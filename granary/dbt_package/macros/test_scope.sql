@@ -35,12 +35,13 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- The same for a column of loads: those that the model had not seen before. -#}
+{#- The same for a column of loads: those that the model had not seen before, and whose rows are in raw. -#}
 {% macro and_of_new_loads(model_name, source_name, column) -%}
     {%- set node = granary.node_named(model_name) -%}
     {%- if granary.tests_only_latest_publish(node) -%}
     and {{ column }} > (select ops.load_seen_before('{{ source_name }}', '{{ granary.full_name(node) }}'))
-    {%- endif -%}
+    {%- endif %}
+    {{ granary.and_not_archived(source_name, column) }}
 {%- endmacro %}
 
 {#-

@@ -1,7 +1,7 @@
 -- Increments: a model that declares what it is partitioned by overwrites the partitions that changed, by difference, and
 -- hands the rows that differ on to the models that read it (docs/engine/decisions/0037). dbt describes the model:
 --
---     doc    {model, grain, partition, columns, fingerprint, invocation, inputs, log, asked, state}
+--     doc    {model, grain, partition, columns, fingerprint, invocation, inputs, log, log_relation, asked, state}
 --     inputs {model: by}, which says what a change there means here:
 --                all                everything is computed again, and what differs is written
 --                never              nothing
@@ -9,6 +9,7 @@
 --                an expression      the partition that a changed row of the input is in
 --                a query            the partitions, from the rows that changed, `changes`
 --     log    a query for the partitions that loads changed, of a model that reads the raw tables
+--     log_relation  the log that it asks
 --     asked  a query for partitions that somebody wants overwritten
 --
 -- The functions have the rights of whoever calls them: transformer.
@@ -135,6 +136,73 @@ begin
         insert into pg_temp.granary_partitions select * from pg_temp.granary_asked;
     end if;
     analyze pg_temp.granary_partitions;
+    if doc ->> 'log_relation' is not null then
+        perform ops.refuse_archived(doc);
+    end if;
+end
+$$;
+
+-- Raw rows that lie in an archive are not seen by a model. Whoever computes from raw tables says which, and has the lock
+-- until its transaction ends: rows leave a raw table only while nobody has it.
+create or replace function ops.archive_lock() returns bigint
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select cast(hashtext('granary.archive') as bigint)
+$$;
+
+create or replace function ops.restore_command(archived bigint[]) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select string_agg(format(
+        'granary archive-raw %s.%s --restore --since %s --until %s', source, table_name,
+        to_char(data_from, 'YYYY-MM-DD'), to_char(data_until, 'YYYY-MM-DD')
+    ), '; ' order by source, table_name)
+    from (
+        select source, table_name, min(data_from) as data_from, max(data_until) as data_until
+        from ops.archives
+        where archive_id = any(archived)
+        group by source, table_name
+    ) as files
+$$;
+
+-- Of raw tables, [[source, table], ...], what brings those rows back: null if none is away.
+create or replace function ops.archived_rows(tables jsonb) returns text
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    archived bigint[];
+begin
+    perform pg_advisory_xact_lock_shared(ops.archive_lock());
+    archived := array(
+        select distinct loads.archive_id
+        from ops.load_audit as loads
+        inner join jsonb_array_elements(tables) as named
+            on loads.source = named ->> 0 and loads.table_name = named ->> 1
+        where loads.archive_id is not null and loads.superseded_by is null
+    );
+    return ops.restore_command(archived);
+end
+$$;
+
+-- The same of the partitions that are overwritten, by the log that knows which loads have rows in which.
+create or replace function ops.refuse_archived(doc jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    columns text[] := ops.texts(doc -> 'partition');
+    archived bigint[];
+begin
+    perform pg_advisory_xact_lock_shared(ops.archive_lock());
+    if not exists (select from ops.load_audit where archive_id is not null and superseded_by is null) then
+        return;
+    end if;
+    execute format(
+        'select array(select distinct loads.archive_id from ops.load_audit as loads inner join %s as log'
+        ' on log.load_id = loads.load_id and log.source = loads.source'
+        ' where loads.archive_id is not null and loads.superseded_by is null'
+        ' and (%s) in (select %s from pg_temp.granary_partitions))',
+        doc ->> 'log_relation', ops.column_list(columns, 'log.'), ops.column_list(columns)
+    ) into archived;
+    if archived <> '{}' then
+        raise exception '% has to compute partitions of which raw rows lie in an archive. Bring them back and run this again: %',
+            doc ->> 'model', ops.restore_command(archived);
+    end if;
 end
 $$;
 

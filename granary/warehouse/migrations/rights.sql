@@ -120,7 +120,7 @@ grant select, insert, update on
 grant select, insert, delete on ops.known_messages to {loader};
 grant select, insert, update on ops.locks to {loader}, {transformer};
 grant delete on ops.quarantine, ops.watermarks, ops.raw_tables to {loader};
-grant select, insert, update, delete on ops.observations, ops.anomalies to {loader};
+grant select, insert, update, delete on ops.observations, ops.anomalies, ops.archives to {loader};
 grant usage on all sequences in schema ops to {loader};
 grant create on schema ops to {transformer};
 grant select on all tables in schema ops to {transformer};

@@ -586,7 +586,7 @@ begin
             ' full outer join (select _load_id as load_id, count(*) as row_count from %4$s%5$s group by _load_id) as raw_loads'
             ' using (load_id) where %6$s',
             one ->> 'source', one ->> 'table',
-            case when not keyed then ' and superseded_by is null and rows_loaded > 0' || coalesce(' and load_id > ' || seen, '') end,
+            case when not keyed then ' and superseded_by is null and archive_id is null and rows_loaded > 0' || coalesce(' and load_id > ' || seen, '') end,
             one ->> 'relation', ' where _load_id > ' || seen,
             case when keyed then 'coalesce(raw_loads.row_count > ledger.row_count, ledger.row_count is null)'
                 else 'ledger.row_count is distinct from raw_loads.row_count' end
@@ -608,7 +608,8 @@ begin
         'select loads.load_id, loads.rows_loaded from ops.load_audit as loads'
         ' left join lateral (select 1 as one from %s where _load_id = loads.load_id limit 1) as present on true'
         ' where present.one is null and loads.source = %L and loads.table_name = %L and loads.status = ''loaded'''
-        ' and loads.superseded_by is null and loads.rows_loaded > 0 and loads.load_id <= %s order by loads.load_id',
+        ' and loads.superseded_by is null and loads.archive_id is null and loads.rows_loaded > 0 and loads.load_id <= %s'
+        ' order by loads.load_id',
         one ->> 'relation', one ->> 'source', one ->> 'table', seen
     );
 end

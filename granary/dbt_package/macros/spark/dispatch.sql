@@ -43,3 +43,7 @@
 {% macro tests_only_latest_publish(node) -%}
     {{ return(adapter.dispatch('tests_only_latest_publish', 'granary')(node)) }}
 {%- endmacro %}
+
+{% macro and_not_archived(source_name, column) -%}
+    {{ adapter.dispatch('and_not_archived', 'granary')(source_name, column) }}
+{%- endmacro %}

@@ -72,3 +72,6 @@ from arrived
     {{- '\n    union all' if not loop.last }}
     {%- endfor %}
 {%- endmacro %}
+
+{% macro spark__and_not_archived(source_name, column) -%}
+{%- endmacro %}

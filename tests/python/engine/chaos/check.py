@@ -19,6 +19,7 @@ COUNTED = """
 with loads as (
     select load_id, rows_loaded from ops.load_audit
     where source = $1 and table_name = $2 and status = 'loaded' and superseded_by is null and rows_loaded > 0
+    and archive_id is null
 ), held as (select _load_id as load_id, count(*) as rows from {raw} group by _load_id)
 select coalesce(loads.load_id, held.load_id), loads.rows_loaded, held.rows
 from loads full outer join held using (load_id) where loads.rows_loaded is distinct from held.rows

@@ -25,7 +25,7 @@ Rows = Counter[tuple[Any, ...]]
 REFUSED = "quarantine"
 """The name under which refused rows are compared: (table, unit, place in the unit, column, id of the row)."""
 
-OPS = ("raw_tables", "load_audit", "watermarks", "known_messages", "quarantine", "schema_changes")
+OPS = ("raw_tables", "load_audit", "watermarks", "known_messages", "quarantine", "schema_changes", "archives")
 
 
 SEAM = ("extracted", "mid-copy", "before-commit", "after-commit")

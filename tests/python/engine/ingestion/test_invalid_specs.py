@@ -133,6 +133,13 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (Table, {"poll": -timedelta(hours=1)}, "table things: poll is a part of an hour or of a day"),
     (Table, {"poll": timedelta(minutes=7)}, "table things: poll is a part of an hour or of a day"),
     (Table, {"poll": timedelta(hours=1), "partition": "day"}, "table things: what comes by the day is not polled"),
+    (Table, {"archive_after": 400}, "table things: archive_after is timedelta or None and not 400"),
+    (
+        Table,
+        {"archive_after": timedelta(9), "disposition": "merge", "key": ("id",)},
+        "table things: archive_after is for tables of which no row is found by a key",
+    ),
+    (Table, {"archive_after": timedelta(0)}, "table things: archive_after is a time, such as timedelta(days=400)"),
     (Table, {"key": "id"}, f"table things: key {TUPLE} 'id'"),
     (Table, {"key": ("id", "id")}, "table things: its key names a column twice"),
     (Table, {"cursor": ""}, "table things: its cursor is not a column"),

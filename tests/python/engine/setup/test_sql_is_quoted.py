@@ -39,6 +39,10 @@ REVIEWED: dict[str, dict[str, str]] = {
     "cli/publishes.py": {"made.schema": "a name of ours, in a statement for a person to read"},
     "dagster/retention.py": {"table": "a key of POLICIES"},
     "deliver/database.py": {"self.mark": "quoted by SQLAlchemy's dialect"},
+    "explain/archived.py": {
+        "beside.table": "a temporary table, named by quote_name",
+        "view": "a temporary view of the trace, by number",
+    },
     "explain/check.py": {"child": "a table of `tables`: temporary ones of the trace, by number", "parent": "the same"},
     "explain/origins.py": {
         "held": "the same",
@@ -46,6 +50,7 @@ REVIEWED: dict[str, dict[str, str]] = {
         "tables[followed.parent.node]": "the same",
     },
     "explain/trace.py": {
+        "self.away.relation(followed.parent)": "sql_name, or a temporary view of the trace, by number",
         "child": "a temporary table of the trace, by number",
         "copies[model.node]": "the same",
         "name": "the same",

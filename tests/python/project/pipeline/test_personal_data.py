@@ -95,6 +95,7 @@ MAY: dict[str, dict[str, str]] = {
     "ops.delivery_batches": {"transformer": "S", "auditor": "S"},
     "ops.delivered_rows": {"transformer": "S", "auditor": "s"},
     "ops.exports": {"transformer": "S", "auditor": "S"},
+    "ops.archives": {"loader": "SIUD", "transformer": "S", "auditor": "S"},
     "ops.backup_health": {"transformer": "S", "auditor": "S", "monitor": "S"},
     "ops.activities": {"transformer": "S", "auditor": "S"},
     "ops.stage_performance": {"transformer": "S", "auditor": "S"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.python.engine.chaos.kinds.api import ApiWorld
+from tests.python.engine.chaos.kinds.archive import ArchiveWorld
 from tests.python.engine.chaos.kinds.binlog import BinlogWorld
 from tests.python.engine.chaos.kinds.capture import CaptureWorld
 from tests.python.engine.chaos.kinds.connectors import DltWorld, SingerWorld
@@ -44,6 +45,7 @@ KINDS: dict[str, type[World]] = {
     "webhooks": WebhookWorld,
     "quarantine replay": ReplayWorld,
     "deliver": DeliverWorld,
+    "archive": ArchiveWorld,
     "restore": RestoreWorld,
     "spark": SparkWorld,
 }

@@ -1,0 +1,1 @@
+"""Raw rows that are old, in files of a lake: written, verified, taken out of Postgres, and brought back."""

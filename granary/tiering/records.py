@@ -1,0 +1,134 @@
+"""The ledger of archives, `ops.archives`: which file has the rows of which loads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from granary.readers.tables.place import place_of
+from granary.sources.config import setting
+from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.errors import GranaryError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from granary.readers.files.destination import Destination
+    from granary.warehouse.connection import Connection
+    from granary.warehouse.settings import Settings
+
+PLACE = "GRANARY_ARCHIVE"
+"""The setting that names the folder or bucket for raw rows."""
+COLUMNS = (
+    "archive_id, source, table_name, place, path, state, row_count, byte_count, raw_byte_count, sha256, digest,"
+    " data_from::text, data_until::text"
+)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One file: whose rows it has, and by what it is known to be right. `raw_bytes` is what they took in Postgres."""
+
+    archive_id: int
+    source: str
+    table: str
+    place: str
+    path: str
+    state: str
+    rows: int
+    bytes: int
+    raw_bytes: int
+    sha256: str | None
+    digest: str | None
+    data_from: str | None
+    data_until: str | None
+
+    def files(self, settings: Settings) -> Destination:
+        """Return the place that it lies in."""
+        return place_of(settings, self.place).destination()
+
+
+def place(settings: Settings) -> str:
+    """Return where raw rows go.
+
+    Raises:
+        GranaryError: it is not set, or is an Iceberg catalogue.
+    """
+    text = setting(settings, PLACE)
+    if place_of(settings, text).kind == "catalogue":
+        raise UsageError("raw rows cannot be archived in a catalogue", PLACE, "name a folder or s3://BUCKET/FOLDER")
+    return text
+
+
+def archives(
+    connection: Connection,
+    source: str | None = None,
+    table: str | None = None,
+    *,
+    states: Sequence[str] = ("holds",),
+    since: str | None = None,
+    until: str | None = None,
+    number: int | None = None,
+) -> list[Archive]:
+    """Return the files of a source or table that have data of these days (YYYY-MM-DD, both included), or one."""
+    rows = query(
+        connection,
+        f"select {COLUMNS} from ops.archives where state = any($1::text[]) and source = coalesce($2, source)"
+        " and table_name = coalesce($3, table_name) and coalesce(data_until >= $4::date, true)"
+        " and coalesce(data_from <= $5::date, true) and archive_id = coalesce($6::bigint, archive_id)"
+        " order by source, table_name, data_from, archive_id",
+        list(states),
+        source,
+        table,
+        since,
+        until,
+        number,
+    )
+    return [Archive(*row) for row in rows]
+
+
+def held(settings: Settings) -> list[Archive]:
+    """Return all files that have rows of loads that count."""
+    with connect(settings) as connection:
+        return archives(connection)
+
+
+def begin(settings: Settings, source: str, table: str, where: str, path: str) -> int:
+    """Note a file before it is written, whatever becomes of it; return its number."""
+    with connect(settings, role="loader") as connection:
+        ((number,),) = query(
+            connection,
+            "insert into ops.archives (source, table_name, place, path) values ($1, $2, $3, $4) returning archive_id",
+            source,
+            table,
+            where,
+            path,
+        )
+        connection.commit()
+    return int(number)
+
+
+def loads_in(connection: Connection, archive_id: int) -> dict[int, int]:
+    """Return the loads that count and have their rows in a file, each with how many."""
+    rows = query(
+        connection,
+        "select load_id, rows_loaded from ops.load_audit where archive_id = $1 and superseded_by is null",
+        archive_id,
+    )
+    return {int(load_id): int(number) for load_id, number in rows}
+
+
+def release(connection: Connection, archive_id: int) -> None:
+    """Say that no load needs a file any more."""
+    execute(connection, "update ops.load_audit set archive_id = null where archive_id = $1", archive_id)
+    execute(
+        connection,
+        "update ops.archives set state = 'released', released_at = clock_timestamp() where archive_id = $1",
+        archive_id,
+    )
+
+
+def damaged(one: Archive, what: str) -> GranaryError:
+    """Return the error of a file that does not have what it is known to have."""
+    todo = "nothing has changed; bring the file back from a copy of the place"
+    return GranaryError(f"the archived file {what}", f"{one.place}/{one.path}", todo)
