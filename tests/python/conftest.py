@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -18,8 +19,9 @@ import psutil
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from granary.warehouse import server
+from granary.warehouse import migrate, server
 from granary.warehouse.connection import connect, execute, query, quote_name
+from granary.warehouse.role_names import named
 from granary.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -230,7 +232,10 @@ def make_warehouse() -> Iterator[Make]:
         made.append(settings)
         with connect(origin, "postgres", autocommit=True) as connection:
             execute(connection, f"create database {quote_name(settings.database)} {template}")
-        server.prepare(settings)  # the grants on a database are not copied with it
+        with connect(settings) as connection:
+            execute(connection, _rights())
+            execute(connection, "select ops.note_roles()")
+            connection.commit()
         return settings
 
     _up(origin)
@@ -245,6 +250,14 @@ def make_warehouse() -> Iterator[Make]:
         shutil.rmtree(base, ignore_errors=True)
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+def _rights() -> str:
+    """Return what is granted on a database itself, which is not copied with it; the rest of its preparation is."""
+    text = (migrate.FOLDER / migrate.RIGHTS).read_text(encoding="utf-8")
+    found = re.search(r"(?ms)^do \$\$\nbegin\n    execute format\('revoke all on database.*?^\$\$;", text)
+    assert found, f"{migrate.RIGHTS} grants nothing on the database"
+    return named(found[0], "")
 
 
 def _up(origin: Settings) -> None:
