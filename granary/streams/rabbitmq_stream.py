@@ -184,11 +184,11 @@ class RabbitLog(Following[_Queue]):
         """Return the offset of the last message, -1 if there is none, or None if the server is too slow to tell."""
         if found := self._probe(part.topic, "last"):
             return max(offset for offset, _ in found)
-        connection = self._pika.BlockingConnection(self._parameters)
+        connection = self._server.connect()
         try:
             declared = connection.channel().queue_declare(part.topic, passive=True)
         finally:
-            self._end(connection)
+            self._server.hang_up(connection)
         return None if declared.method.message_count else -1
 
     def wait(self, seconds: float) -> None:
