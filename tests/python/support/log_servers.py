@@ -304,11 +304,16 @@ class Rabbit:
         self._channel().queue_delete(topic)
 
     def send(self, *values: Payload, topic: str = TOPIC) -> None:
+        *most, last = values
         channel = self._channel()
         channel.tx_select()
-        for value in values:
+        for value in most:
             channel.basic_publish("", topic, _bytes(value))
         channel.tx_commit()
+        channel.close()
+        channel = self._channel()
+        channel.confirm_delivery()  # a transaction ends before its messages are in the stream
+        channel.basic_publish("", topic, _bytes(last))
         channel.close()
 
     def trim(self, keep: int, topic: str = TOPIC) -> None:
