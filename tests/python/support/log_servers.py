@@ -320,7 +320,7 @@ class Rabbit:
         raise NotImplementedError("a stream of RabbitMQ loses whole segments, as it grows")
 
     def first(self, topic: str = TOPIC) -> int:
-        """Return the offset of the first message that is there."""
+        """Return the offset of the first message that is there, or -1 if it does not come: its segment may just go."""
         found: list[int] = []
         with self.server.connect() as connection:
             channel = connection.channel()
@@ -330,9 +330,8 @@ class Rabbit:
                 lambda _, __, about, ___: found.append(int(about.headers["x-stream-offset"])),
                 arguments={"x-stream-offset": "first"},
             )
-            while not found:
-                connection.process_data_events(1)
-        return min(found)
+            connection.process_data_events(2)
+        return min(found, default=-1)
 
     def position(self, number: int, topic: str = TOPIC) -> str:
         del topic
