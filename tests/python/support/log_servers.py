@@ -304,18 +304,23 @@ class Rabbit:
         self._channel().queue_delete(topic)
 
     def send(self, *values: Payload, topic: str = TOPIC) -> None:
+        *most, last = values
         channel = self._channel()
         channel.tx_select()
-        for value in values:
+        for value in most:
             channel.basic_publish("", topic, _bytes(value))
         channel.tx_commit()
+        channel.close()
+        channel = self._channel()
+        channel.confirm_delivery()  # a transaction ends before its messages are in the stream
+        channel.basic_publish("", topic, _bytes(last))
         channel.close()
 
     def trim(self, keep: int, topic: str = TOPIC) -> None:
         raise NotImplementedError("a stream of RabbitMQ loses whole segments, as it grows")
 
     def first(self, topic: str = TOPIC) -> int:
-        """Return the offset of the first message that is there."""
+        """Return the offset of the first message that is there, or -1 if it does not come: its segment may just go."""
         found: list[int] = []
         with self.server.connect() as connection:
             channel = connection.channel()
@@ -325,9 +330,8 @@ class Rabbit:
                 lambda _, __, about, ___: found.append(int(about.headers["x-stream-offset"])),
                 arguments={"x-stream-offset": "first"},
             )
-            while not found:
-                connection.process_data_events(1)
-        return min(found)
+            connection.process_data_events(2)
+        return min(found, default=-1)
 
     def position(self, number: int, topic: str = TOPIC) -> str:
         del topic
