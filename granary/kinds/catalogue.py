@@ -15,8 +15,8 @@ from granary.readers.singer import DLT_SOURCE, SINGER
 from granary.readers.tables import DeltaReader, IcebergReader
 from granary.sources.config import find
 from granary.sources.spec import BinlogCapture
+from granary.streams.kinds import DEBEZIUM, WEBHOOKS
 from granary.streams.kinds import KINDS as LOGS
-from granary.streams.kinds import WEBHOOKS
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ KINDS: tuple[Guarantees, ...] = (
     PostgresCapturing.guarantees,
     BinlogCapturing.guarantees,
     *(log.guarantees for log in LOGS.values()),
+    DEBEZIUM,
     WEBHOOKS,
 )
 
@@ -55,7 +56,8 @@ def kinds_of(source: Source, settings: Settings) -> list[Guarantees]:
         found += [one] if (one := getattr(reader, "guarantees", None)) else []
     if source.stream:
         address = _value(settings, source.stream.address)
-        found += [LOGS[scheme].guarantees] if (scheme := address.partition("://")[0]) in LOGS else []
+        known = [LOGS[scheme].guarantees] if (scheme := address.partition("://")[0]) in LOGS else []
+        found += [DEBEZIUM] if known and source.stream.envelope else known
         found += [WEBHOOKS] if _value(settings, source.stream.secrets) else []
     return found
 

@@ -24,7 +24,7 @@ class LogKind:
     grouped: bool = False
 
 
-def _log(kind: str, scheme: str, unit: str, page: str, *, proof: str = "", lag: str = BOTH) -> Guarantees:
+def _log(kind: str, scheme: str, unit: str, page: str, *proofs: str, lag: str = BOTH) -> Guarantees:
     return Guarantees(
         kind=kind,
         declared=f"Stream, {scheme}://",
@@ -34,7 +34,7 @@ def _log(kind: str, scheme: str, unit: str, page: str, *, proof: str = "", lag: 
         order="yes, within a partition, shard or stream",
         lag=lag,
         page=page,
-        proofs=(proof,) if proof else (),
+        proofs=proofs,
     )
 
 
@@ -54,7 +54,7 @@ def _queue(kind: str, scheme: str, order: str, lag: str) -> Guarantees:
 
 KINDS = {
     "kafka": LogKind(
-        _log("Kafka", "kafka", "offsets", "streams", proof="kafka"),
+        _log("Kafka", "kafka", "offsets", "streams", "kafka", "kafka, protobuf"),
         "granary.streams.kafka:KafkaLog",
         None,
         grouped=True,
@@ -65,17 +65,17 @@ KINDS = {
         (),
     ),
     "nats": LogKind(
-        _log("NATS JetStream", "nats", "sequence numbers", "message-logs", proof="nats"),
+        _log("NATS JetStream", "nats", "sequence numbers", "message-logs", "nats"),
         "granary.streams.nats:NatsLog",
         (*LOGIN, "token"),
     ),
     "redis": LogKind(
-        _log("Redis Streams", "redis", "ids of entries", "message-logs", proof="redis"),
+        _log("Redis Streams", "redis", "ids of entries", "message-logs", "redis"),
         "granary.streams.redis:RedisLog",
         (*LOGIN, "db", "field"),
     ),
     "rabbitmq-stream": LogKind(
-        _log("RabbitMQ streams", "rabbitmq-stream", "offsets", "message-logs", proof="rabbitmq-stream"),
+        _log("RabbitMQ streams", "rabbitmq-stream", "offsets", "message-logs", "rabbitmq-stream"),
         "granary.streams.rabbitmq_stream:RabbitLog",
         (*LOGIN, "vhost"),
     ),
@@ -95,6 +95,17 @@ KINDS = {
         ("id",),
     ),
 }
+DEBEZIUM = Guarantees(
+    kind="changes by Debezium",
+    declared='Stream, envelope="debezium"',
+    command="granary stream",
+    exactly_once="yes: by the place of a change in the database's log, whatever the connector sends again",
+    deletes="yes: deletes, and truncates of a topic of one partition",
+    order="yes: by commit",
+    lag=BOTH,
+    page="debezium",
+    proofs=("debezium",),
+)
 WEBHOOKS = Guarantees(
     kind="webhooks",
     declared="Stream, secrets",

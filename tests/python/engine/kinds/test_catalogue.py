@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PAGES = PROJECT / "docs" / "engine" / "sources"
-NO_SOURCES = {"quarantine replay", "restore", "spark"}
+NO_SOURCES = {"archive", "deliver", "quarantine replay", "restore", "spark"}
 """Kinds of `make chaos` that disrupt something else than the reading of a source."""
 UNTRIED = {"Iceberg table", "Delta table", "Kinesis"}
 """Kinds whose readers are killed by their own tests, and not by `make chaos`."""
