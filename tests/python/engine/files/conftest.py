@@ -5,10 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import random
-import socket
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -29,6 +25,7 @@ from granary.load.api import load_table
 from granary.readers.files import FileReader
 from granary.sources.spec import Column, Source, Table
 from granary.warehouse.connection import connect, query
+from tests.python.support.object_store import KEY, SECRET, free_port, seaweed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +39,6 @@ PEOPLE = (
     Column("born", pa.date32(), "Birthday."),
     Column("score", pa.float64(), "Points."),
 )
-DEADLINE_SECONDS = 60
 _number = count(1)
 
 
@@ -138,7 +134,7 @@ class Store:
 
     @property
     def s3_credentials(self) -> dict[str, str]:
-        return {"key": "granary-key", "secret": "granary-secret"}
+        return {"key": KEY, "secret": SECRET}
 
     @property
     def sftp_credentials(self) -> dict[str, str]:
@@ -149,7 +145,6 @@ class Store:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """Run SeaweedFS with its S3 and SFTP gateways."""
     home = tmp_path_factory.mktemp("weed")
-    (home / "data").mkdir()
     (home / "keys").mkdir(mode=0o700)
     key = asyncssh.generate_private_key("ssh-ed25519")
     key.write_private_key(home / "keys" / "ssh_host_ed25519_key")
@@ -164,60 +159,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         **{name: user[name] for name in ("HomeDir", "Permissions")},
     }
     (home / "users.json").write_text(json.dumps([user, keyed]))
-    credentials = [{"accessKey": "granary-key", "secretKey": "granary-secret"}]
-    identity = {"name": "granary", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List"]}
-    (home / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    ports = {name: _port() for name in ("master", "volume", "filer", "s3", "sftp")}
+    ports = {name: free_port() for name in ("s3", "sftp")}
     running = Store(ports["s3"], ports["sftp"], home / "known_hosts", home / "client_key")
     public = key.export_public_key().decode()
     running.known_hosts.write_text(f"[127.0.0.1]:{ports['sftp']} {public}")
-    command = [
-        *("weed", "server", f"-dir={home / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-        *("-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=20", "-volume.preStopSeconds=0"),
-        *("-filer", "-s3", f"-s3.config={home / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+    sftp = (
         *("-sftp", f"-sftp.userStoreFile={home / 'users.json'}", f"-sftp.hostKeysFolder={home / 'keys'}"),
-        *(f"-{name}.port={port}" for name, port in ports.items()),
-        *(f"-{name}.localSocket={home / name}.sock" for name in ("filer", "s3", "sftp")),
-    ]
-    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"PATH": search}, cwd=home)
-    try:
-        _ready(process, running, home / "log")
+        *(f"-sftp.port={ports['sftp']}", f"-sftp.localSocket={home / 'sftp.sock'}", "-s3.port.iceberg=0"),
+    )
+
+    def ready() -> None:
+        bucket_files(running).mkdir("landing")
+        remote_files(running).makedirs("/ready", exist_ok=True)
+
+    with seaweed(home, running.s3_port, ready, *sftp):
         yield running
-    finally:
-        process.kill()  # it would take ten seconds to end, and its data go with it
-        process.wait()
-
-
-def _port() -> int:
-    """Return a free port whose partner for gRPC, 10,000 above it, is free too."""
-    while True:
-        port = random.randint(20_000, 45_000)
-        try:
-            for each in (port, port + 10_000):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", each))
-        except OSError:
-            continue
-        return port
-
-
-def _ready(process: subprocess.Popen[bytes], running: Store, log: Path) -> None:
-    """Wait until a bucket can be made and a folder listed."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    pause = threading.Event()
-    while True:
-        try:
-            assert process.poll() is None, log.read_text()[-2000:]
-            bucket_files(running).mkdir("landing")
-            remote_files(running).makedirs("/ready", exist_ok=True)
-        except (OSError, ValueError):
-            if time.monotonic() > end:
-                raise
-            pause.wait(0.1)
-        else:
-            return
 
 
 def bucket_files(store: Store) -> Any:

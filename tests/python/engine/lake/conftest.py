@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +19,7 @@ from pyiceberg.table import StaticTable
 
 from granary.lake.export import Wanted, export
 from granary.warehouse.connection import connect, execute, query
-from tests.python.engine.files.conftest import _port
+from tests.python.support.object_store import KEY, SECRET, free_port, seaweed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,8 +30,6 @@ if TYPE_CHECKING:
     Rows = list[tuple[Any, ...]]
 
 FORMATS = ("iceberg", "delta", "parquet")
-KEY, SECRET = "granary-key", "granary-secret"
-DEADLINE_SECONDS = 60
 PUBLISH = """
     insert into ops.publishes (schema_name, invocation_id, started_at, marts, rows_inserted, rows_deleted, loads_seen)
     values ('marts', 'test', now(), '{}', 0, 0, '{}') returning publish_id
@@ -213,51 +206,15 @@ class Store:
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """Run SeaweedFS with S3 and its Iceberg REST catalogue: a bucket `lake`, and one of tables, `tables`."""
+    running = Store(free_port(), free_port())
+
+    def ready() -> None:
+        running.client("s3").create_bucket(Bucket="lake")
+        running.client("s3tables").create_table_bucket(name="tables")
+
     home = tmp_path_factory.mktemp("weed")
-    (home / "data").mkdir()
-    identity = {
-        "name": "granary",
-        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
-        "actions": ["Admin", "Read", "Write", "List"],
-    }
-    (home / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    ports = {name: _port() for name in ("master", "volume", "filer", "s3", "s3.port.iceberg")}
-    running = Store(ports["s3"], ports["s3.port.iceberg"])
-    command = [
-        *("weed", "server", f"-dir={home / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-        *("-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=20", "-volume.preStopSeconds=0"),
-        *("-filer", "-s3", f"-s3.config={home / 's3.json'}", "-s3.port.lance=0"),
-        *(f"-{name if '.' in name else name + '.port'}={port}" for name, port in ports.items()),
-        *(f"-{name}.localSocket={home / name}.sock" for name in ("filer", "s3")),
-    ]
-    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"PATH": search}, cwd=home)
-    try:
-        _ready(process, running, home / "log")
+    with seaweed(home, running.s3_port, ready, f"-s3.port.iceberg={running.catalogue_port}"):
         yield running
-    finally:
-        process.kill()  # it would take ten seconds to end, and its data go with it
-        process.wait()
-
-
-def _ready(process: subprocess.Popen[bytes], running: Store, log: Path) -> None:
-    """Wait until buckets can be made."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    pause = threading.Event()
-    while True:
-        try:
-            assert process.poll() is None, log.read_text()[-2000:]
-            running.client("s3").create_bucket(Bucket="lake")
-            running.client("s3tables").create_table_bucket(name="tables")
-        except AssertionError:
-            raise
-        except Exception:
-            if time.monotonic() > end:
-                raise
-            pause.wait(0.1)
-        else:
-            return
 
 
 @pytest.fixture
