@@ -19,7 +19,7 @@ from granary.readers.files import reader, store, xml_rows
 from granary.readers.files.limits import MB, Limits
 from granary.readers.rest import Api
 from granary.sources.spec import Capture, Table
-from granary.streams import loop, pubsub, queues, rabbitmq, signatures, sqs, webhooks
+from granary.streams import loop, pubsub, queues, rabbitmq_queue, signatures, sqs, webhooks
 from granary.streams.address import MAX_BYTES
 from granary.streams.receiving import CAPACITY
 from granary.warehouse import connection, doctor, json_text, retention, steps, writer
@@ -68,7 +68,7 @@ PROMISES = [
     ("sources/streams.md", f"for `--patience` seconds ({argument(commands.stream, 'patience'):g})"),
     ("sources/streams.md", f"printed every {loop.REPORT_SECONDS:g} seconds"),
     ("sources/streams.md", f"to the quarantine; {MAX_BYTES // MIB} MiB if not given"),
-    ("sources/queues.md", f"and so in a batch; {rabbitmq.PREFETCH:,} |"),
+    ("sources/queues.md", f"and so in a batch; {rabbitmq_queue.PREFETCH:,} |"),
     ("sources/queues.md", f"held is given again; {sqs.VISIBILITY_SECONDS} |"),
     ("sources/queues.md", f"`record_days` ({retention.DAYS}), and never less than the 35 days"),
     ("sources/queues.md", f"known, else it is taken for {pubsub.DEADLINE_SECONDS:g} seconds"),
