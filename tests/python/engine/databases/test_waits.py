@@ -79,7 +79,7 @@ def test_an_answer_of_oracle_has_its_limit(timeout: timedelta, milliseconds: int
             assert statement == "alter session set time_zone = 'UTC'"
 
     session = Session()
-    connecting._prepare(session, "oracle", timeout)
+    connecting._prepare(session, "oracle", timeout, writes=False)
     assert session.call_timeout == milliseconds
 
 
