@@ -425,12 +425,13 @@ def test_a_command_that_is_wrong(transport: Source, words: list[str], said: str)
     assert "Mill Lane" not in shown
 
 
-def test_the_only_subject_need_not_be_named(transport: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_only_subject_need_not_be_named(
+    transport: Source, warehouse: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
     outcome = SimpleNamespace(known_before=False, totals=(), elsewhere=(), left=(), finished=True, erasures=())
     monkeypatch.setattr(forget, "forget", lambda _, one, reason: asked.append(one) or outcome)
-    monkeypatch.setattr("granary.cli.forget.ready", lambda: None)
-    monkeypatch.setattr("granary.lake.records.exports", lambda _: ())
+    monkeypatch.setattr("granary.cli.forget.ready", lambda: warehouse)
     monkeypatch.setattr(subjects, "declared", lambda: {"rider": RIDER})
     assert CliRunner().invoke(app, ["forget", "--yes", "Ann@example.org"]).exit_code == 0
     assert CliRunner().invoke(app, ["forget", "--yes", "rider", "ann@example.org"]).exit_code == 0
