@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from granary.dbt.manifest_nodes import is_mart, materialization, meta, relation
+from granary.dbt.manifest_nodes import has_delta, is_mart, materialization, meta, relation
 from granary.warehouse.connection import query
 from granary.warehouse.errors import GranaryError
 
@@ -64,9 +64,9 @@ def _refusals(node: Mapping[str, Any]) -> Iterator[str]:
         yield f"the snapshot {name} compares all raw rows with what it has"
     elif kind != "incremental":
         yield f"{name} is built whole by each run ({kind})"
-    elif strategy == "overwrite_partitions" and "changes" not in meta(node):
+    elif has_delta(node) and "changes" not in meta(node):
         yield f"{name} computes all of its rows in each run: it names no log of changes (meta.changes)"
-    elif strategy not in ("overwrite_partitions", *ADDING):
+    elif not has_delta(node) and strategy not in ADDING:
         yield f"{name} replaces rows by the strategy {strategy or 'of its adapter'}, and no log says of which loads"
 
 
