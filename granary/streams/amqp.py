@@ -22,8 +22,8 @@ ACCESS_REFUSED, NOT_FOUND = 403, 404
 class Amqp:
     """A server, or the nodes of a cluster, and what is read there; `failures` are what its client raises."""
 
-    def __init__(self, address: Address, topics: Sequence[str]) -> None:
-        """Prepare; nothing is asked of the server yet.
+    def __init__(self, address: Address, topics: Sequence[str], wanted: str) -> None:
+        """Prepare; nothing is asked of the server yet. `wanted` is what a topic has to be, such as "queue".
 
         Raises:
             GranaryError: pika is not installed, or the address is wrong.
@@ -35,7 +35,7 @@ class Amqp:
             raise GranaryError("RabbitMQ needs the package pika", todo="install granary-elt[streams]") from None
         self._pika, self._errors = pika, exceptions
         self.failures: tuple[type[Exception], ...] = (exceptions.AMQPError, OSError)
-        self.topics, self.where = list(topics), address.hosts
+        self.topics, self.wanted, self.where = list(topics), wanted, address.hosts
         context, options = tls(address), address.options
         self._parameters = [
             pika.ConnectionParameters(
@@ -75,7 +75,7 @@ class Amqp:
         if isinstance(error, errors.ChannelClosedByBroker):
             known = {NOT_FOUND: "there is no such queue", ACCESS_REFUSED: "the user may not read it"}
             what = known.get(code, str(error.reply_text)[:200])
-            todo = "check the source's topics: each is a queue that the user may read, of a stream of that type"
+            todo = f"check the source's topics: each is a {self.wanted} that the user may read"
             return GranaryError(f"RabbitMQ refuses a queue, of {', '.join(self.topics)}: {what}", self.where, todo)
         words = (str(error) or repr(error))[:300]
         if "CERTIFICATE_VERIFY" in words or "SSLError" in words:

@@ -38,7 +38,7 @@ class RabbitQueues(Queues):
             GranaryError: pika is not installed, or an option of the address means nothing.
         """
         super().__init__(topics)
-        self._server = Amqp(address, topics)
+        self._server = Amqp(address, topics, "queue")
         self._where = address.hosts
         self._header = address.options.get("id", "")
         prefetch = address.options.get("prefetch", str(PREFETCH))

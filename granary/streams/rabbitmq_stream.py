@@ -53,7 +53,11 @@ class RabbitLog(Following[_Queue]):
             GranaryError: pika is not installed, or the address is wrong.
         """
         super().__init__()
-        self._server, self.topics, self._where = Amqp(address, topics), list(topics), address.hosts
+        self._server, self.topics, self._where = (
+            Amqp(address, topics, "queue of the type stream"),
+            list(topics),
+            address.hosts,
+        )
         self._connection: Any = None
 
     # -- asking ----------------------------------------------------------------------------------------------
