@@ -53,11 +53,8 @@ class RabbitLog(Following[_Queue]):
             GranaryError: pika is not installed, or the address is wrong.
         """
         super().__init__()
-        self._server, self.topics, self._where = (
-            Amqp(address, topics, "queue of the type stream"),
-            list(topics),
-            address.hosts,
-        )
+        self._server = Amqp(address, topics, "queue of the type stream")
+        self.topics, self._where = list(topics), address.hosts
         self._connection: Any = None
 
     # -- asking ----------------------------------------------------------------------------------------------
