@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from granary.cli import output
-from granary.cli.options import AsJson, existing
+from granary.cli.options import AsJson, existing, ready
 
 if TYPE_CHECKING:
     from granary.warehouse.findings import Report
@@ -34,15 +34,14 @@ def doctor(
     """
     from dataclasses import asdict
 
-    settings = existing()
     if source:
         from granary.kinds import examination
 
-        report = examination.examine(settings, source)
+        report = examination.examine(ready(), source)
     else:
         from granary.warehouse.doctor import examine
 
-        report = examine(settings)
+        report = examine(existing())
     output.json({"well": report.well, **asdict(report)}) if as_json else _print(report)
     if not report.well:
         raise typer.Exit(1)

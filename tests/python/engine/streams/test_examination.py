@@ -69,7 +69,7 @@ def test_what_is_set_is_looked_at(
 def test_the_command_says_what_to_do(events: Source, warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     app = Typer()
     doctor.register(app)
-    monkeypatch.setattr(doctor, "existing", lambda: warehouse)
+    monkeypatch.setattr(doctor, "ready", lambda: warehouse)
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", "kafka://127.0.0.1:1?format=xml")
     result = CliRunner().invoke(app, [events.name], env={"COLUMNS": "200"})
     assert result.exit_code == 1
