@@ -6,7 +6,7 @@ endif
 PYTHON ?= python3
 BIN := .venv/bin
 # Packages that are there: deleting demo/ must break only the demo.
-PACKAGES := $(wildcard dashboards demo granary ingestion orchestration dbt_granary.py)
+PACKAGES := $(wildcard dashboards deliveries demo granary ingestion orchestration dbt_granary.py)
 # A Python that somebody chose is binding for .venv; the one that happens to be python3 is not.
 CHOSEN := $(if $(filter file,$(origin PYTHON)),,--this-python)
 
