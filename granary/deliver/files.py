@@ -14,7 +14,7 @@ from granary.deliver.take import SCHEMA, session, source_of
 from granary.readers.files.destination import open_destination
 from granary.warehouse import published
 from granary.warehouse.connection import connect_arrow, reason
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError, missing_package
 from granary.warehouse.faults import fault_point
 from granary.warehouse.reading import plain_batch, plain_schema
 
@@ -130,7 +130,7 @@ def _excel(batches: Any, schema: Any, delivery: Delivery, file: IO[bytes]) -> in
     try:
         import xlsxwriter  # noqa: PLC0415 - an extra
     except ImportError:
-        raise GranaryError("Excel needs the package xlsxwriter", todo="install granary[files]") from None
+        raise missing_package("Excel", "xlsxwriter", "files") from None
     rows = 0
     with tempfile.TemporaryFile() as local:
         book = xlsxwriter.Workbook(

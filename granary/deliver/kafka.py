@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from granary.streams.address import parse
-from granary.warehouse.errors import GranaryError, TransientError
+from granary.warehouse.errors import GranaryError, TransientError, missing_package
 from granary.warehouse.faults import fault_point
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class KafkaSender:
         try:
             import confluent_kafka as kafka  # noqa: PLC0415 - an extra, and 30 ms
         except ImportError:
-            raise GranaryError("Kafka needs the package confluent-kafka", todo="install granary[streams]") from None
+            raise missing_package("Kafka", "confluent-kafka", "streams") from None
         address = parse(target.address, f"the address of delivery {name}")
         if address.kind != "kafka":
             raise GranaryError(f"{address.kind} is no place that deliveries go to", f"delivery {name}", "name a Kafka")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from granary.streams.address import hosts, tls
 from granary.streams.log import UnavailableError
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError, missing_package
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Amqp:
             import pika  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra, and 0.1 s
             from pika import exceptions  # noqa: PLC0415
         except ImportError:
-            raise GranaryError("RabbitMQ needs the package pika", todo="install granary-elt[streams]") from None
+            raise missing_package("RabbitMQ", "pika", "streams") from None
         self._pika, self._errors = pika, exceptions
         self.failures: tuple[type[Exception], ...] = (exceptions.AMQPError, OSError)
         self.topics, self.wanted, self.where = list(topics), wanted, address.hosts

@@ -9,7 +9,7 @@ from granary.streams.compatibility import contract_schema
 from granary.streams.decoding import UnfitError
 from granary.streams.registered import RegistryDecoder, Written
 from granary.streams.registry import UnknownSchemaError
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import missing_package
 
 if TYPE_CHECKING:
     from granary.sources.spec import Table
@@ -30,7 +30,7 @@ class AvroDecoder(RegistryDecoder):
         try:
             import fastavro  # noqa: PLC0415 - only Avro needs it
         except ImportError:
-            raise GranaryError("Avro needs the package fastavro", todo="install granary[streams]") from None
+            raise missing_package("Avro", "fastavro", "streams") from None
         super().__init__(table, max_bytes, registry, judged=judged)
         self._parse, self._read = fastavro.parse_schema, fastavro.schemaless_reader
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import missing_package
 
 if TYPE_CHECKING:
     from granary.streams.address import Address
@@ -26,7 +26,7 @@ def client(service: str, address: Address, connections: int = 10) -> tuple[Any, 
         )
         from botocore.session import get_session  # type: ignore[import-untyped]  # noqa: PLC0415
     except ImportError:
-        raise GranaryError(f"{service} needs the package botocore", todo="install granary[streams]") from None
+        raise missing_package(service, "botocore", "streams") from None
     made = get_session().create_client(
         service.lower(),
         region_name=address.hosts,

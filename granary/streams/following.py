@@ -106,8 +106,3 @@ def gone(partition: str, position: str | None) -> GranaryError:
         partition,
         "what is gone has to come by another channel; then forget the position: see docs/engine/runbooks/stream-lag.md",
     )
-
-
-def missing(kind: str, package: str) -> GranaryError:
-    """Return the error for a client that is not installed."""
-    return GranaryError(f"{kind} needs the package {package}", todo="install granary-elt[streams]")

@@ -13,7 +13,7 @@ from granary.load.json_objects import from_rows
 from granary.streams.decoding import UnfitError, parse_object
 from granary.streams.registered import RegistryDecoder, Written
 from granary.streams.registry import UnknownSchemaError
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import missing_package
 from granary.warehouse.json_text import flaw_in
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class JsonSchemaDecoder(RegistryDecoder):
         try:
             import jsonschema_rs  # noqa: PLC0415 - only JSON Schema needs it
         except ImportError:
-            raise GranaryError("JSON Schema needs the package jsonschema-rs", todo="install granary[streams]") from None
+            raise missing_package("JSON Schema", "jsonschema-rs", "streams") from None
         super().__init__(table, max_bytes, registry, judged=judged)
         self._rs = jsonschema_rs
 

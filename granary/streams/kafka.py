@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from granary.streams.log import Lag, Message, Run
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError, missing_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -60,7 +60,7 @@ class KafkaLog:
         try:
             import confluent_kafka as kafka  # noqa: PLC0415 - an extra, and 30 ms
         except ImportError:
-            raise GranaryError("Kafka needs the package confluent-kafka", todo="install granary[streams]") from None
+            raise missing_package("Kafka", "confluent-kafka", "streams") from None
         if forbidden := set(address.options) & set(OURS):
             raise GranaryError(
                 f"the log's address may not set {min(forbidden)}", todo="take it out: Granary needs its own"

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from granary.streams.address import hosts, tls
-from granary.streams.following import BATCH_BYTES, Following, Part, age, gone, missing
+from granary.streams.following import BATCH_BYTES, Following, Part, age, gone
 from granary.streams.log import Lag, Message, Run, UnavailableError
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError, missing_package
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -71,7 +71,7 @@ class NatsLog(Following[_Subject]):
             import nats  # noqa: PLC0415 - an extra, and 0.2 s
             from nats.aio.client import Client  # noqa: PLC0415
         except ImportError:
-            raise missing("NATS", "nats-py") from None
+            raise missing_package("NATS", "nats-py", "streams") from None
         self._nats, self._new, self.topics, self._where = nats, Client, list(topics), address.hosts
         options = address.options
         self._options: dict[str, Any] = {
@@ -111,7 +111,7 @@ class NatsLog(Following[_Subject]):
             raise UnavailableError(f"NATS does not answer: {words}", self._where, "check the log's address") from None
 
     async def _connect(self) -> Any:
-        """Return the connection; one that broke is not mended but made anew, with new consumers."""
+        """Return the connection; one that broke is replaced, with new consumers."""
         if self._client is None or not self._client.is_connected:
             self._denied = None
             client = self._new()
@@ -137,7 +137,7 @@ class NatsLog(Following[_Subject]):
             self._denied = words[:200]
 
     async def _lost(self) -> None:
-        """Wake whoever waits for messages."""
+        """Wake the readers that wait for messages."""
         for part in self.parts.values():
             if part.heard:
                 part.heard.put_nowait(None)

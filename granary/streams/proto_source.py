@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from granary.streams.registry import RegistryUnavailableError, UnknownSchemaError
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import missing_package
 
 if TYPE_CHECKING:
     from granary.streams.registry import Schema
@@ -88,7 +88,7 @@ def require() -> None:
         GranaryError: it is not.
     """
     if find_spec("grpc_tools") is None or find_spec("google.protobuf") is None:
-        raise GranaryError("Protobuf needs the package grpcio-tools", todo="install granary[protobuf]")
+        raise missing_package("Protobuf", "grpcio-tools", "protobuf")
 
 
 def compiled(schema: Schema) -> Any:

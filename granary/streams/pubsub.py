@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from granary.streams.log import UnavailableError
 from granary.streams.pubsub_schemas import PubSubSchemas
 from granary.streams.queues import Queues, Received
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError, missing_package
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,9 +57,7 @@ class Subscriptions(Queues):
             from google.pubsub_v1.services.schema_service import transports as of_schemas  # noqa: PLC0415
             from google.pubsub_v1.services.subscriber import transports  # noqa: PLC0415
         except ImportError:
-            raise GranaryError(
-                "Pub/Sub needs the package google-cloud-pubsub", todo="install granary[pubsub]"
-            ) from None
+            raise missing_package("Pub/Sub", "google-cloud-pubsub", "pubsub") from None
         super().__init__(topics)
         self._errors, self._unauthorized = exceptions, GoogleAuthError
         self._project, self._where = address.hosts, f"Pub/Sub project {address.hosts}"

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from granary.streams.address import hosts, tls
-from granary.streams.following import BATCH_BYTES, Following, Part, age, gone, missing
+from granary.streams.following import BATCH_BYTES, Following, Part, age, gone
 from granary.streams.log import Lag, Message, Run, UnavailableError
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError, missing_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +58,7 @@ class RedisLog(Following[_Key]):
             from redis.backoff import NoBackoff  # noqa: PLC0415
             from redis.retry import Retry  # noqa: PLC0415
         except ImportError:
-            raise missing("Redis", "redis") from None
+            raise missing_package("Redis", "redis", "streams") from None
         options = address.options
         if not options.get("db", "0").isdecimal():
             raise GranaryError("the db of the log's address is not a number", todo="fix the log's address")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from granary.readers.api.exchange import failure_words
-from granary.warehouse.errors import GranaryError
+from granary.warehouse.errors import GranaryError, missing_package
 
 TIMEOUT_SECONDS = 10
 MAX_BYTES = 4_194_304
@@ -80,7 +80,7 @@ class Registry:
         try:
             import requests  # noqa: PLC0415 - only streams need it
         except ImportError:
-            raise GranaryError("the registry needs the package requests", todo="install granary[streams]") from None
+            raise missing_package("the registry", "requests", "streams") from None
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise GranaryError("the schema registry has no http(s) URL", todo="write registry=https://host:port")

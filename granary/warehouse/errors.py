@@ -55,3 +55,8 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "", *, todo
         meant = " or ".join(list(dict.fromkeys(near))[:SUGGESTIONS])
         return UsageError(f"there is no {kind} {name[:60]!r}", where, f"did you mean {meant}?")
     return UsageError(f"there is no {kind} {name[:60]!r}", where, todo or f"choose one of {', '.join(names) or 'none'}")
+
+
+def missing_package(what: str, package: str, extra: str) -> GranaryError:
+    """Return the error for a package of an extra that is not installed."""
+    return GranaryError(f"{what} needs the package {package}", todo=f"install granary-elt[{extra}]")

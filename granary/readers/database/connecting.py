@@ -94,7 +94,7 @@ class Database:
             raise GranaryError(
                 f"the driver {driver} is not installed",
                 self.name,
-                "install the extra: pip install 'granary[databases]'",
+                "install the extra: pip install 'granary-elt[databases]'",
             )
         if kind == "sqlite":
             engine = create_engine("sqlite://", poolclass=pool.NullPool, creator=lambda: _sqlite(url))

@@ -72,7 +72,7 @@ def read(stream: IO[bytes], limits: Limits, where: str) -> Iterator[SourceBatch]
         from fastavro import reader, schemaless_reader  # noqa: PLC0415 - an extra that only Avro needs
         from fastavro.schema import parse_schema  # noqa: PLC0415
     except ImportError:
-        raise GranaryError("reading Avro needs a package", where, "pip install 'granary[files]'") from None
+        raise GranaryError("reading Avro needs a package", where, "pip install 'granary-elt[files]'") from None
     try:
         header = reader(stream)
         schema = parse_schema(header.writer_schema)

@@ -53,7 +53,7 @@ def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where:
         GranaryError: the package that reads workbooks is missing.
     """
     if find_spec("python_calamine") is None:
-        raise GranaryError("reading a workbook needs a package", where, "pip install 'granary[files]'")
+        raise GranaryError("reading a workbook needs a package", where, "pip install 'granary-elt[files]'")
     _weigh(stream, limits, where)
     rows = _rows(stream, options, limits, where)
     others = next(rows, [])

@@ -40,7 +40,7 @@ BLOCK_BYTES = 4 << 20
 TIMEOUT_SECONDS = 60
 REFUSALS = ("PermissionError", "PermissionDenied", "SFTPPermissionDenied", "NoCredentialsError", "ClientResponseError")
 ABSENCES = ("SFTPNoSuchFile", "SFTPNoSuchPath", "NoSuchBucket", "NoSuchKey")
-EXTRA = "install them: pip install 'granary[files]'"
+EXTRA = "install them: pip install 'granary-elt[files]'"
 OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "adl"})
 """Places that are listed by prefix: one question for all folders."""
 

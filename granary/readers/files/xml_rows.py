@@ -34,7 +34,7 @@ def read(stream: IO[bytes], options: Xml, table: Table, limits: Limits, where: s
         from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
         from defusedxml.ElementTree import DefusedXMLParser, ParseError  # type: ignore[import-untyped]  # noqa: PLC0415
     except ImportError:
-        raise GranaryError("reading XML needs a package", where, "pip install 'granary[files]'") from None
+        raise GranaryError("reading XML needs a package", where, "pip install 'granary-elt[files]'") from None
     rows = _Rows(options.row, table)
     parser = DefusedXMLParser(target=rows, forbid_dtd=True, forbid_entities=True, forbid_external=True)
     rows.line = lambda: int(parser.parser.CurrentLineNumber)

@@ -173,7 +173,7 @@ def test_no_password_is_shown() -> None:
 
 
 def test_missing_driver() -> None:
-    with pytest.raises(GranaryError, match=r"the driver aiomysql is not installed.*granary\[databases\]"):
+    with pytest.raises(GranaryError, match=r"the driver aiomysql is not installed.*granary-elt\[databases\]"):
         database("mysql+aiomysql://u@h/db").engine()
 
 
