@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import islice
@@ -23,7 +24,7 @@ from granary.warehouse.errors import GranaryError
 from granary.warehouse.records import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from granary.readers.files.formats import Excel
     from granary.readers.files.limits import Limits
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     Row = list[str | dict[str, str] | None]
 
 BATCH_ROWS = 16_384
+FIRST_ROWS = 200
 READ_BYTES = 1 << 20
 
 
@@ -83,12 +85,20 @@ def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where:
         yield replace(_source_batch(titles, [], wanted), line=line, notes=notes)
 
 
+def first_rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> list[list[str]]:
+    """Return the first rows of a sheet as text, those without a value too; raises as `read` does."""
+    _weigh(stream, limits, where)
+    with closing(_rows(stream, options, limits, where)) as rows:
+        found = list(islice(rows, 1, FIRST_ROWS + 1))
+    return [[str(cell["error"] if isinstance(cell, dict) else cell or "") for cell in row] for row in found]
+
+
 def _unread(sheets: Sequence[object]) -> Change:
     several = f"sheets {', '.join(map(repr, sheets))} are" if len(sheets) > 1 else f"sheet {sheets[0]!r} is"
     return Change("", "ignored", f"the {several} not read: declare which one is, Excel(sheet=…)")
 
 
-def _rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Iterator[Row]:
+def _rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Generator[Row, None, None]:
     """Yield the names of the sheets that are not read, then every row of the sheet, as the other process reads it."""
     script = str(Path(__file__).with_name("workbook.py"))
     command = [sys.executable, "-I", script, json.dumps(options.sheet), str(limits.memory)]
