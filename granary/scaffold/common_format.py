@@ -83,10 +83,10 @@ def agreed(seen: Mapping[str, Sniffed]) -> tuple[Format, list[str]]:
 
 def _above(option: str, values: Mapping[object, str]) -> list[str]:
     """Return what to say of rows above the header; the newest of the files comes last in `values`."""
-    newest, name = list(values.items())[-1]
+    newest = list(values)[-1]
     if len(values) > 1:
         shown = ", ".join(f"{value} in {name}" for value, name in values.items())
-        return [f"its files differ in {option} ({shown}): that of {name} is declared, and no load will take the others"]
+        return [f"its files differ in {option} ({shown}): each load finds the header by its names"]
     above = int(str(newest)) - PLACES[option]
     lines = "the line above the header is" if above == 1 else f"the {above} lines above the header are"
     return [f"{lines} taken for a title, and left out ({option}={newest})"] if above else []

@@ -1,4 +1,8 @@
-"""Rows above a table's header: the title of a report, when it was made, for whom."""
+"""Rows above a table's header: the title of a report, when it was made, for whom.
+
+How many there are is found out once, when a source is added, and declared. Each load looks for the names of its
+contract all the same, since a report may come with a line more or less: to trust the number would lose rows.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING
 from granary.readers.files.dialect import has_header, numbered_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from granary.readers.files.formats import Csv
 
@@ -27,6 +31,29 @@ def lines_above(text: str, options: Csv) -> int:
     found = list(islice(numbered_rows(text, str(options.delimiter), str(options.quote), str(options.escape)), 200))
     above = rows_above([row for _, row in found])
     return found[above][0] if above else 0
+
+
+def line_of_header(text: str, options: Csv, names: Collection[str]) -> int:
+    """Return how many lines come before the header that has names of the contract; those declared if none has.
+
+    Args:
+        text: the beginning of the text.
+        options: with its delimiter, quote and escape, and the lines declared.
+        names: the contract's, in lower case.
+    """
+    numbered = numbered_rows(text, str(options.delimiter), str(options.quote), str(options.escape))
+    found = list(islice(numbered, options.skip + MOST_ROWS))
+    place = row_of_header([row for _, row in found], names)
+    return options.skip if place is None else found[place][0]
+
+
+def row_of_header(rows: Sequence[Sequence[str]], names: Collection[str]) -> int | None:
+    """Return the place of the first row most of whose values are names of the contract, in lower case; None without."""
+    for place, row in enumerate(rows):
+        filled = [text for cell in row if (text := cell.strip().lower())]
+        if 2 * sum(text in names for text in filled) > len(filled):
+            return place
+    return None
 
 
 def rows_above(rows: Sequence[Sequence[str]]) -> int:

@@ -266,8 +266,8 @@ def test_titles_of_another_length_are_told(tmp_path: Path) -> None:
     place = folder(tmp_path, **{"sales_2025-03": REPORT, "sales_2025-04": REPORT.partition("\n")[2]})
     (said,) = [words for words in inspect_source("shop", place).notes if "skip" in words]
     assert said == (
-        "sales: its files differ in skip (3 in sales_2025-03.csv, 2 in sales_2025-04.csv): that of sales_2025-04.csv is"
-        " declared, and no load will take the others"
+        "sales: its files differ in skip (3 in sales_2025-03.csv, 2 in sales_2025-04.csv): each load"
+        " finds the header by its names"
     )
 
 

@@ -9,10 +9,13 @@ import pytest
 from granary.readers.files.formats import Csv, Excel
 from granary.readers.files.sniff import sniff
 from granary.readers.files.titles import MOST_ROWS, rows_above
+from tests.python.engine.files.conftest import table
 from tests.python.support.workbooks import workbook
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.python.engine.files.conftest import Zone
 
 TABLE = [
     ["bed", "plant", "grams", "note"],
@@ -75,3 +78,22 @@ def test_a_sheet_below_a_title(tmp_path: Path) -> None:
     assert seen.options == Excel(header_row=4)
     assert seen.sample.column_names == TABLE[0]
     assert seen.sample.num_rows == 3
+
+
+@pytest.mark.parametrize("above", [0, 1, 2, 3, 9])
+def test_a_load_finds_the_header_by_its_names_whatever_the_title(zone: Zone, above: int) -> None:
+    title = ["People", "as of;2025-03-01", "", "name;Ann;Ben", *["more"] * 5][:above]
+    people = ["id;name;born;score", "1;Ada;2001-05-06;1.5", "x;Ben;2002-05-06;2.5", "3;Cleo;2003-05-06;3.5"]
+    zone.put("people.csv", "\n".join(title + people))
+    zone.load(table(), format=Csv(skip=2))
+    assert zone.rows("id, name") == [(1, "Ada"), (3, "Cleo")]
+    assert [row[1] for row in zone.refused()] == [above + 3]
+    zone.put("people.xlsx", workbook(A=[line.split(";") for line in title + people]))
+    zone.load(table("people.xlsx"), format=Excel(header_row=3))
+    assert zone.rows("id, name") == [(1, "Ada"), (3, "Cleo")] * 2
+
+
+def test_where_no_row_has_the_names_the_lines_declared_are_left_out(zone: Zone) -> None:
+    zone.put("people.csv", "People\nas of;2025-03-01\n1;Ada;2001-05-06;1.5\n2;Ben;2002-05-06;2.5\n")
+    zone.load(table(), format=Csv(skip=2))
+    assert zone.rows("id, name") == [(1, "Ada"), (2, "Ben")]
