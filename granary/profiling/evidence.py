@@ -144,7 +144,8 @@ def _may_be_key(name: str, values: pa.ChunkedArray) -> bool:
     if pa.types.is_string(kind):
         long = (pc.max(pc.utf8_length(values)).as_py() or 0) > LONGEST_KEY
         return not long and not is_free_text(name) and not _has_words(values) and not _has_amounts(values)
-    return bool(pa.types.is_integer(kind) or pa.types.is_temporal(kind))
+    whole = pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
+    return bool(whole or pa.types.is_temporal(kind))
 
 
 def _has_amounts(values: pa.ChunkedArray) -> bool:

@@ -247,6 +247,12 @@ def test_a_point_in_the_company_of_decimal_commas_is_no_fraction(tmp_path: Path)
     assert columns["count"].written.style == ","
 
 
+def test_a_number_too_large_for_a_bigint_may_be_a_key() -> None:
+    numbers = [2**63 + number for number in range(30)]
+    made = {"at": pa.array(range(30), pa.timestamp("us")), "uid": pa.array(numbers, pa.decimal128(20, 0))}
+    assert keys(made) == [("uid",), ("at",)]
+
+
 REPORT = "Sales by bed\nas of 2025-03-01\n\nbed;plant;sold\n1;leek;40,5\n2;kale;38\n3;chard;9\n"
 
 
