@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CURSORS = ("updated_at", "modified_at", "last_modified", "last_updated", "changed_at", "updated", "modified")
 TOUCHED = ("row_", "last_", "date_")
+PROVED_ROWS = 1_000
+"""Rows in which a key that is not named like one has to hold, before a load may overwrite rows by it."""
 ENUMERATED = re.compile(r"\w[\w .,&/+-]*")
 """Values that a test may name: what Jinja, YAML or SQL could take for something else is left out."""
 
@@ -261,7 +263,8 @@ def _table(
         fit = sample.select([column for column in raw if not guesses[column]])
         key = next(candidate_keys(fit, [one for one in seen if not guesses[one.name]], singular(name)), ())
         # Rows of one key take each other's place, so a mere guess must be a good one.
-        sure = bool(key) and (found.complete or all(map(looks_like_key, key)))
+        proved = found.complete and sample.num_rows >= PROVED_ROWS
+        sure = bool(key) and (proved or all(map(looks_like_key, key)))
     whole = found.whole or not sure
     cursor = None if whole else known.get(given_cursor or "") or (known[found.cursor] if found.cursor else None)
     if given_cursor and cursor == known.get(given_cursor) and cursor and sample[cursor].null_count:

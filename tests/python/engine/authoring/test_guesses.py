@@ -253,6 +253,18 @@ def test_a_number_too_large_for_a_bigint_may_be_a_key() -> None:
     assert keys(made) == [("uid",), ("at",)]
 
 
+@pytest.mark.parametrize(
+    ("column", "rows", "disposition"),
+    [("place", 30, "replace_unit"), ("place", 1_000, "merge"), ("place_id", 30, "merge"), ("place", 999, "replace_unit")],
+)
+def test_no_load_overwrites_by_a_key_that_a_few_rows_suggest(column: str, rows: int, disposition: str) -> None:
+    moments = pa.array([0] * rows, pa.timestamp("us", "UTC"))
+    sample = pa.table({column: [f"p{number}" for number in range(rows)], "updated_at": moments})
+    found = Found("orders", "orders", sample, timedelta(1), "all", complete=True, whole=False)
+    (made,) = plan("shop", "api", OPENING, [found]).tables
+    assert (made.key, made.disposition) == ((column,), disposition)
+
+
 REPORT = "Sales by bed\nas of 2025-03-01\n\nbed;plant;sold\n1;leek;40,5\n2;kale;38\n3;chard;9\n"
 
 
