@@ -255,7 +255,12 @@ def test_a_number_too_large_for_a_bigint_may_be_a_key() -> None:
 
 @pytest.mark.parametrize(
     ("column", "rows", "disposition"),
-    [("place", 30, "replace_unit"), ("place", 1_000, "merge"), ("place_id", 30, "merge"), ("place", 999, "replace_unit")],
+    [
+        ("place", 30, "replace_unit"),
+        ("place", 1_000, "merge"),
+        ("place_id", 30, "merge"),
+        ("place", 999, "replace_unit"),
+    ],
 )
 def test_no_load_overwrites_by_a_key_that_a_few_rows_suggest(column: str, rows: int, disposition: str) -> None:
     moments = pa.array([0] * rows, pa.timestamp("us", "UTC"))
@@ -263,6 +268,14 @@ def test_no_load_overwrites_by_a_key_that_a_few_rows_suggest(column: str, rows: 
     found = Found("orders", "orders", sample, timedelta(1), "all", complete=True, whole=False)
     (made,) = plan("shop", "api", OPENING, [found]).tables
     assert (made.key, made.disposition) == ((column,), disposition)
+
+
+def test_dates_with_short_years_are_told(tmp_path: Path) -> None:
+    place = folder(tmp_path, t="id,due,ip,share\n1,31/12/24,10.1.12,1-2-34\n2,1.2.25 10:00,1.2.3,\n3,,7.8.123,\n")
+    assert [words for words in inspect_source("shop", place).notes if "short" in words or "two digits" in words] == [
+        f"t.{name}: its dates have years of two digits: it stays text, unless you say how they are written (dates)"
+        for name in ("due", "share")
+    ]
 
 
 REPORT = "Sales by bed\nas of 2025-03-01\n\nbed;plant;sold\n1;leek;40,5\n2;kale;38\n3;chard;9\n"
