@@ -69,9 +69,17 @@ def look(settings: Settings, identity: Identity) -> tuple[Total, ...]:
 
 
 def forget(
-    settings: Settings, identity: Identity | None, *, reason: str | None = None, build: Builder | None = None
+    settings: Settings,
+    identity: Identity | None,
+    *,
+    reason: str | None = None,
+    build: Builder | None = None,
+    listed: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Forget somebody, and finish what earlier erasures have left; with None only that (`--again`).
+
+    `listed` is called once the list beside the database has them. Whoever wants them out of everything that there is
+    beside the database as well calls `granary.erasure.everywhere`.
 
     Raises:
         GranaryError: the warehouse has nothing of them and has not forgotten them, or the build failed.
@@ -94,6 +102,8 @@ def forget(
     with connect(settings, role="eraser") as connection:
         enlist(settings, connection)
     fault_point("forget-listed")
+    listed()
+    fault_point("forget-told")
     return _finish(settings, where, key, totals, build or publish, known_before=known)
 
 
