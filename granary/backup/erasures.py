@@ -9,7 +9,7 @@ from granary.backup import catalog
 from granary.backup.config import destination, load
 from granary.privacy import forget, suppression_list
 from granary.privacy.suppression_list import Entry
-from granary.tiering import restore
+from granary.tiering import needed, restore
 from granary.warehouse import server
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
@@ -95,13 +95,21 @@ def forget_again(settings: Settings, aside: Settings) -> int:
     """
     hand_on(settings, aside)
     wanted = pending(aside)
+    listed = None
     if wanted:
         server.prepare(aside)  # a backup may be of an earlier version
         with connect(aside, role="eraser") as connection:
             listed = suppression_list.suppressed(connection, aside)
-        if listed:
-            restore.bring_back_for(aside, listed.has, keys=settings)
-        if not forget.forget(aside, None).finished:
+    with connect(aside) as connection:
+        has_archives = query(connection, "select to_regclass('ops.archives') is not null") == [(True,)]
+    if has_archives:
+        restore.bring_back_for(aside, listed.has if listed else None, settings)
+    if wanted:
+
+        def build(aside: Settings) -> None:
+            needed.built(aside, forget.publish, keys=settings)
+
+        if not forget.forget(aside, None, build=build).finished:
             raise GranaryError("not all who were forgotten could be erased again", str(aside.home), "see its log")
     return wanted
 

@@ -1,10 +1,12 @@
 """Erases a data subject from everything that the warehouse keeps, by one call; the order of the steps is here alone.
 
-1. Raw tables, snapshots, quarantine, profiles and archived files, in one transaction (`granary.privacy.forget`).
-2. The list of who is forgotten goes beside the backups, so that no restore brings them back.
-3. Marts are built, audited and published.
-4. Files that still have them are removed, and the columnar twin follows.
-5. Deliveries take back what waits in them; they and exports that still have rows are named.
+1. Files of archived raw rows that have them are written anew without them.
+2. One transaction takes them out of raw tables, snapshots, quarantine and profiles, and has the ledger name the new
+   files (`granary.privacy.forget`).
+3. The list of who is forgotten goes beside the backups, so that no restore brings them back. The old files are removed.
+4. Marts are built, audited and published. Archived rows that this needs come back for it, and move again afterwards.
+5. The columnar twin follows.
+6. Deliveries take back what waits in them; they and exports that still have rows are named.
 
 Each step finds out by itself what is left to do: after a kill, the same call, or `forget(settings)`, finishes it.
 """
@@ -18,8 +20,10 @@ from granary.backup import erasures
 from granary.deliver.records import forgotten
 from granary.lake.records import exports
 from granary.privacy import forget as privacy
-from granary.tiering import restore
+from granary.tiering import needed, restore, run
+from granary.tiering.without import ArchivedRows
 from granary.twin import config, follower
+from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +54,7 @@ def look(settings: Settings, identity: Identity) -> tuple[Total, ...]:
     Raises:
         GranaryError: the warehouse has nothing of them.
     """
-    return privacy.look(settings, identity)
+    return privacy.look(settings, identity, ArchivedRows(settings, dry_run=True))
 
 
 def forget(
@@ -70,22 +74,36 @@ def forget(
 
     Raises:
         GranaryError: the warehouse has nothing of them and has not forgotten them, a file of the archive cannot be
-            read, or the build of the marts failed.
+            read, written or removed, or the build of the marts failed. Where rows are gone by then, it says so, and
+            the call is to be made again.
     """
     problems: list[str] = []
+    failures: list[GranaryError] = []
+    back: list[str] = []
 
     def listed() -> None:
         if problem := erasures.tell_backups(settings):
             problems.append(problem)
             say(problem)
+        try:
+            restore.forget_files(settings)
+        except GranaryError as error:
+            failures.append(error)  # the marts follow all the same
 
-    outcome = privacy.forget(settings, identity, reason=reason, listed=listed)
-    restore.forget_files(settings)
+    def build(settings: Settings) -> None:
+        back.extend(needed.built(settings, privacy.publish, say=say))
+
+    archive = ArchivedRows(settings, say=say)
+    outcome = privacy.forget(settings, identity, reason=reason, build=build, archive=archive, listed=listed)
+    failures += run.moved_again(settings, sorted(set(back)), say)
     if config.is_wanted():
         follower.follow(settings, say)
-    return Erased(
+    done = Erased(
         outcome,
         tuple((one.mart, one.place) for one in exports(settings) if one.stale),
         tuple(forgotten(settings)),
         "".join(problems),
     )
+    if failures:
+        raise failures[0]
+    return done

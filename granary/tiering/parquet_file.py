@@ -86,8 +86,8 @@ def write_file(
 
 
 @contextmanager
-def opened(files: Destination, name: str, sha256: str) -> Iterator[pq.ParquetFile]:
-    """Yield a file that was written, after all of it was read and found to be the same.
+def opened(files: Destination, name: str, sha256: str | None) -> Iterator[pq.ParquetFile]:
+    """Yield a file that was written, after all of it was read and found to be the same, if its hash is known.
 
     Raises:
         GranaryError: it is not there, or is another one.
@@ -102,7 +102,7 @@ def opened(files: Destination, name: str, sha256: str) -> Iterator[pq.ParquetFil
                     copy.write(part)
         except FileNotFoundError:
             raise GranaryError("the file is not there", where, "bring it back from a copy of the place") from None
-        if digest.hexdigest() != sha256:
+        if sha256 is not None and digest.hexdigest() != sha256:
             raise GranaryError("the file is another than was written", where, "bring it back from a copy of the place")
         copy.seek(0)
         yield pq.ParquetFile(copy)

@@ -177,7 +177,7 @@ begin
             on loads.source = named ->> 0 and loads.table_name = named ->> 1
         where loads.archive_id is not null and loads.superseded_by is null
     );
-    return ops.restore_command(archived);
+    return ops.restore_command(archived) || ' (archived files: ' || array_to_string(archived, ', ') || ')';
 end
 $$;
 
@@ -201,7 +201,8 @@ begin
     ) into archived;
     if archived <> '{}' then
         raise exception '% has to compute partitions of which raw rows lie in an archive. Bring them back and run this again: %',
-            doc ->> 'model', ops.restore_command(archived);
+            doc ->> 'model', ops.restore_command(archived)
+            using detail = 'archived files: ' || array_to_string(archived, ', ');
     end if;
 end
 $$;
