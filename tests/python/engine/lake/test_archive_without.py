@@ -17,7 +17,7 @@ from granary.sources.spec import Column
 from granary.sources.subjects import Subject
 from granary.tiering import archive, restore, without
 from granary.tiering.without import ArchivedRows
-from granary.warehouse.connection import connect
+from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
 from tests.python.engine.lake.test_archive import LATE, Archived, compare_raw
 from tests.python.support.killed import killed_at
@@ -198,13 +198,12 @@ def test_a_warehouse_of_before_finds_the_file_that_took_the_place(riders: Riders
     riders.forget()
     with connect(riders.settings) as connection:
         for name, rows in kept.items():
-            connection.execute(f"delete from ops.{name}".encode())
+            execute(connection, f"delete from ops.{name}")
             for (row,) in rows:
-                record = f"(jsonb_populate_record(null::ops.{name}, %s)).*"
-                sql = f"insert into ops.{name} overriding system value select {record}"
-                connection.execute(sql.encode(), (row,))
-        connection.execute("delete from ops.erased_rows")
-        connection.execute("update ops.erasures set finished_at = null")
+                record = f"(jsonb_populate_record(null::ops.{name}, $1::jsonb)).*"
+                execute(connection, f"insert into ops.{name} overriding system value select {record}", row)
+        execute(connection, "delete from ops.erased_rows")
+        execute(connection, "update ops.erasures set finished_at = null")
         connection.commit()
     (january, february) = riders.held()
     assert january.path not in riders.files()
