@@ -200,9 +200,8 @@ begin
         doc ->> 'log_relation', ops.column_list(columns, 'log.'), ops.column_list(columns)
     ) into archived;
     if archived <> '{}' then
-        raise exception '% has to compute partitions of which raw rows lie in an archive. Bring them back and run this again: %',
-            doc ->> 'model', ops.restore_command(archived)
-            using detail = 'archived files: ' || array_to_string(archived, ', ');
+        raise exception '% has to compute partitions of which raw rows lie in an archive (archived files: %). Bring them back and run this again: %',
+            doc ->> 'model', array_to_string(archived, ', '), ops.restore_command(archived);
     end if;
 end
 $$;

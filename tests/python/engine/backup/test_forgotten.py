@@ -41,7 +41,7 @@ def hire(quick: pytest.MonkeyPatch, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_destroyed_data_directory_brings_nobody_back(hire: BikeHire, tmp_path: Path) -> None:
     listed = tmp_path / "backups" / "erasures.jsonl"
-    assert json.loads(hire.command("forget", "rider", "7", "--yes", "--json"))["not_stored"] == ""
+    assert "The backups do not know" not in hire.command("forget", "rider", "7", "--yes")
     (entry,) = map(json.loads, listed.read_text().splitlines())
     assert (len(entry["subject"]), entry["reason"]) == (64, None)
 
