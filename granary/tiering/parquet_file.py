@@ -85,9 +85,18 @@ def write_file(
     return {"path": name, "rows": rows, "bytes": sink.size, "sha256": sink.digest()}
 
 
+def sha256_of(files: Destination, name: str) -> str:
+    """Return the SHA-256 of a file of which nobody knows it."""
+    digest = hashlib.sha256()
+    with files.reading(name) as file:
+        while part := file.read(PART_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
+
+
 @contextmanager
-def opened(files: Destination, name: str, sha256: str | None) -> Iterator[pq.ParquetFile]:
-    """Yield a file that was written, after all of it was read and found to be the same, if its hash is known.
+def opened(files: Destination, name: str, sha256: str) -> Iterator[pq.ParquetFile]:
+    """Yield a file that was written, after all of it was read and found to be the same.
 
     Raises:
         GranaryError: it is not there, or is another one.
@@ -102,7 +111,7 @@ def opened(files: Destination, name: str, sha256: str | None) -> Iterator[pq.Par
                     copy.write(part)
         except FileNotFoundError:
             raise GranaryError("the file is not there", where, "bring it back from a copy of the place") from None
-        if sha256 is not None and digest.hexdigest() != sha256:
+        if digest.hexdigest() != sha256:
             raise GranaryError("the file is another than was written", where, "bring it back from a copy of the place")
         copy.seek(0)
         yield pq.ParquetFile(copy)

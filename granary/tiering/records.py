@@ -154,23 +154,41 @@ def written_without(
         connection.commit()
 
 
-def replace(connection: Connection, old: Archive, number: int | None) -> None:
-    """Have the ledger name the file with this number for another one, which is to be removed; None: no row is left.
+def replace(connection: Connection, old: Archive, number: int) -> None:
+    """Have the ledger name the file with this number for another one, which is to be removed.
+
+    One in which no row is left stays for backups of before, as every file that no load needs.
 
     Raises:
         GranaryError: the new one is not known any more.
     """
-    if number is not None and not query(
+    found = query(
         connection,
-        "update ops.archives as new set state = old.state, released_at = old.released_at from ops.archives as old"
-        " where new.archive_id = $2 and new.state = 'rewriting' and new.sha256 is not null and old.archive_id = $1"
-        " returning new.archive_id",
+        "update ops.archives as new set state = case when new.row_count = 0 then 'released' else old.state end,"
+        " released_at = coalesce(old.released_at, case when new.row_count = 0 then clock_timestamp() end)"
+        " from ops.archives as old where new.archive_id = $2 and new.state = 'rewriting' and new.sha256 is not null"
+        " and old.archive_id = $1 returning new.row_count",
         old.archive_id,
         number,
-    ):
+    )
+    if not found:
         raise GranaryError("the record of the file is gone", old.path, "run this again")
-    execute(connection, "update ops.load_audit set archive_id = $2 where archive_id = $1", old.archive_id, number)
+    needed = number if found[0][0] else None
+    execute(connection, "update ops.load_audit set archive_id = $2 where archive_id = $1", old.archive_id, needed)
     execute(connection, "update ops.archives set state = 'erased' where archive_id = $1", old.archive_id)
+
+
+def rename(connection: Connection, one: Archive, path: str, sha256: str, rows: str, digest: str) -> None:
+    """Have the record of a file name the one that took its place."""
+    execute(
+        connection,
+        "update ops.archives set path = $2, sha256 = $3, row_count = $4::bigint, digest = $5 where archive_id = $1",
+        one.archive_id,
+        path,
+        sha256,
+        rows,
+        digest,
+    )
 
 
 def successor(one: Archive, names: Iterable[str]) -> str | None:

@@ -9,7 +9,7 @@ from granary.privacy import erasure
 from granary.privacy.filter import columns_of
 from granary.sources.discovery import SOURCES
 from granary.tiering import archive, records, rows
-from granary.tiering.parquet_file import opened
+from granary.tiering.parquet_file import opened, sha256_of
 from granary.tiering.without import keys_in
 from granary.warehouse.connection import connect, count, execute, query, quote_name
 from granary.warehouse.errors import GranaryError
@@ -160,20 +160,24 @@ def _bring_back_without(settings: Settings, target: Target, one: Archive, keys: 
         erasure.restore(settings, connection)
         wanted = records.loads_in(connection, one.archive_id)
         rows.as_text(connection)
-        with opened(one.files(keys), name, None) as file:
+        files = one.files(keys)
+        sha256 = sha256_of(files, name)
+        with opened(files, name, sha256) as file:
             rows.put(connection, COPY, file)
             columns, marks = file.schema_arrow.names, file.schema_arrow.metadata or {}
             every = sorted(set(file.read([LOAD_ID]).column(LOAD_ID).to_pylist()))
-        there = rows.counted(connection, f"pg_temp.{COPY}", columns, every)
+        there = rows.counted(connection, f"pg_temp.{COPY}", columns, every) if every else {}
         told = str(sum(each.rows for each in there.values())), rows.total(there)
         if told != tuple(marks.get(mark, b"").decode() for mark in (b"rows", b"digest")):
             raise records.damaged(replace(one, path=name), "has other rows than were written")
         held = {load_id: there[load_id].rows if load_id in there else 0 for load_id in wanted}
         gone = {load_id: wanted[load_id] - number for load_id, number in held.items() if number < wanted[load_id]}
-        _insert(tx, target, columns, held)
+        if held:
+            _insert(tx, target, columns, held)
         newest = "select max(erasure_id) from ops.erasures where finished_at is null"
         ((number,),) = query(connection, newest)
         erasure.settle(connection, target.source, target.table, gone, number, is_archived=True)
+        records.rename(connection, one, name, sha256, *told)
         records.release(connection, one.archive_id)
     return True
 

@@ -54,7 +54,7 @@ class Found:
 
 @dataclass
 class Rewritten:
-    """A file that has somebody, what it has of them, and the number of the one without them, if any row is left."""
+    """A file that has somebody, what it has of them, and the number of the one without them, if it was written."""
 
     old: Archive
     number: int | None
@@ -124,6 +124,7 @@ class ArchivedRows:
             GranaryError: one is gone, which nobody but this may remove.
         """
         for one in self._rewritten.values():
+            assert one.number is not None
             records.replace(connection, one.old, one.number)
         if self._rewritten:
             fault_point("archive-switched")
@@ -137,35 +138,29 @@ class ArchivedRows:
                 pass
             return Rewritten(one, None, found)
         self._say(f"{one.path} is written anew without them")
-        number = None
         with connect(self._settings, role="loader") as connection:
             rows.as_text(connection)
             rows.put(connection, OLD, file)
             gone = {identity: _delete(connection, names, identity) for identity in keys}
-            columns = file.schema_arrow.names
-            loads = _loads(file)
+            columns, loads = file.schema_arrow.names, _loads(file)
             left = rows.counted(connection, f"pg_temp.{OLD}", columns, loads)
             total = sum(each.rows for each in left.values())
             if total + sum(each.total() for each in gone.values()) != one.rows:
                 raise records.damaged(one, "has other rows than were written")
-            if total:
-                marks = {"rows": str(total), "digest": rows.total(left)}
-                number, path = records.begin_without(self._settings, one)
-                fault_point("archive-rewriting")
-                files = one.files(self._settings)
-                schema = file.schema_arrow.with_metadata(marks)
-                written = write_file(files, path, schema, chunks(staying, GROUP_ROWS, CHUNK_BYTES))
-                fault_point("archive-rewritten")
-                with opened(files, path, written["sha256"]) as new:
-                    rows.put(connection, NEW, new)
-                if _told(rows.counted(connection, f"pg_temp.{NEW}", columns, loads)) != _told(left):
-                    raise GranaryError("the file has other rows than it was to have", path, "run this again")
-                size = sum(each.bytes for each in left.values())
-                records.written_without(self._settings, number, total, size, written, marks["digest"])
-                fault_point("archive-compared")
-            else:
-                for _ in staying:
-                    pass
+            marks = {"rows": str(total), "digest": rows.total(left)}
+            number, path = records.begin_without(self._settings, one)
+            fault_point("archive-rewriting")
+            files = one.files(self._settings)
+            schema = file.schema_arrow.with_metadata(marks)
+            written = write_file(files, path, schema, chunks(staying, GROUP_ROWS, CHUNK_BYTES))
+            fault_point("archive-rewritten")
+            with opened(files, path, written["sha256"]) as new:
+                rows.put(connection, NEW, new)
+            if _told(rows.counted(connection, f"pg_temp.{NEW}", columns, loads)) != _told(left):
+                raise GranaryError("the file has other rows than it was to have", path, "run this again")
+            size = sum(each.bytes for each in left.values())
+            records.written_without(self._settings, number, total, size, written, marks["digest"])
+            fault_point("archive-compared")
         if {identity: each.loads for identity, each in found.items()} != gone:
             raise GranaryError("Postgres finds other rows of them than were left out", one.path, "run this again")
         return Rewritten(one, number, found)
