@@ -25,6 +25,8 @@ from tests.python.support.stream_servers import TOPIC, free_port, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+PATIENCE_SECONDS = 120
+"""What a starved machine may take for an answer."""
 Payload = bytes | dict[str, object]
 
 
@@ -153,10 +155,16 @@ class Nats(_Process):
             context = ssl.create_default_context(cafile=str(self.folder / "ca.crt")) if self._tls else None
             url = f"nats://127.0.0.1:{self._port}"
             client = await nats.connect(
-                url, user="owner", password=self.password, tls=context, allow_reconnect=False, error_cb=quiet
+                url,
+                user="owner",
+                password=self.password,
+                tls=context,
+                connect_timeout=PATIENCE_SECONDS,
+                allow_reconnect=False,
+                error_cb=quiet,
             )
             try:
-                return await work(client.jetstream())
+                return await work(client.jetstream(timeout=PATIENCE_SECONDS))
             finally:
                 await client.close()
 

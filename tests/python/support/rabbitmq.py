@@ -23,7 +23,7 @@ from tests.python.support.certificates import authority, certificate
 PACKAGE = "rabbitmq-server"
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """The server itself: the command in PATH wants to be root or rabbitmq, and uses the folders of the system."""
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 600
 
 
 @dataclass
