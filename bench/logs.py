@@ -156,7 +156,7 @@ def read_nats(server: Any, count: int) -> Iterator[list[bytes]]:
         client.jetstream().pull_subscribe(TOPIC, config=ConsumerConfig(ack_policy=AckPolicy.NONE))
     )
     while count > 0:
-        found = loop.run_until_complete(pulls.fetch(min(count, ROWS), timeout=5))
+        found = loop.run_until_complete(pulls.fetch(min(count, ROWS), timeout=120))
         count -= len(found)
         yield [one.data for one in found]
     loop.run_until_complete(client.close())

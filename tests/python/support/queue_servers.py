@@ -2,7 +2,7 @@
 
 Google's emulator is a jar that Google's own package repository for Debian has (`google-cloud-cli-pubsub-emulator`) and
 package indexes do not; where it or Java is missing, `pubsub_emulator` returns None and tests skip. It has message
-ordering, exactly-once subscriptions, dead-letter topics and schemas; of seek it knows nothing.
+ordering, exactly-once subscriptions, dead-letter topics, schemas, and seek to times and snapshots.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,14 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from granary.sources.discovery import SOURCES
+from granary.streams.known import digest
 from granary.streams.log import Message
 from granary.streams.protobuf import ProtobufDecoder
 from granary.streams.pubsub_schemas import ENCODING, NAME, REVISION, PubSubSchemas
 from granary.warehouse.connection import connect, execute
-from tests.python.support.queue_servers import PubSub
+from tests.python.support.queue_servers import PROJECT, PubSub
 from tests.python.support.registered_messages import message_type
-from tests.python.support.stream_servers import TOPIC, wait_until
+from tests.python.support.stream_servers import TOPIC, differences, wait_until
 from tests.python.support.streaming import declare, stream, written
 
 if TYPE_CHECKING:
@@ -46,28 +48,32 @@ def test_an_exactly_once_subscription_with_ordering(
 
 
 @of_pubsub
-def test_messages_that_come_again_by_another_subscription(
+def test_a_seek_brings_what_the_warehouse_has_lost(
     kind: str, server: PubSub, warehouse: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a seek does, which the emulator cannot: messages that were acknowledged come again under their ids.
-
-    Of a warehouse that lost some of them, as a restored one has, these land, and no other.
-    """
+    """To a time and to a snapshot: what was acknowledged comes again, and lands if a restored warehouse has it not."""
     declare(monkeypatch, key=())
-    server.subscribe("again", TOPIC)
+    monkeypatch.setenv("GRANARY_EVENTS_STREAM", server.address(id="sender"))
+    path = server.subscription(TOPIC)
+    server.subscriber.delete_subscription(request={"subscription": path})
+    server.subscribe(TOPIC, TOPIC, retain_acked_messages=True)
     server.send(TOPIC, written(*range(20)))
+    snapshot = server.subscriber.create_snapshot(
+        request={"name": f"projects/{PROJECT}/snapshots/before", "subscription": path}
+    )
     stream(warehouse).run(once=True)
-    with connect(warehouse) as connection:
-        execute(connection, "delete from raw_events.card_scans where event_id in ('e3', 'e4')")
-        execute(
-            connection,
-            "delete from ops.known_messages where message in (select message from ops.known_messages limit 2)",
-        )
-        connection.commit()
-    declare(monkeypatch, {TOPIC: "again"}, key=())
-    counts = stream(warehouse).run(once=True)
-    assert (counts.rows_loaded, counts.known) == (2, 18)
-    server.subscriber.delete_subscription(request={"subscription": server.subscription("again")})
+    for to in ({"time": datetime.now(timezone.utc) - timedelta(minutes=10)}, {"snapshot": snapshot.name}):
+        with connect(warehouse) as connection:
+            execute(connection, "delete from raw_events.card_scans where event_id in ('e3', 'e4')")
+            for name in ("m3", "m4"):
+                lost = str(digest(name, Message(b"")))
+                execute(connection, "delete from ops.known_messages where message = cast($1 as uuid)", lost)
+            connection.commit()
+        server.subscriber.seek(request={"subscription": path, **to})
+        counts = stream(warehouse).run(once=True)
+        assert (counts.rows_loaded, counts.known) == (2, 18)
+        assert differences(warehouse, [f"e{number}" for number in range(20)]) == (0, 0)
+    server.subscriber.delete_snapshot(request={"snapshot": snapshot.name})
 
 
 @of_pubsub
