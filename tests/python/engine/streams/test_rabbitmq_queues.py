@@ -37,7 +37,8 @@ def test_messages_without_an_id(
 ) -> None:
     """A key tells which is which. Without one each is kept in the quarantine, and those around it land."""
     server.send(TOPIC, [("", body) for _, body in written(1, 2, 2)])
-    assert stream(warehouse).run(once=True).rows_loaded == 2
+    stream(warehouse).run(once=True)
+    assert len(landed(warehouse)) == 2
     declare(monkeypatch, key=())
     server.send(TOPIC, [("", body) for _, body in written(3, 3)] + [("", b"{"), *written(4)])
     counts = stream(warehouse).run(once=True)
@@ -50,7 +51,8 @@ def test_messages_without_an_id(
         (None, "is not JSON: Expecting property name enclosed in double quotes"),
     ]
     (done,) = replay(warehouse, entries(warehouse), {})
-    assert (len(done.landed), [row[0] for row in landed(warehouse)]) == (3, ["e1", "e2", "e3", "e3", "e3", "e4"])
+    # Replayed by the source's own contract, which has a key.
+    assert (len(done.landed), [row[0] for row in landed(warehouse)]) == (3, ["e1", "e2", "e3", "e4"])
 
 
 @of_rabbit
