@@ -153,7 +153,9 @@ def read_nats(server: Any, count: int) -> Iterator[list[bytes]]:
     url = f"nats://127.0.0.1:{server.port()}"
     client = loop.run_until_complete(nats.connect(url, user="owner", password=server.password))
     pulls = loop.run_until_complete(
-        client.jetstream().pull_subscribe(TOPIC, config=ConsumerConfig(ack_policy=AckPolicy.NONE))
+        client.jetstream().pull_subscribe(
+            TOPIC, config=ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=300)
+        )
     )
     while count > 0:
         found = loop.run_until_complete(pulls.fetch(min(count, ROWS), timeout=120))
