@@ -29,11 +29,15 @@ class UnavailableError(GranaryError):
 
 @dataclass(frozen=True)
 class Message:
-    """One message as received. `line` is where a person finds it: an offset; `at` is when it was sent (epoch, s)."""
+    """One message as received. `line` is where a person finds it: an offset; `at` is when it was sent (epoch, s).
+
+    `again` is whether a queue may have given it before; False only where the server promises that it has not.
+    """
 
     value: bytes | None
     line: int | None = None
     at: float = 0.0
+    again: bool = True
 
 
 @dataclass(frozen=True)

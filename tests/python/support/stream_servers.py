@@ -120,14 +120,15 @@ def broker() -> Iterator[Broker]:
     )
     try:
         host, _, port = address.partition(":")
-        wait_until(lambda: _answers(host, int(port)), what="the broker's start")
+        wait_until(lambda: answers(host, int(port)), what="the broker's start")
         yield Broker(address)
     finally:
         process.kill()
         process.wait()
 
 
-def _answers(host: str, port: int) -> bool:
+def answers(host: str, port: int) -> bool:
+    """Return whether somebody listens there."""
     try:
         socket.create_connection((host, port), 0.2).close()
     except OSError:
