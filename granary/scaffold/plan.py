@@ -60,6 +60,8 @@ class Found:
     """Columns that are numbers by declaration and text because no type here holds them."""
     notes: tuple[str, ...] = ()
     """What a person should know of how it was read: rows that no load will take, files that differ."""
+    mixed: frozenset[str] = frozenset()
+    """Columns of text that JSON may have as numbers or truth values, by what the source itself declares."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Opening:
     """Entries of the constant FORMATS, which the expression may use."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Files below the project that the expression names -> their contents."""
+    topics: Mapping[str, str] = field(default_factory=dict)
+    """Of a log, whose address is the one setting: table -> topic."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +290,7 @@ def _table(
             required=column in key or column == cursor or bool(promised.get(header) and promised[header].required),
             optional=header in found.optional and column not in key,
             null=() if column in key else reading.null,
-            mixed=reading.mixed,
+            mixed=reading.mixed or header in found.mixed,
             written=reading.written,
             cast=casts.get(staged_name, ""),
             agreed=promised.get(header),

@@ -243,6 +243,8 @@ class RegistryServer:
             case "GET", ["schemas", "ids", number]:
                 found = self.schemas.get(int(number))
                 return (200, found) if found else (404, {"error_code": 40403, "message": "Schema not found"})
+            case "GET", ["subjects"]:
+                return 200, [*self.subjects]
             case "GET", ["subjects", subject, "versions", version]:
                 ids = self.subjects.get(subject, [])
                 index = len(ids) if version == "latest" else int(version)
