@@ -47,9 +47,12 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 HERE = Path(__file__).parent
-FIRST = ("engine/first_project", "project/main_job", "project/orchestration", "project/pipeline", "engine/authoring")
+FIRST = (
+    *("engine/first_project", "project/main_job", "project/orchestration", "project/pipeline", "engine/authoring"),
+    "engine/runs",
+)
 """Folders that take longest; they begin first, so that the workers end together."""
-TOGETHER = ("project/main_job", "project/orchestration")
+TOGETHER = ("project/main_job", "project/orchestration", "engine/runs")
 """Folders whose tests share a run that takes a minute or more: one worker takes them all."""
 KINDS = {
     "": "server",
@@ -90,6 +93,7 @@ KINDS = {
     "engine/orchestration/test_run_locks": "server",
     "engine/orchestration/test_run_records": "server",
     "engine/orchestration/test_schedules": "server",
+    "engine/runs": "pipeline",
     "engine/serve": "server",
     "engine/setup/test_doors": "fast",
     "engine/setup/test_lock": "fast",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import resource
 import shutil
@@ -9,10 +10,12 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from granary.warehouse import server
+from granary.warehouse.layout import find_binaries, plan
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
 
@@ -34,17 +37,38 @@ def granary(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[
     )
 
 
-@contextmanager
-def own_server(monkeypatch: pytest.MonkeyPatch, file_limit: int | None = None) -> Iterator[Settings]:
-    """Run an embedded server of this test's own, which it may break; its files may be limited to some bytes each."""
+def _home() -> Path:
+    """Make a home with a short path, which the server's user may enter."""
     home = Path(tempfile.mkdtemp(prefix="granary-", dir="/tmp"))
     home.chmod(0o755)
+    return home
+
+
+@cache
+def _prepared(_binaries: Path) -> Path:
+    """Return the data of a server that was made, prepared and stopped, once for the programs that are found now."""
+    home = _home()
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    settings = Settings(home=home, external=False, host=str(home / "run"))
+    server.up(settings)
+    server.down(settings)
+    return plan(home).data
+
+
+@contextmanager
+def own_server(monkeypatch: pytest.MonkeyPatch, file_limit: int | None = None) -> Iterator[Settings]:
+    """Run an embedded server of this test's own, which it may break; its files may be limited to some bytes each.
+
+    Its data are a copy of what `server.up` made for the first test that asked.
+    """
+    home = _home()
     for name in [name for name in os.environ if name.startswith("PG")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("GRANARY_HOME", str(home))
     settings = Settings.load()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
+        subprocess.run(["cp", "-Rp", str(_prepared(find_binaries())), str(plan(home).data)], check=True)
         if file_limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, before[1]))
         server.up(settings)

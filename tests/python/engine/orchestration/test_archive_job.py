@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
+
 from granary.dagster.archive_job import archive_jobs
 from granary.dagster.resources import Warehouse
 from granary.sources import discovery
@@ -26,6 +28,8 @@ def test_the_job_moves_what_contracts_say(warehouse: Settings, monkeypatch: pyte
     old = replace(till.table("receipts"), archive_after=timedelta(days=400))
     monkeypatch.setitem(discovery._found, "till", replace(till, tables=(old, till.table("prices"))))
     (job,) = archive_jobs()
+    project = dg.Definitions(jobs=[job], resources={"warehouse": Warehouse()})
+    assert "archive_raw" in {one.name for one in project.resolve_all_job_defs()}
     asked: list[Any] = []
 
     def archived(settings: Settings, tables: run.Chosen, **_: Any) -> tuple[list[Moved], list[GranaryError]]:

@@ -227,18 +227,6 @@ def test_what_was_not_built_is_a_change(place: Place, first: RunOutcome, change:
     last_build.keep(place.settings, now)
 
 
-def test_if_nothing_changed_nothing_is_loaded_and_no_day_is_rebuilt(place: Place, first: RunOutcome) -> None:
-    """Even when models are built again, because the project has changed."""
-    place.forget_build()
-    xmin = place.rows("select max(xmin::text::bigint) from marts.fct_sales")
-    outcome = place.run()
-    assert outcome.success, outcome.failures
-    assert outcome.window == (date(2017, 2, 2), date(2017, 2, 2))
-    assert {event.detail for event in place.events if event.kind == "finished"} == {"unchanged"}
-    assert place.rows("select max(xmin::text::bigint) from marts.fct_sales") == xmin
-    assert {a.name: a.rows for a in outcome.assets}["fct_sales"] == {a.name: a.rows for a in first.assets}["fct_sales"]
-
-
 def test_secrets_stay_out_of_dagster_yaml_and_its_home_is_our_own(place: Place, first: RunOutcome) -> None:
     assert first.success
     home = place.settings.home / "dagster"
@@ -248,40 +236,3 @@ def test_secrets_stay_out_of_dagster_yaml_and_its_home_is_our_own(place: Place, 
     assert secret not in text
     assert "'password': {'env': 'PGPASSWORD'}" in text
     assert "'telemetry': {'enabled': False}" in text
-
-
-def lines_of(place: Place, day: date) -> object:
-    return place.rows("select count(*) from marts.fct_sales where business_date = $1", day)[0][0]
-
-
-def forget(place: Place, day: date) -> None:
-    with connect(place.settings) as connection:
-        for schema in ("build", "marts"):
-            execute(connection, f"delete from {schema}.fct_sales where business_date = $1", day)
-        connection.commit()
-
-
-def test_a_single_run_backfill_overwrites_its_days_and_no_others(place: Place, first: RunOutcome) -> None:
-    """As the UI starts it, with Dagster's range tags on the facts alone; then one day through `run_job`."""
-    assert first.success
-    inside_range, outside = date(2017, 1, 6), date(2017, 1, 20)
-    before = {day: lines_of(place, day) for day in (inside_range, outside)}
-    for day in before:
-        forget(place, day)
-    tags = {
-        "dagster/asset_partition_range_start": "2017-01-05",
-        "dagster/asset_partition_range_end": "2017-01-07",
-    }
-    with inside(environment(place.settings)), open_instance() as opened:
-        job = assemble(place.settings, project_jobs, SCHEDULES).resolve_implicit_global_asset_job_def()
-        result = job.execute_in_process(instance=opened, tags=tags, asset_selection=[SALES, BASKETS])
-        days = {event.partition for event in result.asset_materializations_for_node("dbt")}
-    assert result.success
-    assert days == {"2017-01-05", "2017-01-06", "2017-01-07"}
-    assert lines_of(place, inside_range) == before[inside_range]
-    assert lines_of(place, outside) == 0
-
-    outcome = place.run("daily", window=(outside, outside))
-    assert outcome.success, outcome.failures
-    assert lines_of(place, outside) == before[outside]
-    assert "promotions" not in {asset.name for asset in outcome.assets}
