@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from granary.backup import erasures
+from granary.backup.config import Config
 from granary.warehouse.connection import connect, execute, query
 from tests.python.engine.chaos.kinds.restore import destroy
 from tests.python.support.bike_hire import BikeHire
@@ -68,7 +69,8 @@ def test_a_destroyed_data_directory_brings_nobody_back(hire: BikeHire, tmp_path:
     assert "forgotten: 1 of 1 as it should be" in hire.command("drill")
 
 
-def test_backups_of_another_home_are_not_told(hire: BikeHire, tmp_path: Path) -> None:
+def test_backups_of_another_home_are_not_told(hire: BikeHire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasures, "load", lambda: Config(to=f"{tmp_path}/backups"))
     owner = tmp_path / "backups" / "granary.json"
     owner.write_text(json.dumps(json.loads(owner.read_text()) | {"home": "x"}))
     with connect(hire.settings) as connection:

@@ -88,9 +88,9 @@ def test_a_build_brings_back_what_it_needs_and_it_moves_again(hire: BikeHire) ->
 
     # A second file for a day beside archived rows: only that month's file comes back.
     hire.deliver("2026-01-07", (6, 9, "6.00"))
-    (hire.landing / "rides" / "2026-01-07.csv").rename(hire.landing / "rides" / "late.csv")
-    late = (hire.landing / "rides" / "late.csv").read_text().replace("2026-01-07", "2026-01-06")
-    (hire.landing / "rides" / "late.csv").write_text(late)
+    file = hire.landing / "rides" / "2026-01-07.csv"
+    (hire.landing / "rides" / "2026-01-06 of two.csv").write_text(file.read_text().replace("2026-01-07", "2026-01-06"))
+    file.unlink()
     told = hire.command("run")
     assert "3 rows come back (file 1 of 1)" in told
     assert hire.rows(FACTS) == sorted([*facts, (6, "2026-01-06", "6.00")])
