@@ -146,6 +146,7 @@ def bring_back_for(settings: Settings, is_one: Callable[[Identity], bool] | None
                 if one.path not in there:
                     back += _bring_back_without(settings, target, one, keys, records.successor(one, there))
                 elif is_one is not None:
+                    assert one.sha256 is not None
                     with opened(place, one.path, one.sha256) as file:
                         is_there = bool(keys_in(file, names, is_one))
                     back += is_there and bring_back(settings, target, one, keys) is not None
