@@ -36,6 +36,7 @@ class Place:
     """The project, its warehouse and a process of it; `run` runs a job and keeps the events."""
 
     hire: ClubHire
+    variables: dict[str, str]
     process: ProjectProcess
     events: list[Event] = field(default_factory=list)
 
@@ -51,7 +52,7 @@ class Place:
 
     def another(self, folder: Path) -> ProjectProcess:
         """Start another process, which may be killed."""
-        return ProjectProcess(environment(self.settings), folder / "errors")
+        return ProjectProcess(self.variables, folder / "errors")
 
     def materialized(self) -> set[str]:
         """Return what the last run brought up to date in dbt."""
@@ -91,12 +92,10 @@ def made(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.Tem
     hire.deliver("2026-01-06", (3, 8, "3.00"), (4, 9, "4.00"), (5, 9, "4.50"))
     hire.deliver("2026-01-07", (6, 7, "5.00"))
     hire.deliver("2026-01-20", (7, 9, "6.00"), (8, 7, "7.00"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in hire.environment(folder / "archive").items():
-            patch.setenv(name, value)
-        found = Place(hire, ProjectProcess(environment(hire.settings), folder / "errors"))
-        yield found
-        found.process.end()
+    variables = environment(hire.settings) | hire.environment(folder / "archive")
+    found = Place(hire, variables, ProjectProcess(variables, folder / "errors"))
+    yield found
+    found.process.end()
 
 
 @pytest.fixture(scope="session")
