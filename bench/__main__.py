@@ -7,8 +7,9 @@ same file. Everything is thrown away at the end; a run takes some minutes and 6 
 `answers`, the last one, needs a warehouse that is there: it asks `GRANARY_HOME`, and changes nothing. Others run only
 by their name, `python -m bench NAME`: `scale`, what history costs, which takes hours (also `make bench scale`);
 `memory`, what a load takes; `anomalies`, what is noticed of planted faults; `alerts`, whether each becomes one
-incident; `connectors`, taps and dlt sources beside their native targets, which come from the package index; `twin`, how
-much quicker the columnar twin answers than the heap; `simulate`, what far larger warehouses take, by reckoning.
+incident; `connectors`, taps and dlt sources beside their native targets, which come from the package index; `logs`,
+each kind of log and queue beside its client; `twin`, how much quicker the columnar twin answers than the heap;
+`simulate`, what far larger warehouses take, by reckoning.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from granary.warehouse.connection import Connection
 
 ROUNDS = 3
-APART = ("connectors", "memory", "twin")
+APART = ("connectors", "logs", "memory", "twin")
 """Parts that have a process, and options, of their own."""
 
 

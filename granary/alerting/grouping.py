@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from granary.alerting.rules import rule_of
 from granary.dbt import manifest as dbt_manifest
 from granary.dbt.manifest_nodes import is_mart
+from granary.deliver import discovery as deliveries
 from granary.sources.discovery import SOURCES
 from granary.warehouse.errors import GranaryError
 
@@ -114,10 +115,12 @@ class Graph:
         return frozenset(one for one in self.children[name] if self.by_name.get(one, {}).get("resource_type") == "test")
 
     def owner(self, name: str) -> str:
-        """Return who looks after a table, a source or a node; '' if nobody says."""
+        """Return who looks after a table, a source, a delivery or a node; '' if nobody says."""
         source = SOURCES.get(name.partition(".")[0])
         if source is not None:
             return source.owner
+        if delivery := deliveries.declared()[0].get(name.removeprefix(f"{deliveries.PACKAGE}.")):
+            return delivery.owner
         node = self.by_name.get(name, {})
         group = self.groups.get(node.get("config", {}).get("group") or node.get("group") or "")
         return str(group["owner"].get("name") or group["owner"].get("email")) if group else ""

@@ -14,6 +14,7 @@ import psycopg
 
 from granary.alerting.rules import RULES, Rule, rule_of
 from granary.cdc import status as capture_status
+from granary.deliver.discovery import PACKAGE as DELIVERIES
 from granary.load.freshness import FRESHNESS, Freshness, rest
 from granary.load.newest import last_date
 from granary.sources.discovery import BROKEN, SOURCES
@@ -98,7 +99,7 @@ def _ask(settings: Settings, connection: Connection, rule: Rule, now: datetime) 
 def _declared(signal: Signal) -> bool:
     """Return whether the project still has what a signal is of; tables of other sources are for the record."""
     source, _, table = signal.subject.partition(".")
-    if signal.kind not in OF_TABLES or source in BROKEN:
+    if signal.kind not in OF_TABLES or source in BROKEN or source == DELIVERIES:
         return True
     spec = SOURCES.get(source)
     return spec is not None and (not table or table in {one.name for one in spec.tables} or spec.is_captured)

@@ -58,6 +58,14 @@ QUARANTINE_GROWING = """
     where status = 'open' and first_seen_at > cast($2 as timestamptz) - interval '24 hours'
     group by source, table_name
     having count(*) > cast($1 as double precision)
+    union all
+    select 'deliveries.' || delivery, min(first_refused_at), count(*), 'its target refuses them'
+    from ops.delivered_rows
+    where
+        reason is not null and not is_dropped
+        and first_refused_at > cast($2 as timestamptz) - interval '24 hours'
+    group by delivery
+    having count(*) > cast($1 as double precision)
 """
 """Reasons may quote values; the names of columns say enough here."""
 

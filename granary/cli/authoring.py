@@ -25,7 +25,8 @@ def register(app: typer.Typer) -> None:
         " granary add-source flights ~/flights --null NA --key weather=origin,time_hour ·"
         " granary add-source shop postgresql://reader@db.example/shop --table orders --cursor updated_at ·"
         " granary add-source weather https://api.example/v1/days --key day ·"
-        " granary add-source desk --singer tap-postgres --config desk.json",
+        " granary add-source desk --singer tap-postgres --config desk.json ·"
+        " granary add-source events 'kafka://broker:9092?format=avro&registry=http://registry:8081' --table clicks",
     )(add_source)
     app.command("remove-source", epilog="Example: granary remove-source bikes --with-dependents")(remove_source)
     app.command(
@@ -41,7 +42,8 @@ def add_source(
         str | None,
         typer.Argument(
             metavar="[WHERE]",
-            help="A file, a folder, a database or API URL, iceberg:PLACE or delta:PLACE; else where the source is.",
+            help="A file, a folder, a database or API URL, iceberg:PLACE, delta:PLACE, or a log's address; else where"
+            " the source is.",
         ),
     ] = None,
     tables: Annotated[
@@ -115,7 +117,16 @@ def add_source(
             if there is None:
                 raise typer.BadParameter(f"there is no source {name!r} yet: say WHERE it is")
             where = extend.place(there, settings)
-        planned = inspect_source(name, where, header=auth, **said)
+        from granary.kinds import topics
+
+        if topics.is_log(where):
+            if auth or cursors or nulls:
+                raise typer.BadParameter(
+                    "a log's address takes --table TOPIC and --key, not --auth, --cursor or --null"
+                )
+            planned = topics.inspect(name, where, only=said["only"], keys=said["keys"])
+        else:
+            planned = inspect_source(name, where, header=auth, **said)
     planned, kinds = marked(planned, dict(_by_table(subjects, "--subject")))
     if there is not None:
         _extend(there, planned, settings, columns=columns, dry_run=dry_run)
@@ -133,7 +144,7 @@ def add_source(
     for path in leftovers(planned, PROJECT):
         output.line(f"Left over from a table that is gone; delete it if it is not yours: {path}")
     output.line("Next:")
-    output.line(f"  granary load {name}")
+    output.line(f"  granary stream {name} --once" if planned.opening.topics else f"  granary load {name}")
     output.line(f"  dbt build --select staging.{name}")
 
 

@@ -14,16 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from granary.deliver.deliver import Delivered
-    from granary.deliver.records import Refusal, State
+    from granary.deliver.records import State
     from granary.deliver.spec import Delivery
 
 
 def register(app: typer.Typer) -> None:
     """Put this command into the command."""
-    app.command(
-        epilog="Examples: granary deliver · granary deliver orders_out --dry-run · granary deliver orders_out ·"
-        " granary deliver orders_out --replay"
-    )(deliver)
+    app.command(epilog="Examples: granary deliver · granary deliver orders_out --dry-run · granary deliver orders_out")(
+        deliver
+    )
 
 
 def deliver(
@@ -32,28 +31,19 @@ def deliver(
         bool, typer.Option("--all", help="Send all rows, whatever the target has; agrees to other columns or targets.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be sent, and send nothing.")] = False,
-    replay: Annotated[bool, typer.Option("--replay", help="Send also the rows that the target has refused.")] = False,
-    refused: Annotated[bool, typer.Option("--refused", help="List the rows that targets have refused.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Send what the marts changed since the last delivered publish to another system, each row once.
 
-    Deliveries are declared in deliveries/. Exits with 1 if one fails, or the target refuses rows.
+    Deliveries are declared in deliveries/. Rows that a target refuses are in the quarantine. Exits with 1 if a delivery
+    fails, or its target refuses rows.
     """
     from granary.deliver import records
     from granary.deliver.discovery import declared, find
 
     settings = existing()
-    if dry_run and replay:
-        raise typer.BadParameter("give either --dry-run or --replay")
-    if refused:
-        if everything or dry_run or replay or len(names or ()) > 1:
-            raise typer.BadParameter("--refused takes one NAME at most, and no other option")
-        held = records.refusals(settings, find(names[0]).name if names else None)
-        output.json(held) if as_json else _refused(held)
-        return
     if not names:
-        if everything or dry_run or replay:
+        if everything or dry_run:
             raise typer.BadParameter("name a delivery")
         found, broken = declared()
         states = records.states(settings)
@@ -66,7 +56,7 @@ def deliver(
 
     for one in chosen:
         try:
-            done.append(send(settings, one, everything=everything, dry_run=dry_run, replay=replay))
+            done.append(send(settings, one, everything=everything, dry_run=dry_run))
         except GranaryError as error:
             failed.append(error)
     if as_json:
@@ -91,19 +81,10 @@ def _told(one: Delivered) -> None:
         return
     earlier = f" {one.left_over:,} rows were left over from an earlier run." if one.left_over else ""
     output.line(f"{one.delivery}: {one.rows:,} rows went to {one.target}, publish {one.publish_id}: {what}.{earlier}")
+    if one.note:
+        output.line(f"{one.delivery}: {one.note}.")
     if one.refused:
-        output.line(
-            f"It refused {one.refused:,} of them: `granary deliver {one.delivery} --refused` lists them, --replay sends"
-            " them again."
-        )
-
-
-def _refused(held: list[Refusal]) -> None:
-    if not held:
-        output.line("No row is refused.")
-        return
-    rows = [(one.delivery, one.op, one.key, one.reason, one.refused_at[:16]) for one in held]
-    output.table("Refused rows", ("delivery", "op", "key", "reason", "at"), rows)
+        output.line(f"It refused {one.refused:,} of them: `granary quarantine list deliveries.{one.delivery}`")
 
 
 def _listed(found: Mapping[str, Delivery], broken: Mapping[str, GranaryError], states: list[State]) -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from granary.cli import output, twin
+from granary.cli import output
 from granary.cli.options import AsJson, ready
-from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from granary.erasure.everywhere import Erased
     from granary.privacy.erasure import Total
-    from granary.privacy.forget import Outcome
     from granary.privacy.identity import Identity
-    from granary.warehouse.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -47,10 +46,8 @@ def forget(
     The marts are built, audited and published as after a load. What went, by month, stays on record without the key. A
     run that was killed is finished by the next one.
     """
-    from granary.deliver.records import forgotten
-    from granary.lake.records import exports
-    from granary.privacy import forget
-    from granary.tiering import restore
+    from granary.erasure import everywhere
+    from granary.privacy.forget import Outcome
 
     if again == (subject is not None) or (again and dry_run):
         raise typer.BadParameter("give a data subject and a key, or --again alone")
@@ -59,56 +56,22 @@ def forget(
         raise typer.BadParameter("without a terminal, confirm with --yes")
     settings = ready()
     if identity is not None and (dry_run or not yes):
-        totals = _looked(settings, identity, quiet=as_json)
+        totals = everywhere.look(settings, identity)
         if not as_json:
             _print_totals(totals, "Would be erased" if dry_run else "To be erased")
         elif dry_run:
-            output.json(forget.Outcome((), False, False, totals, (), ()))
+            output.json(Outcome((), False, False, totals, (), ()))
         if dry_run:
             return
         if not typer.confirm("Erase these for good, and rebuild the marts?", err=True):
             raise typer.Exit(1)
-    restore.bring_back_for(settings, _wanted(settings, identity))
-    done = forget.forget(settings, identity, reason=reason)
-    restore.forget_files(settings)
-    twin.follow(settings)
-    delivered = forgotten(settings)
+    done = everywhere.forget(settings, identity, reason=reason, say=_say)
     if as_json:
-        output.json(done)
+        output.json({**asdict(done.outcome), "not_stored": done.not_stored})
     else:
         _report(done)
-        if stale := [f"{one.mart} in {one.place}" for one in exports(settings) if one.stale]:
-            output.line(f"Exports still have their rows, until `granary export --all --purge`: {', '.join(stale)}.")
-        for name, target in delivered:
-            output.line(f"{target} may still have their rows, until `granary deliver {name}` has them deleted there.")
-    if not done.finished:
+    if not done.outcome.finished:
         raise typer.Exit(1)
-
-
-def _looked(settings: Settings, identity: Identity, *, quiet: bool) -> tuple[Total, ...]:
-    """Return what Postgres has of somebody, and say what is in an archive: nothing where that has all of it."""
-    from granary.privacy import forget
-    from granary.tiering import restore
-
-    away = list(restore.holding(settings, identity.__eq__))
-    for source, table, number in away if not quiet else ():
-        output.line(f"The archive of {source}.{table.name} has {number:,} of their rows: it is restored first.")
-    try:
-        return forget.look(settings, identity)
-    except GranaryError:
-        if away:
-            return ()
-        raise
-
-
-def _wanted(settings: Settings, identity: Identity | None) -> Callable[[Identity], bool]:
-    """Return who is to be taken out: one, and all who were forgotten before."""
-    from granary.privacy.suppression_list import suppressed
-    from granary.warehouse.connection import connect
-
-    with connect(settings, role="eraser") as connection:
-        listed = suppressed(connection, settings)
-    return lambda one: one == identity or (listed is not None and listed.has(one))
 
 
 def _identify(subject: str, key: str | None) -> Identity:
@@ -142,7 +105,8 @@ def _first_sum(total: Total) -> str:
     return next((f"{name} {value}" for name, value in total.measures.items()), "")
 
 
-def _report(done: Outcome) -> None:
+def _report(erased: Erased) -> None:
+    done = erased.outcome
     if done.known_before:
         output.line("They were forgotten before.")
     if done.totals:
@@ -158,3 +122,12 @@ def _report(done: Outcome) -> None:
         output.line("What remains elsewhere: docs/engine/runbooks/forget-somebody.md")
     else:
         output.line("Nothing is left to do.")
+    if erased.exports:
+        stale = ", ".join(f"{mart} in {place}" for mart, place in erased.exports)
+        output.line(f"Exports still have their rows, until `granary export --all --purge`: {stale}.")
+    for name, target in erased.deliveries:
+        output.line(f"{target} may still have their rows, until `granary deliver {name}` has them deleted there.")
+
+
+def _say(words: str) -> None:
+    print(f"granary: {words}", file=sys.stderr)

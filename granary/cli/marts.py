@@ -63,5 +63,7 @@ def add_mart(
         output.line(f"  day     {mart.day}")
     if mart.measures:
         output.line(f"  adds up {', '.join(mart.measures)}")
+    if mart.left_out:
+        output.line(f"  without {', '.join(mart.left_out)}")
     output.line(f"{len(made)} files written: {', '.join(made)}")
     output.line("Next: `granary run` builds, tests and publishes it.")

@@ -131,7 +131,8 @@ def planned(source: PlannedSource) -> None:
     line(f"Source {source.name} ({source.kind})")
     for t in source.tables:
         parts = [f"{'all' if t.complete else 'the first'} {t.rows:,} rows seen", f"{len(t.columns)} columns"]
-        parts += [f"key {', '.join(t.key)}"] if t.key else ["no key"]
+        unsure = "" if t.sure else " (a guess: no two of these rows have the same)"
+        parts += [f"key {', '.join(t.key)}{unsure}"] if t.key else ["no key"]
         parts += [f"cursor {t.cursor}"] if t.cursor else []
         personal = ", ".join(c.name for c in t.columns if c.personal)
         line(f"  {t.name}: {'; '.join(parts + ([f'personal: {personal}'] if personal else []))}")

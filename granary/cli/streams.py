@@ -17,6 +17,7 @@ from granary.warehouse.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from granary.dbt.run_events import Problem
     from granary.spark.streaming.job import SparkStream
     from granary.streams.log import Lag
     from granary.streams.loop import Counts, StreamLoop
@@ -119,11 +120,21 @@ def replay(
     """
     from granary.dbt.rebuild import replay as rebuild
     from granary.sources.select import select
+    from granary.tiering import needed, run
 
     select([what])
     source, _, table = what.partition(".")
     settings = ready()
-    done = rebuild(settings, source, table or None)
+    back: list[str] = []
+
+    def helped(problems: list[Problem]) -> bool:
+        came = needed.brought_back(settings, problems, say=lambda words: print(f"granary: {words}", file=sys.stderr))
+        back.extend(came)
+        return bool(came)
+
+    done = rebuild(settings, source, table or None, helped=helped)
+    for error in run.moved_again(settings, sorted(set(back))):
+        log.report(error)
     if as_json:
         output.json(done)
     else:

@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from granary.dagster import archived_rows
 from granary.dagster.dagster_dbt_alone import dbt_assets
 from granary.dagster.dbt_build import RETRIES, RETRY_SECONDS, Build
 from granary.dagster.loader_assets import KEYS, POOL
@@ -85,8 +86,11 @@ def dbt_definition(
             if not context.is_subset:
                 last_build.keep(warehouse.settings, now)
                 unfinished.finished(warehouse.settings, build_of)
+            archived_rows.move_again(context, warehouse.settings)
             prune_daily(warehouse.settings)
         except BuildError as failure:
+            if archived_rows.came_back(context, warehouse.settings, failure):
+                raise dg.RetryRequested(max_retries=context.retry_number + 1, seconds_to_wait=0) from failure
             if failure.transient and context.retry_number < RETRIES:
                 emit(Event("retrying", "dbt", "dbt", detail=str(failure)))
                 raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from failure

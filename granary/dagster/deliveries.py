@@ -82,6 +82,7 @@ def asset(delivery: Delivery) -> dg.AssetsDefinition:
                 "changed": done.updated,
                 "deleted": done.deleted,
                 "refused": done.refused,
+                **({"note": done.note} if done.note else {}),
             }
         )
 
@@ -95,7 +96,7 @@ def delivered_check(done: Delivered) -> dg.AssetCheckResult:
         check_name=CHECK,
         passed=not done.refused,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{done.refused:,} rows were refused: `granary deliver {done.delivery} --refused`"
+        description=f"{done.refused:,} rows were refused: `granary quarantine list {PACKAGE}.{done.delivery}`"
         if done.refused
         else None,
         metadata={"rows": done.rows, "refused": done.refused},

@@ -232,8 +232,8 @@ def _job(settings: Settings, name: str) -> tuple[dg.Definitions, dg.JobDefinitio
     from granary.dagster.assemble import of_project  # noqa: PLC0415
 
     definitions = of_project(settings)
-    names = [one.name for one in definitions.resolve_all_job_defs() if not one.name.startswith("__")]
-    if name not in names:
+    if not definitions.get_repository_def().has_job(name):
+        names = [one.name for one in definitions.resolve_all_job_defs() if not one.name.startswith("__")]
         raise unknown("job", name, names, "orchestration/jobs.py")
     return definitions, definitions.resolve_job_def(name)
 

@@ -90,11 +90,9 @@ def prepare(settings: Settings) -> Path:
             check=False,
         )
         if done.returncode:
-            raise GranaryError(
-                f"dbt cannot parse the project: {_words(done.stdout) or _words(done.stderr)}",
-                str(home / "dbt.log"),
-                "fix the file it names",
-            )
+            words = _words(done.stdout) or _words(done.stderr)
+            todo = "run `make setup`, which brings its packages" if "dbt deps" in words else "fix the file it names"
+            raise GranaryError(f"dbt cannot parse the project: {words}", str(home / "dbt.log"), todo)
         stamp.write_text(now)
     return manifest
 

@@ -16,7 +16,7 @@ from granary.dbt.runner import BUILD, BuildError, Runner
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from granary.dbt.run_events import Problem
     from granary.warehouse.settings import Settings
@@ -35,8 +35,16 @@ class Replayed:
     failures: tuple[Problem, ...]
 
 
-def replay(settings: Settings, source: str, table: str | None = None) -> Replayed:
+def replay(
+    settings: Settings,
+    source: str,
+    table: str | None = None,
+    *,
+    helped: Callable[[list[Problem]], bool] = lambda _: False,
+) -> Replayed:
     """Rebuild and test all models downstream of a source, or of one of its tables, from raw.
+
+    What failed, and what follows from it, is tried again for as long as `helped` says that this may go well now.
 
     Raises:
         GranaryError: dbt cannot parse the project, or no model reads the source.
@@ -49,15 +57,22 @@ def replay(settings: Settings, source: str, table: str | None = None) -> Replaye
             f"dbt knows no source {wanted}", "models/staging", "describe it there, then its models can be rebuilt"
         )
     runner = Runner(settings, manifest, dbt_manifest.folder(settings) / TARGET)
-    failures: list[Problem] = []
-    try:
-        runner.run([*BUILD, "snapshot", "--full-refresh", "--select", f"source:{wanted}+"])
-    except BuildError as error:
-        failures = error.problems
-    results = runner.results()
-    if failures and not results:
-        raise GranaryError("dbt could not start", str(runner.target / "dbt.log"), "read its log")
-    nodes = [(manifest["nodes"].get(result["unique_id"], {}), result) for result in results]
+    arguments: Sequence[str] = [*BUILD, "snapshot", "--full-refresh", "--select", f"source:{wanted}+"]
+    results: dict[str, Any] = {}
+    while True:
+        failures: list[Problem] = []
+        try:
+            runner.run(arguments)
+        except BuildError as error:
+            failures = error.problems
+        found = runner.results()
+        if failures and not found:
+            raise GranaryError("dbt could not start", str(runner.target / "dbt.log"), "read its log")
+        results |= {result["unique_id"]: result for result in found}
+        if not (failures and helped(failures)):
+            break
+        arguments = ["retry"]
+    nodes = [(manifest["nodes"].get(unique_id, {}), result) for unique_id, result in results.items()]
     return Replayed(
         success=not failures,
         relations=tuple(

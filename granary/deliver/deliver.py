@@ -27,7 +27,7 @@ from granary.warehouse.errors import GranaryError, UsageError
 from granary.warehouse.faults import fault_point
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from granary.deliver.records import Batch
     from granary.deliver.sending import Sender
@@ -49,7 +49,8 @@ class Delivered:
     """What a delivery did, or with `dry_run` would do.
 
     `rows` were sent, of which `refused` were refused; `inserted`, `updated` and `deleted` say of those that this run
-    took what they are for the target. `left_over` were taken by an earlier run.
+    took what they are for the target. `left_over` were taken by an earlier run. `again` are the numbers in the
+    quarantine of refused rows that were sent once more. `note` is what readers of a file should know.
     """
 
     delivery: str
@@ -62,6 +63,8 @@ class Delivered:
     left_over: int
     refused: int
     dry_run: bool = False
+    again: tuple[int, ...] = ()
+    note: str = ""
 
 
 def target_of(settings: Settings, delivery: Delivery) -> Target:
@@ -97,7 +100,12 @@ def words_of(target: Target) -> str:
 
 
 def deliver(
-    settings: Settings, delivery: Delivery, *, everything: bool = False, dry_run: bool = False, replay: bool = False
+    settings: Settings,
+    delivery: Delivery,
+    *,
+    everything: bool = False,
+    dry_run: bool = False,
+    refused: Sequence[int] = (),
 ) -> Delivered:
     """Bring a target to the last publish.
 
@@ -106,7 +114,7 @@ def deliver(
         delivery: what goes where.
         everything: send all rows, whatever the target has; also agrees to other columns, or another target.
         dry_run: tell what would be sent, and send nothing.
-        replay: send also what the target has refused.
+        refused: send rows that the target has refused, by their numbers in the quarantine, instead of what is new.
 
     Raises:
         UsageError: it has no such mart, or no key.
@@ -118,7 +126,7 @@ def deliver(
         with connect(settings) as owner:
             records.ended(owner, delivery.name, str(error))
         raise
-    if isinstance(target, Files) and (dry_run or replay):
+    if isinstance(target, Files) and (dry_run or refused):
         raise UsageError("a file is written whole at each publish", f"delivery {delivery.name}", "leave the option out")
     with _alone(settings, delivery), connect(settings) as owner:
         if isinstance(target, Files):
@@ -130,7 +138,7 @@ def deliver(
             owner.rollback()
             return _said(delivery, name, taken, waiting, 0, dry_run=True)
         try:
-            done = _send_all(settings, owner, delivery, target, everything=everything, replay=replay)
+            done = _send_all(settings, owner, delivery, target, everything=everything, refused=refused)
         except BaseException as error:
             owner.rollback()
             if isinstance(error, GranaryError):
@@ -141,9 +149,15 @@ def deliver(
 
 
 def _send_all(
-    settings: Settings, owner: Connection, delivery: Delivery, target: Target, *, everything: bool, replay: bool
+    settings: Settings,
+    owner: Connection,
+    delivery: Delivery,
+    target: Target,
+    *,
+    everything: bool,
+    refused: Sequence[int],
 ) -> Delivered:
-    name, left_over, refused = words_of(target), 0, 0
+    name, left_over, before = words_of(target), 0, 0
     known = records.known(owner, delivery.name)
     forgotten = known is not None and known.erasures != published.erasures(owner)
     if known and ((forgotten and known.target == name) or (known.target != name and everything)):
@@ -154,8 +168,11 @@ def _send_all(
     with closing(_opened(target, delivery)) as sender:
         if waiting and known and known.target == name:
             sender.check(known.columns)
-            left_over, refused = _send(owner, delivery, sender)
-        taken = _taken(settings, owner, delivery, name, everything=everything)
+            left_over, before = _send(owner, delivery, sender)
+        if refused:
+            taken = _taken_again(owner, delivery, name, refused)
+        else:
+            taken = _taken(settings, owner, delivery, name, everything=everything)
         fault_point("deliver-before-taken")
         if taken.rows:  # before anything is promised to the target
             agreed = records.known(owner, delivery.name)
@@ -163,15 +180,15 @@ def _send_all(
         owner.commit()
         fault_point("deliver-taken")
         sent, more = _send(owner, delivery, sender)
-        again = 0
-        if replay and (agreed := records.known(owner, delivery.name)):
-            if (tried := take_refused(owner, delivery, agreed)).rows:
-                sender.check(agreed.columns)
-                owner.commit()
-                again, more = _send(owner, delivery, sender)
-                taken = Taken(taken.publish_id, taken.inserted, taken.updated, taken.deleted, tried.batches)
-            owner.commit()
-    return _said(delivery, name, taken, left_over + again, refused + more, rows=left_over + sent + again)
+    return _said(delivery, name, taken, left_over, before + more, rows=left_over + sent)
+
+
+def _taken_again(owner: Connection, delivery: Delivery, name: str, refused: Sequence[int]) -> Taken:
+    known = records.known(owner, delivery.name)
+    if known is None or known.target != name:
+        what = f"it goes to {name}, which has refused nothing"
+        raise GranaryError(what, f"delivery {delivery.name}", f"send all rows: `granary deliver {delivery.name} --all`")
+    return take_refused(owner, delivery, known, refused)
 
 
 def _taken(settings: Settings, owner: Connection, delivery: Delivery, name: str, *, everything: bool) -> Taken:
@@ -236,7 +253,7 @@ def _file(settings: Settings, owner: Connection, delivery: Delivery, target: Fil
         return same and not everything
 
     try:
-        publish, rows = files.write(settings, delivery, target, is_known)
+        publish, rows, note = files.write(settings, delivery, target, is_known)
         fault_point("deliver-file-there")
     except GranaryError as error:
         records.ended(owner, delivery.name, str(error))
@@ -247,7 +264,7 @@ def _file(settings: Settings, owner: Connection, delivery: Delivery, target: Fil
         execute(owner, FILE_BATCH, delivery.name, publish, rows)
     records.ended(owner, delivery.name, None)
     rows = max(rows, 0)
-    return Delivered(delivery.name, name, publish, rows, rows, 0, 0, 0, 0)
+    return Delivered(delivery.name, name, publish, rows, rows, 0, 0, 0, 0, note=note)
 
 
 def _opened(target: Target, delivery: Delivery) -> Sender:
@@ -279,6 +296,7 @@ def _said(
         left_over,
         refused,
         dry_run,
+        taken.again,
     )
 
 

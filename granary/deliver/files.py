@@ -40,8 +40,13 @@ def place_of(target: Files) -> str:
     return open_destination(target.place, target.credentials).place
 
 
-def write(settings: Settings, delivery: Delivery, target: Files, is_known: Callable[[int], bool]) -> tuple[int, int]:
-    """Write the rows as of the last publish, unless that is there; return the publish and the rows, -1 for no file.
+def write(
+    settings: Settings, delivery: Delivery, target: Files, is_known: Callable[[int], bool]
+) -> tuple[int, int, str]:
+    """Write the rows as of the last publish, unless that is there.
+
+    Returns:
+        The publish, the rows (-1 for no file), and what readers of the file should know.
 
     Raises:
         GranaryError: the role may not read them, the place refuses it, or the format cannot hold them.
@@ -53,11 +58,11 @@ def write(settings: Settings, delivery: Delivery, target: Files, is_known: Calla
         )
         with closing(reader):
             if is_known(publish):
-                return publish, -1
+                return publish, -1, ""
             with place.writing(name_of(delivery, target, publish)) as file:
                 rows = _csv(reader, delivery, file)
                 fault_point("deliver-file-written")
-        return publish, rows
+        return publish, rows, place.note
     arrow, publish = published.at_one_publish(
         settings,
         SCHEMA,
@@ -66,11 +71,11 @@ def write(settings: Settings, delivery: Delivery, target: Files, is_known: Calla
     )
     with closing(arrow):
         if is_known(publish):
-            return publish, -1
+            return publish, -1, ""
         with place.writing(name_of(delivery, target, publish)) as file:
             rows = _columnar(arrow, delivery, target, file)
             fault_point("deliver-file-written")
-    return publish, rows
+    return publish, rows, place.note
 
 
 def _ordered(delivery: Delivery) -> sql.Composable:

@@ -28,7 +28,10 @@ STATES = """
         known.delivery, known.target, known.publish_id, known.delivered_at::text, known.failed_at::text, known.error,
         known.publish_id < (select max(publish_id) from ops.publishes where schema_name = 'marts'),
         (select count(*) from ops.delivered_rows as rows where rows.delivery = known.delivery and batch is not null),
-        (select count(*) from ops.delivered_rows as rows where rows.delivery = known.delivery and reason is not null)
+        (
+            select count(*) from ops.delivered_rows as rows
+            where rows.delivery = known.delivery and reason is not null and not is_dropped
+        )
     from ops.deliveries as known order by known.delivery
 """
 OPEN = """
@@ -46,16 +49,21 @@ BEGIN = """
     where delivery = $1 and batch = $2
 """
 REFUSE = """
-    update ops.delivered_rows set batch = null, reason = $3, refused_at = clock_timestamp()
+    update ops.delivered_rows set
+        batch = null, reason = $3, refused_at = clock_timestamp(),
+        first_refused_at = coalesce(first_refused_at, clock_timestamp()),
+        quarantine_id = coalesce(quarantine_id, nextval(pg_get_serial_sequence('ops.quarantine', 'quarantine_id')))
     where delivery = $1 and key = $2
 """
+"""A row that is refused again keeps the number that it has in the quarantine."""
 TAKEN = """
     delete from ops.delivered_rows
     where delivery = $1 and batch = $2 and op = 'delete' and ($3::text is null or key = $3)
 """
 THERE = """
     update ops.delivered_rows set
-        batch = null, op = null, payload = null, reason = null, refused_at = null, is_there = true
+        batch = null, op = null, payload = null, reason = null, refused_at = null, is_there = true,
+        quarantine_id = null, first_refused_at = null, is_dropped = false
     where delivery = $1 and batch = $2 and ($3::text is null or key = $3)
 """
 SENT = """
@@ -65,15 +73,12 @@ SENT = """
     ), ended_at = clock_timestamp()
     where delivery = $1 and batch = $2
 """
-REFUSED = """
-    select delivery, op, key, reason, refused_at::text from ops.delivered_rows
-    where reason is not null and ($1::text is null or delivery = $1) order by delivery, refused_at, key
-"""
 WITHDRAW = (
     "update ops.delivery_batches set status = 'withdrawn', ended_at = clock_timestamp()"
     " where delivery = $1 and status in ('waiting', 'sending', 'apart')",
     "update ops.delivered_rows set digest = null, is_there = true, batch = null, op = null, payload = null,"
-    " reason = null, refused_at = null where delivery = $1 and (batch is not null or reason is not null)",
+    " reason = null, refused_at = null, quarantine_id = null, first_refused_at = null, is_dropped = false"
+    " where delivery = $1 and (batch is not null or reason is not null)",
 )
 """What waits, or was refused, is not sent any more; the target may have it, and is told again what it is to have."""
 
@@ -128,17 +133,6 @@ class Batch:
     rows: tuple[Row, ...] = field(repr=False)
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A row that a target refused, and why."""
-
-    delivery: str
-    op: str
-    key: str
-    reason: str
-    refused_at: str
-
-
 def known(owner: Connection, name: str) -> Known | None:
     """Return how far a delivery is, None before its first time."""
     rows = query(owner, KNOWN, name)
@@ -156,12 +150,6 @@ def states(settings: Settings) -> list[State]:
     """Return how far every delivery is that was ever begun."""
     with connect(settings) as owner:
         return [State(*row) for row in query(owner, STATES)]
-
-
-def refusals(settings: Settings, name: str | None = None) -> list[Refusal]:
-    """Return the rows that targets refused."""
-    with connect(settings) as owner:
-        return [Refusal(*row) for row in query(owner, REFUSED, name)]
 
 
 def open_batches(owner: Connection, name: str) -> list[tuple[int, int, str, str, str | None]]:

@@ -8,7 +8,7 @@ What is found goes into batches, with the position, in one transaction.
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -63,9 +63,10 @@ NEVER_SENT = """
 REPLAYED = """
     create temporary table changes on commit drop as
     select
-        op, key, digest, payload::text,
+        op, key, digest, payload::text, quarantine_id,
         (row_number() over (order by op <> 'delete', key collate "C") - 1) / $2 + 1 as place
-    from ops.delivered_rows where delivery = $1 and reason is not null
+    from ops.delivered_rows
+    where delivery = $1 and quarantine_id = any($3::bigint[]) and reason is not null and not is_dropped
 """
 COUNTS = """
     select count(*) filter (where op = 'insert'), count(*) filter (where op = 'update'),
@@ -78,7 +79,11 @@ INTO_BATCHES = (
     select $1, key, digest, $2 + place, op, payload::jsonb from pg_temp.changes
     on conflict (delivery, key) do update set
         digest = excluded.digest, batch = excluded.batch, op = excluded.op, payload = excluded.payload, reason = null,
-        refused_at = null
+        refused_at = null, is_dropped = false,
+        quarantine_id = case when (known.op, known.digest) is not distinct from (excluded.op, excluded.digest)
+            then known.quarantine_id end,
+        first_refused_at = case when (known.op, known.digest) is not distinct from (excluded.op, excluded.digest)
+            then known.first_refused_at end
     """,
     """
     insert into ops.delivery_batches (delivery, batch, publish_id, row_count, inserted, updated, deleted, digest)
@@ -94,13 +99,17 @@ INTO_BATCHES = (
 
 @dataclass(frozen=True)
 class Taken:
-    """What is to be sent of a publish: rows by what they are for the target, and in how many batches."""
+    """What is to be sent of a publish: rows by what they are for the target, and in how many batches.
+
+    `again` are the numbers in the quarantine of rows that were refused, where those are what is to be sent.
+    """
 
     publish_id: int
     inserted: int
     updated: int
     deleted: int
     batches: int
+    again: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -192,10 +201,11 @@ def take(
     return _into_batches(owner, delivery, publish_id)
 
 
-def take_refused(owner: Connection, delivery: Delivery, known: Known) -> Taken:
-    """Put what the target refused into batches once more; the caller commits."""
-    execute(owner, REPLAYED, delivery.name, delivery.batch_rows)
-    return _into_batches(owner, delivery, known.publish_id)
+def take_refused(owner: Connection, delivery: Delivery, known: Known, numbers: Sequence[int]) -> Taken:
+    """Put what the target refused, by its numbers in the quarantine, into batches once more; the caller commits."""
+    execute(owner, REPLAYED, delivery.name, delivery.batch_rows, list(numbers))
+    again = tuple(int(number) for (number,) in query(owner, "select quarantine_id from pg_temp.changes order by 1"))
+    return replace(_into_batches(owner, delivery, known.publish_id), again=again)
 
 
 def _into_batches(owner: Connection, delivery: Delivery, publish_id: int) -> Taken:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from granary.cdc import examination as of_capture
-from granary.sources.attempt import attempts, of_error
+from granary.sources.attempt import attempts, clock, of_error
+from granary.sources.capture import CapturedReader
 from granary.sources.config import find
 from granary.sources.discovery import BROKEN, SOURCES
 from granary.sources.spec import Examined
+from granary.streams.log import TellsTime
 from granary.streams.opening import open_stream
 from granary.streams.signatures import secrets_of
 from granary.warehouse.errors import GranaryError, unknown
@@ -42,6 +44,8 @@ def examine(settings: Settings, name: str) -> Report:
 def _reader(settings: Settings, source: Source) -> Iterator[Finding]:
     try:
         reader = source.reader(settings)
+        if isinstance(reader, CapturedReader):  # what comes by a log only
+            return
         yield from reader.examine(source.tables) if isinstance(reader, Examined) else attempts(reader, source.tables)
     except GranaryError as error:
         yield of_error(error, source.name)
@@ -53,6 +57,8 @@ def _stream(settings: Settings, source: Source, stream: Stream, left_out: list[s
             reading = open_stream(settings, source.name)
             for words in reading.check():
                 yield Finding(words, source.name, "", "see docs/engine/sources/streams.md", "hint")
+            if isinstance(reading.log, TellsTime) and (now := reading.log.clock()) is not None:
+                yield from clock(source.name, now)
             reading.look()
         else:
             left_out.append(f"the log: {stream.address} is not set")

@@ -36,12 +36,13 @@ def append_sound(
     run_id: str = "",
     position: str | None = None,
     data_at: datetime | None = None,
+    once: bool = False,
 ) -> LoadResult:
     """Like `append`, but a row that the warehouse itself refuses goes to the quarantine, too, and stops nothing."""
     rows = list(source_batches)
 
     def attempt(some: list[SourceBatch]) -> LoadResult:
-        return append(tx, source, table, unit, some, run_id=run_id, position=position, data_at=data_at)
+        return append(tx, source, table, unit, some, run_id=run_id, position=position, data_at=data_at, once=once)
 
     def refusal(batch: pa.RecordBatch) -> str | None:
         """Return the state with which the warehouse refuses rows; its words may show their values."""
@@ -105,6 +106,7 @@ def append(
     run_id: str = "",
     position: str | None = None,
     data_at: datetime | None = None,
+    once: bool = False,
 ) -> LoadResult:
     """Add rows to a raw table within a transaction that the caller commits; all rows of the call are in memory.
 
@@ -121,6 +123,7 @@ def append(
         run_id: the run that this batch belongs to, for the ledger.
         position: where the source is read on after this batch, as text; it becomes the table's watermark.
         data_at: when the newest of the rows happened, if that is known.
+        once: whether the caller knows a row that comes again: then two refused rows of the same content are two.
 
     Raises:
         ContractBrokenError: the batch has another shape than agreed.
@@ -147,7 +150,7 @@ def append(
     marks = {"run_id": run_id, "watermark_before": before, "watermark_after": after, "is_new": bool(changed)}
     record(tx.connection, [unit_load.audit(source.name, table.name, status, **marks)])
     refusals = ((unit.name, refusal.line is not None, unit_load.load_id, refusal) for refusal in unit_load.refusals)
-    quarantine.keep(tx.connection, source.name, table.name, table.contract, refusals)
+    quarantine.keep(tx.connection, source.name, table.name, table.contract, refusals, once=once)
     changes = stage.record_changes(tx, unit_load.load_id)
     if position is not None and position != before:
         tx.set_watermark(table.name, position, unit_load.load_id)

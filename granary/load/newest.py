@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 LAST_DATE = "GRANARY_LAST_DATE"
+END_OF_TIME = 253_402_300_800.0
+"""The year 10,000, in seconds since 1970. A sender that counts in milliseconds is beyond it."""
 
 
 def data_at(unit: Unit, newest: object = None) -> datetime | None:
@@ -31,9 +33,9 @@ def data_at(unit: Unit, newest: object = None) -> datetime | None:
 
 
 def sent_at(seconds: Iterable[float]) -> datetime | None:
-    """Return when the last of some messages was sent (seconds since 1970; 0 is unknown)."""
-    last = max(seconds, default=0.0)
-    return datetime.fromtimestamp(last, timezone.utc) if last > 0 else None
+    """Return when the last of some messages was sent (seconds since 1970; what is no time of ours is unknown)."""
+    last = max((one for one in seconds if 0 < one < END_OF_TIME), default=0.0)
+    return datetime.fromtimestamp(last, timezone.utc) if last else None
 
 
 def last_date(settings: Settings) -> date | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from granary.dbt.manifest_nodes import HISTORY, PUBLISHED
 from granary.privacy.filter import BLANK, Match, matches
@@ -30,7 +30,7 @@ from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from granary.warehouse.settings import Settings
 
@@ -49,6 +49,56 @@ class Total:
     measures: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Away:
+    """What a file of archived raw rows has of somebody: `loads` are those that count, each with how many rows."""
+
+    source: str
+    table: str
+    relation: str
+    rows: int
+    loads: Mapping[int, int]
+    measures: dict[str, str]
+
+
+class Archive(Protocol):
+    """Raw rows that are in files (`granary.tiering.without`), for an erasure: prepared before its transaction."""
+
+    def prepare(self, is_one: Callable[[Identity], bool]) -> None:
+        """Look for those whom `is_one` knows, and write what is to take the place of each file that has one."""
+        ...
+
+    def is_ready(self, connection: Connection) -> bool:
+        """Return whether that is still all that there is, now that nothing more can be archived."""
+        ...
+
+    def away(self, connection: Connection) -> dict[Identity, list[Away]]:
+        """Return what is in files, by whose it is."""
+        ...
+
+    def switch(self, connection: Connection) -> None:
+        """Have the ledger name the new files, in the transaction of the erasure."""
+        ...
+
+
+class NoArchive:
+    """Nothing is archived."""
+
+    def prepare(self, is_one: Callable[[Identity], bool]) -> None:
+        """Do nothing."""
+
+    def is_ready(self, connection: Connection) -> bool:
+        """Say yes."""
+        return True
+
+    def away(self, connection: Connection) -> dict[Identity, list[Away]]:
+        """Return nothing."""
+        return {}
+
+    def switch(self, connection: Connection) -> None:
+        """Do nothing."""
+
+
 @dataclass
 class Erasing:
     """One erasure at work, within one transaction of the role `eraser`."""
@@ -58,12 +108,18 @@ class Erasing:
     totals: list[Total] = field(default_factory=list)
     taken: int = 0
 
-    def erase(self, identity: Identity, erasure_id: int) -> None:
-        """Take everything of somebody out of what is not built anew, and record how much it was."""
+    def erase(self, identity: Identity, erasure_id: int, away: Sequence[Away] = ()) -> None:
+        """Take everything of somebody out of what is not built anew, and record how much it was.
+
+        `away` is what files have of them: it is recorded here, and goes with the files.
+        """
         where = self.where.of(identity.subject)
         marts = [total for mart in where.marts for total in self._published(mart, identity)]
         for place in where.raw:
             self._raw(place, identity, erasure_id)
+        for one in away:
+            self._note(one.relation, one.rows, one.measures)
+            settle(self.connection, one.source, one.table, one.loads, erasure_id, is_archived=True)
         for place in where.keys_before:
             self._keys_before(place, identity)
         for place in where.kept:
@@ -114,7 +170,8 @@ class Erasing:
         )
         measures = {name: str(round(sum(float(row[2 + n] or 0) for row in gone), 2)) for n, name in enumerate(added)}
         self._note(place.name, sum(row[1] for row in gone), measures)
-        self._settle(place, {int(row[0]): int(row[1]) for row in gone}, erasure_id)
+        loads = {int(row[0]): int(row[1]) for row in gone}
+        settle(self.connection, place.schema.removeprefix("raw_"), place.table, loads, erasure_id)
 
     def _keys_before(self, place: Place, identity: Identity) -> None:
         """Empty the earlier keys of rows that were somebody's and are another's now."""
@@ -125,40 +182,6 @@ class Erasing:
             empty = f"update {place.relation} set {quote_name(place.column)} = null where ctid = any($1::text[]::tid[])"
             execute(self.connection, empty, ids)
             self._note(place.name, len(ids))
-
-    def _settle(self, place: Place, loads: Mapping[int, int], erasure_id: int) -> None:
-        """Move rows of these loads from loaded to forgotten, and give the erasure its number for the models."""
-        if not loads:
-            return
-        source = place.schema.removeprefix("raw_")
-        ((number,),) = query(self.connection, "select nextval('ops.load_id')")
-        parameters = (list(loads), list(loads.values()), source, place.table)
-        execute(
-            self.connection,
-            "insert into ops.erased_rows (erasure_id, load_id, source, table_name, erased_load_id, row_count)"
-            " select $5::bigint, $6::bigint, $3::text, $4::text, load_id, row_count"
-            " from unnest($1::bigint[], $2::bigint[]) as gone (load_id, row_count)",
-            *parameters,
-            erasure_id,
-            number,
-        )
-        execute(
-            self.connection,
-            "update ops.raw_tables set row_count = row_count - $3 where source = $1 and table_name = $2",
-            source,
-            place.table,
-            sum(loads.values()),
-        )
-        # Rows of a captured table are counted by the load of its changes.
-        execute(
-            self.connection,
-            "update ops.load_audit as l set rows_loaded = l.rows_loaded - gone.row_count,"
-            " rows_forgotten = l.rows_forgotten + gone.row_count"
-            " from unnest($1::bigint[], $2::bigint[]) as gone (load_id, row_count)"
-            " where l.load_id = gone.load_id and l.source = $3 and l.table_name = $4"
-            " and l.status in ('loaded', 'unchanged') and l.rows_loaded >= gone.row_count",
-            *parameters,
-        )
 
     def _delete(self, place: Place, identity: Identity) -> int:
         condition, wanted = matching(self.connection, place, identity)
@@ -225,6 +248,53 @@ class Erasing:
         if rows:
             self.taken += rows
             self.totals.append(Total(relation, rows, measures=measures or {}))
+
+
+def settle(
+    connection: Connection,
+    source: str,
+    table: str,
+    loads: Mapping[int, int],
+    erasure_id: int | None,
+    *,
+    is_archived: bool = False,
+) -> None:
+    """Move so many rows of these loads from loaded to forgotten, and give the erasure its number for the models.
+
+    Of an erasure that nobody knows any more (None) models hear nothing.
+    """
+    if not loads:
+        return
+    parameters = (list(loads), list(loads.values()), source, table)
+    if erasure_id is not None:
+        ((number,),) = query(connection, "select nextval('ops.load_id')")
+        execute(
+            connection,
+            "insert into ops.erased_rows (erasure_id, load_id, source, table_name, erased_load_id, row_count)"
+            " select $5::bigint, $6::bigint, $3::text, $4::text, load_id, row_count"
+            " from unnest($1::bigint[], $2::bigint[]) as gone (load_id, row_count)",
+            *parameters,
+            erasure_id,
+            number,
+        )
+    if not is_archived:  # the raw table does not count those
+        execute(
+            connection,
+            "update ops.raw_tables set row_count = row_count - $3 where source = $1 and table_name = $2",
+            source,
+            table,
+            sum(loads.values()),
+        )
+    # Rows of a captured table are counted by the load of its changes.
+    execute(
+        connection,
+        "update ops.load_audit as l set rows_loaded = l.rows_loaded - gone.row_count,"
+        " rows_forgotten = l.rows_forgotten + gone.row_count"
+        " from unnest($1::bigint[], $2::bigint[]) as gone (load_id, row_count)"
+        " where l.load_id = gone.load_id and l.source = $3 and l.table_name = $4"
+        " and l.status in ('loaded', 'unchanged') and l.rows_loaded >= gone.row_count",
+        *parameters,
+    )
 
 
 def begin(settings: Settings, where: Locations) -> Connection:

@@ -27,6 +27,11 @@ PAIRED = 10
 MOST_COLUMNS = 4
 TRIED_ROWS = 2_000
 """Rows on which most combinations show that they are none."""
+AMOUNT = (
+    r"^\s*[-+(]?\s*(\p{Sc}\s*[-+]?\d[\d.,' ]*|\d[\d.,' ]*\s*[%\p{Sc}]|\d[\d.,']*\s+\pL{1,4}(/\pL{1,3})?"
+    r"|\d{1,3}([.,']\d{3})*[.,]\d{1,2})\s*\)?\s*$"
+)
+"""Text that is an amount, and so no key however unique it is: with a currency or %, with a unit, or with a fraction."""
 LONGEST_KEY = 64
 """Characters of a text that identifies something; a comment has more, or has words in most rows."""
 MOSTLY = 0.95
@@ -138,8 +143,14 @@ def _may_be_key(name: str, values: pa.ChunkedArray) -> bool:
     kind = values.type
     if pa.types.is_string(kind):
         long = (pc.max(pc.utf8_length(values)).as_py() or 0) > LONGEST_KEY
-        return not long and not is_free_text(name) and not _has_words(values)
-    return bool(pa.types.is_integer(kind) or pa.types.is_temporal(kind))
+        return not long and not is_free_text(name) and not _has_words(values) and not _has_amounts(values)
+    whole = pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0)
+    return bool(whole or pa.types.is_temporal(kind))
+
+
+def _has_amounts(values: pa.ChunkedArray) -> bool:
+    """Return whether most values are numbers with a fraction, a currency or a unit: "$4.50", "1.234,50", "12 kg"."""
+    return 2 * int(pc.sum(pc.match_substring_regex(values, AMOUNT)).as_py() or 0) > len(values)
 
 
 def _has_words(values: pa.ChunkedArray) -> bool:

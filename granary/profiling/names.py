@@ -13,6 +13,10 @@ CODE = re.compile(
     r"|sku|vat|card_number|credit_card|passport|licen[cs]e|routing)(_\d+|_?no|_?nr|_?number|_?code|_?id)?$"
 )
 """What is written in digits and is not a number: nobody adds up phone numbers, and the next one may begin with 0."""
+SHARE = re.compile(
+    r"(^|_)(percent|percentage|pct|rate|ratio|share|avg|average|mean|median|lat|latitude|lon|lng|longitude|year|age"
+    r"|temperature)s?$"
+)
 FREE_TEXT = re.compile(
     r"(^|_)(comments?|notes?|remarks?|descr?|descriptions?|text|message|body|title|subject|summary|details?|reason"
     r"|review|feedback|bio|address)(_\d+)?$"
@@ -57,6 +61,11 @@ def looks_like_key(name: str) -> bool:
 def is_code(name: str) -> bool:
     """Return whether a column of this name holds digits that are no number: a phone, a postcode, an ISBN."""
     return CODE.search(snake(name)) is not None
+
+
+def is_share(name: str) -> bool:
+    """Return whether a column of this name holds numbers that nobody adds up: shares, means, places, years."""
+    return SHARE.search(snake(name)) is not None
 
 
 def is_free_text(name: str) -> bool:

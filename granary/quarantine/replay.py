@@ -54,7 +54,10 @@ NO_CHANGE = "is a message that says of no change what it was: correct it where i
 
 @dataclass(frozen=True)
 class Entry:
-    """One refused row, or one unreadable unit (row 0), as ops.quarantine keeps it."""
+    """One refused row, or one unreadable unit (row 0), as ops.quarantine keeps it.
+
+    A row that a delivery's target refused is one, too: `granary/deliver/refused.py` says what of it is where.
+    """
 
     quarantine_id: int
     source: str

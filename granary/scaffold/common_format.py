@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
@@ -70,11 +71,44 @@ def agreed(seen: Mapping[str, Sniffed]) -> tuple[Format, list[str]]:
             raise GranaryError("the files are of different formats", where, "look at them one by one")
     for option in fields(options):
         values = {getattr(one.options, option.name): name for name, one in seen.items()}
-        if len(values) > 1 and any((option.name, value) not in ORDINARY for value in values):
+        if option.name in PLACES:
+            notes += _above(option.name, values)
+            options = replace(options, **{option.name: next(reversed(values))})
+        elif len(values) > 1 and any((option.name, value) not in ORDINARY for value in values):
             options = replace(options, **{option.name: option.default})  # type: ignore[arg-type]
             shown = ", ".join(f"{value!r} in {name}" for value, name in list(values.items())[:2])
             notes.append(f"its files differ in {option.name} ({shown}): it is found out for each of them")
     return options, notes
+
+
+def _above(option: str, values: Mapping[object, str]) -> list[str]:
+    """Return what to say of rows above the header; the newest of the files comes last in `values`."""
+    newest = list(values)[-1]
+    if len(values) > 1:
+        shown = ", ".join(f"{value} in {name}" for value, name in values.items())
+        return [f"its files differ in {option} ({shown}): each load finds the header by its names"]
+    above = int(str(newest)) - PLACES[option]
+    lines = "the line above the header is" if above == 1 else f"the {above} lines above the header are"
+    return [f"{lines} taken for a title, and left out ({option}={newest})"] if above else []
+
+
+def totals(seen: Mapping[str, Sniffed]) -> list[str]:
+    """Return what to say of files that end with a total: it lands as if it were a row of the table."""
+    found = {name: last for name, one in seen.items() if (last := _total(one.sample))}
+    if not found:
+        return []
+    name, word = next(iter(found.items()))
+    ends = "its last row is a total" if len(seen) == 1 else f"{len(found)} of its files end with a total"
+    return [f"{ends} ({word!r} in {name}): it lands like the others; leave it out in staging"]
+
+
+def _total(sample: pa.Table) -> str:
+    """Return the word for a total that a table's last row begins with; it has fewer values than the row before."""
+    if sample.num_rows < 3:  # noqa: PLR2004 - one row, and the one above it, have no total
+        return ""
+    ends = sample.slice(sample.num_rows - 2).to_pylist()
+    before, last = ([text for value in row.values() if (text := str(value or "").strip())] for row in ends)
+    return last[0] if last and len(last) < len(before) and TOTAL.fullmatch(last[0]) else ""
 
 
 def refused(seen: Mapping[str, Sniffed]) -> list[str]:
@@ -111,6 +145,15 @@ def declared(options: Format, *, named: bool) -> Group | None:
         return replace(shown, parts=(f"delimiter={literal(str(options.delimiter))}",))
     return shown if shown.parts or not named else None
 
+
+PLACES = {"skip": 0, "header_row": 1}
+"""Options that say where the header is, which no load finds out, and what they are without a title above it."""
+TOTAL = re.compile(
+    r"((grand|sub)[ -]?)?total\b.*|totaa?le?s?|sum|summen?|som(me|a)?|suma|insgesamt|gesamt(summe|betrag)?"
+    r"|итого|всего|合计|总计|合計",
+    re.IGNORECASE,
+)
+"""What the row below a table begins with that adds it up."""
 
 ORDINARY = (
     ("delimiter", ","), ("delimiter", "\t"), ("delimiter", "|"), ("quote", '"'), ("escape", ""),

@@ -199,6 +199,8 @@ def staging_yaml(source: PlannedSource, table: PlannedTable) -> str:
 
 
 def _evidence(table: PlannedTable) -> str:
+    if not table.rows:
+        return "Types and what may be missing come from its schema."
     seen = f"all {table.rows:,} rows there were" if table.complete else f"a sample of {table.rows:,} rows"
     return f"Types, keys and tests come from {seen}; tests of ranges only warn."
 

@@ -43,6 +43,8 @@ def place(there: Source, settings: Settings) -> str:
     Raises:
         GranaryError: that is not one place that could be looked at again.
     """
+    if there.stream and not there.settings:
+        return setting(settings, there.stream.address)
     if there.kind == "api" or len(there.settings) != 1:
         raise GranaryError(f"where {there.name} is read from is more than one setting", todo="say it: WHERE")
     return setting(settings, there.settings[0])
@@ -55,7 +57,10 @@ def additions(planned: PlannedSource, there: Source, settings: Settings) -> Addi
         GranaryError: what was looked at is another place than the one that the source is read from.
     """
     for name, value in planned.opening.settings.items():
-        if name not in there.settings or setting(settings, name) != value:
+        if (
+            name not in (*there.settings, there.stream.address if there.stream else "")
+            or setting(settings, name) != value
+        ):
             what = f"the source {there.name} is read from another place"
             raise GranaryError(what, name, "choose another name for this one, or write it anew with --force")
     known = {table.name: table for table in there.tables}
@@ -183,6 +188,8 @@ def _module(found: Additions, columns: Mapping[str, Sequence[PlannedColumn]], te
     edits: list[tuple[int, int, list[str]]] = []
     statement, call = calls["SOURCE"]
     formats = found.planned.opening.formats
+    if found.tables and found.planned.opening.topics:
+        raise GranaryError(f"the topics of the source lack {found.tables[0].location}", path, BY_HAND)
     if found.tables:
         told = [table.name for table in found.tables for one in formats if one.head.startswith(f'"{table.name}"')]
         if told:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from granary.profiling.names import snake
 from granary.scaffold.apis import SECRET
-from granary.scaffold.common_format import agreed, aligned, declared, looks, refused, without_gap
+from granary.scaffold.common_format import agreed, aligned, declared, looks, refused, totals, without_gap
 from granary.scaffold.plan import Found, Opening
 from granary.scaffold.python_text import Group, literal
 from granary.warehouse.errors import GranaryError, unknown
@@ -270,6 +270,7 @@ def _sample(
     seen, broken = looks(chosen, look, limit + 1)
     seen = aligned(seen)
     rows = [one.sample.num_rows for one in seen.values()]
+    ended = {file: one for file, one in seen.items() if one.sample.num_rows <= limit}
     formats, said = agreed(seen)
     others = [member for member in members if member not in chosen]
     if heads and others and declared(formats, named=True) is not None:
@@ -294,7 +295,7 @@ def _sample(
         complete=len(chosen) == len(members) and max(rows) <= limit,
         whole=True,
         optional=frozenset(header for header, times in headers.items() if times < len(samples)),
-        notes=(*broken, *said, *refused(seen)),
+        notes=(*broken, *said, *refused(seen), *totals(ended)),
     )
     return table, declared(formats, named=_format_is_named(members))
 

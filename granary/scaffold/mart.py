@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from granary.dbt.manifest_nodes import is_mart, meta
-from granary.profiling.names import is_code, looks_like_key
+from granary.profiling.names import is_code, is_share, looks_like_key
 from granary.scaffold.keywords import KEYWORDS
 from granary.scaffold.names import LOAD_COLUMNS, LONGEST, SOURCE, singular
 from granary.warehouse.errors import GranaryError, UsageError, unknown
@@ -25,6 +25,7 @@ ADDED = {
     "double precision": "double precision",
 }  # fmt: skip
 """Types of numbers, and of their sums."""
+FRACTION = re.compile(r"numeric\(\d+, ?[1-9]\d*\)")
 EXACT = ("smallint", "integer", "bigint", "numeric")
 
 
@@ -53,6 +54,8 @@ class PlannedMart:
     grouped: bool
     day: str
     """The column that says which day a row belongs to, or an empty string."""
+    left_out: tuple[str, ...] = ()
+    """The model's columns that are neither grain nor added up."""
 
     @property
     def rows(self) -> str:
@@ -63,12 +66,20 @@ class PlannedMart:
     @property
     def measures(self) -> list[str]:
         """Exact numbers that add up over rows: what the records of publishes keep of each month."""
-        return [column.name for column in self.columns if adds_up(column.name, column.type) and not column.meta]
+        return [
+            column.name
+            for column in self.columns
+            if column.type.startswith(EXACT) and adds_up(column.name, column.type) and not column.meta
+        ]
 
 
 def adds_up(name: str, kind: str) -> bool:
-    """Return whether a column is a number, to the digit, and counts or measures something."""
-    return kind.startswith(EXACT) and not looks_like_key(name) and not is_code(name)
+    """Return whether a column is a number that counts or measures something, and is no share of something else.
+
+    What is named like a key is one if it is whole: `price_number` is how staging calls a price that is text.
+    """
+    is_key = looks_like_key(name) and kind != "numeric" and FRACTION.fullmatch(kind) is None
+    return not is_key and not is_code(name) and not is_share(name)
 
 
 def plan(
@@ -116,7 +127,8 @@ def plan(
     columns_made = (*required, *rest)
     if day_column not in [column.name for column in columns_made]:
         day_column = ""
-    return PlannedMart(name, model, tuple(grain), columns_made, grouped, day_column)
+    left_out = tuple(one for one in types if one != moment and one not in [column.name for column in columns_made])
+    return PlannedMart(name, model, tuple(grain), columns_made, grouped, day_column, left_out)
 
 
 def description(column: Mapping[str, Any]) -> str:
@@ -200,8 +212,8 @@ def _required(column: MartColumn) -> MartColumn:
 
 
 def _is_summed(column: MartColumn, grain: Sequence[str]) -> bool:
-    kind = column.type.partition("(")[0]
-    return kind in ADDED and column.name not in grain and not column.meta and adds_up(column.name, "integer")
+    is_number = column.type.partition("(")[0] in ADDED
+    return is_number and column.name not in grain and not column.meta and adds_up(column.name, column.type)
 
 
 def _sum(column: MartColumn) -> MartColumn:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CURSORS = ("updated_at", "modified_at", "last_modified", "last_updated", "changed_at", "updated", "modified")
 TOUCHED = ("row_", "last_", "date_")
+PROVED_ROWS = 1_000
+"""Rows in which a key that is not named like one has to hold, before a load may overwrite rows by it."""
 ENUMERATED = re.compile(r"\w[\w .,&/+-]*")
 """Values that a test may name: what Jinja, YAML or SQL could take for something else is left out."""
 
@@ -58,6 +60,8 @@ class Found:
     """Columns that are numbers by declaration and text because no type here holds them."""
     notes: tuple[str, ...] = ()
     """What a person should know of how it was read: rows that no load will take, files that differ."""
+    mixed: frozenset[str] = frozenset()
+    """Columns of text that JSON may have as numbers or truth values, by what the source itself declares."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Opening:
     """Entries of the constant FORMATS, which the expression may use."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Files below the project that the expression names -> their contents."""
+    topics: Mapping[str, str] = field(default_factory=dict)
+    """Of a log, whose address is the one setting: table -> topic."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +267,8 @@ def _table(
         fit = sample.select([column for column in raw if not guesses[column]])
         key = next(candidate_keys(fit, [one for one in seen if not guesses[one.name]], singular(name)), ())
         # Rows of one key take each other's place, so a mere guess must be a good one.
-        sure = bool(key) and (found.complete or all(map(looks_like_key, key)))
+        proved = found.complete and sample.num_rows >= PROVED_ROWS
+        sure = bool(key) and (proved or all(map(looks_like_key, key)))
     whole = found.whole or not sure
     cursor = None if whole else known.get(given_cursor or "") or (known[found.cursor] if found.cursor else None)
     if given_cursor and cursor == known.get(given_cursor) and cursor and sample[cursor].null_count:
@@ -283,7 +290,7 @@ def _table(
             required=column in key or column == cursor or bool(promised.get(header) and promised[header].required),
             optional=header in found.optional and column not in key,
             null=() if column in key else reading.null,
-            mixed=reading.mixed,
+            mixed=reading.mixed or header in found.mixed,
             written=reading.written,
             cast=casts.get(staged_name, ""),
             agreed=promised.get(header),

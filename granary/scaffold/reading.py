@@ -13,7 +13,7 @@ from granary.load.contract import without
 from granary.load.types import cast
 from granary.profiling.inference import infer, null_words
 from granary.profiling.names import is_code
-from granary.profiling.written import Written, written
+from granary.profiling.written import ENOUGH, Written, written
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.records import sql_type
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Text = Literal["all", "times", "none"]
 """Of which text in a sample types are to be found: all (CSV), only dates and times (JSON), none (what has types)."""
 
+SHORT_YEARS = r"^\d{1,2}[-/.]\d{1,2}[-/.]\d{2}($|[ T])"
 THOUSANDS = r"^-?[1-9]\d{0,2}(\.\d{3})?$"
 SCALAR = r"^(-?\d+(\.\d+)?([eE][-+]?\d+)?|[Tt]rue|[Ff]alse)$"
 WIDEST = 38
@@ -198,6 +199,12 @@ def raw_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+def _have_short_years(values: pa.ChunkedArray) -> bool:
+    """Return whether most texts are dates such as 31/12/24."""
+    texts = pc.utf8_trim_whitespace(values.drop_null())
+    return len(texts) > 0 and pc.sum(pc.match_substring_regex(texts, SHORT_YEARS)).as_py() >= ENOUGH * len(texts)
+
+
 def _commented(received: pa.ChunkedArray, one: Reading, look: Written | None, commas: bool) -> Reading:
     """Return the reading with what a person should know of it."""
     notes: list[str] = []
@@ -217,6 +224,8 @@ def _commented(received: pa.ChunkedArray, one: Reading, look: Written | None, co
         else:
             guess = ", with the comma taken for thousands" if look.unsure and look.style == "." else ""
             notes.append(f"text; {share} of its values are {look.kind}s as in {how}{guess}, read so in staging")
+    elif pa.types.is_string(kind) and _have_short_years(one.values):
+        notes.append("its dates have years of two digits: it stays text, unless you say how they are written (dates)")
     if pa.types.is_decimal(kind) and pa.types.is_string(received.type) and kind.scale == 3:  # noqa: PLR2004
         texts = pc.utf8_trim_whitespace(pc.unique(received).drop_null())
         if pc.all(pc.match_substring_regex(texts, THOUSANDS)).as_py():

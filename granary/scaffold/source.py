@@ -20,6 +20,7 @@ def module(source: PlannedSource) -> str:
     """Return the text of `ingestion/<name>.py`."""
     names = constants(source)
     opening = source.opening
+    streamed = "Stream, " if opening.topics else ""
     lines = [
         f'"""{source.name.capitalize()} ({source.kind}), written by `granary add-source` from a sample.',
         "",
@@ -30,7 +31,7 @@ def module(source: PlannedSource) -> str:
         "",
         "import pyarrow as pa",
         "",
-        *sorted([*opening.imports, "from granary.sources.spec import Column, Source, Table"]),
+        *sorted([*opening.imports, f"from granary.sources.spec import Column, Source, {streamed}Table"]),
         "",
     ]
     if opening.formats:
@@ -39,7 +40,8 @@ def module(source: PlannedSource) -> str:
         lines += ["}", '"""What the files do not tell of themselves, by table."""', ""]
     for table in source.tables:
         lines += [*constant(table, names[table.name]), ""]
-    settings = Group("settings=", tuple(literal(name) for name in opening.settings))
+    # The address of a log is a setting of the stream: what is read by loads needs none.
+    settings = Group("settings=", () if streamed else tuple(literal(name) for name in opening.settings))
     tables = Group("tables=", tuple(names[table.name] for table in source.tables))
     spec = Group(
         "Source",
@@ -49,11 +51,28 @@ def module(source: PlannedSource) -> str:
             'owner="data-engineering"',
             f"kind={literal(source.kind)}",
             settings,
-            Group(f"open_reader=lambda settings: {opening.expression.head}", opening.expression.parts),
+            Group(
+                f"open_reader=lambda {'_' if streamed else 'settings'}: {opening.expression.head}",
+                opening.expression.parts,
+            ),
             tables,
+            *_stream(source),
         ),
     )
     return "\n".join([*lines, *_always_open(spec, "SOURCE = ")]) + "\n"
+
+
+def _stream(source: PlannedSource) -> tuple[Group, ...]:
+    """Return which topics of a log the tables come from, if they do."""
+    topics = source.opening.topics
+    if not topics:
+        return ()
+    named = ", ".join(f"{literal(table.name)}: {literal(topics[table.name])}" for table in source.tables)
+    (setting,) = source.opening.settings
+    secrets = f"GRANARY_{source.name.upper()}_WEBHOOK_SECRETS"
+    return (
+        Group("stream=Stream", (f"topics={{{named}}}", f"address={literal(setting)}", f"secrets={literal(secrets)}")),
+    )
 
 
 def constants(source: PlannedSource) -> dict[str, str]:

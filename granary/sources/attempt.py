@@ -12,6 +12,8 @@ from granary.warehouse.findings import Finding
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
+    import pyarrow as pa
+
     from granary.sources.spec import Reader, Table
     from granary.sources.units import SourceBatch
 
@@ -77,3 +79,17 @@ def _attempt(reader: Reader, table: Table) -> Iterator[Finding]:
         first = next(batches, None)
     if first is not None and first.batch.num_rows:
         yield from missing(table, first.batch.schema.names)
+        yield from empty(table, first.batch)
+
+
+def empty(table: Table, batch: pa.RecordBatch) -> Iterator[Finding]:
+    """Yield the columns that may not be null and are in every row: JSON has no names for what is not there."""
+    for column in table.columns:
+        name = next((one for one in (column.name, *column.aliases) if one in batch.schema.names), None)
+        if name and not column.nullable and batch.column(name).null_count == batch.num_rows:
+            yield Finding(
+                f"the column {column.name} is empty, and may not be",
+                table.name,
+                f"in each of {batch.num_rows:,} rows",
+                "name its alias in the contract, or let it be null",
+            )

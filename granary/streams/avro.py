@@ -48,9 +48,10 @@ class AvroDecoder(RegistryDecoder):
             for other in others:
                 self._parse(other, named_schemas=named)
             parsed = self._parse(last, named_schemas=named)
+            whole = self._parse(last, named_schemas=dict(named), expand=True)  # types that are named again, written out
         except Exception as error:
             raise UnknownSchemaError(f"it is not an Avro schema: {type(error).__name__}") from None
-        return Written(lambda body: self._row(parsed, body), last if isinstance(last, dict) else {})
+        return Written(lambda body: self._row(parsed, body), whole if isinstance(whole, dict) else {})
 
     def _row(self, schema: Any, body: memoryview) -> dict[str, Any]:
         stream = BytesIO(body)

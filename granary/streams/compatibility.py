@@ -124,7 +124,7 @@ def _readable(kind: Any, column: Column) -> bool:  # noqa: PLR0911 - one rule, o
     """Return whether values of a written type can be values of a contract's column."""
     written, t, wanted = name_of(kind), pa.types, column.type
     if isinstance(kind, dict) and kind.get("json"):
-        return any(test(wanted) for test in JSON.get(written, ()))
+        return any(test(wanted) for test in JSON.get(written, ())) or (column.mixed and written in JSON)
     if isinstance(kind, dict) and written == "decimal":
         return bool(
             t.is_decimal(wanted)

@@ -119,17 +119,49 @@ class Shape:
             elif isinstance(part, list):
                 waiting += part
 
-    def fields(self, schema: Any, steps: int = 0, base: str = "") -> Iterator[dict[str, Any]]:
-        """Yield the fields of an object; those of all parts that it is made from."""
+    def fields(
+        self, schema: Any, steps: int = 0, base: str = "", required: frozenset[str] = frozenset()
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the fields of an object, those of all its parts; a field that may be absent is a union with null.
+
+        `required` are names of fields that it has to have by what it is part of.
+        """
         found, base = self._resolved(schema, base or self.base)
         if not isinstance(found, dict) or steps > MOST_STEPS:
             return
+        required |= frozenset(self._required(found, steps, base))
         properties = found.get("properties")
         if isinstance(properties, dict):
             for name, one in properties.items():
-                yield {"name": str(name), "type": self._kinds(one, steps + 1, base)}
+                kinds = self._kinds(one, steps + 1, base)
+                is_null = name not in required or self._has_null(one, steps + 1, base)
+                said = self._resolved(one, base)[0]
+                doc = said.get("description") if isinstance(said, dict) else None
+                yield {"name": str(name), "type": ["null", *kinds] if is_null else kinds, "doc": doc}
         for part in _list(found.get("allOf")):
-            yield from self.fields(part, steps + 1, base)
+            yield from self.fields(part, steps + 1, base, required)
+
+    def _required(self, found: Mapping[str, Any], steps: int, base: str) -> Iterator[str]:
+        """Yield the names of the fields that an object has to have, by any of its parts."""
+        yield from map(str, _list(found.get("required")))
+        for part in _list(found.get("allOf")) if steps <= MOST_STEPS else ():
+            inner, at = self._resolved(part, base)
+            if isinstance(inner, dict):
+                yield from self._required(inner, steps + 1, at)
+
+    def _has_null(self, schema: Any, steps: int, base: str) -> bool:
+        """Return whether a field may be null."""
+        found, base = self._resolved(schema, base)
+        if not isinstance(found, dict) or steps > MOST_STEPS:
+            return True
+        parts = [*_list(found.get("oneOf")), *_list(found.get("anyOf"))]
+        if any(self._has_null(part, steps + 1, base) for part in parts):
+            return True
+        given = found.get("type")
+        values = [found["const"]] if "const" in found else _list(found.get("enum"))
+        if given is None:
+            return None in values if values else not (parts or found.get("allOf"))
+        return "null" in (given if isinstance(given, list) else [given]) and (not values or None in values)
 
     def _kinds(self, schema: Any, steps: int, base: str) -> list[Any]:
         """Return the types that a field may have, but null."""
@@ -150,6 +182,8 @@ class Shape:
             return [] if given else ["any"]
         more = {
             "json": True,
+            "format": found.get("format"),
+            "multipleOf": found.get("multipleOf"),
             "connect.name": found.get("title"),
             "connect.type": found.get("connect.type"),
             "connect.parameters": found.get("connect.parameters"),

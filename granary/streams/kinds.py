@@ -60,7 +60,7 @@ KINDS = {
         grouped=True,
     ),
     "kinesis": LogKind(
-        _log("Kinesis", "kinesis", "sequence numbers", "streams", lag="in part: seconds, not messages"),
+        _log("Kinesis", "kinesis", "sequence numbers", "streams", "kinesis", lag="in part: seconds, not messages"),
         "granary.streams.kinesis:KinesisLog",
         (),
     ),

@@ -1,8 +1,7 @@
 """Amazon Kinesis: the shards of a stream, read in order, with sequence numbers as positions.
 
-One process reads all shards. A second one is no help and does no harm: whichever commits first moves the position, and
-the other is fenced. A shard that was split or merged is read to its end before its children, so that what belongs
-together keeps its order. Limits of the service: 5 reads a second and 2 MB a second for each shard
+A shard that was split or merged is read to its end before its children, so that what belongs together keeps its order.
+Limits of the service: 5 reads a second and 2 MB a second for each shard
 (https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html).
 """
 
@@ -10,14 +9,16 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from granary.streams.aws import client
+from granary.streams.following import Following, Part
 from granary.streams.log import Lag, Message, Run, UnavailableError
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from granary.streams.address import Address
 
@@ -36,24 +37,19 @@ THROTTLED = (
 )
 
 
-class _Shard:
-    """One shard that is being read."""
+@dataclass
+class _Shard(Part):
+    """One shard; `ending` is the number of its last record, if it was closed."""
 
-    def __init__(self, stream: str, name: str, parents: tuple[str, ...]) -> None:
-        self.stream, self.name, self.parents = stream, name, parents
-        self.position: str | None = None
-        self.ending: str | None = None
-        self.iterator: str | None = None
-        self.read_at = 0.0
-        self.behind_ms = -1
-        self.sent = 0.0
-
-    @property
-    def partition(self) -> str:
-        return f"{self.stream}[{self.name}]"
+    name: str = ""
+    parents: tuple[str, ...] = ()
+    ending: str | None = None
+    iterator: str | None = None
+    read_at: float = 0.0
+    behind_ms: int = -1
 
 
-class KinesisLog:
+class KinesisLog(Following[_Shard]):
     """The streams of one source."""
 
     kind = "kinesis"
@@ -64,30 +60,23 @@ class KinesisLog:
         Raises:
             GranaryError: botocore is not installed.
         """
+        super().__init__()
         self._client, self._refused, self._broken = client("Kinesis", address)
         self.topics, self._where = list(topics), f"Kinesis in {address.hosts}"
-        self._shards: dict[str, _Shard] = {}
         self._listed = -LIST_SECONDS
-
-    def open(self, positions: Callable[[], Mapping[str, str]]) -> None:
-        """Begin where the warehouse is; the shards are found by the first poll."""
-        self._positions = positions
 
     def _list(self) -> None:
         """Learn of shards that a split or merge has made."""
-        stored: Mapping[str, str] | None = None
         for topic in self.topics:
             more: dict[str, str] = {"StreamName": topic}
             while more:
                 found = self._ask("list_shards", **more)
                 for shard in found["Shards"]:
                     parents = tuple(shard[name] for name in ("ParentShardId", "AdjacentParentShardId") if name in shard)
-                    new = _Shard(topic, shard["ShardId"], parents)
-                    if new.partition not in self._shards:
-                        stored = self._positions() if stored is None else stored
-                        new.position = stored.get(new.partition)
-                        self._shards[new.partition] = new
-                    self._shards[new.partition].ending = shard["SequenceNumberRange"].get("EndingSequenceNumber")
+                    partition = f"{topic}[{shard['ShardId']}]"
+                    if partition not in self.parts:
+                        self.restart(self.add(_Shard(topic, partition, name=shard["ShardId"], parents=parents)))
+                    self.parts[partition].ending = shard["SequenceNumberRange"].get("EndingSequenceNumber")
                 more = {"NextToken": found["NextToken"]} if found.get("NextToken") else {}
         self._listed = time.monotonic()
 
@@ -95,12 +84,12 @@ class KinesisLog:
         """Return the shards to read now: not at their end, and with no parent of ours that is not."""
         return [
             shard
-            for shard in self._shards.values()
+            for shard in self.parts.values()
             if shard.position != ENDED
             and all(
-                self._shards[name].position == ENDED
-                for name in (f"{shard.stream}[{parent}]" for parent in shard.parents)
-                if name in self._shards
+                self.parts[name].position == ENDED
+                for name in (f"{shard.topic}[{parent}]" for parent in shard.parents)
+                if name in self.parts
             )
         ]
 
@@ -126,7 +115,7 @@ class KinesisLog:
     def _read(self, shard: _Shard, rows: int) -> Run | None:
         shard.read_at = time.monotonic()
         if shard.ending is not None and int(shard.position or -1) >= int(shard.ending):
-            return Run(shard.stream, shard.partition, shard.position, ENDED, ())
+            return Run(shard.topic, shard.partition, shard.position, ENDED, ())
         try:
             if shard.iterator is None:
                 shard.iterator = self._iterator(shard)
@@ -138,6 +127,7 @@ class KinesisLog:
         shard.behind_ms = int(found.get("MillisBehindLatest", -1))
         records = found["Records"]
         closed = shard.iterator is None
+        shard.ended = shard.behind_ms == 0
         if not records and not closed:
             return None
         messages = tuple(
@@ -147,7 +137,7 @@ class KinesisLog:
         end = ENDED if closed else str(records[-1]["SequenceNumber"])
         if closed:
             self._listed = -LIST_SECONDS  # its children are there now
-        return Run(shard.stream, shard.partition, shard.position, end, messages)
+        return Run(shard.topic, shard.partition, shard.position, end, messages)
 
     def _iterator(self, shard: _Shard) -> str:
         place = (
@@ -155,7 +145,7 @@ class KinesisLog:
             if shard.position is None
             else {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": shard.position}
         )
-        found = self._ask("get_shard_iterator", StreamName=shard.stream, ShardId=shard.name, **place)
+        found = self._ask("get_shard_iterator", StreamName=shard.topic, ShardId=shard.name, **place)
         return str(found["ShardIterator"])
 
     def _ask(self, what: str, **arguments: Any) -> dict[str, Any]:
@@ -189,35 +179,24 @@ class KinesisLog:
 
     def landed(self, runs: Sequence[Run]) -> None:
         """Begin the next runs behind these."""
+        super().landed(runs)
         for run in runs:
-            shard = self._shards[run.partition]
-            shard.position = run.end
-            if run.messages:
-                shard.sent = run.messages[-1].at
+            self.parts[run.partition].ended |= run.end == ENDED
 
-    def rewind(self, positions: Mapping[str, str]) -> None:
-        """Go back to these positions."""
-        for shard in self._shards.values():
-            shard.position, shard.iterator = positions.get(shard.partition), None
-            shard.behind_ms = -1
-
-    def wait(self, seconds: float) -> None:
-        """Wait: there is no group to stay in."""
-        time.sleep(seconds)
+    def restart(self, part: _Shard) -> None:
+        """Forget what was received of a shard and has not landed."""
+        super().restart(part)
+        part.iterator, part.behind_ms, part.ended = None, -1, part.position == ENDED
 
     def at_end(self) -> bool:
-        """Return whether each shard has been read up to now, or to its end."""
-        return bool(self._shards) and all(
-            shard.position == ENDED or (shard.behind_ms == 0 and shard in ready)
-            for ready in [self._ready()]
-            for shard in self._shards.values()
-        )
+        """Return whether each shard has been read up to now, or to its end, and those that came of it are known."""
+        return super().at_end() and self._listed >= 0
 
     def lag(self) -> list[Lag]:
         """Return how far behind the shards are: Kinesis says it in time only."""
         return [
             Lag(shard.partition, shard.position, None, max(0, shard.behind_ms) / 1000)
-            for shard in self._shards.values()
+            for shard in self.parts.values()
             if shard.position != ENDED
         ]
 

@@ -6,8 +6,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from granary.warehouse.errors import GranaryError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,23 +14,13 @@ if TYPE_CHECKING:
     from granary.warehouse.writer import LoadTransaction
 
 
-def claim(
-    tx: LoadTransaction, table: Table, place: str, messages: Sequence[Message], ids: Sequence[str | None]
-) -> list[int]:
+def claim(tx: LoadTransaction, table: Table, messages: Sequence[Message], ids: Sequence[str | None]) -> list[int]:
     """Return the indexes of the messages that are new, each id once; they are known from this transaction on.
 
-    A message without an id is known by its content, if the table has a key: the same content has the same key, and is
-    the same row. The source's lock is ours, so two processes that were given one message take turns here.
-
-    Raises:
-        GranaryError: a message has no id, and its table no key.
+    A message without an id is new if its server promises that it has given it to nobody before. One that comes again is
+    known by its content: of two with the same content, one that comes again is taken for the one that has landed.
+    The source's lock is ours, so two processes that were given one message take turns here.
     """
-    if None in ids and not table.key:
-        raise GranaryError(
-            f"a message of {place} has no id, and the table {table.name} no key: a second delivery would not be known",
-            tx.source,
-            "have its sender set message_id, or name a header that has one with id=…; nothing was acknowledged",
-        )
     digests = [digest(one, message) for one, message in zip(ids, messages, strict=True)]
     new = {
         UUID(str(row[0]))
@@ -45,9 +33,10 @@ def claim(
             [str(one) for one in digests],
         )
     }
-    found = []
+    found, first = [], set(new)
     for index, one in enumerate(digests):
-        if one in new:
+        # What is in one batch was given once: two messages without ids are two, if neither was here before.
+        if one in (new if ids[index] is not None else first) or (ids[index] is None and not messages[index].again):
             new.discard(one)
             found.append(index)
     return found
@@ -55,5 +44,9 @@ def claim(
 
 def digest(message_id: str | None, message: Message) -> UUID:
     """Return what a message is known by: 128 bits of a SHA-256 of its id, or of its content if it has none."""
-    what = b"body:" + (message.value or b"") if message_id is None else b"id:" + message_id.encode("utf-8", "replace")
+    what = (
+        b"body:" + (message.value or b"")
+        if message_id is None
+        else b"id:" + message_id.encode("utf-8", "surrogatepass")
+    )
     return UUID(bytes=sha256(what).digest()[:16])

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from granary.load.append import append_sound
 from granary.load.newest import sent_at
-from granary.sources.units import SourceBatch, Unit
+from granary.sources.units import Rejected, SourceBatch, Unit
 from granary.streams import known
+from granary.streams.decoding import payload
 from granary.streams.positions import moved, of_kind, without_gaps
 from granary.warehouse.ledger import record_changes
 
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
 
     from granary.load.batch_stage import LoadResult
     from granary.sources.spec import Source, Table
-    from granary.streams.log import Decoder, Run
+    from granary.streams.log import Decoder, Message, Run
     from granary.warehouse.records import Change
     from granary.warehouse.writer import LoadTransaction
 
 Decoded = tuple["Run", list[SourceBatch], list["Change"]]
 """A run, its rows, and what changed in their schemas."""
 
+NAMELESS = "has no id, and the table has no key: a second delivery could not be told from it"
 
 Read = TypeVar("Read")
 
@@ -82,7 +84,6 @@ class Landing:
 
         Raises:
             FencedError: a run does not begin where the warehouse is.
-            GranaryError: a message has no id, and its table no key.
         """
         done = []
         for topic, group in groupby(sorted(decoded, key=_topic), key=_topic):
@@ -106,6 +107,7 @@ class Landing:
                     run_id=run_id,
                     position=held,
                     data_at=sent_at(message.at for message in run.messages),
+                    once=True,
                 )
                 record_changes(tx.connection, self.source.name, table.name, result.load_ids[0], changes)
                 done.append(result)
@@ -114,7 +116,7 @@ class Landing:
     def _unknown(self, tx: LoadTransaction, table: Table, decoded: Decoded) -> Decoded:
         """Return what of a queue's run has not landed before; it is decoded again if that is not all of it."""
         run = decoded[0]
-        new = known.claim(tx, table, run.partition, run.messages, run.ids or ())
+        new = known.claim(tx, table, run.messages, run.ids or ())
         if len(new) == len(run.messages):
             return decoded
         left = replace(
@@ -127,14 +129,36 @@ class Landing:
     def _source_batches(self, run: Run) -> tuple[list[SourceBatch], list[Change]]:
         source_batches: list[SourceBatch] = []
         changes: list[Change] = []
-        for part in without_gaps(run.messages):
-            line = part[0].line
+        named, nameless = self._by_name(run)
+        for part in [*without_gaps(named), *([nameless] if nameless else [])]:
+            line, place = part[0].line, 0
             for decoded in self.decoders[run.topic].decode(run.topic, part):
-                source_batches.append(SourceBatch(decoded.batch, decoded.rejected, line=line))
-                line = None if line is None else line + source_batches[-1].rows
+                source_batch = SourceBatch(decoded.batch, decoded.rejected, line=line)
+                if part is nameless:
+                    source_batch = _refused(source_batch, part[place : place + source_batch.rows])
+                source_batches.append(source_batch)
+                place += source_batch.rows
+                line = None if line is None else line + source_batch.rows
                 changes += [change for change in decoded.changes if change not in changes]
         return source_batches, changes
+
+    def _by_name(self, run: Run) -> tuple[Sequence[Message], Sequence[Message]]:
+        """Return a run's messages, and those that nothing would tell from a second delivery."""
+        if run.ids is None or None not in run.ids or self.tables[run.topic].key:
+            return run.messages, ()
+        pairs = list(zip(run.messages, run.ids, strict=True))
+        return [one for one, name in pairs if name is not None], [one for one, name in pairs if name is None]
 
 
 def _topic(decoded: Decoded) -> str:
     return decoded[0].topic
+
+
+def _refused(source_batch: SourceBatch, messages: Sequence[Message]) -> SourceBatch:
+    """Return the same messages, all of them rejected; those that could not be read keep their reason."""
+    unread = dict(source_batch.rejected)
+    rejected = tuple(
+        (index, unread.get(index) or Rejected("", NAMELESS, payload(message.value), message.line))
+        for index, message in enumerate(messages)
+    )
+    return SourceBatch(source_batch.batch.slice(0, 0), rejected)

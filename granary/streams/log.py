@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from granary.sources.units import Rejected
 from granary.warehouse.errors import GranaryError
@@ -29,11 +29,15 @@ class UnavailableError(GranaryError):
 
 @dataclass(frozen=True)
 class Message:
-    """One message as received. `line` is where a person finds it: an offset; `at` is when it was sent (epoch, s)."""
+    """One message as received. `line` is where a person finds it: an offset; `at` is when it was sent (epoch, s).
+
+    `again` is whether a queue may have given it before; False only where the server promises that it has not.
+    """
 
     value: bytes | None
     line: int | None = None
     at: float = 0.0
+    again: bool = True
 
 
 @dataclass(frozen=True)
@@ -129,4 +133,13 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Leave."""
+        ...
+
+
+@runtime_checkable
+class TellsTime(Protocol):
+    """A log whose server says what time it is."""
+
+    def clock(self) -> float | None:
+        """Return what time it is for the server, in seconds since 1970; None if this server does not say."""
         ...

@@ -108,7 +108,8 @@ class NatsLog(Following[_Subject]):
                 raise GranaryError(
                     f"NATS refuses: {denied or words}", self._where, "check user, password and rights"
                 ) from None
-            raise UnavailableError(f"NATS does not answer: {words}", self._where, "check the log's address") from None
+            todo = "check the log's address, and that it is up"
+            raise UnavailableError(f"NATS does not answer: {words}", self._where, todo) from None
 
     async def _connect(self) -> Any:
         """Return the connection; one that broke is replaced, with new consumers."""

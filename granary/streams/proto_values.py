@@ -138,7 +138,7 @@ class Records:
 
     def described(self, descriptor: Any) -> dict[str, Any]:
         """Return the Avro record that says the same as a message type."""
-        fields = [{"name": _name(field), "type": self._kind(field)} for field in _fields(descriptor)]
+        fields = [{"name": _name(field), "type": self._optional(field)} for field in _fields(descriptor)]
         return {"type": "record", "name": descriptor.full_name, "fields": fields}
 
     def read(self, message: Any) -> dict[str, Any]:
@@ -157,6 +157,11 @@ class Records:
         if key not in self._readers:
             self._readers[key] = [(_name(field), self._field(field, deep=deep)) for field in _fields(descriptor)]
         return self._readers[key]
+
+    def _optional(self, field: Any) -> Any:
+        """Return a field as an Avro type; a union with null if it may be unset, and is null then."""
+        kind = self._kind(field)
+        return ["null", kind] if field.has_presence and not field.is_required else kind
 
     def _kind(self, field: Any) -> Any:
         """Return a field as an Avro type."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from granary.load.newest import sent_at
 from granary.streams.log import Lag, Message, Run
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
@@ -32,23 +33,29 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Received:
-    """One delivery of a message: what it is known by (None: nothing), and the receipt that acknowledges it."""
+    """One delivery of a message: what it is known by (None: nothing), and the receipt that acknowledges it.
+
+    `again` as of a `Message`.
+    """
 
     id: str | None
     value: bytes
     at: float
     receipt: Any
+    again: bool = True
 
 
 class Queues(ABC):
     """The queues of one source, by the names that its stream gives as topics; a `Log` whose runs have ids.
 
     `deadline` is after how many seconds the queue delivers a message again that was not acknowledged; None: only when
-    the connection ends. While a batch is held for longer than a third of it, a thread asks for more time.
+    the connection ends. While a batch is held for longer than a third of it, a thread asks for more time. Where a
+    server gives no more than so many messages before it hears of them (`most`), a batch does not wait for others.
     """
 
     kind: str
     deadline: float | None = None
+    most: int | None = None
 
     def __init__(self, topics: Sequence[str]) -> None:
         """Hold nothing yet."""
@@ -128,6 +135,7 @@ class Queues(ABC):
         """
         self.rewind({})
         ends = time.monotonic() + seconds
+        rows = min(rows, self.most or rows)
         found: dict[str, list[Received]] = {}
         count = size = 0
         while True:
@@ -156,9 +164,9 @@ class Queues(ABC):
             self._held.setdefault(topic, []).append(receipt)
 
     def _run(self, topic: str, received: Sequence[Received]) -> Run:
-        newest = max(one.at for one in received) or time.time()
-        end = datetime.fromtimestamp(newest, timezone.utc).isoformat(timespec="milliseconds")
-        messages = tuple(Message(one.value, None, one.at) for one in received)
+        newest = sent_at(one.at for one in received) or datetime.now(timezone.utc)
+        end = newest.isoformat(timespec="milliseconds")
+        messages = tuple(Message(one.value, None, one.at, one.again) for one in received)
         return Run(topic, topic, None, end, messages, tuple(one.id for one in received))
 
     def landed(self, runs: Sequence[Run]) -> None:

@@ -44,7 +44,7 @@ class RabbitQueues(Queues):
         prefetch = address.options.get("prefetch", str(PREFETCH))
         if not prefetch.isdecimal() or not 1 <= int(prefetch) <= 65_535:  # noqa: PLR2004 - what the protocol has room for
             raise GranaryError("prefetch is not a number from 1 to 65,535", self._where, "fix the queue's address")
-        self._prefetch = int(prefetch)
+        self.most = self._prefetch = int(prefetch)
         self._connection: Any = None
         self._channel: Any = None
         self._arrived: dict[str, deque[Received]] = {topic: deque() for topic in topics}
@@ -106,9 +106,10 @@ class RabbitQueues(Queues):
 
             def arrived(_: Any, method: Any, properties: Any, body: bytes, topic: str = topic) -> None:
                 sender = (properties.headers or {}).get(self._header) if self._header else None
-                name = properties.message_id if sender is None else str(sender)
+                name = _text(properties.message_id if sender is None else sender)
                 receipt = (self._channel, method.delivery_tag)
-                self._arrived[topic].append(Received(name, body, float(properties.timestamp or 0), receipt))
+                received = Received(name, body, float(properties.timestamp or 0), receipt, method.redelivered)
+                self._arrived[topic].append(received)
 
             self._channel.basic_consume(topic, arrived, consumer_tag=topic)
         self._consuming = True
@@ -187,3 +188,10 @@ class RabbitQueues(Queues):
 
     def _hang_up(self) -> None:
         self._drop()
+
+
+def _text(name: Any) -> str | None:
+    """Return an id as text; the protocol has no encoding for it, so that it may be any bytes."""
+    if isinstance(name, bytes):
+        return name.decode("utf-8", "surrogateescape")
+    return None if name is None else str(name)

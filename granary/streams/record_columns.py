@@ -31,10 +31,10 @@ def types_of(table: Table, fields: Mapping[str, Any]) -> dict[str, tuple[tuple[s
     """
     known = {name for column in table.columns for name in (column.name, *column.aliases)}
     columns = {column.name: ((column.name, *column.aliases), column.type) for column in table.columns}
-    return columns | {name: ((name,), _arrow_type(kind)) for name, kind in fields.items() if name not in known}
+    return columns | {name: ((name,), arrow_type(kind)) for name, kind in fields.items() if name not in known}
 
 
-def _arrow_type(kind: Any) -> pa.DataType:
+def arrow_type(kind: Any) -> pa.DataType:
     """Return the type of a field that no contract names; what is nested, or of several types, lands as JSON text."""
     kinds = branches(kind)
     if len(kinds) != 1:

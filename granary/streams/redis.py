@@ -8,6 +8,7 @@ counts what is added to a stream since version 7 (https://redis.io/docs/latest/c
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,10 +99,11 @@ class RedisLog(Following[_Key]):
         except (errors.AuthenticationError, errors.AuthorizationError, errors.ResponseError) as error:
             raise self._refusal(error) from None
         except errors.RedisError as error:
-            words = str(error)[:200]
+            words = re.sub(r"^Error -?\d+ connecting to \S+ ", "", str(error))[:200]
             if "SSL" in words and "refused" not in words:
                 raise GranaryError(f"Redis: TLS fails: {words}", self._where, "check the log's address") from None
-            raise UnavailableError(f"Redis does not answer: {words}", self._where, "check the log's address") from None
+            todo = "check the log's address, and that it is up"
+            raise UnavailableError(f"Redis does not answer: {words}", self._where, todo) from None
 
     def _refusal(self, error: Exception, where: str = "") -> GranaryError:
         """Return what the server refuses, without the words of a command, which may be secret."""
@@ -239,6 +241,11 @@ class RedisLog(Following[_Key]):
             oldest = _id(entries[0][0])[0] if entries else 0
             lags.append(Lag(part.partition, part.position, waiting, age(oldest / 1000 if oldest > A_TIME else 0.0)))
         return lags
+
+    def clock(self) -> float | None:
+        """Return what time it is for the server, in seconds since 1970."""
+        seconds, microseconds = self._ask(self._client.time)
+        return float(seconds) + float(microseconds) / 1_000_000
 
     def close(self) -> None:
         """Close the connections."""

@@ -128,6 +128,25 @@ class RegistryDecoder(ABC):
             found.append(f"{subject}: its compatibility is {level}, so any version may be registered")
         return found
 
+    def described(self, topic: str) -> Mapping[str, Any]:
+        """Return the latest version of a topic's schema as the Avro record that says the same.
+
+        Raises:
+            UnknownSchemaError: there is none, or it is none of this kind, or no record.
+            RegistryUnavailableError: the registry does not answer.
+        """
+        latest = self.registry.version(f"{topic}-value")
+        if latest is None:
+            raise UnknownSchemaError("the registry has no schema of the topic", topic, f"register {topic}-value")
+        try:
+            found = self._compiled(latest.schema, self.first(latest.schema)).described
+        except UnknownSchemaError as error:
+            raise UnknownSchemaError(error.what, f"{topic}-value version {latest.version}", "correct it") from None
+        if not found.get("fields"):
+            where = f"{topic}-value version {latest.version}"
+            raise UnknownSchemaError("its schema has no fields", where, "register one of an object with fields")
+        return found
+
     def first(self, schema: Schema) -> tuple[int, ...]:
         """Return the place of the type that messages of a schema most likely have."""
         del schema

@@ -116,6 +116,11 @@ class Registry:
             return None
         return Version(subject, int(found["version"]), int(found["id"]), self._whole(found, f"{subject} {version}"))
 
+    def subjects(self) -> list[str]:
+        """Return the names of all subjects, in order."""
+        found = self._ask("GET", "/subjects", wanted=list)
+        return sorted(map(str, found or ()))
+
     def level(self, subject: str) -> str:
         """Return the compatibility that the registry itself enforces for a subject, such as BACKWARD or NONE."""
         found = self._ask("GET", f"/config/{quote(subject, safe='')}?defaultToGlobal=true") or self._ask(
@@ -159,8 +164,8 @@ class Registry:
             self._refer(other, subject, known, seen)
             known[name] = str(other.get("schema"))
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
-        """Return an answer's JSON object, or None where the registry says that there is no such thing."""
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None, *, wanted: type = dict) -> Any:
+        """Return an answer's JSON object, or list, or None where the registry says that there is no such thing."""
         try:
             with self._session.request(
                 method,
@@ -186,6 +191,6 @@ class Registry:
             found = json.loads(content) if status == 200 and len(content) <= MAX_BYTES else None  # noqa: PLR2004 - OK
         except (ValueError, RecursionError):
             found = None
-        if not isinstance(found, dict):
+        if not isinstance(found, wanted):
             raise RegistryUnavailableError(f"the schema registry answered {status}", self.url, "try again later")
         return found

@@ -120,7 +120,7 @@ class SqsQueues(Queues):
         sender = message.get("MessageAttributes", {}).get(self._attribute, {}).get("StringValue")
         name = sender or attributes.get(self._attribute) or message["MessageId"]
         sent = int(attributes.get("SentTimestamp", 0)) / 1000
-        return Received(str(name), message["Body"].encode(), sent, message["ReceiptHandle"])
+        return Received(str(name), message["Body"].encode("utf-8", "surrogatepass"), sent, message["ReceiptHandle"])
 
     def _in_tens(self, what: str, topic: str, receipts: Sequence[Any], **more: Any) -> None:
         """Tell the service something of many receipts."""

@@ -50,6 +50,22 @@ DUE = """
     where at <= $3::timestamptz
     order by at, load_id
 """
+NEEDLESS = """
+    select archive_id
+    from ops.archives as files
+    where source = $1 and (
+        state in ('writing', 'erased')
+        or (state = 'released' and released_at <= clock_timestamp() - make_interval(days => $2))
+        or (state = 'rewriting' and (
+            written_at < clock_timestamp() - interval '1 day'
+            or not exists (
+                select from ops.archives as old
+                where old.archive_id = files.replaces and old.state in ('holds', 'released')
+            )
+        ))
+    )
+"""
+"""An erasure whose process was killed before its transaction leaves a file that replaces none: it may be at work."""
 HOLDS = """
     update ops.archives
     set state = 'holds', row_count = $2, byte_count = $3, raw_byte_count = $4, sha256 = $5, digest = $6,
@@ -258,7 +274,9 @@ def _alone(connection: Connection, name: str) -> None:
 
 
 def sweep(settings: Settings, source: str, *, kept_days: int = KEPT_DAYS) -> int:
-    """Remove files that no load needs: left by a killed process, or back in Postgres, or replaced; return how many.
+    """Remove files that no load needs; return how many.
+
+    They were left by a killed process, their rows are back or were replaced, or somebody in them is forgotten.
 
     Raises:
         GranaryError: a place cannot be reached.
@@ -268,15 +286,8 @@ def sweep(settings: Settings, source: str, *, kept_days: int = KEPT_DAYS) -> int
         for one in records.archives(tx.connection, source):
             if not records.loads_in(tx.connection, one.archive_id):
                 records.release(tx.connection, one.archive_id)
-        old = query(
-            tx.connection,
-            "select archive_id from ops.archives where source = $1 and (state = 'writing'"
-            " or (state = 'released' and released_at <= clock_timestamp() - make_interval(days => $2)))",
-            source,
-            kept_days,
-        )
-        numbers = {int(number) for (number,) in old}
-        for one in records.archives(tx.connection, source, states=("writing", "released")):
+        numbers = {int(number) for (number,) in query(tx.connection, NEEDLESS, source, kept_days)}
+        for one in records.archives(tx.connection, source, states=("writing", "released", "rewriting", "erased")):
             if one.archive_id in numbers:
                 one.files(settings).remove(one.path)
                 fault_point("archive-swept")

@@ -85,6 +85,15 @@ def write_file(
     return {"path": name, "rows": rows, "bytes": sink.size, "sha256": sink.digest()}
 
 
+def sha256_of(files: Destination, name: str) -> str:
+    """Return the SHA-256 of a file of which nobody knows it."""
+    digest = hashlib.sha256()
+    with files.reading(name) as file:
+        while part := file.read(PART_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
+
+
 @contextmanager
 def opened(files: Destination, name: str, sha256: str) -> Iterator[pq.ParquetFile]:
     """Yield a file that was written, after all of it was read and found to be the same.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
     from granary.readers.files.destination import Destination
     from granary.warehouse.connection import Connection
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 PLACE = "GRANARY_ARCHIVE"
 """The setting that names the folder or bucket for raw rows."""
+NUMBERED = re.compile(r"(?:\.\d+)?\.parquet$")
 COLUMNS = (
     "archive_id, source, table_name, place, path, state, row_count, byte_count, raw_byte_count, sha256, digest,"
     " data_from::text, data_until::text"
@@ -106,6 +109,97 @@ def begin(settings: Settings, source: str, table: str, where: str, path: str) ->
         )
         connection.commit()
     return int(number)
+
+
+def begin_without(settings: Settings, one: Archive) -> tuple[int, str]:
+    """Note a file that is to have another one's rows without somebody; return its number and path.
+
+    It is called as the first one that it comes from, with its number: so a warehouse that was restored, and knows that
+    one only, finds it (`successor`).
+    """
+    with connect(settings, role="loader") as connection:
+        ((number,),) = query(
+            connection,
+            "insert into ops.archives (source, table_name, place, path, state, data_from, data_until, replaces)"
+            " values ($1, $2, $3, '', 'rewriting', $4::date, $5::date, $6) returning archive_id",
+            one.source,
+            one.table,
+            one.place,
+            one.data_from,
+            one.data_until,
+            one.archive_id,
+        )
+        path = f"{_stem(one.path)}.{number}.parquet"
+        execute(connection, "update ops.archives set path = $2 where archive_id = $1", number, path)
+        connection.commit()
+    return int(number), path
+
+
+def written_without(
+    settings: Settings, number: int, rows: int, raw_bytes: int, written: Mapping[str, Any], digest: str
+) -> None:
+    """Note what such a file has, once it was compared."""
+    with connect(settings, role="loader") as connection:
+        execute(
+            connection,
+            "update ops.archives set row_count = $2, byte_count = $3, raw_byte_count = $4, sha256 = $5, digest = $6"
+            " where archive_id = $1",
+            number,
+            rows,
+            written["bytes"],
+            raw_bytes,
+            written["sha256"],
+            digest,
+        )
+        connection.commit()
+
+
+def replace(connection: Connection, old: Archive, number: int) -> None:
+    """Have the ledger name the file with this number for another one, which is to be removed.
+
+    One in which no row is left stays for backups of before, as every file that no load needs.
+
+    Raises:
+        GranaryError: the new one is not known any more.
+    """
+    found = query(
+        connection,
+        "update ops.archives as new set state = case when new.row_count = 0 then 'released' else old.state end,"
+        " released_at = coalesce(old.released_at, case when new.row_count = 0 then clock_timestamp() end)"
+        " from ops.archives as old where new.archive_id = $2 and new.state = 'rewriting' and new.sha256 is not null"
+        " and old.archive_id = $1 returning new.row_count",
+        old.archive_id,
+        number,
+    )
+    if not found:
+        raise GranaryError("the record of the file is gone", old.path, "run this again")
+    needed = number if found[0][0] else None
+    execute(connection, "update ops.load_audit set archive_id = $2 where archive_id = $1", old.archive_id, needed)
+    execute(connection, "update ops.archives set state = 'erased' where archive_id = $1", old.archive_id)
+
+
+def rename(connection: Connection, one: Archive, path: str, sha256: str, rows: str, digest: str) -> None:
+    """Have the record of a file name the one that took its place."""
+    execute(
+        connection,
+        "update ops.archives set path = $2, sha256 = $3, row_count = $4::bigint, digest = $5 where archive_id = $1",
+        one.archive_id,
+        path,
+        sha256,
+        rows,
+        digest,
+    )
+
+
+def successor(one: Archive, names: Iterable[str]) -> str | None:
+    """Return which of these files has taken the place of one without somebody, last."""
+    form = re.compile(re.escape(_stem(one.path)) + r"\.(\d+)\.parquet")
+    found = {int(match[1]): name for name in names if (match := form.fullmatch(name))}
+    return found[max(found)] if found else None
+
+
+def _stem(path: str) -> str:
+    return NUMBERED.sub("", path)
 
 
 def loads_in(connection: Connection, archive_id: int) -> dict[int, int]:

@@ -63,6 +63,14 @@ def archived(
     return done, failures
 
 
+def moved_again(
+    settings: Settings, names: Sequence[str], say: Callable[[str], None] = lambda _: None
+) -> list[GranaryError]:
+    """Move what is old of tables (SOURCE.TABLE) of which rows came back for a build; return why some could not be."""
+    tables = [(source, table) for source, table in chosen(names, every=True) if table.archive_after] if names else []
+    return archived(settings, tables, say=say)[1]
+
+
 def restored(
     settings: Settings,
     tables: Chosen,

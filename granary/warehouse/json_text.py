@@ -80,7 +80,11 @@ def decode_at(text: str, at: int) -> tuple[Any, int]:
         value, end = _decoder.raw_decode(text, at)
     except RecursionError:
         raise NotJsonError(f"{DEEPER} {MAX_DEPTH} levels") from None
-    return _bounded(value, UNHEARD if SUSPECT.search(text, at, end) else None), end
+    plain = text.isascii() and text.find("\\u", at, end) < 0
+    unheard = None if plain or not SUSPECT.search(text, at, end) else UNHEARD
+    if unheard is None and text.count("{", at, end) + text.count("[", at, end) <= MAX_DEPTH:
+        return value, end  # nothing can be nested too deep in it
+    return _bounded(value, unheard), end
 
 
 def _first(text: str, at: int) -> int:

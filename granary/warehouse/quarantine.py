@@ -32,20 +32,23 @@ def keep(
     contract: int,
     refused: Iterable[tuple[str, bool, int, Refusal]],
     status: str = "open",
+    *,
+    once: bool = False,
 ) -> None:
     """Keep refused rows as they were received: (unit, whether its rows have lasting places, load id, refusal).
 
     With the status "failed" they are those of units that did not land at all, kept to be looked at.
 
     A row that is still refused keeps its entry, and with it when it was first seen. It is known by its content and
-    by its place, if that lasts: a line of a file or an offset does, a row's number in a cursor window does not.
+    by its place, if that lasts: a line of a file or an offset does, a row's number in a cursor window does not. Where
+    the caller sees to it that each row comes `once`, each is an entry of its own, whatever others hold.
     """
     names = ("identity", "load_id", "source", "table_name", "unit", "row_number", "line", "column_name", "reason")
     seen: Counter[str] = Counter()
     rows = []
     for unit, lasting, load_id, refusal in refused:
         payload = json_text(refusal.payload)
-        place = (unit, refusal.row, refusal.line) if lasting else ()
+        place = (unit, refusal.row, refusal.line) if lasting else (load_id, refusal.row) if once else ()
         identity = sha256(repr((place, refusal.column, refusal.reason, payload)).encode()).hexdigest()
         seen[identity] += 1
         rows.append(

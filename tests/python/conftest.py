@@ -74,6 +74,7 @@ KINDS = {
     "engine/databases/test_values": "fast",
     "engine/databases/test_window": "fast",
     "engine/docs/test_columns": "fast",
+    "engine/deliver/test_whole_run": "pipeline",
     "engine/deploy": "fast",
     "engine/deploy/test_deploy": "pipeline",
     "engine/files": "fast",

@@ -27,7 +27,11 @@ select
         select percentile_cont(0.95) within group (order by seconds_from_event)
         from ops.latency_now
     ) as latency_p95,
-    (select count(*) from ops.quarantine where status = 'open') as rows_quarantined,
+    (
+        select cast(coalesce(sum(row_count), 0) as bigint)
+        from ops.quarantine_state
+        where status = 'open'
+    ) as rows_quarantined,
     (select age_seconds from ops.publish_state) as publish_age,
     pg_database_size(current_database()) as byte_count
 """

@@ -19,6 +19,7 @@ from granary.readers.files.names import NOBODY, numbered
 from granary.readers.files.notation import null_words_of
 from granary.readers.files.records import Quoting, records
 from granary.readers.files.text import HEAD_BYTES, LEGACY, Doubt, certain, utf8
+from granary.readers.files.titles import line_of_header
 from granary.readers.files.unpack import damaged
 from granary.sources.units import Rejected, SourceBatch, UnreadableError
 from granary.warehouse.records import Change
@@ -62,7 +63,11 @@ def read(
     head = stream.read(HEAD_BYTES)
     headless = options.header is False or bool(options.columns)
     doubt = None if certain(head, options.encoding) else Doubt(reopen, head)
-    options = detect(head, options, {name.lower() for name in types})
+    known = {name.lower() for name in types}
+    declared, options = options, detect(head, options, known)
+    if options.skip and not headless:
+        text = head.decode(str(options.encoding), "replace").removeprefix("\ufeff")
+        options = detect(head, replace(declared, skip=line_of_header(text, options, known)), known)
     quoting = Quoting(*(str(each).encode() for each in (options.delimiter, options.quote, options.escape)))
     runs = records(utf8(head, stream, doubt or str(options.encoding)), quoting, limits.record, where)
     parser = None

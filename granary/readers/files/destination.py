@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from granary.readers.files import sftp
 from granary.readers.files.remote import OBJECTS, RemoteFiles
 from granary.sources.units import StillWrittenError
 from granary.warehouse.errors import GranaryError
@@ -29,6 +30,8 @@ class Destination(Protocol):
 
     place: str
     """What it is called in words, without credentials."""
+    note: str
+    """What readers of the file that was written last should know; "" if they saw the old or the new one all along."""
 
     def names(self, folder: str) -> dict[str, int]:
         """Return the files below a folder with their bytes; of a folder that is not there, none."""
@@ -60,7 +63,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         """Remember it; it is made when something is written."""
-        self._path, self.place = path, str(path)
+        self._path, self.place, self.note = path, str(path), ""
 
     def names(self, folder: str) -> dict[str, int]:
         """Return the files below a folder with their bytes."""
@@ -130,7 +133,7 @@ class Remote:
     def __init__(self, url: str, credentials: Mapping[str, str]) -> None:
         """Remember it; the server is asked when something is written or read."""
         self._files = RemoteFiles(url, credentials)
-        self.place = self._files.place
+        self.place, self.note = self._files.place, ""
 
     def names(self, folder: str) -> dict[str, int]:
         """Return the files below a folder with their bytes."""
@@ -148,10 +151,13 @@ class Remote:
         """Write; where a file is seen before it is whole, under another name first."""
         is_whole = self._files.scheme in OBJECTS
         path = self._files.path(name)
-        place = path if is_whole else path + HALF
+        place, aside, self.note = path if is_whole else path + HALF, f"{path}{sftp.ASIDE}{HALF}", ""
+        is_sftp = self._files.scheme == "sftp"
         with self._files.explained(name) as files:
             if not is_whole:
                 files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            if is_sftp:
+                sftp.put_back(files, path, aside)
             file = files.open(place, "wb")
             try:
                 yield file
@@ -164,8 +170,10 @@ class Remote:
                         file.close()
                 raise
             file.close()
-            if not is_whole:
-                if files.exists(path):  # SFTP does not move over a file that is there
+            if is_sftp:
+                self.note = "" if sftp.put(files, place, path, aside) else sftp.NOT_AT_ONCE
+            elif not is_whole:
+                if files.exists(path):
                     files.rm(path)
                 files.mv(place, path)
 

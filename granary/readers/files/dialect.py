@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from granary.readers.files.text import encoding_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from granary.readers.files.formats import Csv
 
@@ -65,13 +67,17 @@ def detect(head: bytes, options: Csv, names: Collection[str] = ()) -> Csv:
     _, escape, delimiter, guess = min(found, key=lambda one: one[0])
     header = options.header
     if header is None:
-        header = not options.columns and _is_header(guess.rows, names)
+        header = not options.columns and has_header(guess.rows, names)
     return replace(options, delimiter=delimiter, quote=quote, escape=escape, encoding=encoding, header=header)
 
 
 def rows(text: str, delimiter: str, quote: str, escape: str) -> list[list[str]]:
     """Return the first rows of a text, blank lines left out."""
-    found = []
+    return [row for _, row in islice(numbered_rows(text, delimiter, quote, escape), SAMPLE_ROWS)]
+
+
+def numbered_rows(text: str, delimiter: str, quote: str, escape: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the first rows of a text, blank lines left out, each with the number of lines before it."""
     reader = csv.reader(
         # By hand: `splitlines` also ends lines at U+2028 and the like, which belong to their values.
         [f"{line}\n" for line in re.split(r"\r\n|\n|\r", text, maxsplit=SAMPLE_ROWS * 2)[: SAMPLE_ROWS * 2]],
@@ -80,15 +86,12 @@ def rows(text: str, delimiter: str, quote: str, escape: str) -> list[list[str]]:
         quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
         escapechar=escape or None,
     )
-    try:
+    before = 0
+    with suppress(csv.Error):  # a NUL, or a field beyond the module's limit: what came before it serves
         for row in reader:
             if row:
-                found.append(row)
-            if len(found) == SAMPLE_ROWS:
-                break
-    except csv.Error:  # a NUL, or a field beyond the module's limit: what came before it serves
-        pass
-    return found
+                yield before, row
+            before = reader.line_num
 
 
 def _guess(text: str, delimiter: str, quote: str, escape: str, names: Collection[str]) -> _Guess:
@@ -120,7 +123,7 @@ def _misquoted(text: str, delimiter: str, quote: str, escape: str) -> int:
     return sum(bool(found["rest"] or found["open"]) for found in field.finditer(text))
 
 
-def _is_header(found: list[list[str]], names: Collection[str]) -> bool:
+def has_header(found: list[list[str]], names: Collection[str] = ()) -> bool:
     """Return whether a first row has names: known ones, or what its columns' values show to be names.
 
     A word over numbers or dates is one; so is a year over what is not a year, or 1, 2, 3 over what does not count on.

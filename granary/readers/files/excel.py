@@ -8,14 +8,16 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 
+from granary.readers.files.titles import MOST_ROWS, row_of_header
 from granary.readers.files.unpack import DAMAGED, damaged
 from granary.readers.files.workbook import REFUSED
 from granary.sources.units import Rejected, SourceBatch, UnreachableError, UnreadableError
@@ -23,7 +25,7 @@ from granary.warehouse.errors import GranaryError
 from granary.warehouse.records import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from granary.readers.files.formats import Excel
     from granary.readers.files.limits import Limits
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     Row = list[str | dict[str, str] | None]
 
 BATCH_ROWS = 16_384
+FIRST_ROWS = 200
 READ_BYTES = 1 << 20
 
 
@@ -55,23 +58,27 @@ def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where:
     if find_spec("python_calamine") is None:
         raise GranaryError("reading a workbook needs a package", where, "pip install 'granary-elt[files]'")
     _weigh(stream, limits, where)
-    rows = _rows(stream, options, limits, where)
+    rows: Iterator[Row] = _rows(stream, options, limits, where)
     others = next(rows, [])
     notes = (_unread(others),) if others and options.sheet is None else ()
-    header = next(islice(rows, options.header_row - 1, None), [])
+    known = {name for column in table.columns for name in (column.name, *column.aliases)}
+    header_row = options.header_row
+    if header_row > 1:
+        first = list(islice(rows, header_row + MOST_ROWS))
+        rows = chain(first, rows)
+        found = row_of_header(list(map(_texts, first)), {name.lower() for name in known})
+        header_row = header_row if found is None else found + 1
+    header = next(islice(rows, header_row - 1, None), [])
     width = _filled(header)
     if not width:
         for _ in rows:
             pass  # if the process failed, it is heard of before the lack of a header
-        raise UnreadableError("the sheet has no header", f"{where}, row {options.header_row}", "declare its header_row")
+        raise UnreadableError("the sheet has no header", f"{where}, row {header_row}", "declare its header_row")
     if failed := next((cell for cell in header if isinstance(cell, dict)), None):
-        raise UnreadableError(
-            f"the header has {failed['error']}", f"{where}, row {options.header_row}", "fix the sheet"
-        )
+        raise UnreadableError(f"the header has {failed['error']}", f"{where}, row {header_row}", "fix the sheet")
     titles = [str(cell or f"column_{place}").strip() for place, cell in enumerate(header[:width], 1)]
-    known = {name for column in table.columns for name in (column.name, *column.aliases)}
     wanted = [table.new_columns != "ignore" or title in known for title in titles]
-    line, empty = options.header_row + 1, True
+    line, empty = header_row + 1, True
     while batch := list(islice(rows, BATCH_ROWS)):
         filled = [(line + place, row) for place, row in enumerate(batch) if any(row)]
         if filled:
@@ -83,12 +90,24 @@ def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where:
         yield replace(_source_batch(titles, [], wanted), line=line, notes=notes)
 
 
+def first_rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> list[list[str]]:
+    """Return the first rows of a sheet as text, those without a value too; raises as `read` does."""
+    _weigh(stream, limits, where)
+    with closing(_rows(stream, options, limits, where)) as rows:
+        found = list(islice(rows, 1, FIRST_ROWS + 1))
+    return list(map(_texts, found))
+
+
+def _texts(row: Row) -> list[str]:
+    return [str(cell["error"] if isinstance(cell, dict) else cell or "") for cell in row]
+
+
 def _unread(sheets: Sequence[object]) -> Change:
     several = f"sheets {', '.join(map(repr, sheets))} are" if len(sheets) > 1 else f"sheet {sheets[0]!r} is"
     return Change("", "ignored", f"the {several} not read: declare which one is, Excel(sheet=…)")
 
 
-def _rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Iterator[Row]:
+def _rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Generator[Row, None, None]:
     """Yield the names of the sheets that are not read, then every row of the sheet, as the other process reads it."""
     script = str(Path(__file__).with_name("workbook.py"))
     command = [sys.executable, "-I", script, json.dumps(options.sheet), str(limits.memory)]

@@ -42,7 +42,7 @@ class Csv(Options):
         encoding: a codec's name; a byte order mark wins over it.
         header: whether the first row has the names. Without a header, columns come in the contract's order.
         columns: their names in order, for files without a header; a last name "" if each row ends with a delimiter.
-        skip: lines before the header, such as a title.
+        skip: lines before the header, such as a title; a row near it that has the contract's names is the header.
         null: texts that stand for no value when they are not quoted.
         decimal: the decimal point of numbers.
         thousands: what stands between groups of three digits; "" if nothing may.
@@ -122,7 +122,7 @@ class Excel(Options):
 
     Attributes:
         sheet: its name, or its place from 0; None is the first, and the load says which others are not read.
-        header_row: the row with the names, from 1; rows above it are skipped.
+        header_row: the row with the names, from 1, or a row near it that has the contract's; rows above are skipped.
     """
 
     sheet: str | int | None = None

@@ -10,10 +10,11 @@ import base64
 import errno
 import hashlib
 import shutil
+import socket
 import tempfile
 import time
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -38,13 +39,18 @@ SPARE_BYTES = 1 << 30
 
 BLOCK_BYTES = 4 << 20
 TIMEOUT_SECONDS = 60
-REFUSALS = ("PermissionError", "PermissionDenied", "SFTPPermissionDenied", "NoCredentialsError", "ClientResponseError")
-ABSENCES = ("SFTPNoSuchFile", "SFTPNoSuchPath", "NoSuchBucket", "NoSuchKey")
+REFUSALS = {
+    *("PermissionError", "PermissionDenied", "SFTPPermissionDenied", "NoCredentialsError", "ClientResponseError"),
+    "403",
+}
+ABSENCES = {"SFTPNoSuchFile", "SFTPNoSuchPath", "NoSuchBucket", "NoSuchKey", "404"}
 EXTRA = "install them: pip install 'granary-elt[files]'"
 OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "adl"})
 """Places that are listed by prefix: one question for all folders."""
 
 MISSING, REFUSED = "there is no such file or folder", "the server refuses our credentials"
+SKEWED = "the server's clock is not ours, so it takes nothing that we sign"
+SAME_TIME = "have both machines follow the same time servers; `timedatectl` shows whether this one does"
 Step = tuple[str, "Mapping[str, Any] | str"]
 TIMES = ("LastModified", "mtime", "last_modified", "Last-Modified", "updated", "modified")
 
@@ -88,10 +94,11 @@ class RemoteFiles:
         except ImportError:
             raise GranaryError(f"the packages for {self.scheme}:// are not there", self.place, EXTRA) from None
         except Exception as error:  # the libraries below share no base class
-            words, todo = _what(error), "check the location, the credentials and the server"
+            words = SKEWED if any(_code(one) == "RequestTimeTooSkewed" for one in _causes(error)) else _what(error)
+            todo = SAME_TIME if words == SKEWED else "check the location, the credentials and the server"
             if words == MISSING and not self.web:
                 raise StillWrittenError("the file is gone", where, todo) from None
-            kind = UnreachableError if words == REFUSED else GranaryError
+            kind = UnreachableError if words in (REFUSED, SKEWED) else GranaryError
             raise kind(words, where, todo) from None
 
     def _connect(self) -> Any:
@@ -143,6 +150,8 @@ class RemoteStore(RemoteFiles):
             except StillWrittenError as error:
                 raise GranaryError("the landing zone is missing", self.place, error.todo) from None
             listed: Iterable[Step] = [(self.name(path), info) for path, info in found.items()]
+            if not found:
+                self._look_for_bucket()
         else:
             listed = list(self._walk(fixed(pattern), lambda folder: enters(pattern, folder)))
             if not listed:
@@ -185,6 +194,15 @@ class RemoteStore(RemoteFiles):
                     waiting.append(name)
                 else:
                     yield name, info
+
+    def _look_for_bucket(self) -> None:
+        """Tell a bucket without such files from one that is not there; a login may be denied the whole of a bucket."""
+        with suppress(UnreachableError):
+            try:
+                with self.explained("") as files:
+                    files.info(self._root.partition("/")[0])
+            except StillWrittenError as error:
+                raise GranaryError("the landing zone is missing", self.place, error.todo) from None
 
     def _look_for_place(self) -> None:
         """Tell an empty place from one that is not there; some servers list the one like the other."""
@@ -289,18 +307,48 @@ def _what(error: Exception) -> str:
     """Return what went wrong, in words of ours: those of the libraries may hold secrets."""
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
         error = error.__cause__ if isinstance(error.__cause__, Exception) else error  # so fsspec hides web errors
-    kind, status = type(error).__name__, getattr(error, "status", None)
+    kind, status, code = type(error).__name__, getattr(error, "status", None), _code(error)
     if isinstance(error, TypeError):
         return "the location has an option that it cannot have"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full, so no copy can be made in {tempfile.gettempdir()} (TMPDIR moves it)"
-    if isinstance(error, FileNotFoundError) or kind in ABSENCES or status == HTTPStatus.NOT_FOUND:
+    if isinstance(error, FileNotFoundError) or {kind, code} & ABSENCES or status == HTTPStatus.NOT_FOUND:
         return MISSING
-    if kind in REFUSALS and status in (None, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+    if {kind, code} & REFUSALS and status in (None, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return REFUSED
     if kind == "HostKeyNotVerifiable":
         return "the server's host key is not known, so it may be another's"
-    return f"the server answered {status}" if status else f"the server cannot be read: {kind}"
+    away = f"the server cannot be read: {next(filter(None, map(_away, _causes(error))), kind)}"
+    return f"the server answered {status}" if status else away
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that led to it."""
+    known: set[int] = set()
+    while error is not None and id(error) not in known:
+        known.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _code(error: BaseException) -> str:
+    """Return what S3 calls an error, if it is one of S3's."""
+    answer = getattr(error, "response", None)
+    return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
+
+
+def _away(error: BaseException) -> str:
+    """Return why a server is not reached, if the error says so."""
+    kind, number = type(error).__name__, getattr(error, "errno", None)
+    if isinstance(error, socket.gaierror) or kind == "ClientConnectorDNSError":
+        return "its host is not known"
+    if isinstance(error, OSError) and number == errno.ECONNREFUSED:
+        return "it refuses the connection"
+    if isinstance(error, TimeoutError) or "Timeout" in kind:
+        return f"it sent nothing for {TIMEOUT_SECONDS} s"
+    if isinstance(error, ConnectionError) or kind in ("ConnectionLost", "ServerDisconnectedError"):
+        return "the connection was interrupted"
+    return ""
 
 
 def _web_options(credentials: dict[str, str]) -> dict[str, Any]:

@@ -17,11 +17,13 @@ import pyarrow as pa
 from granary.profiling.json_values import column
 from granary.readers.files import formats
 from granary.readers.files.dialect import detect, rows
+from granary.readers.files.excel import first_rows
 from granary.readers.files.limits import Limits
 from granary.readers.files.names import NOBODY, check_columns
 from granary.readers.files.places import open_store
 from granary.readers.files.reader import read_rows
 from granary.readers.files.text import BLOCK_BYTES, HEAD_BYTES, encoding_of, lines, utf8
+from granary.readers.files.titles import lines_above, rows_above
 from granary.readers.files.unpack import DAMAGED, compression, damaged, member, members, unpacked
 from granary.sources.spec import Column, Table
 from granary.sources.units import Rejected, SourceBatch
@@ -93,6 +95,8 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
         if isinstance(found, formats.Csv):  # here, for its encoding is that of the whole text
             blocks = iter(lambda: stream.read(BLOCK_BYTES), b"")
             found = _dialect(head, replace(found, encoding=encoding_of(head, None, blocks)))
+    if isinstance(found, formats.Excel):
+        found = _sheet(path, found, limits, where) if inner == name else found
     if isinstance(found, formats.Json):
         found = _json(head)
     elif found is None:
@@ -278,13 +282,23 @@ def _is_json(line: bytes) -> bool:
 
 
 def _dialect(head: bytes, found: formats.Csv) -> formats.Csv:
-    """Return the dialect; a file without a header gets names for its columns."""
-    found = detect(head, found)
+    """Return the dialect, with the lines above the header; a file without one gets names for its columns."""
+    known, found = found, detect(head, found)
+    text = head.decode(str(found.encoding), "replace").removeprefix("\ufeff")
+    if above := lines_above(text, found):
+        found = detect(head, replace(known, skip=above))
     if found.header:
         return found
-    text = head.decode(str(found.encoding), "replace").removeprefix("\ufeff")
     first = next(iter(rows(text, str(found.delimiter), str(found.quote), str(found.escape))), [])
     return replace(found, columns=tuple(f"column_{place}" for place in range(1, len(first) + 1)))
+
+
+def _sheet(path: Path, found: formats.Excel, limits: Limits, where: str) -> formats.Excel:
+    """Return the row of a sheet's header; of a workbook that came packed it is the first."""
+    with path.open("rb") as stream:
+        if compression(stream.read(4)) not in (None, "zip"):
+            return found
+        return replace(found, header_row=rows_above(first_rows(stream, found, limits, where)) + 1)
 
 
 def _json(head: bytes) -> formats.Json:

@@ -193,7 +193,7 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
                 message = consumer.poll(0.1)
                 if message is None:
                     if time.monotonic() > deadline:
-                        raise _away("no answer to a fetch", self.client)
+                        raise self._unheard(consumer, {name: parts[name] for name in parts.keys() - ends.keys()})
                     continue
                 name = f"{message.topic()}[{message.partition()}]"
                 if message.error() is None:
@@ -206,6 +206,19 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
             return ends
         finally:
             consumer.close()
+
+    def _unheard(self, consumer: Any, parts: Mapping[str, Any]) -> GranaryError:
+        """Return why fetches of these partitions are not answered: some brokers say nothing of what they have not."""
+        import confluent_kafka as kafka  # noqa: PLC0415
+
+        for name, part in parts.items():
+            try:
+                high = int(consumer.get_watermark_offsets(part, timeout=CONNECT_SECONDS)[1])
+            except kafka.KafkaException as error:
+                return _away(error.args[0].str(), self.client)
+            if part.offset > high:
+                return _gone(name, part.offset)
+        return _away("no answer to a fetch", self.client)
 
 
 def client_of(hosts: str, options: Mapping[str, str]) -> dict[str, str]:
@@ -273,13 +286,16 @@ def _refused(error: Any, name: str, position: int) -> GranaryError:
 
     codes = kafka.KafkaError
     if error.code() in (codes._AUTO_OFFSET_RESET, codes.OFFSET_OUT_OF_RANGE, codes._PARTITION_EOF):
-        return GranaryError(
-            f"messages from offset {position} on are no longer in the topic, or it was created again",
-            name,
-            "what is gone has to come by another channel; then forget the position:"
-            " see docs/engine/runbooks/stream-lag.md",
-        )
+        return _gone(name, position)
     return GranaryError(f"Kafka: {error.name()}: {error.str()[:200]}", name, "check the broker")
+
+
+def _gone(name: str, position: int) -> GranaryError:
+    return GranaryError(
+        f"messages from offset {position} on are no longer in the topic, or it was created again",
+        name,
+        "what is gone has to come by another channel; then forget the position: see docs/engine/runbooks/stream-lag.md",
+    )
 
 
 def _away(words: str, client: Mapping[str, str]) -> GranaryError:

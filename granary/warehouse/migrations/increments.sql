@@ -177,7 +177,7 @@ begin
             on loads.source = named ->> 0 and loads.table_name = named ->> 1
         where loads.archive_id is not null and loads.superseded_by is null
     );
-    return ops.restore_command(archived);
+    return ops.restore_command(archived) || ' (archived files: ' || array_to_string(archived, ', ') || ')';
 end
 $$;
 
@@ -200,8 +200,8 @@ begin
         doc ->> 'log_relation', ops.column_list(columns, 'log.'), ops.column_list(columns)
     ) into archived;
     if archived <> '{}' then
-        raise exception '% has to compute partitions of which raw rows lie in an archive. Bring them back and run this again: %',
-            doc ->> 'model', ops.restore_command(archived);
+        raise exception '% has to compute partitions of which raw rows lie in an archive (archived files: %). Bring them back and run this again: %',
+            doc ->> 'model', array_to_string(archived, ', '), ops.restore_command(archived);
     end if;
 end
 $$;

@@ -315,8 +315,13 @@ select
     count(*) as row_count,
     extract(epoch from now() - min(first_seen_at))::double precision as oldest_age_seconds
 from ops.quarantine
-group by 1, 2, 3;
-comment on view ops.quarantine_state is 'Per table and status: how many rows are in the quarantine, and since when.';
+group by 1, 2, 3
+union all
+select
+    'deliveries', delivery, case when is_dropped then 'dropped' else 'open' end, count(*),
+    extract(epoch from now() - min(first_refused_at))::double precision
+from ops.delivered_rows where reason is not null group by 2, 3;
+comment on view ops.quarantine_state is 'Per table or delivery and status: how many rows are in the quarantine, and since when.';
 
 create or replace view ops.shape_changes as
 select source, table_name, count(*) as change_count

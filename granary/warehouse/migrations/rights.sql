@@ -200,7 +200,9 @@ grant select (
     quarantine_id, load_id, source, table_name, unit, row_number, line, column_name, reason, contract_version, status,
     replayed_load_id, first_seen_at, last_seen_at
 ) on ops.quarantine to {auditor};
-grant select (delivery, digest, is_there, batch, op, refused_at) on ops.delivered_rows to {auditor};
+grant select (
+    delivery, digest, is_there, batch, op, refused_at, quarantine_id, first_refused_at, is_dropped
+) on ops.delivered_rows to {auditor};
 
 set role {loader};
 alter default privileges grant select on tables to {transformer};

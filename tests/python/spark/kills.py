@@ -2,7 +2,8 @@
 
 A slice of the sample's year gets its events by Kafka, some late and some twice, in small batches. Drivers are killed by
 SIGKILL, one in four at any moment of its life, the others at one of its work, until so many were; the last is left in
-peace. Raw, ledger and what the stream computed are compared after each, and with what a batch makes of it at the end.
+peace. A driver that came to the end is sent all events again. Raw, ledger and what the stream computed are compared
+after each, and with what a batch makes of it at the end.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from granary.warehouse import server
 from granary.warehouse.connection import connect, query
 from granary.warehouse.settings import Settings
 from tests.python.spark.test_event_models import BUILT, FRESH, MODELS, RAW, TOPIC, Year, opened
-from tests.python.support.stream_servers import broker, command
+from tests.python.support.stream_servers import broker, command, positions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BATCH_ROWS = "4"
 ANY_MOMENT = 0.25
@@ -46,8 +50,12 @@ def main(kills: int, seed: int) -> int:
             os.environ["GRANARY_EVENTS_STREAM"] = f"kafka://{kafka.hosts}"
             half = len(year.events) // 2
             sent = year.events[half:][::-1] + year.events[:half] + chance.sample(year.events, half)
-            kafka.produce(((n % 2, json.dumps(one).encode()) for n, one in enumerate(sent)), TOPIC)
-            wrong = strike(year, kills, chance)
+
+            def send() -> None:
+                kafka.produce(((n % 2, json.dumps(one).encode()) for n, one in enumerate(sent)), TOPIC)
+
+            send()
+            wrong = strike(year, kills, chance, send)
             year.build("--select", *MODELS)
             batch = year.rows(BUILT)
             wrong += check(year) + (batch != year.rows(FRESH)) + (len(batch) != len(year.events))
@@ -57,20 +65,21 @@ def main(kills: int, seed: int) -> int:
         server.down(settings)
 
 
-def strike(year: Year, kills: int, chance: random.Random) -> int:
+def strike(year: Year, kills: int, chance: random.Random, send: Callable[[], None]) -> int:
     """Kill drivers, and let the last one end; return how often what was there was wrong."""
     wrong, done, seconds = 0, 0, 30.0
     while done < kills:
         driver = command("stream", "events", "--once", "--spark", "local[1]", "--batch-rows", BATCH_ROWS)
-        began, before = time.monotonic(), landed(year)
+        began, before, position = time.monotonic(), landed(year), positions(year.settings)
         try:
             if chance.random() < ANY_MOMENT:
                 driver.wait(chance.uniform(0, seconds))
             else:
-                while landed(year) == before and driver.poll() is None:
+                while positions(year.settings) == position and driver.poll() is None:
                     time.sleep(0.1)
                 driver.wait(chance.uniform(0, WORK_SECONDS))
             seconds, ended = time.monotonic() - began, True
+            send()
         except subprocess.TimeoutExpired:
             driver.send_signal(signal.SIGKILL)
             driver.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import shutil
 import ssl
@@ -20,23 +19,15 @@ import redis
 
 from tests.python.support import rabbitmq
 from tests.python.support.certificates import authority, certificate
+from tests.python.support.debian import program
 from tests.python.support.stream_servers import TOPIC, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-PACKAGES = {"nats-server": "nats-server", "redis-server": "redis-server"}
+PATIENCE_SECONDS = 120
+"""What a starved machine may take for an answer."""
 Payload = bytes | dict[str, object]
-
-
-def program(name: str) -> str | None:
-    """Return a server's program, installed if this is root on a Debian; None where it cannot be had."""
-    where = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
-    if not shutil.which(name, path=where) and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        command = ["apt-get", "install", "-y", "--no-install-recommends", PACKAGES[name]]
-        subprocess.run(command, env=quiet, capture_output=True, check=False, timeout=300)
-    return shutil.which(name, path=where)
 
 
 class LogServer(Protocol):
@@ -164,10 +155,16 @@ class Nats(_Process):
             context = ssl.create_default_context(cafile=str(self.folder / "ca.crt")) if self._tls else None
             url = f"nats://127.0.0.1:{self._port}"
             client = await nats.connect(
-                url, user="owner", password=self.password, tls=context, allow_reconnect=False, error_cb=quiet
+                url,
+                user="owner",
+                password=self.password,
+                tls=context,
+                connect_timeout=PATIENCE_SECONDS,
+                allow_reconnect=False,
+                error_cb=quiet,
             )
             try:
-                return await work(client.jetstream())
+                return await work(client.jetstream(timeout=PATIENCE_SECONDS))
             finally:
                 await client.close()
 
@@ -346,7 +343,7 @@ def start(kind: str) -> LogServer | None:
     if kind == "rabbitmq-stream":
         place = rabbitmq.program()
         return Rabbit(place) if place else None
-    found = program(f"{kind}-server")
+    found = program(f"{kind}-server", f"{kind}-server")
     if found is None:
         return None
     return Nats(found) if kind == "nats" else Redis(found)

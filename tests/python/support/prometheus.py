@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -16,6 +14,8 @@ from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from tests.python.support import debian
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,11 +32,7 @@ PATIENCE_SECONDS = 120
 
 def program(name: str) -> str | None:
     """Return one of the programs, installed if this is root on a Debian; None where it cannot be had."""
-    if not shutil.which(name) and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        command = ["apt-get", "install", "-y", "--no-install-recommends", PACKAGES[name]]
-        subprocess.run(command, env=quiet, capture_output=True, check=False, timeout=300)
-    return shutil.which(name)
+    return debian.program(name, PACKAGES[name])
 
 
 def free_port() -> int:

@@ -2,14 +2,11 @@
 
 Google's emulator is a jar that Google's own package repository for Debian has (`google-cloud-cli-pubsub-emulator`) and
 package indexes do not; where it or Java is missing, `pubsub_emulator` returns None and tests skip. It has message
-ordering, exactly-once subscriptions, dead-letter topics and schemas; of seek it knows nothing. moto has no rights: it
-takes any credentials.
+ordering, exactly-once subscriptions, dead-letter topics, schemas, and seek to times and snapshots.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
@@ -19,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import pika
 
 from tests.python.support import rabbitmq
-from tests.python.support.stream_servers import _answers, free_port, wait_until
+from tests.python.support.moto_server import REGION, Moto
+from tests.python.support.stream_servers import answers, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 EMULATOR = Path("/usr/lib/google-cloud-sdk/platform/pubsub-emulator/lib")
 PROJECT = "granary-tests"
-AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 
 Message = tuple[str, bytes]
 """A message's id, for servers that let the sender choose it, and its body."""
@@ -97,30 +94,23 @@ class Rabbit(QueueServer):
         self.server.stop()
 
 
-class Sqs(QueueServer):
-    """moto's SQS; a name that ends with .fifo is of a FIFO queue, with one group for each first letter of a body."""
+class Sqs(Moto, QueueServer):
+    """moto's SQS; a name that ends with .fifo is of a FIFO queue, with one group for each first letter of an id."""
 
     def __init__(self) -> None:
-        from botocore.session import get_session  # noqa: PLC0415 - half a second, and only some tests need it
-        from moto.server import ThreadedMotoServer  # noqa: PLC0415
-
-        os.environ.update(AWS)
-        logging.getLogger("werkzeug").setLevel(logging.CRITICAL)  # what moto fails at when asked twice at once
-        self.server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        self.server.start()
-        self.endpoint = "http://{}:{}".format(*self.server.get_host_and_port())
-        self.client = get_session().create_client("sqs", region_name="eu-central-1", endpoint_url=self.endpoint)
+        super().__init__()
+        self.queues = self.client("sqs")
 
     def address(self, **options: object) -> str:
-        return _written("sqs", "eu-central-1", {"endpoint": self.endpoint} | options)
+        return _written("sqs", REGION, {"endpoint": self.endpoint} | options)
 
     def url(self, name: str) -> str:
         """Return a queue's URL."""
-        return str(self.client.get_queue_url(QueueName=name)["QueueUrl"])
+        return str(self.queues.get_queue_url(QueueName=name)["QueueUrl"])
 
-    def make(self, name: str) -> None:
+    def make(self, name: str, **attributes: str) -> None:
         fifo = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
-        self.client.create_queue(QueueName=name, Attributes=fifo)
+        self.queues.create_queue(QueueName=name, Attributes=fifo | attributes)
 
     def send(self, name: str, messages: Iterable[Message]) -> None:
         waiting = list(messages)
@@ -132,14 +122,14 @@ class Sqs(QueueServer):
             if name.endswith(".fifo"):
                 for entry, (message_id, _) in zip(entries, waiting[start : start + 10], strict=True):
                     entry |= {"MessageGroupId": message_id[0], "MessageDeduplicationId": message_id}
-            assert not self.client.send_message_batch(QueueUrl=self.url(name), Entries=entries).get("Failed")
+            assert not self.queues.send_message_batch(QueueUrl=self.url(name), Entries=entries).get("Failed")
 
     def delete(self, name: str) -> None:
-        self.client.delete_queue(QueueUrl=self.url(name))
+        self.queues.delete_queue(QueueUrl=self.url(name))
 
     def stop(self) -> None:
-        self.client.close()
-        self.server.stop()
+        self.queues.close()
+        super().stop()
 
 
 class PubSub(QueueServer):
@@ -168,7 +158,7 @@ class PubSub(QueueServer):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_until(lambda: _answers("127.0.0.1", self.port), 60, "the emulator's start")
+        wait_until(lambda: answers("127.0.0.1", self.port), 60, "the emulator's start")
         channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         self.publisher = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
         self.subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))

@@ -17,12 +17,13 @@ from typing import Any
 
 import pika
 
+from tests.python.support import debian
 from tests.python.support.certificates import authority, certificate
 
 PACKAGE = "rabbitmq-server"
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """The server itself: the command in PATH wants to be root or rabbitmq, and uses the folders of the system."""
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 600
 
 
 @dataclass
@@ -89,11 +90,7 @@ class RabbitMQ:
 
 def program() -> Path | None:
     """Return the server's program, installed if this is root on a Debian; None where it cannot be had."""
-    if not PROGRAM.exists() and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        command = ["apt-get", "install", "-y", "--no-install-recommends", PACKAGE]
-        subprocess.run(command, env=quiet, capture_output=True, check=False, timeout=300)
-    return PROGRAM if PROGRAM.exists() else None
+    return PROGRAM if debian.program(PROGRAM.name, PACKAGE, str(PROGRAM.parent)) else None
 
 
 def start(found: Path) -> RabbitMQ:

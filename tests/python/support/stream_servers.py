@@ -120,14 +120,15 @@ def broker() -> Iterator[Broker]:
     )
     try:
         host, _, port = address.partition(":")
-        wait_until(lambda: _answers(host, int(port)), what="the broker's start")
+        wait_until(lambda: answers(host, int(port)), what="the broker's start")
         yield Broker(address)
     finally:
         process.kill()
         process.wait()
 
 
-def _answers(host: str, port: int) -> bool:
+def answers(host: str, port: int) -> bool:
+    """Return whether somebody listens there."""
     try:
         socket.create_connection((host, port), 0.2).close()
     except OSError:
@@ -242,6 +243,8 @@ class RegistryServer:
             case "GET", ["schemas", "ids", number]:
                 found = self.schemas.get(int(number))
                 return (200, found) if found else (404, {"error_code": 40403, "message": "Schema not found"})
+            case "GET", ["subjects"]:
+                return 200, [*self.subjects]
             case "GET", ["subjects", subject, "versions", version]:
                 ids = self.subjects.get(subject, [])
                 index = len(ids) if version == "latest" else int(version)

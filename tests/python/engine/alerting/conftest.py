@@ -23,7 +23,7 @@ EMPTIED = (
     "ops.incidents, ops.alerts, ops.signals, ops.load_audit, ops.quarantine, ops.files_not_loaded, ops.schema_changes,"
     " ops.builds, ops.publish_holds, ops.publishes, ops.published_months, ops.published_marts,"
     " ops.whole_builds, ops.runs, ops.steps, ops.lags, ops.objectives, ops.anomalies, ops.backups, ops.backup_state,"
-    " ops.twin_state"
+    " ops.twin_state, ops.deliveries, ops.delivery_batches, ops.delivered_rows"
 )
 
 

@@ -92,6 +92,24 @@ def test_a_quarantine_that_grows(watched: Settings) -> None:
     assert found(watched, "quarantine_growing") == [("till.receipts", NOW - 3 * HOUR, 2, "column amount")]
 
 
+def test_a_target_that_refuses_rows(watched: Settings) -> None:
+    run(
+        watched,
+        "insert into ops.deliveries (delivery, target, publish_id, shows, erasures, columns)"
+        " values ('shop_out', 'API', 1, 1, '', '{}')",
+    )
+    for key, is_dropped, hours in (("1", False, 3), ("2", False, 2), ("3", True, 1), ("4", False, 30)):
+        run(
+            watched,
+            "insert into ops.delivered_rows (delivery, key, op, reason, is_dropped, first_refused_at, refused_at)"
+            " values ('shop_out', $1, 'insert', 'no', $2, $3, $3)",
+            *(key, is_dropped, NOW - hours * HOUR),
+        )
+    assert found(watched, "quarantine_growing") == [
+        ("deliveries.shop_out", NOW - 3 * HOUR, 2, "its target refuses them")
+    ]
+
+
 def test_a_mart_that_would_shrink_holds_and_a_build_without_an_end(watched: Settings) -> None:
     hold = "insert into ops.publish_holds values ('marts', $1, $2, 'i', $3)"
     run(watched, hold, "model.shop.m39", "would shrink from 10 to 2 rows", NOW - HOUR)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import random
 import runpy
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from datetime import date
 from datetime import time as time_of_day
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from granary.scaffold import new_project
-from granary.warehouse.connection import connect, execute, query
 from tests.python.support.business import REPOSITORY
+from tests.python.support.made_project import MadeProject, make
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,58 +38,23 @@ print(json.dumps({"assets": ["/".join(key.path) for key in graph.get_all_asset_k
 
 
 @dataclass
-class Copy:
-    """A new project, with a warehouse of its own."""
+class Copy(MadeProject):
+    """A new project, with a warehouse of its own, and a folder that files are delivered to."""
 
-    folder: Path
-    settings: Settings
-    deliveries: Path
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        here = {"GRANARY_PROJECT": str(self.folder), "PYTHONPATH": f"{self.folder}:{REPOSITORY}"}
-        environment = self.settings.environment() | here | {"PYTHONDONTWRITEBYTECODE": "1"}
-        return subprocess.run(
-            [sys.executable, *command], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
-        )
-
-    def granary(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run("-c", "from granary.cli.main import main; main()", *arguments)
-
-    def dbt(self, *arguments: str) -> dict[str, str]:
-        """Run dbt, and return the status of each node by its name."""
-        done = self.run("-c", "from dbt.cli.main import cli; cli()", *arguments)
-        results = json.loads((self.folder / "target" / "run_results.json").read_text())["results"]
-        assert results, done.stdout[-2000:] + done.stderr[-2000:]
-        names = {result["unique_id"].split(".")[2]: result["status"] for result in results}
-        return {name: status for name, status in names.items() if not name.startswith("granary-on-run-")}
-
-    def sql(self, *statements: str) -> list[tuple[Any, ...]]:
-        with connect(self.settings, autocommit=True) as connection:
-            for statement in statements[:-1]:
-                execute(connection, statement)
-            return query(connection, statements[-1])
+    @property
+    def deliveries(self) -> Path:
+        return self.folder / "deliveries"
 
 
 @pytest.fixture(scope="module")
 def copy(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    folder = tmp_path_factory.mktemp("copy")
-    project = new_project.NewProject(folder, "rides", "Europe/Berlin", date(2023, 1, 1), "no engine: it is this one")
-    for name, (content, _) in new_project.files(project).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    for link, target in (
-        (".venv/granary", "granary"),
-        ("dbt_packages/granary", "granary/dbt_package"),
-        ("dbt_packages/dbt_utils", "dbt_packages/dbt_utils"),
-    ):
-        (folder / link).parent.mkdir(exist_ok=True)
-        (folder / link).symlink_to((REPOSITORY / target).resolve())
-    deliveries = folder / "deliveries"
-    runpy.run_path(str(REPOSITORY / "docs/engine/examples/bike_rental.py"))["make"](deliveries)
-    (deliveries / "surveys.csv").write_text(
+    made = make(tmp_path_factory.mktemp("copy"), make_warehouse("bikes"), "rides", date(2023, 1, 1))
+    copy = Copy(made.folder, made.settings)
+    runpy.run_path(str(REPOSITORY / "docs/engine/examples/bike_rental.py"))["make"](copy.deliveries)
+    (copy.deliveries / "surveys.csv").write_text(
         "\n".join([SURVEY[0], *(SURVEY[1].format(n % 28 + 1, n) for n in range(40))])
     )
-    return Copy(folder, make_warehouse("bikes"), deliveries)
+    return copy
 
 
 def test_a_trial_prints_the_files_and_writes_nothing(copy: Copy) -> None:

@@ -245,3 +245,70 @@ def test_a_point_in_the_company_of_decimal_commas_is_no_fraction(tmp_path: Path)
     assert (str(columns["count"].type), columns["count"].cast) == ("string", "count_number")
     assert columns["count"].written is not None
     assert columns["count"].written.style == ","
+
+
+def test_a_number_too_large_for_a_bigint_may_be_a_key() -> None:
+    numbers = [2**63 + number for number in range(30)]
+    made = {"at": pa.array(range(30), pa.timestamp("us")), "uid": pa.array(numbers, pa.decimal128(20, 0))}
+    assert keys(made) == [("uid",), ("at",)]
+
+
+@pytest.mark.parametrize(
+    ("column", "rows", "disposition"),
+    [
+        ("place", 30, "replace_unit"),
+        ("place", 1_000, "merge"),
+        ("place_id", 30, "merge"),
+        ("place", 999, "replace_unit"),
+    ],
+)
+def test_no_load_overwrites_by_a_key_that_a_few_rows_suggest(column: str, rows: int, disposition: str) -> None:
+    moments = pa.array([0] * rows, pa.timestamp("us", "UTC"))
+    sample = pa.table({column: [f"p{number}" for number in range(rows)], "updated_at": moments})
+    found = Found("orders", "orders", sample, timedelta(1), "all", complete=True, whole=False)
+    (made,) = plan("shop", "api", OPENING, [found]).tables
+    assert (made.key, made.disposition) == ((column,), disposition)
+
+
+def test_dates_with_short_years_are_told(tmp_path: Path) -> None:
+    place = folder(tmp_path, t="id,due,ip,share\n1,31/12/24,10.1.12,1-2-34\n2,1.2.25 10:00,1.2.3,\n3,,7.8.123,\n")
+    assert [words for words in inspect_source("shop", place).notes if "short" in words or "two digits" in words] == [
+        f"t.{name}: its dates have years of two digits: it stays text, unless you say how they are written (dates)"
+        for name in ("due", "share")
+    ]
+
+
+REPORT = "Sales by bed\nas of 2025-03-01\n\nbed;plant;sold\n1;leek;40,5\n2;kale;38\n3;chard;9\n"
+
+
+def test_a_title_and_a_total_are_told(tmp_path: Path) -> None:
+    place = folder(tmp_path, **{"sales_2025-03": REPORT + "Total;;87,5\n", "sales_2025-04": REPORT + "Total;;87,5\n"})
+    source = inspect_source("shop", place)
+    assert "skip=3" in source.opening.formats[0].parts
+    assert source.tables[0].rows == 8
+    assert source.notes[:2] == (
+        "sales: the 3 lines above the header are taken for a title, and left out (skip=3)",
+        "sales: 2 of its files end with a total ('Total' in sales_2025-03.csv): it lands like the others;"
+        " leave it out in staging",
+    )
+
+
+def test_titles_of_another_length_are_told(tmp_path: Path) -> None:
+    place = folder(tmp_path, **{"sales_2025-03": REPORT, "sales_2025-04": REPORT.partition("\n")[2]})
+    (said,) = [words for words in inspect_source("shop", place).notes if "skip" in words]
+    assert said == (
+        "sales: its files differ in skip (3 in sales_2025-03.csv, 2 in sales_2025-04.csv): each load"
+        " finds the header by its names"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["$4.%02d", "4,%02d", "1.2%02d,5", "%d kWh", "%d %%", "(1%d.25)", "€ %d", "-3.%02d", "%d km/h"]
+)
+def test_an_amount_is_no_key_however_unique_it_is(text: str) -> None:
+    assert keys({"read": [text % number for number in range(10, 40)]}) == []
+
+
+@pytest.mark.parametrize("text", ["%05d", "A%d", "2024-%d", "1-2%d", "1.2.%d", "12%dB", "1.2%02d"])
+def test_a_code_is_a_key(text: str) -> None:
+    assert keys({"read": [text % number for number in range(10, 40)]}) == [("read",)]

@@ -70,9 +70,31 @@ def test_rows_are_added_up_where_it_does_not() -> None:
         ("amount", "numeric"), ("weight", "double precision"),
     ]  # fmt: skip
     assert made.measures == ["order_count", "pieces", "amount"]
+    assert made.left_out == ("order_id", "customer_id", "due_on")
     assert sql(made).endswith(
         "from orders\ngroup by\n    cast(ordered_at at time zone '{{ var(\"time_zone\") }}' as date),\n    channel\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "is_added"),
+    [
+        ("price_number", "numeric", True),  # what staging makes of a price that is text
+        ("price_number", "numeric(18, 2)", True),
+        ("order_number", "numeric(20, 0)", False),
+        ("order_number", "bigint", False),
+        ("order_id", "double precision", False),
+        ("eggs", "bigint", True),
+        ("discount_percent", "numeric", False),
+        ("tax_rate", "numeric(5, 2)", False),
+        ("latitude", "double precision", False),
+        ("phone_number", "numeric", False),
+    ],
+)
+def test_shares_and_keys_are_not_added_up(name: str, kind: str, is_added: bool) -> None:
+    made = plan(manifest(pieces="integer", day="date", **{name: kind}), "daily", "stg_bakery__orders", ("day",), "day")
+    assert (name in [column.name for column in made.columns]) is is_added
+    assert (name in made.left_out) is not is_added
 
 
 def test_the_yaml_has_the_contract_the_grain_and_how_a_row_is_explained() -> None:

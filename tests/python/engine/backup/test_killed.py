@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
 from granary.backup import base, catalog, restore
 from granary.backup.config import Config
-from granary.warehouse import faults, server
+from granary.warehouse import server
 from tests.python.engine.backup.conftest import Kept, rows
+from tests.python.support.killed import killed_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from granary.readers.files.destination import Folder
-
-
-def killed_at(point: str, work: Callable[[], object]) -> bool:
-    """Do something in a process of its own that is killed at a named point; return whether it came there."""
-    pid = os.fork()
-    if not pid:
-        try:
-            faults.arm(point)
-            work()
-        finally:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("point", ["backup-base-stored", "backup-before-described"])

@@ -21,7 +21,19 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 
-OTHERS = ("alert-", "backup-", "cluster-", "forget-", "lake-", "migration-", "restore-", "rights-", "twin-", "undo-")
+OTHERS = (
+    "alert-",
+    "backup-",
+    "cluster-",
+    "forget-",
+    "lake-",
+    "migration-",
+    "restore-",
+    "rights-",
+    "sftp-",
+    "twin-",
+    "undo-",
+)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from granary.deliver import deliver as room
-from granary.deliver import records, take
+from granary.deliver import records, refused, take
 from granary.deliver.spec import Delivery, HttpApi, Webhook
 from granary.readers.api.spec import Api, ApiKey
 from granary.streams.signatures import NotSignedError, verify
@@ -133,32 +133,6 @@ def test_all_rows_again(rides: Rides, service: Service, api: HttpApi, send: Send
     assert len(service.keys) == 2
 
 
-def test_refused_rows_are_kept_listed_and_replayed(rides: Rides, service: Service, api: HttpApi, send: Send) -> None:
-    service.refuses = lambda row: row["key"]["rental"] == 2
-    assert counts(send(api)) == (3, 3, 0, 0, 1)
-    assert sorted(service.rows) == [KEYS[0], KEYS[2]]
-    (one,) = records.refusals(rides.settings, "rentals_out")
-    assert (one.op, json.loads(one.key)["rental"], one.reason) == ("insert", 2, "the service answered 422")
-    assert send(api).rows == 0  # not sent again as long as it is the same
-    with connect(rides.settings) as connection:
-        assert query(connection, "select status, row_count, refused from ops.delivery_batches") == [("sent", 3, 1)]
-    service.refuses = lambda _: False
-    done = send(api, {"replay": True})
-    assert (done.rows, done.refused, records.refusals(rides.settings)) == (1, 0, [])
-    assert sorted(service.rows) == KEYS
-    assert sorted(service.events) == [("insert", key) for key in KEYS]
-
-
-def test_a_refused_row_that_changes_is_sent_again(rides: Rides, service: Service, api: HttpApi, send: Send) -> None:
-    service.refuses = lambda row: row["row"] is not None and row["row"]["bikes"] == 2
-    send(api)
-    rides.run("update build.rentals set bikes = 3 where rental = 2")
-    rides.publish()
-    assert counts(send(api)) == (1, 1, 0, 0, 0)
-    assert service.events[-1] == ("insert", KEYS[1])
-    assert records.refusals(rides.settings) == []
-
-
 def test_a_busy_service_is_asked_again_with_the_same_key(service: Service, api: HttpApi, send: Send) -> None:
     service.answers = [(429, {"Retry-After": "0"}), (503, {})]
     assert send(api).rows == 3
@@ -191,7 +165,7 @@ def test_wrong_credentials_are_no_refusal_of_rows(rides: Rides, service: Service
     with pytest.raises(GranaryError, match=r"refuses our key \(401\)") as caught:
         send(target)
     assert "not-to-be-shown" not in str(caught.value)
-    assert records.refusals(rides.settings) == []
+    assert refused.entries(rides.settings) == []
     assert send(target).left_over == 3
 
 

@@ -41,9 +41,9 @@ def project(tmp_path: Path) -> Path:
 def test_listing_delivering_and_what_is_refused(rides: Rides, service: Service, project: Path) -> None:
     more = {"GRANARY_PROJECT": str(project), "PARTNER_URL": service.url, "PARTNER_KEY": "partners-key"}
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, command: str = "deliver") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", "from granary.cli.main import main; main()", "deliver", *arguments],
+            [sys.executable, "-c", "from granary.cli.main import main; main()", command, *arguments],
             env={**rides.settings.environment(), **more, "COLUMNS": "200"},
             cwd=project,
             capture_output=True,
@@ -61,13 +61,13 @@ def test_listing_delivering_and_what_is_refused(rides: Rides, service: Service, 
     assert sent.returncode == 1, sent.stderr
     assert [(one["rows"], one["refused"]) for one in json.loads(sent.stdout)] == [(3, 1)]
     assert {headers["x-key"] for headers, _ in service.requests} == {"partners-key"}
-    assert "the service answered 422" in run("--refused").stdout
+    assert "the service answered 422" in run("list", "deliveries.rentals_out", command="quarantine").stdout
     service.refuses = lambda _: False
-    again = run("rentals_out", "--replay")
+    again = run("replay", "--table", "deliveries.rentals_out", command="quarantine")
     assert (again.returncode, len(service.rows)) == (0, 3), again.stderr
     (state,) = json.loads(run("--json").stdout)
     assert (state["waiting"], state["refused"], state["is_behind"], state["error"]) == (0, 0, False, None)
     wrong = run("rental_out")
     assert (wrong.returncode, "did you mean rentals_out?" in wrong.stderr) == (2, True)
-    assert run("--dry-run", "--replay").returncode == 2
+    assert run("--dry-run").returncode == 2
     assert "partners-key" not in "".join(one.stdout + one.stderr for one in (listed, told, sent, again, wrong))

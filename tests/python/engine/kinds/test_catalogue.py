@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PAGES = PROJECT / "docs" / "engine" / "sources"
 NO_SOURCES = {"archive", "deliver", "quarantine replay", "restore", "spark"}
 """Kinds of `make chaos` that disrupt something else than the reading of a source."""
-UNTRIED = {"Iceberg table", "Delta table", "Kinesis"}
+UNTRIED = {"Iceberg table", "Delta table"}
 """Kinds whose readers are killed by their own tests, and not by `make chaos`."""
 
 

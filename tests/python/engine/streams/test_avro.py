@@ -6,7 +6,7 @@ import io
 import json
 import struct
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,10 @@ from granary.streams.avro import AvroDecoder
 from granary.streams.compatibility import contract_schema, incompatibilities
 from granary.streams.log import Message
 from granary.streams.opening import open_stream
-from granary.streams.registry import Registry, RegistryUnavailableError, Schema, UnknownSchemaError
+from granary.streams.registry import Registry, RegistryUnavailableError, Schema
 from granary.warehouse.errors import GranaryError
 from tests.python.support.project.ingestion.events import CARD_SCANS
+from tests.python.support.registered_messages import AT, ROW, OneSchema, decode_anything, record, wire
 from tests.python.support.stream_servers import TOPIC, Broker, RegistryServer, landed
 
 if TYPE_CHECKING:
@@ -35,41 +36,6 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
     Rows = Callable[..., list[tuple[object, ...]]]
-
-AT = datetime(2017, 3, 12, 5, tzinfo=timezone.utc)
-ROW = {
-    "event_id": "a",
-    "type": "card_scanned",
-    "occurred_at": AT,
-    "member_id": 7,
-    "card_id": 10,
-    "door_id": 1,
-}
-
-
-def record(**types: Any) -> dict[str, Any]:
-    """Return version 1 of the event's schema, with fields changed, added, or left out (None)."""
-    fields = {
-        "event_id": "string",
-        "type": {"type": "enum", "name": "kind", "symbols": ["card_scanned"]},
-        "occurred_at": {"type": "long", "logicalType": "timestamp-millis"},
-        "member_id": "int",
-        "card_id": "long",
-        "door_id": ["null", "int"],
-    } | types
-    return {
-        "type": "record",
-        "name": "Scan",
-        "namespace": "com.example",
-        "fields": [{"name": name, "type": kind} for name, kind in fields.items() if kind is not None],
-    }
-
-
-def wire(schema_id: int, schema: Any, row: dict[str, Any]) -> bytes:
-    out = io.BytesIO()
-    out.write(struct.pack(">bI", 0, schema_id))
-    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), row)
-    return out.getvalue()
 
 
 def table(**changes: Any) -> Table:
@@ -231,16 +197,8 @@ def test_times_and_wide_decimals_keep_their_value(registry: RegistryServer) -> N
 
 @given(st.lists(st.binary(max_size=60), max_size=5))
 def test_nothing_that_arrives_stops_the_decoder(values: list[bytes]) -> None:
-    class Known:
-        def schema(self, schema_id: int) -> Schema:
-            if schema_id:
-                raise UnknownSchemaError(f"the registry knows no schema {schema_id}")
-            return Schema("AVRO", json.dumps(record()))
-
-    decoder = AvroDecoder(table(), 50, Known())  # type: ignore[arg-type]
-    messages = [Message(bytes(5) + value) for value in values] + [Message(value) for value in values]
-    decoded = decoder.decode(TOPIC, messages)
-    assert sum(d.batch.num_rows + len(d.rejected) for d in decoded) == len(messages)
+    schema = Schema("AVRO", json.dumps(record()))
+    decode_anything(AvroDecoder(table(), 50, OneSchema(schema)), values, 5)  # type: ignore[arg-type]
 
 
 def test_registry_protocol(registry: RegistryServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,9 @@ from granary.streams import cloudevents
 from granary.streams.receiving import Receiver
 from granary.streams.signatures import HEADER, sign
 from granary.streams.webhooks import Endpoint, application
-from granary.warehouse.connection import connect, query
+from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.json_text import Flaw
+from tests.python.support import worked_examples
 from tests.python.support.stream_servers import free_port, wait_until
 
 if TYPE_CHECKING:
@@ -90,17 +92,41 @@ class Meters:
 def meters(make_warehouse: Callable[[str], Settings]) -> Iterator[Meters]:
     """Return a sender to a server that the tests of this module share."""
     settings = make_warehouse("cloudevents")
-    receiver = Receiver(settings, SOURCE)
-    known = {(SOURCE.name, table.name): Endpoint(SOURCE, table, (SECRET,), receiver) for table in SOURCE.tables}
+    with serving(settings, SOURCE) as url:
+        yield Meters(url, settings)
+
+
+@contextmanager
+def serving(settings: Settings, source: Source) -> Iterator[str]:
+    """Run a server for a source, and yield its address."""
+    receiver = Receiver(settings, source)
+    known = {(source.name, table.name): Endpoint(source, table, (SECRET,), receiver) for table in source.tables}
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(application(known, 10_000), port=port, log_level="critical", ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_until(lambda: server.started, what="the server's start")
-    yield Meters(f"http://127.0.0.1:{port}", settings)
-    server.should_exit = True
-    thread.join()
-    receiver.close()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        receiver.close()
+
+
+def test_the_guide_s_example(warehouse: Settings) -> None:
+    """The request lands as the guide says, and once, though it is sent twice."""
+    readings = worked_examples.table("streams", "READINGS")
+    source = replace(SOURCE, tables=(readings,), stream=Stream({"readings": "readings"}, "GRANARY_X", "GRANARY_Y"))
+    path, headers, body = worked_examples.request("streams", "CloudEvents", SECRET=SECRET)
+    with serving(warehouse, source) as url:
+        answers = [requests.post(f"{url}{path}", body, headers=headers, timeout=30) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    shown = worked_examples.row("streams", "CloudEvents")
+    with connect(warehouse) as connection:
+        named = ", ".join(f"{name}::text" for name in shown)
+        execute(connection, "set time zone 'UTC'")
+        assert query(connection, f"select {named} from raw_meters.readings") == [tuple(shown.values())]
 
 
 def event(number: object, **changes: Any) -> dict[str, Any]:

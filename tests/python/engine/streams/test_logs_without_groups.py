@@ -7,19 +7,15 @@ import asyncio
 import importlib
 import json
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from granary.sources.discovery import SOURCES
-from granary.streams.loop import Limits
-from granary.streams.opening import open_stream
 from granary.warehouse.errors import GranaryError
-from tests.python.engine.streams.test_avro import ROW, record, wire
 from tests.python.support import log_servers
 from tests.python.support.proxy import Proxy
+from tests.python.support.registered_messages import ROW, record, wire
 from tests.python.support.stream_servers import (
     TOPIC,
     RegistryServer,
@@ -32,6 +28,7 @@ from tests.python.support.stream_servers import (
     positions,
     wait_until,
 )
+from tests.python.support.streaming import declare, read, refused, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +43,6 @@ PARTITION = {"nats": f"{TOPIC}[{TOPIC}]", "redis": f"{TOPIC}[0]", "rabbitmq-stre
 FIRST = {"nats": 1, "redis": 1, "rabbitmq-stream": 0}
 """The line of a log's first message."""
 GONE = "are no longer in the log, or it was created again"
-QUICK = Limits(seconds=0.1)
 
 
 @pytest.fixture(scope="session", params=KINDS)
@@ -68,17 +64,6 @@ def log(server: LogServer, monkeypatch: pytest.MonkeyPatch) -> LogServer:
 
 
 only = {kind: pytest.mark.parametrize("server", [kind], indirect=True) for kind in KINDS}
-
-
-def read(warehouse: Settings, **limits: float) -> tuple[int, int, int]:
-    counts = open_stream(warehouse, "events", Limits(**{"seconds": 0.1} | limits)).run(once=True)
-    return counts.rows_read, counts.rows_loaded, counts.rows_quarantined
-
-
-def refused(warehouse: Settings, **limits: float) -> str:
-    with pytest.raises(GranaryError) as caught:
-        read(warehouse, **limits)
-    return str(caught.value)
 
 
 def events(first: int, last: int) -> list[dict[str, object]]:
@@ -108,7 +93,7 @@ def test_rows_land_once_and_poison_is_kept(
 
 def test_batches_end_after_so_many_messages(log: LogServer, warehouse: Settings) -> None:
     log.send(*events(0, 10))
-    counts = open_stream(warehouse, "events", Limits(rows=4, seconds=0.5)).run(once=True)
+    counts = stream(warehouse, rows=4, seconds=0.5).run(once=True)
     assert (counts.rows_loaded, counts.batches) == (10, 3)
 
 
@@ -130,7 +115,7 @@ def test_a_message_as_large_as_a_batch_of_bytes(
 
 def test_a_second_reader_is_fenced(log: LogServer, warehouse: Settings) -> None:
     log.send(*events(0, 20))
-    slow = open_stream(warehouse, "events", QUICK)
+    slow = stream(warehouse)
     slow.log.open(slow.positions)
     polled: list[Any] = []
     wait_until(lambda: polled or polled.extend(slow.log.poll(100, 0.2)))
@@ -154,19 +139,19 @@ def test_the_status_reads_nothing_and_a_signal_ends_cleanly(log: LogServer, ware
     (lag,) = json.loads(out)
     assert (lag["partition"], lag["position"], lag["messages"]) == (PARTITION[log.kind], None, 3)
     assert landed(warehouse) == []
-    stream = command("stream", "events", "--json")
+    process = command("stream", "events", "--json")
     try:
         wait_until(lambda: len(landed(warehouse)) == 3, 180, "the rows' landing")
-        stream.send_signal(signal.SIGTERM)
-        code, out, err = ended(stream, 180)
+        process.send_signal(signal.SIGTERM)
+        code, out, err = ended(process, 180)
     finally:
-        stream.kill()
+        process.kill()
     assert code == 0, err
     last = json.loads(out.splitlines()[-1])
     assert (last["rows_loaded"], last["retries"]) == (3, 0)
     assert [(lag["messages"], lag["seconds"]) for lag in last["lag"]] == [(0, 0.0)]
     log.send(*events(3, 5))
-    assert [(lag.position, lag.messages) for lag in open_stream(warehouse, "events").look()] == [(log.position(3), 2)]
+    assert [(lag.position, lag.messages) for lag in stream(warehouse).look()] == [(log.position(3), 2)]
 
 
 def test_the_server_is_away_in_mid_read(
@@ -327,8 +312,7 @@ def test_a_quiet_subject_moves_with_its_stream(
 ) -> None:
     """Others share the stream: its retention may pass where the quiet one was, once we have seen nothing was there."""
     server.create("SHARED", subjects=["shared.>"])
-    source = replace(SOURCES["events"], stream=replace(SOURCES["events"].stream, topics={TOPIC: "shared.quiet.*"}))
-    monkeypatch.setattr("granary.streams.opening.SOURCES", {"events": source})
+    declare(monkeypatch, {TOPIC: "shared.quiet.*"})
     server.send(*events(0, 2), topic="shared.quiet.a")
     server.send(*[b"{"] * 50, topic="shared.loud")
     assert read(warehouse) == (2, 2, 0)
@@ -422,6 +406,6 @@ def test_a_queue_of_rabbitmq_that_is_no_stream(server: Rabbit, log: Rabbit, ware
 def test_wrong_addresses(address: str, words: str, warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", address)
     with pytest.raises(GranaryError) as caught:
-        open_stream(warehouse, "events")
+        stream(warehouse)
     assert words in str(caught.value)
     assert "sesame" not in str(caught.value)

@@ -23,7 +23,7 @@ from granary.streams.opening import open_stream
 from granary.streams.protobuf import ProtobufDecoder
 from granary.streams.registry import Registry, Schema, UnknownSchemaError
 from tests.python.support.project.ingestion.events import CARD_SCANS
-from tests.python.support.registered_messages import header, message_type
+from tests.python.support.registered_messages import AT, OneSchema, decode_anything, header, message_type
 from tests.python.support.stream_servers import TOPIC, Broker, RegistryServer
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     Rows = Callable[..., list[tuple[object, ...]]]
 
 ROOT = Path(__file__).parents[4]
-AT = datetime(2017, 3, 12, 5, tzinfo=timezone.utc)
 SCAN = """
 syntax = "proto3";
 package doors;
@@ -272,16 +271,11 @@ def test_compatibility(kind: str, column: pa.DataType, problem: str | None) -> N
     ],
 )
 def test_values_that_mean_nothing(registry: RegistryServer, change: dict[str, Any], why: str) -> None:
-    schema = Schema("PROTOBUF", EVERYTHING, REFERENCES)
-
-    class Known:
-        def schema(self, schema_id: int) -> Schema:
-            return schema
-
+    known = OneSchema(Schema("PROTOBUF", EVERYTHING, REFERENCES))
     every = message_type(EVERYTHING, "kinds.Outer.Inner.Every", REFERENCES)(**change)
     columns = (Column("id", pa.int64(), "Id."),)
-    decoder = ProtobufDecoder(replace(CARD_SCANS, columns=columns, key=(), partition=None), 10_000, Known())  # type: ignore[arg-type]
-    value = header(1, 3, 0, 0, 0) + every.SerializeToString()
+    decoder = ProtobufDecoder(replace(CARD_SCANS, columns=columns, key=(), partition=None), 10_000, known)  # type: ignore[arg-type]
+    value = header(0, 3, 0, 0, 0) + every.SerializeToString()
     (decoded,) = decoder.decode(TOPIC, [Message(value)])
     assert [rejected.reason for _, rejected in decoded.rejected] == [why]
 
@@ -334,21 +328,12 @@ def test_nobody_replaces_what_protoc_brings() -> None:
     assert list(fields) == ["seconds", "nanos"]
 
 
-class _One:
-    def schema(self, schema_id: int) -> Schema:
-        if schema_id:
-            raise UnknownSchemaError(f"the registry knows no schema {schema_id}")
-        return Schema("PROTOBUF", scan())
-
-
-_FUZZED = ProtobufDecoder(CARD_SCANS, 50, _One())  # type: ignore[arg-type]
+_FUZZED = ProtobufDecoder(CARD_SCANS, 50, OneSchema(Schema("PROTOBUF", scan())))  # type: ignore[arg-type]
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5))
 def test_nothing_that_arrives_stops_the_decoder(values: list[bytes]) -> None:
-    messages = [Message(bytes(6) + value) for value in values] + [Message(value) for value in values]
-    decoded = _FUZZED.decode(TOPIC, messages)
-    assert sum(d.batch.num_rows + len(d.rejected) for d in decoded) == len(messages)
+    decode_anything(_FUZZED, values, 6)
 
 
 def test_the_page(registry: RegistryServer) -> None:

@@ -14,7 +14,7 @@ from tests.python.engine.chaos.kinds.deliver import DeliverWorld
 from tests.python.engine.chaos.kinds.events import StreamWorld, WebhookWorld
 from tests.python.engine.chaos.kinds.files import EventFilesWorld, FilesWorld, WebFilesWorld
 from tests.python.engine.chaos.kinds.formats import DebeziumWorld, ProtobufWorld
-from tests.python.engine.chaos.kinds.logs import NatsWorld, RabbitStreamWorld, RedisWorld
+from tests.python.engine.chaos.kinds.logs import KinesisWorld, NatsWorld, RabbitStreamWorld, RedisWorld
 from tests.python.engine.chaos.kinds.queues import PubSubWorld, RabbitQueueWorld, SqsWorld
 from tests.python.engine.chaos.kinds.replay import ReplayWorld
 from tests.python.engine.chaos.kinds.restore import RestoreWorld
@@ -34,6 +34,7 @@ KINDS: dict[str, type[World]] = {
     "change capture": CaptureWorld,
     "mysql": BinlogWorld,
     "kafka": StreamWorld,
+    "kinesis": KinesisWorld,
     "nats": NatsWorld,
     "redis": RedisWorld,
     "rabbitmq-stream": RabbitStreamWorld,

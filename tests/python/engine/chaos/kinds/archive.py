@@ -1,4 +1,7 @@
-"""A landing zone whose raw rows move to files of a lake, and partly back, while files come and are corrected."""
+"""A landing zone whose raw rows move to files of a lake, and partly back, while files come and are corrected.
+
+In each round somebody is forgotten, whose rows are in such files.
+"""
 
 from __future__ import annotations
 
@@ -10,37 +13,48 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from granary.privacy import forget
+from granary.privacy.identity import identity_of
 from granary.readers.files.destination import Folder
-from granary.tiering import archive, records
+from granary.tiering import archive, records, restore
 from granary.tiering.parquet_file import opened
-from granary.tiering.restore import restore
+from granary.tiering.without import ArchivedRows
 from granary.warehouse.connection import query
-from tests.python.engine.chaos.kinds.files import COLUMNS, FilesWorld, source
+from tests.python.engine.chaos.kinds.files import COLUMNS, FilesWorld
+from tests.python.engine.chaos.kinds.restore import VISITOR, no_models, source, visitors, without
 from tests.python.engine.chaos.world import SEAM, Rows, load_all
 
 if TYPE_CHECKING:
     from granary.warehouse.connection import Connection
     from granary.warehouse.settings import Settings
 
+NAME = "chaos_archive"
 STRAY = "stray files"
+FORGOTTEN: dict[str, set[int]] = {}
+"""Who is forgotten, by landing zone."""
 
 
 @dataclass(frozen=True)
 class ArchiveLoader:
-    """Loads both tables, archives all of their rows, brings those of one back, and removes what nobody needs."""
+    """Loads both tables, archives all rows, forgets one visitor, brings one table back, and removes what is left."""
 
     folder: str
     place: str
+    visitor: int = 0
 
     def load(self, settings: Settings) -> None:
         """Do it."""
-        spec = source(self.folder)
-        load_all(settings, spec)
-        os.environ[records.PLACE] = self.place
-        for table in spec.tables:
-            archive.archive(settings, spec.name, table, datetime.now(timezone.utc) + timedelta(days=1))
-        restore(settings, spec.name, spec.table("sales"))
-        archive.sweep(settings, spec.name, kept_days=0)
+        with visitors():
+            spec = source(self.folder, NAME)
+            load_all(settings, spec)
+            os.environ[records.PLACE] = self.place
+            for table in spec.tables:
+                archive.archive(settings, spec.name, table, datetime.now(timezone.utc) + timedelta(days=1))
+            with no_models(spec):
+                forget.forget(settings, identity_of(VISITOR, self.visitor), archive=ArchivedRows(settings))
+                restore.forget_files(settings)
+            restore.restore(settings, spec.name, spec.table("sales"))
+            archive.sweep(settings, spec.name, kept_days=0)
 
 
 class ArchiveWorld(FilesWorld):
@@ -53,6 +67,10 @@ class ArchiveWorld(FilesWorld):
         "archive-read-back",
         "archive-before-commit",
         "archive-committed",
+        "archive-rewriting",
+        "archive-rewritten",
+        "archive-compared",
+        "archive-switched",
         "archive-loaded-back",
         "archive-swept",
     )
@@ -61,10 +79,19 @@ class ArchiveWorld(FilesWorld):
         super().__init__(*args)
         self.place = Path(f"{self.folder}-archive")
         shutil.rmtree(self.place, ignore_errors=True)
-        self.loader = ArchiveLoader(str(self.folder), str(self.place))
+        with visitors():
+            self.source = source(str(self.folder), NAME)
+        self.tables = self.source.tables
+        self.gone = FORGOTTEN.setdefault(str(self.folder), set())  # the warehouse is the same one: they stay so
+
+    def advance(self) -> None:
+        super().advance()
+        number = self.random.choice(sorted(row[0] for row in self.truth()["visits"]))
+        self.gone.add(number)
+        self.loader = ArchiveLoader(str(self.folder), str(self.place), number)
 
     def truth(self) -> dict[str, Rows]:
-        return super().truth() | {STRAY: Counter()}
+        return without(super().truth(), self.gone) | {STRAY: Counter()}
 
     def landed(self, connection: Connection) -> dict[str, Rows]:
         found = super().landed(connection)

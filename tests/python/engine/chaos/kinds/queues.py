@@ -16,6 +16,7 @@ from granary.streams.loop import Limits
 from tests.python.engine.chaos.kinds.events import ADDRESS, Sent, source, written
 from tests.python.engine.chaos.world import REFUSED, SEAM, Rows, World, select
 from tests.python.support import queue_servers
+from tests.python.support.moto_server import AWS
 from tests.python.support.queue_servers import PubSub
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class QueueLoader:
         """Run `granary stream --once`."""
         spec = source("chaos_queues", self.prefix)
         opening.SOURCES = {spec.name: spec}
-        os.environ.update(queue_servers.AWS | {ADDRESS: self.address})
+        os.environ.update(AWS | {ADDRESS: self.address})
         opening.open_stream(settings, spec.name, Limits(self.rows, 0.05, patience_seconds=3)).run(once=True)
 
 
@@ -60,6 +61,7 @@ class QueueWorld(World):
     kind = ""
     events, batch = 200, 90
     options: tuple[tuple[str, object], ...] = ()
+    nameless = 0.0
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -73,25 +75,38 @@ class QueueWorld(World):
             self.server.make(self.prefix + table.name)
         self.loader = QueueLoader(self.server.address(**dict(self.options)), self.prefix, self.batch)
         self.sent = Sent(self.random)
-        self.poison: Rows = Counter()
+        self.refused: Rows = Counter()
+        self.anonymous: Rows = Counter()
         self.messages = count(1)
 
     def advance(self) -> None:
         for table, messages in zip(("events", "log"), self.sent.batch(self.events), strict=True):
-            bodies = [json.dumps(written(message)).encode() for message in messages]
+            sent = []
+            for message in messages:
+                name = self.name(table)
+                if message[2] < 0 or not name:
+                    self.refused[table, str(message[0])] += 1
+                if not name:
+                    self.anonymous[message] += 1
+                sent.append((name, json.dumps(written(message)).encode()))
             if self.random.random() < 0.7:
-                bodies.append(b"{no json")
-                self.poison[table, None] = 1
-            self.server.send(self.prefix + table, ((f"{table}-{next(self.messages)}", body) for body in bodies))
+                sent.append((f"{table}-{next(self.messages)}", b"{no json"))
+                self.refused[table, None] += 1
+            self.server.send(self.prefix + table, sent)
+
+    def name(self, table: str) -> str:
+        """Return the id of the next message; without one it belongs to the quarantine, in a table without a key."""
+        if table == "log" and self.random.random() < self.nameless:
+            return ""
+        return f"{table}-{next(self.messages)}"
 
     def truth(self) -> dict[str, Rows]:
-        bad = [("events", event[0]) for event in self.sent.events.values() if event[2] < 0]
-        bad += [("log", str(line[0])) for line in self.sent.lines if line[2] < 0]
-        return self.sent.truth() | {REFUSED: Counter(bad) + self.poison}
+        truth = self.sent.truth()
+        return truth | {"log": truth["log"] - self.anonymous, REFUSED: self.refused}
 
     def landed(self, connection: Connection) -> dict[str, Rows]:
         ids = (
-            "select distinct table_name, payload ->> 'id' from ops.quarantine"
+            "select table_name, payload ->> 'id' from ops.quarantine"
             f" where source = '{self.source.name}' and status = 'open' and row_number > 0"
         )
         return super().landed(connection) | {REFUSED: select(connection, ids)}
@@ -102,9 +117,10 @@ class QueueWorld(World):
 
 
 class RabbitQueueWorld(QueueWorld):
-    """Classic queues of RabbitMQ."""
+    """Classic queues of RabbitMQ; some messages have no id."""
 
     kind = "rabbitmq"
+    nameless = 0.1
 
 
 class SqsWorld(QueueWorld):

@@ -32,6 +32,8 @@ from granary.readers.files.destination import Folder
 from granary.sources import subjects
 from granary.sources.spec import Column, Source, Table
 from granary.sources.subjects import Subject
+from granary.tiering import restore as tiering
+from granary.tiering import without as without_them
 from granary.warehouse.connection import connect, query
 from granary.warehouse.errors import GranaryError
 from tests.python.engine.chaos.kinds.files import COLUMNS, FilesWorld
@@ -52,16 +54,16 @@ FORGETS, RETURNS, BACKS_UP = 0.4, 0.25, 0.3
 VISITOR = Subject("visitor", "number")
 
 
-def source(folder: str) -> Source:
+def source(folder: str, name: str = "chaos_restore") -> Source:
     """Return the source of a landing zone whose rows are about visitors."""
     visitor = Column("id", COLUMNS[0].type, "Number.", nullable=False, personal="identifier", subject=VISITOR.name)
 
-    def table(name: str, location: str) -> Table:
+    def table(called: str, location: str) -> Table:
         columns = (visitor, *COLUMNS[1:])
-        return Table(name, "Rows.", location, columns, "replace_unit", timedelta(days=1), max_refused=0.5)
+        return Table(called, "Rows.", location, columns, "replace_unit", timedelta(days=1), max_refused=0.5)
 
     tables = (table("sales", "sales/*.parquet"), table("visits", "visits/*.jsonl"))
-    return Source("chaos_restore", "A landing zone.", "tests", "files", (), lambda _: FileReader(folder), tables)
+    return Source(name, "A landing zone.", "tests", "files", (), lambda _: FileReader(folder), tables)
 
 
 @contextmanager
@@ -113,14 +115,15 @@ class RestoreWorld(FilesWorld):
         self.life = LIVES[str(self.folder)] = Life(earlier.forgotten)  # the warehouse is the same one: they stay so
 
     def truth(self) -> dict[str, Rows]:
-        gone = self.life.forgotten
-        found = super().truth()
-        return {
-            name: Counter(
-                {row: count for row, count in rows.items() if int(row[-1 if name == REFUSED else 0]) not in gone}
-            )
-            for name, rows in found.items()
-        }
+        return without(super().truth(), self.life.forgotten)
+
+
+def without(found: dict[str, Rows], gone: set[int]) -> dict[str, Rows]:
+    """Return what there is without some visitors."""
+    return {
+        name: Counter({row: count for row, count in rows.items() if int(row[-1 if name == REFUSED else 0]) not in gone})
+        for name, rows in found.items()
+    }
 
 
 def data_destroyed(bench: Bench, loader: Loader) -> bool:
@@ -143,14 +146,14 @@ def data_destroyed(bench: Bench, loader: Loader) -> bool:
     child.go()
     child.over(bench.moment())
     destroyed = datetime.now(timezone.utc)
-    _destroy(settings)
+    destroy(settings)
     enough.set()
     shipping.join()
     if child.end().killed:
         bench.complaints.append("the loader died when the warehouse was destroyed")
     at = bench.random.choice(life.stored)[0] if bench.random.random() < RETURNS else None
     began = time.perf_counter()
-    with _no_models(loader.folder):
+    with visitors(), no_models(source(loader.folder)):
         restore.restore(settings, config, at=at)
     SECONDS.append(((destroyed - life.stored[-1][0]).total_seconds(), time.perf_counter() - began))
     life.stored = [one for one in life.stored if at is None or one[0] <= at]
@@ -205,24 +208,24 @@ def _forget(bench: Bench, folder: str, life: Life, place: Folder) -> None:
         rows = query(connection, "select distinct id from raw_chaos_restore.sales order by 1")
     if rows:
         number = int(bench.random.choice(rows)[0])
-        with _no_models(folder):
+        with visitors(), no_models(source(folder)):
             forget.forget(bench.settings, identity_of(VISITOR, number))
         erasures.store(bench.settings, place)
         life.forgotten.add(number)
 
 
 @contextmanager
-def _no_models(folder: str) -> Iterator[None]:
-    """Have the landing zone be all that there is: no models stand on it."""
-    with visitors(), pytest.MonkeyPatch.context() as patch:
-        found = source(folder)
-        patch.setattr(locations, "SOURCES", {found.name: found})
+def no_models(found: Source) -> Iterator[None]:
+    """Have a landing zone be all that there is: no models stand on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for room in (locations, tiering, without_them):
+            patch.setattr(room, "SOURCES", {found.name: found})
         patch.setattr(manifest, "prepare", lambda settings: settings.home)
         patch.setattr(manifest, "load", lambda _: {"nodes": {}, "sources": {}})
         yield
 
 
-def _destroy(settings: Settings) -> None:
+def destroy(settings: Settings) -> None:
     """Kill the server and remove its data, and what the home knows of who is forgotten but for the key."""
     data = settings.home / "data"
     postmaster = int((data / "postmaster.pid").read_text().split()[0])

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 class SparkLoader:
     """Streams by Spark until everything that is there has landed."""
 
-    hosts: str
+    address: str
     prefix: str
 
     def load(self, settings: Settings) -> None:
         """Run `granary stream --once --spark`."""
         spec = source("chaos_stream", self.prefix)
         opening.SOURCES = {spec.name: spec}
-        os.environ[ADDRESS] = f"kafka://{self.hosts}"
+        os.environ[ADDRESS] = self.address
         open_spark_stream(settings, spec.name, "local[2]", Limits(rows=600, patience_seconds=0)).run(once=True)
 
 
@@ -38,4 +38,4 @@ class SparkWorld(StreamWorld):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.loader = SparkLoader(self.loader.hosts, self.prefix)
+        self.loader = SparkLoader(self.address(), self.prefix)

@@ -1,0 +1,208 @@
+"""Queues of RabbitMQ: ids that are missing or strange, lost connections, dead letters, and the command."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import pika
+import pytest
+
+from granary.quarantine.replay import entries, replay
+from granary.streams.loop import StreamLoop
+from granary.warehouse.errors import GranaryError
+from tests.python.support.queue_servers import Rabbit
+from tests.python.support.stream_servers import TOPIC, command, ended, landed, wait_until
+from tests.python.support.streaming import declare, polled, stream, written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from granary.warehouse.settings import Settings
+
+    Rows = Callable[..., list[tuple[object, ...]]]
+
+
+of_rabbit = pytest.mark.parametrize("kind", ["rabbitmq"], indirect=True)
+
+
+NAMELESS = "has no id, and the table has no key: a second delivery could not be told from it"
+
+
+@of_rabbit
+def test_messages_without_an_id(
+    kind: str, server: Rabbit, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key tells which is which. Without one each is kept in the quarantine, and those around it land."""
+    server.send(TOPIC, [("", body) for _, body in written(1, 2, 2)])
+    stream(warehouse).run(once=True)
+    assert len(landed(warehouse)) == 2
+    declare(monkeypatch, key=())
+    server.send(TOPIC, [("", body) for _, body in written(3, 3)] + [("", b"{"), *written(4)])
+    counts = stream(warehouse).run(once=True)
+    assert (counts.rows_loaded, counts.rows_quarantined) == (1, 3)
+    server.send(TOPIC, [("", body) for _, body in written(3)])
+    assert stream(warehouse).run(once=True).rows_quarantined == 1
+    assert server.ready(TOPIC) == 0
+    assert rows("select payload ->> 'event_id', reason from ops.quarantine order by 1") == [
+        *[("e3", NAMELESS)] * 3,
+        (None, "is not JSON: Expecting property name enclosed in double quotes"),
+    ]
+    (done,) = replay(warehouse, entries(warehouse), {})
+    # Replayed by the source's own contract, which has a key.
+    assert (len(done.landed), [row[0] for row in landed(warehouse)]) == (3, ["e1", "e2", "e3", "e4"])
+
+
+@of_rabbit
+def test_messages_without_an_id_that_come_again(
+    kind: str, server: Rabbit, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process dies before it acknowledges; another one before it commits. Each message is one entry."""
+    declare(monkeypatch, key=())
+    server.send(TOPIC, [("", body) for _, body in written(1, 2, 2)])
+    dies = stream(warehouse)
+    dies._commit(polled(dies, 3))
+    dies.log.close()
+    asked = stream(warehouse)
+    polled(asked, 3)
+    asked.log.close()
+    server.send(TOPIC, [("", body) for _, body in written(3)])
+    counts = stream(warehouse).run(once=True)
+    assert (counts.rows_quarantined, counts.known) == (1, 3)
+    server.send(TOPIC, [("", body) for _, body in written(4, 4)])
+    asked = stream(warehouse)
+    polled(asked, 2)
+    asked.log.close()
+    assert stream(warehouse).run(once=True).rows_quarantined == 2
+    assert [row[0] for row in rows("select payload ->> 'event_id' from ops.quarantine order by 1")] == [
+        "e1", "e2", "e2", "e3", "e4", "e4",
+    ]  # fmt: skip
+
+
+@of_rabbit
+def test_properties_that_mean_nothing(
+    kind: str, server: Rabbit, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An id that is not UTF-8, and times in milliseconds: the messages land, and are known when they come again."""
+    declare(monkeypatch, key=())
+    with server.server.connect() as connection:
+        for number, name in ((1, b"caf\xe9"), (1, b"caf\xe9"), (2, b"caf\xe8")):
+            properties = pika.BasicProperties(message_id=name, timestamp=1_764_500_000_000)  # type: ignore[arg-type]
+            connection.channel().basic_publish("", TOPIC, written(number)[0][1], properties)
+    counts = stream(warehouse).run(once=True)
+    assert (counts.rows_loaded, counts.known) == (2, 1)
+    assert rows("select data_at from ops.load_audit") == [(None,)]
+
+
+@of_rabbit
+def test_a_sender_that_sends_again(
+    kind: str, server: Rabbit, warehouse: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the message id, or by the header that the address names."""
+    declare(monkeypatch, key=())
+    server.send(TOPIC, [*written(1, 2), *written(2)])
+    counts = stream(warehouse).run(once=True)
+    assert (counts.rows_loaded, counts.known) == (2, 1)
+    monkeypatch.setenv("GRANARY_EVENTS_STREAM", server.address(id="order"))
+    with server.server.connect() as connection:
+        for order, name in ((7, "x"), (7, "y"), (8, "z")):
+            properties = pika.BasicProperties(message_id=name, headers={"order": order})
+            connection.channel().basic_publish("", TOPIC, written(order)[0][1], properties)
+    assert stream(warehouse).run(once=True).known == 1
+
+
+@of_rabbit
+@pytest.mark.parametrize("queue", ["classic", "quorum"])
+def test_dead_letters_of_a_queue_are_a_queue(kind: str, server: Rabbit, warehouse: Settings, queue: str) -> None:
+    """A queue of either type that has what another one gave up; more messages than the prefetch."""
+    server.arguments = {"x-queue-type": queue}
+    server.make(TOPIC)
+    with server.server.connect() as connection:
+        channel = connection.channel()
+        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": TOPIC, "x-message-ttl": 0}
+        channel.queue_declare("given-up", arguments=arguments)
+    server.send("given-up", written(*range(300)))
+    wait_until(lambda: server.ready(TOPIC) == 300, what="the dead letters")
+    counts = stream(warehouse, rows=70).run(once=True)
+    assert (counts.rows_loaded, counts.batches >= 5) == (300, True)
+    assert [row[0] for row in landed(warehouse)] == sorted(f"e{n}" for n in range(300))
+    server.delete("given-up")
+
+
+@of_rabbit
+def test_the_connection_is_lost_between_commit_and_acknowledgement(
+    kind: str, server: Rabbit, warehouse: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(monkeypatch, key=())
+    server.send(TOPIC, written(*range(30)))
+    reading = stream(warehouse, rows=30)
+    commit = StreamLoop._commit
+
+    def cut(loop: StreamLoop, runs: Any) -> None:
+        commit(loop, runs)
+        if loop.counts.batches == 1:
+            loop.log._connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(StreamLoop, "_commit", cut)
+    counts = reading.run(once=True)
+    assert (counts.rows_loaded, counts.known) == (30, 30)
+    assert server.ready(TOPIC) == 0
+
+
+@of_rabbit
+def test_a_queue_that_is_deleted_meanwhile(kind: str, server: Rabbit, warehouse: Settings) -> None:
+    reading = stream(warehouse)
+    polled(reading, 0)
+    server.delete(TOPIC)
+
+    def poll() -> bool:
+        reading._patiently(reading._poll, time.sleep)
+        return False
+
+    with pytest.raises(GranaryError, match="no such queue"):
+        wait_until(poll, what="the end")
+    reading.log.close()
+
+
+@of_rabbit
+def test_wrong_credentials(kind: str, server: Rabbit, warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRANARY_EVENTS_STREAM", server.address(password="not-it"))
+    with pytest.raises(GranaryError, match="refuses the user or the password") as found:
+        stream(warehouse).run(once=True)
+    assert "not-it" not in str(found.value)
+    monkeypatch.setenv("GRANARY_EVENTS_STREAM", server.address(vhost="nowhere"))
+    with pytest.raises(GranaryError, match="no such virtual host"):
+        stream(warehouse).run(once=True)
+    ports = server.server.ports
+    secured = server.address(tls="true", ca=server.server.authority).replace(f":{ports[0]}", f":{ports[1]}")
+    monkeypatch.setenv("GRANARY_EVENTS_STREAM", secured)
+    server.send(TOPIC, written(1))
+    assert stream(warehouse).run(once=True).rows_loaded == 1
+
+
+@of_rabbit
+def test_huge_messages(kind: str, server: Rabbit, warehouse: Settings, rows: Rows) -> None:
+    """They go to the quarantine, and a batch takes no more of them than fit into memory."""
+    big = b'{"event_id":"' + b"x" * 9_000_000 + b'"}'
+    server.send(TOPIC, [(f"h{n}", big) for n in range(5)] + written(1))
+    counts = stream(warehouse).run(once=True)
+    assert (counts.rows_loaded, counts.rows_quarantined) == (1, 5)
+    assert counts.batches > 1
+    assert rows("select distinct reason from ops.quarantine") == [("is larger than 1,048,576 bytes",)]
+
+
+@of_rabbit
+def test_the_command(kind: str, server: Rabbit, warehouse: Settings) -> None:
+    server.send(TOPIC, written(*range(5)))
+    environment = warehouse.environment()
+    shown = ended(command("stream", "events", "--status", "--json", **environment))
+    assert shown[0] == 0, shown
+    assert json.loads(shown[1])[0]["messages"] == 5
+    running = command("stream", "events", "--json", **environment)
+    wait_until(lambda: len(landed(warehouse)) == 5, what="the landing")
+    running.terminate()
+    code, out, _ = ended(running)
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["rows_loaded"] == 5
