@@ -1,7 +1,8 @@
-"""Hired bikes that ran once through Dagster: what runs promise on any project, on a small one."""
+"""Hired bikes that ran once through Dagster: runs that fail, are killed, or overwrite days, on a small project."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from tests.python.support.project_process import ProjectProcess
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import date
+    from pathlib import Path
 
     from granary.dagster.run import RunOutcome
     from granary.dagster.windows import Window
@@ -48,6 +50,10 @@ class Place:
         self.events.clear()
         return self.process.call(run, job, window, full_refresh, listen=self.events.append)
 
+    def another(self, folder: Path) -> ProjectProcess:
+        """Start another process, which may be killed."""
+        return ProjectProcess(self.variables, folder / "errors")
+
     def materialized(self) -> set[str]:
         """Return what the last run brought up to date in dbt."""
         return {event.name for event in self.events if event.kind == "materialized"}
@@ -66,6 +72,14 @@ class Place:
     def rides_of(self, day: date) -> object:
         """Count the rides of a day that people see."""
         return self.rows(f"select count(*)::int from marts.fct_rides where business_date = '{day}'")[0][0]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen within {seconds} s"
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from demo import retailer
 from granary.dagster.assemble import assemble
 from granary.dagster.instance import environment, inside, open_instance
 from granary.dagster.run import run_job
-from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.connection import connect, query
 from orchestration.jobs import jobs as project_jobs
 from orchestration.schedules import SCHEDULES
 
@@ -54,7 +54,6 @@ class Place:
         job: str = "everything",
         *,
         window: Window | None = None,
-        full_refresh: bool = False,
         on_event: Callable[[Event], None] = lambda _: None,
     ) -> RunOutcome:
         """Run a job with the retailer's systems up."""
@@ -65,13 +64,7 @@ class Place:
             on_event(event)
 
         with retailer.systems(self.settings):
-            return run_job(self.settings, job, window=window, full_refresh=full_refresh, on_event=listen)
-
-    def forget_build(self) -> None:
-        """Have the next run build everything, even if nothing changed."""
-        with connect(self.settings) as connection:
-            execute(connection, "delete from ops.whole_builds")
-            connection.commit()
+            return run_job(self.settings, job, window=window, on_event=listen)
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[object, ...]]:
         """Query the warehouse."""
