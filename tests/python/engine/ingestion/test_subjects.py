@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from granary.cli.main import app
+from granary.erasure import everywhere
 from granary.load import api as load
 from granary.load.api import load_table
 from granary.load.append import append
@@ -430,11 +431,12 @@ def test_the_only_subject_need_not_be_named(
 ) -> None:
     asked = []
     outcome = SimpleNamespace(known_before=False, totals=(), elsewhere=(), left=(), finished=True, erasures=())
-    monkeypatch.setattr(forget, "forget", lambda _, one, reason: asked.append(one) or outcome)
+    done = SimpleNamespace(outcome=outcome, exports=(), deliveries=(), not_stored="")
+    monkeypatch.setattr(everywhere, "forget", lambda _, one, **__: asked.append(one) or done)
     monkeypatch.setattr("granary.cli.forget.ready", lambda: warehouse)
     monkeypatch.setattr(subjects, "declared", lambda: {"rider": RIDER})
     assert CliRunner().invoke(app, ["forget", "--yes", "Ann@example.org"]).exit_code == 0
     assert CliRunner().invoke(app, ["forget", "--yes", "rider", "ann@example.org"]).exit_code == 0
     assert asked == [Identity(RIDER, "ann@example.org")] * 2
-    done = CliRunner().invoke(app, ["forget", "--yes", "rider"])
-    assert (done.exit_code, "give a data subject and its key" in done.output) == (2, True)
+    wrong = CliRunner().invoke(app, ["forget", "--yes", "rider"])
+    assert (wrong.exit_code, "give a data subject and its key" in wrong.output) == (2, True)
