@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
@@ -86,14 +87,13 @@ def test_a_build_brings_back_what_it_needs_and_it_moves_again(hire: BikeHire) ->
     assert "the build needs archived rows of hire.rides, 2026-01-05 to 2026-01-06: 3 rows come back" in told
     assert (hire.rows(FACTS), hire.rows(MONTHS), hire.rows(RAW)) == (facts, BEFORE, [(5,)])
 
-    # A second file for a day beside archived rows: only that month's file comes back.
-    hire.deliver("2026-01-07", (6, 9, "6.00"))
-    file = hire.landing / "rides" / "2026-01-07.csv"
-    (hire.landing / "rides" / "2026-01-06 of two.csv").write_text(file.read_text().replace("2026-01-07", "2026-01-06"))
-    file.unlink()
+    # A model whose SQL changed is built anew by Dagster's run.
+    model = hire.folder / "models" / "marts" / "fct_rides.sql"
+    model.write_text(model.read_text().replace("fare, load_id", "cast(fare * 2 as numeric(18, 2)) as fare, load_id"))
     told = hire.command("run")
-    assert "3 rows come back (file 1 of 1)" in told
-    assert hire.rows(FACTS) == sorted([*facts, (6, "2026-01-06", "6.00")])
+    assert "3 rows come back (file 1 of 2)" in told
+    assert "1 rows come back (file 2 of 2)" in told
+    assert hire.rows(FACTS) == [(ride, day, str(2 * Decimal(fare))) for ride, day, fare in facts]
     assert hire.rows(RAW) == [(5,)]
     assert json.loads(hire.command("archive-raw", "--json"))[0]["rows"] == 0
 

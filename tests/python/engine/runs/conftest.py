@@ -86,7 +86,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
 def made(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Return the project with the rides of four days, its warehouse still empty."""
     folder = tmp_path_factory.mktemp("runs")
-    hire = ClubHire(make_warehouse("runs"), folder)
+    hire = ClubHire(make_warehouse("club_hire"), folder)
     hire.join((7, "Ulm", "2026-01-01"), (8, "Bonn", "2026-01-01"), (9, "Kiel", "2026-01-02"))
     hire.deliver("2026-01-05", (1, 7, "1.00"), (2, 8, "2.00"))
     hire.deliver("2026-01-06", (3, 8, "3.00"), (4, 9, "4.00"), (5, 9, "4.50"))
