@@ -57,6 +57,6 @@ def _names(page: str, more: str = "") -> dict[str, Any]:
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", (PAGES / f"{page}.md").read_text(), re.DOTALL)
     (module,) = [block for block in blocks if "SOURCE = " in block]
-    for block in (module, *(block for block in blocks if more and block.startswith(f"{more} = "))):
+    for block in (module, *(block for block in blocks if more and f"\n{more} = " in block)):
         exec(compile(block, f"{page}.md", "exec"), names)
     return names
