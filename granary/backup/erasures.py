@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def store(settings: Settings, place: Destination) -> bool:
-    """Store who is forgotten, if that is news there; return whether it was.
+    """Store who is forgotten, if the list there lacks anybody; return whether it did.
 
     Two that do so at once take turns: what one has read there, the other one has not added to meanwhile.
     """

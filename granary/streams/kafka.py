@@ -187,7 +187,7 @@ class KafkaLog:
             self._ends[part] = message.offset()
             self._ended.add(part)
         elif error.code() in (codes._AUTO_OFFSET_RESET, codes.OFFSET_OUT_OF_RANGE):
-            self._failure = _gone(_name(part), self._starts.get(part))
+            self._failure = gone(_name(part), self._starts.get(part))
         elif error.fatal() or error.code() in (
             codes.TOPIC_AUTHORIZATION_FAILED,
             codes.GROUP_AUTHORIZATION_FAILED,
@@ -312,7 +312,8 @@ def _part(name: str) -> Part:
     return topic, int(number[:-1])
 
 
-def _gone(partition: str, position: str | None) -> GranaryError:
+def gone(partition: str, position: str | int | None) -> GranaryError:
+    """Return the error for a position from which on a partition has no messages."""
     return GranaryError(
         f"messages from offset {position} on are no longer in the topic, or it was created again",
         partition,

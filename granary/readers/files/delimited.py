@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
 from granary.load.values import beyond
-from granary.readers.files.dialect import detect
+from granary.readers.files.dialect import beginning, detect
 from granary.readers.files.names import NOBODY, numbered
 from granary.readers.files.notation import null_words_of
 from granary.readers.files.records import Quoting, records
@@ -66,8 +66,8 @@ def read(
     known = {name.lower() for name in types}
     declared, options = options, detect(head, options, known)
     if options.skip and not headless:
-        text = head.decode(str(options.encoding), "replace").removeprefix("\ufeff")
-        options = detect(head, replace(declared, skip=line_of_header(text, options, known)), known)
+        lines_above = line_of_header(beginning(head, options.encoding), options, known)
+        options = detect(head, replace(declared, skip=lines_above), known)
     quoting = Quoting(*(str(each).encode() for each in (options.delimiter, options.quote, options.escape)))
     runs = records(utf8(head, stream, doubt or str(options.encoding)), quoting, limits.record, where)
     parser = None

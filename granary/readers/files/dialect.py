@@ -49,7 +49,7 @@ def detect(head: bytes, options: Csv, names: Collection[str] = ()) -> Csv:
         Options whose delimiter, quote, escape, encoding and header are all set.
     """
     encoding = encoding_of(head, options.encoding)
-    text = head.decode(encoding, "replace").removeprefix("\ufeff")
+    text = beginning(head, encoding)
     lines = re.split(r"\r\n|\n|\r", text)[options.skip :]
     if len(lines) > 1:
         lines = lines[:-1]  # the last may be cut off
@@ -69,6 +69,11 @@ def detect(head: bytes, options: Csv, names: Collection[str] = ()) -> Csv:
     if header is None:
         header = not options.columns and has_header(guess.rows, names)
     return replace(options, delimiter=delimiter, quote=quote, escape=escape, encoding=encoding, header=header)
+
+
+def beginning(head: bytes, encoding: str | None) -> str:
+    """Return the first bytes of a text, in its encoding, as text; a byte order mark is none of it."""
+    return head.decode(str(encoding), "replace").removeprefix("\ufeff")
 
 
 def rows(text: str, delimiter: str, quote: str, escape: str) -> list[list[str]]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from granary.profiling.json_values import column
 from granary.readers.files import formats
-from granary.readers.files.dialect import detect, rows
+from granary.readers.files.dialect import beginning, detect, rows
 from granary.readers.files.excel import first_rows
 from granary.readers.files.limits import Limits
 from granary.readers.files.names import NOBODY, check_columns
@@ -284,7 +284,7 @@ def _is_json(line: bytes) -> bool:
 def _dialect(head: bytes, found: formats.Csv) -> formats.Csv:
     """Return the dialect, with the lines above the header; a file without one gets names for its columns."""
     known, found = found, detect(head, found)
-    text = head.decode(str(found.encoding), "replace").removeprefix("\ufeff")
+    text = beginning(head, found.encoding)
     if above := lines_above(text, found):
         found = detect(head, replace(known, skip=above))
     if found.header:

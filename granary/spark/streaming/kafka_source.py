@@ -15,8 +15,8 @@ import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows, SupportsTriggerAvailableNow
 
-from granary.streams.kafka import CONNECT_SECONDS, DEFAULTS, OURS
-from granary.warehouse.errors import GranaryError
+from granary.streams.kafka import CONNECT_SECONDS, DEFAULTS, OURS, gone
+from granary.warehouse.errors import GranaryError, missing_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -217,7 +217,7 @@ class KafkaReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
             except kafka.KafkaException as error:
                 return _away(error.args[0].str(), self.client)
             if part.offset > high:
-                return _gone(name, part.offset)
+                return gone(name, part.offset)
         return _away("no answer to a fetch", self.client)
 
 
@@ -235,7 +235,7 @@ def consumer_of(client: Mapping[str, str]) -> Any:
     try:
         import confluent_kafka as kafka  # noqa: PLC0415 - an extra
     except ImportError:
-        raise GranaryError("Kafka needs the package confluent-kafka", todo="install granary-elt[streams]") from None
+        raise missing_package("Kafka", "confluent-kafka", "streams") from None
     try:
         return kafka.Consumer(dict(client))
     except kafka.KafkaException as error:
@@ -286,16 +286,8 @@ def _refused(error: Any, name: str, position: int) -> GranaryError:
 
     codes = kafka.KafkaError
     if error.code() in (codes._AUTO_OFFSET_RESET, codes.OFFSET_OUT_OF_RANGE, codes._PARTITION_EOF):
-        return _gone(name, position)
+        return gone(name, position)
     return GranaryError(f"Kafka: {error.name()}: {error.str()[:200]}", name, "check the broker")
-
-
-def _gone(name: str, position: int) -> GranaryError:
-    return GranaryError(
-        f"messages from offset {position} on are no longer in the topic, or it was created again",
-        name,
-        "what is gone has to come by another channel; then forget the position: see docs/engine/runbooks/stream-lag.md",
-    )
 
 
 def _away(words: str, client: Mapping[str, str]) -> GranaryError:
