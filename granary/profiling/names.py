@@ -15,8 +15,13 @@ CODE = re.compile(
 """What is written in digits and is not a number: nobody adds up phone numbers, and the next one may begin with 0."""
 SHARE = re.compile(
     r"(^|_)(percent|percentage|pct|rate|ratio|share|avg|average|mean|median|lat|latitude|lon|lng|longitude|year|age"
-    r"|temperature)s?$"
+    r"|temperature|temp|humidity|rating|score|rank|level|on_hand|in_stock)s?$"
+    r"|(^|_)(month|week|weekday|hour|quarter)$"
+    r"|(^|_)(avg|average|mean|median|percent|pct|ratio|temperature|balance|cumulative|running_total|ytd|mtd|stock)s?(_|$)"
+    r"|^(rate|exchange_rate|interest_rate|tax_rate|min|max|minimum|maximum|day_of|week_of)_"
+    r"|(^|_)unit_(price|cost)(_|$)|(price|cost|amount|revenue|sales)s?_per_"
 )
+"""Numbers that nobody adds up, or not over days: shares, means, extremes, prices of a unit, places, balances."""
 FREE_TEXT = re.compile(
     r"(^|_)(comments?|notes?|remarks?|descr?|descriptions?|text|message|body|title|subject|summary|details?|reason"
     r"|review|feedback|bio|address)(_\d+)?$"
@@ -64,7 +69,7 @@ def is_code(name: str) -> bool:
 
 
 def is_share(name: str) -> bool:
-    """Return whether a column of this name holds numbers that nobody adds up: shares, means, places, years."""
+    """Return whether a column of this name holds numbers that nobody adds up: shares, means, balances, places."""
     return SHARE.search(snake(name)) is not None
 
 

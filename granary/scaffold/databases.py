@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from contextlib import closing
 from datetime import timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,6 +25,9 @@ ROWS = 50_000
 FRESHNESS = timedelta(hours=36)
 LATE = "overlap=timedelta(minutes=10)"
 """How much is read again before a cursor, for rows that were committed late."""
+WRITTEN = re.compile(r"(?i)char|text|clob|name|enum|money|time(?!stamp)|^$|^null$")
+"""Declared types whose values are what somebody wrote. What a point, a range, a bit string or an array looks like says
+nothing: `(1,2)` is no negative number, and the bits 1010 are not a thousand and ten."""
 SHOWN_AS = {"postgresql": "postgres"}
 
 
@@ -89,6 +94,9 @@ def _found(
         whole=not key,
         notes=notes,
         numbers=frozenset(name for name in texts if "numeric" in texts[name] or "decimal" in texts[name]),
+        opaque=frozenset(
+            column.name for column in shape.columns if column.name not in texts and not WRITTEN.search(column.declared)
+        ),
     )
 
 
@@ -111,12 +119,13 @@ def _sample(reader: DatabaseReader, shape: TableShape) -> tuple[pa.Table, bool, 
         for name in wrong:
             types[name] = pa.string()
             texts[name] = declared[name].lower()
-            count = f"{misfits[name]:,} of {sample.num_rows + len(refused):,} rows"
-            said.append(f"{name} is declared as {declared[name]}, and {count} have values that do not fit: it is text")
+            share = f"{misfits[name]:,} of {sample.num_rows + len(refused):,} rows"
+            said.append(f"{name} is declared as {declared[name]}, and {share} have values that do not fit: it is text")
     if refused:
         name, reason = refused[0]
-        count = f"{len(refused):,} of {sample.num_rows + len(refused):,} rows"
-        said.append(f"{count} will be refused: {name} {reason}")
+        share = f"{len(refused):,} of {sample.num_rows + len(refused):,} rows"
+        hint = ', unless you say zero_dates="null"' if reason == "is the zero date" else ""
+        said.append(f"{share} will be refused: {name} {reason}{hint}")
         said = [words for words in said if not words.startswith(f"{name} is declared")]
     return sample, complete, texts, tuple(said)
 
@@ -127,14 +136,15 @@ def _rows(
     """Return the first rows in these types, whether they are all, and of each refused row the column and the reason."""
     from granary.sources.spec import Column, Table
 
-    aliases = {f"c{place}": column for place, column in enumerate(shape.columns)}
+    own = {column.name for column in shape.columns}
+    free = (name for number in count() if (name := f"column_{number}") not in own)
+    aliases = dict(zip(free, shape.columns))  # noqa: B905 - there is no end of free names
     table = Table(
         name="sample",
         description="A table that nobody has described yet.",
         location=shape.location,
         columns=tuple(
-            Column(name, types[column.name], "Not yet.", aliases=() if column.name == name else (column.name,))
-            for name, column in aliases.items()
+            Column(name, types[column.name], "Not yet.", aliases=(column.name,)) for name, column in aliases.items()
         ),
         disposition="replace_unit",
         freshness=FRESHNESS,

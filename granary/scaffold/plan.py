@@ -58,6 +58,8 @@ class Found:
     """Headers that not every delivery has."""
     numbers: frozenset[str] = frozenset()
     """Columns that are numbers by declaration and text because no type here holds them."""
+    opaque: frozenset[str] = frozenset()
+    """Columns of text whose declared type is none: points, ranges, arrays, bits."""
     notes: tuple[str, ...] = ()
     """What a person should know of how it was read: rows that no load will take, files that differ."""
     mixed: frozenset[str] = frozenset()
@@ -190,7 +192,12 @@ def plan(
             continue
         given_words = words.get(table, words.get("")) if words else None
         readings = read(
-            one.sample, one.text, words=given_words or () if words else None, known=known, numbers=one.numbers
+            one.sample,
+            one.text,
+            words=given_words or () if words else None,
+            known=known,
+            numbers=one.numbers,
+            opaque=one.opaque,
         )
         promised = (agreed or {}).get(table)
         if promised:

@@ -59,6 +59,7 @@ def read(
     words: Collection[str] | None = None,
     known: Collection[str] = (),
     numbers: Collection[str] = (),
+    opaque: Collection[str] = (),
 ) -> list[Reading]:
     """Return how each column of a sample is read.
 
@@ -68,11 +69,16 @@ def read(
         words: the words that stand for no value, if a person gave them; None to find them.
         known: such words of the source's other columns.
         numbers: columns of text that are plain numbers by declaration.
+        opaque: columns of text that are something else by declaration, and stay what they are.
     """
     columns = [_typed(sample[name], name, text, words, known) for name in sample.column_names]
     names = sample.column_names
     looks = [
-        _number(one.values) if name in numbers else written(one.values) if pa.types.is_string(one.values.type) else None
+        _number(one.values)
+        if name in numbers
+        else written(one.values)
+        if pa.types.is_string(one.values.type) and name not in opaque
+        else None
         for name, one in zip(names, columns, strict=True)
     ]
     styles = {look.style for look in looks if look and not look.unsure and not look.torn}

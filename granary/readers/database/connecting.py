@@ -30,6 +30,11 @@ SILENCE_SECONDS = 300
 """How long a server may send nothing in the middle of an answer before the load gives it up."""
 ADVICE = "check that the source database is up, then load again; nothing of this load has landed"
 
+MYSQL = ("mysql", "mariadb")
+GEOMETRIES = (
+    "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection",
+)  # fmt: skip
+"""MySQL's types whose values are bytes."""
 LIBPQ = {**TCP, "connect_timeout": CONNECT_SECONDS, "application_name": "granary"}
 DRIVERS = {"mysql": "pymysql", "mariadb": "pymysql", "mssql": "pymssql", "oracle": "oracledb", "sqlite": "sqlite3"}
 """The driver that a URI without one gets: `mysql://` is `mysql+pymysql://`."""
@@ -53,6 +58,11 @@ class Database:
         return "postgresql" if scheme == "postgres" else scheme
 
     @property
+    def is_mysql(self) -> bool:
+        """Whether it is a MySQL or a MariaDB."""
+        return self.dialect in MYSQL
+
+    @property
     def name(self) -> str:
         """What to call it in an error."""
         parts = urlsplit(self.uri)
@@ -74,7 +84,7 @@ class Database:
         Raises:
             GranaryError: no such kind of database is known, or its driver is not installed.
         """
-        from sqlalchemy import create_engine, event, exc, make_url, pool  # noqa: PLC0415 - half a second
+        from sqlalchemy import create_engine, event, exc, make_url, pool, types  # noqa: PLC0415 - half a second
 
         try:
             url = make_url(self.uri)
@@ -101,6 +111,13 @@ class Database:
         else:
             arguments = _arguments(driver, self.timeout)
             engine = create_engine(url, poolclass=pool.NullPool, connect_args=arguments)
+        if kind in MYSQL:
+            known: Any = engine.dialect
+            known.ischema_names = {
+                **dict.fromkeys(GEOMETRIES, types.LargeBinary),
+                **dict.fromkeys(("inet4", "inet6"), types.String),
+                **known.ischema_names,
+            }  # what SQLAlchemy does not know it would call text
         if driver == "oracledb":
             event.listen(engine, "do_connect", _connect_in_time)
         # Transactions are begun by our own statements (see snapshot.py), so the driver must not begin any.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from granary.readers.database.connecting import quoted
+import pyarrow as pa
+
+from granary.readers.database.connecting import MYSQL, quoted
 from granary.readers.database.describe import source_columns
 from granary.readers.database.types import INSTANT
 from granary.readers.database.values import source_batch_of
@@ -64,7 +66,8 @@ class Session:
             result = self.connection.execution_options(**options).execute(query)
             try:
                 while rows := result.fetchmany(ROWS):
-                    yield source_batch_of(fields, rows, self.zero_dates)
+                    made = source_batch_of(fields, rows, self.zero_dates)
+                    yield replace(made, batch=_shortest(made.batch, fields)) if self.database.is_mysql else made
             finally:
                 abandon(result.cursor)
 
@@ -76,7 +79,7 @@ class Session:
                 session.interrupt()
             elif self.database.dialect == "oracle":
                 session.cancel()
-            elif self.database.dialect in ("mysql", "mariadb"):
+            elif self.database.is_mysql:
                 with self.database.session(self.database.engine(), self.where) as other:
                     other.exec_driver_sql(f"kill query {int(session.thread_id())}")
 
@@ -102,7 +105,7 @@ def source(dialect: Dialect, schema: str | None, name: str, scn: int | None) -> 
 
 def select_part(dialect: Dialect, table: Any, fields: list[Field], part: Part) -> Select[Any]:
     """Return the query of a part, with its values bound."""
-    from sqlalchemy import and_, column, func, literal, or_, select  # noqa: PLC0415
+    from sqlalchemy import and_, column, func, literal, literal_column, or_, select  # noqa: PLC0415
 
     by_name = {field.name: field for field in fields}
     chosen: list[Any] = []
@@ -111,6 +114,9 @@ def select_part(dialect: Dialect, table: Any, fields: list[Field], part: Part) -
         if dialect.name == "oracle" and field.type == INSTANT and field.zone is None:
             # The driver leaves the zone of a time out, so the server takes it to UTC.
             item = func.sys_extract_utc(item).label(field.name)
+        if dialect.name in MYSQL and field.declared.startswith("float"):
+            # As text a float has six digits, 1234567.9 would be 1234570.
+            item = (item * literal_column("1e0")).label(field.name)
         chosen.append(item)
     conditions: list[Any] = []
     if part.cursor and part.start is not None:
@@ -127,6 +133,15 @@ def select_part(dialect: Dialect, table: Any, fields: list[Field], part: Part) -
             conditions.append(or_(below, column(part.key).is_(None)) if first else below)
     found = select(*chosen).select_from(table)
     return found.where(and_(*conditions)) if conditions else found
+
+
+def _shortest(batch: pa.RecordBatch, fields: list[Field]) -> pa.RecordBatch:
+    """Return rows of MySQL with each float as the shortest number that is the same, as a capture has it: 1.1."""
+    for place, field in enumerate(fields):
+        if field.declared.startswith("float") and pa.types.is_floating(field.type):
+            found = batch.column(place).cast(pa.float32()).cast(pa.string()).cast(field.type)
+            batch = batch.set_column(place, pa.field(field.name, field.type), found)
+    return batch
 
 
 def _from(dialect: Dialect, part: Part, field: Field) -> Any:

@@ -151,7 +151,10 @@ def _integer(kind: Any, name: str, dialect: str) -> Declared:
 
 
 def _bits(kind: Any) -> Declared:
-    return Declared(pa.bool_() if (kind.length or 1) == 1 else pa.int64(), loose=True, carrier=pa.decimal128(20, 0))
+    widest = pa.decimal128(20, 0)
+    bits = kind.length or 1
+    found = pa.bool_() if bits == 1 else pa.int64() if bits < 64 else widest  # noqa: PLR2004 - int64 has a sign
+    return Declared(found, loose=True, carrier=widest)
 
 
 def _number(kind: Any) -> Declared:

@@ -102,6 +102,33 @@ def test_values_land_exactly(shop: Shop, maria: MariaDB) -> None:
     )
 
 
+def test_floats_bits_and_places_land_exactly(shop: Shop, maria: MariaDB, recwarn: pytest.WarningsRecorder) -> None:
+    maria.run(
+        "create table odd (id int primary key, f float, g float, b bit(64), h bit(63), p point, a inet6)",
+        "insert into odd values (1, 1234567.875, 1.1, 0xffffffffffffffff, 0x7fffffffffffffff, point(1, 2), '::1'),"
+        " (2, 16777217, -0.0, 0, 0, null, null), (3, null, 3.40282e38, null, null, null, null)",
+    )
+    [odd] = describe(maria.uri)
+    types = {column.name: column.type for column in odd.columns}
+    assert types == {
+        "id": pa.int32(),
+        "f": pa.float64(),
+        "g": pa.float64(),
+        "b": pa.decimal128(20, 0),
+        "h": pa.int64(),
+        "p": pa.binary(),
+        "a": pa.string(),
+    }
+    shop.load(DatabaseReader(maria.uri), contract("odd", columns=types))
+    place = bytes.fromhex("000000000101000000000000000000f03f0000000000000040")
+    assert shop.rows("select f, g, b::text, h, p, a from raw_shop.odd order by id") == [
+        (1234567.9, 1.1, "18446744073709551615", 9223372036854775807, place, "::1"),
+        (16777216.0, 0.0, "0", 0, None, None),  # what a float of 32 bits holds
+        (None, 3.40282e38, None, None, None, None),
+    ]
+    assert not [warned for warned in recwarn if "Did not recognize" in str(warned.message)]
+
+
 def test_a_value_that_no_contract_holds_refuses_its_row_alone(shop: Shop, maria: MariaDB) -> None:
     maria.run(
         "create table odd (id int primary key, big bigint unsigned, day date, at datetime, flag tinyint(1), t text)",
