@@ -82,6 +82,13 @@ def _found(
     if cursor not in sample.column_names:
         # A row whose cursor is null would never be read again.
         cursor = next((column for column in shape.cursors if not sample[column].null_count), None)
+    cursor = cursor if key else None
+    if cursor:
+        notes = (
+            *notes,
+            f"only what is new by {cursor} is read again: what the source deletes stays; to see that, read the table"
+            ' whole with disposition "replace" and no cursor',
+        )
     return Found(
         name=said,
         location=shape.location,
@@ -89,7 +96,7 @@ def _found(
         freshness=FRESHNESS,
         complete=complete,
         key=key,
-        cursor=cursor if key else None,
+        cursor=cursor,
         # Without a key that the database guarantees, a row cannot be found again: the table is read whole.
         whole=not key,
         notes=notes,

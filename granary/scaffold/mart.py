@@ -69,7 +69,10 @@ class PlannedMart:
         return [
             column.name
             for column in self.columns
-            if column.type.startswith(EXACT) and adds_up(column.name, column.type) and not column.meta
+            if column.name not in self.grain
+            and column.type.startswith(EXACT)
+            and adds_up(column.name, column.type)
+            and not column.meta
         ]
 
 

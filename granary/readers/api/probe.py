@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -106,6 +107,9 @@ class _Probe:
 
         Else one that the answer declares, though it has ended or leads where we do not follow: reading then fails
         there, which is better than to take the first page for all.
+
+        Raises:
+            GranaryError: the answer says that there are more pages, and nothing leads to them.
         """
         ended: Pagination | None = None
         for pagination in self._paginations(names):
@@ -120,6 +124,13 @@ class _Probe:
                 or isinstance(following, str)
             )
             ended = ended or (pagination if declared else None)
+        more = next((f"{path} is {json.dumps(value)}" for path, value in names.items() if _is_more(path, value)), None)
+        if more and (ended is None or isinstance(ended, Cursor)):
+            raise GranaryError(
+                f"the answer says that there are more pages ({more}), and none of the ways known here leads to them",
+                self.url,
+                "try again if the service is not well; else write its source by hand (docs/engine/sources/apis.md)",
+            )
         return ended, []
 
     def _paginations(self, names: dict[str, Any]) -> Iterator[Pagination]:
@@ -204,6 +215,12 @@ def _last(path: str) -> str:
 
 def _is_link(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(("http://", "https://", "/", "?"))
+
+
+def _is_more(path: str, value: Any) -> bool:
+    """Return whether a value beside the rows says that the first page is not all; `pages` alone may be a book's."""
+    sure = _last(path) in PAGE_COUNTS and ("." in path or _last(path) not in ("pages", "page_count"))
+    return value is True if _last(path) in MORE else sure and _count(value) and value > 1
 
 
 def _count(value: Any) -> bool:

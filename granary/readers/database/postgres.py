@@ -17,7 +17,7 @@ from granary.readers.database.connecting import ADVICE
 from granary.readers.database.shapes import ColumnShape, TableShape, cursor_candidates
 from granary.readers.database.types import POSTGRES, SourceColumn, base, of_postgres
 from granary.warehouse.connection import connect_uri, execute, query, quote_name, reason
-from granary.warehouse.errors import TransientError
+from granary.warehouse.errors import GranaryError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from granary.readers.database.window import Part, Start
     from granary.sources.units import SourceBatch
     from granary.warehouse.connection import ArrowConnection
+
+NO_TABLE = "42P01"
+REFUSED = "42"
+"""The class of what is not allowed or not there: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+RIGHTS = "check the rights of the login and the table's contract; nothing of this load has landed"
 
 CATALOGUE = """
 select
@@ -76,6 +81,13 @@ class Session:
         try:
             yield
         except (DriverError, OSError, pa.ArrowException) as error:  # an Arrow stream has errors of its own
+            state = str(getattr(error, "sqlstate", None) or "")
+            if state == NO_TABLE:
+                raise GranaryError(
+                    f"the source database has no table: {reason(error)}", self.where, "check the table's location"
+                ) from None
+            if state.startswith(REFUSED):
+                raise GranaryError(f"the source database refuses: {reason(error)}", self.where, RIGHTS) from None
             raise TransientError(
                 f"the source database stopped answering: {reason(error)}", self.where, ADVICE
             ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -101,6 +102,28 @@ def test_a_collection_of_one_page(service: Service) -> None:
 def test_a_cursor_that_has_ended_is_still_one(service: Service) -> None:
     service.routes["/items"] = lambda _: {"data": ROWS, "next_page_token": None}
     assert probe(f"{service.url}/items").pagination == Cursor("next_page_token", "page_token")
+
+
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [
+        ({"total_pages": 3}, "total_pages is 3"),
+        ({"meta": {"pages": 3}}, "meta.pages is 3"),
+        ({"has_more": True}, "has_more is true"),
+        ({"has_more": True, "next_cursor": None}, "has_more is true"),
+    ],
+)
+def test_a_first_page_is_not_taken_for_all(service: Service, beside: dict[str, Any], words: str) -> None:
+    """The second page fails, or is asked for in a way that nobody knows."""
+    service.routes["/items"] = lambda r: {"data": part(0), **beside} if at(r, "page", 1) == 1 else {"error": "x"}
+    with pytest.raises(GranaryError, match=re.escape(words)):
+        probe(service.url + "/items")
+
+
+def test_the_pages_of_a_book_are_no_pages_of_rows(service: Service) -> None:
+    service.routes["/items"] = lambda _: {"title": "A book", "pages": 320, "chapters": part(0)}
+    shape = probe(service.url + "/items")
+    assert (shape.rows, shape.pagination, len(shape.sample)) == ("chapters", None, 3)
 
 
 def test_the_key_is_sent(service: Service) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sqlite3
 from dataclasses import dataclass
 from datetime import date, datetime, time, timezone
@@ -15,7 +17,7 @@ import pytest
 from granary.load import api as load
 from granary.scaffold.inspection import inspect_source
 from granary.scaffold.source import module
-from granary.scaffold.write import write
+from granary.scaffold.write import files, write
 from granary.warehouse.connection import connect, ensure_database, execute, query
 from tests.python.engine.authoring.test_generated import run
 
@@ -244,6 +246,61 @@ def test_a_third_in_a_database(
     assert "part_share_number" in [column.cast for column in table.columns]
     assert loaded(planned) == {"parts": (20, 0)}
     assert rows("select id, share, plain, wide::text from raw_odd.parts order by id") == sent
+
+
+def test_names_and_types_that_a_database_may_have(
+    warehouse: Settings,
+    loaded: Callable[[PlannedSource], dict[str, tuple[int, int]]],
+    rows: Callable[..., list[tuple[object, ...]]],
+) -> None:
+    """Columns called as a reader calls its own, and types whose text looks like a number and is none."""
+    database = f"{warehouse.database}_src"
+    ensure_database(warehouse, database)
+    with connect(warehouse, database, autocommit=True) as connection:
+        execute(
+            connection,
+            "create table odd (id int primary key, c0 int, column_0 int, column_1 int, place point, bits bit(4),"
+            " span int4range, listed int[], due text, price money);"
+            "insert into odd values (1, 10, 20, 30, '(1,2)', '1010', '[1,5)', '{1}', '31/12/2024', '$1,234.50'),"
+            " (2, 11, 21, 31, '(3,4)', '0001', '[2,3)', '{2}', '01/12/2024', '-$5.00')",
+        )
+    planned = inspect_source("odd", warehouse.uri(database))
+    (table,) = planned.tables
+    assert {column.name: column.cast for column in table.columns if column.cast} == {
+        "due": "due_date",
+        "price": "price_number",
+    }
+    assert loaded(planned) == {"odd": (2, 0)}
+    assert rows("select c0, column_0, column_1, place, bits, span, listed, price from raw_odd.odd order by id") == [
+        (10, 20, 30, "(1,2)", "1010", "[1,5)", "{1}", "$1,234.50"),
+        (11, 21, 31, "(3,4)", "0001", "[2,3)", "{2}", "-$5.00"),
+    ]
+
+
+def test_a_row_that_changes_keeps_raw_and_ledger_equal(
+    warehouse: Settings,
+    loaded: Callable[[PlannedSource], dict[str, tuple[int, int]]],
+    rows: Callable[..., list[tuple[object, ...]]],
+) -> None:
+    """A table that takes rows by key shares them among loads, so the test of a new project is not about it."""
+    database = f"{warehouse.database}_src"
+    ensure_database(warehouse, database)
+    with connect(warehouse, database, autocommit=True) as connection:
+        execute(
+            connection,
+            "create table keyed (id int primary key, v int); insert into keyed values (1, 10), (2, 20);"
+            "create table keyless (n int, v int); insert into keyless values (1, 10), (1, 10)",
+        )
+        planned = inspect_source("odd", warehouse.uri(database))
+        assert loaded(planned) == {"keyed": (2, 0), "keyless": (2, 0)}
+        execute(connection, "update keyed set v = 11 where id = 1; update keyless set v = 11")
+    assert [load.load_table(warehouse, "odd", table).rows_loaded for table in ("keyed", "keyless")] == [2, 2]
+    assert rows("select id, v from raw_odd.keyed order by id") == [(1, 11), (2, 20)]
+    assert rows("select n, v from raw_odd.keyless") == [(1, 11), (1, 11)]
+    said = files(planned)["tests/dbt/raw_odd_reconciles_with_ledger.sql"]
+    assert re.findall(r"\('odd', '(\w+)', none\)", said) == ["keyless"]
+    tables = [{"source": "odd", "table": "keyless", "relation": "raw_odd.keyless", "model": None}]
+    assert rows("select * from ops.ledger_differences($1, 0)", json.dumps(tables)) == []
 
 
 def test_anything_in_sqlite(

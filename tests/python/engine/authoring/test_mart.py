@@ -116,6 +116,12 @@ def test_shares_and_keys_are_not_added_up(name: str, kind: str, is_added: bool) 
     assert (name in made.left_out) is not is_added
 
 
+def test_a_grain_of_numbers_is_no_measure() -> None:
+    made = plan(manifest(shelf="integer", pieces="integer"), "by_shelf", "stg_bakery__orders", ("shelf",))
+    assert [column.name for column in made.columns] == ["shelf", "order_count", "pieces"]
+    assert made.measures == ["order_count", "pieces"]
+
+
 def test_the_yaml_has_the_contract_the_grain_and_how_a_row_is_explained() -> None:
     (model,) = yaml.safe_load(files(mart("order_id"))["models/marts/core/fct_orders.yml"])["models"]
     meta = model["config"]["meta"]

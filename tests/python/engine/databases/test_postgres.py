@@ -365,3 +365,12 @@ def test_an_empty_table_is_no_error(shop: Shop, postgres: Postgres) -> None:
     assert [
         source_batch.batch.num_rows for source_batch in source_batches(DatabaseReader(postgres.uri), contract("t"))
     ] == [0]
+
+
+def test_a_table_that_is_gone_or_forbidden_is_said_to_be(postgres: Postgres) -> None:
+    postgres.run("create table secret (id int primary key, name text)")
+    with pytest.raises(GranaryError, match=r'has no table: .*"gone" does not exist.* check the table\'s location'):
+        read(DatabaseReader(postgres.uri), contract("gone"))
+    other = f"{postgres.uri}{'&' if '?' in postgres.uri else '?'}options=-crole%3Dpg_monitor"
+    with pytest.raises(GranaryError, match=r"refuses: .*permission denied for table secret.* rights of the login"):
+        read(DatabaseReader(other), contract("secret"))
