@@ -112,7 +112,7 @@ def plan(
         )
     types = {one: str(column["data_type"]) for one, column in columns.items()}
     moment = _day(types, columns, day, model, optional=name.startswith("dim_") and BUSINESS_DATE not in grain)
-    dated = _dated(moment, types, columns)
+    dated = _dated(moment, types, columns, is_wanted=BUSINESS_DATE in grain)
     known = [*types, *([dated.name] if dated else [])]
     for column in grain:
         if column not in known:
@@ -180,10 +180,15 @@ def _day(
     return BUSINESS_DATE if BUSINESS_DATE in days else days[0]
 
 
-def _dated(moment: str | None, types: Mapping[str, str], columns: Mapping[str, Any]) -> MartColumn | None:
-    """Return the column business_date of a moment; a date is one already."""
-    if moment is None or types[moment] == "date":
+def _dated(
+    moment: str | None, types: Mapping[str, str], columns: Mapping[str, Any], *, is_wanted: bool
+) -> MartColumn | None:
+    """Return the column business_date of a moment; a date is one already, and is called so where that is wanted."""
+    if moment is None or moment == BUSINESS_DATE:
         return None
+    if types[moment] == "date":
+        what = f"The day of {moment}."
+        return MartColumn(BUSINESS_DATE, "date", moment, what, meta(columns[moment])) if is_wanted else None
     zoned = types[moment] == "timestamp with time zone"
     zone = " at time zone '{{ var(\"time_zone\") }}'" if zoned else ""
     where = " in the time zone of the project" if zoned else ""

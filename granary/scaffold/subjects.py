@@ -30,7 +30,8 @@ def marked(planned: PlannedSource, columns: Mapping[str, str]) -> tuple[PlannedS
 
     Args:
         planned: the source.
-        columns: data subject -> the name of the column with its keys, in whatever table.
+        columns: data subject -> the name of the column with its keys, in whatever table. The key of a table that such
+            a column points to is one too.
 
     Raises:
         UsageError: a name cannot be a data subject's, or there is no such column.
@@ -49,19 +50,41 @@ def marked(planned: PlannedSource, columns: Mapping[str, str]) -> tuple[PlannedS
             )
         if subject not in kinds:
             raise unknown("column", column_name, {one.name for table in planned.tables for one in table.columns})
+    found = {
+        (table.name, column): subject
+        for table in planned.tables
+        for column in table.columns
+        if (subject := subject_of.get(column.name) or subject_of.get(column.header))
+    }
+    said = {(table, column.name): subject for (table, column), subject in found.items()}
+    # The table that a key points to has the subject itself, whatever its own column is called: customers.id.
+    pointed = {(at.table, at.column): subject for (_, column), subject in found.items() if (at := column.parent)}
+    whose = pointed | said
+    notes = [
+        f"{table}.{column}: a {subject}'s key too, as others point to it"
+        for (table, column), subject in pointed.items()
+        if (table, column) not in said
+    ]
+    notes += [
+        f"{table.name}: it has personal columns and no data subject's key, so `granary forget` does not reach it"
+        for table in planned.tables
+        if columns
+        and any(column.personal for column in table.columns)
+        and not any((table.name, column.name) in whose for column in table.columns)
+    ]
     tables = tuple(
         replace(
             table,
             columns=tuple(
-                replace(column, subject=subject, personal=column.personal or "pseudonym")
-                if (subject := subject_of.get(column.name) or subject_of.get(column.header))
+                replace(column, subject=whose[table.name, column.name], personal=column.personal or "pseudonym")
+                if (table.name, column.name) in whose
                 else column
                 for column in table.columns
             ),
         )
         for table in planned.tables
     )
-    return replace(planned, tables=tables), kinds
+    return replace(planned, tables=tables, notes=(*planned.notes, *notes)), kinds
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import pytest
 from granary.scaffold.apis import columns, credentials
 from granary.scaffold.inspection import inspect_source
 from granary.scaffold.source import module
+from granary.scaffold.subjects import marked
 from granary.scaffold.write import files
 from granary.warehouse.connection import connect, ensure_database, execute
 from granary.warehouse.errors import GranaryError
@@ -229,3 +230,29 @@ def test_a_folder_of_every_format_is_read_by_what_was_written(tmp_path: Path) ->
     assert [rows(planned, name).num_rows for name in found if name != "lots"] == [1, 2, 2, 30]
     (extra,) = (column for column in run(module(planned)).table("lots").columns if column.name == "extra")
     assert (extra.missing, extra.aliases) == ("null", ("Extra",))
+
+
+def test_the_table_that_a_subjects_key_points_to_is_the_subjects_too(tmp_path: Path) -> None:
+    """Else `granary forget` would leave the person's own row, with the e-mail address, where it is."""
+    with sqlite3.connect(tmp_path / "club.db") as connection:
+        connection.executescript(
+            "create table members (id integer primary key, email text);"
+            "create table visits (visit_id integer primary key, member_id integer, spent integer);"
+            "create table letters (letter_id integer primary key, email text);"
+            "insert into members values (1, 'a@example.org'), (2, 'b@example.org');"
+            "insert into visits values (10, 1, 5), (11, 1, 6), (12, 2, 7);"
+            "insert into letters values (20, 'a@example.org');"
+        )
+    connection.close()
+    planned, kinds = marked(inspect_source("club", f"sqlite:///{tmp_path}/club.db"), {"member": "member_id"})
+    assert kinds == {"member": "number"}
+    assert {
+        (table.name, one.name): one.subject for table in planned.tables for one in table.columns if one.subject
+    } == {
+        ("visits", "member_id"): "member",
+        ("members", "id"): "member",
+    }
+    assert planned.notes[-2:] == (
+        "members.id: a member's key too, as others point to it",
+        "letters: it has personal columns and no data subject's key, so `granary forget` does not reach it",
+    )

@@ -116,6 +116,17 @@ def test_shares_and_keys_are_not_added_up(name: str, kind: str, is_added: bool) 
     assert (name in made.left_out) is not is_added
 
 
+def test_a_date_is_the_business_date_where_the_grain_says_so() -> None:
+    made = plan(manifest(visited="date", pieces="integer"), "daily", "stg_bakery__orders", ("business_date",))
+    assert [(column.name, column.expression) for column in made.columns] == [
+        ("business_date", "visited"), ("order_count", "count(*)"), ("pieces", "cast(sum(pieces) as bigint)"),
+    ]  # fmt: skip
+    assert made.day == "business_date"
+    assert made.left_out == ()
+    assert "    visited as business_date" in sql(made)
+    assert sql(made).endswith("from orders\ngroup by\n    visited\n")
+
+
 def test_a_grain_of_numbers_is_no_measure() -> None:
     made = plan(manifest(shelf="integer", pieces="integer"), "by_shelf", "stg_bakery__orders", ("shelf",))
     assert [column.name for column in made.columns] == ["shelf", "order_count", "pieces"]
