@@ -60,6 +60,7 @@ def main(words: Sequence[str]) -> int:
             tests = [test.name for test in models.tests]
             edited = [mutant for mutant in models.mutants(chosen.edits, chosen.seed) if chosen.only in str(mutant)]
             judge(edited, models.verdict, found)
+            models.prove_nothing_is_left()
             planted = [fault for fault in faults() if chosen.only in str(fault)]
             if planted:
                 judge(planted, Deliveries(proof).verdict, found)
