@@ -34,9 +34,10 @@ def runbook(
 
     found = pages()
     if name is None:
-        rows = [(page, path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")) for page, path in found.items()]
+        titles = {one: path.read_text(encoding="utf-8").partition("\n")[0] for one, path in found.items()}
+        rows = [(one, title.removeprefix("# ")) for one, title in titles.items()]
         output.table("Runbooks", ("name", "if"), rows)
     elif name in found:
         print(found[name].read_text(encoding="utf-8"), end="")
     else:
-        raise unknown("runbook", name, found, "")
+        raise unknown("runbook", name, found)

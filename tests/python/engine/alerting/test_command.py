@@ -8,16 +8,16 @@ import shlex
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from granary.alerting import config
+from granary.alerting import config, message
 from granary.alerting.incidents import open_incidents
-from granary.alerting.message import _next
-from granary.alerting.rules import RULES
+from granary.alerting.rules import BY_KIND, RULES
 from granary.cli import runbook
 from granary.cli.alerts import after_a_run
 from granary.cli.main import app
@@ -141,7 +141,15 @@ def parse(line: str) -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
 def test_the_next_command_of_a_rule_is_one(rule: Rule) -> None:
-    parse(_next(rule.todo, "till.receipts"))
+    parse(message._next(rule.todo, "till.receipts"))
+
+
+def test_what_has_ended_is_begun_again_by_its_own_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = SimpleNamespace(capture=object())
+    monkeypatch.setattr(message, "SOURCES", {"office": captured, "events": SimpleNamespace(capture=None)})
+    todo = BY_KIND["process_ended"].todo
+    assert message._next(todo, "office") == "granary capture office --follow"
+    assert message._next(todo, "events") == "granary stream events"
 
 
 @pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda page: page.stem)
