@@ -27,7 +27,6 @@ SPAN = re.compile(r"(\d{1,5})\s*(m|h|d)")
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 ADDRESS = re.compile(r"[^@\s,<>]+@[^@\s,<>]+")
-RUNBOOKS = "docs/engine/runbooks"
 
 KINDS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "slack": (frozenset({"url"}), frozenset({"plain", "ca"})),
@@ -55,7 +54,7 @@ class Config:
 
     `tell` are the channels by severity, `owners` those that are told as well of what is an owner's. Incidents that
     nobody acknowledges are told to `escalate_to` after `escalate_after`; what changes is told at most once in
-    `update_after`, and what stays open once in `remind_after`.
+    `update_after`, and what stays open once in `remind_after`. `runbooks` is what links to the pages begin with.
     """
 
     rules: tuple[Rule, ...] = RULES
@@ -66,13 +65,19 @@ class Config:
     escalate_to: tuple[str, ...] = ()
     update_after: timedelta = timedelta(hours=1)
     remind_after: timedelta = timedelta(hours=24)
-    runbooks: str = RUNBOOKS
+    runbooks: str = ""
     owner: str = "whoever runs the warehouse"
 
     def told(self, severity: str, owner: str, *, escalated: bool = False) -> tuple[str, ...]:
         """Return the channels that are told of an incident, each once."""
         names = (*self.tell.get(severity, ()), *self.owners.get(owner, ()), *(self.escalate_to if escalated else ()))
         return tuple(dict.fromkeys(names))
+
+    def runbook(self, name: str) -> str:
+        """Return where a runbook is: its link, or the command that prints it; '' for none."""
+        if not name:
+            return ""
+        return f"{self.runbooks}/{name}.md" if self.runbooks else f"`granary runbook {name}`"
 
 
 def load(path: Path | None = None) -> Config:
@@ -118,7 +123,7 @@ class _Reader:
             escalate_to=self.names(escalate.get("to", []), "escalate.to", channels),
             update_after=self.span(given.get("update_after"), "update_after", default.update_after),
             remind_after=self.span(given.get("remind_after"), "remind_after", default.remind_after),
-            runbooks=self.text(given.get("runbooks", default.runbooks), "runbooks").rstrip("/"),
+            runbooks=self.text(given["runbooks"], "runbooks").rstrip("/") if "runbooks" in given else "",
             owner=self.text(given.get("owner", default.owner), "owner"),
         )
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from granary.alerting.rules import rule_of
+from granary.sources.discovery import SOURCES
 from granary.warehouse.signals import Signal
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def message(change: Change, key: str, now: datetime, config: Config) -> Message:
         lines = [*_of_the_end(incident, now)]
     else:
         lines = [*_of_what_is(change, now)]
-    runbook = f"{config.runbooks}/{rule.runbook}.md" if rule.runbook else ""
+    runbook = config.runbook(rule.runbook)
     lines += [("Runbook", runbook)] if runbook and change.transition != "closed" else []
     return Message(
         key=key,
@@ -124,12 +125,18 @@ def _of_what_is(change: Change, now: datetime) -> list[tuple[str, str]]:
     if incident.acked_by:
         lines.append(("Taken up by", incident.acked_by))
     rule = rule_of(first.kind)
-    relation = f"raw_{first.subject}" if "." in first.subject else f"marts.{first.subject}"
-    lines.append(("Next", f"`{rule.todo.format(subject=first.subject, relation=relation)}`"))
+    lines.append(("Next", f"`{_next(rule.todo, first.subject)}`"))
     if any(one.kind == "mart" and one.name == incident.cause for one in incident.affected):
         lines.append(("Where its numbers come from", f"`granary explain marts.{incident.cause} --where CONDITION`"))
     lines.append(("All of it", f"`granary incidents show {incident.incident_id}`"))
     return lines
+
+
+def _next(todo: str, subject: str) -> str:
+    """Return the next command."""
+    source = SOURCES.get(subject)
+    follow = f"capture {subject} --follow" if source and source.capture else f"stream {subject}"
+    return todo.format(subject=subject, follow=follow)
 
 
 def _of_the_end(incident: Incident, now: datetime) -> list[tuple[str, str]]:

@@ -54,7 +54,9 @@ def _lines(config: Config) -> Iterator[str]:
         when = rule.measured.format(value="N", threshold=number(rule.threshold))
         if rule.threshold is None:
             when = OWN if "{threshold}" in rule.measured else ""
-        runbook = f"[{rule.runbook}]({config.runbooks.removeprefix('docs/')}/{rule.runbook}.md)" if rule.runbook else ""
+        runbook = config.runbook(rule.runbook)
+        if config.runbooks and runbook:
+            runbook = f"[{rule.runbook}]({runbook.removeprefix('docs/')})"
         yield f"| {rule.title.format(subject='…')} (`{rule.kind}`) | {when} | {rule.severity} | {told} | {runbook} |"
 
 

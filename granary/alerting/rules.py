@@ -20,9 +20,9 @@ class Rule:
     """A kind of signal.
 
     `title` says of the subject what is wrong; `measured` what its value is, with `{value}` and `{threshold}`; `todo` is
-    the next command, of the subject or its relation. `runbook` is a page in docs/engine/runbooks. A rule whose
-    `per_source` is set has one cause where several tables of a source have it. One that `sums_up` counts what else is
-    wrong: it is no cause of that.
+    the next command, with `{subject}`, and `{follow}` for the one that reads a source as it changes. `runbook` is the
+    name of a page in docs/engine/runbooks. A rule whose `per_source` is set has one cause where several tables of a
+    source have it. One that `sums_up` counts what else is wrong: it is no cause of that.
     """
 
     kind: str
@@ -151,7 +151,7 @@ RULES = (
         "{value} bytes, over {threshold}",
         1 << 30,
         "warning",
-        "lost-replication-slot",
+        "disk-full",
         "granary doctor",
         sql.SLOT_HELD,
     ),
@@ -171,8 +171,8 @@ RULES = (
         "{value} minutes without a word, over {threshold}",
         10,
         "critical",
-        "dead-run",
-        "granary status",
+        "dead-service",
+        "granary {follow}",
         sql.PROCESS_ENDED,
         repaired="is running, or has ended well",
     ),

@@ -145,7 +145,7 @@ def drill(
     if not report.passed:
         from granary.warehouse.errors import GranaryError
 
-        raise GranaryError(f"the drill failed: {report.words}", report.place, "see docs/engine/runbooks/backup.md")
+        raise GranaryError(f"the drill failed: {report.words}", report.place, "`granary runbook backup`")
 
 
 def _print_report(report: Report) -> None:

@@ -212,7 +212,7 @@ begin
     where not doc -> 'despite' ? name; -- nor what the project does not have
     return case when names is not null then format(
         'nothing was published; %s stays as it was: %s%s. Fix it, and build and test it again; or, if it is right as it'
-        ' is, let it through: dbt run-operation publish --args "{despite: [%s]}" (docs/engine/runbooks/failed-run.md)',
+        ' is, let it through: dbt run-operation publish --args "{despite: [%s]}" (`granary runbook failed-run`)',
         doc ->> 'schema', array_to_string(told[:5], ', '),
         case when cardinality(names) > 5 then format(' and %s more', cardinality(names) - 5) end,
         case when cardinality(names) > 5 then 'NAME, ...' else array_to_string(names, ', ') end
@@ -276,7 +276,7 @@ begin
             )
             when subject is distinct from their_subject then format(
                 '%s comes from %s, where its subject is %s: give it the same config.meta.subject, so that an erasure finds it'
-                ' (docs/engine/runbooks/forget-somebody.md).', place, parent, coalesce(their_subject #>> '{}', 'nobody')
+                ' (`granary runbook forget-somebody`).', place, parent, coalesce(their_subject #>> '{}', 'nobody')
             )
         end
         from inherited

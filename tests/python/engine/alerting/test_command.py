@@ -8,13 +8,17 @@ import shlex
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
-from granary.alerting import config
+from granary.alerting import config, message
 from granary.alerting.incidents import open_incidents
+from granary.alerting.rules import BY_KIND, RULES
+from granary.cli import runbook
 from granary.cli.alerts import after_a_run
 from granary.cli.main import app
 from granary.load.declared_tables import create_missing
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from granary.alerting.rules import Rule
     from granary.warehouse.settings import Settings
     from tests.python.support.receivers import Receiver
 
@@ -122,6 +127,48 @@ def test_following_looks_until_it_is_stopped(told: Settings, ask: Ask) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
     assert ask("select cause from ops.incidents") == [("till.receipts",)]
+
+
+def parse(line: str) -> None:
+    """Read a command as the command line does, and run nothing; what is wrong in it is raised."""
+    program, *words = shlex.split(line)
+    assert program == "granary"
+    command: Any = get_command(app)
+    while words and (subcommands := getattr(command, "commands", None)):
+        command = subcommands[words.pop(0)]
+    command.make_context(line, words).close()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
+def test_the_next_command_of_a_rule_is_one(rule: Rule) -> None:
+    parse(message._next(rule.todo, "till.receipts"))
+
+
+def test_what_has_ended_is_begun_again_by_its_own_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = SimpleNamespace(capture=object())
+    monkeypatch.setattr(message, "SOURCES", {"office": captured, "events": SimpleNamespace(capture=None)})
+    todo = BY_KIND["process_ended"].todo
+    assert message._next(todo, "office") == "granary capture office --follow"
+    assert message._next(todo, "events") == "granary stream events"
+
+
+@pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda page: page.stem)
+def test_a_command_of_any_runbook_is_one(page: Path) -> None:
+    """Whether it works is tried below, where nothing is restored or deleted by it."""
+    lines = [line for block in SHELL.findall(page.read_text()) for line in block.splitlines()]
+    for line in [line.partition("  #")[0].partition(" >")[0].strip() for line in lines]:
+        if line.startswith("granary"):
+            parse(line)
+
+
+def test_a_runbook_is_printed_where_there_is_no_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CliRunner().invoke(app, ["runbook", "source-late"]).output == (RUNBOOKS / "source-late.md").read_text()
+    assert "source-late │ A source is late" in typed("runbook")[1]
+    with pytest.raises(UsageError, match="there is no runbook 'source-lat'; did you mean source-late"):
+        CliRunner().invoke(app, ["runbook", "source-lat"], catch_exceptions=False)
+    monkeypatch.setattr(runbook, "CLONE", RUNBOOKS / "of no clone")
+    monkeypatch.setattr(runbook, "INSTALLED", RUNBOOKS)
+    assert {rule.runbook for rule in RULES} <= set(runbook.pages())
 
 
 def commands() -> list[str]:

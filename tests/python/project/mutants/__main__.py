@@ -47,6 +47,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of their choice (default 1)")
     parser.add_argument("--only", default="", help="only mutants with this in their line, such as the name of a model")
     chosen = parser.parse_args(words)
+    found: list[tuple[str, Verdict]] = []
+    tests: list[str] = []
     with own_folder("mutants") as base:
         os.environ["GRANARY_HOME"] = str(base / "home")
         settings = Settings.load()
@@ -55,16 +57,20 @@ def main(words: Sequence[str]) -> int:
             print("building, and recording what dbt sends ...", file=sys.stderr, flush=True)
             proof = half_a_year(settings, base / "target")
             models = Models(proof.builds, {name: proof.columns[name] for name in proof.names})
+            tests = [test.name for test in models.tests]
             edited = [mutant for mutant in models.mutants(chosen.edits, chosen.seed) if chosen.only in str(mutant)]
-            found = judged(edited, models.verdict)
+            judge(edited, models.verdict, found)
+            models.prove_nothing_is_left()
             planted = [fault for fault in faults() if chosen.only in str(fault)]
             if planted:
-                found += judged(planted, Deliveries(proof).verdict)
+                judge(planted, Deliveries(proof).verdict, found)
         except KeyboardInterrupt:
+            show(found, tests)
+            print("broken off: this is what was found until then", file=sys.stderr)
             return 130
         finally:
             server.down(settings)
-    return show(found, [test.name for test in models.tests])
+    return show(found, tests)
 
 
 def half_a_year(settings: Settings, target: Path) -> Proof:
@@ -78,15 +84,16 @@ def half_a_year(settings: Settings, target: Path) -> Proof:
     return proof
 
 
-def judged(mutants: Sequence[object], verdict: Callable[..., Verdict]) -> list[tuple[str, Verdict]]:
-    """Return what catches each, and say how far it is."""
-    found, began = [], time.monotonic()
+def judge(mutants: Sequence[object], verdict: Callable[..., Verdict], found: list[tuple[str, Verdict]]) -> None:
+    """Add what catches each to what was found, and say so and how far it is."""
+    began = time.monotonic()
     for number, mutant in enumerate(mutants, start=1):
-        found.append((str(mutant), verdict(mutant)))
+        said = verdict(mutant)
+        found.append((str(mutant), said))
         passed = time.monotonic() - began
         left = passed / number * (len(mutants) - number)
-        print(f"{number} of {len(mutants)}, ETA {left / 60:,.0f} min: {mutant}", file=sys.stderr, flush=True)
-    return found
+        place = f"{number} of {len(mutants)}, ETA {left / 60:,.0f} min"
+        print(f"{place}: {mutant}: {said.by} {said.name}".rstrip(), file=sys.stderr, flush=True)
 
 
 def show(found: Iterable[tuple[str, Verdict]], tests: Sequence[str]) -> int:

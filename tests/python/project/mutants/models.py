@@ -101,16 +101,27 @@ class Models:
 
     def verdict(self, mutant: Mutant) -> Verdict:
         """Return what catches a mutant."""
+        with (
+            connect(self.builds.settings, role="transformer") as connection,
+            connection.transaction(force_rollback=True),  # those below are savepoints in it
+        ):
+            if not self._can_be_edited(connection, mutant.model):
+                return Verdict(UNEDITED)
+            for unit_test in self.unit_tests.get(mutant.model, ()):
+                if unit_test.fails(connection, mutant.edit):
+                    return Verdict("unit test", unit_test.name)
+            return self._built(connection, mutant)
+
+    def prove_nothing_is_left(self) -> None:
+        """Compare all rows with those before the first edit.
+
+        Raises:
+            AssertionError: an edit was not rolled back, and verdicts after it are of two edits.
+        """
         with connect(self.builds.settings, role="transformer") as connection:
-            try:
-                if not self._can_be_edited(connection, mutant.model):
-                    return Verdict(UNEDITED)
-                for unit_test in self.unit_tests.get(mutant.model, ()):
-                    if unit_test.fails(connection, mutant.edit):
-                        return Verdict("unit test", unit_test.name)
-                return self._built(connection, mutant)
-            finally:
-                connection.rollback()
+            after = digests(connection, self.columns, sorted(self.columns))
+        if left := [name for name in self.before if self.before[name] != after[name]]:
+            raise AssertionError(f"an edit was left behind in {', '.join(left)}")
 
     def _built(self, connection: Connection, mutant: Mutant) -> Verdict:
         for node, ready in self._following(mutant.model):
