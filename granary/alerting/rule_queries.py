@@ -124,7 +124,7 @@ PUBLISH_OLD = """
     from ops.load_audit as loads
     where
         loads.status = 'loaded' and loads.rows_loaded > 0
-        and loads.load_id > coalesce((select max(load_id) from ops.whole_builds), 0)
+        and loads.load_id > coalesce((select max((loads ->> loads.source)::bigint) from ops.whole_builds), 0)
         and loads.finished_at > (select max(started_at) from ops.publishes where schema_name = 'marts')
     having
         min(loads.finished_at)

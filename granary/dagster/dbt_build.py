@@ -21,9 +21,9 @@ from granary.dagster.dagster_dbt_alone import DbtCliInvocation
 from granary.dbt import ahead
 from granary.dbt import manifest as dbt_manifest
 from granary.dbt.catalog import Catalog
-from granary.dbt.column_lineage import node_lineage
 from granary.dbt.failing_rows import cause_of_failure
 from granary.dbt.failures import SURE_TO_FAIL_AGAIN
+from granary.dbt.known_lineage import KnownLineage
 from granary.dbt.manifest_nodes import layer, materialization, relation
 from granary.dbt.run_events import Event, Kind, Severity, emit
 from granary.dbt.runner import BUILD, Runner
@@ -62,6 +62,7 @@ class Build:
         self._translator, self._context = translator, context
         self._target = dbt_manifest.folder(settings) / "runs" / context.run.run_id
         self._runner = Runner(settings, manifest, self._target)
+        self._lineages = KnownLineage(settings)
         self._full_refresh = False
         self._new: set[str] = set()
         self._ledger = True
@@ -88,6 +89,7 @@ class Build:
                 if built and self._ledger:  # once that has failed no more, or each table would wait for the ledger
                     self._ledger = run_ledger.keep_steps(connection, built)
                 yield from self._translate(event, catalog)
+            self._lineages.keep()
             step_plot.report(self._context, self._spans)
 
     def _cause_of_failure(self, node: Mapping[str, Any], message: str) -> str | None:
@@ -183,7 +185,7 @@ class Build:
         parents = [nodes.get(parent) or sources[parent] for parent in node["depends_on"]["nodes"]]
         keys = {relation(parent): self._translator.get_asset_key(parent) for parent in parents}
         sql = path.read_text() if path.is_file() else ""
-        found = node_lineage(node, sql, {name: catalog.columns(name) for name in keys})
+        found = self._lineages.of(node, sql, {name: catalog.columns(name) for name in keys})
         return dg.TableColumnLineage(
             {
                 column: [dg.TableColumnDep(keys[name], parent) for name, parent in origins]

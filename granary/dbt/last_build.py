@@ -15,6 +15,19 @@ if TYPE_CHECKING:
 
 SAME = "nothing changed since they were built"
 PUBLISHED = "select coalesce(max(publish_id), 0) from ops.publishes"
+LOADS = """
+    select coalesce(jsonb_object_agg(source, load_id), '{}')::text
+    from (
+        select source, max(load_id) as load_id
+        from (
+            select source, load_id from ops.load_audit where status in ('loaded', 'withdrawn')
+            union all
+            select source, load_id from ops.erased_rows
+        ) as changes
+        group by source
+    ) as newest
+"""
+"""By source, since the loads of a source are committed in the order of their ids, and those of two sources are not."""
 WAITING = """
     select (select count(*) from ops.unpublished) + (select count(*) from ops.publish_holds) + (
         select count(*) from (select failures from ops.builds order by finished_at desc limit 1) as last
@@ -25,30 +38,30 @@ WAITING = """
 
 @dataclass(frozen=True)
 class State:
-    """What a build depends on: the project's files (a digest) and the newest load or erasure that changed something."""
+    """What a build depends on.
+
+    `fingerprint`: a digest of the project's files; `loads`: of each source the newest load or erasure that changed
+    something, as the JSON text of an object.
+    """
 
     fingerprint: str
-    load_id: int
+    loads: str
 
 
 def state(settings: Settings, fingerprint: str) -> State:
     """Return the state as it is now."""
-    newest = (
-        "select greatest((select max(load_id) from ops.load_audit where status in ('loaded', 'withdrawn')),"
-        " (select max(load_id) from ops.erased_rows), 0)"
-    )
     with connect(settings, role="transformer") as connection:
-        return State(fingerprint, int(query(connection, newest)[0][0]))
+        return State(fingerprint, str(query(connection, LOADS)[0][0]))
 
 
 def is_of(settings: Settings, now: State) -> bool:
     """Return whether the last build was of this state, and nothing was built or published since."""
-    kept = "select load_id, publish_id from ops.whole_builds where fingerprint = $1"
+    kept = "select loads::text, publish_id from ops.whole_builds where fingerprint = $1"
     with connect(settings, role="transformer") as connection:
         found = query(connection, kept, now.fingerprint)
         if not found or query(connection, "select to_regclass('ops.builds')::text") == [(None,)]:
             return False
-        return found == [(now.load_id, query(connection, PUBLISHED)[0][0])] and query(connection, WAITING) == [(0,)]
+        return found == [(now.loads, query(connection, PUBLISHED)[0][0])] and query(connection, WAITING) == [(0,)]
 
 
 def was_of(settings: Settings, fingerprint: str) -> bool:
@@ -63,8 +76,8 @@ def keep(settings: Settings, built: State) -> None:
         execute(connection, "delete from ops.whole_builds")
         execute(
             connection,
-            f"insert into ops.whole_builds (fingerprint, load_id, publish_id) values ($1, $2, ({PUBLISHED}))",
+            f"insert into ops.whole_builds (fingerprint, loads, publish_id) values ($1, $2::jsonb, ({PUBLISHED}))",
             built.fingerprint,
-            built.load_id,
+            built.loads,
         )
         connection.commit()

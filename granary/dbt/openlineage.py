@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from granary.dbt.catalog import Catalog
-from granary.dbt.column_lineage import node_lineage
+from granary.dbt.known_lineage import KnownLineage
 from granary.dbt.manifest_nodes import BUILT, PUBLISHED, relation
 from granary.warehouse import openlineage
 from granary.warehouse.connection import connect, query
@@ -60,6 +60,7 @@ def _tables(
     built = {
         step.name: step for step in steps if step.kind in ("model", "seed", "snapshot") and step.status != "skipped"
     }
+    known = KnownLineage(settings)
     checks: dict[str, dict[str, bool]] = {}
     for test in steps:
         if test.kind == "test" and test.relation and test.status != "skipped":
@@ -72,7 +73,7 @@ def _tables(
         path = target / "compiled" / node["package_name"] / node["original_file_path"]
         sql = path.read_text() if path.is_file() else ""
         columns = {name: catalog.columns(name) for name in parents}
-        lineage = node_lineage(node, sql, columns) if node["resource_type"] in ("model", "snapshot") else {}
+        lineage = known.of(node, sql, columns) if node["resource_type"] in ("model", "snapshot") else {}
         inputs = {name: table(settings, name, columns=columns[name]) for name in parents}
         made_from = {
             column: [(inputs[name].namespace, inputs[name].name, parent) for name, parent in origins]
@@ -88,6 +89,7 @@ def _tables(
             checks=checks.get(where, {}),
         )
         yield _work(run, step, list(inputs.values()), made)
+    known.keep()
 
 
 def _work(run: Run, step: Step, inputs: Sequence[Dataset], made: Dataset) -> Work:

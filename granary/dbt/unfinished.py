@@ -38,7 +38,7 @@ class Rest:
 
 def about(state: State, window: object, *, full_refresh: bool) -> str:
     """Return what a build is known by."""
-    return f"{state.fingerprint} {state.load_id} {window or ''} {'full' if full_refresh else ''}".strip()
+    return f"{state.fingerprint} {state.loads} {window or ''} {'full' if full_refresh else ''}".strip()
 
 
 def rest(settings: Settings, build: str, manifest: Mapping[str, Any]) -> Rest | None:

@@ -1,14 +1,24 @@
 {{ config(severity='warn', meta={'dagster': {'ref': {'name': 'fct_promotions'}}}) }}
 
 -- Worth a look, not worth stopping for: placements in the file of another week.
+with
+
+placements as (
+
+    select
+        load_id,
+        week,
+        count(*) as placement_count
+    from {{ ref('stg_pos__promotions') }}
+    where true {{ granary.and_of_new_loads(none, 'pos', 'load_id') }}
+    group by load_id, week
+
+)
+
 select
     loads.unit,
-    promotions.week,
-    count(*) as placement_count
-from {{ ref('stg_pos__promotions') }} as promotions
-inner join {{ source('ops', 'load_audit') }} as loads on promotions.load_id = loads.load_id
-where
-    (
-        promotions.week <> cast(substring(loads.unit from 'week-(\d\d)') as integer)
-    ) {{ granary.and_of_latest_publish({'fct_promotions': 'week'}, 'promotions.week') }}
-group by loads.unit, promotions.week
+    placements.week,
+    placements.placement_count
+from placements
+inner join {{ source('ops', 'load_audit') }} as loads on placements.load_id = loads.load_id
+where placements.week <> cast(substring(loads.unit from 'week-(\d\d)') as integer)

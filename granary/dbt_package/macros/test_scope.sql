@@ -35,11 +35,16 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- The same for a column of loads: those that the model had not seen before, and whose rows are in raw. -#}
+{#-
+    The same for a column of loads: those that the model had not seen before, and whose rows are in raw. Without a model, of a
+    test that needs none to be built: those that no whole build has seen.
+-#}
 {% macro and_of_new_loads(model_name, source_name, column) -%}
-    {%- set node = granary.node_named(model_name) -%}
+    {%- set node = granary.node_named(model_name) if model_name else none -%}
     {%- if granary.tests_only_latest_publish(node) -%}
     and {{ column }} > (select ops.load_seen_before('{{ source_name }}', '{{ granary.full_name(node) }}'))
+    {%- elif execute and not model_name and var('test_scope') == 'new' -%}
+    and {{ column }} > (select ops.load_seen_before('{{ source_name }}'))
     {%- endif %}
     {{ granary.and_not_archived(source_name, column) }}
 {%- endmacro %}

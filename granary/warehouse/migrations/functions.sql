@@ -59,12 +59,19 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     where seen.model = $1 and seen.source = $2
 $$;
 
--- The highest load of a source that a model had seen before it was built last; without a model, that every model had.
+-- The highest load of a source that a model had seen before it was built last; without a model, that every model had, or
+-- that the last whole build of the project had, which has passed all tests.
 create or replace function ops.load_seen_before(source text, model text default null) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp as $$
-    select coalesce(min(seen.previous_load_id), 0)
-    from ops.model_watermarks as seen
-    where seen.source = $1 and seen.model = coalesce($2, seen.model)
+    select greatest(
+        0,
+        (
+            select min(seen.previous_load_id)
+            from ops.model_watermarks as seen
+            where seen.source = $1 and seen.model = coalesce($2, seen.model)
+        ),
+        (select cast(loads ->> $1 as bigint) from ops.whole_builds where $2 is null)
+    )
 $$;
 
 -- A raw column may take a wider type while views stand on it: they are taken down and put up again as they were, with

@@ -575,7 +575,7 @@ begin
         keyed := coalesce((one -> 'keyed')::boolean, false);
         seen := null;
         if keyed or pg_relation_size(to_regclass(one ->> 'relation')) > counted_bytes then
-            select marks.previous_load_id into seen
+            select greatest(marks.previous_load_id, ops.load_seen_before(marks.source)) into seen
             from ops.model_watermarks as marks
             where marks.model = one ->> 'model' and marks.source = one ->> 'source';
         end if;

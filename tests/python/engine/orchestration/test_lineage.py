@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import dagster as dg
 
 from granary.dagster.dbt_build import columns_from
+from granary.dbt import known_lineage
+from granary.dbt.known_lineage import KnownLineage
 from granary.dbt.lineage import column_lineage
+
+if TYPE_CHECKING:
+    import pytest
+
+    from granary.warehouse.settings import Settings
 
 PARENTS = {
     "raw_pos.transactions": {"basket_id": "bigint", "sales_value": "float8", "retail_disc": "float8"},
@@ -114,3 +123,28 @@ def test_an_assets_page_lists_what_its_columns_are_made_from() -> None:
         {"column": "regular_value", "made from": "transactions.retail_disc, transactions.sales_value"},
         {"column": "line_count", "made from": ""},
     ]
+
+
+def test_a_model_whose_sql_is_the_same_is_not_read_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    node: dict[str, Any] = {"resource_type": "model", "schema": "marts", "name": "m", "alias": "m", "config": {}}
+    parents = {"raw.trips": {"trip_id": "bigint", "minutes": "integer"}}
+    read = []
+    reading: Any = known_lineage.node_lineage
+    monkeypatch.setattr(known_lineage, "node_lineage", lambda *asked: read.append(asked[1]) or reading(*asked))
+
+    def lineage(sql: str, known: KnownLineage) -> Any:
+        return known.of(node, sql, parents)
+
+    first = KnownLineage(settings)
+    sql, other = "select trip_id from raw.trips", "select minutes as trip_id from raw.trips"
+    assert lineage(sql, first) == {"trip_id": [("raw.trips", "trip_id")]}
+    first.keep()
+    again = KnownLineage(settings)
+    assert lineage(sql, again) == {"trip_id": [("raw.trips", "trip_id")]}
+    assert read == [sql]
+    assert lineage(other, again) == {"trip_id": [("raw.trips", "minutes")]}
+    assert read == [sql, other]
+    parents["raw.trips"].pop("trip_id")
+    assert lineage(sql, again) == {}, "a parent without the column"
+    (settings.home / "dagster" / "dbt" / "lineage.json").write_text("half a fi")
+    assert lineage(other, KnownLineage(settings)) == {"trip_id": [("raw.trips", "minutes")]}

@@ -45,7 +45,7 @@ def test_another_build_since_then_or_another_load_is_no_rest(place: Place, first
     broke_off(-1)  # a build has ended since
     assert unfinished.rest(place.settings, about, manifest) is None
     broke_off(1)
-    later = unfinished.about(last_build.State(state.fingerprint, state.load_id + 1), YEAR, full_refresh=False)
+    later = unfinished.about(last_build.State(state.fingerprint, state.loads + " "), YEAR, full_refresh=False)
     assert unfinished.rest(place.settings, later, manifest) is None
     broke_off(1)
     full = unfinished.about(state, YEAR, full_refresh=True)
