@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from granary.backup import erasures
+from granary.backup import base, erasures
 from granary.backup.config import Config
+from granary.readers.files.destination import Folder
 from granary.warehouse.connection import connect, execute, query
 from tests.python.engine.chaos.kinds.restore import destroy
 from tests.python.support.bike_hire import BikeHire
@@ -69,13 +70,18 @@ def test_a_destroyed_data_directory_brings_nobody_back(hire: BikeHire, tmp_path:
     assert "forgotten: 1 of 1 as it should be" in hire.command("drill")
 
 
-def test_backups_of_another_home_are_not_told(hire: BikeHire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasures, "load", lambda: Config(to=f"{tmp_path}/backups"))
-    owner = tmp_path / "backups" / "granary.json"
-    owner.write_text(json.dumps(json.loads(owner.read_text()) | {"home": "x"}))
-    with connect(hire.settings) as connection:
-        execute(connection, "insert into ops.erasures (subject, key_mark) values ('aa', 'bb')")
-        connection.commit()
-        assert query(connection, "select count(*) from ops.erasures") == [(1,)]
-    assert "another home of this warehouse" in erasures.tell_backups(hire.settings)
-    assert not (tmp_path / "backups" / "erasures.jsonl").exists()
+def test_backups_of_another_home_are_not_told(
+    quick: pytest.MonkeyPatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(to=f"{tmp_path}/backups")
+    monkeypatch.setattr(erasures, "load", lambda: config)
+    with own_server(quick) as settings:
+        base.take(settings, config, Folder(tmp_path / "backups"))
+        assert erasures.tell_backups(settings) == ""
+        owner = tmp_path / "backups" / "granary.json"
+        owner.write_text(json.dumps(json.loads(owner.read_text()) | {"home": "x"}))
+        with connect(settings) as connection:
+            execute(connection, "insert into ops.erasures (subject, key_mark) values ('aa', 'bb')")
+            connection.commit()
+            assert query(connection, "select count(*) from ops.erasures") == [(1,)]
+        assert "another home of this warehouse" in erasures.tell_backups(settings)

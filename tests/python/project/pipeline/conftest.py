@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,8 +38,8 @@ class Pipeline:
 
     settings: Settings
     target: Path
-    parsed: dict[tuple[str, ...], Any] = field(default_factory=dict)
-    """The project, by the vars with which it was parsed."""
+    parsed: Any = None
+    """The project as dbt has parsed it, once it has."""
 
     @contextmanager
     def at_hand(self) -> Iterator[None]:
@@ -105,15 +105,13 @@ class Pipeline:
     def dbt(self, command: str, *arguments: str, succeeds: bool = True, log: str = "none") -> dict[str, Any]:
         """Run dbt and return its results by node name; a log costs a sixth of a build, whatever its level.
 
-        The project is parsed once for each set of vars. A manifest for each run is nothing but garbage after it, of
-        which the collector has a quarter of a second's work.
+        The project is parsed once, whatever the vars: no model's place, config or reference depends on one. A manifest
+        for each run is nothing but garbage after it, of which the collector has a quarter of a second's work.
         """
-        said = arguments.index("--vars") if "--vars" in arguments else len(arguments)
-        variables = arguments[said : said + 2]
-        if variables not in self.parsed:
-            self.parsed[variables] = self._invoke(None, log, variables, "parse").result
-        self.parsed[variables].build_flat_graph()  # what a run has settled for its nodes is kept there
-        done = self._invoke(self.parsed[variables], log, variables, command, *arguments)
+        if not self.parsed:
+            self.parsed = self._invoke(None, log, "parse").result
+        self.parsed.build_flat_graph()  # what a run has settled for its nodes is kept there
+        done = self._invoke(self.parsed, log, command, *arguments)
         # An operation's result has no node.
         results = {
             result.node.name if hasattr(result, "node") else result.unique_id: result
@@ -127,15 +125,14 @@ class Pipeline:
         assert done.success is succeeds, bad or done.exception
         return results
 
-    def _invoke(self, manifest: Any, log: str, variables: tuple[str, ...], command: str, *arguments: str) -> Any:
-        target = self.target / "vars" if variables else self.target  # each has a project as it was last parsed
+    def _invoke(self, manifest: Any, log: str, command: str, *arguments: str) -> Any:
         return dbtRunner(manifest).invoke(
             [
                 command,
                 *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
-                *("--target-path", str(target), "--log-path", str(self.target)),
+                *("--target-path", str(self.target), "--log-path", str(self.target)),
                 *("--log-level", "none", "--log-level-file", log, "--threads", "2", "--no-write-json"),
-                *(arguments or variables),
+                *arguments,
             ]
         )
 

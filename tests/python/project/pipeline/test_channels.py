@@ -7,7 +7,6 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dbt.cli.main import dbtRunner
 from typer.testing import CliRunner
 
 from demo import retailer
@@ -16,14 +15,13 @@ from granary.dbt.rebuild import replay
 from granary.load.api import load_table
 from granary.sources.select import select
 from granary.streams.opening import open_stream
-from granary.warehouse.connection import connect, execute, query
+from granary.warehouse.connection import connect, execute
 from granary.warehouse.errors import GranaryError
-from granary.warehouse.project import PROJECT
+from tests.python.project.pipeline.conftest import Pipeline
 from tests.python.support.webhook_sender import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from granary.warehouse.settings import Settings
     from tests.python.support.stream_servers import Broker
@@ -35,34 +33,17 @@ CONTENT = "select to_jsonb(t) - 'load_id' - '_load_id' - '_row' as row from {} a
 """What a row says, without the load that brought it."""
 
 
-class Year:
+class Year(Pipeline):
     """A slice of the sample retailer's year, with everything loaded and built but the events."""
 
-    def __init__(self, settings: Settings, target: Path) -> None:
-        self.settings, self.target = settings, target
-        folder = settings.home / "demo" / "landing" / "events" / "coupon_redemptions"
-        self.events = [json.loads(line) for file in sorted(folder.iterdir()) for line in file.read_text().splitlines()]
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Return the events that its files have."""
+        folder = self.settings.home / "demo" / "landing" / "events" / "coupon_redemptions"
+        return [json.loads(line) for file in sorted(folder.iterdir()) for line in file.read_text().splitlines()]
 
     def build(self, *selection: str) -> None:
-        done = dbtRunner().invoke(
-            [
-                *("build", "--exclude-resource-type", "test", "unit_test", *selection),
-                *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
-                *("--target-path", str(self.target), "--log-path", str(self.target)),
-                *("--log-level", "none", "--log-level-file", "none", "--threads", "2"),
-            ]
-        )
-        assert done.success, [r.message for r in getattr(done.result, "results", []) if r.status == "error"]
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with connect(self.settings) as connection:
-            return query(connection, sql)
-
-    def marts(self) -> dict[str, tuple[Any, ...]]:
-        """Return the row count of each mart and the sum of its row hashes, the load ids included."""
-        names = self.rows("select table_name from information_schema.tables where table_schema = 'marts' order by 1")
-        digest = "select count(*), sum(hashtextextended(t::text, 0)::numeric)::text from marts.{} as t"
-        return {str(name): self.rows(digest.format(name))[0] for (name,) in names}
+        self.dbt("build", "--exclude-resource-type", "test", "unit_test", *selection)
 
     def forget(self) -> None:
         """Empty the event table, as if no channel had delivered anything."""
@@ -97,15 +78,13 @@ def kafka(kafka_server: Broker, monkeypatch: pytest.MonkeyPatch) -> Broker:
 @pytest.fixture(scope="module")
 def year(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Year]:
     settings = make_warehouse("channels")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRANARY_HOME", str(settings.home))
-        patch.setenv("PGDATABASE", settings.database)
+    year = Year(settings, tmp_path_factory.mktemp("target"))
+    with year.at_hand():
         retailer.open_for_business(settings, households=HOUSEHOLDS)
         retailer.advance(settings, date(2017, 12, 31))
         with retailer.systems(settings):
             for source, table in select([]):
                 load_table(settings, source, table, dry_run=source == "events")
-        year = Year(settings, tmp_path_factory.mktemp("target"))
         with connect(settings) as connection:
             execute(connection, "set role loader")
             execute(connection, "create schema raw_events")
@@ -129,10 +108,10 @@ def test_marts_are_the_same_whichever_way_events_come(year: Year, kafka: Broker)
     year.by_webhook(events[: half + 5] + events[:3])
     year.by_file()
     year.build("--select", "source:events+")
-    by_all = year.rows(CONTENT.format(FACT))
+    by_all = year.query(CONTENT.format(FACT))
     assert len(by_all) == len(events)
     channels = "select distinct left(unit, 19) from ops.load_audit as l inner join {} as r on l.load_id = r._load_id"
-    assert {unit for (unit,) in year.rows(channels.format(RAW))} == {"coupon_redemptions[", "webhook"}
+    assert {unit for (unit,) in year.query(channels.format(RAW))} == {"coupon_redemptions[", "webhook"}
 
     # The same, rebuilt from raw: every mart to the last bit.
     before = year.marts()
@@ -146,21 +125,21 @@ def test_marts_are_the_same_whichever_way_events_come(year: Year, kafka: Broker)
     assert year.marts() == before
 
     # The same by files alone.
-    raw = year.rows(CONTENT.format(RAW))
+    raw = year.query(CONTENT.format(RAW))
     year.forget()
     year.by_file()
     year.build("--full-refresh", "--select", "source:events+")
-    assert year.rows(CONTENT.format(FACT)) == by_all
-    assert year.rows(CONTENT.format(RAW)) == raw
+    assert year.query(CONTENT.format(FACT)) == by_all
+    assert year.query(CONTENT.format(RAW)) == raw
 
     # By Kafka alone and by webhook alone raw is the same, and so is what follows from it.
     kafka.topic(TOPIC, partitions=2)
     year.forget()
     year.by_kafka(kafka, events)
-    assert year.rows(CONTENT.format(RAW)) == raw
+    assert year.query(CONTENT.format(RAW)) == raw
     year.forget()
     year.by_webhook(events)
-    assert year.rows(CONTENT.format(RAW)) == raw
+    assert year.query(CONTENT.format(RAW)) == raw
 
 
 def test_replay_of_nothing(year: Year) -> None:
