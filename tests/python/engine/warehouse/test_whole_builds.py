@@ -62,7 +62,9 @@ def test_a_load_that_is_committed_after_later_ones_of_another_source_is_seen(rea
 
 
 def test_raw_rows_that_a_whole_build_has_tested_are_not_looked_at_again(ready: Settings) -> None:
-    seen = "select ops.load_seen_before('app'), ops.load_seen_before('app', 'build.rides'), ops.load_seen_before('hire')"
+    seen = (
+        "select ops.load_seen_before('app'), ops.load_seen_before('app', 'build.rides'), ops.load_seen_before('hire')"
+    )
     with connect(ready) as connection:
         assert query(connection, seen) == [(0, 0, 0)]
         execute(
