@@ -218,7 +218,9 @@ def read_sqs(server: Any, count: int) -> Iterator[list[bytes]]:
     client, url = server.queues, server.url(TOPIC)
 
     def receive(_: int) -> list[dict[str, Any]]:
-        return list(client.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []))
+        return list(
+            client.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=600).get("Messages", [])
+        )
 
     def delete(some: list[dict[str, Any]]) -> None:
         entries = [{"Id": str(number), "ReceiptHandle": one["ReceiptHandle"]} for number, one in enumerate(some)]
