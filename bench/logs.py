@@ -218,18 +218,21 @@ def read_sqs(server: Any, count: int) -> Iterator[list[bytes]]:
     client, url = server.queues, server.url(TOPIC)
 
     def receive(_: int) -> list[dict[str, Any]]:
-        return list(client.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []))
+        return list(
+            client.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=600).get("Messages", [])
+        )
 
     def delete(some: list[dict[str, Any]]) -> None:
         entries = [{"Id": str(number), "ReceiptHandle": one["ReceiptHandle"]} for number, one in enumerate(some)]
         client.delete_message_batch(QueueUrl=url, Entries=entries)
 
+    seen: set[str] = set()  # moto may give a message to two threads
     with ThreadPoolExecutor(8) as team:
-        while count > 0:
+        while len(seen) < count:
             messages = {one["MessageId"]: one for some in team.map(receive, range(50)) for one in some}
             found = list(messages.values())
-            count -= len(found)
-            yield [one["Body"].encode() for one in found]
+            yield [one["Body"].encode() for one in found if one["MessageId"] not in seen]
+            seen |= set(messages)
             list(team.map(delete, [found[start : start + 10] for start in range(0, len(found), 10)]))
 
 

@@ -22,8 +22,10 @@ ACCESS_REFUSED, NOT_FOUND = 403, 404
 class Amqp:
     """A server, or the nodes of a cluster, and what is read there; `failures` are what its client raises."""
 
-    def __init__(self, address: Address, topics: Sequence[str], wanted: str) -> None:
-        """Prepare; nothing is asked of the server yet. `wanted` is what a topic has to be, such as "queue".
+    def __init__(self, address: Address, topics: Sequence[str], wanted: str, header: str) -> None:
+        """Prepare; nothing is asked of the server yet.
+
+        `wanted` is what a topic has to be, such as "queue"; `header` is the one of a message that is read.
 
         Raises:
             GranaryError: pika is not installed, or the address is wrong.
@@ -31,9 +33,12 @@ class Amqp:
         try:
             import pika  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra, and 0.1 s
             from pika import exceptions  # noqa: PLC0415
+
+            from granary.streams.amqp_headers import OneHeader  # noqa: PLC0415
         except ImportError:
             raise missing_package("RabbitMQ", "pika", "streams") from None
         self._pika, self._errors = pika, exceptions
+        self._kind = type("Connection", (OneHeader,), {"wanted": header})
         self.failures: tuple[type[Exception], ...] = (exceptions.AMQPError, OSError)
         self.topics, self.wanted, self.where = list(topics), wanted, address.hosts
         context, options = tls(address), address.options
@@ -55,7 +60,7 @@ class Amqp:
 
     def connect(self) -> Any:
         """Return a connection to the first host that answers; raises `failures`."""
-        return self._pika.BlockingConnection(self._parameters)
+        return self._pika.BlockingConnection(self._parameters, _impl_class=self._kind)
 
     def hang_up(self, connection: Any) -> None:
         """Close a connection, whatever has become of it."""

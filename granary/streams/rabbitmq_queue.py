@@ -38,9 +38,9 @@ class RabbitQueues(Queues):
             GranaryError: pika is not installed, or an option of the address means nothing.
         """
         super().__init__(topics)
-        self._server = Amqp(address, topics, "queue")
-        self._where = address.hosts
         self._header = address.options.get("id", "")
+        self._server = Amqp(address, topics, "queue", self._header)
+        self._where = address.hosts
         prefetch = address.options.get("prefetch", str(PREFETCH))
         if not prefetch.isdecimal() or not 1 <= int(prefetch) <= 65_535:  # noqa: PLR2004 - what the protocol has room for
             raise GranaryError("prefetch is not a number from 1 to 65,535", self._where, "fix the queue's address")

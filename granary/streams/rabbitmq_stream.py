@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from granary.streams.address import Address
 
 PROBE_SECONDS, QUIET_SECONDS = 2.0, 0.05
+OFFSET = "x-stream-offset"
 PREFETCH, ACKNOWLEDGED = 1_000, 250
 """Messages that may be under way to us, and how many of them are asked for anew at a time."""
 
@@ -53,7 +54,7 @@ class RabbitLog(Following[_Queue]):
             GranaryError: pika is not installed, or the address is wrong.
         """
         super().__init__()
-        self._server = Amqp(address, topics, "queue of the type stream")
+        self._server = Amqp(address, topics, "queue of the type stream", OFFSET)
         self.topics, self._where = list(topics), address.hosts
         self._connection: Any = None
 
@@ -145,7 +146,7 @@ class RabbitLog(Following[_Queue]):
         part.channel, part.attached = connection.channel(), time.monotonic()
         part.channel.basic_qos(prefetch_count=PREFETCH)
         part.channel.add_on_cancel_callback(lambda _: self.restart(part))
-        where = {"x-stream-offset": max(0, part.following - 1) if part.position is not None else "first"}
+        where = {OFFSET: max(0, part.following - 1) if part.position is not None else "first"}
         part.channel.basic_consume(part.topic, partial(self._take, part), arguments=where)
 
     def _take(self, part: _Queue, channel: Any, method: Any, properties: Any, body: bytes) -> None:
@@ -153,7 +154,7 @@ class RabbitLog(Following[_Queue]):
         if channel is not part.channel:
             return
         part.tag, part.unacknowledged = method.delivery_tag, part.unacknowledged + 1
-        offset = int(properties.headers["x-stream-offset"])
+        offset = int(properties.headers[OFFSET])
         if not part.checked and offset >= part.following - 1:
             part.checked, part.lost = True, offset > part.following
         if offset >= part.following and not part.lost:
@@ -165,13 +166,13 @@ class RabbitLog(Following[_Queue]):
         found: list[tuple[int, float]] = []
 
         def take(_: Any, __: Any, properties: Any, ___: bytes) -> None:
-            found.append((int(properties.headers["x-stream-offset"]), float(properties.timestamp or 0)))
+            found.append((int(properties.headers[OFFSET]), float(properties.timestamp or 0)))
 
         connection = self._server.connect()  # not ours: see `rewind`
         try:
             channel = connection.channel()
             channel.basic_qos(prefetch_count=1)
-            channel.basic_consume(topic, take, arguments={"x-stream-offset": where})
+            channel.basic_consume(topic, take, arguments={OFFSET: where})
             ends = time.monotonic() + PROBE_SECONDS
             while not found and (left := ends - time.monotonic()) > 0:
                 connection.process_data_events(left)

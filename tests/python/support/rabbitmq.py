@@ -13,12 +13,16 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pika
 
 from tests.python.support import debian
 from tests.python.support.certificates import authority, certificate
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 PACKAGE = "rabbitmq-server"
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -86,6 +90,11 @@ class RabbitMQ:
             "RABBITMQ_DIST_PORT": str(self.ports[3]),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
         }
+
+
+def in_milliseconds() -> AbstractContextManager[Any]:
+    """Return a context in which pika writes each time as one far beyond the year 9999, which it cannot read itself."""
+    return patch("pika.data.calendar.timegm", lambda _: 1_764_500_000_000)
 
 
 def program() -> Path | None:

@@ -7,14 +7,17 @@ import asyncio
 import importlib
 import json
 import signal
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pika
 import pytest
 
 from granary.warehouse.errors import GranaryError
 from tests.python.support import log_servers
 from tests.python.support.proxy import Proxy
+from tests.python.support.rabbitmq import in_milliseconds
 from tests.python.support.registered_messages import ROW, record, wire
 from tests.python.support.stream_servers import (
     TOPIC,
@@ -381,6 +384,18 @@ def test_deleted_entries_of_redis_are_no_gap_and_a_group_shows_the_lag(
 def test_a_key_of_redis_that_holds_no_stream(server: Redis, log: Redis, warehouse: Settings) -> None:
     server.client.set(TOPIC, "x")
     assert f"the key '{TOPIC}' holds no stream" in refused(warehouse)
+
+
+@only["rabbitmq-stream"]
+def test_headers_that_pika_cannot_read(server: Rabbit, log: Rabbit, warehouse: Settings) -> None:
+    with log.server.connect() as connection, in_milliseconds():
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for number in range(3):
+            properties = pika.BasicProperties(headers={"sent": datetime.now(timezone.utc)})
+            channel.basic_publish("", TOPIC, json.dumps(event(number)).encode(), properties)
+    assert read(warehouse) == (3, 3, 0)
+    assert read(warehouse) == (0, 0, 0)
 
 
 @only["rabbitmq-stream"]

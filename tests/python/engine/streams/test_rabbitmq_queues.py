@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import time
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pika
 import pytest
 
 from granary.quarantine.replay import entries, replay
+from granary.streams.amqp_headers import one
 from granary.streams.loop import StreamLoop
 from granary.warehouse.errors import GranaryError
 from tests.python.support.queue_servers import Rabbit
+from tests.python.support.rabbitmq import in_milliseconds
 from tests.python.support.stream_servers import TOPIC, command, ended, landed, wait_until
 from tests.python.support.streaming import declare, polled, stream, written
 
@@ -94,6 +98,51 @@ def test_properties_that_mean_nothing(
     counts = stream(warehouse).run(once=True)
     assert (counts.rows_loaded, counts.known) == (2, 1)
     assert rows("select data_at from ops.load_audit") == [(None,)]
+
+
+@of_rabbit
+def test_headers_that_pika_cannot_read(
+    kind: str, server: Rabbit, warehouse: Settings, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are no part of the row, so it lands; one that is the id is known by its bytes; a number is not cut off."""
+    declare(monkeypatch, key=())
+    monkeypatch.setenv("GRANARY_EVENTS_STREAM", server.address(id="order"))
+    now = datetime.now(timezone.utc)
+    every: tuple[dict[str, Any], ...] = (
+        {"order": "a", "sent": now},
+        {"sent": [now], "order": "b"},
+        {"order": now},
+        {"order": now},
+        {"order": None, "sent": now},
+    )
+    with server.server.connect() as connection, in_milliseconds():
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for number, headers in enumerate(every):
+            properties = pika.BasicProperties("application/json", "utf-8", headers, message_id=f"m{number}")
+            channel.basic_publish("", TOPIC, written(number)[0][1], properties)
+    counts = stream(warehouse).run(once=True)
+    assert (counts.rows_loaded, counts.known, counts.rows_quarantined) == (4, 1, 0)
+    assert [row[0] for row in landed(warehouse)] == ["e0", "e1", "e2", "e4"]
+    assert server.ready(TOPIC) == 0
+
+
+def test_the_one_header_that_is_wanted() -> None:
+    def field(kind: str, value: bytes) -> bytes:
+        return kind.encode() + (struct.pack(">I", len(value)) if kind in "SxAF" else b"") + value
+
+    def table(*pairs: tuple[str, bytes]) -> bytes:
+        return b"".join(bytes([len(name)]) + name.encode() + value for name, value in pairs)
+
+    deep = b""
+    for _ in range(5_000):
+        deep = table(("in", field("F", deep)))
+    far, half = field("T", struct.pack(">Q", 1_764_500_000_000)), field("d", struct.pack(">d", 1.5))
+    pairs = [("far", far), ("deep", field("F", deep)), ("half", half), ("name", field("S", b"x")), ("none", b"V")]
+    pairs.insert(0, ("seven", field("l", struct.pack(">q", 7))))
+    found = [one(table(*pairs), name) for name in ("seven", "far", "half", "name", "none", "elsewhere", "")]
+    assert found == [{"seven": 7}, {"far": far.hex()}, {"half": half.hex()}, {"name": "x"}, {"none": None}, {}, {}]
+    assert one(table(*pairs), "deep") == {"deep": field("F", deep).hex()}
 
 
 @of_rabbit
