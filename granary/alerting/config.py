@@ -77,7 +77,7 @@ class Config:
         """Return where a runbook is: its link, or the command that prints it; '' for none."""
         if not name:
             return ""
-        return f"{self.runbooks}/{name}.md" if self.runbooks else f"`granary runbook {name}`"
+        return f"{self.runbooks}/{name}.md" if self.runbooks else f"`granary guide runbooks/{name}`"
 
 
 def load(path: Path | None = None) -> Config:

@@ -33,7 +33,7 @@ def opened(settings: Settings, source: Source, run_id: str = "") -> Iterator[Cap
     """
     if source.capture is None:
         raise GranaryError(
-            f"source {source.name} declares no capture", todo="see docs/engine/sources/change-capture.md"
+            f"source {source.name} declares no capture", todo="see `granary guide sources/change-capture`"
         )
     with connect(settings, role="loader", autocommit=True) as alone:
         try:  # not a row of ops.locks: a capture may follow for days, and a transaction as long would stop all vacuums

@@ -24,7 +24,7 @@ def status(settings: Settings, source: Source) -> CaptureStatus:
     capture = source.capture
     if capture is None:
         raise GranaryError(
-            f"source {source.name} declares no capture", todo="see docs/engine/sources/change-capture.md"
+            f"source {source.name} declares no capture", todo="see `granary guide sources/change-capture`"
         )
     if isinstance(capture, BinlogCapture):
         return of_binlog.status(settings, source, capture)

@@ -73,7 +73,7 @@ def try_channels(
         if name not in found.channels:
             raise unknown("channel", name, found.channels, config.FILE)
     if not found.channels:
-        raise GranaryError("there is no channel", config.FILE, "name one: docs/engine/alerts.md")
+        raise GranaryError("there is no channel", config.FILE, "name one: `granary guide alerts`")
     settings = Settings.load()
     said = sample(datetime.now(timezone.utc), found)
     failed = False

@@ -62,5 +62,5 @@ def archive(
     )
     if before is not None:
         output.line(
-            "Nobody reads them now but dbt's role. Copy and drop them, or keep them: docs/engine/range-partitions.md"
+            "Nobody reads them now but dbt's role. Copy and drop them, or keep them: `granary guide range-partitions`"
         )

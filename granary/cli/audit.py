@@ -41,7 +41,7 @@ def audit(
     settings = existing()
     if reads and settings.external:
         raise GranaryError(
-            "the log of an external server is not here", settings.host, "read it there; docs/engine/security.md"
+            "the log of an external server is not here", settings.host, "read it there; `granary guide security`"
         )
     now = datetime.now(timezone.utc)
     first = datetime.combine(since, datetime.min.time(), timezone.utc) if since else now - timedelta(days=30)

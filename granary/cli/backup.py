@@ -145,7 +145,7 @@ def drill(
     if not report.passed:
         from granary.warehouse.errors import GranaryError
 
-        raise GranaryError(f"the drill failed: {report.words}", report.place, "`granary runbook backup`")
+        raise GranaryError(f"the drill failed: {report.words}", report.place, "`granary guide runbooks/backup`")
 
 
 def _print_report(report: Report) -> None:

@@ -110,9 +110,9 @@ def _captured(name: str | None) -> list[Source]:
         return [captured[name]]
     if name:
         raise unknown(
-            "captured source", name, captured, todo="" if captured else "see docs/engine/sources/change-capture.md"
+            "captured source", name, captured, todo="" if captured else "see `granary guide sources/change-capture`"
         )
-    raise GranaryError("no source is captured", todo="see docs/engine/sources/change-capture.md")
+    raise GranaryError("no source is captured", todo="see `granary guide sources/change-capture`")
 
 
 def _show(found: list[CaptureStatus]) -> None:

@@ -90,7 +90,7 @@ def _told(one: Delivered) -> None:
 def _listed(found: Mapping[str, Delivery], broken: Mapping[str, GranaryError], states: list[State]) -> None:
     known = {one.delivery: one for one in states}
     if not (found or broken or known):
-        output.line("Nothing is delivered: declare it in deliveries/, see docs/engine/deliver.md.")
+        output.line("Nothing is delivered: declare it in deliveries/, see `granary guide deliver`.")
         return
     rows = []
     for name in dict.fromkeys([*found, *broken, *known]):

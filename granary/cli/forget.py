@@ -119,7 +119,7 @@ def _report(erased: Erased) -> None:
         output.line("Not finished: another build may have been at work. Run `granary forget --again`.")
     elif done.erasures:
         output.line("The marts are published and the tables vacuumed.")
-        output.line("What remains elsewhere: `granary runbook forget-somebody`")
+        output.line("What remains elsewhere: `granary guide runbooks/forget-somebody`")
     else:
         output.line("Nothing is left to do.")
     if erased.exports:

@@ -56,7 +56,7 @@ def _stream(settings: Settings, source: Source, stream: Stream, left_out: list[s
         if find(settings, stream.address):
             reading = open_stream(settings, source.name)
             for words in reading.check():
-                yield Finding(words, source.name, "", "see docs/engine/sources/streams.md", "hint")
+                yield Finding(words, source.name, "", "see `granary guide sources/streams`", "hint")
             if isinstance(reading.log, TellsTime) and (now := reading.log.clock()) is not None:
                 yield from clock(source.name, now)
             reading.look()

@@ -83,7 +83,7 @@ def inspect(
             "messages without a schema do not say what their columns are",
             setting,
             f"name a registry: …?format={'|'.join(FORMATS[1:])}&registry=https://host:port; or write the contract by"
-            " hand: docs/engine/sources/streams.md",
+            " hand: `granary guide sources/streams`",
         )
     decoder = registered(DESCRIBED, address, judged=False)
     there = [one.removesuffix(VALUE) for one in decoder.registry.subjects() if one.endswith(VALUE)]

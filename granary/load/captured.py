@@ -30,5 +30,5 @@ def check_held(connection: Connection, source: Source, table: Table) -> None:
         LostSlotError: somebody dropped or emptied it, or deleted rows of it.
     """
     if missing := lost(connection, Target(source.name, table.name, table.schema, ()), by_load=False):
-        todo = "" if source.capture else "have Debezium make a new snapshot: see docs/engine/sources/debezium.md"
+        todo = "" if source.capture else "have Debezium make a new snapshot: see `granary guide sources/debezium`"
         raise LostSlotError(str(missing), source.name, f"{source.name}.{table.name}", todo)

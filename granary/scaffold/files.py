@@ -120,7 +120,7 @@ def _list_remote(where: str) -> tuple[str, list[str]]:
     folder, name = _split(where)
     web = urlsplit(where)
     if web.scheme in ("http", "https") and any(SECRET.search(param) for param, _ in parse_qsl(web.query)):
-        todo = "declare the key as a header: see docs/engine/sources/files.md"
+        todo = "declare the key as a header: see `granary guide sources/files`"
         raise GranaryError("the address has a secret among its parameters, which would be in code", shown(where), todo)
     if where.startswith(("http://", "https://")) or _known(name):
         return folder, [name]

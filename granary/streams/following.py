@@ -104,5 +104,5 @@ def gone(partition: str, position: str | None) -> GranaryError:
     return GranaryError(
         f"messages behind {position} are no longer in the log, or it was created again",
         partition,
-        "what is gone has to come by another channel; then forget the position: `granary runbook stream-lag`",
+        "what is gone has to come by another channel; then forget the position: `granary guide runbooks/stream-lag`",
     )

@@ -317,5 +317,5 @@ def gone(partition: str, position: str | int | None) -> GranaryError:
     return GranaryError(
         f"messages from offset {position} on are no longer in the topic, or it was created again",
         partition,
-        "what is gone has to come by another channel; then forget the position: `granary runbook stream-lag`",
+        "what is gone has to come by another channel; then forget the position: `granary guide runbooks/stream-lag`",
     )

@@ -166,7 +166,7 @@ class KinesisLog(Following[_Shard]):
                 raise GranaryError(
                     "Kinesis does not know our position any more: the stream was created again, or its retention ended",
                     str(arguments.get("StreamName")),
-                    "forget the position: `granary runbook stream-lag`",
+                    "forget the position: `granary guide runbooks/stream-lag`",
                 ) from None
             raise GranaryError(
                 f"Kinesis refuses: {code}", self._where, "check the stream's name and the credentials"

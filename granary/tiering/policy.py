@@ -78,11 +78,11 @@ def newest_seen(connection: Connection, source: str, table: str, found: Readers)
     """
     place = f"{source}.{table}"
     if found.refusals:
-        todo = "leave archive_after out of the contract, or read by partition in those models (docs/engine/archive.md)"
+        todo = "leave archive_after out of the contract, or read by partition in those models (`granary guide archive`)"
         raise GranaryError(f"its rows cannot leave Postgres: {'; '.join(found.refusals)}", place, todo)
     rows = query(connection, SEEN, source, sorted(found.names))
     unknown = sorted(found.names - {str(model).partition(".")[2] for model, _ in rows})
     if unknown:
-        todo = "build it (`granary run`); a model that reads loads keeps a watermark (docs/engine/increments.md)"
+        todo = "build it (`granary run`); a model that reads loads keeps a watermark (`granary guide increments`)"
         raise GranaryError(f"nobody knows which loads {unknown[0]} has", place, todo)
     return min((int(load_id) for _, load_id in rows), default=None)

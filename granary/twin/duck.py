@@ -58,7 +58,7 @@ def session(settings: Settings, folder: Path | None = None, memory: str | None =
         connection.execute("set TimeZone = 'UTC'")
         yield connection
     except duckdb.Error as error:
-        raise GranaryError(f"the twin cannot do it: {reason(error)}", "", "see docs/engine/twin.md") from None
+        raise GranaryError(f"the twin cannot do it: {reason(error)}", "", "see `granary guide twin`") from None
     finally:
         connection.close()
 

@@ -107,6 +107,6 @@ def _publishing(settings: Settings, schema: str, mart: str) -> Iterator[tuple[Co
 def _relation(connection: Connection, schema: str, mart: str) -> str:
     found = {str(name): str(relation) for name, relation in query(connection, PARTITIONED, schema)}
     if mart not in found:
-        todo = "meta.range_partitions has a mart partitioned (docs/engine/range-partitions.md)"
+        todo = "meta.range_partitions has a mart partitioned (`granary guide range-partitions`)"
         raise unknown("partitioned mart", mart, found, schema, todo=todo)
     return found[mart]

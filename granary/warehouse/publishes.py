@@ -230,5 +230,5 @@ def _publishing(settings: Settings, schema: str) -> Iterator[Connection]:
             query(connection, LOCK, schema)
             yield connection
         except RaiseException as error:
-            raise GranaryError(reason(error), schema, "see docs/engine/undo.md") from None
+            raise GranaryError(reason(error), schema, "see `granary guide undo`") from None
         connection.commit()

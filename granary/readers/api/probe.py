@@ -129,7 +129,7 @@ class _Probe:
             raise GranaryError(
                 f"the answer says that there are more pages ({more}), and none of the ways known here leads to them",
                 self.url,
-                "try again if the service is not well; else write its source by hand (docs/engine/sources/apis.md)",
+                "try again if the service is not well; else write its source by hand (`granary guide sources/apis`)",
             )
         return ended, []
 

@@ -212,7 +212,7 @@ begin
     where not doc -> 'despite' ? name; -- nor what the project does not have
     return case when names is not null then format(
         'nothing was published; %s stays as it was: %s%s. Fix it, and build and test it again; or, if it is right as it'
-        ' is, let it through: dbt run-operation publish --args "{despite: [%s]}" (`granary runbook failed-run`)',
+        ' is, let it through: dbt run-operation publish --args "{despite: [%s]}" (`granary guide runbooks/failed-run`)',
         doc ->> 'schema', array_to_string(told[:5], ', '),
         case when cardinality(names) > 5 then format(' and %s more', cardinality(names) - 5) end,
         case when cardinality(names) > 5 then 'NAME, ...' else array_to_string(names, ', ') end
@@ -247,7 +247,7 @@ begin
     ), problems (position, step, words) as (
         select
             position, 0, format(
-                '%s: there is no tier of personal data %s; write one of %s (docs/engine/access.md), or add it to the var'
+                '%s: there is no tier of personal data %s; write one of %s (`granary guide access`), or add it to the var'
                 ' personal_tiers.', place, tier, array_to_string(ops.texts(doc -> 'tiers'), ', ')
             )
         from columns
@@ -268,7 +268,7 @@ begin
         select position, 1 + parent_place, case
             when tier is null and coalesce(meta ->> 'not_personal', 'false') = 'false' then format(
                 '%s comes from %s, where it is personal (%s): give it config.meta.personal, or config.meta.not_personal with'
-                ' the reason (docs/engine/access.md).', place, parent, their_tier
+                ' the reason (`granary guide access`).', place, parent, their_tier
             )
             when subjects[1] <> their_subject #>> '{}' then format(
                 '%s comes from models where it is a key of %s and of %s: give each a column of its own.',
@@ -276,7 +276,7 @@ begin
             )
             when subject is distinct from their_subject then format(
                 '%s comes from %s, where its subject is %s: give it the same config.meta.subject, so that an erasure finds it'
-                ' (`granary runbook forget-somebody`).', place, parent, coalesce(their_subject #>> '{}', 'nobody')
+                ' (`granary guide runbooks/forget-somebody`).', place, parent, coalesce(their_subject #>> '{}', 'nobody')
             )
         end
         from inherited
@@ -335,12 +335,12 @@ begin
     select words
     into problem
     from (
-        select format('%s %s: correct its config.meta.changed_by (docs/engine/increments.md).', name, words) as words
+        select format('%s %s: correct its config.meta.changed_by (`granary guide increments`).', name, words) as words
         from problems
         union all
         select format(
             '%s overwrites partitions and has no unique key, by which rows are compared: declare a unique index in'
-            ' meta.declared_indexes, or give it the config unique_key (docs/engine/increments.md).', node ->> 'name'
+            ' meta.declared_indexes, or give it the config unique_key (`granary guide increments`).', node ->> 'name'
         )
         from nodes where node -> 'grain' = '[]'
     ) as found

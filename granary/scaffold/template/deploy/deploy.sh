@@ -31,7 +31,7 @@ ended() {
     if [[ $switched == yes && -n $current ]]; then
         say "failed while $stage: rolling back to $current"
         exec 9>&- # the rollback takes the lock
-        deploy/rollback.sh "$environment" "$current" || say "the rollback failed, too: .venv/bin/granary runbook failed-deployment"
+        deploy/rollback.sh "$environment" "$current" || say "the rollback failed, too: .venv/bin/granary guide runbooks/failed-deployment"
     else
         say "failed while $stage: ${current:-nothing} stays at work"
         [[ $stopped == no || -z $current ]] || start_services "$current" || true

@@ -2,7 +2,7 @@
 # Puts an earlier release to work again: deploy/rollback.sh ENV [RELEASE]; without RELEASE the one before.
 #
 # Rows stay as they are, and the marts become what that release makes of them. A release that does not know the
-# warehouse's migrations is refused: granary runbook failed-deployment
+# warehouse's migrations is refused: granary guide runbooks/failed-deployment
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=environment.sh

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,11 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import granary
 from granary.alerting import config, message
 from granary.alerting.incidents import open_incidents
 from granary.alerting.rules import BY_KIND, RULES
-from granary.cli import runbook
+from granary.cli import guide
 from granary.cli.alerts import after_a_run
 from granary.cli.main import app
 from granary.load.declared_tables import create_missing
@@ -28,7 +30,6 @@ from tests.python.engine.alerting.conftest import NOW, loaded, to_chat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from typing import Any
 
     from granary.alerting.rules import Rule
@@ -162,13 +163,25 @@ def test_a_command_of_any_runbook_is_one(page: Path) -> None:
 
 
 def test_a_runbook_is_printed_where_there_is_no_clone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert CliRunner().invoke(app, ["runbook", "source-late"]).output == (RUNBOOKS / "source-late.md").read_text()
-    assert "source-late │ A source is late" in typed("runbook")[1]
-    with pytest.raises(UsageError, match="there is no runbook 'source-lat'; did you mean source-late"):
-        CliRunner().invoke(app, ["runbook", "source-lat"], catch_exceptions=False)
-    monkeypatch.setattr(runbook, "CLONE", RUNBOOKS / "of no clone")
-    monkeypatch.setattr(runbook, "INSTALLED", RUNBOOKS)
-    assert {rule.runbook for rule in RULES} <= set(runbook.pages())
+    page = (RUNBOOKS / "source-late.md").read_text()
+    assert CliRunner().invoke(app, ["guide", "runbooks/source-late"]).output == page
+    assert "runbooks/source-late" in typed("guide")[1]
+    with pytest.raises(UsageError, match="there is no page 'runbooks/source-lat'; did you mean runbooks/source-late"):
+        CliRunner().invoke(app, ["guide", "runbooks/source-lat"], catch_exceptions=False)
+    monkeypatch.setattr(guide, "CLONE", RUNBOOKS / "of no clone")
+    monkeypatch.setattr(guide, "INSTALLED", RUNBOOKS.parent)
+    assert {f"runbooks/{rule.runbook}" for rule in RULES} <= set(guide.pages())
+
+
+def test_a_page_that_a_message_names_is_there() -> None:
+    named = [
+        (path, name)
+        for path in sorted(Path(granary.__file__).parent.rglob("*"))
+        if path.suffix in (".py", ".sql", ".sh")
+        for name in re.findall(r"granary guide ([a-z][a-z/-]*)", path.read_text())
+    ]
+    assert len(named) > 20
+    assert {name for _, name in named} - set(guide.pages()) <= {"runbooks/"}, "runbooks/{name} is a rule's"
 
 
 def commands() -> list[str]:

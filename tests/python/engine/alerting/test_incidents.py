@@ -75,7 +75,7 @@ def test_a_late_file_and_what_follows_from_it_are_one_incident(watched: Settings
         ["Affected metrics", "1: sales (2 days old)"],
         ["Next", "`granary load till.receipts`"],
         ["All of it", "`granary incidents show 1`"],
-        ["Runbook", "`granary runbook source-late`"],
+        ["Runbook", "`granary guide runbooks/source-late`"],
     ]
 
 

@@ -85,4 +85,4 @@ def test_the_sources_of_the_project_stand_beside_their_kinds(monkeypatch: pytest
 def test_a_kind_is_shown_whole() -> None:
     shown = " ".join(run("kinesis").split())
     assert LOGS["kinesis"].guarantees.exactly_once in shown
-    assert "docs/engine/sources/streams.md" in shown
+    assert "granary guide sources/streams" in shown

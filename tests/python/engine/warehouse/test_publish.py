@@ -257,7 +257,7 @@ def test_a_mart_that_would_shrink_too_much_holds_publishing(marts: Marts) -> Non
     assert planned == {
         "error": "nothing was published; marts stays as it was: rentals would shrink from 3 to 1 rows. Fix it, and"
         " build and test it again; or, if it is right as it is, let it through: dbt run-operation publish"
-        ' --args "{despite: [rentals]}" (`granary runbook failed-run`)'
+        ' --args "{despite: [rentals]}" (`granary guide runbooks/failed-run`)'
     }
     held = "select node, reason from ops.publish_holds"
     assert marts.rows(held) == [("model.rides.rentals", "would shrink from 3 to 1 rows")]
