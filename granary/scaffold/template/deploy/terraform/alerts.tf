@@ -1,4 +1,4 @@
-# Of the server itself. What happens in the warehouse, Granary tells (docs/engine/alerts.md).
+# Of the server itself. What happens in the warehouse, Granary tells (`granary guide alerts`).
 resource "aws_sns_topic" "alerts" {
   name              = "${local.name}-alerts"
   kms_master_key_id = aws_kms_key.alerts.arn
