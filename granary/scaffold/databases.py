@@ -14,7 +14,7 @@ import pyarrow as pa
 from granary.profiling.names import snake
 from granary.scaffold.plan import Found, Opening
 from granary.scaffold.python_text import Group, literal
-from granary.warehouse.errors import unknown
+from granary.warehouse.errors import GranaryError, TransientError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -37,10 +37,11 @@ def find(
     """Find the tables of a database; views only where they are asked for.
 
     Returns:
-        How the reader is opened, the tables, what to show the source as, and what was left out.
+        How the reader is opened, the tables, what to show the source as, and what was left out: also tables that
+        cannot be read, such as those that the login has no right to, unless they are asked for, or are all.
 
     Raises:
-        GranaryError: the database does not answer, or it has no such table.
+        GranaryError: the database does not answer, it has no such table, or that cannot be read.
     """
     from granary.readers.database import DatabaseReader, describe
 
@@ -53,7 +54,18 @@ def find(
             raise unknown("table", missing, sorted(named), "the database", todo=f"it has {_some(sorted(named))}")
     skipped = [f"{said}: it is a view; take it with --table {said}" for said, shape in named.items() if shape.is_view]
     reader = DatabaseReader(uri)
-    found = [_found(reader, said, shape, keys, cursors) for said, shape in wanted.items()]
+    found: list[Found] = []
+    unread: dict[str, GranaryError] = {}
+    for said, shape in wanted.items():
+        try:
+            found.append(_found(reader, said, shape, keys, cursors))
+        except TransientError:
+            raise
+        except GranaryError as error:
+            unread[said] = error
+    if unread and (only or not found):
+        raise next(iter(unread.values()))
+    skipped += [f"{said}: {error.what}" for said, error in unread.items()]
     setting = f"GRANARY_{name.upper()}_URL"
     late = (LATE,) if any(table.cursor for table in found) else ()
     opening = Opening(

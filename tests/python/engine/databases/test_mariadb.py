@@ -14,6 +14,7 @@ import pytest
 
 from granary.readers.database import DatabaseReader, describe
 from granary.readers.database.connecting import Database
+from granary.scaffold.inspection import inspect_source
 from granary.warehouse.errors import GranaryError
 from tests.python.engine.databases.conftest import INSTANT, contract, read, read_amid
 
@@ -310,3 +311,21 @@ def test_wrong_password_and_missing_table(maria: MariaDB) -> None:
     assert maria.reader not in str(caught.value)
     with pytest.raises(GranaryError, match="the source database has no table `accounts`"):
         read(DatabaseReader(maria.uri), ACCOUNTS)
+
+
+def test_a_table_that_cannot_be_read_keeps_no_other_out(maria: MariaDB) -> None:
+    maria.run(
+        "create table good (id int primary key)",
+        "insert into good values (1)",
+        "create table odd (id int primary key, `a``b` int)",
+        "insert into odd values (1, 2)",
+    )
+    planned = inspect_source("shop", maria.uri)
+    assert [table.name for table in planned.tables] == ["good"]
+    (said,) = planned.skipped
+    assert said.startswith("odd: ")
+    with pytest.raises(GranaryError):
+        inspect_source("shop", maria.uri, only=("odd",))
+    maria.run("drop table good")
+    with pytest.raises(GranaryError):
+        inspect_source("shop", maria.uri)
