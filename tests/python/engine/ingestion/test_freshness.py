@@ -12,6 +12,7 @@ from granary.cli.health import look
 from granary.load.api import load_table
 from granary.load.days_off import NONE
 from granary.load.freshness import freshness
+from granary.load.newest import zone
 from granary.sources.spec import Column
 from granary.warehouse.connection import connect, execute
 from tests.python.support.shop import Shop, table
@@ -117,14 +118,14 @@ def test_a_table_that_is_read_whole_is_as_old_as_what_it_last_changed(
 def test_an_old_day_that_is_loaded_today_is_new_and_its_data_are_old(
     warehouse: Settings, shop: Callable[..., Shop]
 ) -> None:
-    today = datetime.now(timezone.utc).date()
+    today = datetime.now(zone()).date()
     delivered = shop(partition="day")
     delivered.put("march", {"id": [1]}, date=today - timedelta(days=9))
     load_table(warehouse, "shop", "orders")
     (late,) = freshness(warehouse)
     assert (late.is_silent, late.is_late) == (False, True)
     age = late.data_age / timedelta(days=1)
-    assert 8 <= age <= 9
+    assert 7.9 <= age <= 9.1  # an hour more or less where clocks were changed
     days = round(age)  # it depends on the time of the day
     assert f"its newest data are {days} days old" in str(late)
     assert not look(warehouse).well
