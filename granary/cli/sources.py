@@ -47,8 +47,8 @@ def sources(
     if kind:
         names += ["declared by", "guide"]
         rows = [
-            [*row, one.declared, f"docs/engine/sources/{one.page}.md"] for row, one in zip(rows, chosen, strict=True)
+            [*row, one.declared, f"`granary guide sources/{one.page}`"] for row, one in zip(rows, chosen, strict=True)
         ]
     output.table("Kinds of sources", names, rows)
     if not kind:
-        output.line("Under which condition: `granary sources KIND`; how to declare one: docs/engine/sources/README.md")
+        output.line("Under which condition: `granary sources KIND`; how to declare one: `granary guide sources/README`")

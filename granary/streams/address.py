@@ -54,7 +54,7 @@ def parse(text: str, name: str) -> Address:
     """
 
     def wrong(what: str) -> GranaryError:
-        return GranaryError(f"{name} {what}", todo=f"write {'://…, '.join(KINDS)}://…; see docs/engine/sources")
+        return GranaryError(f"{name} {what}", todo=f"write {'://…, '.join(KINDS)}://…; see `granary guide`")
 
     parts = urlsplit(text)
     if parts.scheme not in KINDS:
