@@ -172,7 +172,8 @@ KEPT: dict[str, Any] = {"rider": {"personal": "pseudonym", "subject": "rider"}, 
         ({"other": {}}, None),
         (
             KEPT | {"name": {"personal": "secret"}},
-            r"rides.name: there is no tier of personal data secret; write one of identifier, pseudonym \(docs",
+            r"rides.name: there is no tier of personal data secret; write one of identifier, pseudonym"
+            r" \(`granary guide access`\)",
         ),
         (
             KEPT | {"name": {"not_personal": False}},
