@@ -38,7 +38,7 @@ def find(
 
     Returns:
         How the reader is opened, the tables, what to show the source as, and what was left out: also tables that
-        cannot be read, such as those that the login has no right to, unless they are asked for, or are all.
+        cannot be read, unless they are asked for, or are all.
 
     Raises:
         GranaryError: the database does not answer, it has no such table, or that cannot be read.
