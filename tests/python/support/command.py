@@ -7,7 +7,6 @@ import os
 import resource
 import shutil
 import subprocess
-import sys
 import tempfile
 from contextlib import contextmanager
 from functools import cache
@@ -18,23 +17,20 @@ from granary.warehouse import server
 from granary.warehouse.layout import find_binaries, plan
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
+from tests.python.support import warm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pytest
 
+GRANARY = "from granary.cli.main import main; main()"
+"""The command, as Python code."""
+
 
 def granary(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", "from granary.cli.main import main; main()", *arguments],
-        cwd=PROJECT,
-        env=settings.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return warm.run(GRANARY, *arguments, folder=PROJECT, environment=settings.environment())
 
 
 def _home() -> Path:

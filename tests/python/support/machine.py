@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -22,13 +23,13 @@ INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR")
 
 @dataclass
 class Machine:
-    """A home folder, the packages, and where its shell is; `spent` are the seconds of each command."""
+    """A home folder, the packages, and where its shell is; `spent`: each command's seconds, and those of processors."""
 
     home: Path
     packages: Path
     wheels: Path
     place: Path
-    spent: list[tuple[str, float]] = field(default_factory=list)
+    spent: list[tuple[str, float, float]] = field(default_factory=list)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of its shell: pip asks no index."""
@@ -46,7 +47,7 @@ class Machine:
 
     def run(self, command: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command of a shell, as a person types it; where it changes to is where the next one runs."""
-        began = time.monotonic()
+        began, worked = time.monotonic(), worked_by_children()
         place = self.home / "place"
         done = subprocess.run(
             ["bash", "-c", f"{command}\ncode=$?; pwd > {place}; exit $code"],
@@ -57,15 +58,24 @@ class Machine:
             check=False,
             timeout=600,
         )
-        self.spent.append((command, time.monotonic() - began))
+        self.spent.append((command, time.monotonic() - began, worked_by_children() - worked))
         self.place = Path(place.read_text().strip())
         assert not check or done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done
 
     def timings(self) -> str:
         """Return the seconds of each command, and of all."""
-        lines = [f"{seconds:7.1f} s  {command.splitlines()[0][:100]}" for command, seconds in self.spent]
-        return "\n".join([*lines, f"{sum(seconds for _, seconds in self.spent):7.1f} s  in all"])
+        rows = [
+            *self.spent,
+            ("in all", *(sum(column) for column in zip(*[one[1:] for one in self.spent], strict=True))),
+        ]
+        return "\n".join(f"{wall:7.1f} s  {cpu:7.1f} s  {command.splitlines()[0][:100]}" for command, wall, cpu in rows)
+
+
+def worked_by_children() -> float:
+    """Return the seconds that processors have worked for children of this process: it does not grow under load."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def machine(folder: Path) -> Machine:

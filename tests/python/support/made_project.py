@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from granary.scaffold import new_project
 from granary.warehouse.connection import connect, execute, query
+from tests.python.support import warm
 from tests.python.support.business import REPOSITORY
+from tests.python.support.command import GRANARY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from granary.warehouse.settings import Settings
-
-COMMAND = "from granary.cli.main import main; main()"
 
 
 @dataclass
@@ -34,13 +34,15 @@ class MadeProject:
         """Run Python in the project's folder."""
         here = {"GRANARY_PROJECT": str(self.folder), "PYTHONPATH": f"{self.folder}:{REPOSITORY}"}
         environment = self.settings.environment() | here | {"PYTHONDONTWRITEBYTECODE": "1"} | dict(self.more)
+        if command[0] == "-c":
+            return warm.run(*command[1:], folder=self.folder, environment=environment)
         return subprocess.run(
             [sys.executable, *command], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
         )
 
     def granary(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command."""
-        return self.run("-c", COMMAND, *arguments)
+        return self.run("-c", GRANARY, *arguments)
 
     def dbt(self, *arguments: str) -> dict[str, str]:
         """Run dbt, and return the status of each node by its name."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.python.support import warm
+from tests.python.support.command import GRANARY
+
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from tests.python.support.delivery_service import Service
@@ -42,14 +44,8 @@ def test_listing_delivering_and_what_is_refused(rides: Rides, service: Service, 
     more = {"GRANARY_PROJECT": str(project), "PARTNER_URL": service.url, "PARTNER_KEY": "partners-key"}
 
     def run(*arguments: str, command: str = "deliver") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", "from granary.cli.main import main; main()", command, *arguments],
-            env={**rides.settings.environment(), **more, "COLUMNS": "200"},
-            cwd=project,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {**rides.settings.environment(), **more, "COLUMNS": "200"}
+        return warm.run(GRANARY, command, *arguments, folder=project, environment=environment)
 
     listed = run()
     assert (listed.returncode, "never delivered" in listed.stdout) == (0, True), listed.stderr

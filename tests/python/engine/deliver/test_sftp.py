@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,9 +12,12 @@ from granary.deliver.spec import Files
 from granary.readers.files.sftp import NOT_AT_ONCE
 from granary.warehouse.errors import GranaryError
 from tests.python.engine.files.conftest import remote_files, store  # noqa: F401 - a fixture
+from tests.python.support import warm
+from tests.python.support.command import GRANARY
 from tests.python.support.sftp_server import sftp_server
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -170,11 +171,5 @@ def made(folder: Path, said: dict[str, Any]) -> Path:
 
 def deliver(rides: Rides, project: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", "from granary.cli.main import main; main()", "deliver", "rentals_out"],
-        env={**os.environ, **rides.settings.environment(), "GRANARY_PROJECT": str(project), **more},
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, **rides.settings.environment(), "GRANARY_PROJECT": str(project), **more}
+    return warm.run(GRANARY, "deliver", "rentals_out", folder=project, environment=environment)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -22,7 +20,8 @@ from granary.warehouse import archive, publishes
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError, UsageError
 from granary.warehouse.project import PROJECT
-from tests.python.support.command import granary
+from tests.python.support import warm
+from tests.python.support.command import GRANARY, granary
 from tests.python.support.rides import Rides, week
 
 if TYPE_CHECKING:
@@ -184,13 +183,8 @@ def test_readers_neither_wait_nor_fail_and_see_one_publish(rides: Rides) -> None
 
 def test_an_undo_that_is_killed_changes_nothing(rides: Rides) -> None:
     *_, last = week(rides)
-    done = subprocess.run(
-        [sys.executable, "-c", "from granary.cli.main import main; main()", "publish", "--undo", "3"],
-        cwd=PROJECT,
-        env=rides.settings.environment() | {"GRANARY_KILL_AT": "undo-before-commit"},
-        capture_output=True,
-        check=False,
-    )
+    killing = rides.settings.environment() | {"GRANARY_KILL_AT": "undo-before-commit"}
+    done = warm.run(GRANARY, "publish", "--undo", "3", folder=PROJECT, environment=killing)
     assert done.returncode < 0
     assert rides.state() == last
     assert rides.rows("select count(*) from ops.publish_holds") == [(0,)]

@@ -11,7 +11,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import date, timedelta
@@ -39,7 +38,8 @@ from granary.warehouse.errors import GranaryError
 from granary.warehouse.layout import find_binaries
 from granary.warehouse.project import PROJECT
 from granary.warehouse.writer import LoadTransaction
-from tests.python.support.command import granary
+from tests.python.support import warm
+from tests.python.support.command import GRANARY, granary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,15 +115,8 @@ def state(pipeline: Pipeline) -> tuple[Any, ...]:
 
 def run(pipeline: Pipeline, *arguments: str, kill_at: str = "") -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, to be killed at a named point."""
-    return subprocess.run(
-        [sys.executable, "-c", "from granary.cli.main import main; main()", "forget", *arguments],
-        cwd=PROJECT,
-        env=pipeline.settings.environment() | {"GRANARY_KILL_AT": kill_at},
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    environment = pipeline.settings.environment() | {"GRANARY_KILL_AT": kill_at}
+    return warm.run(GRANARY, "forget", *arguments, folder=PROJECT, environment=environment)
 
 
 def dump(settings: Settings, path: Path) -> Path:
