@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from granary.sources.units import SourceBatch
     from granary.warehouse.writer import LoadTransaction
 
-RESETS = pa.array(["truncate", "reset"])
+RESETS = ["truncate", "reset"]
 """Changes after which nothing counts that came before."""
 
 
@@ -68,7 +68,7 @@ class Lander:
                 target,
                 result.load_ids[0],
                 result.rows_loaded,
-                resets=bool(pc.any(pc.is_in(batch.column("cdc_op"), RESETS)).as_py()),
+                resets=bool(pc.any(pc.is_in(batch.column("cdc_op"), pa.array(RESETS))).as_py()),
                 moves=batch.column("cdc_key_before").null_count < batch.num_rows,
             )
         unit_load.read = unit_load.loaded

@@ -37,7 +37,7 @@ def source_batch(changes: Changes, table: Table) -> SourceBatch:
     for place in keyed:
         after[place] = pc.if_else(removed, before[place], after[place])
     described = {
-        "cdc_op": OPS.take(pa.array(changes.ops)),
+        "cdc_op": pa.array(OPS).take(pa.array(changes.ops)),
         "cdc_lsn": pa.array(changes.commit),
         "cdc_seq": pa.array(changes.seq),
         "cdc_xid": pa.array(changes.at_source),

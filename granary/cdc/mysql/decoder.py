@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from granary.cdc.pieces import Array
 
 INSERT, UPDATE, DELETE, TRUNCATE = range(4)
-OPS = pa.array(["insert", "update", "delete", "truncate"])
+OPS = ["insert", "update", "delete", "truncate"]
 KINDS = {
     **dict.fromkeys(events.INSERTS, INSERT),
     **dict.fromkeys(events.UPDATES, UPDATE),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Stored = Callable[[list[Key], Sequence[str]], Mapping[Key, tuple[str | None, ...]]]
 
 OPS = {INSERT: "insert", UPDATE: "update", DELETE: "delete", TRUNCATE: "truncate"}
-NAMES = pa.array([OPS.get(code) for code in range(128)])
+NAMES = [OPS.get(code) for code in range(128)]
 
 KINDS = {
     16: pa.bool_(),
@@ -65,7 +65,7 @@ def source_batch(changes: Changes, table: Table, stored: Stored) -> SourceBatch:
     for row, key in before.items():
         key_before[row] = json.dumps(dict(zip(table.key, key, strict=True)))  # type: ignore[call-overload]
     described = {
-        "cdc_op": NAMES.take(pa.array(changes.ops)),
+        "cdc_op": pa.array(NAMES).take(pa.array(changes.ops)),
         "cdc_lsn": pa.array(changes.lsn),
         "cdc_seq": pa.array(changes.seq),
         "cdc_xid": pa.array(changes.xid),

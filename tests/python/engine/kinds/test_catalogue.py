@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from importlib import import_module
 from pkgutil import walk_packages
 from typing import TYPE_CHECKING
@@ -86,3 +88,9 @@ def test_a_kind_is_shown_whole() -> None:
     shown = " ".join(run("kinesis").split())
     assert LOGS["kinesis"].guarantees.exactly_once in shown
     assert "granary guide sources/streams" in shown
+
+
+def test_nothing_that_reads_a_source_imports_pandas() -> None:
+    """An Arrow array that a module makes of a list looks for pandas, and imports it where it is: half a second."""
+    code = "import sys, granary.kinds.catalogue; print('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
