@@ -184,10 +184,11 @@ def test_tables_that_the_login_may_not_read_are_told_with_the_grant(warehouse: S
     uri += f"{'&' if '?' in uri else '?'}options=-crole%3Dpg_monitor"
     planned = inspect_source("shop", uri)
     assert [table.name for table in planned.tables] == ["orders"]
-    grants = ("grant select on all tables in schema inner_circle to pg_monitor",
-              "grant select on all tables in schema public to pg_monitor")  # fmt: skip
+    grants = ('grant select on all tables in schema "inner_circle" to "pg_monitor"',
+              'grant select on all tables in schema "public" to "pg_monitor"')  # fmt: skip
     assert planned.skipped == (
-        f"inner_circle.plans: the login may not read it: grant usage on schema inner_circle to pg_monitor; {grants[0]}",
+        "inner_circle.plans: the login may not read it:"
+        f' grant usage on schema "inner_circle" to "pg_monitor"; {grants[0]}',
         f"public.parts, public.salaries: the login may not read it: {grants[1]}",
     )
     with pytest.raises(GranaryError, match=f"the login may not read salaries .*; {grants[1]}"):
