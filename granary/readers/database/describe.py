@@ -117,7 +117,7 @@ def _folded(connection: Connection, schema: str | None) -> dict[tuple[str, str],
 
     sql = FOLDED.get("mysql" if connection.dialect.name == "mariadb" else connection.dialect.name)
     found: Any = connection.execute(text(sql), {"schema": schema}) if sql else ()
-    return {(str(table).lower(), str(column).lower()): str(rule) for table, column, rule in found}
+    return {(str(of).lower(), str(name).lower()): str(rule) for of, name, rule in found}
 
 
 def _estimates(connection: Connection, schema: str | None) -> dict[str, int | None]:
