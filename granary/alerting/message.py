@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from granary.alerting.rules import rule_of
 from granary.sources.discovery import SOURCES
 from granary.warehouse.signals import Signal
+from granary.warehouse.words import Amount, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -154,7 +155,9 @@ def measured(signal: Signal) -> str:
     """Return a signal's value and its detail in words."""
     words = []
     if signal.value is not None:
-        shown = rule_of(signal.kind).measured.format(value=number(signal.value), threshold=number(signal.threshold))
+        shown = rule_of(signal.kind).measured.format(
+            value=Amount(number(signal.value)), threshold=Amount(number(signal.threshold))
+        )
         words.append(shown)
     return ": ".join([*words, *([signal.detail] if signal.detail else [])]) or rule_of(signal.kind).title.format(
         subject=signal.subject
@@ -181,7 +184,7 @@ def span(length: timedelta) -> str:
     for name, size in (("day", 24 * 60), ("hour", 60), ("minute", 1)):
         if minutes >= 2 * size or name == "minute":
             count = minutes // size
-            return f"{count:,} {name}{'' if count == 1 else 's'}"
+            return f"{plural(count, name)}"
     return ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from granary.alerting.message import number, span
+from granary.warehouse.words import Amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,9 +52,9 @@ def _lines(config: Config) -> Iterator[str]:
     yield from ("", "## What", "", "| condition | told when | how grave | told to | runbook |", "|---|---|---|---|---|")
     for rule in config.rules:
         told = ", ".join(config.tell.get(rule.severity, ())) or "nobody"
-        when = rule.measured.format(value="N", threshold=number(rule.threshold))
+        when = rule.measured.format(value=Amount("N"), threshold=Amount(number(rule.threshold)))
         if rule.threshold is None:
-            when = OWN if "{threshold}" in rule.measured else ""
+            when = OWN if "{threshold" in rule.measured else ""
         runbook = config.runbook(rule.runbook)
         if config.runbooks and runbook:
             runbook = f"[{rule.runbook}]({runbook.removeprefix('docs/')})"

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 class Rule:
     """A kind of signal.
 
-    `title` says of the subject what is wrong; `measured` what its value is, with `{value}` and `{threshold}`; `todo` is
-    the next command, with `{subject}`, and `{follow}` for the one that reads a source as it changes. `runbook` is the
-    name of a page in docs/engine/runbooks. A rule whose `per_source` is set has one cause where several tables of a
-    source have it. One that `sums_up` counts what else is wrong: it is no cause of that.
+    `title` says of the subject what is wrong; `measured` what its value is, with `{value}` and `{threshold}`, and
+    `{value:row}` where it is 1 row or 2 rows; `todo` is the next command, with `{subject}`, and `{follow}` for the
+    one that reads a source as it changes. `runbook` is the name of a page in docs/engine/runbooks. A rule whose
+    `per_source` is set has one cause where several tables of a source have it. One that `sums_up` counts what else
+    is wrong: it is no cause of that.
     """
 
     kind: str
@@ -43,7 +44,7 @@ RULES = (
     Rule(
         "load_failed",
         "{subject} cannot be loaded",
-        "{value} loads failed since the last that did not",
+        "{value:load} failed since the last that did not",
         None,
         "warning",
         "load-failed",
@@ -55,7 +56,7 @@ RULES = (
     Rule(
         "source_late",
         "{subject} is late",
-        "{value} hours old, {threshold} are agreed",
+        "{value:hour} old, {threshold} are agreed",
         None,
         "warning",
         "source-late",
@@ -66,7 +67,7 @@ RULES = (
     Rule(
         "files_not_loaded",
         "{subject}: files lie there that are not loaded",
-        "{value} of them, not counting those that wait for less than {threshold} hours",
+        "{value} of them, not counting those that wait for less than {threshold:hour}",
         1,
         "warning",
         "files-not-loaded",
@@ -76,7 +77,7 @@ RULES = (
     Rule(
         "schema_change",
         "{subject} is delivered in another shape than agreed",
-        "{value} columns differ; told for {threshold} hours",
+        "{value:column} not as agreed; told for {threshold:hour}",
         24,
         "warning",
         "schema-change",
@@ -86,7 +87,7 @@ RULES = (
     Rule(
         "quarantine_growing",
         "{subject}: rows are refused",
-        "{value} rows in the last 24 hours, over {threshold}",
+        "{value:row} in the last 24 hours, over {threshold}",
         0,
         "warning",
         "quarantine",
@@ -96,7 +97,7 @@ RULES = (
     Rule(
         "model_failed",
         "{subject} failed",
-        "{value} rows at fault",
+        "{value:row} at fault",
         None,
         "warning",
         "model-failed",
@@ -118,7 +119,7 @@ RULES = (
     Rule(
         "publish_old",
         "{subject}: what was loaded is not published",
-        "{value} hours since the first load that nobody sees, over {threshold}",
+        "{value:hour} since the first load that nobody sees, over {threshold}",
         26,
         "warning",
         "publish-held",
@@ -129,7 +130,7 @@ RULES = (
     Rule(
         "run_unfinished",
         "{subject} neither ends nor goes on",
-        "{value} hours, over {threshold}",
+        "{value:hour}, over {threshold}",
         6,
         "critical",
         "dead-run",
@@ -139,7 +140,7 @@ RULES = (
     Rule(
         "replication_lag",
         "{subject}: changes are not read in time",
-        "{value} alarms",
+        "{value:alarm}",
         None,
         "warning",
         "lost-replication-slot",
@@ -148,7 +149,7 @@ RULES = (
     Rule(
         "slot_held",
         "{subject} holds back the write-ahead log of the warehouse",
-        "{value} bytes, over {threshold}",
+        "{value:byte}, over {threshold}",
         1 << 30,
         "warning",
         "disk-full",
@@ -168,7 +169,7 @@ RULES = (
     Rule(
         "process_ended",
         "{subject}: what keeps it running has ended",
-        "{value} minutes without a word, over {threshold}",
+        "{value:minute} without a word, over {threshold}",
         10,
         "critical",
         "dead-service",
@@ -234,7 +235,7 @@ RULES = (
     Rule(
         "backup_old",
         "{subject} is too old",
-        "{value} times the agreed interval, over {threshold}",
+        "{value:time} the agreed interval, over {threshold}",
         2,
         "critical",
         "backup",
@@ -267,7 +268,7 @@ RULES = (
     Rule(
         "drill_old",
         "{subject} is too old",
-        "{value} times the agreed interval, over {threshold}",
+        "{value:time} the agreed interval, over {threshold}",
         2,
         "warning",
         "backup",
@@ -289,7 +290,7 @@ RULES = (
     Rule(
         "delivery_failed",
         "{subject} is not delivered",
-        "{value} rows wait",
+        "waiting: {value:row}",
         None,
         "warning",
         "delivery-failed",
@@ -300,7 +301,7 @@ RULES = (
     Rule(
         "delivery_behind",
         "{subject}: what was published is not delivered",
-        "{value} hours, over {threshold}",
+        "{value:hour}, over {threshold}",
         26,
         "warning",
         "delivery-failed",
@@ -311,7 +312,7 @@ RULES = (
     Rule(
         "anomaly",
         "{subject} is not what it usually is",
-        "{value} values outside of what was expected",
+        "{value:value} outside of what was expected",
         None,
         "warning",
         "anomaly",

@@ -10,6 +10,7 @@ import typer
 from granary.cli import output
 from granary.cli.options import AsJson, existing
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from granary.alerting.watch import Watched
@@ -122,4 +123,4 @@ def _follow(settings: Settings, every: float) -> None:
 
 
 def _sentence(done: Watched) -> str:
-    return f"{done.open:,} incidents are open, {done.changed:,} changed; {done.sent:,} alerts were sent."
+    return f"Open: {plural(done.open, 'incident')}; changed: {done.changed:,}; sent: {plural(done.sent, 'alert')}."

@@ -11,6 +11,7 @@ from granary.cli import output
 from granary.cli.options import AsJson, ready
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from granary.scaffold.plan import PlannedSource
@@ -140,7 +141,9 @@ def add_source(
         written = write(planned, PROJECT, settings.home, force=force)
     output.planned(planned)
     secrets = ", ".join(planned.opening.settings)
-    output.line(f"{len(written)} files written{f', and {secrets} set in {settings.home}' if secrets else ''}.")
+    output.line(
+        f"{plural(len(written), 'file')} written{f', and {secrets} set in {settings.home}' if secrets else ''}."
+    )
     for path in leftovers(planned, PROJECT):
         output.line(f"Left over from a table that is gone; delete it if it is not yours: {path}")
     output.line("Next:")
@@ -179,7 +182,7 @@ def _extend(there: Source, planned: PlannedSource, settings: Settings, *, column
     overwrite(contents, PROJECT)
     if found.tables:
         output.planned(replace(found.planned, tables=found.tables))
-    output.line(f"{len(contents)} files written; their other lines are unchanged.")
+    output.line(f"{plural(len(contents), 'file')} written; their other lines are unchanged.")
     output.line("Next: `granary run`")
 
 

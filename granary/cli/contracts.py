@@ -13,6 +13,7 @@ from granary.cli.options import AsJson
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,7 +105,7 @@ def write(
     if as_json:
         output.json([{"file": path, "gone": text is None} for path, text in made.items()])
     elif made:
-        output.line(f"{len(made)} files written to {store.FOLDER}/: commit them.")
+        output.line(f"{plural(len(made), 'file')} written to {store.FOLDER}/: commit them.")
 
 
 @contracts.command(
@@ -153,7 +154,7 @@ def take(
         return
     written = write(planned, PROJECT, settings.home, force=False)
     output.planned(planned)
-    output.line(f"{len(written)} files written. Next: granary load {name}")
+    output.line(f"{plural(len(written), 'file')} written. Next: granary load {name}")
 
 
 @contextmanager

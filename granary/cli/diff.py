@@ -9,6 +9,7 @@ import typer
 
 from granary.cli import output
 from granary.cli.options import AsJson, existing
+from granary.warehouse.words import plural
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +41,7 @@ def diff(
         output.json(found)
     else:
         output.line(
-            f"{found.old}: {found.rows_old:,} rows. {found.new}: {found.rows_new:,} rows."
+            f"{found.old}: {plural(found.rows_old, 'row')}. {found.new}: {plural(found.rows_new, 'row')}."
             f" Added {found.added:,}, removed {found.removed:,}, changed {found.changed:,}."
         )
         for words, columns in (

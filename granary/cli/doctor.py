@@ -8,6 +8,7 @@ import typer
 
 from granary.cli import output
 from granary.cli.options import AsJson, existing, ready
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from granary.warehouse.findings import Report
@@ -98,8 +99,9 @@ def _print_storage(found: Storage, settings: Settings) -> None:
             output.line(f"{part.what}: {part.bytes / 1e6:,.0f} MB of it; `granary doctor` says whose it is")
     for one in found.archived:
         output.line(
-            f"Archived in {one.place}: {one.rows:,} rows of {one.table}, data of {one.since} to {one.until}, in"
-            f" {one.files:,} files of {one.bytes / 1e6:,.1f} MB; in Postgres they took {one.raw_bytes / 1e6:,.1f} MB"
+            f"Archived in {one.place}: {plural(one.rows, 'row')} of {one.table}, data of {one.since} to {one.until}, in"
+            f" {plural(one.files, 'file')} of {one.bytes / 1e6:,.1f} MB;"
+            f" in Postgres they took {one.raw_bytes / 1e6:,.1f} MB"
         )
     output.line(f"Free at {settings.home}: {found.free / 1e9:,.1f} GB")
     for left in found.left_out:

@@ -9,6 +9,7 @@ import typer
 from granary.cli import output
 from granary.cli.options import AsJson, existing
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,7 +134,8 @@ def _history(found: Explanation, limit: int) -> Iterator[str]:
         yield "Replaced by corrections"
         for load in found.replaced[:limit]:
             yield (
-                f"  {load.unit}: load {load.load_id} with {load.rows_loaded:,} rows, until load {load.superseded_by}"
+                f"  {load.unit}: load {load.load_id} with {plural(load.rows_loaded, 'row')},"
+                f" until load {load.superseded_by}"
                 f"{f', fingerprint {load.fingerprint[:12]}' if load.fingerprint else ''}"
             )
         yield from _rest(len(found.replaced), limit)

@@ -9,6 +9,7 @@ import typer
 from granary.cli import output
 from granary.cli.options import AsJson, existing
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from granary.lake.export import Exported
@@ -78,8 +79,9 @@ def export(
 def _told(one: Exported) -> None:
     if one.written or one.removed:
         output.line(
-            f"{one.mart}, publish {one.publish_id}, is in {one.where}: {one.rows:,} rows. Written:"
-            f" {one.written:,} of {one.partitions:,} partitions, {one.rows_written:,} rows; removed: {one.removed:,}."
+            f"{one.mart}, publish {one.publish_id}, is in {one.where}: {plural(one.rows, 'row')}. Written:"
+            f" {one.written:,} of {plural(one.partitions, 'partition')}, {plural(one.rows_written, 'row')};"
+            f" removed: {one.removed:,}."
         )
     else:
         output.line(f"{one.mart} is in {one.where} as publish {one.publish_id} left it: nothing was written.")

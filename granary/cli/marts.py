@@ -9,6 +9,7 @@ import typer
 from granary.cli import output
 from granary.warehouse.project import PROJECT
 from granary.warehouse.settings import Settings
+from granary.warehouse.words import plural
 
 
 def register(app: typer.Typer) -> None:
@@ -58,12 +59,12 @@ def add_mart(
         return
     write_new(made, PROJECT)
     taken = "added up by" if mart.grouped else "one by one, by"
-    output.line(f"{name}: {len(mart.columns)} columns; the rows of {model}, {taken} {', '.join(mart.grain)}.")
+    output.line(f"{name}: {plural(len(mart.columns), 'column')}; the rows of {model}, {taken} {', '.join(mart.grain)}.")
     if mart.day:
         output.line(f"  day     {mart.day}")
     if mart.measures:
         output.line(f"  adds up {', '.join(mart.measures)}")
     if mart.left_out:
         output.line(f"  without {', '.join(mart.left_out)}")
-    output.line(f"{len(made)} files written: {', '.join(made)}")
+    output.line(f"{plural(len(made), 'file')} written: {', '.join(made)}")
     output.line("Next: `granary run` builds, tests and publishes it.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from granary.cli.tables import print_table
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,7 +131,10 @@ def planned(source: PlannedSource) -> None:
     """Print what was found at a new source, and what was left out."""
     line(f"Source {source.name} ({source.kind})")
     for t in source.tables:
-        parts = [f"{'all' if t.complete else 'the first'} {t.rows:,} rows seen", f"{len(t.columns)} columns"]
+        parts = [
+            f"{'all' if t.complete else 'the first'} {plural(t.rows, 'row')} seen",
+            f"{plural(len(t.columns), 'column')}",
+        ]
         unsure = "" if t.sure else " (a guess: no two of these rows have the same)"
         parts += [f"key {', '.join(t.key)}{unsure}"] if t.key else ["no key"]
         parts += [f"cursor {t.cursor}"] if t.cursor else []
@@ -191,7 +195,7 @@ def health(found: Health) -> None:
         if load["is_late"]:
             line(f"Late: {load['late']}")
     if found.erasures:
-        line(f"{found.erasures:,} data subject{'' if found.erasures == 1 else 's'} forgotten.")
+        line(f"{plural(found.erasures, 'data subject')} forgotten.")
     if found.erasures_open:
         line(f"{found.erasures_open:,} of them still in the warehouse or its marts: `granary forget --again`.")
     for said in (*found.marts.problems, *found.twin_said):

@@ -11,6 +11,7 @@ from granary.cli import alerts, log, output, twin
 from granary.cli.options import AsJson, business_date, ready, warn_of_settings
 from granary.cli.progress import load_progress, running
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from granary.load.batch_stage import LoadResult
@@ -135,7 +136,7 @@ def withdraw(
         output.json(done)
     else:
         for one in done:
-            output.line(f"{table}: {one.unit} withdrawn, {one.rows_deleted:,} rows deleted.")
+            output.line(f"{table}: {one.unit} withdrawn, {plural(one.rows_deleted, 'row')} deleted.")
         output.line("Next: `granary run` updates the marts.")
 
 

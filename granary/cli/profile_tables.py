@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from granary.cli import output
 from granary.pages.profiles.page import keys_line
 from granary.pages.profiles.shapes import bar, spark
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,7 @@ def print_profile(profile: Profile, moves: Sequence[Move], before: Profile | Non
 
 def headline(profile: Profile) -> str:
     """Return the table, its rows, and what the rest was computed on."""
-    rows = f"{profile.relation}: {profile.rows:,} rows, {len(profile.columns)} columns"
+    rows = f"{profile.relation}: {plural(profile.rows, 'row')}, {plural(len(profile.columns), 'column')}"
     if profile.exact:
         return rows
     return (

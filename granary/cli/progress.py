@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from granary.cli import output
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -144,7 +145,7 @@ class RunView:
             if event.kind in ("finished", "materialized"):
                 self.done.add(event.name)
             if not self.screen.is_terminal or event.kind in ("failed", "retrying"):
-                rows = f"{event.rows:,} rows" if event.rows is not None else ""
+                rows = f"{plural(event.rows, 'row')}" if event.rows is not None else ""
                 took = f"{event.seconds:8.1f} s" if event.seconds else ""
                 text = f"{self.seconds:6.1f} s  {self.progress():<10}{event.kind:<13}{event.name:<34} {rows:<16} {took}"
                 self.screen.print(text.rstrip(), markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from granary.dbt.manifest_nodes import PUBLISHED
 from granary.warehouse.connection import query
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,7 +98,8 @@ def publish_state(connection: Connection) -> PublishState:
 
 def _result(one: dict[str, Any]) -> str:
     rows = one.get("rows")
-    return f"{one['node']} {one['status']}{f' ({rows:,} rows)' if rows else ''}"
+    counted = f" ({plural(rows, 'row')})" if rows else ""
+    return f"{one['node']} {one['status']}{counted}"
 
 
 def _some(names: Iterable[str]) -> str:

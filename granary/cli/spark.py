@@ -9,6 +9,7 @@ import typer
 from granary.cli import output
 from granary.cli.options import AsJson, existing
 from granary.warehouse.settings import Settings
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from granary.spark.cluster import Cluster
@@ -68,7 +69,10 @@ def load(as_json: AsJson = False) -> None:
     for one in bring(existing(), _cluster()):
         done.append(one)
         if not as_json:
-            output.line(f"{one.relation}: {one.rows:,} rows, {one.written} files written, {one.removed} removed")
+            output.line(
+                f"{one.relation}: {plural(one.rows, 'row')}, {plural(one.written, 'file')} written,"
+                f" {one.removed} removed"
+            )
     if as_json:
         output.json([one.__dict__ for one in done])
 

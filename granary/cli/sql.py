@@ -12,6 +12,7 @@ import typer
 
 from granary.cli.options import existing
 from granary.warehouse.errors import UsageError
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -146,7 +147,7 @@ def _table(names: Sequence[str], kinds: Sequence[str], rows: Iterable[Row]) -> I
     for row in chain(first, lines):
         count += 1
         yield " | ".join(_cell(*one) for one in zip(row, kinds, widths, strict=True)).rstrip()
-    yield f"({count:,} row{'' if count == 1 else 's'})"
+    yield f"({plural(count, 'row')})"
 
 
 def _cell(text: str | None, kind: str, width: int) -> str:

@@ -13,6 +13,7 @@ import typer
 from granary.cli import log, output
 from granary.cli.options import AsJson, ready
 from granary.warehouse.settings import Settings
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,8 +157,8 @@ def _sentence(counts: Counts, lags: Sequence[Lag]) -> str:
     waiting = sum(lag.messages or 0 for lag in lags)
     seconds = max((lag.seconds for lag in lags), default=0.0)
     return (
-        f"{counts.rows_loaded:,} rows in {counts.batches:,} batches, {counts.rows_quarantined:,} refused;"
-        f" {waiting:,} waiting, {seconds:.1f} s behind"
+        f"{plural(counts.rows_loaded, 'row')} in {plural(counts.batches, 'batch')},"
+        f" {counts.rows_quarantined:,} refused; {waiting:,} waiting, {seconds:.1f} s behind"
     )
 
 

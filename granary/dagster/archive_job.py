@@ -5,6 +5,7 @@ import dagster as dg
 from granary.dagster.resources import Warehouse
 from granary.sources.discovery import SOURCES
 from granary.tiering import run
+from granary.warehouse.words import plural
 
 NAME = "archive_raw"
 DESCRIPTION = "Move raw rows that are older than their contract's archive_after to files of a lake."
@@ -15,7 +16,7 @@ def move_old_rows(context: dg.OpExecutionContext, warehouse: Warehouse) -> None:
     """Move what is old; what could not be moved fails the step, after all others were."""
     done, failures = run.archived(warehouse.settings, run.chosen([]), say=context.log.info)
     for one in done:
-        context.log.info(f"{one.source}.{one.table}: {one.rows:,} rows, in {one.files:,} files")
+        context.log.info(f"{one.source}.{one.table}: {plural(one.rows, 'row')}, in {plural(one.files, 'file')}")
     for error in failures:
         context.log.error(str(error))
     if failures:

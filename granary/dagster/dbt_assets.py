@@ -29,6 +29,7 @@ from granary.dbt.run_events import Event, Problem, emit
 from granary.dbt.runner import BuildError, interrupt_all
 from granary.warehouse.environment_errors import plainly
 from granary.warehouse.settings import Settings
+from granary.warehouse.words import plural
 
 VERDICTS_LOOKED_AT = 20
 """Plans without a verdict that a check may have: of runs that failed before dbt, and of this one."""
@@ -160,7 +161,7 @@ def what_is_left(settings: Settings, build: str, manifest: Mapping[str, Any]) ->
         return []
     built = dict.fromkeys(rest.built, 0.0)
     detail = "built before an earlier run like this one broke off"
-    emit(Event("skipped", "dbt", f"{len(built)} models", rows=len(built), detail=detail, expected=built))
+    emit(Event("skipped", "dbt", f"{plural(len(built), 'model')}", rows=len(built), detail=detail, expected=built))
     return ["--indirect-selection", "empty", "--select", *rest.selected]
 
 

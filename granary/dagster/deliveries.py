@@ -16,6 +16,7 @@ from granary.deliver.discovery import PACKAGE, declared
 from granary.deliver.spec import Delivery
 from granary.warehouse.environment_errors import plainly
 from granary.warehouse.errors import TransientError
+from granary.warehouse.words import plural
 
 CHECK = "every_row_delivered"
 MARTS = "marts"
@@ -96,7 +97,7 @@ def delivered_check(done: Delivered) -> dg.AssetCheckResult:
         check_name=CHECK,
         passed=not done.refused,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{done.refused:,} rows were refused: `granary quarantine list {PACKAGE}.{done.delivery}`"
+        description=f"{plural(done.refused, 'row')} refused: `granary quarantine list {PACKAGE}.{done.delivery}`"
         if done.refused
         else None,
         metadata={"rows": done.rows, "refused": done.refused},

@@ -27,6 +27,7 @@ from granary.warehouse.environment_errors import plainly
 from granary.warehouse.errors import GranaryError, TransientError
 from granary.warehouse.project import calendar
 from granary.warehouse.settings import Settings
+from granary.warehouse.words import plural
 
 CHECK, CONTRACT_CHECK, FRESH_CHECK = "every_row_accounted_for", "contract_kept", "fresh"
 CHECKS = (CHECK, CONTRACT_CHECK, FRESH_CHECK, EXPECTED_CHECK)
@@ -268,7 +269,7 @@ def summary(result: LoadResult) -> str:
     """Return in words what a load refused and what was new in the delivery's shape."""
     parts = list(result.warnings)
     if result.rows_quarantined:
-        parts.append(f"{result.rows_quarantined:,} rows refused, first {'; '.join(result.refused)}")
+        parts.append(f"{plural(result.rows_quarantined, 'row')} refused, first {'; '.join(result.refused)}")
     parts += not_loaded(result)[:SHOWN]
     parts += [f"{change.column} {change.change} ({change.detail})" for change in result.changes]
     return "; ".join(parts)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from granary.dbt.run_events import Problem
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +19,9 @@ SURE_TO_FAIL_AGAIN = ("Compilation Error", "Parsing Error")
 
 HELD = "nothing was published"
 """How the message of a publish begins that something holds (runs.sql)."""
+KEY_TESTS = ("unique", "unique_combination_of_columns")
+"""Generic tests of which a failure in staging means that a key came again."""
+
 FindCause = Callable[[Mapping[str, Any], str], str | None]
 
 LINE = re.compile(r"^[\d:.]+ \[(\w+) *\] \[.{10}\]: ", re.MULTILINE)
@@ -47,22 +51,46 @@ def problems_of(
         and not str(result["message"] or "").startswith(SURE_TO_FAIL_AGAIN)
         for node, result in zip(nodes, failed, strict=True)
     )
-    return [problem_of(node, result, find_cause) for node, result in zip(nodes, failed, strict=True)], transient
+    return [
+        problem_of(node, result, find_cause, raw_table=_table_with_key(node, manifest))
+        for node, result in zip(nodes, failed, strict=True)
+    ], transient
 
 
-def problem_of(node: Mapping[str, Any], result: Mapping[str, Any], find_cause: FindCause = lambda *_: None) -> Problem:
-    """Return the problem of one node."""
+def _table_with_key(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """Return the source table whose rows a test of a key tests, as `source.table`; "" for any other node."""
+    if (node.get("test_metadata") or {}).get("name") not in KEY_TESTS:
+        return ""
+    model = manifest["nodes"].get(node.get("attached_node"), {})
+    names = {str(name) for name in model.get("depends_on", {}).get("nodes", ()) if str(name).startswith("source.")}
+    return ".".join(names.pop().split(".")[-2:]) if len(names) == 1 else ""
+
+
+def problem_of(
+    node: Mapping[str, Any],
+    result: Mapping[str, Any],
+    find_cause: FindCause = lambda *_: None,
+    *,
+    raw_table: str = "",
+) -> Problem:
+    """Return the problem of one node; `raw_table` is the table whose rows have the key that a failed test tests."""
     name = str(node.get("name") or result["unique_id"])
     where = str(node.get("original_file_path") or result["unique_id"])
     message = " ".join(str(result["message"] or result["status"]).split())
     if node.get("resource_type") == "test":
         about = str(node.get("attached_node") or "").split(".")[-1] or "the data"
         count = result.get("failures")
-        rows = f"found {count} row{'' if count == 1 else 's'}" if count else f"failed: {message}"
+        rows = f"found {plural(count, 'row')}" if count else f"failed: {message}"
+        corrected = (
+            f' (or, where later files correct earlier ones, have {raw_table} merged by its key: disposition="merge",'
+            " `granary guide sources/files`)"
+            if raw_table
+            else ""
+        )
         return Problem(
             f"test {name} on {about} {rows}",
             where,
-            f"see them with `dbt show --select {name}`, fix the source, run again",
+            f"see them with `dbt show --select {name}`, fix the source{corrected}, run again",
         )
     kind = str(node.get("resource_type") or "node")
     if kind == "operation":

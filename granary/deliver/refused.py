@@ -18,6 +18,7 @@ from granary.deliver.discovery import PACKAGE, find
 from granary.quarantine.replay import Entry, Replayed
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.json_text import decode
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -93,7 +94,7 @@ def replay(settings: Settings, chosen: Sequence[Entry]) -> list[Replayed]:
             still = _refused(owner, numbers)
             taken = tuple(number for number in again if number not in still)
             if taken:
-                execute(owner, NOTE, "quarantine replayed", f"{PACKAGE}.{name}", f"{len(taken)} rows")
+                execute(owner, NOTE, "quarantine replayed", f"{PACKAGE}.{name}", f"{plural(len(taken), 'row')}")
             owner.commit()
         left = tuple((number, still.get(number, GONE)) for number in numbers if number not in taken)
         done.append(Replayed(PACKAGE, name, taken, left))

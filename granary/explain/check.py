@@ -9,6 +9,7 @@ from sqlglot import exp, parse_one
 
 from granary.dbt.lineage import DIALECT
 from granary.warehouse.connection import Connection, query, quote_name
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -90,7 +91,7 @@ def differences(checks: Iterable[Check]) -> list[str]:
     """Return a sentence for each number that is not what its rows give."""
     return [
         f"{one.relation}.{one.column} is {one.stated}, and {one.parent} gives {one.recomputed}"
-        f"{_apart(one)} ({one.differing:,} of {one.rows:,} row{'' if one.rows == 1 else 's'} differ)"
+        f"{_apart(one)} ({one.differing:,} of {plural(one.rows, 'row')} differ)"
         for one in checks
         if one.differing
     ]

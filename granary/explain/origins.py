@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from granary.warehouse import provenance
 from granary.warehouse.connection import Connection, query, quote_name
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -133,8 +134,8 @@ def _differences(
             )
         elif load.fingerprint and (held > load.rows_loaded or (held < load.rows_loaded and not keyed)):
             yield (
-                f"raw_{load.source}.{load.table} holds {held:,} rows of load {load_id} ({load.unit}), and the ledger"
-                f" says {load.rows_loaded:,} were loaded"
+                f"raw_{load.source}.{load.table} holds {plural(held, 'row')} of load {load_id} ({load.unit}),"
+                f" and the ledger says {load.rows_loaded:,} were loaded"
             )
 
 

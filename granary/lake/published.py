@@ -15,6 +15,7 @@ from granary.warehouse.connection import connect, connect_arrow, query, quote_na
 from granary.warehouse.errors import GranaryError, UsageError, unknown
 from granary.warehouse.published import SNAPSHOT, at_one_publish
 from granary.warehouse.reading import MARTS, RELATION, plain_batch, plain_schema
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +122,7 @@ class Published:
         finally:
             cursor.close()
         if number != part.rows:
-            what = f"the partition {part.key} has {part.rows:,} rows, and {number:,} were read of it"
+            what = f"the partition {part.key} has {plural(part.rows, 'row')}, and {number:,} were read of it"
             raise GranaryError(what, self.mart, "are there dates without end (infinity)? Partition by another column")
 
 

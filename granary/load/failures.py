@@ -11,6 +11,7 @@ from granary.warehouse import quarantine
 from granary.warehouse.connection import query
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.ledger import record, record_changes
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,7 +73,7 @@ def too_few(table: Table, where: str, left: int, held: int, lost: Lost | None) -
             f"put the rows back from a backup, or take what the source has: `granary load {where} --rebuild`",
         )
     return GranaryError(
-        f"the source offers {left:,} rows, the table has {held:,}: below its floor of {table.floor:.0%}",
+        f"the source offers {plural(left, 'row')}, the table has {held:,}: below its floor of {table.floor:.0%}",
         where,
         "check the source; if it is right, lower the floor in the table's contract",
     )

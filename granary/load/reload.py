@@ -19,6 +19,7 @@ from granary.warehouse.errors import GranaryError
 from granary.warehouse.ledger import shrink
 from granary.warehouse.raw_tables import archived
 from granary.warehouse.records import LOAD_ID, ROW, Target, arrow_type
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -155,7 +156,7 @@ def settle(tx: LoadTransaction, target: Target) -> list[str]:
     for load_id, unit, loaded, present in tx.brought(target):
         if present < loaded:
             shrink(tx.connection, load_id, present)
-            words.append(f"{loaded - present:,} of {loaded:,} rows of {unit} (load {load_id})")
+            words.append(f"{loaded - present:,} of {plural(loaded, 'row')} of {unit} (load {load_id})")
     return words
 
 

@@ -36,6 +36,7 @@ from granary.warehouse.errors import GranaryError
 from granary.warehouse.ledger import forget_unreadable, landed, record, record_not_loaded
 from granary.warehouse.prefetch import Prefetch
 from granary.warehouse.records import Refusal
+from granary.warehouse.words import plural
 from granary.warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ class TableLoad:
             kept = reload.bring_back(tx, table, target, offered, self.place)
             changed += kept
             if kept:
-                self.warnings.append(f"{kept:,} rows that the source does not offer any more were kept")
+                self.warnings.append(f"kept what the source does not offer any more: {plural(kept, 'row')}")
         self._guard(tx, target, unit_loads, held if self._loses() else 0)
         if changed:
             tx.update_statistics(target, changed)

@@ -17,7 +17,7 @@ from granary.load.append import append
 from granary.load.batch_stage import BatchStage, UnitLoad
 from granary.load.json_objects import text_of
 from granary.load.refusals import reason, refusal_text
-from granary.readers.files.notation import AS_WRITTEN
+from granary.readers.files.notation import AS_WRITTEN, MAYBE_THOUSANDS, may_be_thousands
 from granary.sources.capture import changes_table
 from granary.sources.discovery import SOURCES
 from granary.sources.units import SourceBatch, Unit
@@ -236,7 +236,7 @@ def _replay_rows(
             foreign = {
                 index: f"{entry.column} {entry.reason}"
                 for index, entry in enumerate(mine)
-                if entry.reason.endswith(AS_WRITTEN) and entry.column not in changes
+                if _is_foreign(table, entry) and entry.column not in changes
             }
             bad = destination.refusals(values, absent) | foreign | _unknown(mine, changes)
             good = [index for index in range(len(mine)) if index not in bad]
@@ -254,6 +254,13 @@ def _replay_rows(
                 refused.append((mine[index].quarantine_id, reason))
             landed += [mine[index].quarantine_id for index in good]
     return landed, refused
+
+
+def _is_foreign(table: Table, entry: Entry) -> bool:
+    """Return whether a value was written in another way than is agreed, and would be read as another one."""
+    named = (one.type for one in table.columns if entry.column in (one.name, *one.aliases))
+    unclear = entry.reason == MAYBE_THOUSANDS and any(map(may_be_thousands, named))
+    return unclear or entry.reason.endswith(AS_WRITTEN)
 
 
 def _unknown(chosen: Sequence[Entry], changes: Mapping[str, str]) -> dict[int, str]:

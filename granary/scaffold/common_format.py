@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from granary.scaffold.python_text import Group, construction, literal
 from granary.sources.units import UnreadableError
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +120,7 @@ def refused(seen: Mapping[str, Sniffed]) -> list[str]:
     name, line, reason = bad[0]
     rows = sum(one.sample.num_rows for one in seen.values()) + len(bad)
     place = f"{name}, line {line}" if line else name
-    return [f"{len(bad):,} of {rows:,} rows cannot be read and will be refused ({place}: {reason})"]
+    return [f"{len(bad):,} of {plural(rows, 'row')} cannot be read and will be refused ({place}: {reason})"]
 
 
 def without_gap(sample: pa.Table, options: Format) -> tuple[pa.Table, Format]:

@@ -19,7 +19,7 @@ from granary.warehouse.errors import GranaryError, TransientError, unknown
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from granary.readers.database import DatabaseReader, TableShape
+    from granary.readers.database import DatabaseReader, TableShape, Withheld
 
 ROWS = 50_000
 FRESHNESS = timedelta(hours=36)
@@ -43,15 +43,22 @@ def find(
     Raises:
         GranaryError: the database does not answer, it has no such table, or that cannot be read.
     """
-    from granary.readers.database import DatabaseReader, describe
+    from granary.readers.database import DatabaseReader, describe, withheld
 
+    kept = withheld(uri)
     shapes = [shape for shape in describe(uri) if shape.columns]
     often = Counter(shape.name for shape in shapes)
     named = {shape.location if often[shape.name] > 1 else shape.name: shape for shape in shapes}
     wanted = {said: shape for said, shape in named.items() if _is_wanted(shape, said, only)}
     for missing in only:
         if not any(missing in (said, shape.location, snake(said)) for said, shape in wanted.items()):
-            raise unknown("table", missing, sorted(named), "the database", todo=f"it has {_some(sorted(named))}")
+            denied = [
+                one for one in kept if missing in {*one.tables, *(name.rpartition(".")[2] for name in one.tables)}
+            ]
+            if denied:
+                raise GranaryError(f"the login may not read {missing}", "the database", denied[0].grant)
+            todo = "; ".join([f"it has {_some(sorted(named))}", *(_left_out(one) for one in kept)])
+            raise unknown("table", missing, sorted(named), "the database", todo=todo)
     skipped = [f"{said}: it is a view; take it with --table {said}" for said, shape in named.items() if shape.is_view]
     reader = DatabaseReader(uri)
     found: list[Found] = []
@@ -66,6 +73,7 @@ def find(
     if unread and (only or not found):
         raise next(iter(unread.values()))
     skipped += [f"{said}: {error.what}" for said, error in unread.items()]
+    skipped += map(_left_out, kept)
     setting = f"GRANARY_{name.upper()}_URL"
     late = (LATE,) if any(table.cursor for table in found) else ()
     opening = Opening(
@@ -74,6 +82,11 @@ def find(
         settings={setting: uri},
     )
     return opening, found, SHOWN_AS.get(reader.database.dialect, reader.database.dialect), [] if only else skipped
+
+
+def _left_out(one: Withheld) -> str:
+    """Return what to say of tables that the login may not read."""
+    return f"{_some(one.tables) if one.tables else 'what the server hides'}: the login may not read it: {one.grant}"
 
 
 def _is_wanted(shape: TableShape, said: str, only: Collection[str]) -> bool:
@@ -101,6 +114,12 @@ def _found(
             f"only what is new by {cursor} is read again: what the source deletes stays; to see that, read the table"
             ' whole with disposition "replace" and no cursor',
         )
+    folded = [one for one in shape.columns if one.name in key and one.collation]
+    notes += tuple(
+        f"{one.name} is compared by {one.collation}: keys that differ only in case or accents are one row there and two"
+        " here, so that a key whose case is changed is a new row, and joins by it miss what they match there"
+        for one in folded
+    )
     return Found(
         name=said,
         location=shape.location,

@@ -16,6 +16,7 @@ from granary.scaffold.descriptions import cast_says, column_says, range_says, so
 from granary.scaffold.names import short
 from granary.scaffold.plan import enumeration
 from granary.warehouse.records import sql_type
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from granary.scaffold.plan import PlannedColumn, PlannedSource, PlannedTable
@@ -205,7 +206,7 @@ def staging_yaml(source: PlannedSource, table: PlannedTable) -> str:
 def _evidence(table: PlannedTable) -> str:
     if not table.rows:
         return "Types and what may be missing come from its schema."
-    seen = f"all {table.rows:,} rows there were" if table.complete else f"a sample of {table.rows:,} rows"
+    seen = f"all {table.rows:,} rows there were" if table.complete else f"a sample of {plural(table.rows, 'row')}"
     return f"Types, keys and tests come from {seen}; tests of ranges only warn."
 
 

@@ -233,11 +233,13 @@ def _commented(received: pa.ChunkedArray, one: Reading, look: Written | None, co
     elif pa.types.is_string(kind) and _have_short_years(one.values):
         notes.append("its dates have years of two digits: it stays text, unless you say how they are written (dates)")
     if pa.types.is_decimal(kind) and pa.types.is_string(received.type) and kind.scale == 3:  # noqa: PLR2004
-        texts = pc.utf8_trim_whitespace(pc.unique(received).drop_null())
-        if pc.all(pc.match_substring_regex(texts, THOUSANDS)).as_py():
+        values = _without(received, one.null)
+        texts = pc.utf8_trim_whitespace(pc.unique(values).drop_null())
+        three = texts.filter(pc.match_substring_regex(texts, r"\.\d{3}$"))
+        if pc.all(pc.match_substring_regex(three, THOUSANDS)).as_py():
             notes.append("1.234 is read as a fraction, not as thousands")
-            if commas:  # the table's other numbers have a comma before their decimals
-                values = _without(received, one.null)
+            if commas and pc.all(pc.match_substring_regex(texts, f"{THOUSANDS}|^$")).as_py():
+                # The table's other numbers have a comma before their decimals.
                 look = written(values, (",",))
                 notes[-1] = (
                     "1.234 is text: in the other numbers the comma stands before decimals, so read so in staging"

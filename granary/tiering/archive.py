@@ -24,6 +24,7 @@ from granary.warehouse.connection import LockHeldError, connect, count, execute,
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.faults import fault_point
 from granary.warehouse.records import Target
+from granary.warehouse.words import plural
 from granary.warehouse.writer import LoadTransaction
 
 if TYPE_CHECKING:
@@ -172,7 +173,9 @@ def archive(
             continue
         done.append(one)
         loads += len(batch)
-        say(f"{source}.{table.name}: {one.rows:,} rows of {one.data_from} to {one.data_until} are in {one.path}")
+        say(
+            f"{source}.{table.name}: {plural(one.rows, 'row')} of {one.data_from} to {one.data_until} are in {one.path}"
+        )
     if done:
         vacuum(settings, target)
     return Moved(
@@ -254,7 +257,7 @@ def _check(name: str, wanted: dict[int, int], there: dict[int, rows.Counted], ba
     for load_id, number in wanted.items():
         held, read = there.get(load_id), back.get(load_id)
         if held is None or held.rows != number:
-            what = f"load {load_id} has {held.rows if held else 0:,} rows, and the ledger says {number:,}"
+            what = f"load {load_id} has {plural(held.rows if held else 0, 'row')}, and the ledger says {number:,}"
             raise GranaryError(what, name, "load the table: it reads again what was lost")
         if read is None or (read.rows, read.digest) != (held.rows, held.digest):
             what = f"load {load_id} has other rows in the file than in the raw table"

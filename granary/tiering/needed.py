@@ -17,6 +17,7 @@ from granary.tiering.restore import bring_back
 from granary.warehouse.connection import connect
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.records import Target
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -65,7 +66,7 @@ def brought_back(
         table = SOURCES[one.source].table(one.table)
         say(
             f"the build needs archived rows of {name}, {one.data_from} to {one.data_until}:"
-            f" {one.rows:,} rows come back (file {place} of {len(files)})"
+            f" {plural(one.rows, 'row')} to bring back (file {place} of {len(files)})"
         )
         if bring_back(settings, Target(one.source, one.table, table.schema, table.key), one, keys or settings):
             done.append(name)

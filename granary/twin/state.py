@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from granary.twin import catalog, config, ledger
 from granary.twin.copies import COPIES
 from granary.warehouse.connection import connect, query, quote_name
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
@@ -48,7 +49,7 @@ class State:
             return "There is no twin yet: `granary twin sync` makes it."
         if not self.behind:
             return "The twin is at the publish that is shown."
-        what = f"{self.behind} publish{'' if self.behind == 1 else 'es'}"
+        what = f"{plural(self.behind, 'publish')}"
         return f"The twin is {what} behind, for {self.behind_seconds:,.0f} s: `granary twin sync` brings it on."
 
 

@@ -12,6 +12,7 @@ from granary.twin.copies import Copy
 from granary.twin.duck import asked, text
 from granary.warehouse.connection import quote_name
 from granary.warehouse.faults import fault_point
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,7 +147,7 @@ class Writer:
             return ""
         if units is not None:
             return self._write(mart, source, None, masks=masks)
-        return f"it has {found:,} rows, and {mart.mark.rows:,} by its publish: somebody wrote to it"
+        return f"it has {plural(found, 'row')}, and {mart.mark.rows:,} by its publish: somebody wrote to it"
 
     def _units(self, mart: Mart, source: str, span: tuple[int, int] | None, *, masks: bool) -> str | None:
         """Return a query for the units in which a mart is to be rewritten, None for all of it."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from granary.warehouse.connection import execute, query
 from granary.warehouse.records import LOAD_ID
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from granary.warehouse.connection import Connection
@@ -41,8 +42,8 @@ class Lost:
     def __str__(self) -> str:
         """What happened, as a clause."""
         if not self.exists:
-            return f"the raw table is gone, and its loads had brought {self.expected:,} rows"
-        return f"the raw table holds {self.present:,} rows, and its loads had brought {self.expected:,}"
+            return f"the raw table is gone, and its loads had brought {plural(self.expected, 'row')}"
+        return f"the raw table holds {plural(self.present, 'row')}, and its loads had brought {self.expected:,}"
 
 
 def note(connection: Connection, target: Target, rows: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from granary.warehouse.words import Amount
+
 if TYPE_CHECKING:
     from granary.monitoring.anomalies.bands import Band, Kind
 
@@ -22,29 +24,29 @@ class Metric:
 
 
 METRICS = {
-    "rows": Metric("count", "{value} rows, expected {low} to {high}"),
-    "lateness": Metric("hours", "came {value} hours after the day had ended, expected at most {high}"),
+    "rows": Metric("count", "{value:row}, expected {low} to {high}"),
+    "lateness": Metric("hours", "came {value:hour} after the day had ended, expected at most {high}"),
     "nulls": Metric("share", "{value} of {column} is empty, expected {low} to {high}"),
-    "distinct": Metric("count", "{column} has {value} different values, expected {low} to {high}"),
+    "distinct": Metric("count", "{column} has {value:different value}, expected {low} to {high}"),
     "mean": Metric(
         "level",
         "the mean of {column} is {value}, expected {low} to {high}",
-        "{column} is {value} hours after midnight on average, expected {low} to {high}",
+        "{column} is {value:hour} after midnight on average, expected {low} to {high}",
     ),
     "p10": Metric(
         "level",
         "a tenth of {column} is up to {value}, expected {low} to {high}",
-        "a tenth of {column} is up to {value} hours after midnight, expected {low} to {high}",
+        "a tenth of {column} is up to {value:hour} after midnight, expected {low} to {high}",
     ),
     "p50": Metric(
         "level",
         "the median of {column} is {value}, expected {low} to {high}",
-        "half of {column} is up to {value} hours after midnight, expected {low} to {high}",
+        "half of {column} is up to {value:hour} after midnight, expected {low} to {high}",
     ),
     "p90": Metric(
         "level",
         "nine tenths of {column} are up to {value}, expected {low} to {high}",
-        "nine tenths of {column} are up to {value} hours after midnight, expected {low} to {high}",
+        "nine tenths of {column} are up to {value:hour} after midnight, expected {low} to {high}",
     ),
     "categories": Metric("distance", "the values of {column} have shifted by {value} (PSI), expected at most {high}"),
 }
@@ -60,7 +62,7 @@ def told(metric: str, column: str, value: float, band: Band, *, is_time: bool = 
     known = METRICS[metric]
     words = known.hours if is_time and known.hours else known.words
     low, high = (shown(bound, known.kind) for bound in (band.low, band.high))
-    return words.format(column=column, value=shown(value, known.kind), low=low, high=high) + (
+    return words.format(column=column, value=Amount(shown(value, known.kind)), low=low, high=high) + (
         f"; {note}" if note else ""
     )
 

@@ -33,7 +33,9 @@ def pages() -> tuple[Page, ...]:
     found = tuple(one() if callable(one) else one for one in getattr(project_module("dashboards"), "PAGES", ()))
     if not found:
         raise GranaryError(
-            "the project has no dashboard", str(PROJECT / "dashboards"), "write PAGES: docs/dashboard.md"
+            "the project has no dashboard",
+            str(PROJECT / "dashboards"),
+            "list its pages in __init__.py, such as PAGES = (granary.pages.dashboard.overview.overview,)",
         )
     return found
 

@@ -14,7 +14,7 @@ from granary.warehouse.errors import GranaryError
 from granary.warehouse.json_text import NotJsonError, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from granary.readers.api.http import Client
     from granary.readers.api.messages import Answer, Pairs
@@ -136,7 +136,8 @@ def pages(
     api, name = client.api, call.where
     fixed = call.params[: len(call.params) - len(endpoint.pagination.start())] if endpoint.pagination else call.params
     asked = {(call.url, call.params)}
-    watch, count, number, announced = Watch(unique), 0, 0, None
+    watch, count, number = Watch(unique), 0, 0
+    announced: list[int] = []
     while True:
         number += 1
         call = replace(call, part=f"page {number}" if endpoint.pagination else "")
@@ -144,7 +145,7 @@ def pages(
         ends = endpoint.ends if number > 1 or endpoint.parent else ()
         answer, first = first or client.ask(call, ends), None
         if answer.status == NO_CONTENT or answer.status in ends:
-            _complete(announced, count, name)
+            _complete(endpoint, announced, count, name)
             return
         try:
             body = decoded(answer, where)
@@ -157,9 +158,9 @@ def pages(
             following = endpoint.pagination.follow(got) if endpoint.pagination else None
         except NotAgreedError as missing:
             raise GranaryError(f"the answer is not the agreed JSON: see {missing}", where, ADVICE) from None
-        announced = total if announced is None else announced
+        announced += [] if total is None else [total]
         if following is None:
-            _complete(announced, count, name)
+            _complete(endpoint, announced, count, name)
         what = "link" if isinstance(following, str) else "page token"
         if isinstance(following, str):
             call = Call(client.link(answer.url, following, where))
@@ -176,14 +177,22 @@ def pages(
         asked.add((call.url, call.params))
 
 
-def _complete(announced: int | None, count: int, where: str) -> None:
-    """Check that as many rows have come as were announced."""
-    if announced is not None and count != announced:
+def _complete(endpoint: Endpoint, announced: Sequence[int], count: int, where: str) -> None:
+    """Check that as many rows have come as were announced, page by page."""
+    if not announced or count == announced[0]:
+        return
+    if announced[-1] == announced[0] > count:
         raise GranaryError(
-            f"the collection changed while it was read: {announced:,} rows were announced, {count:,} have come",
+            f"the service announces {announced[0]:,} rows ({endpoint.total}) and gives {count:,}",
             where,
-            ADVICE,
+            "if there are further pages, declare its pagination; if it counts rows that this login may not see,"
+            f" take total={endpoint.total!r} out of its Endpoint",
         )
+    raise GranaryError(
+        f"the collection changed while it was read: {announced[0]:,} rows were announced, {count:,} have come",
+        where,
+        ADVICE,
+    )
 
 
 class Watch:

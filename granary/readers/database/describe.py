@@ -36,13 +36,21 @@ def describe(uri: str, schema: str | None = None) -> list[TableShape]:
     with database.session(database.engine(), database.name) as connection:
         inspector: Any = inspect(connection)
         rows = _estimates(connection, schema)
+        folded = _folded(connection, schema)
         views = set(inspector.get_view_names(schema=schema))
         shapes = []
         for name in sorted({*inspector.get_table_names(schema=schema), *views}):
             key = () if name in views else _key(inspector, name, schema)
             columns = tuple(
                 # A key is never null, whatever SQLite lets in.
-                ColumnShape(c.name, c.declared.type, c.nullable and c.name not in key, c.text, c.comment)
+                ColumnShape(
+                    c.name,
+                    c.declared.type,
+                    c.nullable and c.name not in key,
+                    c.text,
+                    c.comment,
+                    folded.get((name.lower(), c.name.lower())),
+                )
                 for c in source_columns(connection, inspector.get_columns(name, schema=schema))
             )
             shapes.append(
@@ -93,6 +101,23 @@ ESTIMATES = {
     " where owner = upper(coalesce(:schema, sys_context('userenv', 'current_schema')))",
 }
 """The planner's statistics of all tables at once: free, and off by some percent."""
+
+
+FOLDED = {
+    "mysql": "select table_name, column_name, collation_name from information_schema.columns"
+    " where table_schema = coalesce(:schema, database()) and collation_name like '%\\_ci'",
+    "mssql": "select table_name, column_name, collation_name from information_schema.columns"
+    " where table_schema = coalesce(:schema, schema_name()) and collation_name like '%[_]CI[_]%'",
+}
+"""Columns of text of which 'a' and 'A' are equal."""
+
+
+def _folded(connection: Connection, schema: str | None) -> dict[tuple[str, str], str]:
+    from sqlalchemy import text  # noqa: PLC0415
+
+    sql = FOLDED.get("mysql" if connection.dialect.name == "mariadb" else connection.dialect.name)
+    found: Any = connection.execute(text(sql), {"schema": schema}) if sql else ()
+    return {(str(of).lower(), str(name).lower()): str(rule) for of, name, rule in found}
 
 
 def _estimates(connection: Connection, schema: str | None) -> dict[str, int | None]:

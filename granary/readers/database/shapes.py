@@ -20,13 +20,17 @@ CHANGED = re.compile(
 
 @dataclass(frozen=True)
 class ColumnShape:
-    """A column: its name as the database has it, the Arrow type for a contract, and the declared type's text."""
+    """A column: its name as the database has it, the Arrow type for a contract, and the declared type's text.
+
+    `collation` is the rule by which the database takes different texts for equal, such as 'a' and 'A'; None without it.
+    """
 
     name: str
     type: pa.DataType
     nullable: bool
     declared: str
     comment: str | None = None
+    collation: str | None = None
 
 
 @dataclass(frozen=True)

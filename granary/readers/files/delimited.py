@@ -16,7 +16,7 @@ import pyarrow.csv as pcsv
 from granary.load.values import beyond
 from granary.readers.files.dialect import beginning, detect
 from granary.readers.files.names import NOBODY, numbered
-from granary.readers.files.notation import null_words_of
+from granary.readers.files.notation import THREE, may_be_thousands, null_words_of
 from granary.readers.files.records import Quoting, records
 from granary.readers.files.text import HEAD_BYTES, LEGACY, Doubt, certain, utf8
 from granary.readers.files.titles import line_of_header
@@ -197,7 +197,7 @@ class Parser:
         return [(index, lines[index]) for index in range(len(lines)) if index not in gone]
 
     def _doubtful(self, data: bytes) -> frozenset[str]:
-        """Return columns to be parsed value by value: Arrow would take 0x1F for 31, and 1e-400 for 0."""
+        """Return columns to be parsed value by value: Arrow takes 0x1F for 31, 1e-400 for 0, and 1.000 for 1.00."""
         codes = np.frombuffer(data, np.uint8)
         lower = codes | 0x20  # many times as quick as looking for words of two characters
         kinds = []
@@ -205,6 +205,8 @@ class Parser:
             kinds.append(pa.types.is_integer)
         if ((lower[:-1] == ord("e")) & (codes[1:] == ord("-"))).any() and TINY.search(data):
             kinds.append(pa.types.is_floating)
+        if any(map(may_be_thousands, self.types.values())) and _three_decimals(codes, self.options.decimal):
+            kinds.append(may_be_thousands)
         return frozenset(name for name, kind in self.types.items() if any(fits(kind) for fits in kinds))
 
     def _unreal(self, batch: pa.RecordBatch) -> frozenset[str]:
@@ -309,6 +311,16 @@ class Parser:
         if not self.gap or pc.any(pc.not_equal(batch.column(self.gap), "")).as_py():
             return batch
         return batch.drop_columns([self.gap])
+
+
+def _three_decimals(codes: np.ndarray, point: str) -> bool:
+    """Return whether some decimal point is followed by exactly three digits."""
+    if not point.isascii():
+        return True
+    points = np.flatnonzero(codes[:-THREE] == ord(point))
+    digit = [(codes[points + place] - ord("0")) < 10 for place in range(1, THREE + 1)]  # noqa: PLR2004 - unsigned
+    points = points[np.logical_and.reduce(digit)] + THREE + 1
+    return bool((points == len(codes)).any() or ((codes[points[points < len(codes)]] - ord("0")) > 9).any())  # noqa: PLR2004
 
 
 def _rewritten(notation: Notation, kind: pa.DataType) -> bool:

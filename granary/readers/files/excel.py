@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 
+from granary.readers.files.notation import Notation
 from granary.readers.files.titles import MOST_ROWS, row_of_header
 from granary.readers.files.unpack import DAMAGED, damaged
 from granary.readers.files.workbook import REFUSED
@@ -25,7 +26,7 @@ from granary.warehouse.errors import GranaryError
 from granary.warehouse.records import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from granary.readers.files.formats import Excel
     from granary.readers.files.limits import Limits
@@ -61,7 +62,7 @@ def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where:
     rows: Iterator[Row] = _rows(stream, options, limits, where)
     others = next(rows, [])
     notes = (_unread(others),) if others and options.sheet is None else ()
-    known = {name for column in table.columns for name in (column.name, *column.aliases)}
+    known = {name: column.type for column in table.columns for name in (column.name, *column.aliases)}
     header_row = options.header_row
     if header_row > 1:
         first = list(islice(rows, header_row + MOST_ROWS))
@@ -83,11 +84,11 @@ def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where:
         filled = [(line + place, row) for place, row in enumerate(batch) if any(row)]
         if filled:
             empty = False
-            source_batch = _source_batch(titles, filled, wanted)
+            source_batch = _source_batch(titles, filled, wanted, known)
             yield replace(source_batch, line=line if len(source_batch.batch) == len(batch) else None, notes=notes)
         line += len(batch)
     if empty:
-        yield replace(_source_batch(titles, [], wanted), line=line, notes=notes)
+        yield replace(_source_batch(titles, [], wanted, known), line=line, notes=notes)
 
 
 def first_rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> list[list[str]]:
@@ -132,11 +133,14 @@ def _rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Gene
         raise damaged(ValueError(output[-1]), where, "a workbook")
 
 
-def _source_batch(titles: Sequence[str], rows: Sequence[tuple[int, Row]], wanted: Sequence[bool]) -> SourceBatch:
+def _source_batch(
+    titles: Sequence[str], rows: Sequence[tuple[int, Row]], wanted: Sequence[bool], types: Mapping[str, pa.DataType]
+) -> SourceBatch:
     """Return numbered rows as text; cells to the right of the header's last name get a column of their own."""
     width = max([len(titles), *(_filled(row) for _, row in rows)])
     names = [*titles, *(f"column_{place}" for place in range(len(titles) + 1, width + 1))]
     good: list[list[str | None]] = []
+    places: list[tuple[int, int]] = []
     bad: list[tuple[int, Rejected]] = []
     for index, (line, row) in enumerate(rows):
         errors = {at: cell["error"] for at, cell in enumerate(row) if isinstance(cell, dict)}
@@ -148,8 +152,13 @@ def _source_batch(titles: Sequence[str], rows: Sequence[tuple[int, Row]], wanted
             bad.append((index, Rejected(names[at], reason, dict(zip(names, texts, strict=False)), line)))
         else:
             good.append(texts)
+            places.append((index, line))
     columns = [pa.array([row[at] if at < len(row) else None for row in good], pa.string()) for at in range(width)]
-    return SourceBatch(pa.RecordBatch.from_arrays(columns, names=names), tuple(bad), text=True)
+    batch, misfits = Notation().settled(pa.RecordBatch.from_arrays(columns, names=names), types, {})
+    if misfits:
+        bad += [(places[i][0], Rejected(name, why, found, places[i][1])) for i, (name, why, found) in misfits.items()]
+        batch = batch.filter(pa.array([index not in misfits for index in range(batch.num_rows)]))
+    return SourceBatch(batch, tuple(sorted(bad, key=lambda each: each[0])), text=True)
 
 
 def _letters(place: int) -> str:

@@ -24,6 +24,12 @@ Misfits = dict[int, tuple[str, str, dict[str, Any]]]
 AS_WRITTEN = "in the notation that is declared for its file"
 """Ends the reason of a value that is none in its file's way of writing, whatever it would be in another."""
 
+MAYBE_THOUSANDS = "has three decimals, more than are agreed, and may be in thousands"
+"""The reason of a number such as 1.000 where two decimals are agreed."""
+
+THREE = 3
+"""Digits of a group of thousands."""
+
 PLAIN = re.compile(r"([^%]|%[dmYHMS])*")
 """A pattern from whose value the text can be written again, character by character."""
 
@@ -60,7 +66,9 @@ class Notation:
     def settled(
         self, batch: pa.RecordBatch, types: Mapping[str, pa.DataType], words: Mapping[str, tuple[str, ...]]
     ) -> tuple[pa.RecordBatch, Misfits]:
-        """Read the columns of text that are written in a way of their own.
+        """Read the columns of text that are written in a way of their own, and find numbers that are unclear.
+
+        Where fewer than three decimals are agreed, `1.000` is either written as never before, or 1000.
 
         Args:
             batch: rows as text, or of their types already.
@@ -73,7 +81,13 @@ class Notation:
         columns, wrong = [], []
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
             wanted, values = types.get(name), without(values, words.get(name, ()))  # noqa: PLW2901
-            if wanted is None or not pa.types.is_string(values.type) or not self.applies_to(wanted):
+            if wanted is None or not pa.types.is_string(values.type):
+                columns.append(values)
+                continue
+            if may_be_thousands(wanted) and pc.any(unclear := self._unclear(values)).as_py():
+                wrong.append((name, MAYBE_THOUSANDS, values, unclear))
+                values = pc.if_else(unclear, pa.scalar(None, pa.string()), values)  # noqa: PLW2901
+            if not self.applies_to(wanted):
                 columns.append(values)
                 continue
             read, misfits = self.read(values, wanted)
@@ -98,6 +112,11 @@ class Notation:
         lost = pc.and_(pc.is_valid(texts), pc.is_null(rewritten))
         misfits = lost if misfits is None else pc.or_(misfits, lost)
         return values, misfits if pc.any(misfits).as_py() else None
+
+    def _unclear(self, texts: pa.Array) -> pa.Array:
+        """Return the mask of numbers such as 1.000 and -12.500: a fraction, or a group of thousands."""
+        pattern = rf"^\s*[+-]?[1-9]\d{{0,2}}{re.escape(self.decimal)}\d{{{THREE}}}\s*$"
+        return pc.fill_null(pc.match_substring_regex(texts, pattern), False)
 
     def _numbers(self, texts: pa.Array) -> pa.Array:
         """Return numbers with a point and without groups; null where a number is written otherwise."""
@@ -137,6 +156,11 @@ class Notation:
             return found.isoformat(sep=" ")
         # A text that begins with its year is not ISO 8601 if a pattern says so: 2023-01-31 for %Y-%d-%m is a mistake.
         return None if any(pattern.startswith("%Y") for pattern in self.dates) else text
+
+
+def may_be_thousands(wanted: pa.DataType) -> bool:
+    """Return whether a type has fewer decimals than a group of thousands has digits, so that 1.000 is unclear."""
+    return bool(pa.types.is_decimal(wanted) and 0 <= wanted.scale < THREE)
 
 
 def null_words_of(table: Table) -> dict[str, tuple[str, ...]]:

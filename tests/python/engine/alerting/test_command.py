@@ -64,7 +64,7 @@ def told(watched: Settings, chat: object, monkeypatch: pytest.MonkeyPatch) -> Se
 def test_an_incident_from_its_opening_to_its_end(told: Settings, receiver: Receiver, ask: Ask) -> None:
     assert typed("incidents", "list") == (0, "No incident is open.")
     code, said = typed("alerts", "send")
-    assert (code, said) == (0, "1 incidents are open, 1 changed; 1 alerts were sent.")
+    assert (code, said) == (0, "Open: 1 incident; changed: 1; sent: 1 alert.")
     assert receiver.bodies[0]["text"] == "[warning] New: till.receipts cannot be loaded"
     code, said = typed("incidents", "list")
     assert "till.receipts" in said
@@ -83,7 +83,7 @@ def test_an_incident_from_its_opening_to_its_end(told: Settings, receiver: Recei
     assert (code, "is not told until" in said) == (0, True)
     assert typed("incidents", "mute", "1", "--off") == (0, "Incident 1 (till.receipts) is told again.")
     loaded(told, "receipts", "loaded", ask("select clock_timestamp()")[0][0])
-    assert typed("alerts", "send")[1] == "0 incidents are open, 1 changed; 1 alerts were sent."
+    assert typed("alerts", "send")[1] == "Open: 0 incidents; changed: 1; sent: 1 alert."
     assert receiver.bodies[-1]["text"] == "[warning] Over: till.receipts is loaded again"
     assert "over since" in typed("incidents", "list", "--all")[1]
 
@@ -124,7 +124,7 @@ def test_following_looks_until_it_is_stopped(told: Settings, ask: Ask) -> None:
         text=True,
     )
     assert process.stdout is not None
-    assert "1 incidents are open, 1 changed" in process.stdout.readline()
+    assert "Open: 1 incident; changed: 1" in process.stdout.readline()
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
     assert ask("select cause from ops.incidents") == [("till.receipts",)]

@@ -165,6 +165,36 @@ def test_a_database_is_read_by_what_was_written(tmp_path: Path) -> None:
         inspect_source("shop", f"sqlite:///{tmp_path}/shop.db", only=("orders",))
 
 
+def test_tables_that_the_login_may_not_read_are_told_with_the_grant(warehouse: Settings) -> None:
+    database = f"{warehouse.database}_rights"
+    ensure_database(warehouse, database)
+    with connect(warehouse, database, autocommit=True) as connection:
+        for sql in (
+            "create table orders (id int primary key)",
+            "create table salaries (id int primary key)",
+            "create table parts (id int) partition by range (id)",
+            "create table part_1 partition of parts for values from (0) to (9)",
+            "create schema inner_circle",
+            "create table inner_circle.plans (id int)",
+            "insert into orders values (1), (2)",
+            "grant select on orders to pg_monitor",
+        ):
+            execute(connection, sql)
+    uri = warehouse.uri(database)
+    uri += f"{'&' if '?' in uri else '?'}options=-crole%3Dpg_monitor"
+    planned = inspect_source("shop", uri)
+    assert [table.name for table in planned.tables] == ["orders"]
+    grants = ('grant select on all tables in schema "inner_circle" to "pg_monitor"',
+              'grant select on all tables in schema "public" to "pg_monitor"')  # fmt: skip
+    assert planned.skipped == (
+        "inner_circle.plans: the login may not read it:"
+        f' grant usage on schema "inner_circle" to "pg_monitor"; {grants[0]}',
+        f"public.parts, public.salaries: the login may not read it: {grants[1]}",
+    )
+    with pytest.raises(GranaryError, match=f"the login may not read salaries .*; {grants[1]}"):
+        inspect_source("shop", uri, only=("salaries",))
+
+
 def test_postgres_declares_more_than_a_sample_shows(warehouse: Settings) -> None:
     database = f"{warehouse.database}_src"
     ensure_database(warehouse, database)

@@ -54,7 +54,7 @@ def test_the_rest_takes_what_it_took_before_at_the_pace_of_this_run(view: RunVie
 
 def test_what_an_earlier_run_has_built_is_not_waited_for(view: RunView) -> None:
     view.update(Event("planned", "load", "everything", rows=3, expected=EXPECTED))
-    view.update(Event("skipped", "dbt", "1 models", rows=1, detail="built before", expected={"orders_by_day": 0.0}))
+    view.update(Event("skipped", "dbt", "1 model", rows=1, detail="built before", expected={"orders_by_day": 0.0}))
     step(view, "shop.orders", 20)
     assert view.progress() == "1 of 2"
     step(view, "fct_orders", 60)

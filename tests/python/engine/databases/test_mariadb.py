@@ -60,6 +60,26 @@ def test_describe(maria: MariaDB) -> None:
     assert [shape.name for shape in describe(maria.uri, "shop")] == ["orders", "recent"]
 
 
+def test_keys_that_are_equal_there_and_rights_that_are_missing_are_told(maria: MariaDB) -> None:
+    maria.run(
+        "create table codes (code varchar(9) collate utf8mb4_general_ci primary key, n int)",
+        "create table exact (code varchar(9) collate utf8mb4_bin primary key, n int)",
+        "insert into codes values ('a', 1)",
+        "insert into exact values ('a', 1), ('A', 2)",
+        "create user if not exists narrow@'%' identified by 'narrow'",
+        "grant select on shop.codes to narrow@'%'",
+    )
+    planned = inspect_source("shop", maria.uri)
+    assert [note for note in planned.notes if "compared by" in note] == [
+        "codes: code is compared by utf8mb4_general_ci: keys that differ only in case or accents are one row there and"
+        " two here, so that a key whose case is changed is a new row, and joins by it miss what they match there"
+    ]
+    assert planned.skipped == ()
+    narrow = inspect_source("shop", f"mysql://narrow:narrow@127.0.0.1:{maria.port}/shop")
+    assert [table.name for table in narrow.tables] == ["codes"]
+    assert narrow.skipped == ("what the server hides: the login may not read it: grant select on `shop`.* to narrow@%",)
+
+
 def test_values_land_exactly(shop: Shop, maria: MariaDB) -> None:
     maria.run(
         "create table things (id int primary key, big bigint unsigned, d decimal(12,2), flag tinyint(1), bits bit(9),"

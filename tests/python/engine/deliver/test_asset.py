@@ -30,7 +30,7 @@ def test_it_delivers_and_warns_of_what_was_refused(service: Service, api: HttpAp
     assert done.success
     (check,) = done.get_asset_check_evaluations()
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert check.description == "1 rows were refused: `granary quarantine list deliveries.rentals_out`"
+    assert check.description == "1 row refused: `granary quarantine list deliveries.rentals_out`"
     (event,) = done.get_asset_materialization_events()
     seen = {name: value.value for name, value in event.materialization.metadata.items()}
     assert (seen["rows"], seen["new"], seen["refused"]) == (3, 3, 1)

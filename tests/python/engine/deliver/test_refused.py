@@ -91,7 +91,7 @@ def test_it_keeps_its_number_until_the_target_takes_it(
     assert sorted(service.events) == [("insert", key) for key in KEYS]
     with connect(rides.settings) as connection:
         noted = query(connection, "select action, object, details from ops.audit_trail where action like 'quarantine%'")
-    assert noted == [("quarantine replayed", "deliveries.rentals_out", "1 rows")]
+    assert noted == [("quarantine replayed", "deliveries.rentals_out", "1 row")]
 
 
 def test_a_replay_sends_nothing_new(rides: Rides, service: Service, api: HttpApi, send: Send, told: Any) -> None:

@@ -12,8 +12,9 @@ import pytest
 from granary.load import api as load_module
 from granary.quarantine import replay
 from granary.readers.files import Csv, FixedWidth
-from granary.readers.files.notation import AS_WRITTEN
+from granary.readers.files.notation import AS_WRITTEN, MAYBE_THOUSANDS
 from granary.sources.spec import Column
+from granary.warehouse.connection import connect, execute
 from tests.python.engine.files.conftest import table
 
 if TYPE_CHECKING:
@@ -65,6 +66,48 @@ def test_numbers(zone: Zone, kind: pa.DataType, options: Any, right: dict[str, A
     values = [Decimal(value) if isinstance(value, str) else value for value in right.values()]
     assert landed == list(enumerate(values, 1))
     assert refused == [len(right) + place for place in range(1, len(wrong) + 1)]
+
+
+CENTS = pa.decimal128(18, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "right", "wrong"),
+    [
+        (CENTS, Csv(delimiter=";"),
+         {"12.50": "12.5", "1000": "1000", "0.500": "0.5", "1234.500": "1234.5", "2.5000": "2.5"},
+         ["1.000", "-12.500", "+999.120", '"1.000"', " 1.000 "]),
+        (CENTS, COMMA, {"12,50": "12.5"}, ["1,000", "1,500"]),
+        (CENTS, GERMAN, {"1.000,5": "1000.5"}, ["1,000"]),
+        (pa.decimal128(18, 0), Csv(delimiter=";"), {"12.0": "12"}, ["1.000"]),
+        (pa.decimal128(18, 3), Csv(delimiter=";"), {"1.000": "1", "12.500": "12.5"}, []),
+        (CENTS, FixedWidth((("id", 3), ("v", 30))), {"12.50": "12.5"}, ["1.000"]),
+    ],
+)  # fmt: skip
+def test_a_third_decimal_that_was_not_agreed_may_be_thousands(
+    zone: Zone, kind: pa.DataType, options: Any, right: dict[str, str], wrong: list[str]
+) -> None:
+    landed, refused = load(zone, kind, options, *right, *wrong)
+    assert landed == list(enumerate(map(Decimal, right.values()), 1))
+    assert refused == [len(right) + place for place in range(1, len(wrong) + 1)]
+    assert {reason for _, _, _, reason, _ in zone.refused()} <= {MAYBE_THOUSANDS}
+
+
+def test_what_may_be_thousands_comes_back_once_it_is_given_or_three_decimals_are_agreed(zone: Zone) -> None:
+    zone.put("people.csv", "id;v\n1;12.50\n2;1.000\n3;2.500\n")
+    columns = (ID, Column("v", CENTS, "A value."))
+    zone.load(table(columns=columns, max_refused=1), options={"people": Csv()})
+    zone.patch.setattr("granary.quarantine.replay.SOURCES", load_module.SOURCES)
+    first, second = replay.entries(zone.settings, tables=[(zone.name, "people")])
+    [done] = replay.replay(zone.settings, [first], {})
+    assert (done.landed, len(done.refused)) == ((), 1)
+    [done] = replay.replay(zone.settings, [first], {"v": "1000"})
+    assert zone.rows("id, v", "id") == [(1, Decimal("12.50")), (2, Decimal(1000))]
+    with connect(zone.settings) as connection:
+        execute(connection, f"alter table raw_{zone.name}.people alter v type numeric(18,3)")
+    zone.load(table(columns=(ID, Column("v", pa.decimal128(18, 3), "A value."))), options={"people": Csv()})
+    [done] = replay.replay(zone.settings, [second], {})
+    assert (done.landed, zone.rows("v", "id")[-1]) == ((second.quarantine_id,), (Decimal("2.5"),))
 
 
 LEAP = date(2024, 2, 29)

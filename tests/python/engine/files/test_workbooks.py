@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from granary.readers.files import Excel
+from granary.readers.files.notation import MAYBE_THOUSANDS
 from granary.readers.files.workbook import overlooked
 from granary.sources.spec import Column
 from tests.python.engine.files.conftest import table
@@ -54,6 +55,13 @@ def test_a_cell_with_an_error_refuses_its_row(zone: Zone) -> None:
         (8, 10, "v", "is a formula that was never computed in cell B10"),
     ]
     assert zone.refused()[0][4] == '{"v": "#DIV/0!", "id": "2"}'
+
+
+def test_a_text_with_a_third_decimal_may_be_thousands(zone: Zone) -> None:
+    rows = [HEADER, [1, 12.5], [2, "1.000"], [3, "0.500"], [4, 1000]]
+    load(zone, "people.xlsx", workbook(A=rows), ID, Column("v", pa.decimal128(18, 2), "A value."))
+    assert zone.rows("id, v::text") == [(1, "12.50"), (3, "0.50"), (4, "1000.00")]
+    assert refused(zone) == [(2, 3, "v", MAYBE_THOUSANDS)]
 
 
 def test_an_error_beyond_the_last_value_is_not_overlooked(zone: Zone) -> None:

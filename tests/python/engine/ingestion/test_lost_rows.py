@@ -106,7 +106,7 @@ def test_units_that_are_gone_at_the_source_are_named(
     del shop.units_by_name["b"]
     outside("delete from raw_shop.orders where id in (2, 3)")
     result = land(table())
-    assert result.warnings[1] == ("lost, since the source does not offer them any more: 1 of 1 rows of b (load 2)")
+    assert result.warnings[1] == ("lost, since the source does not offer them any more: 1 of 1 row of b (load 2)")
     assert rows("select id from raw_shop.orders order by id") == [(1,), (2,)]
     assert land(table()).status == "unchanged"
     shop.put("b", {"id": [3]})
@@ -191,7 +191,7 @@ def test_a_batch_into_a_table_that_was_dropped_does_not_hide_the_loss(
             Unit("stream"),
             [SourceBatch(pa.RecordBatch.from_pydict({"id": [3], "name": ["z"]}))],
         )
-    assert "holds 1 rows, and its loads had brought 3" in land(contract).warnings[0]
+    assert "holds 1 row, and its loads had brought 3" in land(contract).warnings[0]
     assert rows("select id from raw_shop.orders order by id") == [(1,), (2,), (3,)]
 
 

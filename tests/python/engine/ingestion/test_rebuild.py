@@ -72,7 +72,7 @@ def test_rows_of_vanished_units_are_kept_by_casting(shop: Shop, land: Load, rows
     before = rows("select id, _load_id, _row from raw_shop.orders where id = 1")
     del shop.units_by_name["a"]
     result = land(table(price(MONEY)), rebuild=True)
-    assert result.warnings == ("1 rows that the source does not offer any more were kept",)
+    assert result.warnings == ("kept what the source does not offer any more: 1 row",)
     assert rows("select id, price from raw_shop.orders order by id") == [(1, Decimal("1.50")), (2, Decimal("2.25"))]
     assert rows("select id, _load_id, _row from raw_shop.orders where id = 1") == before
     assert rows("select row_count from ops.raw_tables") == [(2,)]
@@ -181,7 +181,7 @@ def test_a_rebuild_of_a_source_that_offers_little_is_refused_below_the_floor(
     shop.put("a", texts(id=["1", "2", "3"], price=["1", "2", "3"]))
     land(table(price(pa.string()), **options))
     shop.put("a", texts(id=["1"], price=["1"]), fingerprint="2")
-    with pytest.raises(GranaryError, match="the source offers 1 rows, the table has 3: below its floor of 50%"):
+    with pytest.raises(GranaryError, match="the source offers 1 row, the table has 3: below its floor of 50%"):
         land(table(price(MONEY), **options), rebuild=True)
     assert rows("select id, price from raw_shop.orders order by id") == [(1, "1"), (2, "2"), (3, "3")]
 

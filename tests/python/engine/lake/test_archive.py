@@ -215,7 +215,7 @@ def test_a_file_that_is_damaged_brings_nothing_back(year: Archived, damage: str)
 
 def test_a_raw_table_that_is_not_as_the_ledger_says_stays(year: Archived) -> None:
     year.change("delete from raw_shop.orders where id = 20")
-    with pytest.raises(GranaryError, match="has 1 rows, and the ledger says 2"):
+    with pytest.raises(GranaryError, match="has 1 row, and the ledger says 2"):
         year.archive()
     assert year.ids() == [10, 11, 21, 30, 31, 40, 41]
     assert archive.sweep(year.settings, "shop") == 1

@@ -84,15 +84,15 @@ def test_a_build_brings_back_what_it_needs_and_it_moves_again(hire: BikeHire) ->
     hire.command("archive-raw")
     assert hire.rows(RAW) == [(5,)]
     told = hire.command("replay", "hire")
-    assert "the build needs archived rows of hire.rides, 2026-01-05 to 2026-01-06: 3 rows come back" in told
+    assert "the build needs archived rows of hire.rides, 2026-01-05 to 2026-01-06: 3 rows to bring back" in told
     assert (hire.rows(FACTS), hire.rows(MONTHS), hire.rows(RAW)) == (facts, BEFORE, [(5,)])
 
     # A model whose SQL changed is built anew by Dagster's run.
     model = hire.folder / "models" / "marts" / "fct_rides.sql"
     model.write_text(model.read_text().replace("fare, load_id", "cast(fare * 2 as numeric(18, 2)) as fare, load_id"))
     told = hire.command("run")
-    assert "3 rows come back (file 1 of 2)" in told
-    assert "1 rows come back (file 2 of 2)" in told
+    assert "3 rows to bring back (file 1 of 2)" in told
+    assert "1 row to bring back (file 2 of 2)" in told
     assert hire.rows(FACTS) == [(ride, day, str(2 * Decimal(fare))) for ride, day, fare in facts]
     assert hire.rows(RAW) == [(5,)]
     assert json.loads(hire.command("archive-raw", "--json"))[0]["rows"] == 0

@@ -58,6 +58,22 @@ def test_a_failed_test_is_not_tried_again_and_says_how_to_see_its_rows(tmp_path:
     ]
 
 
+@pytest.mark.parametrize("kind", ["unique", "unique_combination_of_columns"])
+def test_a_key_that_came_again_in_a_source_is_merged_where_files_correct_each_other(tmp_path: Path, kind: str) -> None:
+    test = TEST | {"attached_node": "model.shop.stg", "test_metadata": {"name": kind}}
+    staging = MODEL | {"depends_on": {"nodes": ["source.shop.raw.orders", "macro.x"]}}
+    mart = MODEL | {"depends_on": {"nodes": ["model.shop.stg"]}}
+    results(tmp_path, ("t", "fail", "", 1))
+    told = [
+        problems_of(tmp_path, {"nodes": {"t": test, "model.shop.stg": model}})[0][0].todo for model in (staging, mart)
+    ]
+    assert told == [
+        "see them with `dbt show --select fct_sales_grain`, fix the source (or, where later files correct earlier ones,"
+        ' have raw.orders merged by its key: disposition="merge", `granary guide sources/files`), run again',
+        "see them with `dbt show --select fct_sales_grain`, fix the source, run again",
+    ]
+
+
 def test_one_row_is_one_row_and_a_broken_test_says_why() -> None:
     assert "found 1 row" in problem_of(TEST, {"status": "fail", "message": "", "failures": 1}).what
     broken = problem_of(TEST, {"status": "error", "message": "column x does not exist", "failures": None})

@@ -67,6 +67,7 @@ REVIEWED: dict[str, dict[str, str]] = {
         "snapshot": "what pg_export_snapshot gave: digits and dashes",
         "table": "the same as self.table",
     },
+    "readers/database/rights.py": {"login": "as MySQL writes it, in a statement for a person to read"},
     "scaffold/dbt.py": {"source.name": "a checked name, in a file of dbt's", "table.name": "the same"},
     "scaffold/mart_files.py": {"model": "a checked name, in a file of dbt's", "rows": "the same"},
     "scaffold/mart_increments.py": {"mart.model": "a checked name, in a file of dbt's", "rows": "the same"},
