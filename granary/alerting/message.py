@@ -184,7 +184,7 @@ def span(length: timedelta) -> str:
     for name, size in (("day", 24 * 60), ("hour", 60), ("minute", 1)):
         if minutes >= 2 * size or name == "minute":
             count = minutes // size
-            return f"{plural(count, name)}"
+            return plural(count, name)
     return ""
 
 
