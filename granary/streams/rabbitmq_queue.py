@@ -199,6 +199,9 @@ class RabbitQueues(Queues):
             try:
                 self._connection.channel().basic_consume(topic, _ignore, arguments={"x-priority": "none"})
             except self._server.failures as error:
+                if "rabbit_stream_queue" in str(error):
+                    todo = "read it by an address of rabbitmq-stream://"
+                    raise GranaryError(f"the queue {topic!r} is a stream", self._where, todo) from None
                 if getattr(error, "reply_code", 0) != PRECONDITION_FAILED:
                     raise self._server.told(error) from None
         return found

@@ -154,26 +154,19 @@ class RabbitLog(Following[_Queue]):
         if channel is not part.channel:
             return
         part.tag, part.unacknowledged = method.delivery_tag, part.unacknowledged + 1
-        offset = self._offset(part.topic, properties)
+        offset = int(properties.headers[OFFSET])
         if not part.checked and offset >= part.following - 1:
             part.checked, part.lost = True, offset > part.following
         if offset >= part.following and not part.lost:
             part.following, part.ended = offset + 1, False
             part.pending.append((str(part.following), Message(body, offset, float(properties.timestamp or 0))))
 
-    def _offset(self, topic: str, properties: Any) -> int:
-        """Return a message's offset; one without is that of a queue of another type."""
-        offset = (properties.headers or {}).get(OFFSET)
-        if offset is None:
-            raise GranaryError(f"the queue {topic!r} is no stream", self._where, "read it by an address of rabbitmq://")
-        return int(offset)
-
     def _probe(self, topic: str, where: int | str) -> list[tuple[int, float]]:
         """Return the offset and time of messages that a consumer who begins there is sent first: those of a chunk."""
         found: list[tuple[int, float]] = []
 
         def take(_: Any, __: Any, properties: Any, ___: bytes) -> None:
-            found.append((self._offset(topic, properties), float(properties.timestamp or 0)))
+            found.append((int(properties.headers[OFFSET]), float(properties.timestamp or 0)))
 
         connection = self._server.connect()  # not ours: see `rewind`
         try:

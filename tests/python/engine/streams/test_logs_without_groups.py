@@ -243,12 +243,12 @@ def test_whose_clock_is_told(log: LogServer, warehouse: Settings) -> None:
     reading.close()
 
 
-def test_a_queue_that_is_no_stream(server: LogServer, log: LogServer, warehouse: Settings) -> None:
-    if server.kind != "rabbitmq-stream":
-        pytest.skip("only RabbitMQ has both")
+@only["rabbitmq-stream"]
+def test_a_queue_that_is_no_stream(server: Rabbit, log: Rabbit, warehouse: Settings) -> None:
     server.create(queue_type="classic")
-    server.send({"event_id": "a"})
-    assert f"the queue '{TOPIC}' is no stream" in refused(warehouse)
+    said = refused(warehouse)
+    assert "invalid arg 'x-stream-offset'" in said
+    assert "check the source's topics: each is a queue of the type stream" in said
 
 
 def test_wrong_credentials_and_no_server(log: LogServer, warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

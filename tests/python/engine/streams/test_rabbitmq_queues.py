@@ -264,6 +264,12 @@ def test_what_the_server_does_not_let_a_login_do(kind: str, server: Rabbit) -> N
     with server.server.connect() as connection:
         method, _, _ = connection.channel().basic_get(TOPIC)
         assert not method.redelivered
+    server.arguments = {"x-queue-type": "quorum"}
+    server.make(TOPIC)
+    assert looked(server) is None
+    server.arguments = {"x-queue-type": "stream"}
+    server.make(TOPIC)
+    assert looked(server) == (f"the queue '{TOPIC}' is a stream", where, "read it by an address of rabbitmq-stream://")
 
 
 def looked(server: Rabbit, topic: str = TOPIC, **options: object) -> tuple[str, str, str] | None:
