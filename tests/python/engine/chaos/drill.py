@@ -163,7 +163,7 @@ def _life(
 def _next(names: list[str], liked: Sequence[str], barred: Sequence[str]) -> str | None:
     """Return the next disruption: what is possible only now before all others, what is impossible now not at all."""
     possible = [name for name in names if name not in barred]
-    return next((name for name in possible if name in liked), possible[-1] if possible else None)
+    return next((name for name in possible if name in liked), possible[0] if possible else None)
 
 
 def _check(bench: Bench, world: World, hit: list[Cell]) -> bool:
