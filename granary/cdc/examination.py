@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 from granary.cdc.mysql.catalog import check_server as check_mysql
 from granary.cdc.mysql.catalog import look as look_mysql
 from granary.cdc.mysql.server import Server
-from granary.cdc.postgres.catalog import PUBLICATION, check_server, look, publication_sql
+from granary.cdc.postgres.catalog import (
+    PUBLICATION,
+    check_rights,
+    check_server,
+    look,
+    may_publish,
+    publication_sql,
+)
 from granary.cdc.postgres.origin import Origin
 from granary.cdc.status import status
 from granary.sources.attempt import clock, of_error
@@ -65,10 +72,20 @@ def _slot(settings: Settings, source: Source, capture: Capture) -> Iterator[Find
         if origin.query(PUBLICATION, capture.publication):
             look(origin, source.tables)
         else:
-            what = f"there is no publication {capture.publication} yet"
-            statement = publication_sql(origin, source.tables)
-            todo = f"the first `granary capture {source.name}` makes it, or its owner does: {statement}"
-            yield Finding(what, origin.where, "", todo, "hint")
+            yield _unpublished(origin, source)
+            for table in source.tables:
+                try:
+                    check_rights(origin, table)
+                except GranaryError as error:
+                    yield of_error(error, table.name)
+
+
+def _unpublished(origin: Origin, source: Source) -> Finding:
+    what = f"there is no publication {origin.capture.publication}"
+    if may_publish(origin, source.tables):
+        return Finding(f"{what} yet", origin.where, "", f"the first `granary capture {source.name}` makes it", "hint")
+    todo = f"have the tables' owner run: {publication_sql(origin, source.tables)}"
+    return Finding(f"{what}, and our role may not make it", origin.where, "", todo)
 
 
 def _binlog(settings: Settings, source: Source, capture: BinlogCapture) -> Iterator[Finding]:

@@ -57,9 +57,11 @@ def _stream(settings: Settings, source: Source, stream: Stream, left_out: list[s
             reading = open_stream(settings, source.name)
             for words in reading.check():
                 yield Finding(words, source.name, "", "see `granary guide sources/streams`", "hint")
+            reading.look()
             if isinstance(reading.log, TellsTime) and (now := reading.log.clock()) is not None:
                 yield from clock(source.name, now)
-            reading.look()
+            else:
+                left_out.append(f"the log's clock: {reading.log.kind} does not tell it")
         else:
             left_out.append(f"the log: {stream.address} is not set")
         if secrets := find(settings, stream.secrets):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +43,13 @@ class Amqp:
         self.failures: tuple[type[Exception], ...] = (exceptions.AMQPError, OSError)
         self.topics, self.wanted, self.where = list(topics), wanted, address.hosts
         context, options = tls(address), address.options
+        self._user, self._vhost = options.get("user", "guest"), options.get("vhost", "/")
         self._parameters = [
             pika.ConnectionParameters(
                 host=host,
                 port=port,
-                virtual_host=options.get("vhost", "/"),
-                credentials=pika.PlainCredentials(options.get("user", "guest"), options.get("password", "guest")),
+                virtual_host=self._vhost,
+                credentials=pika.PlainCredentials(self._user, options.get("password", "guest")),
                 ssl_options=pika.SSLOptions(context, host) if context else None,
                 heartbeat=HEARTBEAT_SECONDS,
                 socket_timeout=CONNECT_SECONDS,
@@ -69,20 +71,48 @@ class Amqp:
                 connection.close()
 
     def told(self, error: Exception) -> GranaryError:
-        """Return a failure in words that hold nothing of the address but its hosts; UnavailableError if it may pass."""
-        errors, code, todo = self._errors, getattr(error, "reply_code", 0), "check the address"
+        """Return a failure in words that hold nothing of the address but hosts, user and virtual host.
+
+        It is an UnavailableError if it may pass.
+        """
+        errors, code, words = self._errors, getattr(error, "reply_code", 0), (str(error) or repr(error))[:300]
         closed = isinstance(error, errors.ConnectionClosedByBroker)
-        if isinstance(error, errors.ProbableAccessDeniedError) or (closed and "vhost" in str(error)):
-            return GranaryError("RabbitMQ has no such virtual host, or not for this user", self.where, f"{todo}: vhost")
+        if isinstance(error, errors.ProbableAccessDeniedError) or (closed and "vhost" in words):
+            return self._no_vhost(words)
         wrong = (errors.AuthenticationError, errors.ProbableAuthenticationError)
         if isinstance(error, wrong) or (closed and code == ACCESS_REFUSED):
-            return GranaryError("RabbitMQ refuses the user or the password", self.where, todo)
+            todo = "check user and password in the address"
+            if self._user == "guest":
+                todo += "; `guest` may log in on the server's own machine only"
+            return GranaryError(f"RabbitMQ refuses the login {self._user!r}", self.where, todo)
         if isinstance(error, errors.ChannelClosedByBroker):
-            known = {NOT_FOUND: "there is no such queue", ACCESS_REFUSED: "the user may not read it"}
-            what = known.get(code, str(error.reply_text)[:200])
-            todo = f"check the source's topics: each is a {self.wanted} that the user may read"
-            return GranaryError(f"RabbitMQ refuses a queue, of {', '.join(self.topics)}: {what}", self.where, todo)
-        words = (str(error) or repr(error))[:300]
+            return self._no_queue(code, str(error.reply_text)[:200])
         if "CERTIFICATE_VERIFY" in words or "SSLError" in words:
-            return GranaryError(f"RabbitMQ: TLS fails: {words}", self.where, todo)
-        return UnavailableError(f"RabbitMQ does not answer: {words}", self.where, f"{todo}, and that it is up")
+            return GranaryError(f"RabbitMQ: TLS fails: {words}", self.where, "check the address")
+        todo = "check the address, and that it is up"
+        return UnavailableError(f"RabbitMQ does not answer: {words}", self.where, todo)
+
+    def _no_vhost(self, words: str) -> GranaryError:
+        if "not found" in words:
+            return GranaryError(
+                f"RabbitMQ has no virtual host {self._vhost!r}", self.where, "check vhost in the address, or create it"
+            )
+        return GranaryError(
+            f"RabbitMQ does not let the login {self._user!r} into the virtual host {self._vhost!r}",
+            self.where,
+            "check vhost in the address, or give the login rights there: `rabbitmqctl set_permissions`",
+        )
+
+    def _no_queue(self, code: int, words: str) -> GranaryError:
+        named = re.search(r"queue '(.*?)' in vhost", words)
+        queue = repr(named[1]) if named else f"of {', '.join(self.topics)}"
+        if code == NOT_FOUND:
+            return GranaryError(f"RabbitMQ has no queue {queue}", self.where, "create it, or fix the source's topics")
+        if code == ACCESS_REFUSED:
+            return GranaryError(
+                f"the login {self._user!r} may not read RabbitMQ's queue {queue}",
+                self.where,
+                "give it the right: the last pattern of `rabbitmqctl set_permissions` says what a login may read",
+            )
+        todo = f"check the source's topics: each is a {self.wanted}"
+        return GranaryError(f"RabbitMQ refuses a queue, of {', '.join(self.topics)}: {words}", self.where, todo)

@@ -14,6 +14,7 @@ import ssl
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from granary.streams.address import hosts, tls
@@ -251,8 +252,8 @@ class NatsLog(Following[_Subject]):
             raise gone(part.partition, part.position)
         return state
 
-    async def _consume(self, part: _Subject) -> None:
-        """Make a consumer behind what was seen."""
+    async def _consume(self, part: _Subject) -> str:
+        """Make a consumer behind what was seen; return when that was by the server's clock, in ISO 8601."""
         client = await self._connect()
         config = {
             "deliver_policy": "by_start_sequence",
@@ -275,6 +276,7 @@ class NatsLog(Following[_Subject]):
                 await part.subscription.unsubscribe()
         part.heard, part.inbox = heard, client.new_inbox()
         part.subscription = await client.subscribe(part.inbox, cb=hear)
+        return str(made["created"])
 
     async def _pull(self, part: _Subject, rows: int, seconds: float) -> bool:
         """Ask for messages once; return whether none came, because there are none."""
@@ -340,6 +342,15 @@ class NatsLog(Following[_Subject]):
             await self._pull(part, 1, ANSWER_SECONDS)
         oldest = part.pending[0][1].at if part.pending else 0.0
         return Lag(part.partition, part.position, waiting, age(oldest))
+
+    def clock(self) -> float | None:
+        """Return what time it is for the server, in seconds since 1970: when it makes a consumer, it says when."""
+        self._ask(self._find())
+        return datetime.fromisoformat(self._ask(self._made())[:19] + "+00:00").timestamp()
+
+    async def _made(self) -> str:
+        await self._forget()
+        return await self._consume(next(iter(self.parts.values())))
 
     def close(self) -> None:
         """Delete the consumers, as far as that is quick, and leave."""

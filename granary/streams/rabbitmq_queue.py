@@ -17,11 +17,13 @@ from granary.streams.queues import BATCH_BYTES, Queues, Received
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from granary.streams.address import Address
+    from granary.streams.log import Lag
 
 PREFETCH = 2_000
+PRECONDITION_FAILED = 406
 OTHERS_SECONDS = 2.0
 """How long an empty queue must have been silent, if others read it as well: what they hold may come back."""
 
@@ -186,8 +188,30 @@ class RabbitQueues(Queues):
         self._empty_looks = 0 if waits else self._empty_looks + 1
         return self._empty_looks > 1
 
+    def look(self, positions: Mapping[str, str]) -> list[Lag]:
+        """Return how many messages wait, without taking one, if the user may read the queues: counting needs no right.
+
+        What asks for the right is a consumer with a priority that is no number. The server refuses it for that after
+        it has looked at the rights, and before it gives anything.
+        """
+        found = super().look(positions)
+        for topic in self.topics:
+            try:
+                self._connection.channel().basic_consume(topic, _ignore, arguments={"x-priority": "none"})
+            except self._server.failures as error:
+                if "rabbit_stream_queue" in str(error):
+                    todo = "read it by an address of rabbitmq-stream://"
+                    raise GranaryError(f"the queue {topic!r} is a stream", self._where, todo) from None
+                if getattr(error, "reply_code", 0) != PRECONDITION_FAILED:
+                    raise self._server.told(error) from None
+        return found
+
     def _hang_up(self) -> None:
         self._drop()
+
+
+def _ignore(*_: Any) -> None:
+    """Take no message."""
 
 
 def _text(name: Any) -> str | None:

@@ -27,8 +27,14 @@ PUBLICATION = """
 select to_jsonb(p)::text from pg_publication as p where pubname = $1
 """
 
+MAY_CREATE = "select has_database_privilege(current_database(), 'create')"
+OWNED = """
+select pg_has_role(c.relowner, 'usage') from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+where n.nspname = $1 and c.relname = $2
+"""
+
 TABLE = """
-select c.oid::bigint, c.relkind::text, has_table_privilege(c.oid, 'select'),
+select c.oid::bigint, c.relkind::text, has_schema_privilege(n.oid, 'usage'), has_table_privilege(c.oid, 'select'),
     coalesce((select to_jsonb(t)::text from pg_publication_tables as t
         where t.pubname = $1 and t.schemaname = $2 and t.tablename = $3), ''),
     (select jsonb_object_agg(a.attname, jsonb_build_array(format_type(a.atttypid, a.atttypmod), a.attgenerated,
@@ -109,6 +115,12 @@ def publication_sql(origin: Origin, tables: Sequence[Table]) -> str:
     return f"create publication {quote_name(origin.capture.publication)} for table {names} with ({options})"
 
 
+def may_publish(origin: Origin, tables: Sequence[Table]) -> bool:
+    """Return whether our role may make the publication: on the database, and as the owner of each table."""
+    owned = [origin.query(OWNED, *place(table)) for table in tables]
+    return bool(origin.query(MAY_CREATE)[0][0]) and all(rows and rows[0][0] for rows in owned)
+
+
 def check_server(origin: Origin) -> None:
     """Refuse a server or a role that cannot serve logical replication.
 
@@ -155,18 +167,31 @@ def look(origin: Origin, tables: Sequence[Table]) -> dict[str, Origins]:
     return {table.name: _table(origin, table) for table in tables}
 
 
-def _table(origin: Origin, table: Table) -> Origins:
+def check_rights(origin: Origin, table: Table) -> tuple[Any, ...]:
+    """Return what the source's catalogue says of a table, if our role may read it.
+
+    Raises:
+        GranaryError: there is no such table, or our role may not read it; it says the statement that fixes it.
+    """
     schema, name = place(table)
     where = f"{origin.where}, {schema}.{name}"
     rows = origin.query(TABLE, origin.capture.publication, schema, name)
     if not rows:
         raise GranaryError("the source has no such table", where, "fix the table's location in ingestion/")
-    oid, kind, readable, published, described, leaves, unique, identity = rows[0]
-    sql_name = f"{quote_name(schema)}.{quote_name(name)}"
-    if not readable:
-        raise GranaryError(
-            "our role may not read the table", where, f"run `grant select on {sql_name} to` our role there"
-        )
+    oid, kind, enters, reads, *described = rows[0]
+    if not enters:
+        todo = f"run `grant usage on schema {quote_name(schema)} to` our role there"
+        raise GranaryError(f"our role may not use the schema {schema}", where, todo)
+    if not reads:
+        todo = f"run `grant select on {quote_name(schema)}.{quote_name(name)} to` our role there"
+        raise GranaryError("our role may not read the table", where, todo)
+    return (oid, kind, *described)
+
+
+def _table(origin: Origin, table: Table) -> Origins:
+    schema, name = place(table)
+    where, sql_name = f"{origin.where}, {schema}.{name}", f"{quote_name(schema)}.{quote_name(name)}"
+    oid, kind, published, described, leaves, unique, identity = check_rights(origin, table)
     publication = quote_name(origin.capture.publication)
     if not published:
         raise GranaryError(

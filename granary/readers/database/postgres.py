@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from granary.warehouse.connection import ArrowConnection
 
 NO_TABLE = "42P01"
+NO_RIGHT = "42501"
 REFUSED = "42"
 """The class of what is not allowed or not there: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 RIGHTS = "check the rights of the login and the table's contract; nothing of this load has landed"
@@ -86,6 +87,11 @@ class Session:
                 raise GranaryError(
                     f"the source database has no table: {reason(error)}", self.where, "check the table's location"
                 ) from None
+            if state == NO_RIGHT:
+                words, schema = reason(error), self.table.rpartition(".")[0]
+                right = f"usage on schema {schema}" if "schema" in words else f"select on {self.table}"
+                todo = f"have its owner run `grant {right} to` our login there; nothing of this load has landed"
+                raise GranaryError(f"the source database refuses: {words}", self.where, todo) from None
             if state.startswith(REFUSED):
                 raise GranaryError(f"the source database refuses: {reason(error)}", self.where, RIGHTS) from None
             raise TransientError(

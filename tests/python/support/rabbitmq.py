@@ -64,6 +64,12 @@ class RabbitMQ:
             )
         )
 
+    def run(self, *words: str) -> None:
+        """Let `rabbitmqctl` do something."""
+        program = PROGRAM.with_name("rabbitmqctl")
+        done = subprocess.run([program, *words], env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
     def stop(self) -> None:
         """Stop the server and Erlang's name server, and remove their files."""
         if self.process:

@@ -38,11 +38,42 @@ def test_a_postgres_before_and_after_its_first_copy(warehouse: Settings, shop: S
     assert words(warehouse, shop.source) == [UNLIMITED]
 
 
+MAKE = (
+    'have the tables\' owner run: create publication "granary shop" for table "public"."articles",'
+    ' "public"."Order Lines", "public"."pages" with (publish_via_partition_root = true'
+)
+
+
 def test_a_source_without_publication(warehouse: Settings, shop: Shop) -> None:
+    """A stranger's server: who may make the publication, and each table that our role may not read."""
     shop.sql('drop publication "granary shop"')
     (found,) = [one for one in examine(warehouse, shop.source) if "publication" in one.what]
+    assert (found.what, found.severity) == (
+        "there is no publication granary shop, and our role may not make it",
+        "problem",
+    )
+    assert found.todo.startswith(MAKE)
+    shop.sql(
+        "revoke select on articles from capturer",
+        "create schema hidden",
+        "alter table pages set schema hidden",
+        "grant select on hidden.pages to capturer",
+    )
+    pages = replace(shop.source.tables[2], location="hidden.pages")
+    source = replace(shop.source, tables=(*shop.source.tables[:2], pages))
+    refused = [(one.what, one.todo) for one in examine(warehouse, source) if one.what.startswith("our role")]
+    assert refused == [
+        ("our role may not read the table", 'run `grant select on "public"."articles" to` our role there'),
+        ("our role may not use the schema hidden", 'run `grant usage on schema "hidden" to` our role there'),
+    ]
+
+
+def test_a_publication_that_our_role_may_make(warehouse: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.sql('drop publication "granary shop"')
+    monkeypatch.setenv("GRANARY_SHOP_URL", shop.origin.uri(shop.database))  # as the owner
+    (found,) = [one for one in examine(warehouse, shop.source) if "publication" in one.what]
     assert (found.what, found.severity) == ("there is no publication granary shop yet", "hint")
-    assert "the first `granary capture shop` makes it" in found.todo
+    assert found.todo == "the first `granary capture shop` makes it"
 
 
 def test_a_role_that_may_not_replicate(warehouse: Settings, shop: Shop) -> None:

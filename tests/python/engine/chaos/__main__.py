@@ -75,16 +75,17 @@ def disrupt(base: Path, kinds: Sequence[str], runs: int, seed: int) -> Table:
         home = base / str(list(KINDS).index(kind))
         home.mkdir(mode=0o755)
         settings = Settings(home=home, external=False, host=str(home / "run"))
+        cells: dict[str, Cell] = {}
         try:
             server.up(settings)
             progress = partial(bars.advance, task)
-            cells = drill(kind, settings, home / "sources", wanted, seed, progress, enough=enough.is_set)
-            bars.console.print(f"{kind}: {sum(cell.runs for cell in cells.values()):,} disruptions")
-            return cells
-        except Exception:  # the other kinds go on
-            return {"broke off": Cell(faults=[traceback.format_exc()])}
+            drill(kind, settings, home / "sources", wanted, seed, progress, enough=enough.is_set, cells=cells)
+        except Exception:  # the other kinds go on, and what was counted of this one is shown
+            cells["broke off"] = Cell(faults=[traceback.format_exc()])
         finally:
             server.down(settings)
+        bars.console.print(f"{kind}: {sum(cell.runs for cell in cells.values()):,} disruptions")
+        return cells
 
     with bars, ThreadPoolExecutor(TEAM) as team:
         first = sorted(kinds, key=lambda kind: -len(KINDS[kind].points))

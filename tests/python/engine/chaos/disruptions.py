@@ -106,10 +106,10 @@ def at_random(bench: Bench, loader: Loader) -> bool:
 
 def two_loaders(bench: Bench, loader: Loader) -> bool:
     """Let two loaders begin at once: the second waits for the first, and both end well."""
-    both = [Child(loader, bench.settings, sabotage=bench.sabotage) for _ in range(2)]
-    for child in both:
-        child.go()
-    _expect_done(bench, [child.end() for child in both])
+    one, other = (Child(loader, bench.settings, sabotage=bench.sabotage) for _ in range(2))
+    one.go()
+    other.go()
+    _expect_done(bench, [one.end(beside=other), other.end()])
     return True
 
 

@@ -57,7 +57,10 @@ DISRUPTIONS: dict[str, Disruption] = {**EVERYWHERE, DESTROYED: data_destroyed}
 
 @dataclass
 class Cell:
-    """What one kind of disruption did to one kind of source: disruptions that hit, and what was wrong afterwards."""
+    """What one kind of disruption did to one kind of source: disruptions that hit, and what was wrong afterwards.
+
+    A disruption is counted when its round has ended and the rows were compared.
+    """
 
     runs: int = 0
     lost: int = 0
@@ -79,6 +82,7 @@ def drill(
     progress: Callable[[], None] = lambda: None,
     sabotage: Callable[[], None] | None = None,
     enough: Callable[[], bool] = lambda: False,
+    cells: dict[str, Cell] | None = None,
 ) -> dict[str, Cell]:
     """Disrupt a kind of source and return what was found.
 
@@ -91,10 +95,12 @@ def drill(
         progress: called after each disruption.
         sabotage: run in each loader process first: what makes a loader bad.
         enough: asked after each round; the drill ends early if it says so.
+        cells: where to count, if what was counted is wanted after an error, too.
     """
     random = Random(f"{kind} {seed}")
     bench = Bench(settings, random, sabotage)
-    cells = {name: Cell() for name in wanted}
+    cells = {} if cells is None else cells
+    cells |= {name: Cell() for name in wanted}
     names = [name for name, runs in wanted.items() for _ in range(runs)]
     random.shuffle(names)
     tries = {name: PATIENCE * runs for name, runs in wanted.items()}
@@ -140,7 +146,6 @@ def _life(
                         names[:] = [other for other in names if other != name]
                     break
                 names.remove(name)
-                cells[name].runs += 1
                 hit.append(name)
                 progress()
                 cells[name].faults += ledger_faults(bench.connection, world.source.name, world.tables)
@@ -158,7 +163,7 @@ def _life(
 def _next(names: list[str], liked: Sequence[str], barred: Sequence[str]) -> str | None:
     """Return the next disruption: what is possible only now before all others, what is impossible now not at all."""
     possible = [name for name in names if name not in barred]
-    return next((name for name in possible if name in liked), possible[-1] if possible else None)
+    return next((name for name in possible if name in liked), possible[0] if possible else None)
 
 
 def _check(bench: Bench, world: World, hit: list[Cell]) -> bool:
@@ -168,6 +173,8 @@ def _check(bench: Bench, world: World, hit: list[Cell]) -> bool:
     bench.complaints.clear()
     if not hit and (faults or not found.none):
         raise AssertionError(f"without any disruption: {found.words} {faults}")
+    for cell in hit:
+        cell.runs += 1
     for cell in {id(cell): cell for cell in hit}.values():
         cell.lost += found.lost
         cell.double += found.double

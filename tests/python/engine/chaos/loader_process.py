@@ -12,8 +12,11 @@ import signal
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+import psutil
 
 from granary.warehouse import faults
 
@@ -25,6 +28,11 @@ if TYPE_CHECKING:
     from granary.warehouse.settings import Settings
 
 PATIENCE_SECONDS = 120
+"""How long a loader may say nothing while it does no work either: on a slow machine it works for longer."""
+PATIENCES = 10
+"""How often this is granted to one that works: it may be going round in circles."""
+IDLE = 0.1
+"""Processor seconds of a patience that are no work."""
 COUNTLESS = 1 << 60
 
 _counting = threading.Lock()
@@ -77,7 +85,8 @@ class Child:
         with _counting:
             self.process.start()
         theirs.close()
-        self._wait(PATIENCE_SECONDS)
+        self.pid = self.process.pid or 0
+        self._wait()
         self.line.recv()
 
     def go(self) -> Child:
@@ -94,9 +103,9 @@ class Child:
         """Kill it as nothing can be caught."""
         self.process.kill()
 
-    def end(self) -> Outcome:
-        """Wait for its end."""
-        self._wait(PATIENCE_SECONDS)
+    def end(self, beside: Child | None = None) -> Outcome:
+        """Wait for its end; it may be waiting for another one that works."""
+        self._wait(beside)
         try:
             error, seconds, passes = self.line.recv()
         except (EOFError, ConnectionResetError):
@@ -110,10 +119,36 @@ class Child:
         self.process.close()
         return Outcome(code == -signal.SIGKILL, error, seconds, passes)
 
-    def _wait(self, seconds: float) -> None:
-        if not self.line.poll(seconds):
-            self.process.kill()
-            raise TimeoutError(f"a loader process said nothing for {seconds} s")
+    def _wait(self, beside: Child | None = None) -> None:
+        """Wait until it says something, or its process is gone.
+
+        Raises:
+            TimeoutError: it does not work either. It is killed then.
+        """
+        for _ in range(PATIENCES):
+            before = _worked(self, beside)
+            if self.line.poll(PATIENCE_SECONDS):
+                return
+            used = _worked(self, beside) - before
+            if used < IDLE:
+                break
+        self.process.kill()
+        raise TimeoutError(
+            f"a loader process said nothing, and used {used:.2f} s of a processor in {PATIENCE_SECONDS} s"
+        )
+
+
+def _worked(*children: Child | None) -> float:
+    """Return the processor seconds of some loaders and of the processes that they have started."""
+    seconds = 0.0
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            if child:
+                process = psutil.Process(child.pid)
+                for one in (process, *process.children(recursive=True)):
+                    with suppress(psutil.NoSuchProcess):
+                        seconds += sum(one.cpu_times()[:2])
+    return seconds
 
 
 def run(loader: Loader, settings: Settings, arm: str = "", sabotage: Callable[[], None] | None = None) -> Outcome:

@@ -12,7 +12,7 @@ import pytest
 import granary
 from tests.python.engine.chaos import sabotage
 from tests.python.engine.chaos.check import compare
-from tests.python.engine.chaos.drill import drill
+from tests.python.engine.chaos.drill import IN_A_ROW, Cell, drill
 from tests.python.engine.chaos.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -57,6 +57,21 @@ def test_a_delivery_whose_batches_are_not_known_again_is_found_out(warehouse: Se
     cell = drill("deliver", warehouse, tmp_path, {"deliver-sent": 2}, sabotage=sabotage.new_ids)["deliver-sent"]
     assert cell.runs == 2
     assert cell.double > 0
+
+
+def test_what_was_counted_is_kept_when_a_drill_breaks_off(warehouse: Settings, tmp_path: Path) -> None:
+    """Counted is what was compared: of the round that breaks off, nothing."""
+    cells: dict[str, Cell] = {}
+    hits = iter(range(IN_A_ROW))  # so many are in the first round at most
+
+    def progress() -> None:
+        if next(hits, None) is None:
+            raise TimeoutError("the machine is too slow")
+
+    with pytest.raises(TimeoutError, match="too slow"):
+        drill("files", warehouse, tmp_path, {"two loaders": 3 * IN_A_ROW}, progress=progress, cells=cells)
+    assert 1 <= cells["two loaders"].runs <= IN_A_ROW
+    assert cells["two loaders"].good
 
 
 def test_every_named_point_of_a_loader_is_struck() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from granary.warehouse.faults import fault_point
 from granary.warehouse.settings import Settings
-from tests.python.engine.chaos.loader_process import run
+from tests.python.engine.chaos import loader_process
+from tests.python.engine.chaos.loader_process import IDLE, Child, run
+from tests.python.support.stream_servers import wait_until
 
 NOWHERE = Settings(home=Path("/nowhere"), external=False, host="/nowhere")
 
@@ -35,6 +40,30 @@ def test_ends_are_told_apart() -> None:
     assert failed.error is not None
     assert "ValueError: no" in failed.error
     assert run(Passing(), NOWHERE, "here:4").done
+
+
+@dataclass(frozen=True)
+class Endless:
+    """Comes to no end, at work or not."""
+
+    works: bool
+
+    def load(self, settings: Settings) -> None:
+        del settings
+        while self.works:
+            pass
+        threading.Event().wait()
+
+
+def test_a_loader_that_works_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    works, waits = Child(Endless(works=True), NOWHERE).go(), Child(Endless(works=False), NOWHERE).go()
+    before = loader_process._worked(works)
+    wait_until(lambda: loader_process._worked(works) > before + IDLE, what="its work")
+    monkeypatch.setattr(loader_process, "PATIENCE_SECONDS", 0.5)
+    with pytest.raises(TimeoutError, match=r"said nothing, and used 0\.0"):
+        waits.end()
+    works.kill()
+    assert works.end().killed
 
 
 def test_every_kill_is_counted_whichever_thread_waits() -> None:

@@ -372,5 +372,15 @@ def test_a_table_that_is_gone_or_forbidden_is_said_to_be(postgres: Postgres) -> 
     with pytest.raises(GranaryError, match=r'has no table: .*"gone" does not exist.* check the table\'s location'):
         read(DatabaseReader(postgres.uri), contract("gone"))
     other = f"{postgres.uri}{'&' if '?' in postgres.uri else '?'}options=-crole%3Dpg_monitor"
-    with pytest.raises(GranaryError, match=r"refuses: .*permission denied for table secret.* rights of the login"):
+    with pytest.raises(GranaryError, match=r"refuses: .*permission denied for table secret") as refused:
         read(DatabaseReader(other), contract("secret"))
+    assert refused.value.todo == (
+        'have its owner run `grant select on "secret" to` our login there; nothing of this load has landed'
+    )
+    postgres.run("create schema hidden")
+    postgres.run("create table hidden.t (id int primary key, name text)")
+    with pytest.raises(GranaryError, match=r"refuses: .*permission denied for schema hidden") as refused:
+        read(DatabaseReader(other), contract("hidden.t"))
+    assert refused.value.todo == (
+        'have its owner run `grant usage on schema "hidden" to` our login there; nothing of this load has landed'
+    )

@@ -57,7 +57,13 @@ def test_what_is_set_is_looked_at(
 ) -> None:
     (tmp_path / "clicks" / "1.jsonl").write_text(LATE)
     well = examine(warehouse, events.name)
-    assert (well.findings, well.left_out) == ((), ("webhooks: GRANARY_EVENTS_WEBHOOK_SECRETS is not set",))
+    assert (well.findings, well.left_out) == (
+        (),
+        (
+            "the log's clock: kafka does not tell it",
+            "webhooks: GRANARY_EVENTS_WEBHOOK_SECRETS is not set",
+        ),
+    )
     monkeypatch.setenv("GRANARY_EVENTS_WEBHOOK_SECRETS", "too-short")
     monkeypatch.delenv("GRANARY_EVENTS_STREAM")
     ill = examine(warehouse, events.name)

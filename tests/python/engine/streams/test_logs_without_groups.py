@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import json
 import signal
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pika
 import pytest
 
+from granary.streams.log import TellsTime
 from granary.warehouse.errors import GranaryError
 from tests.python.support import log_servers
 from tests.python.support.proxy import Proxy
@@ -230,6 +232,23 @@ def test_a_truncated_stream_of_rabbitmq_is_noticed(server: Rabbit, log: Rabbit, 
     wait_until(lambda: log.send(b"x" * 400_000) or log.first() > 30, what="the truncation")
     assert GONE in refused(warehouse)
     assert len(landed(warehouse)) == 30
+
+
+def test_whose_clock_is_told(log: LogServer, warehouse: Settings) -> None:
+    reading = stream(warehouse).log
+    if isinstance(reading, TellsTime):
+        reading.open(dict)
+        assert reading.clock() == pytest.approx(time.time(), abs=10)
+    assert isinstance(reading, TellsTime) == (log.kind != "rabbitmq-stream")
+    reading.close()
+
+
+@only["rabbitmq-stream"]
+def test_a_queue_that_is_no_stream(server: Rabbit, log: Rabbit, warehouse: Settings) -> None:
+    server.create(queue_type="classic")
+    said = refused(warehouse)
+    assert "invalid arg 'x-stream-offset'" in said
+    assert "check the source's topics: each is a queue of the type stream" in said
 
 
 def test_wrong_credentials_and_no_server(log: LogServer, warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

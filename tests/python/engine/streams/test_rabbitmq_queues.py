@@ -13,8 +13,10 @@ import pika
 import pytest
 
 from granary.quarantine.replay import entries, replay
+from granary.streams.address import parse
 from granary.streams.amqp_headers import one
 from granary.streams.loop import StreamLoop
+from granary.streams.opening import open_log
 from granary.warehouse.errors import GranaryError
 from tests.python.support.queue_servers import Rabbit
 from tests.python.support.rabbitmq import in_milliseconds
@@ -210,7 +212,7 @@ def test_a_queue_that_is_deleted_meanwhile(kind: str, server: Rabbit, warehouse:
         reading._patiently(reading._poll, time.sleep)
         return False
 
-    with pytest.raises(GranaryError, match="no such queue"):
+    with pytest.raises(GranaryError, match=f"RabbitMQ has no queue '{TOPIC}'"):
         wait_until(poll, what="the end")
     reading.log.close()
 
@@ -218,17 +220,68 @@ def test_a_queue_that_is_deleted_meanwhile(kind: str, server: Rabbit, warehouse:
 @of_rabbit
 def test_wrong_credentials(kind: str, server: Rabbit, warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", server.address(password="not-it"))
-    with pytest.raises(GranaryError, match="refuses the user or the password") as found:
+    with pytest.raises(GranaryError, match="RabbitMQ refuses the login 'owner'") as found:
         stream(warehouse).run(once=True)
     assert "not-it" not in str(found.value)
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", server.address(vhost="nowhere"))
-    with pytest.raises(GranaryError, match="no such virtual host"):
+    with pytest.raises(GranaryError, match="RabbitMQ has no virtual host 'nowhere'"):
         stream(warehouse).run(once=True)
     ports = server.server.ports
     secured = server.address(tls="true", ca=server.server.authority).replace(f":{ports[0]}", f":{ports[1]}")
     monkeypatch.setenv("GRANARY_EVENTS_STREAM", secured)
     server.send(TOPIC, written(1))
     assert stream(warehouse).run(once=True).rows_loaded == 1
+
+
+@of_rabbit
+def test_what_the_server_does_not_let_a_login_do(kind: str, server: Rabbit) -> None:
+    """Nothing is taken by asking, so that a message still has not been given to anybody."""
+    server.send(TOPIC, written(1))
+    where = server.server.hosts
+    server.server.run("add_user", "reader", "sesame")
+    try:
+        assert looked(server, user="reader", password="sesame") == (
+            "RabbitMQ does not let the login 'reader' into the virtual host '/'",
+            where,
+            "check vhost in the address, or give the login rights there: `rabbitmqctl set_permissions`",
+        )
+        server.server.run("set_permissions", "reader", "^$", "^$", "^$")
+        assert looked(server, user="reader", password="sesame") == (
+            f"the login 'reader' may not read RabbitMQ's queue '{TOPIC}'",
+            where,
+            "give it the right: the last pattern of `rabbitmqctl set_permissions` says what a login may read",
+        )
+        server.server.run("set_permissions", "reader", "^$", "^$", TOPIC)
+        assert looked(server, user="reader", password="sesame") is None
+    finally:
+        server.server.run("delete_user", "reader")
+    assert looked(server, user="guest", password="not-it") == (
+        "RabbitMQ refuses the login 'guest'",
+        where,
+        "check user and password in the address; `guest` may log in on the server's own machine only",
+    )
+    assert looked(server, "gone") == ("RabbitMQ has no queue 'gone'", where, "create it, or fix the source's topics")
+    with server.server.connect() as connection:
+        method, _, _ = connection.channel().basic_get(TOPIC)
+        assert not method.redelivered
+    server.arguments = {"x-queue-type": "quorum"}
+    server.make(TOPIC)
+    assert looked(server) is None
+    server.arguments = {"x-queue-type": "stream"}
+    server.make(TOPIC)
+    assert looked(server) == (f"the queue '{TOPIC}' is a stream", where, "read it by an address of rabbitmq-stream://")
+
+
+def looked(server: Rabbit, topic: str = TOPIC, **options: object) -> tuple[str, str, str] | None:
+    """Return what is in the way of looking at a queue: what, where, and what to do."""
+    log = open_log(parse(server.address(**options), "GRANARY_EVENTS_STREAM"), [topic], "")
+    try:
+        log.look({})
+    except GranaryError as error:
+        return error.what, error.where, error.todo
+    finally:
+        log.close()
+    return None
 
 
 @of_rabbit

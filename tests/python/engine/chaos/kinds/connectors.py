@@ -32,7 +32,8 @@ COLUMNS = (
     Column("name", pa.string(), "Its name."),
     Column("changed", pa.int64(), "Day of its last change.", nullable=False),
 )
-OPTIONS: dict[str, Any] = {"needs": {}, "metadata": {}, "silence": 60.0, "seconds": 600.0}
+OPTIONS: dict[str, Any] = {"needs": {}, "metadata": {}, "silence": 3_600.0, "seconds": 36_000.0}
+"""Which loader is dead is for the harness to say, by what it works (`loader_process`)."""
 
 
 def table(name: str, disposition: Any) -> Table:
