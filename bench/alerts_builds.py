@@ -30,10 +30,10 @@ PUBLISH = """
     from (select source, max(load_id) as load_id from ops.load_audit where status = 'loaded' group by source) as newest
 """
 WHOLE = """
-    insert into ops.whole_builds (fingerprint, load_id, publish_id)
-    select 'project', (select max(load_id) from ops.load_audit), (select max(publish_id) from ops.publishes)
+    insert into ops.whole_builds (fingerprint, loads, publish_id)
+    select 'project', loads_seen, publish_id from ops.publishes order by publish_id desc limit 1
     on conflict (fingerprint) do update
-    set load_id = excluded.load_id, publish_id = excluded.publish_id, built_at = clock_timestamp()
+    set loads = excluded.loads, publish_id = excluded.publish_id, built_at = clock_timestamp()
 """
 
 

@@ -62,8 +62,8 @@ def add_mart(
     output.line(f"{name}: {plural(len(mart.columns), 'column')}; the rows of {model}, {taken} {', '.join(mart.grain)}.")
     if mart.day:
         output.line(f"  day     {mart.day}")
-    if mart.measures:
-        output.line(f"  adds up {', '.join(mart.measures)}")
+    if mart.sums:
+        output.line(f"  adds up {', '.join(mart.sums)}")
     if mart.left_out:
         output.line(f"  without {', '.join(mart.left_out)}")
     output.line(f"{plural(len(made), 'file')} written: {', '.join(made)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date
+from functools import reduce
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
@@ -16,12 +17,15 @@ import pyarrow.compute as pc
 from granary.profiling.inference import infer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
 ENOUGH = 0.8
 """The least share of the values that must be written so."""
 
 Kind = Literal["date", "timestamp", "time", "number", "percent", "boolean"]
+
+Way = tuple[Kind, str, pa.Array, int]
+"""A style of a kind, which of the distinct texts are written so, and how many values these are."""
 
 SIGNS = "[$€£¥₹]|EUR|USD|GBP|CHF"
 TIMES = r"([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?|(0?[1-9]|1[0-2]):[0-5][0-9](:[0-5][0-9])? ?[AaPp][Mm]"
@@ -47,6 +51,7 @@ class Written:
         share: the share of the values (empty ones left out) that can be read so.
         unsure: whether the values do not tell the style apart from another one: 03/04/2023, 1,234.
         torn: whether some values can only be of another style: 31/12/2023 beside 12/31/2023.
+        cents: whether a number has no more than two decimals, so that $1.000 may be a thousand and is not read.
     """
 
     kind: Kind
@@ -54,6 +59,12 @@ class Written:
     share: float
     unsure: bool = False
     torn: bool = False
+    cents: bool = False
+
+    @property
+    def function(self) -> str:
+        """The function of the server that reads it."""
+        return f"ops.text_as_{'amount' if self.cents else self.kind}"
 
 
 def written(values: pa.ChunkedArray, prefer: Collection[str] = ()) -> Written | None:
@@ -70,14 +81,43 @@ def written(values: pa.ChunkedArray, prefer: Collection[str] = ()) -> Written | 
     found = [(kind, style, mask, pc.sum(times.filter(mask)).as_py() or 0) for kind, style, mask in _ways(texts)]
     fitting = [one for one in found if total and one[3] >= ENOUGH * total and not _plain_codes(one[0], texts, one[2])]
     if not fitting:
-        return None
+        return _torn(found, times, total)
     # A preferred style first, then the one that most values have, then the order of the ways.
     kind, style, mask, most = max(fitting, key=lambda one: (one[3], one[1] in prefer))
     rivals = [other for other in found if other[0] == kind and other[1] != style]
     torn = any(pc.any(pc.and_(other[2], pc.invert(mask))).as_py() for other in rivals)
     said = kind in ("date", "timestamp") or pc.any(pc.match_substring_regex(texts.filter(mask), "[.,]")).as_py()
     tied = said and any(other[3] == most for other in rivals) and style not in prefer
-    return Written(kind, style, most / total, unsure=tied, torn=torn)
+    cents = kind == "number" and _has_cents(texts.filter(mask), style)
+    if cents:
+        most -= pc.sum(times.filter(pc.and_(mask, _match(texts, thousand(style))))).as_py() or 0
+    return Written(kind, style, most / total, unsure=tied, torn=torn, cents=cents)
+
+
+def _torn(found: Sequence[Way], times: pa.Array, total: int) -> Written | None:
+    """Return the kind that most values are in several styles, none of which most have: 2023-01-15, 31.12.2023."""
+    for kind in dict.fromkeys(one[0] for one in found):
+        styles = [one for one in found if one[0] == kind and one[3]]
+        if len(styles) < 2:  # noqa: PLR2004
+            continue
+        _, style, _, most = max(styles, key=lambda one: one[3])
+        either = pc.sum(times.filter(reduce(pc.or_, (one[2] for one in styles)))).as_py()
+        if either > most and either >= ENOUGH * total:
+            return Written(kind, style, most / total, torn=True)
+    return None
+
+
+def _has_cents(texts: pa.Array, mark: str) -> bool:
+    """Return whether numbers surely have this decimal mark, and never three decimals or more."""
+    sure = texts.filter(pc.invert(_match(texts, thousand(mark))))
+    return bool(
+        pc.any(_match(sure, "[0-9][., '][0-9]")).as_py() and not pc.any(_match(sure, f"[{mark}][0-9]{{3}}")).as_py()
+    )
+
+
+def thousand(mark: str) -> str:
+    """Return the pattern of a number that is a thousand where the mark stands before thousands: 1.000."""
+    return f"^[^0-9]*[1-9][0-9]{{0,2}}[{mark}][0-9]{{3}}[^0-9]*$"
 
 
 def _plain_codes(kind: Kind, texts: pa.Array, mask: pa.Array) -> bool:

@@ -137,7 +137,7 @@ def _written(column: PlannedColumn) -> list[str]:
         return []
     words = look.style.split("/") if look.kind == "boolean" else [look.style] if look.style else []
     given = ", ".join((column.name, *(f"'{word}'" for word in words)))
-    return [f"ops.text_as_{look.kind}({given}) as {column.cast}"]
+    return [f"{look.function}({given}) as {column.cast}"]
 
 
 CAST_TYPES = {

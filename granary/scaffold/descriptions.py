@@ -53,8 +53,10 @@ def cast_says(column: PlannedColumn) -> str:
     look = column.written
     assert look is not None
     seen = "all values that there were" if look.share == 1 else f"{math.floor(100 * look.share)} of 100 values"
-    unit = " In percent: 5 % is 5." if look.kind == "percent" else ""
-    return f"{column.staged} read as a {look.kind}, as {seen} could be; null where it cannot.{unit}"
+    more = " In percent: 5 % is 5." if look.kind == "percent" else ""
+    if look.cents:
+        more = f" {'1.000' if look.style == '.' else '1,000'} is null, too, as it may be a thousand."
+    return f"{column.staged} read as a {look.kind}, as {seen} could be; null where it cannot.{more}"
 
 
 def range_says(column: PlannedColumn) -> str:

@@ -27,6 +27,7 @@ ADDED = {
 """Types of numbers, and of their sums."""
 FRACTION = re.compile(r"numeric\(\d+, ?[1-9]\d*\)")
 EXACT = ("smallint", "integer", "bigint", "numeric")
+COUNT = "count(*)"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class PlannedMart:
         """What the model's rows are: orders, of stg_bakery__orders."""
         name = self.model.rpartition("__")[2].removeprefix("fct_").removeprefix("dim_").removeprefix("stg_")
         return f"{name}_rows" if name in KEYWORDS or name == self.name else name
+
+    @property
+    def sums(self) -> list[str]:
+        """The model's columns that are added up."""
+        return [column.name for column in self.columns if column.is_sum and column.expression != COUNT]
 
     @property
     def measures(self) -> list[str]:
@@ -232,4 +238,4 @@ def _sum(column: MartColumn) -> MartColumn:
 
 def _count(name: str, model: str) -> MartColumn:
     entity = singular(PlannedMart(name, model, (), (), True, "").rows)
-    return MartColumn(f"{entity}_count", "bigint", "count(*)", f"Rows of {model}.", {}, required=True, is_sum=True)
+    return MartColumn(f"{entity}_count", "bigint", COUNT, f"Rows of {model}.", {}, required=True, is_sum=True)

@@ -41,10 +41,10 @@ def check_source(name: str) -> str:
 
 
 def singular(table: str) -> str:
-    """Return what one row of a table is: rentals -> rental, batches -> batch, deliveries -> delivery."""
+    """Return what one row of a table is: rentals -> rental, batches -> batch, deliveries -> delivery, uses -> use."""
     if table.endswith("ies") and len(table) > len("flies"):
         return table[:-3] + "y"
-    if re.search(r"(ch|sh|x|ss|us)es$", table):
+    if re.search(r"(ch|sh|x|ss|[^ao_]us)es$", table):
         return table[:-2]
     return table[:-1] if re.search(r"[^su]s$", table) else table
 

@@ -122,9 +122,10 @@ collected_at = [0]
 
 QUICK = {
     "fsync": "off", "shared_buffers": "512MB", "wal_level": "minimal", "max_wal_senders": "0", "summarize_wal": "off",
+    "autovacuum_naptime": "1d",
 }  # fmt: skip
 """What the tests' own server does otherwise: processes are killed here, not the machine; each table that is dropped
-costs a look at every buffer; and nobody makes a backup of it."""
+costs a look at every buffer; nobody makes a backup of it; and hundreds of databases would be looked at in turn."""
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]

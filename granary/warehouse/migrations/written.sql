@@ -85,6 +85,14 @@ return ops.digits_of(
     || '[$€£¥₹]|EUR|USD|GBP|CHF)?' || ops.number_pattern(mark) || '[)])$'
 );
 
+-- As text_as_number, in a column whose numbers have no more than two decimals: 1.000 is null, which may be a thousand.
+create or replace function ops.text_as_amount(value text, mark text) returns numeric
+language sql immutable parallel safe
+return case
+    when trim(value) !~ ('^[^0-9]*[1-9][0-9]{0,2}[' || mark || '][0-9]{3}[^0-9]*$')
+        then ops.text_as_number(value, mark)
+end;
+
 -- 5% is 5.
 create or replace function ops.text_as_percent(value text, mark text) returns numeric
 language sql immutable parallel safe

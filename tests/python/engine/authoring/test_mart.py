@@ -70,6 +70,7 @@ def test_rows_are_added_up_where_it_does_not() -> None:
         ("amount", "numeric"), ("weight", "double precision"),
     ]  # fmt: skip
     assert made.measures == ["order_count", "pieces", "amount"]
+    assert made.sums == ["pieces", "amount", "weight"]
     assert made.left_out == ("order_id", "customer_id", "due_on")
     assert sql(made).endswith(
         "from orders\ngroup by\n    cast(ordered_at at time zone '{{ var(\"time_zone\") }}' as date),\n    channel\n"

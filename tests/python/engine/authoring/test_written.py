@@ -78,6 +78,38 @@ def test_what_does_not_tell_is_unsure_and_what_contradicts_is_torn() -> None:
     assert (thousands.style, thousands.unsure) == (".", True)
 
 
+def test_dates_in_several_styles_are_torn() -> None:
+    mixed = of(["2023-01-15", "31.12.2023", "2023-02-15", "30.11.2023", "15.01.2023"])
+    assert mixed == Written("date", "dmy", 0.6, torn=True)
+    numbers = of(["1.234,50", "1,234.50"])
+    assert numbers == Written("number", ".", 0.5, torn=True)
+    assert of(["2023-01-15", "31.12.2023", "soon", "later"]) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "cents"),
+    [
+        (["$1,234.50", "$12.00", "$7", "$1.000"], 0.75, True),
+        (["1.234,50 EUR", "12,00 EUR", "1,000 EUR", "7"], 0.75, True),
+        (["$1,234.50", "$12.00"], 1.0, True),
+        (["$3.459", "$0.999", "$12.500"], 1.0, False),  # 0.999 is no thousand: such prices have three decimals
+        (["$3.459", "$12.5000"], 1.0, False),
+        (["$7", "$8"], 1.0, False),
+    ],
+)
+def test_what_may_be_a_thousand_is_not_read_where_numbers_have_cents(
+    settings: Settings, values: list[str], share: float, cents: bool
+) -> None:
+    found = of(values)
+    assert found is not None
+    assert (found.share, found.cents) == (share, cents)
+    with connect(settings) as connection:
+        rows = query(
+            connection, f"select v, {found.function}(v, '{found.style}') from unnest($1::text[]) as t (v)", values
+        )
+    assert [v for v, read in rows if read is None] == [v for v in values if v.strip("$ EUR") in ("1.000", "1,000")]
+
+
 def sql(kind: Kind, column: str, *given: str) -> str:
     """Return the call of the function that reads a column so."""
     return f"ops.text_as_{kind}({', '.join((column, *(repr(word) for word in given)))})"

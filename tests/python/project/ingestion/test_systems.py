@@ -69,7 +69,7 @@ def test_crm_column_retyped(warehouse: Settings, crm: Sql) -> None:
 
 def test_crm_table_gone(warehouse: Settings, crm: Sql) -> None:
     crm("drop table households")
-    with pytest.raises(GranaryError, match=r'the source database stopped answering: relation "public\.households"'):
+    with pytest.raises(GranaryError, match=r'the source database has no table: relation "public\.households"'):
         load_table(warehouse, "crm", "households")
 
 
