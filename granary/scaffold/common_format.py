@@ -112,6 +112,15 @@ def _total(sample: pa.Table) -> str:
     return last[0] if last and len(last) < len(before) and TOTAL.fullmatch(last[0]) else ""
 
 
+def unread(seen: Mapping[str, Sniffed]) -> list[str]:
+    """Return what to say of what else is in the files, such as further sheets."""
+    found: dict[str, str] = {}
+    for name, one in seen.items():
+        for note in one.notes:
+            found.setdefault(note, name)
+    return [note if len(seen) == 1 else f"in {name} {note}" for note, name in found.items()]
+
+
 def refused(seen: Mapping[str, Sniffed]) -> list[str]:
     """Return what to say of rows that no load can take."""
     bad = [(name, line, reason) for name, one in seen.items() for line, reason in one.refused]

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from granary.profiling.names import snake
 from granary.scaffold.apis import SECRET
-from granary.scaffold.common_format import agreed, aligned, declared, looks, refused, totals, without_gap
+from granary.scaffold.common_format import agreed, aligned, declared, looks, refused, totals, unread, without_gap
 from granary.scaffold.plan import Found, Opening
 from granary.scaffold.python_text import Group, literal
 from granary.warehouse.errors import GranaryError, unknown
@@ -295,7 +295,7 @@ def _sample(
         complete=len(chosen) == len(members) and max(rows) <= limit,
         whole=True,
         optional=frozenset(header for header, times in headers.items() if times < len(samples)),
-        notes=(*broken, *said, *refused(seen), *totals(ended)),
+        notes=(*broken, *said, *unread(seen), *refused(seen), *totals(ended)),
     )
     return table, declared(formats, named=_format_is_named(members))
 

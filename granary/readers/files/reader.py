@@ -258,8 +258,8 @@ def read_rows(
 ) -> Iterator[SourceBatch]:
     """Yield the rows of a file on this machine, unpacked as its content says, in the declared format or its name's.
 
-    `skip` is told of a member of an archive that has no known format, where others have one; `inside` gets the SHA-256
-    of each stream that came packed.
+    `skip` is told of a member of an archive that has another format by its name, or none, where others have it;
+    `inside` gets the SHA-256 of each stream that came packed.
     """
     inside = [] if inside is None else inside
     found, packed = formats.by_name(name)
@@ -273,14 +273,16 @@ def read_rows(
             chosen = members(archive, pattern, limits, where)
             if not chosen:
                 raise UnreadableError(f"the archive has no member {pattern!r}", where, "ask the source for it")
-            taken = [info for info in chosen if declared or formats.by_name(info.filename)[0]]
+            wanted = object if declared is None else type(declared)
+            named = {info.filename: formats.by_name(info.filename)[0] for info in chosen}
+            taken = [info for info in chosen if (of := named[info.filename]) is not None and isinstance(of, wanted)]
             for info in chosen if taken else ():
                 if info not in taken:
                     skip(name, info.filename)
             chosen = taken or chosen
             for info in chosen:
                 place = f"{where}, {info.filename}"
-                inner = _known(declared or formats.by_name(info.filename)[0], place)
+                inner = _known(declared or named[info.filename], place)
                 with member(archive, info, limits, place) as stream:
                     reopen = partial(member, archive, info, limits, place)
                     yield from _parsed(stream, inner, table, limits, place, inside, reopen)

@@ -28,6 +28,7 @@ from granary.readers.files.unpack import DAMAGED, compression, damaged, member, 
 from granary.sources.spec import Column, Table
 from granary.sources.units import Rejected, SourceBatch
 from granary.warehouse.errors import GranaryError
+from granary.warehouse.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 ROWS = 10_000
 WHOLE_BYTES = 64 << 20
 """A JSON document up to this size is parsed at once to find out its types."""
+MEMBERS = 50
+"""Of so many members of an archive the headers are compared."""
+DEEPEST = 3
+"""Below so many objects an array is looked for in a JSON document."""
 MAGIC: dict[bytes, Format] = {
     b"PAR1": formats.Parquet(),
     b"ORC": formats.Orc(),
@@ -56,12 +61,14 @@ class Sniffed(NamedTuple):
         sample: the first rows with the file's own column names. Columns are text as received for CSV, Excel and XML,
             typed for the others; a header without names is `column_1`, `column_2`, …
         refused: rows among them that no load can take, each with its line and the reason.
+        notes: what else is in the file, and is not read.
     """
 
     format: str
     options: Format
     sample: pa.Table
     refused: tuple[tuple[int | None, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | None = None) -> Sniffed:
@@ -89,18 +96,7 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
     entry = store.entry(name)
     path = store.local(entry)
     limits, where = Limits(), f"{store.place}/{name}"
-    with _opened(path, name, limits, where) as (inner, stream):
-        head = _head(stream)
-        found = _format(inner, head)
-        if isinstance(found, formats.Csv):  # here, for its encoding is that of the whole text
-            blocks = iter(lambda: stream.read(BLOCK_BYTES), b"")
-            found = _dialect(head, replace(found, encoding=encoding_of(head, None, blocks)))
-    if isinstance(found, formats.Excel):
-        found = _sheet(path, found, limits, where) if inner == name else found
-    if isinstance(found, formats.Json):
-        found = _json(head)
-    elif found is None:
-        found = formats.Xml(row=_row(head, where))
+    found, notes = _found(path, name, limits, where)
     table = Table(
         name="sniffed",
         description="A file that nobody has described yet.",
@@ -122,6 +118,7 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
             check_columns(source_batch.batch.schema.names, (), where)
             taken.append(pa.Table.from_batches([source_batch.batch]))
             refused += [(bad.line, bad.reason) for _, bad in source_batch.rejected]
+            notes += [note.detail for note in source_batch.notes if note.detail not in notes]
             if sum(part.num_rows for part in taken) >= limit:
                 break
         sample = together(taken).slice(0, limit)
@@ -133,7 +130,28 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
         raise damaged(error, where, label) from None
     if NOBODY in sample.column_names:
         sample = sample.drop_columns([NOBODY])
-    return Sniffed(label, found, sample, tuple(refused))
+    return Sniffed(label, found, sample, tuple(refused), tuple(notes))
+
+
+def _found(path: Path, name: str, limits: Limits, where: str) -> tuple[Format, list[str]]:
+    """Return the format with what was detected, and what to say of it."""
+    notes: list[str] = []
+    with _opened(path, name, limits, where) as (inner, stream):
+        head = _head(stream)
+        found = _format(inner, head)
+        if isinstance(found, formats.Csv):
+            found = _csv(head, stream, found)
+    if isinstance(found, formats.Csv) and inner != name:
+        notes += _other_columns(path, limits, where)
+    if isinstance(found, formats.Excel):
+        found = _sheet(path, found, limits, where) if inner == name else found
+    if isinstance(found, formats.Json):
+        found, beside = _json(_parsed(path, name, limits, where), head)
+        notes += beside
+    if found is None:
+        row, others = _row(head, where)
+        found, notes = formats.Xml(row=row), [f"each element {row} is a row; not read: {others}"] if others else []
+    return found, notes
 
 
 def json_lines(path: Path, name: str, limits: Limits, where: str, limit: int) -> Iterator[SourceBatch]:
@@ -160,18 +178,26 @@ def json_lines(path: Path, name: str, limits: Limits, where: str, limit: int) ->
 
 def _document(path: Path, name: str, found: formats.Json, limits: Limits, where: str) -> list[dict[str, Any]]:
     """Return the objects of a document that is small enough to be held, with every digit; empty if it is not plain."""
-    with _opened(path, name, limits, where) as (_, stream):
-        data = stream.read(WHOLE_BYTES + 1)
-    if len(data) > WHOLE_BYTES:
-        return []
+    value = _parsed(path, name, limits, where)
     try:
-        value = json.loads(data.decode("utf-8-sig"), parse_float=Decimal, parse_constant=_no_number)
         for key in filter(None, found.path.split(".")):
             value = value[key]
-    except (ValueError, RecursionError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return []
     rows = value if isinstance(value, list) else [value]
     return rows if all(isinstance(row, dict) for row in rows) else []
+
+
+def _parsed(path: Path, name: str, limits: Limits, where: str) -> Any:
+    """Return a document with every digit; None if it is too large to be held, or no JSON."""
+    with _opened(path, name, limits, where) as (_, stream):
+        data = stream.read(WHOLE_BYTES + 1)
+    if len(data) > WHOLE_BYTES:
+        return None
+    try:
+        return json.loads(data.decode("utf-8-sig"), parse_float=Decimal, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _of_rows(
@@ -237,8 +263,9 @@ def _opened(path: Path, name: str, limits: Limits, where: str) -> Iterator[tuple
             chosen = members(archive, "*", limits, where)
             if not chosen:
                 raise GranaryError("the archive is empty", where, "look at another file")
-            with member(archive, chosen[0], limits, where) as stream:
-                yield chosen[0].filename, stream
+            first = next((info for info in chosen if formats.by_name(info.filename)[0]), chosen[0])
+            with member(archive, first, limits, where) as stream:
+                yield first.filename, stream
     else:
         with unpacked(path, limits, where) as stream:
             yield name, stream
@@ -281,6 +308,35 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
+def _csv(head: bytes, stream: IO[bytes], found: formats.Csv) -> formats.Csv:
+    """Return the dialect of a text whose beginning is read; its encoding is that of the whole text."""
+    blocks = iter(lambda: stream.read(BLOCK_BYTES), b"")
+    return _dialect(head, replace(found, encoding=encoding_of(head, None, blocks)))
+
+
+def _other_columns(path: Path, limits: Limits, where: str) -> list[str]:
+    """Return what to say of an archive whose texts have different columns: they may be different tables."""
+    headers: dict[tuple[str, ...], str] = {}
+    with zipfile.ZipFile(path) as archive:
+        for info in members(archive, "*", limits, where)[:MEMBERS]:
+            if not isinstance(formats.by_name(info.filename)[0], formats.Csv):
+                continue
+            with member(archive, info, limits, where) as stream:
+                head = _head(stream)
+            found = _dialect(head, formats.Csv(encoding=encoding_of(head, None)))
+            text = beginning(head, found.encoding)
+            first = rows(text, str(found.delimiter), str(found.quote), str(found.escape))[found.skip : found.skip + 1]
+            headers.setdefault(tuple(sorted(first[0])) if first and found.header else (), info.filename)
+    headers.pop((), None)
+    if len(headers) < 2:  # noqa: PLR2004 - one header is nobody else's
+        return []
+    shown = " and ".join(list(headers.values())[:2])
+    return [
+        f"members of the archive have different columns ({shown}), and land in one table: if they are different ones,"
+        " unpack it, or declare a source for each, FileReader(members=…)"
+    ]
+
+
 def _dialect(head: bytes, found: formats.Csv) -> formats.Csv:
     """Return the dialect, with the lines above the header; a file without one gets names for its columns."""
     known, found = found, detect(head, found)
@@ -301,16 +357,51 @@ def _sheet(path: Path, found: formats.Excel, limits: Limits, where: str) -> form
         return replace(found, header_row=rows_above(first_rows(stream, found, limits, where)) + 1)
 
 
-def _json(head: bytes) -> formats.Json:
-    """Return where the objects are: at the top, or in the first array of objects that a key holds."""
-    text = head.decode("utf-8-sig", "replace").lstrip()
-    if text.startswith("{") and (key := re.match(r'\{\s*(?:"\w+"\s*:\s*[^\[{]*?,\s*)*"(\w+)"\s*:\s*\[\s*\{', text)):
-        return formats.Json(path=key[1])
-    return formats.Json()
+def _json(document: Any, head: bytes) -> tuple[formats.Json, list[str]]:
+    """Return where the objects are, at the top or in the longest array of objects, and what is beside them.
+
+    An array further down counts only below objects without plain values. Of a document that is too large to be held,
+    it is the first such array that comes after plain values only.
+    """
+    if not isinstance(document, dict):
+        text = head.decode("utf-8-sig", "replace").lstrip()
+        first = re.match(r'\{\s*(?:"\w+"\s*:\s*[^\[{]*?,\s*)*"(\w+)"\s*:\s*\[\s*\{', text)
+        return formats.Json(path=first[1] if first else ""), []
+    arrays = dict(_arrays(document, ()))
+    near = [keys for keys in arrays if all(_is_envelope(document, keys[:depth]) for depth in range(len(keys) - 1))]
+    if not near:
+        inside = ", ".join(".".join(keys) for keys in arrays)[:200]
+        said = f"the document is one row, with arrays of objects in it: {inside} (path)"
+        return formats.Json(), [said] if arrays else []
+    path = max(near, key=lambda keys: arrays[keys])
+    beside: list[str] = []
+    for depth, key in enumerate(path):
+        beside += [".".join((*path[:depth], str(other))) for other in document if other != key]
+        document = document[key]
+    said = f"of the document its {plural(arrays[path], 'row')} at {'.'.join(path)} are read, and what is beside not:"
+    return formats.Json(path=".".join(path)), [f"{said} {', '.join(beside)[:200]} (path)"] if beside else []
 
 
-def _row(head: bytes, where: str) -> str:
-    """Return the name of the elements that are rows: the first that comes again at its depth."""
+def _arrays(value: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Yield the arrays of objects below a document, by their keys, and how long each is."""
+    for key, inner in value.items():
+        if not key or "." in key:
+            continue
+        if isinstance(inner, dict) and len(path) < DEEPEST:
+            yield from _arrays(inner, (*path, key))
+        elif isinstance(inner, list) and inner and all(isinstance(each, dict) for each in inner):
+            yield (*path, key), len(inner)
+
+
+def _is_envelope(value: Any, path: Sequence[str]) -> bool:
+    """Return whether the object at a path has nothing but objects and arrays in it."""
+    for key in path:
+        value = value[key]
+    return all(isinstance(each, (dict, list)) for each in value.values())
+
+
+def _row(head: bytes, where: str) -> tuple[str, str]:
+    """Return the name of the elements that are rows, the first that comes again at its depth, and of others there."""
     text = re.sub(r"<[?!][^>]*>", "", head.decode("utf-8", "replace"))
     depth = 0
     seen: dict[tuple[int, str], int] = {}
@@ -327,4 +418,5 @@ def _row(head: bytes, where: str) -> str:
     below = [key for key in order if key[0]]
     if not below:
         raise GranaryError("the document has no elements below its root", where, "look at another file")
-    return min(again or below, key=lambda key: key[0])[1]
+    depth, row = min(again or below, key=lambda key: key[0])
+    return row, ", ".join(dict.fromkeys(tag for at, tag in again if at == depth and tag != row))

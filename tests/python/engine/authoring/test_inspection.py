@@ -20,6 +20,7 @@ from granary.scaffold.write import files
 from granary.warehouse.connection import connect, ensure_database, execute
 from granary.warehouse.errors import GranaryError
 from tests.python.engine.authoring.test_generated import run
+from tests.python.support.workbooks import archive, workbook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -260,6 +261,37 @@ def test_a_folder_of_every_format_is_read_by_what_was_written(tmp_path: Path) ->
     assert [rows(planned, name).num_rows for name in found if name != "lots"] == [1, 2, 2, 30]
     (extra,) = (column for column in run(module(planned)).table("lots").columns if column.name == "extra")
     assert (extra.missing, extra.aliases) == ("null", ("Extra",))
+
+
+def test_what_else_is_in_a_file_is_told(tmp_path: Path) -> None:
+    month = [["day", "guests"], [1, 10], [2, 20]]
+    lists = {"data": {"items": [{"id": 1}, {"id": 2}]}, "meta": {"tags": [{"t": 1}]}}
+    for name, content in {
+        "hotel.xlsx": workbook(Jan=month, Feb=month, Lists=[["room"], ["blue"]]),
+        "two.zip": archive(**{"README.md": b"Two exports, of May", "a.csv": b"id;v\n1;x\n", "b.csv": b"id;w\n2;y\n"}),
+        "one.zip": archive(**{"README.md": b"Two exports, of May", "a.csv": b"id;v\n1;x\n", "b.csv": b"v;id\ny;2\n"}),
+        "lists.json": json.dumps(lists).encode(),
+        "order.json": json.dumps({"no": 1, "buyer": {"phones": [{"n": 1}, {"n": 2}]}}).encode(),
+        "feed.xml": b"<f><t>x</t><i><item id='1'/><item id='2'/></i><r><refund id='7'/><refund id='8'/></r></f>",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    planned = inspect_source("mix", str(tmp_path))
+    assert [note for note in planned.notes if "a guess" not in note] == [
+        "feed: each element item is a row; not read: refund",
+        "hotel: the sheets 'Feb', 'Lists' are not read: declare which one is, Excel(sheet=…)",
+        "lists: of the document its 2 rows at data.items are read, and what is beside not: meta (path)",
+        "order: the document is one row, with arrays of objects in it: buyer.phones (path)",
+        "two: members of the archive have different columns (a.csv and b.csv), and land in one table: if they are"
+        " different ones, unpack it, or declare a source for each, FileReader(members=…)",
+    ]
+    found = {table.name: len(table.columns) for table in planned.tables}
+    assert found == {"feed": 1, "hotel": 2, "lists": 1, "one": 2, "order": 2, "two": 3}
+    assert [rows(planned, name).num_rows for name in ("feed", "hotel", "lists", "order")] == [2, 2, 2, 1]
+
+
+def test_an_address_that_nothing_reads_is_told_so() -> None:
+    with pytest.raises(GranaryError, match=r"nothing here reads an address with nosuch:// \(nosuch://host/x\)"):
+        inspect_source("mix", "nosuch://reader:secret@host/x")
 
 
 def test_the_table_that_a_subjects_key_points_to_is_the_subjects_too(tmp_path: Path) -> None:

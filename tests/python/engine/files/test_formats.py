@@ -168,6 +168,16 @@ def test_members_of_an_archive_are_one_unit(zone: Zone) -> None:
     assert zone.rows() == [*ROWS, (3, "Eve", None, None)]
 
 
+def test_a_declared_format_is_for_the_members_that_are_of_it_by_name(zone: Zone) -> None:
+    zone.put(
+        "people.zip", archive(**{"a.csv": TEXT.replace(",", ";").encode(), "README.md": b"# a;b", "z.json": b"{}"})
+    )
+    assert zone.load(format=Csv(delimiter=";")).rows_loaded == 2
+    assert zone.rows() == [(1, "Ada", *ROWS[0][2:]), (2, 'Björn "bear"; jr', *ROWS[1][2:])]
+    zone.put("people.zip", archive(**{"a.dat": TEXT.encode()}))
+    assert zone.load(format=Csv()).rows_loaded == 2
+
+
 def test_nested_and_unknown_json_lands_as_text(zone: Zone) -> None:
     zone.put("people.jsonl", '{"id":1,"tags":["a",{"b":2}],"seen":"2017-01-02"}\n{"id":2,"name":null,"rank":3}\n')
     assert zone.load().rows_loaded == 2
