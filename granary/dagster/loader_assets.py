@@ -271,7 +271,7 @@ def summary(result: LoadResult) -> str:
     if result.rows_quarantined:
         parts.append(f"{plural(result.rows_quarantined, 'row')} refused, first {'; '.join(result.refused)}")
     parts += not_loaded(result)[:SHOWN]
-    parts += [f"{change.column} {change.change} ({change.detail})" for change in result.changes]
+    parts += [f"{change.column} {change.change} ({change.detail})".strip() for change in result.changes]
     return "; ".join(parts)
 
 

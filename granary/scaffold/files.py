@@ -294,7 +294,9 @@ def _sample(
         text=text_of(next(iter(seen.values())).format),
         complete=len(chosen) == len(members) and max(rows) <= limit,
         whole=True,
-        optional=frozenset(header for header, times in headers.items() if times < len(samples)),
+        optional=frozenset(header for header, times in headers.items() if times < len(samples)).union(
+            *(one.optional for one in seen.values())
+        ),
         notes=(*broken, *said, *unread(seen), *refused(seen), *totals(ended)),
     )
     return table, declared(formats, named=_format_is_named(members))

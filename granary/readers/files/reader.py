@@ -190,7 +190,7 @@ class FileReader:
         """Note a member of an archive that is none of the data."""
         place = f"{name}, {member}"
         self._waiting[place] = NotLoaded(
-            place, "passed over", "its name does not tell its format, as other members' do"
+            place, "passed over", "its name does not tell the format that other members have"
         )
 
     def _content(self, entry: Entry) -> str:

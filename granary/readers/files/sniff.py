@@ -62,6 +62,7 @@ class Sniffed(NamedTuple):
             typed for the others; a header without names is `column_1`, `column_2`, …
         refused: rows among them that no load can take, each with its line and the reason.
         notes: what else is in the file, and is not read.
+        optional: names that not all members of an archive have.
     """
 
     format: str
@@ -69,6 +70,7 @@ class Sniffed(NamedTuple):
     sample: pa.Table
     refused: tuple[tuple[int | None, str], ...] = ()
     notes: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
 
 
 def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | None = None) -> Sniffed:
@@ -97,6 +99,10 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
     path = store.local(entry)
     limits, where = Limits(), f"{store.place}/{name}"
     found, notes = _found(path, name, limits, where)
+    optional = frozenset[str]()
+    if isinstance(found, formats.Csv) and zipfile.is_zipfile(path):
+        optional, told = _other_columns(path, limits, where)
+        notes += told
     table = Table(
         name="sniffed",
         description="A file that nobody has described yet.",
@@ -130,7 +136,7 @@ def sniff(location: str, *, limit: int = ROWS, credentials: Mapping[str, str] | 
         raise damaged(error, where, label) from None
     if NOBODY in sample.column_names:
         sample = sample.drop_columns([NOBODY])
-    return Sniffed(label, found, sample, tuple(refused), tuple(notes))
+    return Sniffed(label, found, sample, tuple(refused), tuple(notes), optional)
 
 
 def _found(path: Path, name: str, limits: Limits, where: str) -> tuple[Format, list[str]]:
@@ -141,8 +147,6 @@ def _found(path: Path, name: str, limits: Limits, where: str) -> tuple[Format, l
         found = _format(inner, head)
         if isinstance(found, formats.Csv):
             found = _csv(head, stream, found)
-    if isinstance(found, formats.Csv) and inner != name:
-        notes += _other_columns(path, limits, where)
     if isinstance(found, formats.Excel):
         found = _sheet(path, found, limits, where) if inner == name else found
     if isinstance(found, formats.Json):
@@ -314,9 +318,9 @@ def _csv(head: bytes, stream: IO[bytes], found: formats.Csv) -> formats.Csv:
     return _dialect(head, replace(found, encoding=encoding_of(head, None, blocks)))
 
 
-def _other_columns(path: Path, limits: Limits, where: str) -> list[str]:
-    """Return what to say of an archive whose texts have different columns: they may be different tables."""
-    headers: dict[tuple[str, ...], str] = {}
+def _other_columns(path: Path, limits: Limits, where: str) -> tuple[frozenset[str], list[str]]:
+    """Return the columns that not all texts of an archive have, and what to say: they may be different tables."""
+    headers: dict[frozenset[str], str] = {}
     with zipfile.ZipFile(path) as archive:
         for info in members(archive, "*", limits, where)[:MEMBERS]:
             if not isinstance(formats.by_name(info.filename)[0], formats.Csv):
@@ -326,15 +330,16 @@ def _other_columns(path: Path, limits: Limits, where: str) -> list[str]:
             found = _dialect(head, formats.Csv(encoding=encoding_of(head, None)))
             text = beginning(head, found.encoding)
             first = rows(text, str(found.delimiter), str(found.quote), str(found.escape))[found.skip : found.skip + 1]
-            headers.setdefault(tuple(sorted(first[0])) if first and found.header else (), info.filename)
-    headers.pop((), None)
+            if first and found.header:
+                headers.setdefault(frozenset(first[0]), info.filename)
     if len(headers) < 2:  # noqa: PLR2004 - one header is nobody else's
-        return []
+        return frozenset(), []
     shown = " and ".join(list(headers.values())[:2])
-    return [
+    told = (
         f"members of the archive have different columns ({shown}), and land in one table: if they are different ones,"
         " unpack it, or declare a source for each, FileReader(members=…)"
-    ]
+    )
+    return frozenset.union(*headers) - frozenset.intersection(*headers), [told]
 
 
 def _dialect(head: bytes, found: formats.Csv) -> formats.Csv:

@@ -285,6 +285,8 @@ def test_what_else_is_in_a_file_is_told(tmp_path: Path) -> None:
         " different ones, unpack it, or declare a source for each, FileReader(members=…)",
     ]
     found = {table.name: len(table.columns) for table in planned.tables}
+    missing = {column.name: column.missing for column in run(module(planned)).table("two").columns}
+    assert (missing["v"], missing["w"]) == ("null", "null")
     assert found == {"feed": 1, "hotel": 2, "lists": 1, "one": 2, "order": 2, "two": 3}
     assert [rows(planned, name).num_rows for name in ("feed", "hotel", "lists", "order")] == [2, 2, 2, 1]
 
