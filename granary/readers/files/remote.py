@@ -129,7 +129,7 @@ class RemoteFiles:
             options = {"skip_instance_cache": True, **_web_options(self._credentials)}
         elif self.scheme not in fsspec.available_protocols():
             todo = "correct it; `granary sources` lists what can be read, and by which address"
-            raise GranaryError(f"nothing here reads an address with {self.scheme}://", self.place, todo)
+            raise GranaryError(f"no reader knows addresses with {self.scheme}://", self.place, todo)
         return fsspec.filesystem(self.scheme, **options)
 
 

@@ -154,7 +154,7 @@ def _found(path: Path, name: str, limits: Limits, where: str) -> tuple[Format, l
         notes += beside
     if found is None:
         row, others = _row(head, where)
-        found, notes = formats.Xml(row=row), [f"each element {row} is a row; not read: {others}"] if others else []
+        found, notes = formats.Xml(row=row), [f"each element {row} is a row; ignored: {others}"] if others else []
     return found, notes
 
 
@@ -336,8 +336,8 @@ def _other_columns(path: Path, limits: Limits, where: str) -> tuple[frozenset[st
         return frozenset(), []
     shown = " and ".join(list(headers.values())[:2])
     told = (
-        f"members of the archive have different columns ({shown}), and land in one table: if they are different ones,"
-        " unpack it, or declare a source for each, FileReader(members=…)"
+        f"the archive's members have different columns ({shown}) and land in one table; if they are different tables,"
+        " unpack the archive, or declare a source for each, FileReader(members=…)"
     )
     return frozenset.union(*headers) - frozenset.intersection(*headers), [told]
 
@@ -376,15 +376,15 @@ def _json(document: Any, head: bytes) -> tuple[formats.Json, list[str]]:
     near = [keys for keys in arrays if all(_is_envelope(document, keys[:depth]) for depth in range(len(keys) - 1))]
     if not near:
         inside = ", ".join(".".join(keys) for keys in arrays)[:200]
-        said = f"the document is one row, with arrays of objects in it: {inside} (path)"
+        said = f"the document is one row, though it has arrays of objects (path makes rows of one): {inside}"
         return formats.Json(), [said] if arrays else []
     path = max(near, key=lambda keys: arrays[keys])
     beside: list[str] = []
     for depth, key in enumerate(path):
         beside += [".".join((*path[:depth], str(other))) for other in document if other != key]
         document = document[key]
-    said = f"of the document its {plural(arrays[path], 'row')} at {'.'.join(path)} are read, and what is beside not:"
-    return formats.Json(path=".".join(path)), [f"{said} {', '.join(beside)[:200]} (path)"] if beside else []
+    said = f"{plural(arrays[path], 'row')}: the objects at {'.'.join(path)} (path); ignored: {', '.join(beside)[:200]}"
+    return formats.Json(path=".".join(path)), [said] if beside else []
 
 
 def _arrays(value: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:

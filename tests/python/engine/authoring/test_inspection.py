@@ -277,12 +277,12 @@ def test_what_else_is_in_a_file_is_told(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     planned = inspect_source("mix", str(tmp_path))
     assert [note for note in planned.notes if "a guess" not in note] == [
-        "feed: each element item is a row; not read: refund",
+        "feed: each element item is a row; ignored: refund",
         "hotel: the sheets 'Feb', 'Lists' are not read: declare which one is, Excel(sheet=…)",
-        "lists: of the document its 2 rows at data.items are read, and what is beside not: meta (path)",
-        "order: the document is one row, with arrays of objects in it: buyer.phones (path)",
-        "two: members of the archive have different columns (a.csv and b.csv), and land in one table: if they are"
-        " different ones, unpack it, or declare a source for each, FileReader(members=…)",
+        "lists: 2 rows: the objects at data.items (path); ignored: meta",
+        "order: the document is one row, though it has arrays of objects (path makes rows of one): buyer.phones",
+        "two: the archive's members have different columns (a.csv and b.csv) and land in one table; if they are"
+        " different tables, unpack the archive, or declare a source for each, FileReader(members=…)",
     ]
     found = {table.name: len(table.columns) for table in planned.tables}
     missing = {column.name: column.missing for column in run(module(planned)).table("two").columns}
@@ -292,7 +292,7 @@ def test_what_else_is_in_a_file_is_told(tmp_path: Path) -> None:
 
 
 def test_an_address_that_nothing_reads_is_told_so() -> None:
-    with pytest.raises(GranaryError, match=r"nothing here reads an address with nosuch:// \(nosuch://host/x\)"):
+    with pytest.raises(GranaryError, match=r"no reader knows addresses with nosuch:// \(nosuch://host/x\)"):
         inspect_source("mix", "nosuch://reader:secret@host/x")
 
 
