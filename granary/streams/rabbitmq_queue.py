@@ -17,12 +17,12 @@ from granary.streams.queues import BATCH_BYTES, Queues, Received
 from granary.warehouse.errors import GranaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from granary.streams.address import Address
-    from granary.streams.log import Lag
 
 PREFETCH = 2_000
+STREAM = "rabbit_stream_queue"
 PRECONDITION_FAILED = 406
 OTHERS_SECONDS = 2.0
 """How long an empty queue must have been silent, if others read it as well: what they hold may come back."""
@@ -53,6 +53,7 @@ class RabbitQueues(Queues):
         self._consuming = False
         self._gone: str | None = None
         self._empty_looks = 0
+        self._checked = False
 
     def _connect(self) -> None:
         """Connect, and find the queues."""
@@ -66,6 +67,9 @@ class RabbitQueues(Queues):
         except self._server.failures as error:
             self._drop()
             raise self._server.told(error) from None
+        if not self._checked:
+            self._may_read()
+            self._checked = True
 
     def _cancelled(self, frame: Any) -> None:
         """Hear that the server has ended a consumer of ours: its queue was deleted, or its node is down."""
@@ -188,23 +192,23 @@ class RabbitQueues(Queues):
         self._empty_looks = 0 if waits else self._empty_looks + 1
         return self._empty_looks > 1
 
-    def look(self, positions: Mapping[str, str]) -> list[Lag]:
-        """Return how many messages wait, without taking one, if the user may read the queues: counting needs no right.
+    def _may_read(self) -> None:
+        """Check that the topics are queues that the user may read: a stream read so does not go on where it ended.
 
         What asks for the right is a consumer with a priority that is no number. The server refuses it for that after
         it has looked at the rights, and before it gives anything.
         """
-        found = super().look(positions)
         for topic in self.topics:
             try:
                 self._connection.channel().basic_consume(topic, _ignore, arguments={"x-priority": "none"})
             except self._server.failures as error:
-                if "rabbit_stream_queue" in str(error):
+                if getattr(error, "reply_code", 0) == PRECONDITION_FAILED and STREAM not in str(error):
+                    continue
+                self._drop()
+                if STREAM in str(error):
                     todo = "read it by an address of rabbitmq-stream://"
                     raise GranaryError(f"the queue {topic!r} is a stream", self._where, todo) from None
-                if getattr(error, "reply_code", 0) != PRECONDITION_FAILED:
-                    raise self._server.told(error) from None
-        return found
+                raise self._server.told(error) from None
 
     def _hang_up(self) -> None:
         self._drop()

@@ -270,6 +270,10 @@ def test_what_the_server_does_not_let_a_login_do(kind: str, server: Rabbit) -> N
     server.arguments = {"x-queue-type": "stream"}
     server.make(TOPIC)
     assert looked(server) == (f"the queue '{TOPIC}' is a stream", where, "read it by an address of rabbitmq-stream://")
+    log = open_log(parse(server.address(), "GRANARY_EVENTS_STREAM"), [TOPIC], "")
+    with pytest.raises(GranaryError, match="is a stream"):  # nor is it read: where it ended, nothing would come again
+        log.open(dict)
+    log.close()
 
 
 def looked(server: Rabbit, topic: str = TOPIC, **options: object) -> tuple[str, str, str] | None:
