@@ -108,11 +108,14 @@ def _torn(found: Sequence[Way], times: pa.Array, total: int) -> Written | None:
 
 
 def _has_cents(texts: pa.Array, mark: str) -> bool:
-    """Return whether numbers surely have this decimal mark, and never three decimals or more."""
+    """Return whether numbers surely have this decimal mark, and no more than two decimals.
+
+    Where more of the different ones have three (3.459) than one or two, they are fractions that end in no zeros.
+    """
     sure = texts.filter(pc.invert(_match(texts, thousand(mark))))
-    return bool(
-        pc.any(_match(sure, "[0-9][., '][0-9]")).as_py() and not pc.any(_match(sure, f"[{mark}][0-9]{{3}}")).as_py()
-    )
+    longer = pc.any(_match(sure, f"[{mark}][0-9]{{3}}")).as_py()
+    marked = pc.sum(_match(sure, "[0-9][., '][0-9]")).as_py() or 0
+    return not longer and marked > 0 and len(texts) - len(sure) <= marked
 
 
 def thousand(mark: str) -> str:

@@ -363,27 +363,28 @@ def _sheet(path: Path, found: formats.Excel, limits: Limits, where: str) -> form
 
 
 def _json(document: Any, head: bytes) -> tuple[formats.Json, list[str]]:
-    """Return where the objects are, at the top or in the longest array of objects, and what is beside them.
+    """Return where the objects are, at the top or in the first array of objects, and what is beside them.
 
-    An array further down counts only below objects without plain values. Of a document that is too large to be held,
-    it is the first such array that comes after plain values only.
+    An array further down counts only below objects without plain values, and where there is none above. Of a document
+    that is too large to be held, it is the first array that comes after plain values only.
     """
     if not isinstance(document, dict):
         text = head.decode("utf-8-sig", "replace").lstrip()
         first = re.match(r'\{\s*(?:"\w+"\s*:\s*[^\[{]*?,\s*)*"(\w+)"\s*:\s*\[\s*\{', text)
         return formats.Json(path=first[1] if first else ""), []
     arrays = dict(_arrays(document, ()))
+    names = {keys: repr(".".join(keys))[1:-1] for keys in arrays}
     near = [keys for keys in arrays if all(_is_envelope(document, keys[:depth]) for depth in range(len(keys) - 1))]
     if not near:
-        inside = ", ".join(".".join(keys) for keys in arrays)[:200]
+        inside = ", ".join(names.values())[:200]
         said = f"the document is one row, though it has arrays of objects (path makes rows of one): {inside}"
         return formats.Json(), [said] if arrays else []
-    path = max(near, key=lambda keys: arrays[keys])
+    path = min(near, key=len)
     beside: list[str] = []
     for depth, key in enumerate(path):
-        beside += [".".join((*path[:depth], str(other))) for other in document if other != key]
+        beside += [repr(".".join((*path[:depth], other)))[1:-1] for other in document if other != key]
         document = document[key]
-    said = f"{plural(arrays[path], 'row')}: the objects at {'.'.join(path)} (path); ignored: {', '.join(beside)[:200]}"
+    said = f"{plural(arrays[path], 'row')}: the objects at {names[path]} (path); ignored: {', '.join(beside)[:200]}"
     return formats.Json(path=".".join(path)), [said] if beside else []
 
 
@@ -424,4 +425,4 @@ def _row(head: bytes, where: str) -> tuple[str, str]:
     if not below:
         raise GranaryError("the document has no elements below its root", where, "look at another file")
     depth, row = min(again or below, key=lambda key: key[0])
-    return row, ", ".join(dict.fromkeys(tag for at, tag in again if at == depth and tag != row))
+    return row, ", ".join(dict.fromkeys(repr(tag)[1:-1] for at, tag in again if at == depth and tag != row))

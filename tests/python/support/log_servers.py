@@ -329,9 +329,7 @@ class Rabbit:
             arguments={"x-stream-offset": "first"},
         )
         connection.process_data_events(2)
-        with suppress(
-            pika.exceptions.AMQPError
-        ):  # pika rejects what comes while it closes, which no stream takes
+        with suppress(pika.exceptions.AMQPError):  # pika rejects what comes while it closes, which no stream takes
             connection.close()
         return min(found, default=-1)
 

@@ -265,7 +265,7 @@ def test_a_folder_of_every_format_is_read_by_what_was_written(tmp_path: Path) ->
 
 def test_what_else_is_in_a_file_is_told(tmp_path: Path) -> None:
     month = [["day", "guests"], [1, 10], [2, 20]]
-    lists = {"data": {"items": [{"id": 1}, {"id": 2}]}, "meta": {"tags": [{"t": 1}]}}
+    lists = {"data": {"items": [{"id": 1}, {"id": 2}]}, "me\x1bta": {"tags": [{"t": 1}]}}
     for name, content in {
         "hotel.xlsx": workbook(Jan=month, Feb=month, Lists=[["room"], ["blue"]]),
         "two.zip": archive(**{"README.md": b"Two exports, of May", "a.csv": b"id;v\n1;x\n", "b.csv": b"id;w\n2;y\n"}),
@@ -279,7 +279,7 @@ def test_what_else_is_in_a_file_is_told(tmp_path: Path) -> None:
     assert [note for note in planned.notes if "a guess" not in note] == [
         "feed: each element item is a row; ignored: refund",
         "hotel: the sheets 'Feb', 'Lists' are not read: declare which one is, Excel(sheet=…)",
-        "lists: 2 rows: the objects at data.items (path); ignored: meta",
+        "lists: 2 rows: the objects at data.items (path); ignored: me\\x1bta",
         "order: the document is one row, though it has arrays of objects (path makes rows of one): buyer.phones",
         "two: the archive's members have different columns (a.csv and b.csv) and land in one table; if they are"
         " different tables, unpack the archive, or declare a source for each, FileReader(members=…)",

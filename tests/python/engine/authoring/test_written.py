@@ -94,6 +94,7 @@ def test_dates_in_several_styles_are_torn() -> None:
         (["$1,234.50", "$12.00"], 1.0, True),
         (["$3.459", "$0.999", "$12.500"], 1.0, False),  # 0.999 is no thousand: such prices have three decimals
         (["$3.459", "$12.5000"], 1.0, False),
+        (["$3.459", "$2.315", "$12.5"], 1.0, False),
         (["$7", "$8"], 1.0, False),
     ],
 )
