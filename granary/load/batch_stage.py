@@ -24,7 +24,7 @@ from granary.warehouse.ledger import record_changes
 from granary.warehouse.records import LOAD_COLUMNS, Audit, Change, Landed, Refusal, Target, arrow_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from granary.sources.spec import Source, Table
     from granary.sources.units import SourceBatch, Unit
@@ -297,8 +297,9 @@ class BatchStage:
         *,
         complete: Callable[[], bool] = bool,
         cursor: str | None = None,
+        of_units: Mapping[str, bool] | None = None,
     ) -> tuple[int, int]:
-        """Bring accepted rows into the raw table, as its disposition says; `complete` and `cursor` as in `merge`.
+        """Bring accepted rows into the raw table, as its disposition says; what else it takes as in `merge`.
 
         Returns:
             Rows inserted or changed, and rows deleted.
@@ -307,7 +308,7 @@ class BatchStage:
         schema = pa.schema([*self.opened.schema, *LOAD_COLUMNS])
         arriving = (_align(batch, schema) for batch in batches)
         if self.table.disposition in ("merge", "replace"):
-            return tx.merge(self.opened, arriving, complete=complete, cursor=cursor)
+            return tx.merge(self.opened, arriving, complete=complete, cursor=cursor, of_units=of_units)
         if self.table.disposition == "append" and self.table.key:
             added = tx.add(self.opened, arriving)
             complete()  # a source that replaced what is appended to is refused there

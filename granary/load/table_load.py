@@ -29,7 +29,7 @@ from granary.load.contract import ContractBrokenError
 from granary.load.failures import NothingLandedError, RestartLoadError, nothing_landed, record_failed, too_few
 from granary.load.newest import data_at
 from granary.sources.spec import ConditionalReader, KeepsPosition, ReportsNotLoaded
-from granary.sources.units import NotLoaded, StillWrittenError, Unit, UnreachableError, UnreadableError
+from granary.sources.units import NotLoaded, StillWrittenError, Unit, UnreachableError, UnreadableError, order
 from granary.warehouse import quarantine
 from granary.warehouse.connection import connect
 from granary.warehouse.errors import GranaryError
@@ -92,6 +92,7 @@ class TableLoad:
         self.holding: set[str] = set()
         self.stage.by_unit = True
         self.accepted, self.place = accepted, self.stage.place
+        self.in_order = False
         self.committing, self.started = False, time.perf_counter()
 
     def run(self, *, dry_run: bool) -> LoadResult:
@@ -168,7 +169,8 @@ class TableLoad:
             raise GranaryError(
                 f"the source has no unit {missing[0]!r}", self.place, "name one that the load has reported"
             )
-        if self.table.disposition == "replace" and new:
+        self.in_order = self._is_overtaken(offered, [unit for unit, _ in new])
+        if self.in_order or (self.table.disposition == "replace" and new):
             new = [(unit, False) for unit in self._whole(offered, {unit.name: unit for unit, _ in new}, known)]
         anew = self.anew or self.lost is not None
         accepted = {*findings.single, *self.accepted}
@@ -177,12 +179,35 @@ class TableLoad:
         )
         return units
 
+    def _is_overtaken(self, offered: Sequence[Unit], new: Sequence[Unit]) -> bool:
+        """Return whether rows of other files decide what stays of these: then all that hold rows are read in order.
+
+        Of a key, the last file's row stays. So it is when an earlier file comes late; and a corrected one may not
+        have a key any more that an earlier one has.
+        """
+        files = [unit.name for unit in new if unit.content and not unit.problem]
+        if self.table.disposition != "merge" or self.everything or not files:
+            return False
+        first = min(files, key=order)
+        others = [
+            name for name in self.holding if name != first and (first in self.holding or order(name) > order(first))
+        ]
+        findings = self.findings
+        left_out = {*findings.failed, *findings.unfinished, *findings.unreadable}
+        there = {unit.name for unit in offered} - left_out
+        if missing := sorted(self.holding - there, key=order) if others else []:
+            self.warnings.append(
+                f"{first} is loaded after files that come before or after it, of which these cannot be read again:"
+                f" {reload.several(missing)}; of a key that both have, the row of {first} stays"
+            )
+        return not missing and (first in self.holding or bool(others))
+
     def _whole(self, offered: Sequence[Unit], new: dict[str, Unit], known: dict[str, Landed]) -> Iterator[Unit]:
         """Yield every unit that has rows: what a table that is replaced does not read, it would lose."""
-        for each in filter(self._wanted, offered):
-            held = known.get(each.name, UNKNOWN).holds
-            if each.name in new or held:
-                yield new.get(each.name) or replace(each, fingerprint=max(held))
+        for each in offered if self.in_order else filter(self._wanted, offered):
+            unit = known.get(each.name, UNKNOWN)
+            if each.name in new or unit.holds:
+                yield new.get(each.name) or replace(each, fingerprint=max(unit.holds & unit.fingerprints or unit.holds))
 
     def _new(self, tx: LoadTransaction, offered: Unit, known: dict[str, Landed]) -> tuple[Unit, bool] | None:
         """Return the unit, with its fingerprint, if it has to be read, and whether it was left out as a duplicate."""
@@ -230,11 +255,13 @@ class TableLoad:
             stage.changes[change] = None
         deleted = self._clear(tx, target, unit_loads, known, held)
         changed = deleted
-        if first is not None:
+        if first is not None or self.in_order:
             whole = (
                 not self.findings.failed and not self.findings.unfinished and not any(p.unreadable for p in unit_loads)
             )
-            stored, gone = stage.store(tx, chain([first], stream), complete=lambda: whole and self._is_all())
+            arriving = stream if first is None else chain([first], stream)
+            of_units = self._is_new(unit_loads, known) if self.in_order else None
+            stored, gone = stage.store(tx, arriving, complete=lambda: whole and self._is_all(), of_units=of_units)
             unit_loads[0].deleted += gone
             changed += stored + gone
         if self.rebuild and table.disposition != "replace":
@@ -257,6 +284,11 @@ class TableLoad:
             raise GranaryError("the source replaced the whole table, which is appended to", self.place, todo)
         return replaced or self.table.disposition == "replace"
 
+    def _is_new(self, unit_loads: Sequence[UnitLoad], known: dict[str, Landed]) -> dict[str, bool]:
+        """Return of each unit that was read whether it holds something else than before."""
+        read = [unit_load.unit for unit_load in unit_loads if unit_load.lands]
+        return {unit.name: unit.fingerprint not in known.get(unit.name, UNKNOWN).holds for unit in read}
+
     def _held(self, tx: LoadTransaction, target: Target) -> int:
         """Return the rows that the load may not lose too many of, or 0 if it takes none away."""
         if self.rebuild:
@@ -278,7 +310,8 @@ class TableLoad:
                 unit_loads[0].deleted = held
             return held
         # What an append without a key read again would be there twice.
-        if self.table.disposition in ("replace_unit", "merge") or (self.lost and not self.table.key):
+        merged = self.table.disposition == "merge" and not self.in_order
+        if merged or self.table.disposition == "replace_unit" or (self.lost and not self.table.key):
             for unit_load in unit_loads:
                 if unit_load.lands and unit_load.unit.name in known:
                     unit_load.deleted = tx.delete_loads(target, known[unit_load.unit.name].load_ids)

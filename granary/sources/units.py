@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,6 +35,12 @@ class Unit:
     version: str | None = None
     content: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     problem: str = ""
+
+
+def order(name: str) -> tuple[tuple[str | int, ...], str]:
+    """Return what units are sorted by: their names, with the numbers in them by value, so that 9 is before 10."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts)), name
 
 
 class UnreadableError(GranaryError):

@@ -30,7 +30,7 @@ from granary.warehouse.faults import fault_point
 from granary.warehouse.records import LOAD_COLUMNS, LOAD_ID, ROW, Change, Target, sql_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from granary.warehouse.connection import Connection
@@ -344,10 +344,13 @@ class LoadTransaction:
         *,
         complete: Callable[[], bool],
         cursor: str | None = None,
+        of_units: Mapping[str, bool] | None = None,
     ) -> tuple[int, int]:
         """Insert new keys and update changed rows; when `complete`, delete keys that the batches lack.
 
-        Whether they are complete is asked when all of them have come.
+        Whether they are complete is asked when all of them have come. Of `of_units`, they have all rows: keys that
+        came from there, and that the batches lack, are deleted; where the unit is new or corrected (True), so are
+        those of its rows that were replayed from the quarantine.
 
         A row that did not change keeps its load id, so reading the same rows again changes nothing. A key that is
         given twice counts with its last row. With a `cursor`, a row that is older than the one that is there is
@@ -380,11 +383,20 @@ class LoadTransaction:
             f" where not exists (select 1 from {target.sql_name} as old where {matches})",
         )
         deleted = 0
+        lacking = (
+            f"delete from {target.sql_name} as old where not exists (select 1 from merge_rows as new where {matches})"
+        )
         if complete():
-            deleted = count(
-                self.connection,
-                f"delete from {target.sql_name} as old"
-                f" where not exists (select 1 from merge_rows as new where {matches})",
+            deleted = count(self.connection, lacking)
+        elif of_units:
+            ((deleted,),) = self.query(
+                f"with gone as ({lacking} and old.{LOAD_ID} in (select load_id from ops.load_audit where source = $1"
+                " and table_name = $2 and (unit = any($3::text[]) or (unit = any($4::text[])"
+                " and fingerprint is not null))) returning 1) select count(*)::integer from gone",
+                target.source,
+                target.table,
+                [name for name, is_new in of_units.items() if is_new],
+                [name for name, is_new in of_units.items() if not is_new],
             )
         self.execute("drop table merge_stage, merge_rows")
         self.note(target, added - deleted)

@@ -24,7 +24,7 @@ from granary.readers.files.unpack import DAMAGED, compression, content, damaged,
 from granary.sources import validation
 from granary.sources.attempt import attempts, clock
 from granary.sources.guarantees import Guarantees
-from granary.sources.units import NotLoaded, SourceBatch, Unit, UnreachableError, UnreadableError
+from granary.sources.units import NotLoaded, SourceBatch, Unit, UnreachableError, UnreadableError, order
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.findings import Finding
 
@@ -110,7 +110,7 @@ class FileReader:
         self._unpacked: dict[str, str] = {}
 
     def units(self, table: Table, watermark: str | None) -> list[Unit]:
-        """Return the files in order of their names; hidden, temporary, unsettled and unmarked ones are left alone.
+        """Return the files in the order of units; hidden, temporary, unsettled and unmarked ones are left alone.
 
         What lies among them and is not a file to read, or has no name to go by, is a unit with a problem.
 
@@ -120,6 +120,7 @@ class FileReader:
         del watermark
         pattern = safe_pattern(table.location, self.store.place)
         entries = [e for e in self.store.entries(pattern, table.name) if not is_temporary(e.name, pattern)]
+        entries.sort(key=lambda entry: order(entry.name))
         self._waiting = self._unfinished(table, pattern, [entry for entry in entries if not entry.problem])
         return [self._unit(table, entry) for entry in entries if entry.name not in self._waiting]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from granary.sources.units import UnreachableError, UnreadableError
+from granary.sources.units import UnreachableError, UnreadableError, order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,7 +150,7 @@ def unpacked(path: Path, limits: Limits, where: str) -> Iterator[IO[bytes]]:
 
 
 def members(archive: zipfile.ZipFile, pattern: str, limits: Limits, where: str) -> list[zipfile.ZipInfo]:
-    """Return the files of a zip archive that match, in order of their names.
+    """Return the files of a zip archive that match, in the order of units.
 
     Nothing is ever written under a member's name; a hostile name is refused all the same, for it tells of its sender.
 
@@ -179,7 +179,7 @@ def members(archive: zipfile.ZipFile, pattern: str, limits: Limits, where: str) 
     names = [member.filename for member in chosen]
     if len(set(names)) != len(names):
         raise UnreadableError("a member is in the archive twice", where, ADVICE)
-    return sorted(chosen, key=lambda member: member.filename)
+    return sorted(chosen, key=lambda member: order(member.filename))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pytest
 from granary.cli import output
 from granary.load.api import load_table
 from granary.load.withdrawal import withdraw
+from granary.quarantine import replay as quarantine
 from granary.readers.files import FileReader
 from granary.sources.spec import Source
 from granary.warehouse import server
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tests.python.engine.files.conftest import Store, Zone
 
 TAKEN_BY_NONE = "no table of the source takes it"
+MERGED = replace(table(key=("id",)), disposition="merge")
 
 
 def told(left: tuple[NotLoaded, ...]) -> list[tuple[str, str]]:
@@ -273,9 +275,8 @@ def test_a_contract_may_take_copies_and_a_key_needs_no_care(zone: Zone) -> None:
     zone.put("people_1.csv", HEADER + ADA)
     zone.put("people_2.csv", HEADER + ADA)
     assert zone.load(table(copies="load")).rows_loaded == 2
-    keyed = replace(table(key=("id",)), disposition="merge")
     zone.patch.setattr(zone, "name", f"{zone.name}m")
-    result = zone.load(keyed)
+    result = zone.load(MERGED)
     assert (len(result.units_loaded), result.not_loaded, zone.rows("id")) == (2, (), [(1,)])
 
 
@@ -315,24 +316,23 @@ def test_a_unit_that_is_gone_is_withdrawn_with_its_rows(zone: Zone) -> None:
 
 def test_rows_that_are_merged_by_key_are_no_units_to_withdraw(zone: Zone) -> None:
     gone = zone.put("people_1.csv", HEADER + ADA)
-    zone.load(replace(table(key=("id",)), disposition="merge"))
+    zone.load(MERGED)
     gone.unlink()
     with pytest.raises(GranaryError, match="none is of one unit alone"):
         withdraw(zone.settings, zone.name, "people", ["people_1.csv"])
 
 
 def test_a_merged_unit_waits_for_a_failed_one_before_it(zone: Zone) -> None:
-    merged = replace(table(key=("id",)), disposition="merge")
     zone.put("people_1.csv", HEADER + ADA)
     zone.put("people_2.csv", "id,name\n1,Bo\n")
     zone.put("people_3.csv", HEADER + "1,Cy,,1\n")
-    result = zone.load(merged)
+    result = zone.load(MERGED)
     assert (result.units_loaded, told(result.not_loaded)) == (
         ("people_1.csv",),
         [("people_2.csv", "failed"), ("people_3.csv", "waiting")],
     )
     zone.put("people_2.csv", HEADER + "1,Bo,,1\n")
-    assert zone.load(merged).units_loaded == ("people_2.csv", "people_3.csv")
+    assert zone.load(MERGED).units_loaded == ("people_2.csv", "people_3.csv")
     assert zone.rows("id, name") == [(1, "Cy")]
 
 
@@ -381,3 +381,58 @@ def test_what_a_mac_puts_into_an_archive_is_no_member(zone: Zone) -> None:
     assert (result.units_loaded, result.units_unreadable) == (("people_1.zip",), ("people_2.zip", "people_3.zip"))
     assert ("people_1.zip, README", "passed over") in told(result.not_loaded)
     assert zone.rows("id") == [(1,)]
+
+
+def test_of_a_key_the_last_file_counts_in_whichever_order_they_come(zone: Zone) -> None:
+    """A file that comes late, or is corrected, must not undo what a later one says."""
+    zone.put("people_9.csv", HEADER + "1,Ada,,1\n2,Bo,,1\n")
+    zone.put("people_10.csv", HEADER + "1,Ada Ten,,1\n3,Cy,,1\n")
+    zone.load(MERGED)
+    before = zone.rows("id, name, _load_id", "id")
+    assert [row[:2] for row in before] == [(1, "Ada Ten"), (2, "Bo"), (3, "Cy")]
+    zone.put("people_9.csv", HEADER + "1,Eve,,1\n2,Bob,,1\n")
+    result = zone.load(MERGED)
+    assert (result.rows_read, result.warnings) == (4, ())
+    after = zone.rows("id, name, _load_id", "id")
+    assert [row[:2] for row in after] == [(1, "Ada Ten"), (2, "Bob"), (3, "Cy")]
+    assert [row for row in after if row in before] == [before[0], before[2]]  # what did not change keeps its load
+    zone.put("people_8.csv", HEADER + "3,Cyrus,,1\n4,Di,,1\n")
+    zone.load(MERGED)
+    assert zone.rows("id, name", "id") == [(1, "Ada Ten"), (2, "Bob"), (3, "Cy"), (4, "Di")]
+    zone.put("people_10.csv", HEADER + "1,Ada Ten,,1\n")
+    zone.load(MERGED)
+    assert zone.rows("id, name", "id") == [(1, "Ada Ten"), (2, "Bob"), (3, "Cyrus"), (4, "Di")]
+    zone.put("people_8.csv", HEADER)
+    zone.load(MERGED)
+    assert zone.rows("id, name", "id") == [(1, "Ada Ten"), (2, "Bob")]
+    assert zone.load(MERGED).status == "unchanged"
+    load_table(zone.settings, zone.name, "people", rebuild=True)
+    assert zone.rows("id, name", "id") == [(1, "Ada Ten"), (2, "Bob")]
+
+
+def test_a_late_file_is_told_where_a_later_one_is_gone(zone: Zone) -> None:
+    gone = zone.put("people_2.csv", HEADER + "1,Ada Two,,1\n")
+    zone.load(MERGED)
+    gone.unlink()
+    zone.put("people_1.csv", HEADER + ADA)
+    [warning] = zone.load(MERGED).warnings
+    assert warning.startswith("people_1.csv is loaded after files that come before or after it, of which these cannot")
+    assert "people_2.csv; of a key that both have, the row of people_1.csv stays" in warning
+    assert zone.rows("id, name", "id") == [(1, "Ada")]
+    zone.put("people_3.csv", HEADER + BO)
+    assert zone.load(MERGED).warnings == ()
+
+
+def test_a_replayed_row_stays_when_its_file_is_read_again(zone: Zone) -> None:
+    zone.put("people_2.csv", HEADER + "1,Ada,,1\nx,Bo,,1\n")
+    zone.put("people_3.csv", HEADER + CY)
+    zone.load(MERGED)
+    [entry] = quarantine.entries(zone.settings, tables=[(zone.name, "people")])
+    [done] = quarantine.replay(zone.settings, [entry], {"id": "2"})
+    assert done.landed == (entry.quarantine_id,)
+    zone.put("people_1.csv", HEADER + "1,Eve,,1\n")
+    zone.load(MERGED)
+    assert zone.rows("id, name", "id") == [(1, "Ada"), (2, "Bo"), (3, "Cy")]
+    zone.put("people_2.csv", HEADER + "1,Ada,,1\n")
+    zone.load(MERGED)
+    assert zone.rows("id, name", "id") == [(1, "Ada"), (3, "Cy")]
