@@ -45,7 +45,7 @@ def seaweed(home: Path, s3_port: int, is_ready: Callable[[], object], *options: 
     identity = {"name": "granary", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List"]}
     (home / "s3.json").write_text(json.dumps({"identities": [identity]}))
     command = [
-        *("weed", "server", f"-dir={home / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        *("weed", f"-logdir={home}", "server", f"-dir={home / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *("-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=20", "-volume.preStopSeconds=0"),
         *("-filer", "-s3", f"-s3.config={home / 's3.json'}", f"-s3.port={s3_port}", "-s3.port.lance=0"),
         *(f"-{name}.port={free_port()}" for name in ("master", "volume", "filer")),
