@@ -75,6 +75,8 @@ def agreed(seen: Mapping[str, Sniffed]) -> tuple[Format, list[str]]:
         if option.name in PLACES:
             notes += _above(option.name, values)
             options = replace(options, **{option.name: next(reversed(values))})
+        elif option.name in SHEETS:
+            options = replace(options, **{option.name: next((each for each in values if each), None)})  # type: ignore[arg-type]
         elif len(values) > 1 and any((option.name, value) not in ORDINARY for value in values):
             options = replace(options, **{option.name: option.default})  # type: ignore[arg-type]
             shown = ", ".join(f"{value!r} in {name}" for value, name in list(values.items())[:2])
@@ -158,6 +160,8 @@ def declared(options: Format, *, named: bool) -> Group | None:
 
 PLACES = {"skip": 0, "header_row": 1}
 """Options that say where the header is, which no load finds out, and what they are without a title above it."""
+SHEETS = ("sheet", "sheet_column")
+"""Options for several sheets, with which a workbook that has one is read, too."""
 TOTAL = re.compile(
     r"((grand|sub)[ -]?)?total\b.*|totaa?le?s?|sum|summen?|som(me|a)?|suma|insgesamt|gesamt(summe|betrag)?"
     r"|итого|всего|合计|总计|合計",

@@ -13,7 +13,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -43,11 +43,11 @@ def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where:
     """Yield a sheet's rows as text: numbers as written, dates in ISO 8601. Rows without any value are left out.
 
     A row with an error (#DIV/0!), a formula that was never computed or a serial number that is not a day is refused,
-    unless nobody wants its column.
+    unless nobody wants its column. Of several sheets, those without any value are left out.
 
     Args:
         stream: a real file, which a process can inherit.
-        options: the sheet and its header.
+        options: the sheets and their header.
         table: the contract, which may ignore columns that it does not name.
         limits: the bytes that it may unpack to, and take in memory.
         where: the file, for errors.
@@ -59,44 +59,83 @@ def read(stream: IO[bytes], options: Excel, table: Table, limits: Limits, where:
     if find_spec("python_calamine") is None:
         raise GranaryError("reading a workbook needs a package", where, "pip install 'granary-elt[files]'")
     _weigh(stream, limits, where)
-    rows: Iterator[Row] = _rows(stream, options, limits, where)
-    others = next(rows, [])
+    lines = _lines(stream, options, limits, where)
+    others: list[str] = next(lines, [])
     notes = (_unread(others),) if others and options.sheet is None else ()
+    is_empty = True
+    for name, rows in _by_sheet(lines):
+        for source_batch in _sheet(name, rows, options, table, where):
+            is_empty = False
+            yield replace(source_batch, notes=notes)
+    if is_empty:
+        raise UnreadableError("no sheet has a value", where, "declare another sheet, or ask the source for the file")
+
+
+def first_rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> tuple[list[str], list[list[str]]]:
+    """Return the other sheets, and the first rows of a sheet as text, those without a value too; raises as `read`."""
+    _weigh(stream, limits, where)
+    with closing(_lines(stream, options, limits, where)) as lines:
+        others: list[str] = next(lines, [])
+        found = [list(map(_texts, islice(rows, FIRST_ROWS))) for _, rows in islice(_by_sheet(lines), 1)]
+    return others, found[0] if found else []
+
+
+def _by_sheet(lines: Iterator[Any]) -> Iterator[tuple[str, Iterator[Row]]]:
+    """Yield each sheet's name and rows, which have to be taken before the next."""
+    names = list(islice(lines, 1))
+
+    def rows() -> Iterator[Row]:
+        for line in lines:
+            if isinstance(line, str):
+                names.append(line)
+                return
+            yield line
+
+    while names:
+        mine = rows()
+        yield names.pop(), mine
+        for _ in mine:
+            pass
+
+
+def _sheet(name: str, rows: Iterator[Row], options: Excel, table: Table, where: str) -> Iterator[SourceBatch]:
+    """Yield a sheet's rows; none of one that is one of several and has no value."""
     known = {name: column.type for column in table.columns for name in (column.name, *column.aliases)}
     header_row = options.header_row
+    first = list(islice(rows, header_row + MOST_ROWS))
+    rows = chain(first, rows)
     if header_row > 1:
-        first = list(islice(rows, header_row + MOST_ROWS))
-        rows = chain(first, rows)
         found = row_of_header(list(map(_texts, first)), {name.lower() for name in known})
         header_row = header_row if found is None else found + 1
     header = next(islice(rows, header_row - 1, None), [])
     width = _filled(header)
+    place = f"{where}, row {header_row}"
+    sheet = f"the sheet {name!r}" if options.has_several else "the sheet"
     if not width:
-        for _ in rows:
-            pass  # if the process failed, it is heard of before the lack of a header
-        raise UnreadableError("the sheet has no header", f"{where}, row {header_row}", "declare its header_row")
+        has_values = any(_filled(row) for row in chain(first, rows))  # if the process failed, it is heard of before
+        if options.has_several and not has_values:
+            return
+        raise UnreadableError(f"{sheet} has no header", place, "declare its header_row")
     if failed := next((cell for cell in header if isinstance(cell, dict)), None):
-        raise UnreadableError(f"the header has {failed['error']}", f"{where}, row {header_row}", "fix the sheet")
+        what = f"the header of {sheet}" if options.has_several else "the header"
+        raise UnreadableError(f"{what} has {failed['error']}", place, "fix the sheet")
     titles = [str(cell or f"column_{place}").strip() for place, cell in enumerate(header[:width], 1)]
+    if options.sheet_column in titles:
+        words = f"{sheet} has a column {options.sheet_column!r} of its own"
+        raise UnreadableError(words, place, "declare another sheet_column")
     wanted = [table.new_columns != "ignore" or title in known for title in titles]
-    line, empty = header_row + 1, True
+    marks = {options.sheet_column: name} if options.sheet_column else {}
+    cells = f"{name!r}!" if options.has_several else ""
+    line, is_empty = header_row + 1, True
     while batch := list(islice(rows, BATCH_ROWS)):
         filled = [(line + place, row) for place, row in enumerate(batch) if any(row)]
         if filled:
-            empty = False
-            source_batch = _source_batch(titles, filled, wanted, known)
-            yield replace(source_batch, line=line if len(source_batch.batch) == len(batch) else None, notes=notes)
+            is_empty = False
+            source_batch = _source_batch(titles, filled, wanted, known, marks, cells)
+            yield replace(source_batch, line=line if len(source_batch.batch) == len(batch) else None)
         line += len(batch)
-    if empty:
-        yield replace(_source_batch(titles, [], wanted, known), line=line, notes=notes)
-
-
-def first_rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> list[list[str]]:
-    """Return the first rows of a sheet as text, those without a value too; raises as `read` does."""
-    _weigh(stream, limits, where)
-    with closing(_rows(stream, options, limits, where)) as rows:
-        found = list(islice(rows, 1, FIRST_ROWS + 1))
-    return list(map(_texts, found))
+    if is_empty:
+        yield replace(_source_batch(titles, [], wanted, known, marks, cells), line=line)
 
 
 def _texts(row: Row) -> list[str]:
@@ -108,8 +147,8 @@ def _unread(sheets: Sequence[object]) -> Change:
     return Change("", "ignored", f"the {several} not read: declare which one is, Excel(sheet=…)")
 
 
-def _rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Generator[Row, None, None]:
-    """Yield the names of the sheets that are not read, then every row of the sheet, as the other process reads it."""
+def _lines(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Generator[Any, None, None]:
+    """Yield the names of the sheets that are not read, then each sheet's name and rows, as the other process does."""
     script = str(Path(__file__).with_name("workbook.py"))
     command = [sys.executable, "-I", script, json.dumps(options.sheet), str(limits.memory)]
     with tempfile.TemporaryFile() as words:
@@ -134,9 +173,17 @@ def _rows(stream: IO[bytes], options: Excel, limits: Limits, where: str) -> Gene
 
 
 def _source_batch(
-    titles: Sequence[str], rows: Sequence[tuple[int, Row]], wanted: Sequence[bool], types: Mapping[str, pa.DataType]
+    titles: Sequence[str],
+    rows: Sequence[tuple[int, Row]],
+    wanted: Sequence[bool],
+    types: Mapping[str, pa.DataType],
+    marks: Mapping[str, str],
+    cells: str,
 ) -> SourceBatch:
-    """Return numbered rows as text; cells to the right of the header's last name get a column of their own."""
+    """Return numbered rows as text; cells to the right of the header's last name get a column of their own.
+
+    `marks` are columns with one value, `cells` is what comes before the name of a cell.
+    """
     width = max([len(titles), *(_filled(row) for _, row in rows)])
     names = [*titles, *(f"column_{place}" for place in range(len(titles) + 1, width + 1))]
     good: list[list[str | None]] = []
@@ -148,13 +195,15 @@ def _source_batch(
         texts = [cell.get("value", cell["error"]) if isinstance(cell, dict) else cell for cell in row]
         if failed:
             at = failed[0]
-            reason = f"is {errors[at]} in cell {_letters(at)}{line}"
-            bad.append((index, Rejected(names[at], reason, dict(zip(names, texts, strict=False)), line)))
+            reason = f"is {errors[at]} in cell {cells}{_letters(at)}{line}"
+            bad.append((index, Rejected(names[at], reason, {**dict(zip(names, texts, strict=False)), **marks}, line)))
         else:
             good.append(texts)
             places.append((index, line))
     columns = [pa.array([row[at] if at < len(row) else None for row in good], pa.string()) for at in range(width)]
-    batch, misfits = Notation().settled(pa.RecordBatch.from_arrays(columns, names=names), types, {})
+    columns += [pa.repeat(text, len(good)) for text in marks.values()]
+    batch = pa.RecordBatch.from_arrays(columns, names=[*names, *marks])
+    batch, misfits = Notation().settled(batch, types, {})
     if misfits:
         bad += [(places[i][0], Rejected(name, why, found, places[i][1])) for i, (name, why, found) in misfits.items()]
         batch = batch.filter(pa.array([index not in misfits for index in range(batch.num_rows)]))

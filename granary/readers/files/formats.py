@@ -22,7 +22,7 @@ class Options:
         validation.check(self, label)
         natural = [name for name in ("skip", "sheet") if isinstance(values.get(name), int)]
         positive = [name for name in ("header_row",) if name in values]
-        filled = [name for name in ("sheet", "row") if name in values]
+        filled = [name for name in ("sheet", "sheet_column", "row") if name in values]
         validation.ranges(values, label, filled=filled, positive=positive, natural=natural)
         validation.codec(label, values.get("encoding"))
 
@@ -121,12 +121,20 @@ class Excel(Options):
     """A sheet of a workbook (.xlsx, .xlsm, .xlsb, .xls, .ods).
 
     Attributes:
-        sheet: its name, or its place from 0; None is the first, and the load says which others are not read.
+        sheet: its name, or its place from 0; None is the first, and the load says which others are not read. A pattern
+            such as "2024-*" is each sheet of such a name, one below the other; every one has a header.
+        sheet_column: a column of this name takes the sheet's, such as a month that no cell tells.
         header_row: the row with the names, from 1, or a row near it that has the contract's; rows above are skipped.
     """
 
     sheet: str | int | None = None
     header_row: int = 1
+    sheet_column: str | None = None
+
+    @property
+    def has_several(self) -> bool:
+        """Whether `sheet` is a pattern; no sheet has a star in its name."""
+        return isinstance(self.sheet, str) and "*" in self.sheet
 
 
 @dataclass(frozen=True, repr=False)

@@ -40,7 +40,7 @@ ROWS = 10_000
 WHOLE_BYTES = 64 << 20
 """A JSON document up to this size is parsed at once to find out its types."""
 MEMBERS = 50
-"""Of so many members of an archive the headers are compared."""
+"""Of so many members of an archive, or sheets of a workbook, the headers are compared."""
 DEEPEST = 3
 """Below so many objects an array is looked for in a JSON document."""
 MAGIC: dict[bytes, Format] = {
@@ -148,7 +148,7 @@ def _found(path: Path, name: str, limits: Limits, where: str) -> tuple[Format, l
         if isinstance(found, formats.Csv):
             found = _csv(head, stream, found)
     if isinstance(found, formats.Excel):
-        found = _sheet(path, found, limits, where) if inner == name else found
+        found, notes = _sheet(path, found, limits, where) if inner == name else (found, notes)
     if isinstance(found, formats.Json):
         found, beside = _json(_parsed(path, name, limits, where), head)
         notes += beside
@@ -354,12 +354,26 @@ def _dialect(head: bytes, found: formats.Csv) -> formats.Csv:
     return replace(found, columns=tuple(f"column_{place}" for place in range(1, len(first) + 1)))
 
 
-def _sheet(path: Path, found: formats.Excel, limits: Limits, where: str) -> formats.Excel:
-    """Return the row of a sheet's header; of a workbook that came packed it is the first."""
+def _sheet(path: Path, found: formats.Excel, limits: Limits, where: str) -> tuple[formats.Excel, list[str]]:
+    """Return which sheets of a workbook have the rows, and below which header, and what to say of it.
+
+    All sheets that have a value do if they have the same header. Of a workbook that came packed nothing is found out.
+    """
     with path.open("rb") as stream:
         if compression(stream.read(4)) not in (None, "zip"):
-            return found
-        return replace(found, header_row=rows_above(first_rows(stream, found, limits, where)) + 1)
+            return found, []
+        others, rows = first_rows(stream, found, limits, where)
+        above = rows_above(rows)
+        found = replace(found, header_row=above + 1)
+        header = rows[above] if rows and len(others) < MEMBERS else []
+        more = [first_rows(stream, replace(found, sheet=other), limits, where)[1] for other in others if header]
+    filled = [theirs for theirs in more if any(map(any, theirs))]
+    if not filled or any(rows_above(theirs) != above or theirs[above] != header for theirs in filled):
+        return found, []
+    names = {name.strip().lower() for name in header}
+    column = next(name for name in ("sheet", "sheet_name", "name_of_sheet") if name not in names)
+    said = f"its {len(filled) + 1} sheets have the same header, and are read one below the other: {column} says which"
+    return replace(found, sheet="*", sheet_column=column), [said]
 
 
 def _json(document: Any, head: bytes) -> tuple[formats.Json, list[str]]:

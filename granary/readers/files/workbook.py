@@ -1,4 +1,4 @@
-"""Prints a sheet's rows as lines of JSON; run by `excel.py` as a process of its own, with its own limit of memory.
+"""Prints rows of sheets as lines of JSON; run by `excel.py` as a process of its own, with its own limit of memory.
 
 calamine holds a sheet as a dense range: a workbook of 2 kB with one value in its last row and column makes it ask for
 500 GB, and Rust aborts the process. Here, that ends nothing but this process. It imports nothing of Granary's.
@@ -22,6 +22,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 from xml.parsers import expat
@@ -374,7 +375,7 @@ def lines(rows: Iterable[list[Any]], look: Callable[[bool], Cells]) -> Iterator[
 
 
 def main(sheet: str | int | None, memory: int) -> int:
-    """Read a workbook from standard input; print the sheets that are not read, then a sheet, row by row."""
+    """Read a workbook from standard input; print the sheets that are not read, then each sheet: its name, its rows."""
     with suppress(ValueError, OSError):  # some versions of macOS have no such limit
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     from python_calamine import CalamineWorkbook, SheetTypeEnum  # noqa: PLC0415 - within the limit
@@ -383,15 +384,20 @@ def main(sheet: str | int | None, memory: int) -> int:
         file.seek(0)
         book = CalamineWorkbook.from_filelike(file)
         names = book.sheet_names
-        if sheet is not None and sheet not in (names if isinstance(sheet, str) else range(len(names))):
+        tables = [each.name for each in book.sheets_metadata if each.typ == SheetTypeEnum.WorkSheet]
+        if isinstance(sheet, str):
+            chosen = [name for name in tables if name == sheet or ("*" in sheet and fnmatchcase(name, sheet))]
+        else:
+            chosen = names[sheet or 0 :][:1]
+        if not chosen:
             print(f"the workbook has no sheet {sheet!r}, only {', '.join(names)}", file=sys.stderr)
             return REFUSED
-        place = names.index(sheet) if isinstance(sheet, str) else sheet or 0
-        others = [each.name for each in book.sheets_metadata if each.typ == SheetTypeEnum.WorkSheet]
-        print(json.dumps([each for each in others if each != names[place]]))
-        rows = book.get_sheet_by_name(names[place]).iter_rows()
-        for row in lines(rows, partial(overlooked, file, names[place], place)):
-            print(json.dumps(row))
+        print(json.dumps([name for name in tables if name not in chosen]))
+        for name in chosen:
+            print(json.dumps(name))
+            rows = book.get_sheet_by_name(name).iter_rows()
+            for row in lines(rows, partial(overlooked, file, name, names.index(name))):
+                print(json.dumps(row))
     return 0
 
 

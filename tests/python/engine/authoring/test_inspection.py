@@ -291,6 +291,22 @@ def test_what_else_is_in_a_file_is_told(tmp_path: Path) -> None:
     assert [rows(planned, name).num_rows for name in ("feed", "hotel", "lists", "order")] == [2, 2, 2, 1]
 
 
+def test_sheets_with_one_header_are_one_table(tmp_path: Path) -> None:
+    head = ["day", "guests"]
+    two = {"Jan": [["Hotel"], head, [1, 10]], "Feb": [["Hotel"], head, [2, 20]], "Sheet3": [[]]}
+    (tmp_path / "hotel_2023.xlsx").write_bytes(workbook(**two))
+    (tmp_path / "hotel_2024.xlsx").write_bytes(workbook(Jan=[["Hotel"], head, [3, 30]]))
+    planned = inspect_source("hotel", str(tmp_path))
+    assert "Excel(sheet='*', header_row=2, sheet_column='sheet')" in module(planned).replace('"', "'")
+    said = "its 2 sheets have the same header, and are read one below the other: sheet says which"
+    assert any(said in note for note in planned.notes), planned.notes
+    assert rows(planned, "hotel").sort_by("day").to_pylist() == [
+        {"day": "1", "guests": "10", "sheet": "Jan"},
+        {"day": "2", "guests": "20", "sheet": "Feb"},
+        {"day": "3", "guests": "30", "sheet": "Jan"},
+    ]
+
+
 def test_an_address_that_nothing_reads_is_told_so() -> None:
     with pytest.raises(GranaryError, match=r"no reader knows addresses with nosuch:// \(nosuch://host/x\)"):
         inspect_source("mix", "nosuch://reader:secret@host/x")

@@ -7,6 +7,8 @@ import gzip
 import io
 import json
 import lzma
+import re
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +160,34 @@ def test_workbook(zone: Zone) -> None:
     assert (result.rows_read, result.rows_loaded) == (3, 2)
     assert zone.rows() == [(1, "Ada", "2015-12-11", 1.5), (2, "3", None, 2.0)]
     assert [(row, column) for row, _, column, _, _ in zone.refused()] == [(3, "id")]
+
+
+def test_sheets_of_a_pattern_are_read_one_below_the_other(zone: Zone) -> None:
+    head = ["id", "name", "born", "score"]
+    sheets = {
+        "2024-01": [["Exported today"], head, [1, "Ada", None, 1.5], [2, "Bo", None, "<c t='e'><v>#N/A</v></c>"]],
+        "2024-02": [[], [None, *head], [None, 3, "Cy", None, 2]],
+        "2024-03": [[]],
+        "Lists": [["room"], ["blue"]],
+    }
+    zone.put("people.xlsx", workbook(**sheets))
+    month = Column("month", pa.string(), "Sheet.")
+    contract = table(columns=(*PEOPLE, month))
+    several = Excel(sheet="2024-*", header_row=2, sheet_column="month")
+    result = zone.load(replace(contract, new_columns="ignore"), format=several)
+    assert (result.rows_read, result.rows_loaded) == (3, 2)
+    assert zone.rows("id, name, month") == [(1, "Ada", "2024-01"), (3, "Cy", "2024-02")]
+    ((_, line, column, reason, payload),) = zone.refused()
+    assert (line, column, reason) == (4, "score", "is #N/A in cell '2024-01'!D4")
+    assert json.loads(payload)["month"] == "2024-01"
+    for options, sheet, words in (
+        (several, {"2024-01": [["title"], [], [1]]}, "the sheet '2024-01' has no header"),
+        (several, {"2024-01": [[], ["id", "month"], [1, 2]]}, "the sheet '2024-01' has a column 'month' of its own"),
+        (several, {"2024-01": [[]], "2024-02": [[]]}, "no sheet has a value"),
+        (several, {"Jan": [head]}, r"the workbook has no sheet '2024-\*', only Jan"),
+    ):
+        zone.put("people.xlsx", workbook(**sheet))
+        assert re.search(words, zone.load(contract, format=options).not_loaded[0].reason), words
 
 
 def test_members_of_an_archive_are_one_unit(zone: Zone) -> None:

@@ -205,6 +205,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (Json, {"path": 5}, f"Json: path {TEXT} 5"),
     (Json, {"path": "data..rows"}, "Json: path is keys joined by dots, such as 'data.rows', and not 'data..rows'"),
     (Excel, {"sheet": ""}, "Excel: sheet is empty"),
+    (Excel, {"sheet_column": ""}, "Excel: sheet_column is empty"),
     (Excel, {"sheet": -1}, "Excel: sheet is 0 or over and not -1"),
     (Excel, {"sheet": 1.5}, "Excel: sheet is text or a whole number or None and not 1.5"),
     (Excel, {"header_row": 0}, "Excel: header_row is over 0 and not 0"),
