@@ -41,6 +41,7 @@ def hire(quick: pytest.MonkeyPatch, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         yield hire
 
 
+@pytest.mark.long
 def test_a_destroyed_data_directory_brings_nobody_back(hire: BikeHire, tmp_path: Path) -> None:
     listed = tmp_path / "backups" / "erasures.jsonl"
     assert "The backups do not know" not in hire.command("forget", "rider", "7", "--yes")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("point", ["backup-base-stored", "backup-before-described"])
+@pytest.mark.long
 def test_a_backup_that_was_killed_is_none(kept: Kept, copy: Folder, point: str) -> None:
     before = catalog.backups(copy)
     assert killed_at(point, lambda: base.take(kept.settings, Config(to=copy.place), copy, full=True))
@@ -25,6 +26,7 @@ def test_a_backup_that_was_killed_is_none(kept: Kept, copy: Folder, point: str) 
     assert (catalog.backups(copy), catalog.half_written(copy)) == ([*before, made], [])
 
 
+@pytest.mark.long
 def test_a_restore_that_was_killed_is_made_again(kept: Kept) -> None:
     other = kept.other("killed")
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from granary.cdc.capture import opened
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ POINTS = (
 """Where the capture is killed: the first four in the initial copy, the others in the stream."""
 
 
+@pytest.mark.long
 def test_killed_everywhere_under_load(warehouse: Settings, shop: Shop) -> None:
     with shop.writing(seed=11) as warm:
         assert warm.wait(30)

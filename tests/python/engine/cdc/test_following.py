@@ -141,6 +141,7 @@ def test_a_session_that_ends_is_told(warehouse: Settings, shop: Shop) -> None:
 POINTS = ("cdc-peeked:3", "cdc-applied:4", "cdc-before-advance:3", "cdc-after-advance:3")
 
 
+@pytest.mark.long
 def test_killed_everywhere_while_it_follows(warehouse: Settings, shop: Shop) -> None:
     copied(warehouse, shop)
     commits = shop.commits(seed=11, transactions=1_000_000)

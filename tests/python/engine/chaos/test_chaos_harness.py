@@ -59,6 +59,7 @@ def test_a_delivery_whose_batches_are_not_known_again_is_found_out(warehouse: Se
     assert cell.double > 0
 
 
+@pytest.mark.long
 def test_what_was_counted_is_kept_when_a_drill_breaks_off(warehouse: Settings, tmp_path: Path) -> None:
     """Counted is what was compared: of the round that breaks off, nothing."""
     cells: dict[str, Cell] = {}

@@ -29,6 +29,7 @@ def breakable() -> Iterator[Settings]:
     shutil.rmtree(home)
 
 
+@pytest.mark.long
 def test_every_row_is_there_exactly_once(breakable: Settings, tmp_path: Path) -> None:
     wanted = dict.fromkeys(SERVER, 1)
     cells = drill("files", breakable, tmp_path, wanted, seed=2017)

@@ -198,6 +198,7 @@ def test_what_cannot_be_deployed_is_refused_before_anything_is_done(host: Host) 
     assert list((host.root / "releases").iterdir()) == []
 
 
+@pytest.mark.long
 def test_releases_follow_each_other_and_those_that_fail_leave_the_last_good_one(host: Host) -> None:
     first = (
         host.commit("Begin")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pyarrow.parquet as pq
+import pytest
 
 from granary.dagster.assemble import of_project
 from granary.dagster.history import log, runs
@@ -100,6 +101,7 @@ def test_if_nothing_changed_nothing_is_loaded_and_no_day_is_rebuilt(place: Place
     assert {asset.name: asset.rows for asset in outcome.assets}["fct_rides"] == rides
 
 
+@pytest.mark.long
 def test_a_backfill_that_was_killed_is_failed_and_goes_on_where_it_was(place: Place, tmp_path: Path) -> None:
     """By `kill -9`, as the kernel does it when memory runs out; no handler of ours has a say."""
     place.hire.join((7, "Ulm", "2026-01-01"), (8, "Jena", "2026-01-09"), (9, "Kiel", "2026-01-02"))

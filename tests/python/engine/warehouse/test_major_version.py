@@ -106,6 +106,7 @@ def test_it_is_refused_until_it_is_upgraded_and_can_go_back(old: Settings) -> No
 
 
 @pytest.mark.parametrize(("how", "point"), [("link", "cluster-upgraded"), ("copy", "cluster-put-aside")])
+@pytest.mark.long
 def test_one_that_is_killed_goes_on(old: Settings, how: str, point: str) -> None:
     killed = subprocess.run(
         [sys.executable, "-c", UPGRADE, str(OLD), how], env=os.environ | {"GRANARY_KILL_AT": point}, check=False

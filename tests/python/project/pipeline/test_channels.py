@@ -98,6 +98,7 @@ def year(make_warehouse: Callable[[str], Settings], tmp_path_factory: pytest.Tem
         yield year
 
 
+@pytest.mark.long
 def test_marts_are_the_same_whichever_way_events_come(year: Year, kafka: Broker) -> None:
     """Late first: Kafka brings the second half backwards, a webhook the first with some again, files bring all."""
     events = year.events

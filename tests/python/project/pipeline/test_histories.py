@@ -35,6 +35,7 @@ def test_every_kind_of_step_is_in_one_of_as_many_histories() -> None:
         assert played == set(STEPS_BY_NAME)
 
 
+@pytest.mark.long
 def test_increments_equal_a_full_refresh_and_wrong_declarations_are_caught(proof: Proof) -> None:
     """The wrong ones are those of copies, built beside their models."""
     wrong = {
@@ -51,6 +52,7 @@ def test_increments_equal_a_full_refresh_and_wrong_declarations_are_caught(proof
     assert {(planted.faults[name].model, planted.faults[name].what) for name in planted.caught} == wrong
 
 
+@pytest.mark.long
 def test_dbt_itself_finds_nothing_to_do_after_a_history(proof: Proof, pipeline: Pipeline) -> None:
     """What was sent again is what dbt would have sent: to it, everything is built."""
     assert proof.run(history(SEEDS[0], 3)) is None

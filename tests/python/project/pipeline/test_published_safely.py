@@ -70,6 +70,7 @@ def halfway(pipeline: Pipeline, readers: Readers) -> Iterator[list[int]]:
         blocker.close()
 
 
+@pytest.mark.long
 def test_eight_analysts_read_through_an_increment_and_a_full_refresh(pipeline: Pipeline) -> None:
     published = [totals(pipeline)]
     for day, arguments in ((date(2017, 3, 13), BUILD), (date(2017, 3, 20), (*BUILD, "--full-refresh"))):
