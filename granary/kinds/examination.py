@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from granary.sources.spec import Source, Stream
+    from granary.streams.log import Log
     from granary.warehouse.settings import Settings
 
 
@@ -51,6 +52,16 @@ def _reader(settings: Settings, source: Source) -> Iterator[Finding]:
         yield of_error(error, source.name)
 
 
+def _clock(log: Log) -> float | None:
+    """Return what time it is for a log's server, None if it does not tell."""
+    if not isinstance(log, TellsTime):
+        return None
+    try:
+        return log.clock()
+    finally:
+        log.close()
+
+
 def _stream(settings: Settings, source: Source, stream: Stream, left_out: list[str]) -> Iterator[Finding]:
     try:
         if find(settings, stream.address):
@@ -58,10 +69,11 @@ def _stream(settings: Settings, source: Source, stream: Stream, left_out: list[s
             for words in reading.check():
                 yield Finding(words, source.name, "", "see `granary guide sources/streams`", "hint")
             reading.look()
-            if isinstance(reading.log, TellsTime) and (now := reading.log.clock()) is not None:
-                yield from clock(source.name, now)
-            else:
+            now = _clock(reading.log)
+            if now is None:
                 left_out.append(f"the log's clock: {reading.log.kind} does not tell it")
+            else:
+                yield from clock(source.name, now)
         else:
             left_out.append(f"the log: {stream.address} is not set")
         if secrets := find(settings, stream.secrets):

@@ -94,6 +94,8 @@ class NatsLog(Following[_Subject]):
             UnavailableError: it does not answer.
         """
         errors = self._nats.errors
+        if self._loop.is_closed():  # asked after `close`
+            self._loop = asyncio.new_event_loop()
         try:
             return self._loop.run_until_complete(asyncio.wait_for(work, seconds + 3 * ANSWER_SECONDS))
         except ssl.SSLError as error:

@@ -104,7 +104,6 @@ def station() -> Iterator[str]:
             server.shutdown()
 
 
-@pytest.mark.long
 def test_every_command_of_the_document_works_on_a_bare_machine(
     bare: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
