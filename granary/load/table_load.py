@@ -35,7 +35,7 @@ from granary.warehouse.connection import connect
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.ledger import forget_unreadable, landed, record, record_not_loaded
 from granary.warehouse.prefetch import Prefetch
-from granary.warehouse.records import Refusal
+from granary.warehouse.records import LOAD_ID, Refusal
 from granary.warehouse.words import plural
 from granary.warehouse.writer import LoadTransaction
 
@@ -254,7 +254,7 @@ class TableLoad:
         for change in tx.ensure_table(target, bulk=True):
             stage.changes[change] = None
         deleted = self._clear(tx, target, unit_loads, known, held)
-        changed = deleted
+        changed, counted = deleted, unit_loads
         if first is not None or self.in_order:
             whole = (
                 not self.findings.failed and not self.findings.unfinished and not any(p.unreadable for p in unit_loads)
@@ -262,7 +262,9 @@ class TableLoad:
             arriving = stream if first is None else chain([first], stream)
             of_units = self._is_new(unit_loads, known) if self.in_order else None
             stored, gone = stage.store(tx, arriving, complete=lambda: whole and self._is_all(), of_units=of_units)
-            unit_loads[0].deleted += gone
+            if of_units:
+                counted = self._counted(tx, target, unit_loads, of_units)
+            counted[0].deleted += gone
             changed += stored + gone
         if self.rebuild and table.disposition != "replace":
             read = [p.unit.name for p in unit_loads if p.lands and p.unit.name in known]
@@ -274,7 +276,7 @@ class TableLoad:
         self._guard(tx, target, unit_loads, held if self._loses() else 0)
         if changed:
             tx.update_statistics(target, changed)
-        return self._record(tx, target, unit_loads, known, before, changed)
+        return self._record(tx, target, counted, known, before, changed)
 
     def _is_all(self) -> bool:
         """Return whether the rows that were read are all that the source has of the table; known when they are read."""
@@ -288,6 +290,15 @@ class TableLoad:
         """Return of each unit that was read whether it holds something else than before."""
         read = [unit_load.unit for unit_load in unit_loads if unit_load.lands]
         return {unit.name: unit.fingerprint not in known.get(unit.name, UNKNOWN).holds for unit in read}
+
+    def _counted(
+        self, tx: LoadTransaction, target: Target, unit_loads: list[UnitLoad], is_new: dict[str, bool]
+    ) -> list[UnitLoad]:
+        """Return those that the ledger counts: what is as before, and of which no row came into force, is no load."""
+        mine = min(unit_load.load_id for unit_load in unit_loads)
+        sql = f"select distinct {LOAD_ID} from {target.sql_name} where {LOAD_ID} >= $1"
+        there = {row[0] for row in tx.query(sql, mine)}
+        return [p for p in unit_loads if is_new.get(p.unit.name, True) or p.load_id in there]
 
     def _held(self, tx: LoadTransaction, target: Target) -> int:
         """Return the rows that the load may not lose too many of, or 0 if it takes none away."""

@@ -392,7 +392,13 @@ def test_of_a_key_the_last_file_counts_in_whichever_order_they_come(zone: Zone) 
     assert [row[:2] for row in before] == [(1, "Ada Ten"), (2, "Bo"), (3, "Cy")]
     zone.put("people_9.csv", HEADER + "1,Eve,,1\n2,Bob,,1\n")
     result = zone.load(MERGED)
-    assert (result.rows_read, result.warnings) == (4, ())
+    assert (result.units_loaded, result.warnings) == (("people_9.csv",), ())
+    counted = "select unit, rows_loaded, superseded_by is null from ops.load_audit where source = $1 order by load_id"
+    assert zone.query(counted, zone.name) == [
+        ("people_9.csv", 2, False),
+        ("people_10.csv", 2, True),  # read again, and as before: no load
+        ("people_9.csv", 2, True),
+    ]
     after = zone.rows("id, name, _load_id", "id")
     assert [row[:2] for row in after] == [(1, "Ada Ten"), (2, "Bob"), (3, "Cy")]
     assert [row for row in after if row in before] == [before[0], before[2]]  # what did not change keeps its load
