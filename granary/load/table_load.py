@@ -197,7 +197,7 @@ class TableLoad:
         there = {unit.name for unit in offered} - left_out
         if missing := sorted(self.holding - there, key=order) if others else []:
             self.warnings.append(
-                f"{first} is loaded after files that come before or after it, of which these cannot be read again:"
+                f"{first} comes out of order, and files that have rows cannot be read again:"
                 f" {reload.several(missing)}; of a key that both have, the row of {first} stays"
             )
         return not missing and (first in self.holding or bool(others))
