@@ -20,6 +20,7 @@ TWICE = ("files", "files, append", "database")
 """Kinds that are quick enough to be killed twice at every point."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kind", [name for name, kind in KINDS.items() if not (kind.disruptions or kind.is_slow or kind.apart)]
 )
