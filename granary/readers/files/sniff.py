@@ -26,7 +26,7 @@ from granary.readers.files.text import BLOCK_BYTES, HEAD_BYTES, encoding_of, lin
 from granary.readers.files.titles import lines_above, rows_above
 from granary.readers.files.unpack import DAMAGED, compression, damaged, member, members, unpacked
 from granary.sources.spec import Column, Table
-from granary.sources.units import Rejected, SourceBatch
+from granary.sources.units import Rejected, SourceBatch, UnreadableError
 from granary.warehouse.errors import GranaryError
 from granary.warehouse.words import plural
 
@@ -366,7 +366,10 @@ def _sheet(path: Path, found: formats.Excel, limits: Limits, where: str) -> tupl
         above = rows_above(rows)
         found = replace(found, header_row=above + 1)
         header = rows[above] if rows and len(others) < MEMBERS else []
-        more = [first_rows(stream, replace(found, sheet=other), limits, where)[1] for other in others if header]
+        try:
+            more = [first_rows(stream, replace(found, sheet=other), limits, where)[1] for other in others if header]
+        except UnreadableError:  # of another sheet than the one that is read
+            return found, []
     filled = [theirs for theirs in more if any(map(any, theirs))]
     if not filled or any(rows_above(theirs) != above or theirs[above] != header for theirs in filled):
         return found, []

@@ -386,7 +386,8 @@ def main(sheet: str | int | None, memory: int) -> int:
         names = book.sheet_names
         tables = [each.name for each in book.sheets_metadata if each.typ == SheetTypeEnum.WorkSheet]
         if isinstance(sheet, str):
-            chosen = [name for name in tables if name == sheet or ("*" in sheet and fnmatchcase(name, sheet))]
+            several = [name for name in tables if "*" in sheet and fnmatchcase(name, sheet)]
+            chosen = [sheet] if sheet in names else several
         else:
             chosen = names[sheet or 0 :][:1]
         if not chosen:
