@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -112,3 +114,10 @@ def build(target: Path, *arguments: str) -> Any:
     places = ("--project-dir", str(BUSINESS), "--profiles-dir", str(BUSINESS), "--target-path", str(target))
     quiet = ("--log-path", str(target), "--log-level", "error", "--threads", "1", *arguments)
     return dbtRunner().invoke(["build", *places, *quiet, "--select", "fct_receipts"])
+
+
+def dbt_of_a_shell(target: Path) -> subprocess.Popen[str]:
+    """Start a build in a process of its own: one whose lock's session has ended sends itself Ctrl-C."""
+    places = ("--project-dir", str(BUSINESS), "--profiles-dir", str(BUSINESS), "--target-path", str(target))
+    command = [sys.executable, "-m", "dbt_granary", "build", "--select", "fct_receipts", "--log-path", str(target)]
+    return subprocess.Popen([*command, *places], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

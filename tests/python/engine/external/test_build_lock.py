@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
-import sys
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -14,8 +12,7 @@ import pytest
 from granary.warehouse.build_lock import building
 from granary.warehouse.connection import connect, execute, query
 from granary.warehouse.errors import GranaryError, TransientError
-from tests.python.engine.external.conftest import build
-from tests.python.support.business import BUSINESS
+from tests.python.engine.external.conftest import build, dbt_of_a_shell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,10 +62,8 @@ def test_a_lock_whose_session_is_ended_stops_the_build(warehouse: Settings) -> N
 
 def test_dbt_of_a_shell_waits_for_whoever_builds(warehouse: Settings, tmp_path: Path) -> None:
     """It is the same lock, in the database: a file of the home would be another one on another machine."""
-    command = [sys.executable, "-m", "dbt_granary", "build", "--select", "fct_receipts", "--target-path", str(tmp_path)]
-    places = ["--project-dir", str(BUSINESS), "--profiles-dir", str(BUSINESS), "--log-path", str(tmp_path)]
     with building(warehouse, "marts", print, nothing):
-        shell = subprocess.Popen([*command, *places], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        shell = dbt_of_a_shell(tmp_path)
         assert shell.stdout
         lines = []
         for line in shell.stdout:

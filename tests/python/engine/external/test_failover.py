@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,9 +14,8 @@ from granary.warehouse import server, writer
 from granary.warehouse.connection import connect, query
 from granary.warehouse.environment_errors import plainly
 from granary.warehouse.errors import TransientError
-from tests.python.engine.external.conftest import Tills, chosen, server_of, with_tls
+from tests.python.engine.external.conftest import Tills, chosen, dbt_of_a_shell, server_of, with_tls
 from tests.python.support import external_server
-from tests.python.support.business import BUSINESS
 from tests.python.support.external_server import Server, make_rights, wait_for
 
 if TYPE_CHECKING:
@@ -137,13 +134,6 @@ def test_a_load_whose_session_is_ended_is_undone_and_done_again(
     assert len(loaded(prepared.settings)) == before
     assert prepared.load().rows_loaded == 2
     assert len(loaded(prepared.settings)) == before + 1
-
-
-def dbt_of_a_shell(target: Path) -> subprocess.Popen[str]:
-    """Start a build in a process of its own: one whose lock's session has ended sends itself Ctrl-C."""
-    places = ("--project-dir", str(BUSINESS), "--profiles-dir", str(BUSINESS), "--target-path", str(target))
-    command = [sys.executable, "-m", "dbt_granary", "build", "--select", "fct_receipts", "--log-path", str(target)]
-    return subprocess.Popen([*command, *places], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @pytest.mark.parametrize("how", ["its session is ended", "the server is restarted"])
